@@ -1,0 +1,147 @@
+"""What Airflow is told about the provider: modules, connection form, links, decorator and settings. Data only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_PACKAGE = "airflow_provider_gemini_batch"
+_INTEGRATION = "Gemini Batch"
+
+_TEXT = {"type": ["string", "null"]}
+
+# The form of the connection. Airflow draws it from here (since 3.2) without importing the hook.
+_CONNECTION_FIELDS: dict[str, Any] = {
+    "backend": {
+        "label": "Service",
+        "description": "gemini: the Gemini Developer API, with an API key. vertex: Vertex AI, with Google credentials.",
+        "schema": {"type": "string", "enum": ["gemini", "vertex"], "default": "gemini"},
+    },
+    "project_id": {
+        "label": "Project",
+        "description": "Google Cloud project (Vertex). Empty: the project of the credentials.",
+        "schema": _TEXT,
+    },
+    "location": {
+        "label": "Location",
+        "description": "Vertex region, such as us-central1, or global. Empty: [gemini_batch] location.",
+        "schema": _TEXT,
+    },
+    "keyfile_dict": {
+        "label": "Key file (JSON)",
+        "description": "The whole text of a service-account key (Vertex). Empty: Application Default Credentials.",
+        "schema": {"type": ["string", "null"], "format": "password", "multiline": True},
+    },
+    "key_path": {
+        "label": "Key file path",
+        "description": "Path of a service-account key on workers and triggerers (Vertex).",
+        "schema": _TEXT,
+    },
+    "credential_config_file": {
+        "label": "Credential configuration",
+        "description": "Path or JSON text of a credential configuration for workload identity federation (Vertex).",
+        "schema": _TEXT,
+    },
+    "impersonation_chain": {
+        "label": "Impersonation chain",
+        "description": "Service account to act as, or several separated by commas, the last one acting (Vertex).",
+        "schema": _TEXT,
+    },
+    "iam_endpoint": {
+        "label": "IAM endpoint",
+        "description": "Base URL of the service that impersonates, where it is not Google's own (Vertex).",
+        "schema": _TEXT,
+    },
+    "quota_project_id": {
+        "label": "Quota project",
+        "description": "Project that calls are counted against, where it is not the project above (Vertex).",
+        "schema": _TEXT,
+    },
+    "staging_path": {
+        "label": "Staging path",
+        "description": "Folder for inputs and results in between: a local path or a URI such as gs://bucket/folder.",
+        "schema": _TEXT,
+    },
+    "labels": {
+        "label": "Labels",
+        "description": "JSON object of labels for every job (Vertex).",
+        "schema": {"type": ["object", "null"]},
+    },
+    "timeout": {
+        "label": "HTTP time-out",
+        "description": "Seconds that one call to the service may take.",
+        "schema": {"type": ["number", "null"], "minimum": 1},
+    },
+}
+
+PROVIDER_INFO: dict[str, Any] = {
+    "package-name": "airflow-provider-gemini-batch",
+    "name": _INTEGRATION,
+    "description": "Gemini batch jobs, on the Gemini Developer API and on Vertex AI.",
+    "versions": ["0.1.0"],
+    "integrations": [
+        {
+            "integration-name": _INTEGRATION,
+            "external-doc-url": "https://ai.google.dev/gemini-api/docs/batch-api",
+            "tags": ["ai", "google"],
+        }
+    ],
+    "hooks": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.hooks"]}],
+    "operators": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.operators"]}],
+    "sensors": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.sensors"]}],
+    "triggers": [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.triggers"]}],
+    "connection-types": [
+        {
+            "connection-type": "gemini_batch",
+            "hook-class-name": f"{_PACKAGE}.hooks.GeminiBatchHook",
+            "hook-name": _INTEGRATION,
+            "conn-fields": _CONNECTION_FIELDS,
+            "ui-field-behaviour": {
+                "hidden-fields": ["login", "schema", "port"],
+                "relabeling": {"password": "API key", "host": "Base URL"},
+                "placeholders": {
+                    "host": "empty for Google's own, or http://127.0.0.1:8765 for the emulator",
+                    "password": "API key (Gemini Developer API only)",
+                    "project_id": "my-project",
+                    "location": "us-central1",
+                    "staging_path": "gs://my-bucket/gemini-batch",
+                },
+            },
+        }
+    ],
+    "extra-links": [f"{_PACKAGE}.links.GeminiBatchJobLink"],
+    "task-decorators": [{"name": "gemini_batch", "class-name": f"{_PACKAGE}.decorators.gemini_batch_task"}],
+    "config": {
+        "gemini_batch": {
+            "description": "Settings of the Gemini batch provider.",
+            "options": {
+                "deployment_id": {
+                    "description": (
+                        "Name of this Airflow in the tags of its jobs. Set it where several Airflows share an API key or "
+                        "a project; empty, it is made from Airflow's own URLs."
+                    ),
+                    "version_added": "0.1.0",
+                    "type": "string",
+                    "example": "prod-eu",
+                    "default": "",
+                },
+                "location": {
+                    "description": "Vertex location for connections and tasks that name none.",
+                    "version_added": "0.1.0",
+                    "type": "string",
+                    "example": "europe-west4",
+                    "default": "",
+                },
+                "staging_path": {
+                    "description": (
+                        "Folder for inputs and results in between, for connections and tasks that name none: a local path "
+                        "or a URI."
+                    ),
+                    "version_added": "0.1.0",
+                    "type": "string",
+                    "example": "gs://my-bucket/gemini-batch",
+                    "default": "",
+                },
+            },
+        }
+    },
+}
