@@ -116,8 +116,8 @@ PROVIDER_INFO: dict[str, Any] = {
             "options": {
                 "deployment_id": {
                     "description": (
-                        "Name of this Airflow in the tags of its jobs. Set it where several Airflows share an API key or "
-                        "a project; empty, it is made from Airflow's own URLs."
+                        "Name of this Airflow in the tags of its jobs. Set it where several Airflows share an API key "
+                        "or a project; empty, it is made from Airflow's own URLs."
                     ),
                     "version_added": "0.1.0",
                     "type": "string",
@@ -133,8 +133,8 @@ PROVIDER_INFO: dict[str, Any] = {
                 },
                 "staging_path": {
                     "description": (
-                        "Folder for inputs and results in between, for connections and tasks that name none: a local path "
-                        "or a URI."
+                        "Folder for inputs and results in between, for connections and tasks that name none: a local "
+                        "path or a URI."
                     ),
                     "version_added": "0.1.0",
                     "type": "string",
