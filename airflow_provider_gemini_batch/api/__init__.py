@@ -1,0 +1,1 @@
+"""The client of the batch service, free of Airflow and usable in a REPL."""

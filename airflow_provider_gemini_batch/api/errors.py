@@ -1,0 +1,141 @@
+"""The exception tree of the provider, drawn.
+
+GeminiBatchError                        retryable: may the same call work later?
+├── ConfigurationError                  nothing was sent: fix the connection or the arguments
+│   └── InputError                      nothing was sent: fix the input (names lines or keys)
+├── TransportError          (retryable) no usable answer: DNS, reset, time-out; .sent tells whether the service may have acted
+├── ApiError                            the service said no: http_status, status, reason
+│   ├── AccessDenied                    401, 403, and 400 for a refused API key or region
+│   ├── NotFound                        404 (and 403 for a file)
+│   ├── QuotaExceeded       (retryable) 429; .retry_after in seconds, or None
+│   └── ServiceUnavailable  (retryable) 5xx
+├── UnexpectedAnswer                    the service answered in a shape that we do not know
+├── ResultsGone                         the job's results are no longer kept
+└── JobError                            carries the BatchJob as .job
+    ├── JobFailed                       ended badly
+    ├── JobTimedOut         (retryable) our own deadline
+    └── JobGone             (retryable) the service does not know the job any more
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.api.models import BatchJob
+
+
+class GeminiBatchError(Exception):
+    """Anything that this provider says went wrong."""
+
+    retryable: ClassVar[bool] = False
+
+    @property
+    def maybe_acted(self) -> bool:
+        """True when the service may have carried out the call although no good answer came back."""
+        return False
+
+
+class ConfigurationError(GeminiBatchError, ValueError):
+    """The connection or the arguments cannot work; nothing has been sent."""
+
+
+class InputError(ConfigurationError):
+    """The rows cannot be sent; the message names lines or keys. Nothing has been sent."""
+
+
+class TransportError(GeminiBatchError):
+    """No usable answer came: DNS, refused, TLS, reset, time-out."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        """Keep whether the request may have reached the service."""
+        super().__init__(message)
+        self.sent = sent
+
+    @property
+    def maybe_acted(self) -> bool:
+        """True unless it is certain that no request left."""
+        return self.sent
+
+
+class ApiError(GeminiBatchError):
+    """The service refused a call."""
+
+    def __init__(self, message: str, *, http_status: int, status: str = "", reason: str = "") -> None:
+        """Keep the HTTP status, the canonical status (``NOT_FOUND``) and the reason (``API_KEY_INVALID``)."""
+        super().__init__(message)
+        self.http_status = http_status
+        self.status = status
+        self.reason = reason
+
+
+class AccessDenied(ApiError):
+    """Key refused, no permission, or the region is not served."""
+
+
+class NotFound(ApiError):
+    """The service does not know the name, or not with these credentials."""
+
+
+class QuotaExceeded(ApiError):
+    """429. For a create call this means that nothing was made."""
+
+    retryable = True
+
+    def __init__(
+        self, message: str, *, http_status: int, status: str = "", reason: str = "", retry_after: float | None = None
+    ) -> None:
+        """Keep how long the service asks to wait, in seconds."""
+        super().__init__(message, http_status=http_status, status=status, reason=reason)
+        self.retry_after = retry_after
+
+
+class ServiceUnavailable(ApiError):
+    """5xx: the call may have been carried out all the same."""
+
+    retryable = True
+
+    @property
+    def maybe_acted(self) -> bool:
+        """Always: a 5xx says nothing about what was done."""
+        return True
+
+
+class UnexpectedAnswer(GeminiBatchError):
+    """A 2xx that cannot be read, or a shape that we do not know."""
+
+    @property
+    def maybe_acted(self) -> bool:
+        """Always: the service did answer."""
+        return True
+
+
+class ResultsGone(GeminiBatchError):
+    """The job ended well but its results are no longer kept."""
+
+
+class JobError(GeminiBatchError):
+    """Something is wrong with a job as a whole."""
+
+    def __init__(self, message: str, *, job: BatchJob | None = None) -> None:
+        """Keep the job as it was last seen."""
+        super().__init__(message)
+        self.job = job
+
+
+class JobFailed(JobError):
+    """The job ended badly."""
+
+
+class JobTimedOut(JobError):
+    """Our own deadline came first."""
+
+    retryable = True
+
+
+class JobGone(JobError):
+    """The service no longer knows the job."""
+
+    retryable = True

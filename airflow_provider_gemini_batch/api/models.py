@@ -1,0 +1,227 @@
+"""Neutral, frozen values that every layer speaks: jobs, states, counts, files, rows.
+
+Rules of this file: no wire name, no network, no Airflow. A backend turns the service's JSON into these values and nothing
+else may read that JSON. A state that we do not know is :attr:`JobState.UNKNOWN`; its raw name travels beside it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  (pydantic reads the annotation when the class is made)
+from enum import Enum
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Service(str, Enum):
+    """Which of Google's two batch services is meant."""
+
+    GEMINI = "gemini"
+    VERTEX = "vertex"
+
+
+class JobKind(str, Enum):
+    """What a job makes of each request."""
+
+    GENERATION = "generation"
+    EMBEDDINGS = "embeddings"
+
+
+class JobState(str, Enum):
+    """The state of a job, in one vocabulary for both services."""
+
+    QUEUED = "QUEUED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    UPDATING = "UPDATING"
+    PAUSED = "PAUSED"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    PARTIALLY_SUCCEEDED = "PARTIALLY_SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when the job will never change again. UNKNOWN is not: waiting goes on until the deadline."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
+)
+_NEVER_STARTED = frozenset({JobState.QUEUED, JobState.PENDING})
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServiceError(_Value):
+    """Why a job or a row failed, in the service's words. ``code`` is the gRPC number (3 invalid argument, 8 quota ...)."""
+
+    code: int | None = None
+    message: Annotated[str, Field(repr=False)] = ""
+
+
+class CompletionStats(_Value):
+    """How many requests of a job are done. The service's counters lag: never tell the end of a job from them."""
+
+    total: int | None = None
+    success: int = 0
+    failure: int = 0
+    pending: int | None = None
+
+
+class JobSource(_Value):
+    """Where a job reads its requests. All members empty: inline requests, or the service does not say."""
+
+    file_name: str | None = None
+    gcs_uris: tuple[str, ...] = ()
+    bigquery_uri: str | None = None
+
+
+class JobDestination(_Value):
+    """Where a job writes its answers; for Cloud Storage and BigQuery what the service really used, once it says so."""
+
+    file_name: str | None = None
+    inlined: bool = False
+    gcs_uri: str | None = None
+    bigquery_uri: str | None = None
+
+
+class BatchJob(_Value):
+    """One batch job of either service, as of the moment of asking.
+
+    ``name`` is ``batches/<id>`` or ``projects/<p>/locations/<l>/batchPredictionJobs/<id>``; ``model`` is without ``models/``;
+    times are the service's, with a zone. ``as_of`` is the service's clock when it answered (its ``Date`` header), so that
+    an age can be told from one clock alone.
+    """
+
+    name: str
+    service: Service
+    state: JobState
+    raw_state: str = ""
+    kind: JobKind | None = None
+    display_name: str = ""
+    model: str = ""
+    create_time: datetime | None = None
+    start_time: datetime | None = None
+    update_time: datetime | None = None
+    end_time: datetime | None = None
+    as_of: datetime | None = None
+    completion_stats: CompletionStats | None = None
+    error: ServiceError | None = None
+    src: JobSource = JobSource()
+    dest: JobDestination | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    priority: int | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """True when the job has ended, well or not."""
+        return self.state.is_terminal
+
+    @property
+    def succeeded(self) -> bool:
+        """True when the job ended well as a whole; single rows may still have failed."""
+        return self.state is JobState.SUCCEEDED
+
+    @property
+    def failed(self) -> bool:
+        """True when the service gave the job up."""
+        return self.state is JobState.FAILED
+
+    @property
+    def cancelled(self) -> bool:
+        """True when somebody cancelled the job and it has ended."""
+        return self.state is JobState.CANCELLED
+
+    @property
+    def expired(self) -> bool:
+        """True when the job ran into the service's own time limit."""
+        return self.state is JobState.EXPIRED
+
+    @property
+    def running(self) -> bool:
+        """True when the job has left the queue and has not ended."""
+        return not self.is_done and self.state not in _NEVER_STARTED
+
+    @property
+    def never_started(self) -> bool:
+        """True while the job sits in the service's queue."""
+        return self.state in _NEVER_STARTED
+
+    @property
+    def progress(self) -> float | None:
+        """Percent of requests done, or None when the service does not tell."""
+        stats = self.completion_stats
+        if stats is None or not stats.total:
+            return None
+        return 100.0 * (stats.success + stats.failure) / stats.total
+
+
+class BatchJobPage(_Value):
+    """One page of the list of jobs, newest first."""
+
+    batch_jobs: tuple[BatchJob, ...] = ()
+    next_page_token: str | None = None
+
+    @property
+    def has_more_pages(self) -> bool:
+        """True when the service has a further page; a page may be empty and still have one."""
+        return bool(self.next_page_token)
+
+
+class File(_Value):
+    """A file of the Files API. Uploads live 48 hours; the results of a batch can be downloaded but neither got nor deleted."""
+
+    name: str
+    display_name: str = ""
+    mime_type: str = ""
+    size_bytes: int | None = None
+    create_time: datetime | None = None
+    expiration_time: datetime | None = None
+    sha256_hex: str | None = None
+    uri: str = ""
+    state: str = ""
+    source: str = ""
+
+
+class FilePage(_Value):
+    """One page of the list of files."""
+
+    files: tuple[File, ...] = ()
+    next_page_token: str | None = None
+
+
+class Usage(NamedTuple):
+    """Token counts of one answer, or summed over many."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    thinking_tokens: int = 0
+    cached_tokens: int = 0
+
+    def plus(self, other: Usage) -> Usage:
+        """Add two counts."""
+        return Usage(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class BatchResult(NamedTuple):
+    """One answer as the service gave it, with its key as the service gave it back.
+
+    Exactly one of ``response`` (the service's JSON object) and ``error`` is set. A tuple, not a pydantic model: results
+    come by the million. Its repr shows the key and the kind of ending, never the answer.
+    """
+
+    key: str | None
+    response: dict[str, Any] | None
+    error: ServiceError | None
+    position: int
+
+    def __repr__(self) -> str:
+        """Name the row without showing what is in it."""
+        return f"BatchResult(position={self.position}, ok={self.error is None})"
