@@ -1,0 +1,80 @@
+# Everything runs in a virtual environment of its own; a fresh machine needs python3 (3.10 to 3.14), make and git.
+#   make demo    the provider at work in a real Airflow       make test    all checks and tests, as in CI
+#   make check   linters, types, fast tests                   make help    the other targets
+
+PYTHON ?= python3
+AIRFLOW ?= 3.3
+VENV ?= .venv
+CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed-$(AIRFLOW)
+CODE := airflow_provider_gemini_batch tests example_dags $(wildcard benchmarks)
+PYTEST := $(BIN)/python -m pytest
+# Tests that share the machine's cores; a real Airflow has them for itself.
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint check demo test test-fast test-slow test-stack test-all chaos bench build constraints clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(INSTALLED)  ## make the virtual environment (once; again when the pinned versions change)
+
+# uv when it can be had, since it is quick; else pip, which reads the same files.
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else "Python 3.10 to 3.14 is needed, this is %d.%d: make PYTHON=python3.12" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv || true
+	if test -x $(BIN)/uv; \
+	then $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable ".[test]"; \
+	else $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[test]"; fi
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: $(INSTALLED)  ## run a Dag of some 200 requests in a real Airflow against the emulator
+	@$(BIN)/python tests/stack/demo.py
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict $(CODE)
+
+test-fast: $(INSTALLED)
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not stack and not slow and not chaos"
+
+test-slow: $(INSTALLED)
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "slow and not stack and not chaos"
+
+test-stack: $(INSTALLED)
+	$(PYTEST) -m "stack and not chaos" tests/stack
+
+check:  ## linters, types and the fast tests
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test-fast
+
+test:  ## all checks and tests on this Python and Airflow $(AIRFLOW)
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory test-slow
+	@$(MAKE) --no-print-directory test-stack
+
+test-all: $(INSTALLED)  ## all tests on every Python found here, with Airflow 3.2 and 3.3
+	@$(BIN)/python tests/matrix.py
+
+chaos: $(INSTALLED)  ## the long search for a second bill: many simulated schedules, faults in a real Airflow
+	$(PYTEST) -m chaos --timeout 3600
+
+bench: $(INSTALLED)  ## measurements, with a table at the end
+	@$(BIN)/python benchmarks/run.py
+
+build: $(INSTALLED)  ## wheel and sdist in dist/
+	rm -rf dist
+	$(BIN)/uv build --quiet --python $(BIN)/python --out-dir dist
+	ls -l dist
+
+constraints: $(INSTALLED)  ## resolve the pinned versions anew
+	$(BIN)/python constraints/resolve.py
+
+clean:  ## remove what these targets made, the virtual environments included
+	rm -rf .venv .venv-* .airflow .demo .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,30 @@
+"""Resolve the pinned versions anew: one file for each Airflow, valid for every Python (markers tell them apart)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+AIRFLOWS = {"3.2": "apache-airflow>=3.2,<3.3", "3.3": "apache-airflow>=3.3,<3.4"}
+EXTRAS = ("parquet", "vertex", "genai-prices", "test")
+
+
+def resolve(airflow: str, requirement: str) -> None:
+    """Write ``airflow-<airflow>.txt``: names, versions and markers only, so that the file holds on any machine."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as limit:
+        limit.write(requirement)
+        limit.flush()
+        command = [str(Path(sys.executable).with_name("uv")), "pip", "compile", str(HERE.parent / "pyproject.toml")]
+        command += [part for extra in EXTRAS for part in ("--extra", extra)]
+        command += ["--constraint", limit.name, "--universal", "--python-version", "3.10", "--upgrade", "--quiet"]
+        command += ["--no-annotate", "--no-header", "--no-emit-index-url"]
+        command += ["--output-file", str(HERE / f"airflow-{airflow}.txt")]
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    for airflow, requirement in AIRFLOWS.items():
+        resolve(airflow, requirement)
