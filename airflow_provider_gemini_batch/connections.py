@@ -1,0 +1,301 @@
+"""What an Airflow connection says, read and checked: every mistake names the connection, the field and the remedy.
+
+Rules of this file: nothing is sent, no client library is imported, and no value of a field that may hold a secret is
+ever put into a message or a repr.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.models import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Connection
+
+GEMINI_TYPE = "gemini_batch"
+GOOGLE_TYPE = "google_cloud_platform"
+DEFAULT_LOCATION = "global"
+DEFAULT_TIMEOUT = 60.0
+
+# Google's own provider stored its fields under this prefix for years; such connections are still about.
+_GOOGLE_PREFIX = f"extra__{GOOGLE_TYPE}__"
+_KEY_SOURCES = ("keyfile_dict", "key_path", "credential_config_file")
+
+# What Google's provider reads and we do not. To go on without them would mean other credentials than the author meant.
+_REFUSED = {
+    "key_secret_name": "a key in Secret Manager is not read; use key_path, keyfile_dict or default credentials",
+    "idp_issuer_url": "client credentials of an identity provider are not supported; use credential_config_file",
+    "idp_extra_parameters": "client credentials of an identity provider are not supported; use credential_config_file",
+    "is_anonymous": "Vertex AI takes no anonymous calls; remove the field and give credentials",
+}
+
+# Parts of a URL's path on Vertex, so nothing that could end the path or step out of it.
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}")
+_LOCATION = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """A connection of either type in one form, after overrides and ``[gemini_batch]`` defaults.
+
+    ``project_id`` is None when it has to come from the credentials; ``timeout`` is in seconds; ``labels`` are the
+    connection's own, for Vertex jobs. Credentials stay out of the repr.
+    """
+
+    conn_id: str
+    service: Service
+    base_url: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    project_id: str | None = None
+    location: str = DEFAULT_LOCATION
+    impersonation_chain: tuple[str, ...] = ()
+    iam_endpoint: str | None = None
+    quota_project_id: str | None = None
+    staging_path: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    api_key: str | None = field(default=None, repr=False)
+    keyfile_dict: Mapping[str, Any] | None = field(default=None, repr=False)
+    key_path: str | None = field(default=None, repr=False)
+    credential_config_file: str | Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+def read_connection(
+    conn: Connection, *, location: str | None = None, project_id: str | None = None
+) -> ConnectionSettings:
+    """Read a connection of type ``gemini_batch`` or ``google_cloud_platform``; the latter means Vertex AI.
+
+    :param conn: the connection, already fetched.
+    :param location: overrides the connection's Vertex location; the Gemini Developer API has none and ignores it.
+    :param project_id: overrides the connection's Google Cloud project, likewise.
+    :raises ConfigurationError: the connection cannot work; nothing has been sent.
+    """
+    fields = _Fields.of(conn)
+    service = _service(conn, fields)
+    common: dict[str, Any] = {
+        "conn_id": conn.conn_id,
+        "service": service,
+        "base_url": _base_url(conn, fields),
+        "timeout": fields.seconds("timeout", DEFAULT_TIMEOUT),
+        "staging_path": fields.text("staging_path") or _configured("staging_path"),
+        "labels": _labels(fields),
+    }
+    if service is Service.GEMINI:
+        return ConnectionSettings(**common, api_key=_api_key(conn, fields))
+    return ConnectionSettings(
+        **common,
+        **_credentials(fields),
+        project_id=_named(fields, "project_id", project_id or fields.text("project_id", "project"), _PROJECT),
+        location=_named(fields, "location", location or fields.text("location") or _configured("location"), _LOCATION)
+        or DEFAULT_LOCATION,
+        impersonation_chain=fields.names("impersonation_chain"),
+        iam_endpoint=fields.url("iam_endpoint", fields.text("iam_endpoint")),
+        quota_project_id=_named(fields, "quota_project_id", fields.text("quota_project_id"), _PROJECT),
+    )
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The extra fields of a connection under their short names, and the one place that words a mistake."""
+
+    conn_id: str
+    values: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, conn: Connection) -> _Fields:
+        fields = cls(conn.conn_id, {})
+        try:
+            raw = json.loads(conn.extra) if conn.extra else {}
+        except ValueError:
+            # The parser's error quotes the text, which may hold a key: it is not kept as the cause.
+            raise fields.mistake("extra", 'is no JSON; give a JSON object such as {"backend": "vertex"}') from None
+        if not isinstance(raw, dict):
+            raise fields.mistake("extra", 'is no JSON object; give one such as {"backend": "vertex"}')
+        plain = {name: value for name, value in raw.items() if not name.startswith(_GOOGLE_PREFIX)}
+        prefixed = {name.removeprefix(_GOOGLE_PREFIX): value for name, value in raw.items() if name not in plain}
+        return cls(conn.conn_id, {**prefixed, **{name: value for name, value in plain.items() if not _empty(value)}})
+
+    def mistake(self, name: str, what: str) -> ConfigurationError:
+        """Name the connection and the field; ``what`` says what is wrong and what to do, never the value."""
+        return ConfigurationError(f"Connection {self.conn_id!r}, field {name!r}: {what}.")
+
+    def text(self, *names: str) -> str | None:
+        """The first of these fields that is set, without blanks around it."""
+        for name in names:
+            value = self.values.get(name)
+            if _empty(value):
+                continue
+            if not isinstance(value, str):
+                raise self.mistake(name, f"must be text, not {_kind(value)}")
+            return value.strip()
+        return None
+
+    def seconds(self, name: str, default: float) -> float:
+        """A number of seconds above zero, given as number or text."""
+        value = self.values.get(name)
+        if _empty(value):
+            return default
+        try:
+            number = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not 0 < number < float("inf"):
+            raise self.mistake(name, "must be a number of seconds above zero, such as 60")
+        return number
+
+    def mapping(self, name: str) -> Mapping[str, Any] | None:
+        """A JSON object, given as such or as its text."""
+        value = self.values.get(name)
+        if _empty(value):
+            return None
+        if isinstance(value, str):
+            try:
+                value = json.loads(value, strict=False)
+            except ValueError:
+                raise self.mistake(name, "is no JSON; give a JSON object, whole and unchanged") from None
+        if not isinstance(value, dict):
+            raise self.mistake(name, f"must be a JSON object, not {_kind(value)}")
+        return value
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """A list of names, given as a list or as text with commas."""
+        value = self.values.get(name)
+        if _empty(value):
+            return ()
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+            raise self.mistake(name, "must be a name, or several separated by commas")
+        return tuple(part.strip() for part in parts if part.strip())
+
+    def url(self, name: str, value: str | None, *, bare_scheme: str = "https", port: int | None = None) -> str | None:
+        """A base URL without its last slash; ``http`` only to this machine, since credentials would travel bare."""
+        if not value:
+            return None
+        try:
+            parts = urlsplit(value if "://" in value else f"{bare_scheme}://{value}")
+            host, own_port = parts.hostname, parts.port
+        except ValueError:
+            raise self.mistake(name, "is no URL; give one such as https://proxy.example.com") from None
+        if parts.username is not None or parts.password is not None:
+            raise self.mistake(name, "must not hold a user name or password; the key belongs in the password field")
+        if parts.scheme not in {"http", "https"} or not host or re.search(r"\s", value):
+            raise self.mistake(name, "is no URL; give one such as https://proxy.example.com")
+        if parts.query or parts.fragment:
+            raise self.mistake(name, "must end with the path; remove what follows '?' or '#'")
+        if parts.scheme == "http" and not _is_loopback(host):
+            raise self.mistake(name, "is http:// to another machine, where the key would travel bare; use https://")
+        netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"
+        return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
+
+
+def _service(conn: Connection, fields: _Fields) -> Service:
+    if conn.conn_type not in {GEMINI_TYPE, GOOGLE_TYPE}:
+        raise fields.mistake("conn_type", f"must be {GEMINI_TYPE} or {GOOGLE_TYPE}; make a connection of that type")
+    named = fields.text("backend")
+    if named is None:
+        return Service.VERTEX if conn.conn_type == GOOGLE_TYPE else Service.GEMINI
+    if named.lower() not in {service.value for service in Service}:
+        raise fields.mistake("backend", "must be gemini or vertex")
+    service = Service(named.lower())
+    if conn.conn_type == GOOGLE_TYPE and service is Service.GEMINI:
+        raise fields.mistake("backend", f"a {GOOGLE_TYPE} connection means vertex; for gemini use type {GEMINI_TYPE}")
+    return service
+
+
+def _api_key(conn: Connection, fields: _Fields) -> str:
+    key = (conn.password or "").strip()
+    if not key:
+        raise fields.mistake(
+            "password", "holds no API key; put the key there or, for Vertex AI, set the field 'backend' to vertex"
+        )
+    # A header carries it: anything else would fail deep inside the HTTP library, which quotes the header.
+    if not re.fullmatch(r"[!-~]+", key):
+        raise fields.mistake("password", "is no API key: it holds blanks or letters that are not ASCII; paste it anew")
+    return key
+
+
+def _credentials(fields: _Fields) -> dict[str, Any]:
+    for name, remedy in _REFUSED.items():
+        if not _empty(fields.values.get(name)) and not _is_no(fields.values[name]):
+            raise fields.mistake(name, remedy)
+    given = [name for name in _KEY_SOURCES if not _empty(fields.values.get(name))]
+    if len(given) > 1:
+        raise fields.mistake(given[1], f"is given beside {given[0]}; keep one of the two")
+    return {
+        "keyfile_dict": _key(fields),
+        "key_path": fields.text("key_path"),
+        "credential_config_file": _federation(fields),
+    }
+
+
+def _key(fields: _Fields) -> Mapping[str, Any] | None:
+    key = fields.mapping("keyfile_dict")
+    if key is None:
+        return None
+    missing = [name for name in ("client_email", "private_key", "token_uri") if not isinstance(key.get(name), str)]
+    if missing:
+        raise fields.mistake(
+            "keyfile_dict", f"is no service-account key: it has no {' and no '.join(missing)}; paste the whole file"
+        )
+    # A key that went through a shell or a URI often has its line breaks doubled.
+    return {**key, "private_key": key["private_key"].replace("\\n", "\n")}
+
+
+def _federation(fields: _Fields) -> str | Mapping[str, Any] | None:
+    value = fields.values.get("credential_config_file")
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        return fields.text("credential_config_file")
+    return fields.mapping("credential_config_file")
+
+
+def _labels(fields: _Fields) -> Mapping[str, str]:
+    labels = fields.mapping("labels") or {}
+    if not all(isinstance(value, str) for value in labels.values()):
+        raise fields.mistake("labels", 'must map names to texts, such as {"team": "search"}')
+    return labels
+
+
+def _base_url(conn: Connection, fields: _Fields) -> str | None:
+    # A connection written as a URI keeps http or https in its schema, as Airflow's own HTTP connections do.
+    scheme = conn.schema if conn.schema in {"http", "https"} else "https"
+    return fields.url("host", (conn.host or "").strip(), bare_scheme=scheme, port=conn.port)
+
+
+def _named(fields: _Fields, name: str, value: str | None, pattern: re.Pattern[str]) -> str | None:
+    if value is not None and not pattern.fullmatch(value):
+        raise fields.mistake(name, "is no such name: lower-case letters, digits and hyphens are allowed")
+    return value
+
+
+def _configured(option: str) -> str | None:
+    from airflow.sdk.configuration import conf
+
+    return conf.get("gemini_batch", option, fallback="").strip() or None
+
+
+def _empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip()) or value in ({}, [])
+
+
+def _is_no(value: object) -> bool:
+    return value is False or (isinstance(value, str) and value.strip().lower() in {"false", "0", "no"})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _kind(value: object) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}
+    return names.get(type(value), "something else")

@@ -1,0 +1,58 @@
+"""The extra link of a task: from the task to its job's page at Google."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperatorLink
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import TaskInstanceKey
+
+# The key under which the operators push the name of their first job as soon as there is one.
+JOB_NAME_KEY = "job_name"
+
+# AI Studio lists the batches of a key's project on one page and documents no page of a single job.
+_AI_STUDIO = "https://aistudio.google.com/batches"
+_CONSOLE = "https://console.cloud.google.com/vertex-ai/locations/{location}/batch-predictions/{job}?project={project}"
+_VERTEX_JOB = re.compile(
+    r"projects/(?P<project>[\w.:-]+)/locations/(?P<location>[\w-]+)/batchPredictionJobs/(?P<job>[\w-]+)"
+)
+
+
+class GeminiBatchJobLink(BaseOperatorLink):
+    """Leads to the job in the Cloud console (Vertex AI) or to the batches in AI Studio (Gemini Developer API)."""
+
+    @property
+    def name(self) -> str:
+        """The text on the button."""
+        return "Gemini batch job"
+
+    @property
+    def xcom_key(self) -> str:
+        """The key under which Airflow keeps the finished link."""
+        return "gemini_batch_job_link"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
+        """Make the link from the job that the task made or, failing that, from the one that it was given.
+
+        :returns: a URL, or an empty text while there is no job, which hides the button.
+        """
+        # Airflow's own module of this name is where a custom XCom backend is looked up, in 3.2 and in 3.3.
+        from airflow.sdk.execution_time.xcom import XCom
+
+        made = XCom.get_value(ti_key=ti_key, key=JOB_NAME_KEY)
+        return job_url(made or getattr(operator, "job_name", None))
+
+
+def job_url(job_name: object) -> str:
+    """Page of a job, told from its name alone; of the first, where there are several; empty when there is none."""
+    if isinstance(job_name, list | tuple):
+        return job_url(job_name[0]) if job_name else ""
+    if not isinstance(job_name, str):
+        return ""
+    if job_name.startswith("batches/"):
+        return _AI_STUDIO
+    match = _VERTEX_JOB.fullmatch(job_name)
+    return _CONSOLE.format(**match.groupdict()) if match else ""
