@@ -1,0 +1,97 @@
+"""The event that a trigger sends to its task: the one writer and the one reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, Service, ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION: Final = 1
+_MAX_ERROR = 500
+_MAX_MESSAGE = 1000
+
+
+class Reason(str, Enum):
+    """Why a watch is over."""
+
+    ENDED = "ended"
+    DEADLINE = "deadline"
+    QUEUE_TIMEOUT = "queue_timeout"
+    PROGRESS_TIMEOUT = "progress_timeout"
+    REFUSED = "refused"
+    GONE = "gone"
+    WAKE = "wake"
+    """Nothing is said about a job: the reader looks for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchReport:
+    """What a trigger has to say.
+
+    The jobs hold name, service, state, counts and error; everything else of them stays with the service. ``memo`` is
+    the operator's own short text, handed back unread.
+    """
+
+    reason: Reason
+    jobs: tuple[BatchJob, ...] = ()
+    message: str = ""
+    memo: str = ""
+
+
+def to_event(report: WatchReport) -> dict[str, Any]:
+    """Write a report as plain JSON values: small, without results, and without anything of the rows."""
+    return {
+        "version": VERSION,
+        "reason": report.reason.value,
+        "jobs": [_written(job) for job in report.jobs],
+        "message": report.message[:_MAX_MESSAGE],
+        "memo": report.memo,
+    }
+
+
+def from_event(event: object) -> WatchReport:
+    """Read an event.
+
+    Whatever is not a readable event of ours (another trigger's moment, another version's shape during an upgrade)
+    becomes :attr:`Reason.WAKE`: a running job must not be lost over a format, and the task can always look for itself.
+    """
+    if not isinstance(event, dict):
+        return WatchReport(Reason.WAKE)
+    memo = event.get("memo")
+    memo = memo if isinstance(memo, str) else ""
+    try:
+        if event["version"] != VERSION:
+            return WatchReport(Reason.WAKE, message=f"Event of version {event['version']!s:.20}", memo=memo)
+        jobs = tuple(_read(job) for job in event["jobs"])
+        return WatchReport(Reason(event["reason"]), jobs, str(event.get("message") or ""), memo)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return WatchReport(Reason.WAKE, message="Event that cannot be read", memo=memo)
+
+
+def _written(job: BatchJob) -> dict[str, Any]:
+    error = job.error
+    return {
+        "name": job.name,
+        "state": job.state.value,
+        "raw_state": job.raw_state,
+        "counts": job.completion_stats.model_dump() if job.completion_stats else None,
+        "error": {"code": error.code, "message": error.message[:_MAX_ERROR]} if error else None,
+    }
+
+
+def _read(job: Mapping[str, Any]) -> BatchJob:
+    state, counts, error = job["state"], job.get("counts"), job.get("error")
+    return BatchJob(
+        name=job["name"],
+        service=Service.VERTEX if job["name"].startswith("projects/") else Service.GEMINI,
+        # A later version may know a state that this one does not: its raw name is kept, and it ends nothing.
+        state=JobState(state) if state in JobState.__members__ else JobState.UNKNOWN,
+        raw_state=job.get("raw_state") or state,
+        completion_stats=CompletionStats(**counts) if counts else None,
+        error=ServiceError(**error) if error else None,
+    )

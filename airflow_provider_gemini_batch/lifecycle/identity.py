@@ -1,0 +1,126 @@
+"""Names: which task a job belongs to, and the tag at the end of a display name that says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from base64 import b32encode
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.api.models import BatchJob
+
+# Vertex allows 128 characters; the Gemini API allows more, but one rule serves both.
+MAX_DISPLAY_NAME: Final = 128
+MAX_TAG: Final = 60
+LABEL_KEY: Final = "airflow-gemini-batch"
+"""The key of the Vertex label whose value is :func:`label_value`."""
+
+_DIGEST = 10
+_NUMBER = "(0|[1-9][0-9]*)"
+_TAG = re.compile(rf"gb1-([a-z2-7]{{{_DIGEST}}})-{_NUMBER}-{_NUMBER}\.{_NUMBER}\.{_NUMBER}-([0-9a-f]{{12}})")
+_TAG_AT_END = re.compile(rf"(?:\A|.*-){_TAG.pattern}", re.DOTALL)
+_FINGERPRINT = re.compile(r"[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskIdentity:
+    """One task instance over all its tries: what stays the same when Airflow runs it again.
+
+    ``deployment`` tells Airflows that share a key apart; ``map_index`` is -1 for a task that is not mapped.
+    """
+
+    deployment: str
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int = -1
+
+    @property
+    def digest(self) -> str:
+        """Ten lower-case base32 characters (50 bits). The parts are hashed with their borders: a/bc is not ab/c."""
+        parts = json.dumps([self.deployment, self.dag_id, self.task_id, self.run_id, self.map_index])
+        return b32encode(hashlib.sha256(parts.encode()).digest()).decode().lower()[:_DIGEST]
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What a job's name says about it.
+
+    ``identity`` is :attr:`TaskIdentity.digest`; ``generation`` grows when a person clears the task and not on a retry;
+    ``shard`` counts the jobs that share the rows of a task, ``round`` the repairs, ``submission`` the jobs that were
+    made for the same rows one after the other; ``fingerprint`` is 12 hexadecimal digits over what is sent.
+
+    Raises ``ValueError`` for parts that would not survive the way through a name.
+    """
+
+    identity: str
+    generation: int
+    shard: int
+    round: int
+    submission: int
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be read back."""
+        text = str(self)
+        if _TAG.fullmatch(text) is None or len(text) > MAX_TAG:
+            raise ValueError(f"Not a tag: {text!r}")
+
+    def __str__(self) -> str:
+        """Lower-case letters, digits, ``-`` and ``.``, at most 60 characters."""
+        place = f"{self.shard}.{self.round}.{self.submission}"
+        return f"gb1-{self.identity}-{self.generation}-{place}-{self.fingerprint}"
+
+    @classmethod
+    def make(cls, identity: TaskIdentity, *, generation: int, fingerprint: str, shard: int = 0, round: int = 0) -> Tag:  # noqa: A002
+        """Make the tag of the first submission."""
+        return cls(identity.digest, generation, shard, round, 0, fingerprint)
+
+    @classmethod
+    def parse(cls, display_name: str) -> Tag | None:
+        """Read the tag at the end of a display name; None when the job carries none of ours."""
+        found = _TAG_AT_END.fullmatch(display_name)
+        if found is None or len(display_name) - found.start(1) + len("gb1-") > MAX_TAG:
+            return None
+        identity, generation, shard, round_, submission, fingerprint = found.groups()
+        return cls(identity, int(generation), int(shard), int(round_), int(submission), fingerprint)
+
+    def with_submission(self, submission: int) -> Tag:
+        """Name another submission of the same rows."""
+        return replace(self, submission=submission)
+
+    def same_place(self, other: Tag) -> bool:
+        """Whether both belong to the same shard and round of the same task, whatever was sent and when."""
+        mine, theirs = (self.identity, self.shard, self.round), (other.identity, other.shard, other.round)
+        return mine == theirs
+
+
+def is_fingerprint(text: str) -> bool:
+    """Whether a text can stand as fingerprint in a tag."""
+    return _FINGERPRINT.fullmatch(text) is not None
+
+
+def display_name(author_part: str | None, tag: Tag) -> str:
+    """Put the tag behind the author's own words, which are cut so that the whole has at most 128 characters."""
+    room = MAX_DISPLAY_NAME - len(str(tag)) - 1
+    printable = "".join(character if character.isprintable() else " " for character in author_part or "")
+    author = " ".join(printable.split())[:room].rstrip()
+    return f"{author}-{tag}" if author else str(tag)
+
+
+def label_value(tag: Tag) -> str:
+    """Spell the tag as the value of a Vertex label, which may hold a-z, 0-9, ``_`` and ``-``, at most 63 characters."""
+    return str(tag).replace(".", "_")
+
+
+def from_label(value: str) -> Tag | None:
+    """Read what :func:`label_value` wrote; None for anything else."""
+    return Tag.parse(value.replace("_", ".")) if value.startswith("gb1-") else None
+
+
+def tag_of(job: BatchJob) -> Tag | None:
+    """Read the tag of a job from its display name, else from its label."""
+    return Tag.parse(job.display_name) or from_label(job.labels.get(LABEL_KEY, ""))
