@@ -1,0 +1,31 @@
+"""Ground for all tests: an Airflow home of their own; no credential, proxy or setting of whoever runs them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# Airflow reads its settings while it is imported, so they are made here, before any test module is.
+_FOREIGN = ("AIRFLOW_", "GOOGLE_", "GEMINI_", "CLOUDSDK_", "GCLOUD_", "STORAGE_EMULATOR_HOST")
+for _name in list(os.environ):
+    if _name.startswith(_FOREIGN) or _name.lower() in {"http_proxy", "https_proxy", "all_proxy"}:
+        del os.environ[_name]
+
+_HOME = Path(tempfile.mkdtemp(prefix="gemini-batch-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+
+os.environ.update(
+    AIRFLOW_HOME=str(_HOME),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__DAGS_FOLDER=str(_HOME / "dags"),
+    AIRFLOW__CORE__FERNET_KEY="ZmFrZS1mZXJuZXQta2V5LTMyLWJ5dGVzLWxvbmchISE=",
+    AIRFLOW__API_AUTH__JWT_SECRET="no-secret-only-for-tests-no-secret-only-for-tests",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME / 'airflow.db'}",
+    # A laptop without Google's metadata server must not be asked for one.
+    NO_GCE_CHECK="true",
+    no_proxy="*",
+    NO_PROXY="*",
+)

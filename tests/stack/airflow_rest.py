@@ -1,0 +1,166 @@
+"""A small client of Airflow's public REST API: what the tests ask a running Airflow, and how they wait for it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Found = TypeVar("Found")
+FINISHED = frozenset({"success", "failed"})
+
+
+class AirflowRest:
+    """Calls as an admin of the simple auth manager. A refusal is an error with Airflow's own words."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self._session: requests.Session | None = None
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """Call ``/api/v2<path>`` and return the JSON answer (None when there is none)."""
+        answer = self._logged_in().request(method, f"{self.base_url}/api/v2{path}", timeout=60, **options)
+        if not answer.ok:
+            raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:1000]}")
+        return answer.json() if answer.content else None
+
+    def _logged_in(self) -> requests.Session:
+        if self._session is None:
+            session = requests.Session()
+            session.trust_env = False
+            token = session.get(f"{self.base_url}/auth/token", timeout=60)
+            token.raise_for_status()
+            session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+            self._session = session
+        return self._session
+
+    def forget_login(self) -> None:
+        """Drop pooled connections, for a restarted api-server."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    # Dags and runs
+
+    def wait_dag(self, dag_id: str, *, seconds: float = 90) -> None:
+        """Wait until the Dag is parsed; a Dag file that cannot be imported is said at once."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            known = self.call("GET", "/dags", params={"dag_id_pattern": dag_id, "limit": 100})["dags"]
+            if any(dag["dag_id"] == dag_id for dag in known):
+                return
+            broken = self.call("GET", "/importErrors")["import_errors"]
+            if broken:
+                raise RuntimeError("\n".join(f"{each['filename']}: {each['stack_trace']}" for each in broken))
+            time.sleep(0.3)
+        raise TimeoutError(f"Dag {dag_id} was not parsed within {seconds:g} s")
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, *, run_id: str | None = None) -> str:
+        """Start a run of a Dag, waiting for the Dag to be parsed, and return its run_id."""
+        self.wait_dag(dag_id)
+        body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}
+        if run_id is not None:
+            body["dag_run_id"] = run_id
+        return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """State of a run."""
+        return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def wait_run(self, dag_id: str, run_id: str, *, seconds: float = 120) -> str:
+        """Wait until the run has ended and return its state."""
+        return self._wait(
+            lambda: self.run_state(dag_id, run_id),
+            lambda state: state in FINISHED,
+            f"the end of {dag_id}",
+            seconds,
+            lambda: str([(task["task_id"], task["state"]) for task in self.task_instances(dag_id, run_id)]),
+        )
+
+    def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark a run success or failed, as the button in the UI does."""
+        self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": state})
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a run (Airflow refuses one that is running)."""
+        self.call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
+
+    # Task instances
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return all task instances of a run, mapped ones included."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        found: list[dict[str, Any]] = self.call("GET", path, params={"limit": 1000})["task_instances"]
+        return found
+
+    def task_instance(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> dict[str, Any] | None:
+        """Return one task instance, None while it is not there."""
+        for each in self.task_instances(dag_id, run_id):
+            if each["task_id"] == task_id and each["map_index"] == map_index:
+                return each
+        return None
+
+    def wait_task_state(
+        self, dag_id: str, run_id: str, task_id: str, *states: str, map_index: int = -1, seconds: float = 90
+    ) -> dict[str, Any]:
+        """Wait until the task is in one of the states and return the instance."""
+        return self._wait(
+            lambda: self.task_instance(dag_id, run_id, task_id, map_index=map_index) or {},
+            lambda found: found.get("state") in states,
+            f"{dag_id}.{task_id} to be {' or '.join(states)}",
+            seconds,
+            lambda: str([(task["task_id"], task["state"]) for task in self.task_instances(dag_id, run_id)]),
+        )
+
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, *, map_index: int = -1) -> None:
+        """Mark a task success, failed or skipped, as the button in the UI does."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        if map_index >= 0:
+            path += f"/{map_index}"
+        self.call("PATCH", path, json={"new_state": state})
+
+    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
+        """Clear tasks of a run (all of them when none is named), as the button in the UI does."""
+        body: dict[str, Any] = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
+        if task_ids:
+            body["task_ids"] = list(task_ids)
+        self.call("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", *, map_index: int = -1) -> Any:
+        """Return an XCom's value; RuntimeError when there is none."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.call("GET", path, params={"map_index": map_index, "deserialize": False})["value"]
+
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+        """Return the task's extra links: name to URL."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
+        links: dict[str, str | None] = self.call("GET", path)["extra_links"]
+        return links
+
+    def logs(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> list[str]:
+        """Return the log lines of one try, each as JSON-like text with all its fields."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        params: dict[str, str | int] = {"map_index": map_index, "full_content": "true"}
+        content = self.call("GET", path, params=params, headers={"Accept": "application/json"})["content"]
+        return [str(line) for line in content]
+
+    @staticmethod
+    def _wait(
+        look: Callable[[], Found],
+        enough: Callable[[Found], bool],
+        what: str,
+        seconds: float,
+        explain: Callable[[], str],
+    ) -> Found:
+        deadline = time.monotonic() + seconds
+        while True:
+            found = look()
+            if enough(found):
+                return found
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"Waited {seconds:g} s for {what}; tasks: {explain()}")
+            time.sleep(0.3)
