@@ -22,7 +22,6 @@ _DIGEST = 10
 _NUMBER = "(0|[1-9][0-9]*)"
 _TAG = re.compile(rf"gb1-([a-z2-7]{{{_DIGEST}}})-{_NUMBER}-{_NUMBER}\.{_NUMBER}\.{_NUMBER}-([0-9a-f]{{12}})")
 _TAG_AT_END = re.compile(rf"(?:\A|.*-){_TAG.pattern}", re.DOTALL)
-_FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +90,6 @@ class Tag:
     def with_submission(self, submission: int) -> Tag:
         """Name another submission of the same rows."""
         return replace(self, submission=submission)
-
-    def same_place(self, other: Tag) -> bool:
-        """Whether both belong to the same shard and round of the same task, whatever was sent and when."""
-        mine, theirs = (self.identity, self.shard, self.round), (other.identity, other.shard, other.round)
-        return mine == theirs
-
-
-def is_fingerprint(text: str) -> bool:
-    """Whether a text can stand as fingerprint in a tag."""
-    return _FINGERPRINT.fullmatch(text) is not None
 
 
 def display_name(author_part: str | None, tag: Tag) -> str:
