@@ -28,6 +28,7 @@ DEFAULT_TIMEOUT = 60.0
 
 # Google's own provider stored its fields under this prefix for years; such connections are still about.
 _GOOGLE_PREFIX = f"extra__{GOOGLE_TYPE}__"
+_KEY_MEMBERS = ("type", "client_email", "private_key", "token_uri")
 _KEY_SOURCES = ("keyfile_dict", "key_path", "credential_config_file")
 
 # What Google's provider reads and we do not. To go on without them would mean other credentials than the author meant.
@@ -240,13 +241,14 @@ def _key(fields: _Fields) -> Mapping[str, Any] | None:
     key = fields.mapping("keyfile_dict")
     if key is None:
         return None
-    missing = [name for name in ("client_email", "private_key", "token_uri") if not isinstance(key.get(name), str)]
-    if missing:
+    missing = [name for name in _KEY_MEMBERS if not isinstance(key.get(name), str)]
+    if missing and key.get("type", "service_account") == "service_account":
         raise fields.mistake(
             "keyfile_dict", f"is no service-account key: it has no {' and no '.join(missing)}; paste the whole file"
         )
     # A key that went through a shell or a URI often has its line breaks doubled.
-    return {**key, "private_key": key["private_key"].replace("\\n", "\n")}
+    secret = key.get("private_key")
+    return {**key, "private_key": secret.replace("\\n", "\n")} if isinstance(secret, str) else key
 
 
 def _federation(fields: _Fields) -> str | Mapping[str, Any] | None:

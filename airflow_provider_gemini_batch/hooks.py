@@ -352,7 +352,7 @@ def explain(error: GeminiBatchError, settings: ConnectionSettings | None = None)
 def _verdict(error: GeminiBatchError, settings: ConnectionSettings) -> str:
     vertex = settings.service is Service.VERTEX
     if isinstance(error, TransportError):
-        return "The service could not be reached; check Base URL, DNS, proxy and firewall."
+        return "No connection; check Base URL, DNS, proxy and firewall."
     if isinstance(error, QuotaExceeded):
         return "The credentials are good, but their quota is used up for now."
     if isinstance(error, AccessDenied):
@@ -375,7 +375,7 @@ def _denied(error: AccessDenied, settings: ConnectionSettings) -> str:
     if not vertex and (error.reason.startswith("API_KEY") or error.http_status in {400, 401}):
         return "The API key was refused; paste a valid one into the field API key."
     if error.http_status == 401:  # noqa: PLR2004
-        return "The credentials were refused; check the key file, and that the service account still exists."
+        return "The credentials were refused; check the key and the service account behind it."
     if vertex:
         return (
             f"The credentials may not list batch jobs in project {settings.project_id}: check its name, and that the "
