@@ -1,0 +1,77 @@
+"""The member names that a request may have, their two spellings, and the hint that goes with a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.api.models import JobKind
+
+GENERATION_MEMBERS = frozenset({
+    "model", "contents", "systemInstruction", "tools", "toolConfig", "safetySettings", "generationConfig",
+    "cachedContent", "labels", "serviceTier", "store", "continuationToken", "modelArmorConfig",
+})  # fmt: skip
+CONFIG_MEMBERS = frozenset({
+    "stopSequences", "responseMimeType", "responseSchema", "responseJsonSchema", "responseModalities",
+    "candidateCount", "maxOutputTokens", "temperature", "topP", "topK", "seed", "presencePenalty",
+    "frequencyPenalty", "responseLogprobs", "logprobs", "enableEnhancedCivicAnswers", "speechConfig",
+    "thinkingConfig", "imageConfig", "mediaResolution", "audioTimestamp", "audioTranscriptionConfig",
+    "translationConfig", "enableAffectiveDialog", "modelSelectionConfig", "modelConfig", "routingConfig",
+    "responseFormat",
+})  # fmt: skip
+EMBEDDING_MEMBERS = frozenset({
+    "model", "content", "taskType", "title", "outputDimensionality", "autoTruncate", "mimeType",
+    "documentOcr", "audioTrackExtraction",
+})  # fmt: skip
+MEMBERS = {JobKind.GENERATION: GENERATION_MEMBERS, JobKind.EMBEDDINGS: EMBEDDING_MEMBERS}
+CONFIG_NAMES = frozenset({"config", "generationConfig", "embedContentConfig"})
+_NAME_SHOWN = 64
+_SNAKE = re.compile(r"_([a-z0-9])")
+_UPPER = re.compile(r"([A-Z])")
+
+
+def camel(name: object) -> str:
+    """A member name in lowerCamel. Raises InputError when it is no text."""
+    if not isinstance(name, str):
+        raise InputError("member names must be texts")
+    return _SNAKE.sub(lambda found: found[1].upper(), name) if "_" in name else name
+
+
+def snake(name: str) -> str:
+    """A member name in snake_case."""
+    return _UPPER.sub(lambda found: "_" + found[1].lower(), name)
+
+
+def known(name: str, kind: JobKind) -> bool:
+    """True when the lowerCamel name may stand in a request of this kind, flat settings included."""
+    return name in MEMBERS[kind] or name in CONFIG_NAMES or (kind is JobKind.GENERATION and name in CONFIG_MEMBERS)
+
+
+def nearly(name: str, kind: JobKind) -> str | None:
+    """The known name that this one was most likely meant to be."""
+    names = GENERATION_MEMBERS | CONFIG_MEMBERS if kind is JobKind.GENERATION else EMBEDDING_MEMBERS
+    return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.8)), None)
+
+
+def hint(name: str, kind: JobKind) -> str:
+    """What to do about a name that is not known, as the end of a sentence."""
+    close = nearly(name, kind)
+    if close:
+        return f"; is '{close}' meant?"
+    if known(name, JobKind.EMBEDDINGS if kind is JobKind.GENERATION else JobKind.GENERATION):
+        return f": it is not for {kind.value}"
+    return "; name a member that is new to the service in request_defaults to have it sent all the same"
+
+
+def shown(name: object) -> str:
+    """A name for a message, cut to a sane length."""
+    return str(name)[:_NAME_SHOWN]
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in words for a message; never the value."""
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    words = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", str: "a text"}
+    return words.get(type(value), type(value).__name__)

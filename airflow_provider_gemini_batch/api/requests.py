@@ -1,0 +1,499 @@
+"""What a row may look like when it is handed in, and the one request form that leaves us.
+
+A row is a text, a :class:`BatchRequest`, or a mapping in one of these forms. All end as a key and a REST request:
+
+========================================  ==================================================================
+``{"key": "a", "request": {...}}``        the documented line; ``custom_id`` or ``metadata.key`` serve as key
+``{"contents": [...]}``                   a bare request, ``{"content": {...}}`` for embeddings
+``{"key": "a", "text": "..."}``           the members of :class:`BatchRequest`
+``{"contents": "...", "config": {...}}``  the SDK's flat form, made REST-shaped with a warning
+========================================  ==================================================================
+
+Names are read in lowerCamel and snake_case at the two levels that are known here (the request and its
+``generationConfig``) and written in lowerCamel; what lies deeper is sent as it came. Sources for the names: the REST
+reference of ``models.generateContent`` and ``models.embedContent``, Vertex' ``GenerateContentRequest``, and the
+fields of google-genai 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableSet
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json, to_json
+
+from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.api.fields import (
+    CONFIG_MEMBERS,
+    CONFIG_NAMES,
+    MEMBERS,
+    camel,
+    hint,
+    kind_of,
+    known,
+    nearly,
+    shown,
+    snake,
+)
+from airflow_provider_gemini_batch.api.models import JobKind, Service
+
+INLINE_LIMIT_BYTES = 20 * 1024 * 1024
+"""Largest body of a create call on the Gemini Developer API (the service names 20971520 bytes)."""
+
+_NOT_WITH_CACHE = frozenset({"systemInstruction", "tools", "toolConfig"})
+_KEY_NAMES = ("key", "custom_id", "customId")
+
+
+class BatchRequest(BaseModel):
+    """One request, typed. Exactly one of ``text``, ``contents`` (generation) and ``content`` (embeddings) is given.
+
+    ``key`` names the row in the output; ``title`` is for embeddings; ``extra`` holds any other member of the service's
+    request (``tools``, ``safetySettings``, ``cachedContent`` ...). Nothing of it shows in a repr but the key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str | None = Field(default=None, repr=False)
+    contents: str | list[Any] | None = Field(default=None, repr=False)
+    content: str | dict[str, Any] | None = Field(default=None, repr=False)
+    key: str | int | None = None
+    system_instruction: str | dict[str, Any] | None = Field(default=None, repr=False)
+    generation_config: dict[str, Any] | None = Field(default=None, repr=False)
+    title: str | None = Field(default=None, repr=False)
+    task_type: str | None = None
+    output_dimensionality: int | None = None
+    extra: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    def members(self) -> dict[str, Any]:
+        """The members that are set, ``extra`` merged in, as a mapping for :func:`normalise`."""
+        names = type(self).model_fields
+        found = {name: getattr(self, name) for name in names if name != "extra" and getattr(self, name) is not None}
+        return {**self.extra, **found}
+
+
+@dataclass(frozen=True)
+class RequestDefaults:
+    """What every request of a job gets unless it says otherwise, in REST form. Made by :func:`request_defaults`."""
+
+    members: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    generation_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    model: str | None = None
+    trusted: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        """True when there is anything to merge."""
+        return bool(self.members or self.generation_config)
+
+
+NO_DEFAULTS = RequestDefaults()
+
+
+def request_defaults(
+    kind: JobKind,
+    *,
+    model: str | None = None,
+    generation_config: Mapping[str, Any] | None = None,
+    system_instruction: str | Mapping[str, Any] | None = None,
+    members: Mapping[str, Any] | None = None,
+    task_type: str | None = None,
+    output_dimensionality: int | None = None,
+    warnings: MutableSet[str] | None = None,
+) -> RequestDefaults:
+    """Check the author's defaults once. Raises InputError (a ConfigurationError) naming the argument.
+
+    A name in ``members`` that is not known here passes and is from then on known for the rows too, so that a new member
+    of the service can be used before we know it; one that is nearly a known name is refused as a typing error.
+    """
+    notes: MutableSet[str] = set() if warnings is None else warnings
+    given = dict(members or {})
+    if generation_config:
+        _refuse_kind(kind, JobKind.GENERATION, "generation_config")
+        own = _camel_keys(
+            _mapping(given.pop("generationConfig", given.pop("generation_config", {})), "generation_config")
+        )
+        given["generationConfig"] = {**own, **_camel_keys(_mapping(generation_config, "generation_config"))}
+    if system_instruction is not None:
+        _refuse_kind(kind, JobKind.GENERATION, "system_instruction")
+        given["systemInstruction"] = system_instruction
+    for name, value in (("taskType", task_type), ("outputDimensionality", output_dimensionality)):
+        if value is not None:
+            _refuse_kind(kind, JobKind.EMBEDDINGS, name)
+            given[name] = value
+    trusted = frozenset(
+        name for name in (camel(name) for name in given) if not known(name, kind) and not nearly(name, kind)
+    )
+    merged = _rest_form(given, kind, trusted, notes)
+    if "contents" in merged or "content" in merged:
+        raise InputError("contents belong in the rows, not in request_defaults")
+    _check_cache(merged)
+    config = merged.pop("generationConfig", {})
+    merged.pop("model", None)
+    return RequestDefaults(members=merged, generation_config=config, model=_bare_model(model), trusted=trusted)
+
+
+def normalise(
+    row: str | Mapping[str, Any] | BatchRequest,
+    *,
+    kind: JobKind = JobKind.GENERATION,
+    defaults: RequestDefaults = NO_DEFAULTS,
+    warnings: MutableSet[str] | None = None,
+) -> tuple[str | None, Mapping[str, Any]]:
+    """Turn one row into its key (or None) and its request in REST form, defaults merged.
+
+    ``warnings`` collects one sentence for each kind of thing that was put right. Raises InputError that says what is
+    wrong with the row, never what is in it. The row itself is not changed; parts of it are shared with the request.
+    """
+    notes: MutableSet[str] = set() if warnings is None else warnings
+    if isinstance(row, str):
+        return None, _merge(_from_text(row, kind), defaults)
+    if isinstance(row, BatchRequest):
+        row = row.members()
+    elif not isinstance(row, Mapping):
+        raise InputError(f"a row is a text, an object or a BatchRequest, not {kind_of(row)}")
+    key, request = _open_envelope(row, kind, notes)
+    if not _is_rest(request, kind):
+        request = _rest_form(request, kind, defaults.trusted, notes)
+    _check_contents(request, kind)
+    request = _merge(request, defaults)
+    if "model" in request:
+        request = _without_model(request, defaults.model)
+    _check_cache(request)
+    return key, request
+
+
+def request_line(service: Service, kind: JobKind, key: str, request: Mapping[str, Any]) -> bytes:
+    """The line of an input file, newline included. Raises InputError for values that JSON cannot hold."""
+    return wire_line(service, kind, key, request_body(service, kind, request))
+
+
+def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) -> bytes:
+    """The JSON of a request as this service wants it."""
+    if service is Service.VERTEX:
+        request = _vertex_embedding(request) if kind is JobKind.EMBEDDINGS else with_roles(request)
+    return json_bytes(request)
+
+
+def wire_line(service: Service, kind: JobKind, key: str, body: bytes) -> bytes:
+    """Put the key beside a request that is JSON already (Vertex: ``custom_id`` for generation, else ``key``)."""
+    if service is Service.VERTEX and kind is JobKind.GENERATION:
+        return b'{"request":%b,"custom_id":%b}\n' % (body, _key_json(key))
+    return b'{"key":%b,"request":%b}\n' % (_key_json(key), body)
+
+
+def inline_item(key: str | None, request: Mapping[str, Any]) -> dict[str, Any]:
+    """One element of ``inputConfig.requests.requests`` (Gemini Developer API only)."""
+    item: dict[str, Any] = {"request": dict(request)}
+    if key is not None:
+        item["metadata"] = {"key": key}
+    return item
+
+
+def with_roles(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give every content without a role the role ``user``: Vertex refuses a row otherwise."""
+    contents = request.get("contents")
+    if not isinstance(contents, list) or all("role" in content for content in contents):
+        return request
+    return {
+        **request,
+        "contents": [content if "role" in content else {"role": "user", **content} for content in contents],
+    }
+
+
+def json_bytes(value: Any) -> bytes:
+    """Compact UTF-8 JSON of a request. Raises InputError for NaN, lone surrogates and what JSON does not have."""
+    try:
+        body = to_json(value)
+        if b"NaN" in body or b"Infinity" in body:
+            from_json(body, allow_inf_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"the request cannot be written as JSON ({type(error).__name__})") from None
+    return body
+
+
+def user_content(text: str) -> dict[str, Any]:
+    """One turn of the user with one text part."""
+    return {"role": "user", "parts": [{"text": text}]}
+
+
+def _key_json(key: str) -> bytes:
+    try:
+        return to_json(key)
+    except ValueError:
+        raise InputError("the key is no valid Unicode text") from None
+
+
+def _from_text(text: str, kind: JobKind) -> dict[str, Any]:
+    if not text.strip():
+        raise InputError("the text is empty")
+    if kind is JobKind.EMBEDDINGS:
+        return {"content": {"parts": [{"text": text}]}}
+    return {"contents": [user_content(text)]}
+
+
+def _open_envelope(
+    row: Mapping[str, Any], kind: JobKind, notes: MutableSet[str]
+) -> tuple[str | None, Mapping[str, Any]]:
+    """Part the key from the request, whichever of the forms the row has."""
+    if "request" not in row:
+        if any(name in row for name in _KEY_NAMES) or "metadata" in row:
+            rest = {name: value for name, value in row.items() if name not in _KEY_NAMES and name != "metadata"}
+            return _key(row), rest
+        return None, row
+    request = row["request"]
+    if not isinstance(request, Mapping):
+        raise InputError(f"'request' must be an object, not {kind_of(request)}")
+    if len(row) == 1:
+        return None, request
+    beside = [name for name in row if name not in ("request", "metadata", *_KEY_NAMES)]
+    if beside:
+        for name in beside:
+            if camel(name) not in CONFIG_NAMES and not known(camel(name), kind):
+                raise InputError(
+                    f"'{shown(name)}' beside 'request' would be ignored by the service: move it into the request"
+                )
+            if name in request or camel(name) in request:
+                raise InputError(f"'{shown(name)}' is given twice, in the request and beside it")
+        notes.add(
+            f"{', '.join(sorted(map(shown, beside)))} beside 'request' would be ignored by the service: moved into it"
+        )
+        request = {**request, **{name: row[name] for name in beside}}
+    return _key(row), request
+
+
+def _key(row: Mapping[str, Any]) -> str | None:
+    found = [row[name] for name in _KEY_NAMES if row.get(name) is not None]
+    metadata = row.get("metadata")
+    if isinstance(metadata, Mapping) and metadata.get("key") is not None:
+        found.append(metadata["key"])
+    if not found:
+        return None
+    return key_text(found[0])
+
+
+def key_text(value: object) -> str:
+    """A key as text; whole numbers are taken as written. Raises InputError for anything else."""
+    if isinstance(value, str):
+        if not value:
+            raise InputError("the key is empty")
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"a key is a text or a whole number, not {kind_of(value)}")
+
+
+def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
+    """True when nothing has to be put right: the way that nearly every row of a large file takes."""
+    if not request.keys() <= MEMBERS[kind]:
+        return False
+    if kind is JobKind.EMBEDDINGS:
+        return isinstance(request.get("content"), dict)
+    config = request.get("generationConfig")
+    if config is not None and not (isinstance(config, dict) and config.keys() <= CONFIG_MEMBERS):
+        return False
+    contents = request.get("contents")
+    if not isinstance(contents, list):
+        return False
+    instruction = request.get("systemInstruction")
+    return (instruction is None or isinstance(instruction, dict)) and all(
+        isinstance(content, dict) and "parts" in content for content in contents
+    )
+
+
+def _rest_form(
+    given: Mapping[str, Any], kind: JobKind, trusted: frozenset[str], notes: MutableSet[str]
+) -> dict[str, Any]:
+    """Bring names to lowerCamel, flat settings to their place and short forms of content to their long ones."""
+    request: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    for name, value in given.items():
+        spelled = camel(name)
+        if value is None:
+            continue
+        if camel in CONFIG_NAMES:
+            if camel == "config":
+                notes.add("SDK-style 'config' was turned into the REST form")
+            for inner, inner_value in _mapping(value, name).items():
+                _place(
+                    camel(inner),
+                    inner_value,
+                    inside=True,
+                    kind=kind,
+                    request=request,
+                    config=config,
+                    trusted=trusted,
+                    notes=notes,
+                )
+        elif camel == "text":
+            _put(request, "content" if kind is JobKind.EMBEDDINGS else "contents", value)
+        else:
+            _place(camel, value, inside=False, kind=kind, request=request, config=config, trusted=trusted, notes=notes)
+    if config:
+        request["generationConfig"] = config
+    _long_forms(request, kind, notes)
+    return request
+
+
+def _place(
+    name: str,
+    value: Any,
+    *,
+    inside: bool,
+    kind: JobKind,
+    request: dict[str, Any],
+    config: dict[str, Any],
+    trusted: frozenset[str],
+    notes: MutableSet[str],
+) -> None:
+    """Put one setting where REST wants it; ``inside``: it was found in a config."""
+    if value is None:
+        return
+    if kind is JobKind.GENERATION and name in CONFIG_MEMBERS:
+        if not inside:
+            notes.add(f"'{name}' was moved into generationConfig, where the service looks for it")
+        _put(config, name, value)
+    elif name in MEMBERS[kind] or (not inside and name in trusted):
+        if inside and kind is JobKind.GENERATION:
+            notes.add(f"'{name}' was moved out of the configuration to the request, where the service looks for it")
+        _put(request, name, value)
+    elif kind is JobKind.EMBEDDINGS and name == "contents":
+        _put(request, "content", value)
+    elif inside and name in trusted:
+        _put(config, name, value)
+    else:
+        where = "generationConfig" if inside and kind is JobKind.GENERATION else f"a request for {kind.value}"
+        raise InputError(f"'{shown(name)}' is no member of {where}{hint(name, kind)}")
+
+
+def _put(target: dict[str, Any], name: str, value: Any) -> None:
+    if name in target:
+        raise InputError(f"'{name}' is given twice, in two spellings or places")
+    target[name] = value
+
+
+def _long_forms(request: dict[str, Any], kind: JobKind, notes: MutableSet[str]) -> None:
+    if isinstance(request.get("systemInstruction"), str):
+        request["systemInstruction"] = {"parts": [{"text": request["systemInstruction"]}]}
+    elif isinstance(request.get("systemInstruction"), (list, tuple)):
+        notes.add("'systemInstruction' was a list; the service takes one content")
+        request["systemInstruction"] = {"parts": [_part(part) for part in request["systemInstruction"]]}
+    if kind is JobKind.EMBEDDINGS:
+        if "content" in request:
+            request["content"] = _embedding_content(request["content"])
+    elif "contents" in request:
+        request["contents"] = _contents(request["contents"], notes)
+
+
+def _contents(value: Any, notes: MutableSet[str]) -> list[Any]:
+    if isinstance(value, str):
+        return _from_text(value, JobKind.GENERATION)["contents"]  # type: ignore[no-any-return]
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"'contents' must be a list, not {kind_of(value)}")
+    turns: list[Any] = []
+    loose: list[Any] = []
+    for item in value:
+        if isinstance(item, Mapping) and ("parts" in item or "role" in item):
+            if loose:
+                turns.append({"role": "user", "parts": loose})
+                loose = []
+            turns.append(item)
+        else:
+            notes.add("loose parts in 'contents' were put into a content with the role user")
+            loose.append(_part(item))
+    if loose:
+        turns.append({"role": "user", "parts": loose})
+    return turns
+
+
+def _embedding_content(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        if len(value) != 1:
+            raise InputError("an embedding request takes one content; make a row of each")
+        value = value[0]
+    if isinstance(value, str):
+        return _from_text(value, JobKind.EMBEDDINGS)["content"]
+    if isinstance(value, Mapping) and "parts" not in value and "text" in value:
+        return {"parts": [value]}
+    return value
+
+
+def _part(item: Any) -> Any:
+    if isinstance(item, str):
+        return {"text": item}
+    if isinstance(item, Mapping):
+        return item
+    raise InputError(f"a part is a text or an object, not {kind_of(item)}")
+
+
+def _check_contents(request: Mapping[str, Any], kind: JobKind) -> None:
+    if kind is JobKind.EMBEDDINGS:
+        if "content" not in request:
+            raise InputError("'content' is missing")
+        _check_content(request["content"], "content")
+        return
+    contents = request.get("contents")
+    if contents is None:
+        raise InputError("'contents' is missing")
+    if not isinstance(contents, list) or not contents:
+        raise InputError("'contents' must be a list with at least one content")
+    for content in contents:
+        _check_content(content, "contents")
+
+
+def _check_content(content: Any, name: str) -> None:
+    if not isinstance(content, Mapping):
+        raise InputError(f"'{name}' must hold objects with 'parts', not {kind_of(content)}")
+    parts = content.get("parts")
+    if not isinstance(parts, list) or not parts:
+        raise InputError(f"'{name}' needs 'parts', a list with at least one part")
+    for part in parts:
+        if not isinstance(part, Mapping) or not part:
+            raise InputError(f"a part of '{name}' must be an object with at least one member")
+
+
+def _merge(request: Mapping[str, Any], defaults: RequestDefaults) -> Mapping[str, Any]:
+    if not defaults:
+        return request
+    merged = {**request, **{name: value for name, value in defaults.members.items() if name not in request}}
+    if defaults.generation_config:
+        merged["generationConfig"] = {**defaults.generation_config, **(request.get("generationConfig") or {})}
+    return merged
+
+
+def _check_cache(request: Mapping[str, Any]) -> None:
+    if "cachedContent" in request and (clash := sorted(_NOT_WITH_CACHE & request.keys())):
+        raise InputError(f"cachedContent cannot go with {', '.join(clash)}: put them into the cache")
+
+
+def _without_model(request: Mapping[str, Any], wanted: str | None) -> dict[str, Any]:
+    """A job has one model; a row may repeat it and nothing else."""
+    named = request["model"]
+    if wanted is not None and (not isinstance(named, str) or _bare_model(named) != wanted):
+        raise InputError(f"the row names another model than the job ({shown(named)} instead of {wanted})")
+    return {name: value for name, value in request.items() if name != "model"}
+
+
+def _vertex_embedding(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Vertex wants the options of an embedding in ``embed_content_config``, in snake_case as documented."""
+    config = {snake(name): value for name, value in request.items() if name != "content"}
+    return {"content": request["content"], **({"embed_content_config": config} if config else {})}
+
+
+def _bare_model(model: str | None) -> str | None:
+    if model is None:
+        return None
+    return model.removeprefix("models/").rpartition("/")[2]
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"'{name}' must be an object, not {kind_of(value)}")
+    return value
+
+
+def _refuse_kind(kind: JobKind, wanted: JobKind, name: str) -> None:
+    if kind is not wanted:
+        raise InputError(f"'{name}' is for {wanted.value} only")
