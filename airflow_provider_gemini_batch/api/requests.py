@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableSet
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -110,10 +111,9 @@ def request_defaults(
     given = dict(members or {})
     if generation_config:
         _refuse_kind(kind, JobKind.GENERATION, "generation_config")
-        own = _camel_keys(
-            _mapping(given.pop("generationConfig", given.pop("generation_config", {})), "generation_config")
-        )
-        given["generationConfig"] = {**own, **_camel_keys(_mapping(generation_config, "generation_config"))}
+        if "generationConfig" in given or "generation_config" in given:
+            raise InputError("generation_config is given twice, by itself and in request_defaults")
+        given["generationConfig"] = generation_config
     if system_instruction is not None:
         _refuse_kind(kind, JobKind.GENERATION, "system_instruction")
         given["systemInstruction"] = system_instruction
@@ -307,28 +307,18 @@ def _rest_form(
     """Bring names to lowerCamel, flat settings to their place and short forms of content to their long ones."""
     request: dict[str, Any] = {}
     config: dict[str, Any] = {}
+    place = partial(_place, kind=kind, request=request, config=config, trusted=trusted, notes=notes)
     for name, value in given.items():
         spelled = camel(name)
-        if value is None:
-            continue
-        if camel in CONFIG_NAMES:
-            if camel == "config":
+        if spelled in CONFIG_NAMES and value is not None:
+            if spelled == "config":
                 notes.add("SDK-style 'config' was turned into the REST form")
             for inner, inner_value in _mapping(value, name).items():
-                _place(
-                    camel(inner),
-                    inner_value,
-                    inside=True,
-                    kind=kind,
-                    request=request,
-                    config=config,
-                    trusted=trusted,
-                    notes=notes,
-                )
-        elif camel == "text":
+                place(camel(inner), inner_value, inside=True)
+        elif spelled == "text":
             _put(request, "content" if kind is JobKind.EMBEDDINGS else "contents", value)
         else:
-            _place(camel, value, inside=False, kind=kind, request=request, config=config, trusted=trusted, notes=notes)
+            place(spelled, value, inside=False)
     if config:
         request["generationConfig"] = config
     _long_forms(request, kind, notes)
