@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give real processes time: the first test of a session also pays for starting them."""
+    for item in items:
+        if HERE in item.path.parents and not any(item.iter_markers("timeout")):
+            item.add_marker(pytest.mark.timeout(300))
+
+
 @pytest.fixture(scope="session")
 def local_airflow() -> Iterator[LocalAirflow]:
     """Run Airflow with one triggerer and the Dags of ``tests/stack/dags``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -144,6 +145,7 @@ class LocalAirflow(AirflowRest):
     def start(self) -> None:
         """Make the database and start all components; returns when all are healthy, in a quarter to half a minute."""
         self.dags.mkdir(parents=True, exist_ok=True)
+        atexit.register(self.stop)
         try:
             self._make_database()
             self.start_component("api-server")
@@ -158,6 +160,7 @@ class LocalAirflow(AirflowRest):
 
     def stop(self) -> None:
         """End all processes, gently at first, and remove a temporary home."""
+        atexit.unregister(self.stop)
         self.forget_login()
         names = sorted(self._processes, key=lambda name: name == "api-server")
         trees = {name: self._tree(name) for name in names}
@@ -302,7 +305,7 @@ class LocalAirflow(AirflowRest):
         """
         found = []
         for process in self._tree("scheduler"):
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one of these
                 parent = process.parent()
                 if parent is not None and "LocalExecutor" in " ".join(parent.cmdline()):
                     found.append(process.pid)
