@@ -1,0 +1,263 @@
+"""The one judge: what an ending means for the task, whoever asks (operator, deferred or not, and sensor).
+
+===========================================  ========================  ========================================
+ending                                       task                      retried by Airflow
+===========================================  ========================  ========================================
+succeeded, failed rows within limits         success                   --
+partially succeeded, within limits           success                   --
+either of them, too many failed rows         failed, output kept       yes, where the bad rows can be sent again
+failed, code 3, 5, 7, 9 (11, 12, 16)         failed                    no
+failed, any other code or none               failed                    yes, a new job
+cancelled by somebody else                   failed, output kept       no: a person decided
+cancelled by this task                       failed, output kept       yes
+expired                                      failed, output kept       yes
+our deadline, a stall, job gone              failed                    yes
+results gone                                 failed                    no
+refused: key, permission, region, arguments  failed                    no
+===========================================  ========================  ========================================
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from airflow_provider_gemini_batch.api.models import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+    from airflow_provider_gemini_batch.api.models import BatchJob
+
+# Invalid argument, not found, permission denied, failed precondition; out of range, unimplemented, unauthenticated:
+# the same job would fail in the same way.
+_FINAL_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
+_MAX_WORDS = 300
+_LINE_ERROR = re.compile(r"(.*?\bline\s+\d+)\b.*", re.DOTALL | re.IGNORECASE)
+
+
+class Outcome(str, Enum):
+    """How the task ends."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the task ends, and what is to be done about it.
+
+    ``retry``: Airflow may try again (else ``AirflowFailException``); false for a success. ``keep_output``: the job's
+    finished rows are worth landing. ``message``: what happened, to which job, what to do.
+    """
+
+    outcome: Outcome
+    retry: bool
+    message: str
+    keep_output: bool = False
+
+    @property
+    def success(self) -> bool:
+        """True when the task ends well."""
+        return self.outcome is Outcome.SUCCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of the whole task, as landed: every row that is not ok has failed."""
+
+    total: int
+    succeeded: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many rows may fail. Without any limit, the task fails only when every row failed."""
+
+    max_failed_rows: int | None = None
+    max_failure_rate: float | None = None
+
+    def exceeded_by(self, counts: Counts) -> str | None:
+        """Say which limit is broken, or None."""
+        if self.max_failed_rows is None and self.max_failure_rate is None:
+            return "every row failed" if counts.failed and not counts.succeeded else None
+        if self.max_failed_rows is not None and counts.failed > self.max_failed_rows:
+            return f"more than max_failed_rows={self.max_failed_rows}"
+        # Multiplied, not divided: there may be no rows.
+        if self.max_failure_rate is not None and counts.failed > self.max_failure_rate * counts.total:
+            return f"more than max_failure_rate={self.max_failure_rate:g}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job is in a terminal state. ``by_us``: this task asked for its cancellation."""
+
+    job: BatchJob
+    by_us: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Our own deadline came first. ``waited`` in seconds; ``cancelled``: the job was told to stop."""
+
+    job_name: str
+    waited: float
+    cancelled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """The job did not move. ``kind`` is ``queue`` or ``progress``; ``stuck_for`` in seconds."""
+
+    job_name: str
+    kind: str
+    stuck_for: float
+    cancelled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The service does not know the job any more."""
+
+    job_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsMissing:
+    """The job ended well, and its results are no longer kept."""
+
+    job_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The service, or our own check of the arguments, will not let us go on."""
+
+    reason: str
+    retry: bool = False
+    job_name: str = ""
+
+    @classmethod
+    def by(cls, error: GeminiBatchError, job_name: str = "") -> Refused:
+        """Take over what an error says about itself."""
+        return cls(str(error), retry=error.retryable, job_name=job_name)
+
+
+Ending = Ended | Deadline | Stalled | Gone | ResultsMissing | Refused
+
+
+def judge(
+    ending: Ending, *, counts: Counts | None = None, limits: Limits = Limits(), can_repair: bool = False
+) -> Verdict:
+    """Say what an ending means.
+
+    :param counts: the rows of the task as landed; None where nobody landed them (the sensor, or before landing): then
+        the service's counters are believed where they are complete.
+    :param can_repair: a further try could send just the bad rows again.
+    :raises ValueError: the job has not ended. An unknown state is no ending.
+    """
+    match ending:
+        case Ended(job, by_us):
+            return _judge_job(job, counts=counts, limits=limits, can_repair=can_repair, by_us=by_us)
+        case Deadline(name, waited, cancelled):
+            what = f"{name} did not end within {_span(waited)}{_told_to_stop(cancelled=cancelled)}"
+            return _failed(f"{what}. Raise `timeout` if this is too short.", retry=True)
+        case Stalled(name, kind, stuck_for, cancelled):
+            how = "never left the service's queue" if kind == "queue" else "made no progress"
+            what = f"{name} {how} for {_span(stuck_for)}{_told_to_stop(cancelled=cancelled)}"
+            return _failed(f"{what}. A new job may fare better.", retry=True)
+        case Gone(name):
+            return _failed(f"The service does not know {name} any more: deleted, or made with another key.", retry=True)
+        case ResultsMissing(name):
+            return _failed(f"The results of {name} are no longer kept: clear the task to run it anew.", retry=False)
+        case Refused(reason, retry, name):
+            return _failed(f"{name}: {reason}" if name and name not in reason else reason, retry=retry)
+
+
+def judge_all(
+    endings: Iterable[Ending], *, counts: Counts | None = None, limits: Limits = Limits(), can_repair: bool = False
+) -> Verdict:
+    """Judge a task of several jobs: its worst ending decides, and ``counts`` are those of all jobs together.
+
+    Retrying needs every ending's consent. :raises ValueError: there is no ending, or a job has not ended.
+    """
+    verdicts = [judge(ending, counts=counts, limits=limits, can_repair=can_repair) for ending in endings]
+    if not verdicts:
+        raise ValueError("Nothing has ended")
+    failures = [verdict for verdict in verdicts if not verdict.success]
+    keep = any(verdict.keep_output for verdict in verdicts)
+    if not failures:
+        return verdicts[0]
+    # Shards that broke the same limit say nearly the same; one line for each distinct message.
+    message = " ".join(dict.fromkeys(verdict.message for verdict in failures))
+    return Verdict(Outcome.FAILED, all(verdict.retry for verdict in failures), message, keep)
+
+
+def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repair: bool, by_us: bool) -> Verdict:
+    match job.state:
+        case JobState.SUCCEEDED | JobState.PARTIALLY_SUCCEEDED:
+            return _judge_rows(job, counts or _counted_by_service(job), limits=limits, can_repair=can_repair)
+        case JobState.FAILED:
+            code = job.error.code if job.error else None
+            words = _words(job)
+            if code in _FINAL_CODES:
+                return _failed(f"{job.name} failed{words}. The same job would fail again.", retry=False)
+            return _failed(f"{job.name} failed{words}. A new job may fare better.", retry=True)
+        case JobState.CANCELLED if by_us:
+            return _failed(f"{job.name} was cancelled by this task.", retry=True, keep_output=True)
+        case JobState.CANCELLED:
+            what = f"{job.name} was cancelled by somebody else. Clear the task to run it anew."
+            return _failed(what, retry=False, keep_output=True)
+        case JobState.EXPIRED:
+            what = f"{job.name} ran into the service's time limit; its finished rows are kept."
+            return _failed(what, retry=True, keep_output=True)
+        case _:
+            raise ValueError(f"{job.name} has not ended: {job.raw_state or job.state.value}")
+
+
+def _judge_rows(job: BatchJob, counts: Counts | None, *, limits: Limits, can_repair: bool) -> Verdict:
+    if counts is None:
+        return Verdict(Outcome.SUCCESS, retry=False, message=f"{job.name} succeeded.", keep_output=True)
+    rows = f"{job.name}: {counts.failed} of {counts.total} rows failed"
+    broken = limits.exceeded_by(counts)
+    if broken is None:
+        return Verdict(Outcome.SUCCESS, retry=False, message=f"{rows}.", keep_output=True)
+    advice = "A retry sends them again" if can_repair else "See the codes in the output; clear the task to run it anew"
+    return _failed(f"{rows}: {broken}. {advice}.", retry=can_repair, keep_output=True)
+
+
+def _counted_by_service(job: BatchJob) -> Counts | None:
+    stats = job.completion_stats
+    if stats is None or stats.total is None or stats.success + stats.failure != stats.total:
+        return None
+    return Counts(stats.total, stats.success, stats.failure)
+
+
+def _failed(message: str, *, retry: bool, keep_output: bool = False) -> Verdict:
+    return Verdict(Outcome.FAILED, retry, message, keep_output)
+
+
+def _told_to_stop(*, cancelled: bool) -> str:
+    return " and was cancelled" if cancelled else "; it was left running"
+
+
+def _words(job: BatchJob) -> str:
+    """Quote the service: one line, cut, and nothing after a line number, since what follows may echo the row."""
+    if job.error is None:
+        return " without giving a reason"
+    words = " ".join(job.error.message.split())
+    words = _LINE_ERROR.sub(r"\1", words)[:_MAX_WORDS]
+    code = "" if job.error.code is None else f" with code {job.error.code}"
+    return f"{code}: {words.rstrip('.')}" if words else code
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
