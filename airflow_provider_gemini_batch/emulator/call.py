@@ -1,0 +1,85 @@
+"""One HTTP call on its way to a handler: the request, the world, and what the router made of the path."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.emulator.wire import ApiError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from airflow_provider_gemini_batch.emulator.files import FileShelf
+    from airflow_provider_gemini_batch.emulator.jobs import Engine
+    from airflow_provider_gemini_batch.emulator.tokens import Tokens
+    from airflow_provider_gemini_batch.emulator.world import World
+
+#: The largest body of a create call with inline requests, in bytes; the service names this number in its refusal.
+MAX_BODY = 20_971_520
+
+
+@dataclass
+class Service:
+    """The parts of the running emulator that handlers work on."""
+
+    world: World
+    engine: Engine
+    shelf: FileShelf
+    tokens: Tokens
+
+
+@dataclass
+class Call:
+    """A routed request.
+
+    :param path: named parts of the path.
+    :param space: the project that the caller may see: the API key up to its first colon, or the Vertex project.
+    """
+
+    request: Request
+    service: Service
+    operation: str
+    path: dict[str, str] = field(default_factory=dict)
+    space: str = ""
+
+    @property
+    def world(self) -> World:
+        """The world of this emulator."""
+        return self.service.world
+
+    @property
+    def engine(self) -> Engine:
+        """The jobs of this emulator."""
+        return self.service.engine
+
+    def query(self, name: str) -> str | None:
+        """Return a query parameter by its lowerCamel name; ``$name`` is Google's other spelling of a system parameter."""
+        params = self.request.query_params
+        return params.get(name) or params.get("".join(f"_{c.lower()}" if c.isupper() else c for c in name)) or params.get("$" + name)
+
+    async def body(self, limit: int = MAX_BODY) -> bytes:
+        """Return the whole body; ApiError 400 above the limit, after all of it was read and dropped."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in self.request.stream():
+            size += len(chunk)
+            if size <= limit:
+                chunks.append(chunk)
+        if size > limit:
+            raise ApiError(400, f"Request payload size exceeds the limit: {limit} bytes.")
+        return b"".join(chunks)
+
+    async def json(self) -> dict[str, Any]:
+        """Return the body as a JSON object, ``{}`` for an empty one; ApiError 400 for anything else."""
+        raw = await self.body()
+        if not raw.strip():
+            return {}
+        try:
+            document = json.loads(raw)
+        except ValueError as error:
+            raise ApiError(400, f"Invalid JSON payload received. {error}") from error
+        if not isinstance(document, dict):
+            raise ApiError(400, "Invalid JSON payload received. The root must be an object.")
+        return document

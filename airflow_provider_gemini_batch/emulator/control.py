@@ -1,0 +1,202 @@
+"""The control of a running emulator, in Python and over HTTP under ``/emulator``: books, faults, clock, jobs, reset."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.emulator.wire import ApiError, answer
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from airflow_provider_gemini_batch.emulator.call import Call, Service
+    from airflow_provider_gemini_batch.emulator.jobs import Job
+
+
+class Control:
+    """Orders to a running emulator; safe from any thread."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._world = service.world
+
+    def health(self) -> dict[str, Any]:
+        """Say that the emulator is there."""
+        return {"status": "ok", **self._world.show_clock()}
+
+    def books(self) -> dict[str, Any]:
+        """Return what has happened.
+
+        ``created``: jobs ever created, also before a restart; ``created_by_service``; ``jobs``: each job, oldest first; ``requests``: calls by operation;
+        ``files``: live uploads; ``file_bytes``: their size.
+        """
+        engine, shelf = self._service.engine, self._service.shelf
+        engine.tick()
+        with self._world.lock:
+            files = shelf.live()
+            return {
+                "created": sum(self._world.books.jobs.values()),
+                "created_by_service": dict(self._world.books.jobs),
+                "jobs": [_job_entry(job) for job in engine.jobs.values()],
+                "requests": dict(self._world.books.requests),
+                "files": [
+                    {"name": f"files/{file.id}", "display_name": file.display_name, "bytes": file.size, "mime_type": file.mime}
+                    for file in files
+                ],
+                "file_bytes": sum(file.size for file in files),
+                "tokens_issued": self._service.tokens.issued,
+            }
+
+    def faults(self, **values: Any) -> dict[str, Any]:
+        """Set faults (see ``faults.py``) and return all that are set; ValueError for an unknown name."""
+        with self._world.lock:
+            self._world.faults.set(values)
+            return self._world.faults.show()
+
+    def clear_faults(self) -> dict[str, Any]:
+        """Take all faults back, and let go of jobs that were held."""
+        with self._world.lock:
+            self._world.faults.clear()
+            for job in self._service.engine.jobs.values():
+                job.bound.pop("hold_pending", None)
+                job.bound.pop("hold_running", None)
+            return {}
+
+    def advance(self, seconds: float) -> dict[str, Any]:
+        """Move the clock forward; jobs that are due have ended, and their output is written, when this returns."""
+        # In steps, so that a job due at once to start and to end does both at its own time.
+        self._service.engine.settle()
+        self._world.advance(seconds)
+        self._service.engine.settle()
+        return self._world.show_clock()
+
+    def speed(self, speed: float) -> dict[str, Any]:
+        """Change how fast the clock runs; 0 stops it."""
+        self._world.set_speed(speed)
+        return self._world.show_clock()
+
+    def set_job(self, name: str, **changes: Any) -> dict[str, Any]:
+        """Change a job, whatever its life says, and return its entry; KeyError for an unknown one.
+
+        :param name: full name or id.
+        :param changes: ``state`` (with or without prefix; any other text is shown as it is and ends when set to None), ``error`` ({code, message}),
+            ``rows`` (how many are answered, for endings other than success), ``counts`` (wire names of the counters), ``created`` (seconds),
+            ``release`` (True: let go of a held job), ``gone`` (True: it vanishes).
+        """
+        short = name.rsplit("/", 1)[-1]
+        with self._world.lock:
+            job = next((job for (_, number), job in self._service.engine.jobs.items() if number == short), None)
+        if job is None:
+            raise KeyError(name)
+        self._service.engine.order(job, changes)
+        self._service.engine.settle()
+        return _job_entry(job)
+
+    def revoke_tokens(self) -> None:
+        """Make every access token invalid that was issued so far."""
+        self._service.tokens.revoke()
+
+    def reset(self) -> None:
+        """Forget jobs, files, faults and counts, and go back to the settings of the start."""
+        with self._world.lock:
+            self._service.engine.forget()
+            self._service.shelf.forget()
+            self._service.tokens.forget()
+            self._world.reset()
+
+
+def _job_entry(job: Job) -> dict[str, Any]:
+    tally = job.tally or {}
+    name = f"batches/{job.id}" if job.service == "gemini" else str(job.spec.get("name"))
+    return {
+        "name": name,
+        "display_name": job.display_name,
+        "service": job.service,
+        "project": job.space.partition("/")[0] if job.service == "vertex" else None,
+        "state": job.shown or job.state,
+        "model": job.model,
+        "rows": job.rows,
+        "succeeded": tally.get("succeeded", 0),
+        "failed": tally.get("failed", 0),
+        "prompt_tokens": tally.get("prompt_tokens", 0),
+        "candidates_tokens": tally.get("candidates_tokens", 0),
+        "thoughts_tokens": tally.get("thoughts_tokens", 0),
+        "created": job.created,
+        "ended": job.ended,
+        "error": job.error,
+        "labels": job.spec.get("labels") or {},
+        "input": job.spec.get("inputConfig"),
+        "output": job.output_info,
+        "cancel_calls": job.cancel_calls,
+        "deleted": job.deleted,
+    }
+
+
+def _control(call: Call) -> Control:
+    return Control(call.service)
+
+
+async def _health(call: Call) -> Response:
+    return answer(_control(call).health())
+
+
+async def _books(call: Call) -> Response:
+    return answer(_control(call).books())
+
+
+async def _show_faults(call: Call) -> Response:
+    with call.world.lock:
+        return answer(call.world.faults.show())
+
+
+async def _set_faults(call: Call) -> Response:
+    values = await call.json()
+    try:
+        return answer(_control(call).faults(**values))
+    except (ValueError, TypeError) as error:
+        raise ApiError(400, str(error)) from error
+
+
+async def _clear_faults(call: Call) -> Response:
+    return answer(_control(call).clear_faults())
+
+
+async def _clock(call: Call) -> Response:
+    order = await call.json()
+    if "speed" in order:
+        _control(call).speed(float(order["speed"]))
+    if "advance" in order:
+        await asyncio.to_thread(_control(call).advance, float(order["advance"]))
+    return answer(call.world.show_clock())
+
+
+async def _set_job(call: Call) -> Response:
+    changes = await call.json()
+    try:
+        return answer(await asyncio.to_thread(lambda: _control(call).set_job(call.path["name"], **changes)))
+    except KeyError as error:
+        raise ApiError(404, "No such job.") from error
+
+
+async def _reset(call: Call) -> Response:
+    _control(call).reset()
+    return answer({})
+
+
+async def _revoke(call: Call) -> Response:
+    _control(call).revoke_tokens()
+    return answer({})
+
+
+ROUTES = [
+    ("GET", "/emulator/health", _health),
+    ("GET", "/emulator/books", _books),
+    ("GET", "/emulator/faults", _show_faults),
+    ("POST", "/emulator/faults", _set_faults),
+    ("DELETE", "/emulator/faults", _clear_faults),
+    ("POST", "/emulator/clock", _clock),
+    ("POST", "/emulator/jobs/(?P<name>.+)", _set_job),
+    ("POST", "/emulator/tokens/revoke", _revoke),
+    ("POST", "/emulator/reset", _reset),
+]

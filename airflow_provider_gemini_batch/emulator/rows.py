@@ -1,0 +1,245 @@
+"""Rows of a job: the check of input lines, and the stream of output lines with their faults."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.emulator import schema
+from airflow_provider_gemini_batch.emulator.answers import Answerer, block, truncate
+from airflow_provider_gemini_batch.emulator.wire import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator.answers import Responder
+
+MAX_COMPLAINTS = 200
+SHUFFLE_WINDOW = 10_000
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"unexpected token: {name}")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def decode(text: str) -> Any:
+    """Return the value of a JSON text; NaN and Infinity are refused as the service does."""
+    return _DECODER.decode(text)
+
+
+def _dump(row: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(row).encode() + b"\n"
+
+
+def check_request(request: Any, *, embeds: bool, vertex: bool = False) -> None:
+    """Check one request; raises Complaint."""
+    message = schema.EMBED if embeds else schema.VERTEX_GENERATE if vertex else schema.GENERATE
+    schema.check(request, message, "request")
+    clash = None if embeds else schema.conflict(request)
+    if clash:
+        raise schema.Complaint("cachedContent", clash)
+
+
+def split_line(row: dict[str, Any]) -> tuple[Any, str | None]:
+    """Return the request and the key of an input line, keyed or bare."""
+    if "request" in row:
+        return row["request"], row.get("key")
+    return {name: value for name, value in row.items() if name != "key"}, None
+
+
+def check_lines(lines: Iterable[bytes], *, embeds: bool) -> int:
+    """Check every line of an input file and return how many there are.
+
+    Raises ApiError 400 that names every bad line, ``Error on line N: ...``, one to a line.
+    """
+    complaints: list[str] = []
+    rows = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        rows += 1
+        wrong = _check_line(line, embeds=embeds)
+        if wrong is not None and len(complaints) < MAX_COMPLAINTS:
+            complaints.append(f"Error on line {number}: {wrong}")
+    if complaints:
+        raise ApiError(400, "\n".join(complaints))
+    if not rows:
+        raise ApiError(400, "The input file holds no requests.")
+    return rows
+
+
+def _check_line(line: bytes, *, embeds: bool) -> str | None:
+    try:
+        row = decode(line.decode())
+    except UnicodeDecodeError as error:
+        return f"invalid JSON, near column {error.start + 1}: invalid UTF-8"
+    except json.JSONDecodeError as error:
+        return f"invalid JSON, near column {error.colno}: {error.msg}"
+    except ValueError as error:
+        return f"invalid JSON: {error}"
+    try:
+        if not isinstance(row, dict):
+            raise schema.Complaint("", f"unexpected character: '{line.strip()[:1].decode()}'; expected '{{'")
+        if not isinstance(row.get("key", ""), str):
+            raise schema.Complaint("key", "the key must be a string")
+        request, _ = split_line(row)
+        check_request(request, embeds=embeds)
+    except schema.Complaint as complaint:
+        column = max(0, line.decode().find(f'"{complaint.name}"')) + 1
+        return f"invalid JSON, near column {column}: {complaint.text}"
+    return None
+
+
+@dataclass
+class Tally:
+    """What a job's rows came to."""
+
+    succeeded: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    candidates_tokens: int = 0
+    thoughts_tokens: int = 0
+
+    def count(self, answer: dict[str, Any]) -> None:
+        """Add one answered row."""
+        response = answer.get("response")
+        if response is None:
+            self.failed += 1
+            return
+        self.succeeded += 1
+        usage = response.get("usageMetadata")
+        if usage is None:
+            self.prompt_tokens += int(response.get("tokenCount") or 0)
+            return
+        self.prompt_tokens += usage.get("promptTokenCount", 0)
+        self.candidates_tokens += usage.get("candidatesTokenCount", 0)
+        self.thoughts_tokens += usage.get("thoughtsTokenCount", 0)
+
+
+@dataclass
+class Plan:
+    """How the rows of one job are answered.
+
+    :param faults: the switches that the job took with it.
+    :param limit: how many rows are answered, None for all.
+    :param rest: what becomes of the others: ``error`` (code 1) or ``omit``.
+    """
+
+    model: str
+    embeds: bool
+    faults: dict[str, Any]
+    limit: int | None = None
+    rest: str = "error"
+    responder: Responder | None = None
+
+    def answerer(self) -> Answerer:
+        """Return the answerer of these rows."""
+        return Answerer(
+            self.model,
+            embeds=self.embeds,
+            thoughts=int(self.faults.get("thoughts") or 0),
+            count=self.faults.get("embedding_count"),
+            responder=self.responder,
+        )
+
+    def every(self, name: str, number: int) -> bool:
+        """Say whether a fault of every n-th row hits this one."""
+        nth = self.faults.get(name)
+        return bool(nth) and number % int(nth) == 0
+
+    def answer(self, answerer: Answerer, request: dict[str, Any], key: str | None, number: int) -> dict[str, Any] | None:
+        """Return the answer to row ``number`` (from 1), faults included; None when the row is left out."""
+        if self.limit is not None and number > self.limit:
+            return {"error": {"code": 1}} if self.rest == "error" else None
+        if self.faults.get("row_error_every") and self.every("row_error_every", number):
+            return {"error": self._row_error()}
+        answer = answerer.answer(request, key)
+        if "response" in answer and self.every("truncated_every", number):
+            truncate(answer["response"])
+        if "response" in answer and self.every("blocked_every", number):
+            answer["response"] = block(answer["response"])
+        return answer
+
+    def _row_error(self) -> dict[str, Any]:
+        message = self.faults.get("row_error_message", "Internal error encountered.")
+        error: dict[str, Any] = {"code": int(self.faults.get("row_error_code") or 13)}
+        if message is not None:
+            error["message"] = message
+        return error
+
+
+def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[bytes]:
+    """Yield the output lines of a Developer API job, file or inline, and count them."""
+    answerer = plan.answerer()
+    number = 0
+    for line in lines:
+        if not line.strip():
+            continue
+        number += 1
+        row = decode(line.decode())
+        request, key = split_line(row)
+        metadata = row.get("metadata") if "request" in row else None
+        known = key if key is not None else (metadata or {}).get("key")
+        answer = plan.answer(answerer, request, known, number)
+        if answer is None:
+            continue
+        tally.count(answer)
+        if plan.every("missing_every", number):
+            continue
+        encoded = _dump(_named(answer, key, metadata, plan, number))
+        yield encoded
+        if plan.every("duplicate_every", number):
+            yield encoded
+    for extra in range(int(plan.faults.get("extra_rows") or 0)):
+        name = f"extra-{extra + 1}"
+        asked: dict[str, Any] = {"content": {"parts": [{"text": name}]}} if plan.embeds else {"contents": [{"parts": [{"text": name}]}]}
+        yield _dump({"key": name, **answerer.answer(asked, name)})
+
+
+def _named(answer: dict[str, Any], key: str | None, metadata: Any, plan: Plan, number: int) -> dict[str, Any]:
+    if plan.every("missing_key_every", number):
+        return answer
+    names: dict[str, Any] = {}
+    if key is not None:
+        names["key"] = key
+    if metadata is not None and not plan.faults.get("metadata_missing"):
+        names["metadata"] = metadata
+    # Member order varies on the real service too.
+    return {**names, **answer} if number % 2 else {**answer, **names}
+
+
+def shuffled(lines: Iterable[bytes], seed: str) -> Iterator[bytes]:
+    """Yield the lines in another order, holding at most a window of them."""
+    chance = random.Random(seed)  # noqa: S311 - an order, not a secret
+    window: list[bytes] = []
+    for line in lines:
+        window.append(line)
+        if len(window) >= SHUFFLE_WINDOW:
+            place = chance.randrange(len(window))
+            window[place], window[-1] = window[-1], window[place]
+            yield window.pop()
+    before = list(window)
+    chance.shuffle(window)
+    if window == before:
+        window.reverse()
+    yield from window
+
+
+def write_output(source: Path, target: Path, plan: Plan, seed: str) -> Tally:
+    """Answer a whole input file into an output file, in constant memory; the file appears when it is whole."""
+    tally = Tally()
+    part = target.with_name(target.name + ".part")
+    with source.open("rb", buffering=1 << 20) as lines, part.open("wb", buffering=1 << 20) as sink:
+        answered = answer_lines(lines, plan, tally)
+        sink.writelines(shuffled(answered, seed) if plan.faults.get("shuffle") else answered)
+    part.replace(target)
+    return tally

@@ -1,0 +1,175 @@
+"""The emulator as an object: a server on loopback in a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from airflow_provider_gemini_batch.emulator.app import Application
+from airflow_provider_gemini_batch.emulator.call import Service
+from airflow_provider_gemini_batch.emulator.control import Control
+from airflow_provider_gemini_batch.emulator.files import FileShelf
+from airflow_provider_gemini_batch.emulator.jobs import Engine
+from airflow_provider_gemini_batch.emulator.tokens import Tokens
+from airflow_provider_gemini_batch.emulator.world import Settings, World
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from airflow_provider_gemini_batch.emulator.answers import Responder
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+START_SECONDS = 20.0
+
+
+class Emulator:
+    """A Gemini and Vertex batch service on this machine.
+
+    Use it as a context manager, or call ``start`` and ``stop``.
+
+    :param host: address to listen on; other than loopback only with ``allow_remote``.
+    :param port: TCP port, 0 for a free one.
+    :param state: SQLite file that keeps jobs and files over a restart; row files lie beside it. None: nothing is kept.
+    :param speed: how much faster than real time its clock runs.
+    :param pending_seconds: seconds of its clock that a job is PENDING.
+    :param running_seconds: seconds of its clock that a job is RUNNING.
+    :param queued_seconds: seconds of its clock that a Vertex job is QUEUED before that.
+    :param token_seconds: life of an access token, on its clock.
+    :param responder: function (request, key) -> text, whole response or {"error": ...}, in place of the deterministic answers.
+    :param storage_endpoint: URL of a Cloud Storage JSON API; with it Vertex jobs read and write real objects.
+    :param faults: faults that are set from the start, see ``faults.py``.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        state: Path | None = None,
+        speed: float = 1.0,
+        pending_seconds: float = 1.0,
+        running_seconds: float = 2.0,
+        queued_seconds: float = 0.0,
+        token_seconds: float = 3600.0,
+        responder: Responder | None = None,
+        storage_endpoint: str | None = None,
+        faults: dict[str, Any] | None = None,
+        allow_remote: bool = False,
+    ) -> None:
+        if host not in LOOPBACK and not allow_remote:
+            raise ValueError(f"{host} is not a loopback address: anybody who reaches it could use the emulator. Allow it with allow_remote.")
+        self._host, self._port = host, port
+        settings = Settings(
+            speed=speed,
+            pending_seconds=pending_seconds,
+            running_seconds=running_seconds,
+            queued_seconds=queued_seconds,
+            token_seconds=token_seconds,
+            responder=responder,
+            storage_endpoint=storage_endpoint,
+        )
+        world = World(settings, state)
+        self._service = Service(world, Engine(world), FileShelf(world), Tokens(world))
+        self.control = Control(self._service)
+        if faults:
+            self.control.faults(**faults)
+        config = uvicorn.Config(
+            Application(self._service),
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=120,
+            timeout_graceful_shutdown=2,
+            backlog=4096,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread: threading.Thread | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def bind(self) -> socket.socket:
+        """Take the port and fix ``url``; OSError when it is taken."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((self._host, self._port))
+        port = listener.getsockname()[1]
+        shown = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"http://{shown}:{port}"
+        return listener
+
+    def start(self) -> None:
+        """Serve in a thread; returns when calls are answered."""
+        listener = self.bind()
+        self._thread = threading.Thread(target=self.serve, args=(listener,), name="gemini-batch-emulator", daemon=True)
+        self._thread.start()
+        until = time.monotonic() + START_SECONDS
+        while not self._server.started:
+            if time.monotonic() > until or not self._thread.is_alive():
+                raise RuntimeError("The emulator did not start.")
+            time.sleep(0.001)
+
+    def serve(self, listener: socket.socket) -> None:
+        """Serve in this thread until ``stop`` is called or, in the main thread, a signal comes."""
+        self._service.engine.start()
+        try:
+            asyncio.run(self._server.serve(sockets=[listener]))
+        finally:
+            listener.close()
+            self._close()
+
+    def stop(self) -> None:
+        """Stop serving and close the store; a second call does nothing."""
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(10)
+            self._thread = None
+
+    def _close(self) -> None:
+        self._service.engine.close()
+        with self._service.world.lock:
+            self._service.world.advance(0)
+            self._service.world.store.close()
+
+    def connection(self, backend: str = "gemini", *, password: str = "any-key", **extra: Any) -> str:  # noqa: S107 - the emulator takes any key
+        """Return an Airflow connection as JSON, for ``AIRFLOW_CONN_GEMINI_BATCH_DEFAULT``.
+
+        :param backend: ``gemini`` or ``vertex``; the latter comes with a service-account key made on the spot.
+        :param extra: members of the connection's extra.
+        """
+        document: dict[str, Any] = {"conn_type": "gemini_batch", "host": self.url}
+        if backend == "gemini":
+            document["password"] = password
+        else:
+            extra = {
+                "backend": "vertex",
+                "project_id": self._service.world.settings.project_id,
+                "location": "us-central1",
+                "keyfile_dict": self.service_account_info(),
+                **extra,
+            }
+        if extra:
+            document["extra"] = extra
+        return json.dumps(document)
+
+    def service_account_info(self) -> dict[str, str]:
+        """Return a new service-account key file whose token endpoint is this emulator."""
+        raise NotImplementedError

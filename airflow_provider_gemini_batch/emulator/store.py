@@ -1,0 +1,59 @@
+"""What survives a restart: one SQLite table of JSON records, and a folder of row files beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+class Store:
+    """Records by kind and id; callers hold the world's lock, so there is one writer.
+
+    :param path: SQLite file, None for a store that ends with the process.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._temporary = path is None
+        if path is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="gemini-batch-emulator-"))
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.folder = path.with_name(path.name + ".files")
+            self.folder.mkdir(exist_ok=True)
+        self._db = sqlite3.connect(str(path) if path else ":memory:", check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("CREATE TABLE IF NOT EXISTS records (kind TEXT, id TEXT, doc TEXT, PRIMARY KEY (kind, id))")
+
+    def save(self, kind: str, name: str, document: Any) -> None:
+        """Write one record at once."""
+        self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, name, json.dumps(document)))
+
+    def delete(self, kind: str, name: str) -> None:
+        """Forget one record; one that is not there is no error."""
+        self._db.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, name))
+
+    def load(self, kind: str) -> dict[str, Any]:
+        """Return all records of a kind by id."""
+        rows = self._db.execute("SELECT id, doc FROM records WHERE kind = ?", (kind,))
+        return {name: json.loads(doc) for name, doc in rows}
+
+    def path(self, name: str) -> Path:
+        """Return where the row file of that name lives."""
+        return self.folder / name
+
+    def wipe(self) -> None:
+        """Forget every record and row file."""
+        self._db.execute("DELETE FROM records")
+        for path in self.folder.iterdir():
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the database; a temporary folder is removed."""
+        self._db.close()
+        if self._temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)

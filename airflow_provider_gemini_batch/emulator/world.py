@@ -1,0 +1,113 @@
+"""One emulated world: its clock, settings, faults, books and store, under one lock."""
+
+from __future__ import annotations
+
+import random
+import string
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.emulator.faults import Faults
+from airflow_provider_gemini_batch.emulator.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator.answers import Responder
+
+_LETTERS = string.ascii_lowercase + string.digits
+
+
+@dataclass
+class Settings:
+    """How the world runs; durations in seconds of its own clock."""
+
+    speed: float = 1.0
+    pending_seconds: float = 1.0
+    running_seconds: float = 2.0
+    queued_seconds: float = 0.0
+    token_seconds: float = 3600.0
+    project_id: str = "demo-project"
+    project_number: str = "123456789012"
+    storage_endpoint: str | None = None
+    responder: Responder | None = None
+
+
+class Books:
+    """Counts that only grow: created jobs (kept over a restart) and requests by operation."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.jobs: Counter[str] = Counter(store.load("books").get("created") or {})
+        self.requests: Counter[str] = Counter()
+
+    def created(self, service: str) -> None:
+        """Count one more job."""
+        self.jobs[service] += 1
+        self._store.save("books", "created", dict(self.jobs))
+
+    def clear(self) -> None:
+        """Start at nothing."""
+        self.jobs.clear()
+        self.requests.clear()
+
+
+class World:
+    """What all handlers share. Take ``lock`` around anything that reads or changes jobs, files or faults."""
+
+    def __init__(self, settings: Settings, state: Path | None = None) -> None:
+        self.lock = threading.RLock()
+        self.settings = settings
+        self.defaults = Settings(**vars(settings))
+        self.store = Store(state)
+        self.faults = Faults()
+        self.books = Books(self.store)
+        self._advanced = 0.0
+        self._anchor_real = time.time()
+        self._anchor = max(self._anchor_real, float(self.store.load("clock").get("now") or 0))
+
+    def now(self) -> float:
+        """Return the world's time in seconds since the epoch: real time, times speed, plus what was advanced."""
+        return self._anchor + (time.time() - self._anchor_real) * self.settings.speed
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward at once."""
+        with self.lock:
+            self._anchor += seconds
+            self.store.save("clock", "now", self.now())
+
+    def set_speed(self, speed: float) -> None:
+        """Change how fast the clock runs from now on; ValueError below 0."""
+        if speed < 0:
+            raise ValueError("speed must not be negative")
+        with self.lock:
+            self._anchor, self._anchor_real = self.now(), time.time()
+            self.settings.speed = speed
+
+    def next_number(self) -> int:
+        """Return a number that was never used, also after a restart."""
+        with self.lock:
+            number = int(self.store.load("numbers").get("last") or 0) + 1
+            self.store.save("numbers", "last", number)
+            return number
+
+    def reset(self) -> None:
+        """Go back to an empty world of the original settings and the real time. Jobs are forgotten by the engine."""
+        with self.lock:
+            self.faults.clear()
+            self.store.wipe()
+            self.books.clear()
+            self.settings.__dict__.update(vars(self.defaults))
+            self._anchor = self._anchor_real = time.time()
+
+    @staticmethod
+    def random_name(length: int) -> str:
+        """Return that many random lower-case letters and digits."""
+        return "".join(random.choices(_LETTERS, k=length))  # noqa: S311 - a name, not a secret
+
+    def show_clock(self) -> dict[str, Any]:
+        """Return the time and speed."""
+        return {"now": self.now(), "speed": self.settings.speed}

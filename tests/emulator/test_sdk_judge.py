@@ -1,0 +1,146 @@
+"""The official SDK, unchanged, does every batch and file operation against the emulator."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google import genai
+from google.genai import types
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+GENERATE = "gemini-2.5-flash"
+EMBED = "gemini-embedding-001"
+
+
+@pytest.fixture
+def sdk(gemini_batch_emulator: Emulator) -> genai.Client:
+    """The SDK in API-key mode, pointed at the emulator."""
+    return genai.Client(api_key="sdk-key", http_options={"base_url": gemini_batch_emulator.url})
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _upload(sdk: genai.Client, path: Path) -> str:
+    name = sdk.files.upload(file=path, config={"mime_type": "application/jsonl", "display_name": path.name}).name
+    assert name is not None
+    return name
+
+
+def _name(job: types.BatchJob) -> str:
+    assert job.name is not None
+    return job.name
+
+
+def test_the_sdk_creates_an_inline_job_and_reads_its_answers(sdk: genai.Client, gemini_batch_emulator: Emulator) -> None:
+    requests: list[Any] = [
+        {
+            "contents": [{"role": "user", "parts": [{"text": f"Question {n}. More words."}]}],
+            "metadata": {"key": f"row-{n}"},
+            "config": {"temperature": 0.1, "system_instruction": "Be brief.", "thinking_config": {"thinking_budget": 0}},
+        }
+        for n in range(3)
+    ]
+    created = sdk.batches.create(model=GENERATE, src=requests, config={"display_name": "judge"})
+    assert created.state == types.JobState.JOB_STATE_PENDING
+    assert created.display_name == "judge"
+    gemini_batch_emulator.control.advance(60)
+    job = sdk.batches.get(name=_name(created))
+    assert job.state == types.JobState.JOB_STATE_SUCCEEDED
+    assert job.dest is not None
+    answers = job.dest.inlined_responses or []
+    assert [answer.metadata for answer in answers] == [{"key": f"row-{n}"} for n in range(3)]
+    first = answers[0].response
+    assert first is not None
+    assert (first.text or "").endswith("] Question 0.")
+
+
+def test_the_sdk_runs_a_file_job_from_upload_to_download(
+    sdk: genai.Client, gemini_batch_emulator: Emulator, tmp_path: Path
+) -> None:
+    rows = [{"key": f"k{n}", "request": {"contents": [{"parts": [{"text": f"Row {n}"}]}]}} for n in range(50)]
+    name = _upload(sdk, _write_rows(tmp_path / "in.jsonl", rows))
+    created = sdk.batches.create(model=GENERATE, src=name)
+    gemini_batch_emulator.control.advance(60)
+    job = sdk.batches.get(name=_name(created))
+    assert job.dest is not None
+    assert job.dest.file_name is not None
+    answers = [json.loads(line) for line in sdk.files.download(file=job.dest.file_name).splitlines()]
+    assert {answer["key"] for answer in answers} == {row["key"] for row in rows}
+
+
+def test_the_sdk_embeds_inline_and_from_a_file(
+    sdk: genai.Client, gemini_batch_emulator: Emulator, tmp_path: Path
+) -> None:
+    inline = sdk.batches.create_embeddings(
+        model=EMBED,
+        src={"inlined_requests": {"contents": ["alpha", "beta"], "config": {"output_dimensionality": 4}}},
+    )
+    rows = [{"key": "d1", "request": {"content": {"parts": [{"text": "alpha"}]}, "output_dimensionality": 4}}]
+    file = sdk.batches.create_embeddings(model=EMBED, src={"file_name": _upload(sdk, _write_rows(tmp_path / "e.jsonl", rows))})
+    gemini_batch_emulator.control.advance(60)
+    answered = sdk.batches.get(name=_name(inline)).dest
+    assert answered is not None
+    vectors = [
+        item.response.embedding.values
+        for item in answered.inlined_embed_content_responses or []
+        if item.response and item.response.embedding
+    ]
+    assert [len(vector or []) for vector in vectors] == [4, 4]
+    landed = sdk.batches.get(name=_name(file)).dest
+    assert landed is not None
+    assert landed.file_name is not None
+    (line,) = sdk.files.download(file=landed.file_name).splitlines()
+    assert json.loads(line)["response"]["embedding"]["values"] == vectors[0]
+
+
+def test_the_sdk_walks_all_pages_of_jobs_newest_first(sdk: genai.Client) -> None:
+    requests: list[Any] = [{"contents": [{"parts": [{"text": "x"}]}]}]
+    names = [_name(sdk.batches.create(model=GENERATE, src=requests)) for _ in range(7)]
+    assert [job.name for job in sdk.batches.list(config={"page_size": 3})] == names[::-1]
+
+
+def test_the_sdk_cancels_twice_and_deletes_once(sdk: genai.Client) -> None:
+    job = sdk.batches.create(model=GENERATE, src=[{"contents": [{"parts": [{"text": "x"}]}]}])  # type: ignore[list-item]
+    sdk.batches.cancel(name=_name(job))
+    sdk.batches.cancel(name=_name(job))
+    assert sdk.batches.get(name=_name(job)).state == types.JobState.JOB_STATE_CANCELLED
+    sdk.batches.delete(name=_name(job))
+    with pytest.raises(genai.errors.ClientError) as caught:
+        sdk.batches.get(name=_name(job))
+    assert caught.value.code == 404
+
+
+def test_the_sdk_uploads_several_chunks_and_manages_files(sdk: genai.Client, tmp_path: Path) -> None:
+    path = tmp_path / "big.jsonl"
+    path.write_bytes(b"x" * (9 * 1024 * 1024 + 17))
+    names = [_upload(sdk, path)] + [_upload(sdk, _write_rows(tmp_path / f"{n}.jsonl", [{}])) for n in range(3)]
+    assert sdk.files.get(name=names[0]).size_bytes == path.stat().st_size
+    assert [file.name for file in sdk.files.list(config={"page_size": 2})] == names[::-1]
+    sdk.files.delete(name=names[0])
+    with pytest.raises(genai.errors.ClientError) as caught:
+        sdk.files.get(name=names[0])
+    assert caught.value.code == 403
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    assert sdk.files.get(name=_upload(sdk, empty)).size_bytes in (0, None)
+
+
+def test_the_sdk_reports_a_bad_key_and_a_bad_line(gemini_batch_emulator: Emulator, tmp_path: Path) -> None:
+    stranger = genai.Client(api_key="bad-key", http_options={"base_url": gemini_batch_emulator.url})
+    with pytest.raises(genai.errors.ClientError, match="API key not valid"):
+        list(stranger.batches.list())
+    sdk = genai.Client(api_key="good", http_options={"base_url": gemini_batch_emulator.url})
+    rows = [{"key": "a", "request": {"contents": [{"parts": [{"text": "x"}]}], "thinking_config": {}}}]
+    name = _upload(sdk, _write_rows(tmp_path / "in.jsonl", rows))
+    with pytest.raises(genai.errors.ClientError, match="Error on line 1: .*no such field: 'thinking_config'"):
+        sdk.batches.create(model=GENERATE, src=name)
+    assert gemini_batch_emulator.control.books()["created"] == 0
