@@ -77,6 +77,7 @@ def test_the_sdk_runs_a_file_job_from_upload_to_download(
     assert {answer["key"] for answer in answers} == {row["key"] for row in rows}
 
 
+@pytest.mark.filterwarnings("ignore::google.genai._common.ExperimentalWarning")
 def test_the_sdk_embeds_inline_and_from_a_file(
     sdk: genai.Client, gemini_batch_emulator: Emulator, tmp_path: Path
 ) -> None:

@@ -1,0 +1,108 @@
+"""The command line: ``python -m airflow_provider_gemini_batch.emulator``, also ``gemini-batch-emulator``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.emulator.faults import JOB_SWITCHES, LIVE_SWITCHES, REQUEST_KINDS
+from airflow_provider_gemini_batch.emulator.server import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_gemini_batch.emulator.answers import Responder
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gemini-batch-emulator",
+        description="A local server that speaks the batch APIs of Gemini and Vertex AI.",
+        epilog="Faults: " + "; ".join(f"{name}: {text}" for name, text in {**JOB_SWITCHES, **LIVE_SWITCHES}.items())
+        + f"; {', '.join(REQUEST_KINDS)}: JSON objects, see faults.py.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    parser.add_argument("--port", type=int, default=8787, help="TCP port, 0 for a free one (default %(default)s)")
+    parser.add_argument("--state", type=Path, metavar="FILE", help="SQLite file that keeps jobs and files over a restart")
+    parser.add_argument("--speed", type=float, default=1.0, help="how much faster than real time its clock runs")
+    parser.add_argument("--pending-seconds", type=float, default=1.0, help="how long a job is PENDING")
+    parser.add_argument("--running-seconds", type=float, default=2.0, help="how long a job is RUNNING")
+    parser.add_argument("--queued-seconds", type=float, default=0.0, help="how long a Vertex job is QUEUED")
+    parser.add_argument("--token-seconds", type=float, default=3600.0, help="life of an access token")
+    parser.add_argument("--responder", metavar="MODULE:FUNCTION", help="function that answers in place of the built-in one")
+    parser.add_argument("--storage-endpoint", metavar="URL", help="Cloud Storage JSON API that Vertex jobs read and write")
+    parser.add_argument("--fault", action="append", default=[], metavar="NAME=VALUE", help="misbehave; may be repeated")
+    parser.add_argument("--allow-remote", action="store_true", help="let other machines in")
+    return parser
+
+
+def read_fault(text: str) -> tuple[str, Any]:
+    """Return name and value of ``name=value``; the value is JSON, or else taken as text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        return name, True
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def load_responder(text: str) -> Responder:
+    """Return the function that ``module:function`` names; SystemExit with a reason when there is none."""
+    module, _, name = text.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Responder = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SystemExit(f"--responder {text}: {error}; write module:function") from error
+    return found
+
+
+def _greeting(emulator: Emulator) -> str:
+    vertex = f"{emulator.url}/emulator/connection?backend=vertex"
+    return f"""Gemini batch emulator at {emulator.url} (Ctrl-C stops it)
+
+Gemini API; any key will do:
+  export AIRFLOW_CONN_GEMINI_BATCH_DEFAULT='{emulator.connection()}'
+
+Vertex AI; the connection holds a service-account key made on the spot:
+  export AIRFLOW_CONN_GEMINI_BATCH_VERTEX="$(curl -s '{vertex}')"
+
+Control: GET {emulator.url}/emulator/books
+         POST {emulator.url}/emulator/faults | clock | jobs/NAME | reset
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until a signal comes; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        emulator = Emulator(
+            host=options.host,
+            port=options.port,
+            state=options.state,
+            speed=options.speed,
+            pending_seconds=options.pending_seconds,
+            running_seconds=options.running_seconds,
+            queued_seconds=options.queued_seconds,
+            token_seconds=options.token_seconds,
+            responder=load_responder(options.responder) if options.responder else None,
+            storage_endpoint=options.storage_endpoint,
+            faults=dict(read_fault(text) for text in options.fault),
+            allow_remote=options.allow_remote,
+        )
+        listener = emulator.bind()
+    except (ValueError, TypeError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    print(_greeting(emulator), flush=True)  # noqa: T201 - the start-up block is this command's output
+    emulator.serve(listener)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
