@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from stack.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING
 
 import psutil
 import requests
+
 from stack.airflow_rest import AirflowRest
 
 if TYPE_CHECKING:
