@@ -18,12 +18,12 @@ _CONNECTION_FIELDS: dict[str, Any] = {
     },
     "project_id": {
         "label": "Project",
-        "description": "Google Cloud project (Vertex). Empty: the project of the credentials.",
+        "description": "Google Cloud project (Vertex), such as my-project. Empty: the project of the credentials.",
         "schema": _TEXT,
     },
     "location": {
         "label": "Location",
-        "description": "Vertex region, such as us-central1, or global. Empty: [gemini_batch] location.",
+        "description": "Vertex region, such as us-central1, or global. Empty: [gemini_batch] location, else global.",
         "schema": _TEXT,
     },
     "keyfile_dict": {
@@ -99,11 +99,9 @@ PROVIDER_INFO: dict[str, Any] = {
                 "hidden-fields": ["login", "schema", "port"],
                 "relabeling": {"password": "API key", "host": "Base URL"},
                 "placeholders": {
-                    "host": "empty for Google's own, or http://127.0.0.1:8765 for the emulator",
+                    # Airflow shows placeholders of standard fields only; the others have examples in their words.
+                    "host": "empty for Google's own, or http://127.0.0.1:8787 for the emulator",
                     "password": "API key (Gemini Developer API only)",
-                    "project_id": "my-project",
-                    "location": "us-central1",
-                    "staging_path": "gs://my-bucket/gemini-batch",
                 },
             },
         }
