@@ -32,8 +32,8 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-demo: $(INSTALLED)  ## run a Dag of some 200 requests in a real Airflow against the emulator
-	@$(BIN)/python tests/stack/demo.py
+demo: $(INSTALLED)  ## run a Dag of some 200 requests in a real Airflow against the emulator (KEEP=1: look around after)
+	@$(BIN)/python tests/stack/demo.py $(if $(KEEP),--keep)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

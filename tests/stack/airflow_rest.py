@@ -60,12 +60,32 @@ class AirflowRest:
         raise TimeoutError(f"Dag {dag_id} was not parsed within {seconds:g} s")
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, *, run_id: str | None = None) -> str:
-        """Start a run of a Dag, waiting for the Dag to be parsed, and return its run_id."""
-        self.wait_dag(dag_id)
+        """Unpause the Dag as soon as it is parsed, start a run of it and return the run_id.
+
+        For a Dag without a schedule; one with a schedule starts a run of its own when it is unpaused.
+        """
+        self.unpause(dag_id)
         body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}
         if run_id is not None:
             body["dag_run_id"] = run_id
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def unpause(self, dag_id: str) -> None:
+        """Wait until the Dag is parsed and let it run."""
+        self.wait_dag(dag_id)
+        self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+
+    def wait_scheduled_run(self, dag_id: str, *, seconds: float = 60) -> str:
+        """Unpause a Dag whose schedule began, wait for the run that the scheduler makes and return its run_id."""
+        self.unpause(dag_id)
+        runs: list[dict[str, Any]] = self._wait(
+            lambda: self.call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"],
+            bool,
+            f"a scheduled run of {dag_id}",
+            seconds,
+            lambda: "none",
+        )
+        return str(runs[0]["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """State of a run."""

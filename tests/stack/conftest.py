@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stack.local_airflow import LocalAirflow
+from airflow_provider_gemini_batch.emulator import Emulator
+from stack.local_airflow import ROOT, LocalAirflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def local_airflow() -> Iterator[LocalAirflow]:
-    """Run Airflow with one triggerer and the Dags of ``tests/stack/dags``."""
-    with LocalAirflow([HERE / "dags"]) as airflow:
+def stack_emulator() -> Iterator[Emulator]:
+    """Run the emulator that the Airflow of these tests talks to, in a thread."""
+    with Emulator(port=0) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def emulator(stack_emulator: Emulator) -> Emulator:
+    """Give the emulator as new: no jobs, files, faults, and its first clock."""
+    stack_emulator.control.reset()
+    return stack_emulator
+
+
+@pytest.fixture(scope="session")
+def output_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for what Dags write; they find it in ``GEMINI_BATCH_DEMO_FOLDER``."""
+    return tmp_path_factory.mktemp("output")
+
+
+@pytest.fixture(scope="session")
+def local_airflow(stack_emulator: Emulator, output_folder: Path) -> Iterator[LocalAirflow]:
+    """Run Airflow with one triggerer, the Dags of ``tests/stack/dags`` and ``example_dags``, connected to the emulator.
+
+    All Dags are paused; ``trigger`` and ``wait_scheduled_run`` unpause theirs.
+    """
+    connections = {
+        "gemini_batch_default": stack_emulator.connection(),
+        "gemini_batch_vertex": stack_emulator.connection("vertex"),
+    }
+    settings = {"GEMINI_BATCH_DEMO_FOLDER": str(output_folder)}
+    folders = [HERE / "dags", ROOT / "example_dags"]
+    with LocalAirflow(folders, connections=connections, settings=settings) as airflow:
         yield airflow

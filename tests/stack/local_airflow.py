@@ -100,7 +100,8 @@ class LocalAirflow(AirflowRest):
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            # Else a Dag with a schedule would start a run nobody asked for.
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": str(parallelism),
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
@@ -306,7 +307,7 @@ class LocalAirflow(AirflowRest):
         """
         found = []
         for process in self._tree("scheduler"):
-            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one of these
+            with contextlib.suppress(psutil.NoSuchProcess):
                 parent = process.parent()
                 if parent is not None and "LocalExecutor" in " ".join(parent.cmdline()):
                     found.append(process.pid)
