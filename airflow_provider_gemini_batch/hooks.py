@@ -26,13 +26,14 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.connections import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from airflow.sdk import Connection
     from typing_extensions import Self
 
+    from airflow_provider_gemini_batch.api.backends import Row
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage
 
@@ -108,7 +109,7 @@ async def aget_client_connection(conn_id: str) -> Connection:
     mask = getattr(conn, "aextra_dejson", None)  # Airflow 3.3; in 3.2 the whole extra is masked as one text
     if mask is not None:
         await mask()
-    return conn  # type: ignore[no-any-return]
+    return conn
 
 
 class GeminiBatchHook(BaseHook):
@@ -193,7 +194,7 @@ class GeminiBatchHook(BaseHook):
         if self.service is Service.GEMINI:
             return True, "The Gemini Developer API took the key and listed its batches."
         return True, (
-            f"Vertex AI took the credentials and listed the batch jobs of project {self.client.project_id} "
+            f"Vertex AI took the credentials and listed the batch jobs of {_project_words(self.settings)} "
             f"in {self.settings.location}."
         )
 
@@ -201,7 +202,7 @@ class GeminiBatchHook(BaseHook):
         self,
         model: str,
         *,
-        inlined_requests: Sequence[Any] | None = None,
+        inlined_requests: Iterable[Row] | None = None,
         file_name: str | None = None,
         gcs_uri: str | Sequence[str] | None = None,
         bigquery_uri: str | None = None,
@@ -233,7 +234,7 @@ class GeminiBatchHook(BaseHook):
         self,
         model: str,
         *,
-        inlined_requests: Sequence[Any] | None = None,
+        inlined_requests: Iterable[Row] | None = None,
         file_name: str | None = None,
         gcs_uri: str | Sequence[str] | None = None,
         bigquery_uri: str | None = None,
@@ -241,6 +242,7 @@ class GeminiBatchHook(BaseHook):
         display_name: str | None = None,
         task_type: str | None = None,
         output_dimensionality: int | None = None,
+        request_defaults: Mapping[str, Any] | None = None,
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> BatchJob:
@@ -255,6 +257,7 @@ class GeminiBatchHook(BaseHook):
             display_name=display_name,
             task_type=task_type,
             output_dimensionality=output_dimensionality,
+            request_defaults=request_defaults,
             priority=priority,
             labels=labels,
         )
@@ -330,9 +333,9 @@ class GeminiBatchHook(BaseHook):
         """Remove an uploaded file before its 48 hours are over."""
         self.client.delete_file(name)
 
-    def download_file(self, name: str, target: str | Path | BinaryIO) -> None:
-        """Download a file in pieces, resuming after a cut."""
-        self.client.download_file(name, target)
+    def download_file(self, name: str, target: str | Path | BinaryIO) -> int:
+        """Download a file to a path, which appears when whole, or into an open file; gives the number of bytes."""
+        return self.client.download_file(name, target)
 
     def iter_download(self, name: str) -> Iterator[bytes]:
         """The pieces of a file as they come, resuming after a cut."""
@@ -358,7 +361,7 @@ def _verdict(error: GeminiBatchError, settings: ConnectionSettings) -> str:
     if isinstance(error, AccessDenied):
         return _denied(error, settings)
     if isinstance(error, NotFound) and vertex:
-        return f"Project {settings.project_id} or location {settings.location} was not found; check both."
+        return f"{_project_words(settings)} or location {settings.location} was not found; check both."
     if isinstance(error, NotFound):
         return "What answers there is not the Gemini Developer API; check Base URL."
     if isinstance(error, ApiError) and error.http_status < 500:  # noqa: PLR2004  (where HTTP's server errors begin)
@@ -378,7 +381,11 @@ def _denied(error: AccessDenied, settings: ConnectionSettings) -> str:
         return "The credentials were refused; check the key and the service account behind it."
     if vertex:
         return (
-            f"The credentials may not list batch jobs in project {settings.project_id}: check its name, and that the "
+            f"The credentials may not list batch jobs in {_project_words(settings)}: check its name, and that the "
             "account has the permission aiplatform.batchPredictionJobs.list."
         )
     return "The API key has no permission; check that it belongs to the right project."
+
+
+def _project_words(settings: ConnectionSettings) -> str:
+    return f"project {settings.project_id}" if settings.project_id else "the credentials' own project"

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.names import job_page_url
 
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 # The key under which the operators push the name of their first job as soon as there is one.
 JOB_NAME_KEY = "job_name"
-
-# AI Studio lists the batches of a key's project on one page and documents no page of a single job.
-_AI_STUDIO = "https://aistudio.google.com/batches"
-_CONSOLE = "https://console.cloud.google.com/vertex-ai/locations/{location}/batch-predictions/{job}?project={project}"
-_VERTEX_JOB = re.compile(
-    r"projects/(?P<project>[\w.:-]+)/locations/(?P<location>[\w-]+)/batchPredictionJobs/(?P<job>[\w-]+)"
-)
 
 
 class GeminiBatchJobLink(BaseOperatorLink):
@@ -50,9 +45,7 @@ def job_url(job_name: object) -> str:
     """Page of a job, told from its name alone; of the first, where there are several; empty when there is none."""
     if isinstance(job_name, list | tuple):
         return job_url(job_name[0]) if job_name else ""
-    if not isinstance(job_name, str):
+    try:
+        return job_page_url(job_name) if isinstance(job_name, str) else ""
+    except ConfigurationError:
         return ""
-    if job_name.startswith("batches/"):
-        return _AI_STUDIO
-    match = _VERTEX_JOB.fullmatch(job_name)
-    return _CONSOLE.format(**match.groupdict()) if match else ""
