@@ -163,6 +163,15 @@ def normalise(
     return key, request
 
 
+def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
+    """True when :func:`normalise` would leave this request alone but for defaults. Raises InputError as it does."""
+    if not _is_rest(request, kind) or "model" in request:
+        return False
+    _check_contents(request, kind)
+    _check_cache(request)
+    return True
+
+
 def request_line(service: Service, kind: JobKind, key: str, request: Mapping[str, Any]) -> bytes:
     """The line of an input file, newline included. Raises InputError for values that JSON cannot hold."""
     return wire_line(service, kind, key, request_body(service, kind, request))
