@@ -1,0 +1,223 @@
+"""The hook: from an Airflow connection to the service and back, over HTTP to the emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+import json
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_provider_gemini_batch.api import errors
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.models import JobKind, JobState, Service
+from airflow_provider_gemini_batch.hooks import (
+    GeminiBatchHook,
+    aget_client_connection,
+    airflow_errors,
+    client_from_connection,
+)
+from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+MODEL = "gemini-2.5-flash"
+# Members of the client that a hook has no use for.
+OWN = {name for name in vars(BatchClient) if name.startswith(("_", "for_"))} | {"storage"}
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, connection: str | dict[str, Any], **arguments: Any) -> GeminiBatchHook:
+    text = connection if isinstance(connection, str) else json.dumps(connection)
+    monkeypatch.setenv("AIRFLOW_CONN_C", text)
+    return GeminiBatchHook("c", **arguments)
+
+
+def changed(connection: str, **fields: Any) -> dict[str, Any]:
+    return {**json.loads(connection), **fields}
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator) -> GeminiBatchHook:
+    return connect(monkeypatch, gemini_batch_emulator.connection())
+
+
+def test_a_job_goes_from_texts_to_answers(hook: GeminiBatchHook, gemini_batch_emulator: Emulator) -> None:
+    with hook:
+        made = hook.create(MODEL, inlined_requests=["One.", {"contents": [{"parts": [{"text": "Two."}]}]}])
+        gemini_batch_emulator.control.advance(60)
+        ended = hook.wait(made.name, poll_interval=0.01)
+        rows = list(hook.get_responses(ended))
+    assert ended.state is JobState.SUCCEEDED
+    assert len(rows) == 2
+    assert all(row.error is None for row in rows)
+
+
+def test_embeddings_listing_cancelling_and_deleting_reach_the_service(
+    hook: GeminiBatchHook, gemini_batch_emulator: Emulator
+) -> None:
+    made = hook.create_embeddings("gemini-embedding-001", inlined_requests=["One."], output_dimensionality=8)
+    assert hook.get(made.name).kind is JobKind.EMBEDDINGS
+    assert [job.name for job in hook.list(page_size=5).batch_jobs] == [made.name]
+    assert [job.name for job in hook.list_all()] == [made.name]
+    hook.cancel(made.name)
+    gemini_batch_emulator.control.advance(60)
+    assert hook.get(made.name, brief=True).is_done
+    hook.delete(made.name)
+    assert not hook.list().batch_jobs
+    hook.close()
+
+
+def test_files_go_up_are_listed_and_removed(hook: GeminiBatchHook, gemini_batch_emulator: Emulator) -> None:
+    line = b'{"key": "a", "request": {"contents": [{"parts": [{"text": "One."}]}]}}\n'
+    with hook:
+        sent = hook.upload_file(io.BytesIO(line), display_name="rows")
+        assert hook.get_file(sent.name).display_name == "rows"
+        assert [file.name for file in hook.list_files().files] == [sent.name]
+        job = hook.create(MODEL, file_name=sent.name)
+        gemini_batch_emulator.control.advance(60)
+        dest = hook.wait(job.name, poll_interval=0.01).dest
+        assert dest is not None
+        assert dest.file_name is not None
+        target = io.BytesIO()
+        assert hook.download_file(dest.file_name, target) == len(target.getvalue())
+        assert b"".join(hook.iter_download(dest.file_name)) == target.getvalue()
+        hook.delete_file(sent.name)
+        assert not hook.list_files().files
+
+
+def test_the_client_is_made_once_and_again_after_closing(hook: GeminiBatchHook) -> None:
+    first = hook.client
+    assert hook.get_conn() is first
+    hook.close()
+    hook.close()
+    assert hook.client is not first
+    hook.close()
+
+
+@pytest.mark.parametrize("name", sorted(set(vars(BatchClient)) - OWN))
+def test_the_hook_has_every_method_of_the_client_with_the_same_arguments(name: str) -> None:
+    theirs, ours = vars(BatchClient)[name], getattr(GeminiBatchHook, name)
+    if inspect.isfunction(theirs):
+        wanted = [(p.kind, p.default) for p in inspect.signature(theirs).parameters.values()]
+        assert [(p.kind, p.default) for p in inspect.signature(ours).parameters.values()] == wanted
+        keywords = {n for n, p in inspect.signature(theirs).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        assert keywords <= set(inspect.signature(ours).parameters)
+
+
+def test_the_hook_is_the_one_that_the_provider_announces() -> None:
+    announced = PROVIDER_INFO["connection-types"][0]
+    assert announced["hook-class-name"] == f"{GeminiBatchHook.__module__}.{GeminiBatchHook.__qualname__}"
+    assert announced["connection-type"] == GeminiBatchHook.conn_type
+    assert announced["hook-name"] == GeminiBatchHook.hook_name
+
+
+def test_a_triggerer_makes_a_client_from_a_connection_fetched_in_its_loop(
+    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_C", gemini_batch_emulator.connection())
+    conn = asyncio.run(aget_client_connection("c"))
+    with client_from_connection(conn) as client:
+        assert client.service is Service.GEMINI
+        assert not client.list().batch_jobs
+
+
+# What the Test button says.
+
+
+def test_a_good_key_is_told_so(hook: GeminiBatchHook) -> None:
+    assert hook.test_connection() == (True, "The Gemini Developer API took the key and listed its batches.")
+
+
+def test_a_refused_key_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator) -> None:
+    good, said = connect(monkeypatch, gemini_batch_emulator.connection(password="bad-hunter2")).test_connection()
+    assert not good
+    assert said.startswith("The API key was refused; paste a valid one")
+    assert "hunter2" not in said
+
+
+def test_a_host_where_nobody_listens_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"http://127.0.0.1:{free.getsockname()[1]}"
+    hook = connect(monkeypatch, changed(gemini_batch_emulator.connection(), host=host))
+    good, said = hook.test_connection()
+    assert not good
+    assert said.startswith("No connection; check Base URL")
+    assert "127.0.0.1" in said
+
+
+def test_a_host_that_is_something_else_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator
+) -> None:
+    host = f"{gemini_batch_emulator.url}/elsewhere"
+    good, said = connect(monkeypatch, changed(gemini_batch_emulator.connection(), host=host)).test_connection()
+    assert not good
+    assert "check Base URL" in said
+
+
+def test_a_connection_without_a_key_says_where_the_key_goes(
+    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator
+) -> None:
+    good, said = connect(monkeypatch, changed(gemini_batch_emulator.connection(), password="")).test_connection()
+    assert (good, said.startswith("Connection 'c', field 'password': holds no API key")) == (False, True)
+
+
+def test_a_connection_that_does_not_exist_is_told_so() -> None:
+    good, said = GeminiBatchHook("not_there").test_connection()
+    assert not good
+    assert "not_there" in said
+
+
+def refused(reason: str, *, status: int = 403) -> errors.AccessDenied:
+    return errors.AccessDenied("said", http_status=status, status="PERMISSION_DENIED", reason=reason)
+
+
+ERRORS: list[tuple[Exception, type[AirflowException]]] = [
+    (errors.ConfigurationError("said"), AirflowFailException),
+    (errors.InputError("said"), AirflowFailException),
+    (refused("API_KEY_INVALID"), AirflowFailException),
+    (errors.NotFound("said", http_status=404), AirflowFailException),
+    (errors.UnexpectedAnswer("said"), AirflowFailException),
+    (errors.ResultsGone("said"), AirflowFailException),
+    (errors.JobFailed("said"), AirflowFailException),
+    (errors.TransportError("said", sent=True), AirflowException),
+    (errors.QuotaExceeded("said", http_status=429), AirflowException),
+    (errors.ServiceUnavailable("said", http_status=503), AirflowException),
+    (errors.JobTimedOut("said"), AirflowException),
+    (errors.JobGone("said"), AirflowException),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), ERRORS, ids=[type(error).__name__ for error, _ in ERRORS])
+def test_airflow_retries_what_may_pass_and_nothing_else(error: Exception, kind: type[AirflowException]) -> None:
+    with pytest.raises(AirflowException, match=r"^said$") as caught, airflow_errors():
+        raise error
+    assert type(caught.value) is kind
+    assert caught.value.__cause__ is error
+
+
+def test_an_error_that_is_not_ours_stays_what_it_is() -> None:
+    with pytest.raises(KeyError), airflow_errors():
+        raise KeyError
+
+
+def test_importing_hook_and_links_loads_no_http_and_no_google_library() -> None:
+    program = """
+import sys
+import airflow.sdk.bases.hook, airflow.sdk.bases.operatorlink, airflow.sdk
+airflow.sdk.BaseOperatorLink
+before = set(sys.modules)
+import airflow_provider_gemini_batch.hooks, airflow_provider_gemini_batch.links
+print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before} & {'requests', 'google', 'urllib3'}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
