@@ -1,0 +1,300 @@
+"""The Gemini Developer API: its wire format, one function for each request and the reading of its answer.
+
+A job is a long-running operation whose ``metadata`` describes it and, at the end, says where the answers are. Version
+``v1beta`` is the one that Google's guide and reference use for batches.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api import names
+from airflow_provider_gemini_batch.api.answers import parse_result_line, result_of
+from airflow_provider_gemini_batch.api.backends import Outcome
+from airflow_provider_gemini_batch.api.errors import (
+    ApiError,
+    ConfigurationError,
+    InputError,
+    NotFound,
+    UnexpectedAnswer,
+)
+from airflow_provider_gemini_batch.api.lines import lines_of
+from airflow_provider_gemini_batch.api.models import (
+    BatchJob,
+    BatchJobPage,
+    CompletionStats,
+    JobDestination,
+    JobKind,
+    JobSource,
+    JobState,
+    Service,
+)
+from airflow_provider_gemini_batch.api.requests import INLINE_LIMIT_BYTES, inline_item, normalise, request_defaults
+from airflow_provider_gemini_batch.api.transport import Call, Retry
+from airflow_provider_gemini_batch.api.wire import (
+    dict_at,
+    error_of,
+    int_of,
+    objects_at,
+    says_no_state,
+    state_of,
+    time_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from airflow_provider_gemini_batch.api.backends import NewJob
+    from airflow_provider_gemini_batch.api.files import GeminiFiles
+    from airflow_provider_gemini_batch.api.transport import Answer, Transport
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
+_VERBS = {JobKind.GENERATION: "batchGenerateContent", JobKind.EMBEDDINGS: "asyncBatchEmbedContent"}
+# A create call checks every line of a file of up to 2 GB before it answers.
+_CREATE_PATIENCE = 5.0
+_JOB_MASK = (
+    "name,done,error,metadata(model,displayName,state,batchStats,createTime,startTime,updateTime,endTime,priority)"
+)
+_PAGE_MASK = f"nextPageToken,operations({_JOB_MASK})"
+
+
+class GeminiBackend:
+    """Batches of the Gemini Developer API behind one API key."""
+
+    service = Service.GEMINI
+
+    def __init__(self, transport: Transport, files: GeminiFiles, *, base_url: str, api_version: str) -> None:
+        self._transport = transport
+        self._files = files
+        self._root = f"{base_url}/{api_version}"
+        self._masks = True
+
+    def create(self, new: NewJob) -> BatchJob:
+        """Make a job from inline requests or an uploaded file."""
+        model = names.gemini_model(new.model)
+        self._refuse_what_is_vertex_only(new)
+        batch: dict[str, Any] = {}
+        if new.display_name:
+            batch["displayName"] = new.display_name
+        if new.priority is not None:
+            batch["priority"] = str(new.priority)
+        if new.file_name is not None:
+            if new.settings:
+                raise ConfigurationError(
+                    f"{', '.join(new.settings)}: the rows of an uploaded file cannot be changed any more, and the "
+                    "service has no such setting for a whole job: put it into each request of the file"
+                )
+            batch["inputConfig"] = {"fileName": names.file_name(new.file_name)}
+        else:
+            batch["inputConfig"] = {"requests": {"requests": _inline_items(new)}}
+        call = Call(
+            "create",
+            "POST",
+            f"{self._root}/{model}:{_VERBS[new.kind]}",
+            subject=model,
+            headers={"Content-Type": "application/json"},
+            body=_create_body(batch),
+            retry=Retry.UNSENT,
+            patience=_CREATE_PATIENCE,
+        )
+        answer = self._transport.send(call)
+        return _job(answer.json(), answer, kind=new.kind)
+
+    @staticmethod
+    def _refuse_what_is_vertex_only(new: NewJob) -> None:
+        if new.gcs_uris or new.bigquery_uri is not None:
+            given = "gcs_uri" if new.gcs_uris else "bigquery_uri"
+            raise ConfigurationError(
+                f"{given}: the Gemini API reads neither Cloud Storage nor BigQuery; give inlined_requests or "
+                "file_name, or use a connection to Vertex AI"
+            )
+        if new.destination is not None:
+            raise ConfigurationError("destination: the Gemini API keeps the answers itself; only Vertex AI takes one")
+        if new.labels:
+            raise ConfigurationError("labels: jobs of the Gemini API have none; only Vertex AI takes them")
+
+    def get(self, name: str, *, brief: bool) -> BatchJob:
+        """Ask for one job."""
+        answer = self._get(name, mask=_JOB_MASK if brief else None)
+        return _job(answer.json(), answer)
+
+    def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
+        """Ask for a page of jobs, newest first; the page size is always sent: without it the list may come empty."""
+        if filter_ is not None:
+            raise ConfigurationError("filter: the Gemini API documents none for batches; only Vertex AI takes one")
+        params = {"pageSize": str(page_size)}
+        if page_token:
+            params["pageToken"] = page_token
+        answer = self._masked("list", f"{self._root}/batches", "", params, _PAGE_MASK if brief else None)
+        page = answer.json()
+        jobs = tuple(_job(entry, answer) for entry in objects_at(page, "operations"))
+        return BatchJobPage(batch_jobs=jobs, next_page_token=page.get("nextPageToken") or None)
+
+    def cancel(self, name: str) -> None:
+        """Ask for the end of a job; the service goes on for a while and may still finish it."""
+        url = f"{self._root}/{names.gemini_job(name)}:cancel"
+        self._transport.send(Call("cancel", "POST", url, subject=name))
+
+    def delete(self, name: str) -> None:
+        """Remove a job; its input and output files stay."""
+        self._transport.send(Call("delete", "DELETE", f"{self._root}/{names.gemini_job(name)}", subject=name))
+
+    def outcome(self, name: str) -> Outcome:
+        """Ask for one job and open its answers; a file that is not there yet counts as no answers."""
+        answer = self._get(name, mask=None)
+        operation = answer.json()
+        job = _job(operation, answer)
+        if job.dest is None or not job.is_done:
+            return Outcome(job, None)
+        if job.dest.file_name is None:
+            items = _output(operation)
+            return Outcome(job, _inline_results(items))
+        try:
+            return Outcome(job, self.file_results(job.dest.file_name))
+        except NotFound:
+            return Outcome(job, None)
+
+    def file_results(self, file_name: str) -> Iterator[Any]:
+        """Open an output file; raises NotFound when it is not there (any more, or yet)."""
+        chunks = self._files.iter_download(file_name)
+        return (parse_result_line(line, position) for position, line in enumerate(lines_of(chunks)))
+
+    def _get(self, name: str, *, mask: str | None) -> Answer:
+        return self._masked("get", f"{self._root}/{names.gemini_job(name)}", name, {}, mask)
+
+    def _masked(self, operation: str, url: str, subject: str, params: dict[str, str], mask: str | None) -> Answer:
+        """Ask with a mask. Masks reach into an ``Any`` here, which nobody promised: a 400 turns them off for good."""
+        whole = Call(operation, "GET", url, subject=subject, params=params)
+        if mask is None or not self._masks:
+            return self._transport.send(whole)
+        try:
+            return self._transport.send(Call(operation, "GET", url, subject=subject, params={**params, "fields": mask}))
+        except ApiError as error:
+            if type(error) is not ApiError or error.http_status != 400:  # noqa: PLR2004
+                raise
+        answer = self._transport.send(whole)
+        self._masks = False
+        _log.info("The service refused a partial response; whole ones are asked for from now on.")
+        return answer
+
+
+def _inline_items(new: NewJob) -> list[dict[str, Any]]:
+    """Bring inline requests to the service's form, or say which one cannot be sent."""
+    defaults = request_defaults(
+        new.kind,
+        model=new.model,
+        generation_config=new.settings.get("generation_config"),
+        system_instruction=new.settings.get("system_instruction"),
+        members=new.settings.get("request_defaults"),
+        task_type=new.settings.get("task_type"),
+        output_dimensionality=new.settings.get("output_dimensionality"),
+    )
+    notes: set[str] = set()
+    first_use: dict[str, int] = {}
+    items: list[dict[str, Any]] = []
+    for position, row in enumerate(new.inlined_requests or ()):
+        try:
+            key, request = normalise(row, kind=new.kind, defaults=defaults, warnings=notes)
+        except InputError as error:
+            raise InputError(f"inlined_requests[{position}]: {error}") from error
+        if key is not None and first_use.setdefault(key, position) != position:
+            raise InputError(f"inlined_requests[{position}] has the same key as [{first_use[key]}]: {key[:64]!r}")
+        items.append(inline_item(key, request))
+    if not items:
+        raise InputError("inlined_requests is empty: there is nothing to send")
+    for note in sorted(notes):
+        _log.warning("%s", note)
+    return items
+
+
+def _create_body(batch: dict[str, Any]) -> bytes:
+    try:
+        body = json.dumps({"batch": batch}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        # The cause may show a value of a row.
+        raise InputError(f"the requests cannot be written as JSON ({type(error).__name__})") from None
+    if len(body) > INLINE_LIMIT_BYTES:
+        raise InputError(
+            f"the inline requests make {len(body) / 2**20:.1f} MiB, and the service takes at most "
+            f"{INLINE_LIMIT_BYTES / 2**20:g} MiB: use input_path, or upload_file and file_name"
+        )
+    return body
+
+
+def _output(operation: dict[str, Any]) -> dict[str, Any]:
+    """Find where the answers are: ``metadata.output``, else ``response``; some answers have only one of them."""
+    return dict_at(operation, "metadata", "output") or dict_at(operation, "response")
+
+
+def _inline_results(output: dict[str, Any]) -> Iterator[Any]:
+    items = objects_at(dict_at(output, "inlinedResponses"), "inlinedResponses")
+    return (result_of(item, position) for position, item in enumerate(items))
+
+
+def _destination(output: dict[str, Any]) -> JobDestination | None:
+    file_name = output.get("responsesFile")
+    if isinstance(file_name, str) and file_name:
+        return JobDestination(file_name=file_name)
+    return JobDestination(inlined=True) if "inlinedResponses" in output else None
+
+
+def _state(operation: dict[str, Any], raw: str) -> JobState:
+    """Read the state; only where there is none at all, ``done`` with a response or an error stands in for it."""
+    if operation.get("done") is True and says_no_state(raw):
+        return JobState.FAILED if operation.get("error") else JobState.SUCCEEDED
+    return state_of(raw)
+
+
+def _kind(metadata: dict[str, Any]) -> JobKind | None:
+    type_name = str(metadata.get("@type") or "").rpartition(".")[2]
+    if type_name.startswith("EmbedContent"):
+        return JobKind.EMBEDDINGS
+    return JobKind.GENERATION if type_name.startswith("GenerateContent") else None
+
+
+def _stats(metadata: dict[str, Any]) -> CompletionStats | None:
+    stats = metadata.get("batchStats")
+    if not isinstance(stats, dict):
+        return None
+    return CompletionStats(
+        total=int_of(stats.get("requestCount")),
+        success=int_of(stats.get("successfulRequestCount")) or 0,
+        failure=int_of(stats.get("failedRequestCount")) or 0,
+        # Zero counters are left out.
+        pending=int_of(stats.get("pendingRequestCount")) or 0,
+    )
+
+
+def _job(operation: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
+    """Turn an operation into a job."""
+    as_of: datetime | None = answer.date
+    metadata = dict_at(operation, "metadata")
+    name = operation.get("name") or metadata.get("name")
+    if not isinstance(name, str) or not name.startswith("batches/"):
+        raise UnexpectedAnswer(f"{answer.words}: the answer describes no batch job")
+    raw = str(metadata.get("state") or "")
+    source = dict_at(metadata, "inputConfig").get("fileName")
+    return BatchJob(
+        name=name,
+        service=Service.GEMINI,
+        state=_state(operation, raw),
+        raw_state=raw,
+        kind=kind or _kind(metadata),
+        display_name=str(metadata.get("displayName") or ""),
+        model=names.bare_model(str(metadata.get("model") or "")),
+        create_time=time_of(metadata.get("createTime")),
+        start_time=time_of(metadata.get("startTime")),
+        update_time=time_of(metadata.get("updateTime")),
+        end_time=time_of(metadata.get("endTime")),
+        as_of=as_of,
+        completion_stats=_stats(metadata),
+        error=error_of(operation.get("error")),
+        src=JobSource(file_name=source if isinstance(source, str) else None),
+        dest=_destination(_output(operation)),
+        priority=int_of(metadata.get("priority")),
+    )

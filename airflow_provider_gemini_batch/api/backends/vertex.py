@@ -1,0 +1,284 @@
+"""Vertex AI: its wire format, one function for each request and the reading of its answer.
+
+A job is a flat ``BatchPredictionJob``; requests and answers live in Cloud Storage or BigQuery, never in the call.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api import names
+from airflow_provider_gemini_batch.api.answers import parse_vertex_line
+from airflow_provider_gemini_batch.api.backends import Outcome
+from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, UnexpectedAnswer
+from airflow_provider_gemini_batch.api.lines import lines_of
+from airflow_provider_gemini_batch.api.models import (
+    BatchJob,
+    BatchJobPage,
+    CompletionStats,
+    JobDestination,
+    JobSource,
+    Service,
+)
+from airflow_provider_gemini_batch.api.transport import Call, Retry, checked_base_url
+from airflow_provider_gemini_batch.api.wire import dict_at, error_of, int_of, objects_at, state_of, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_provider_gemini_batch.api.backends import NewJob
+    from airflow_provider_gemini_batch.api.models import BatchResult, JobKind
+    from airflow_provider_gemini_batch.api.storage import ObjectStore
+    from airflow_provider_gemini_batch.api.transport import Answer, Transport
+
+_log = logging.getLogger(__name__)
+
+_VERSION = "v1"
+_CREATE_PATIENCE = 5.0
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}\Z")
+_LOCATION = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
+_MULTI_REGIONS = frozenset({"us", "eu"})
+# The service wants a name; this one is for callers who give none.
+_NAMELESS = "gemini-batch"
+_PAGE_MASK = "name,displayName,model,state,createTime,startTime,updateTime,endTime,completionStats,error,labels"
+
+
+@dataclass(frozen=True)
+class VertexPlace:
+    """Project and location, and the base URL when it is not Google's."""
+
+    project: str
+    location: str
+    base_url: str | None
+
+    @classmethod
+    def of(cls, project: str | None, location: str, *, base_url: str | None = None) -> VertexPlace:
+        """Check the parts. Raises ConfigurationError naming the one that cannot be."""
+        if not project:
+            raise ConfigurationError(
+                "There is no project: give project_id, in the connection or here; the credentials name none"
+            )
+        if not _PROJECT.match(project) or ".." in project:
+            raise ConfigurationError(f"project_id {project[:80]!r} is no Google Cloud project id or number")
+        if not _LOCATION.match(location):
+            raise ConfigurationError(f"location {location[:80]!r} is no location; 'global' and 'us-central1' are")
+        return cls(project, location, checked_base_url(base_url) if base_url else None)
+
+    def root(self, location: str | None = None) -> str:
+        """Give the URL up to the version, for a job in this location (the place's own when None)."""
+        where = location or self.location
+        if self.base_url is not None:
+            return f"{self.base_url}/{_VERSION}"
+        if where == "global":
+            return f"https://aiplatform.googleapis.com/{_VERSION}"
+        if where in _MULTI_REGIONS:
+            return f"https://aiplatform.{where}.rep.googleapis.com/{_VERSION}"
+        return f"https://{where}-aiplatform.googleapis.com/{_VERSION}"
+
+    @property
+    def jobs(self) -> str:
+        """Give the URL of the collection of jobs."""
+        return f"{self.root()}/projects/{self.project}/locations/{self.location}/batchPredictionJobs"
+
+
+class VertexBackend:
+    """Batch prediction jobs of one project and location."""
+
+    service = Service.VERTEX
+
+    def __init__(self, transport: Transport, storage: ObjectStore, place: VertexPlace) -> None:
+        self._transport = transport
+        self._storage = storage
+        self._place = place
+        self._masks = True
+
+    def create(self, new: NewJob) -> BatchJob:
+        """Make a job that reads gs:// or bq:// and writes gs:// or bq://."""
+        model = names.vertex_model(new.model)
+        _refuse_what_is_gemini_only(new)
+        body = {
+            "displayName": new.display_name or _NAMELESS,
+            "model": model,
+            "inputConfig": _input_config(new),
+            "outputConfig": _output_config(new.destination),
+        }
+        if new.labels:
+            body["labels"] = names.labels(new.labels)
+        call = Call(
+            "create",
+            "POST",
+            self._place.jobs,
+            subject=model,
+            headers={"Content-Type": "application/json"},
+            body=json.dumps(body, separators=(",", ":")).encode(),
+            retry=Retry.UNSENT,
+            patience=_CREATE_PATIENCE,
+        )
+        answer = self._transport.send(call)
+        return _job(answer.json(), answer, kind=new.kind)
+
+    def get(self, name: str, *, brief: bool) -> BatchJob:  # noqa: ARG002  (a whole job is small here)
+        """Ask for one job."""
+        return self._asked(name)[0]
+
+    def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
+        """Ask for a page of jobs of this project and location."""
+        params = {"pageSize": str(page_size)}
+        params |= {"pageToken": page_token} if page_token else {}
+        params |= {"filter": filter_} if filter_ else {}
+        answer = self._page(params, masked=brief and self._masks)
+        page = answer.json()
+        jobs = tuple(_job(entry, answer) for entry in objects_at(page, "batchPredictionJobs"))
+        return BatchJobPage(batch_jobs=jobs, next_page_token=page.get("nextPageToken") or None)
+
+    def _page(self, params: dict[str, str], *, masked: bool) -> Answer:
+        if masked:
+            try:
+                return self._transport.send(
+                    Call("list", "GET", self._place.jobs, params={**params, "readMask": _PAGE_MASK})
+                )
+            except ApiError as error:
+                if type(error) is not ApiError or error.http_status != 400:  # noqa: PLR2004
+                    raise
+        answer = self._transport.send(Call("list", "GET", self._place.jobs, params=params))
+        if masked:
+            self._masks = False
+            _log.info("The service refused a partial response; whole ones are asked for from now on.")
+        return answer
+
+    def cancel(self, name: str) -> None:
+        """Ask for the end of a job; the service's refusal to cancel one that has ended is no error."""
+        try:
+            self._transport.send(Call("cancel", "POST", f"{self._url(name)}:cancel", subject=name))
+        except ApiError as error:
+            if type(error) is not ApiError or error.status != "FAILED_PRECONDITION":
+                raise
+
+    def delete(self, name: str) -> None:
+        """Remove a job that has ended. The service answers with an operation, done at once in practice."""
+        self._transport.send(Call("delete", "DELETE", self._url(name), subject=name))
+
+    def outcome(self, name: str) -> Outcome:
+        """Ask for one job and open its answers in Cloud Storage."""
+        job, raw = self._asked(name)
+        info = dict_at(raw, "outputInfo")
+        folder = info.get("gcsOutputDirectory")
+        if not job.is_done or not info:
+            return Outcome(job, None)
+        if not isinstance(folder, str):
+            table = job.dest.bigquery_uri if job.dest else None
+            raise ConfigurationError(f"{name} wrote its answers to {table or 'BigQuery'}: read them there")
+        files = self._storage.prediction_files(folder)
+        return Outcome(job, self._results(files) if files else None)
+
+    def _results(self, files: Sequence[str]) -> Iterator[BatchResult]:
+        position = 0
+        for uri in files:
+            for line in lines_of(self._storage.iter_bytes(uri)):
+                yield parse_vertex_line(line, position)
+                position += 1
+
+    def _asked(self, name: str) -> tuple[BatchJob, dict[str, Any]]:
+        answer = self._transport.send(Call("get", "GET", self._url(name), subject=name))
+        raw = answer.json()
+        return _job(raw, answer), raw
+
+    def _url(self, name: str) -> str:
+        """A job lives on its own location's host, whichever location the connection names."""
+        checked, location = names.vertex_job(name)
+        return f"{self._place.root(location)}/{checked}"
+
+
+def _refuse_what_is_gemini_only(new: NewJob) -> None:
+    if new.inlined_requests is not None or new.file_name is not None:
+        given = "file_name" if new.file_name is not None else "inlined_requests"
+        raise ConfigurationError(
+            f"{given}: Vertex AI takes neither inline requests nor uploaded files; give gcs_uri or bigquery_uri"
+        )
+    if new.priority is not None:
+        raise ConfigurationError("priority: Vertex AI has none; only the Gemini API takes one")
+    if new.settings:
+        raise ConfigurationError(
+            f"{', '.join(new.settings)}: the rows in Cloud Storage and BigQuery are read as they are, and the service "
+            "has no such setting for a whole job: put it into each request"
+        )
+
+
+def _input_config(new: NewJob) -> dict[str, Any]:
+    if new.bigquery_uri is not None:
+        uri = names.bigquery_uri(new.bigquery_uri, "bigquery_uri")
+        return {"instancesFormat": "bigquery", "bigquerySource": {"inputUri": uri}}
+    uris = [names.gcs_uri(uri, "gcs_uri") for uri in new.gcs_uris]
+    return {"instancesFormat": "jsonl", "gcsSource": {"uris": uris}}
+
+
+def _output_config(destination: str | None) -> dict[str, Any]:
+    if not destination:
+        raise ConfigurationError(
+            "destination: Vertex AI needs one; give gs://bucket/prefix or bq://project.dataset.table"
+        )
+    if isinstance(destination, str) and destination.startswith("bq://"):
+        uri = names.bigquery_uri(destination, "destination")
+        return {"predictionsFormat": "bigquery", "bigqueryDestination": {"outputUri": uri}}
+    prefix = names.gcs_uri(destination, "destination")
+    return {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": prefix}}
+
+
+def _source(raw: dict[str, Any]) -> JobSource:
+    uris = dict_at(raw, "inputConfig", "gcsSource").get("uris") or ()
+    table = dict_at(raw, "inputConfig", "bigquerySource").get("inputUri")
+    # The guide shows a bare text in the place of the list.
+    return JobSource(gcs_uris=(uris,) if isinstance(uris, str) else tuple(map(str, uris)), bigquery_uri=table)
+
+
+def _destination(raw: dict[str, Any]) -> JobDestination | None:
+    """Read where the answers are: what the service used once it says so, else what it was asked for."""
+    info, config = dict_at(raw, "outputInfo"), dict_at(raw, "outputConfig")
+    folder = info.get("gcsOutputDirectory") or dict_at(config, "gcsDestination").get("outputUriPrefix")
+    table = dict_at(config, "bigqueryDestination").get("outputUri")
+    dataset, name = info.get("bigqueryOutputDataset"), info.get("bigqueryOutputTable")
+    if dataset and name:
+        table = name if str(name).startswith("bq://") else f"{dataset}.{name}"
+    return JobDestination(gcs_uri=folder, bigquery_uri=table) if folder or table else None
+
+
+def _stats(raw: dict[str, Any]) -> CompletionStats | None:
+    stats = raw.get("completionStats")
+    if not isinstance(stats, dict):
+        return None
+    success, failure = int_of(stats.get("successfulCount")) or 0, int_of(stats.get("failedCount")) or 0
+    pending = int_of(stats.get("incompleteCount")) or 0
+    if pending < 0:  # "-1": the service does not know
+        return CompletionStats(success=success, failure=failure)
+    return CompletionStats(total=success + failure + pending, success=success, failure=failure, pending=pending)
+
+
+def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
+    """Turn a BatchPredictionJob into a job. It does not say what kind it is."""
+    name = raw.get("name")
+    if not isinstance(name, str) or "/batchPredictionJobs/" not in name:
+        raise UnexpectedAnswer(f"{answer.words}: the answer describes no batch job")
+    state = str(raw.get("state") or "")
+    return BatchJob(
+        name=name,
+        service=Service.VERTEX,
+        state=state_of(state),
+        raw_state=state,
+        kind=kind,
+        display_name=str(raw.get("displayName") or ""),
+        model=names.bare_model(str(raw.get("model") or "")),
+        create_time=time_of(raw.get("createTime")),
+        start_time=time_of(raw.get("startTime")),
+        update_time=time_of(raw.get("updateTime")),
+        end_time=time_of(raw.get("endTime")),
+        as_of=answer.date,
+        completion_stats=_stats(raw),
+        error=error_of(raw.get("error")),
+        src=_source(raw),
+        dest=_destination(raw),
+        labels={str(key): str(value) for key, value in dict_at(raw, "labels").items()},
+    )

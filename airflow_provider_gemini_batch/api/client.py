@@ -1,0 +1,539 @@
+"""BatchClient: everything the batch services can do, for both of them, without Airflow.
+
+::
+
+    with BatchClient.for_gemini(api_key) as client:
+        job = client.create("gemini-2.5-flash", inlined_requests=["Name a prime above 10."])
+        job = client.wait(job.name)
+        for result in client.get_responses(job):
+            print(result.key, result.response)
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.auth import ApiKey, GoogleCredential, default_project, google_loader
+from airflow_provider_gemini_batch.api.backends import NewJob, Outcome
+from airflow_provider_gemini_batch.api.backends.gemini import DEFAULT_BASE_URL, GeminiBackend
+from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
+from airflow_provider_gemini_batch.api.errors import (
+    ConfigurationError,
+    GeminiBatchError,
+    InputError,
+    JobError,
+    JobFailed,
+    JobTimedOut,
+    NotFound,
+    QuotaExceeded,
+    ResultsGone,
+)
+from airflow_provider_gemini_batch.api.files import GeminiFiles
+from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, JobState, Service
+from airflow_provider_gemini_batch.api.names import job_page_url
+from airflow_provider_gemini_batch.api.storage import ObjectStore
+from airflow_provider_gemini_batch.api.transport import Transport, checked_base_url, is_local_url
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+    from typing import BinaryIO
+
+    from typing_extensions import Self
+
+    from airflow_provider_gemini_batch.api.backends import Backend, Row
+    from airflow_provider_gemini_batch.api.models import BatchJobPage, BatchResult, File, FilePage
+
+__all__ = ["BatchClient", "job_page_url"]
+
+# An output can show up a little after its job says SUCCEEDED; together about a minute.
+_LATE_OUTPUT_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# Later than this after the end of a job, a missing output is not late but gone.
+_LATE_OUTPUT_AGE = 600.0
+_NOTHING_TO_GIVE = frozenset({JobState.CANCELLED, JobState.EXPIRED})
+
+
+class BatchClient:
+    """A client of one batch service; make it with :meth:`for_gemini` or :meth:`for_vertex`.
+
+    One client may be used from several threads at once. Every call raises errors of
+    :mod:`~airflow_provider_gemini_batch.api.errors` and no others: :class:`.ConfigurationError` before anything is
+    sent, :class:`.TransportError` and :class:`.ApiError` after. Calls that are safe to repeat are repeated a few times
+    when an error is retryable; ``create`` only when it surely was not sent.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        transport: Transport,
+        *,
+        files: GeminiFiles | None = None,
+        storage: ObjectStore | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Put the parts together.
+
+        :param clock: seconds, never going back, for :meth:`wait`; pauses are made with the transport's ``sleep``.
+        """
+        self._backend = backend
+        self._transport = transport
+        self._files_api = files
+        self._storage = storage
+        self._clock = clock
+
+    @classmethod
+    def for_gemini(
+        cls,
+        api_key: str,
+        *,
+        base_url: str | None = None,
+        timeout: float = 60.0,
+        api_version: str = "v1beta",
+        pool_size: int = 8,
+        attempts: int = 4,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """Make a client of the Gemini Developer API.
+
+        :param base_url: another host, for a gateway or an emulator; http:// only to this machine.
+        :param timeout: seconds to wait for an answer's next bytes (creating a job waits five times as long: the service
+            reads the whole input first).
+        :param pool_size: connections kept open at most.
+        :param attempts: how often a call that is safe to repeat is sent at most.
+        :raises ConfigurationError: no key, a key that cannot be one, or a base URL that cannot be used.
+        """
+        base = checked_base_url(base_url or DEFAULT_BASE_URL)
+        transport = Transport(
+            ApiKey(api_key),
+            timeout=timeout,
+            pool_size=pool_size,
+            attempts=attempts,
+            loopback=is_local_url(base),
+            sleep=sleep,
+        )
+        files = GeminiFiles(transport, base_url=base, api_version=api_version, own_host=base_url is not None)
+        backend = GeminiBackend(transport, files, base_url=base, api_version=api_version)
+        return cls(backend, transport, files=files, clock=clock)
+
+    @classmethod
+    def for_vertex(
+        cls,
+        project_id: str | None,
+        location: str = "global",
+        *,
+        credentials: Any = None,
+        keyfile_dict: Mapping[str, Any] | None = None,
+        key_path: str | None = None,
+        credential_config_file: str | Mapping[str, Any] | None = None,
+        impersonation_chain: str | Sequence[str] | None = None,
+        iam_endpoint: str | None = None,
+        quota_project_id: str | None = None,
+        base_url: str | None = None,
+        storage_endpoint: str | None = None,
+        timeout: float = 60.0,
+        pool_size: int = 8,
+        attempts: int = 4,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """Make a client of Vertex AI.
+
+        :param project_id: None: the one that the key file, or else Application Default Credentials, name.
+        :param location: a region, ``us``, ``eu`` or ``global``.
+        :param credentials: ready google-auth credentials; or ``keyfile_dict`` | ``key_path`` |
+            ``credential_config_file`` (workload identity federation); none of them: Application Default Credentials.
+        :param impersonation_chain: service accounts to go through, the last is the one that acts.
+        :param iam_endpoint: base URL of the IAM Credentials API, for private endpoints.
+        :param quota_project_id: the project that pays.
+        :param storage_endpoint: base URL of Cloud Storage, for private endpoints and emulators.
+        :raises ConfigurationError: no project, two credentials, a file that cannot be read, a place that cannot be.
+        """
+        load, key_project = google_loader(
+            credentials=credentials,
+            keyfile_dict=keyfile_dict,
+            key_path=key_path,
+            credential_config_file=credential_config_file,
+            impersonation_chain=impersonation_chain,
+            iam_endpoint=iam_endpoint,
+            quota_project_id=quota_project_id,
+        )
+        project = project_id or key_project
+        if not project and not (credentials or keyfile_dict or key_path or credential_config_file):
+            project = default_project()
+        place = VertexPlace.of(project, location, base_url=base_url)
+        credential = GoogleCredential(load, timeout=timeout)
+        transport = Transport(
+            credential,
+            timeout=timeout,
+            pool_size=pool_size,
+            attempts=attempts,
+            loopback=is_local_url(place.base_url or ""),
+            sleep=sleep,
+        )
+        storage = ObjectStore(credential, project=place.project, endpoint=storage_endpoint, transport=transport)
+        return cls(VertexBackend(transport, storage, place), transport, storage=storage, clock=clock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"BatchClient({self.service.value})"
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._transport.close()
+
+    @property
+    def service(self) -> Service:
+        """Which service this client talks to."""
+        return self._backend.service
+
+    @property
+    def storage(self) -> ObjectStore:
+        """Cloud Storage with this client's credentials; Vertex AI only."""
+        if self._storage is None:
+            raise ConfigurationError("The Gemini API has no part in Cloud Storage: use a connection to Vertex AI")
+        return self._storage
+
+    def create(
+        self,
+        model: str,
+        *,
+        inlined_requests: Iterable[Row] | None = None,
+        file_name: str | None = None,
+        gcs_uri: str | Sequence[str] | None = None,
+        bigquery_uri: str | None = None,
+        destination: str | None = None,
+        display_name: str | None = None,
+        generation_config: Mapping[str, Any] | None = None,
+        system_instruction: str | Mapping[str, Any] | None = None,
+        request_defaults: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> BatchJob:
+        """Make a job that generates content. It costs money, and sending it twice makes two jobs.
+
+        Exactly one source: ``inlined_requests`` or ``file_name`` (Gemini API), ``gcs_uri`` or ``bigquery_uri``
+        (Vertex AI, which also needs a ``destination``).
+
+        :param model: with or without ``models/``.
+        :param inlined_requests: texts, requests in the service's form, or BatchRequests; at most 20 MiB in all.
+        :param gcs_uri: one address or several; the last part may hold ``*``.
+        :param generation_config: like the next two, a default for every inline request; a request's own value wins.
+        :param request_defaults: any other member of a request: safetySettings, tools, cachedContent ...
+        :param priority: Gemini API only; higher runs first.
+        :param labels: Vertex AI only.
+        :raises TransportError: look at ``sent``: when true, the job may exist; look for it before creating again.
+        """
+        settings = {
+            "generation_config": generation_config,
+            "system_instruction": system_instruction,
+            "request_defaults": request_defaults,
+        }
+        return self._create(
+            JobKind.GENERATION,
+            model,
+            inlined_requests=inlined_requests,
+            file_name=file_name,
+            gcs_uri=gcs_uri,
+            bigquery_uri=bigquery_uri,
+            destination=destination,
+            display_name=display_name,
+            settings=settings,
+            priority=priority,
+            labels=labels,
+        )
+
+    def create_embeddings(
+        self,
+        model: str,
+        *,
+        inlined_requests: Iterable[Row] | None = None,
+        file_name: str | None = None,
+        gcs_uri: str | Sequence[str] | None = None,
+        bigquery_uri: str | None = None,
+        destination: str | None = None,
+        display_name: str | None = None,
+        task_type: str | None = None,
+        output_dimensionality: int | None = None,
+        request_defaults: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> BatchJob:
+        """Make a job that embeds texts; sources and errors as for :meth:`create`.
+
+        :param task_type: such as ``RETRIEVAL_DOCUMENT``; like the next, a default for every inline request.
+        :param output_dimensionality: how many numbers a vector has.
+        """
+        settings = {
+            "task_type": task_type,
+            "output_dimensionality": output_dimensionality,
+            "request_defaults": request_defaults,
+        }
+        return self._create(
+            JobKind.EMBEDDINGS,
+            model,
+            inlined_requests=inlined_requests,
+            file_name=file_name,
+            gcs_uri=gcs_uri,
+            bigquery_uri=bigquery_uri,
+            destination=destination,
+            display_name=display_name,
+            settings=settings,
+            priority=priority,
+            labels=labels,
+        )
+
+    def _create(
+        self,
+        kind: JobKind,
+        model: str,
+        *,
+        inlined_requests: Iterable[Row] | None,
+        file_name: str | None,
+        gcs_uri: str | Sequence[str] | None,
+        bigquery_uri: str | None,
+        destination: str | None,
+        display_name: str | None,
+        settings: Mapping[str, Any],
+        priority: int | None,
+        labels: Mapping[str, str] | None,
+    ) -> BatchJob:
+        sources = {
+            "inlined_requests": inlined_requests,
+            "file_name": file_name,
+            "gcs_uri": gcs_uri,
+            "bigquery_uri": bigquery_uri,
+        }
+        given = [name for name, value in sources.items() if value is not None]
+        if len(given) != 1:
+            what = f"{' and '.join(given)} are given" if given else "none is given"
+            raise ConfigurationError(f"Exactly one source is needed, of {', '.join(sources)}: {what}")
+        if isinstance(inlined_requests, (str, bytes, dict)):
+            raise InputError("inlined_requests must be a list, one element for each request")
+        uris = (gcs_uri,) if isinstance(gcs_uri, str) else tuple(gcs_uri or ())
+        if gcs_uri is not None and not uris:
+            raise InputError("gcs_uri is empty: there is nothing to send")
+        if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
+            raise ConfigurationError("priority must be a whole number")
+        return self._backend.create(
+            NewJob(
+                kind=kind,
+                model=model,
+                inlined_requests=inlined_requests,
+                file_name=file_name,
+                gcs_uris=uris,
+                bigquery_uri=bigquery_uri,
+                destination=destination,
+                display_name=display_name,
+                settings={name: value for name, value in settings.items() if value is not None and value != {}},
+                priority=priority,
+                labels=labels or {},
+            )
+        )
+
+    def get(self, name: str, *, brief: bool = False) -> BatchJob:
+        """Ask for one job.
+
+        :param brief: ask for state, counts, times and error only; ``src`` and ``dest`` are then not filled.
+        :raises NotFound: the service does not know it, or not with these credentials.
+        """
+        return self._backend.get(name, brief=brief)
+
+    def list(
+        self,
+        *,
+        page_size: int = 100,
+        page_token: str | None = None,
+        filter: str | None = None,  # noqa: A002  (the service's word)
+        brief: bool = False,
+    ) -> BatchJobPage:
+        """Ask for one page of jobs, newest first. A page may be empty and still have a further one.
+
+        :param filter: Vertex AI only, such as ``state="JOB_STATE_RUNNING" AND labels.team=a``.
+        """
+        if not 1 <= page_size <= 1000:  # noqa: PLR2004
+            raise ConfigurationError(f"page_size must be from 1 to 1000, not {page_size}")
+        return self._backend.list(page_size=page_size, page_token=page_token, filter_=filter, brief=brief)
+
+    def list_all(
+        self,
+        *,
+        page_size: int = 100,
+        filter: str | None = None,  # noqa: A002
+        brief: bool = False,
+    ) -> Iterator[BatchJob]:
+        """Give all jobs, newest first, page by page as they are needed."""
+        token: str | None = None
+        while True:
+            page = self.list(page_size=page_size, page_token=token, filter=filter, brief=brief)
+            yield from page.batch_jobs
+            if not page.has_more_pages:
+                return
+            token = page.next_page_token
+
+    def cancel(self, name: str) -> None:
+        """Ask the service to stop a job. It takes a while and may come too late; a job that has ended stays so."""
+        self._backend.cancel(name)
+
+    def delete(self, name: str) -> None:
+        """Remove a job. Vertex AI refuses to while it runs; cancel it first."""
+        self._backend.delete(name)
+
+    def wait(
+        self,
+        name: str,
+        *,
+        poll_interval: float = 60.0,
+        timeout: float | None = None,
+        on_progress: Callable[[BatchJob], None] | None = None,
+    ) -> BatchJob:
+        """Wait until a job has ended, well or not, and give it whole. Holds its thread: in Airflow, defer instead.
+
+        Retryable errors are waited out. A job that has ended counts as ended even when it is late.
+
+        :param poll_interval: seconds between two questions.
+        :param timeout: seconds; None waits for as long as it takes.
+        :param on_progress: called with the job whenever its state or counts have changed.
+        :raises JobTimedOut: the job had not ended in time; it goes on.
+        """
+        if poll_interval <= 0:
+            raise ConfigurationError(f"poll_interval must be above 0 seconds, not {poll_interval:g}")
+        deadline = None if timeout is None else self._clock() + timeout
+        job: BatchJob | None = None
+        while True:
+            pause = poll_interval
+            try:
+                seen = self.get(name, brief=True)
+                if seen.is_done:
+                    seen = self.get(name)
+                if on_progress is not None and _news(job, seen):
+                    on_progress(seen)
+                job = seen
+                if job.is_done:
+                    return job
+            except GeminiBatchError as error:
+                if not error.retryable:
+                    raise
+                if isinstance(error, QuotaExceeded):
+                    pause = max(pause, error.retry_after or 0.0)
+            left = None if deadline is None else deadline - self._clock()
+            if left is not None and left <= 0:
+                state = f"is still {job.raw_state or job.state.value}" if job is not None else "could not be asked for"
+                raise JobTimedOut(f"{name} {state} after {timeout:g} s; it goes on", job=job)
+            self._transport.sleep(pause if left is None else min(pause, left))
+
+    def get_responses(self, job: BatchJob | str) -> Iterator[BatchResult]:
+        """Give the answers of a job that has ended, as the service gives them: in its order, with its keys.
+
+        Errors about the job come at once; the rows then stream, from inline answers, a file or Cloud Storage alike. An
+        output that is a little late is waited for. A cancelled or expired job gives what it has, maybe nothing.
+
+        :raises JobError: the job has not ended. :raises JobFailed: it failed and has no answers.
+        :raises ResultsGone: it ended well but the service no longer keeps its answers.
+        """
+        name = job if isinstance(job, str) else job.name
+        outcome = self._outcome(name, known=None if isinstance(job, str) else job)
+        if not outcome.job.is_done:
+            raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}", job=outcome.job)
+        pauses = iter(_LATE_OUTPUT_PAUSES)
+        while outcome.answers is None and _owes_answers(outcome.job):
+            pause = next(pauses, None) if _ended_lately(outcome.job) else None
+            if pause is None:
+                raise ResultsGone(f"{name} ended well, but the service no longer keeps its answers")
+            self._transport.sleep(pause)
+            outcome = self._outcome(name, known=outcome.job)
+        if outcome.answers is None and outcome.job.state not in _NOTHING_TO_GIVE:
+            error = outcome.job.error
+            reason = f": {error.message or f'code {error.code}'}" if error else ""
+            raise JobFailed(f"{name} ended as {_state_words(outcome.job)} without answers{reason}", job=outcome.job)
+        return outcome.answers if outcome.answers is not None else iter(())
+
+    def _outcome(self, name: str, *, known: BatchJob | None) -> Outcome:
+        try:
+            return self._backend.outcome(name)
+        except NotFound as error:
+            if known is None or not _owes_answers(known):
+                raise
+            if known.dest is not None and known.dest.file_name and isinstance(self._backend, GeminiBackend):
+                with suppress(NotFound):  # the job was deleted, which leaves its file
+                    return Outcome(known, self._backend.file_results(known.dest.file_name))
+            raise ResultsGone(f"{name} had ended well, but the service does not know it any more") from error
+
+    def upload_file(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        *,
+        display_name: str | None = None,
+        mime_type: str = "application/jsonl",
+        name: str | None = None,
+    ) -> File:
+        """Upload a file of at most 2 GiB, in chunks, going on after broken connections. It lives 48 hours.
+
+        :param file: a path, or a binary file that can seek; read from where it stands.
+        :param display_name: the file's own name when absent.
+        :param name: ``files/<id>`` to choose the name oneself.
+        :raises InputError: the file cannot be read or is too large.
+        """
+        return self._files.upload(file, display_name=display_name, mime_type=mime_type, name=name)
+
+    def get_file(self, name: str) -> File:
+        """Ask for an upload. Outputs of batches cannot be looked up, only downloaded.
+
+        :raises NotFound: unknown, expired, or another project's.
+        """
+        return self._files.get(name)
+
+    def list_files(self, *, page_size: int = 100, page_token: str | None = None) -> FilePage:
+        """Ask for one page of files, at most 100."""
+        if not 1 <= page_size <= 100:  # noqa: PLR2004
+            raise ConfigurationError(f"page_size must be from 1 to 100, not {page_size}")
+        return self._files.list(page_size=page_size, page_token=page_token)
+
+    def delete_file(self, name: str) -> None:
+        """Remove an upload. Outputs of batches cannot be removed; they end by themselves."""
+        self._files.delete(name)
+
+    def download_file(self, name: str, target: str | os.PathLike[str] | BinaryIO) -> int:
+        """Download the output of a batch to a path, which appears when whole, or into an open file; gives its bytes."""
+        return self._files.download(name, target)
+
+    def iter_download(self, name: str) -> Iterator[bytes]:
+        """Open the output of a batch (errors come at once) and give its bytes in pieces, going on after a cut."""
+        return self._files.iter_download(name)
+
+    @property
+    def _files(self) -> GeminiFiles:
+        if self._files_api is None:
+            raise ConfigurationError("Vertex AI has no Files API: keep files in Cloud Storage and give gs:// addresses")
+        return self._files_api
+
+
+def _state_words(job: BatchJob) -> str:
+    return job.state.value if job.state is not JobState.UNKNOWN else f"in the unknown state {job.raw_state!r}"
+
+
+def _news(before: BatchJob | None, now: BatchJob) -> bool:
+    if before is None:
+        return True
+    return (before.raw_state, before.completion_stats) != (now.raw_state, now.completion_stats)
+
+
+def _owes_answers(job: BatchJob) -> bool:
+    return job.state in {JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED}
+
+
+def _ended_lately(job: BatchJob) -> bool:
+    """Tell by the service's own clock; without one, an output may always be merely late."""
+    if job.as_of is None or job.end_time is None:
+        return True
+    return (job.as_of - job.end_time).total_seconds() < _LATE_OUTPUT_AGE

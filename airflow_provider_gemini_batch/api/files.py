@@ -1,0 +1,364 @@
+"""The Files API of the Gemini Developer API: resumable upload, look-up, streamed and resumed download.
+
+Upload protocol: ``start`` gives a session's address, ``upload`` sends chunks, ``upload, finalize`` the last one, and
+``query`` tells after a cut how far the service got.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from airflow_provider_gemini_batch.api import names
+from airflow_provider_gemini_batch.api.errors import (
+    ApiError,
+    ConfigurationError,
+    GeminiBatchError,
+    InputError,
+    QuotaExceeded,
+    ServiceUnavailable,
+    TransportError,
+    UnexpectedAnswer,
+)
+from airflow_provider_gemini_batch.api.models import File, FilePage
+from airflow_provider_gemini_batch.api.transport import Call, FilePart, Retry
+from airflow_provider_gemini_batch.api.wire import dict_at, int_of, objects_at, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import requests
+
+    from airflow_provider_gemini_batch.api.transport import Answer, Transport
+
+CHUNK_BYTES = 8 * 2**20
+READ_BYTES = 2**20
+# The service's limit for a file: https://ai.google.dev/gemini-api/docs/files
+LARGEST_FILE_BYTES = 2 * 2**30
+_MOST_SESSIONS = 3
+_OWN_NAME = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
+_MIME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)?\Z")
+
+
+class _SessionLost(Exception):
+    """The upload has to begin anew."""
+
+
+class _Progress(NamedTuple):
+    """How far an upload is: bytes that the service has, and the file once it is whole."""
+
+    received: int
+    file: File | None
+
+
+@dataclass(frozen=True)
+class _Session:
+    """An upload under way. Its address carries the right to write: it never shows."""
+
+    url: str
+    chunk: int
+    label: str
+
+    def call(self, operation: str, command: str, **more: Any) -> Call:
+        headers = {"X-Goog-Upload-Command": command, **more.pop("headers", {})}
+        return Call(
+            operation, "POST", self.url, subject=self.label, headers=headers, retry=Retry.NEVER, anonymous=True, **more
+        )
+
+
+class GeminiFiles:
+    """Files behind one API key. Uploads live 48 hours."""
+
+    def __init__(self, transport: Transport, *, base_url: str, api_version: str, own_host: bool) -> None:
+        self._transport = transport
+        self._base = base_url
+        self._version = api_version
+        self._own_host = own_host
+
+    def upload(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        display_name: str | None,
+        mime_type: str,
+        name: str | None,
+    ) -> File:
+        """Upload a file, going on after broken connections; see :meth:`.BatchClient.upload_file`."""
+        if name is not None and not _OWN_NAME.match(name):
+            raise ConfigurationError(f"name {name[:80]!r}: 'files/' and up to 40 of a-z, 0-9 and -, no - at either end")
+        if not _MIME.match(mime_type):
+            raise ConfigurationError("mime_type: 'application/jsonl' is one")
+        with _opened(source) as (file, begin, size, file_label):
+            if size > LARGEST_FILE_BYTES:
+                raise InputError(
+                    f"{file_label} has {size / 2**30:.2f} GiB, and the service takes at most "
+                    f"{LARGEST_FILE_BYTES / 2**30:g} GiB a file: split it"
+                )
+            title = display_name if display_name is not None else file_label
+            for _ in range(_MOST_SESSIONS):
+                session = self._start(size, title=title, mime_type=mime_type, name=name, label=file_label)
+                try:
+                    return self._send(session, file, begin, size)
+                except _SessionLost:
+                    continue
+        raise UnexpectedAnswer(f"upload of {file_label}: the service dropped {_MOST_SESSIONS} upload sessions")
+
+    def _start(self, size: int, *, title: str, mime_type: str, name: str | None, label: str) -> _Session:
+        members = {"displayName": title[:512], "mimeType": mime_type, "sizeBytes": str(size)}
+        if name is not None:
+            members["name"] = name
+        answer = self._transport.send(
+            Call(
+                "upload",
+                "POST",
+                f"{self._base}/upload/{self._version}/files",
+                subject=label,
+                headers={
+                    "Content-Type": "application/json",
+                    "X-Goog-Upload-Protocol": "resumable",
+                    "X-Goog-Upload-Command": "start",
+                    "X-Goog-Upload-Header-Content-Length": str(size),
+                    "X-Goog-Upload-Header-Content-Type": mime_type,
+                },
+                body=_json({"file": members}),
+            )
+        )
+        url = answer.headers.get("x-goog-upload-url")
+        if not url:
+            raise UnexpectedAnswer(f"{answer.words}: the service opened no upload session")
+        grain = int_of(answer.headers.get("x-goog-upload-chunk-granularity")) or 1
+        return _Session(self._reachable(url), max(grain, CHUNK_BYTES // grain * grain), label)
+
+    def _reachable(self, url: str) -> str:
+        """Lead a session's address through the base URL that was given, for Google's own may be out of reach."""
+        if not self._own_host:
+            return url
+        base, session = urlsplit(self._base), urlsplit(url)
+        path = session.path if session.path.startswith(base.path) else base.path + session.path
+        return urlunsplit((base.scheme, base.netloc, path, session.query, ""))
+
+    def _send(self, session: _Session, file: BinaryIO, begin: int, size: int) -> File:
+        """Send chunks until the service has all; after trouble ask how far it got. Gives up when nothing moves."""
+        offset, failures = 0, 0
+        while True:
+            trouble: GeminiBatchError | None = None
+            try:
+                progress = self._chunk(session, file, begin, offset, size)
+            except (TransportError, ServiceUnavailable, QuotaExceeded) as error:
+                progress, trouble = None, error
+            except ApiError as error:
+                raise self._lost_or(error) from error
+            if progress is None:
+                failures += 1
+                if failures >= self._transport.attempts:
+                    raise trouble or UnexpectedAnswer(f"upload of {session.label}: the service confirms no chunk")
+                self._transport.sleep(self._transport.pause(failures - 1, trouble))
+                progress = self._query(session)
+            if progress is None:
+                continue
+            if progress.file is not None:
+                return progress.file
+            if progress.received > offset:
+                failures = 0
+            offset = progress.received
+
+    def _chunk(self, session: _Session, file: BinaryIO, begin: int, offset: int, size: int) -> _Progress | None:
+        """Send one chunk; None when the service's answer does not say whether it arrived."""
+        length = min(session.chunk, size - offset)
+        last = offset + length >= size
+        call = session.call(
+            "upload",
+            "upload, finalize" if last else "upload",
+            headers={"X-Goog-Upload-Offset": str(offset)},
+            body=FilePart(file, begin + offset, length),
+        )
+        answer = self._transport.send(call)
+        status = _upload_status(answer)
+        if status == "active" and not last:
+            return _Progress(offset + length, None)
+        return self._finished(answer) if status == "final" else None
+
+    def _query(self, session: _Session) -> _Progress | None:
+        """Ask how many bytes arrived; None when no answer came."""
+        try:
+            answer = self._transport.send(session.call("upload", "query"))
+        except (TransportError, ServiceUnavailable, QuotaExceeded):
+            return None
+        except ApiError as error:
+            raise self._lost_or(error) from error
+        if _upload_status(answer) == "final":
+            return self._finished(answer)
+        received = int_of(answer.headers.get("x-goog-upload-size-received"))
+        if received is None:
+            raise _SessionLost
+        return _Progress(received, None)
+
+    @staticmethod
+    def _lost_or(error: ApiError) -> Exception:
+        """Tell a session that is gone from an upload that is refused."""
+        return _SessionLost() if error.http_status in {404, 409, 410, 412, 416} else error
+
+    @staticmethod
+    def _finished(answer: Answer) -> _Progress:
+        """Read the file that a finished upload made. When that answer is lost, only a new upload tells a name."""
+        try:
+            member = dict_at(answer.json(), "file")
+        except UnexpectedAnswer:
+            raise _SessionLost from None
+        if not member:
+            raise UnexpectedAnswer(f"{answer.words}: the service ended the upload without a file")
+        return _Progress(0, _file(member, answer))
+
+    def get(self, name: str) -> File:
+        """Ask for an upload's description."""
+        answer = self._transport.send(Call("get", "GET", self._url(names.own_file_name(name)), subject=name))
+        return _file(answer.json(), answer)
+
+    def list(self, *, page_size: int, page_token: str | None) -> FilePage:
+        """Ask for a page of files."""
+        params = {"pageSize": str(page_size), **({"pageToken": page_token} if page_token else {})}
+        answer = self._transport.send(Call("list files", "GET", self._url("files"), params=params))
+        page = answer.json()
+        found = tuple(_file(member, answer) for member in objects_at(page, "files"))
+        return FilePage(files=found, next_page_token=page.get("nextPageToken") or None)
+
+    def delete(self, name: str) -> None:
+        """Remove an upload."""
+        self._transport.send(Call("delete", "DELETE", self._url(names.own_file_name(name)), subject=name))
+
+    def iter_download(self, name: str) -> Iterator[bytes]:
+        """Open a download (errors come at once) and give its bytes; goes on after a cut where it was."""
+        url = f"{self._url(names.file_name(name))}:download"
+        return resumed(self._transport, Call("download", "GET", url, subject=name, params={"alt": "media"}))
+
+    def download(self, name: str, target: str | os.PathLike[str] | BinaryIO) -> int:
+        """Download to a path, which appears when whole, or into an open file; gives the number of bytes."""
+        chunks = self.iter_download(name)
+        if not isinstance(target, (str, os.PathLike)):
+            return sum(_written(target, chunk) for chunk in chunks)
+        path = Path(target)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                size = sum(_written(file, chunk) for chunk in chunks)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return size
+
+    def _url(self, name: str) -> str:
+        return f"{self._base}/{self._version}/{name}"
+
+
+def resumed(transport: Transport, call: Call) -> Iterator[bytes]:
+    """Open a stream of bytes, retried like any safe call, and give its pieces; a cut is mended with a Range request."""
+    response = _open_at(transport, call, 0)
+    return _pieces(transport, call, response)
+
+
+def _open_at(transport: Transport, call: Call, offset: int) -> requests.Response:
+    # identity: an offset must count the bytes of the file, not of a compressed stream.
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
+    ranged = Call(call.operation, call.method, call.url, subject=call.subject, params=call.params, headers=headers)
+    return transport.repeated(lambda: transport.opened(ranged))
+
+
+def _pieces(transport: Transport, call: Call, response: requests.Response) -> Iterator[bytes]:
+    done, failures = 0, 0
+    encoded = "Content-Encoding" in response.headers
+    expected = None if encoded else int_of(response.headers.get("Content-Length"))
+    while True:
+        trouble: TransportError | None = None
+        skip = done if response.status_code == 200 else 0  # noqa: PLR2004  (the Range was not understood)
+        try:
+            with response:
+                for chunk in transport.chunks(call, response, READ_BYTES):
+                    fresh, skip = chunk[skip:], max(0, skip - len(chunk))
+                    if fresh:
+                        failures = 0
+                        done += len(fresh)
+                        yield fresh
+        except TransportError as error:
+            trouble = error
+        if done >= expected if expected is not None else trouble is None:
+            return
+        failures += 1
+        trouble = trouble or TransportError(f"{call.words}: the download ended early", sent=True)
+        if failures >= transport.attempts:
+            raise trouble
+        transport.sleep(transport.pause(failures - 1, trouble))
+        response = _open_at(transport, call, done)
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[BinaryIO, int, int, str]]:
+    """Open what is to be uploaded: the file, where it begins, its size in bytes, and a short name for messages."""
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        try:
+            with path.open("rb") as file:
+                yield file, 0, os.fstat(file.fileno()).st_size, path.name
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            raise InputError(f"{path.name}: the file cannot be read ({error.strerror})") from error
+        return
+    try:
+        begin = source.tell()
+        size = source.seek(0, os.SEEK_END) - begin
+        source.seek(begin)
+    except (AttributeError, OSError) as error:
+        raise ConfigurationError(
+            "upload_file takes a path or a binary file that can seek, to go on after a cut"
+        ) from error
+    label = getattr(source, "name", None)
+    yield source, begin, size, Path(label).name if isinstance(label, str) else "the file"
+
+
+def _written(file: BinaryIO, chunk: bytes) -> int:
+    file.write(chunk)
+    return len(chunk)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _upload_status(answer: Answer) -> str:
+    status = answer.headers.get("x-goog-upload-status", "").lower()
+    if status == "cancelled":
+        raise _SessionLost
+    return status
+
+
+def _file(member: dict[str, Any], answer: Answer) -> File:
+    name = member.get("name")
+    if not isinstance(name, str) or not name.startswith("files/"):
+        raise UnexpectedAnswer(f"{answer.words}: the answer describes no file")
+    return File(
+        name=name,
+        display_name=str(member.get("displayName") or ""),
+        mime_type=str(member.get("mimeType") or ""),
+        size_bytes=int_of(member.get("sizeBytes")),
+        create_time=time_of(member.get("createTime")),
+        expiration_time=time_of(member.get("expirationTime")),
+        sha256_hex=_sha256(member.get("sha256Hash")),
+        uri=str(member.get("uri") or ""),
+        state=str(member.get("state") or ""),
+        source=str(member.get("source") or ""),
+    )
+
+
+def _sha256(value: object) -> str | None:
+    """Read the service's hash: base64 of the hexadecimal text."""
+    try:
+        text = base64.b64decode(value, validate=True).decode("ascii") if isinstance(value, str) and value else ""
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return text or None

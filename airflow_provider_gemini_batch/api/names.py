@@ -1,0 +1,156 @@
+"""Names that callers give, checked before anything is sent: models, jobs, files, gs:// and bq:// addresses, labels.
+
+A name becomes a part of a URL's path, so nothing gets through that could end the path or step out of it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.models import BatchJob, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}\Z")
+_TUNED_VERTEX = re.compile(r"projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/(models|endpoints)/[A-Za-z0-9_@.-]+\Z")
+_GEMINI_JOB = re.compile(r"batches/[A-Za-z0-9_-]{1,128}\Z")
+_VERTEX_JOB = re.compile(r"projects/([a-z0-9.:-]+)/locations/([a-z0-9-]+)/batchPredictionJobs/([0-9]{1,40})\Z")
+_FILE = re.compile(r"files/[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
+# Longer ids are the service's own, of batch outputs: they can be downloaded, but neither got nor deleted.
+_LONGEST_FILE_ID = 40
+_GCS = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}(?:/[^\r\n]*)?\Z")
+_BIGQUERY = re.compile(r"bq://[A-Za-z0-9.:_-]+\Z")
+_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+_LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}\Z")
+_MOST_LABELS = 64
+
+
+def _short(value: object) -> str:
+    return repr(value if not isinstance(value, str) or len(value) <= 120 else value[:120] + "...")  # noqa: PLR2004
+
+
+def gemini_model(model: str) -> str:
+    """Give ``models/x`` or ``tunedModels/x`` for a model named with or without that prefix."""
+    collection, bare = "models", model
+    for known in ("models", "tunedModels"):
+        if isinstance(model, str) and model.startswith(f"{known}/"):
+            collection, bare = known, model[len(known) + 1 :]
+    if not isinstance(bare, str) or not _MODEL.match(bare) or ".." in bare:
+        raise ConfigurationError(f"model {_short(model)} is no model name; 'gemini-2.5-flash' is one")
+    return f"{collection}/{bare}"
+
+
+def vertex_model(model: str) -> str:
+    """Give ``publishers/google/models/x`` for a model of Google's, or a tuned model's whole name."""
+    if isinstance(model, str) and _TUNED_VERTEX.match(model) and ".." not in model:
+        return model
+    bare = model
+    for prefix in ("publishers/google/models/", "models/"):
+        bare = bare.removeprefix(prefix) if isinstance(bare, str) else bare
+    if not isinstance(bare, str) or not _MODEL.match(bare) or ".." in bare:
+        raise ConfigurationError(
+            f"model {_short(model)} is no model name on Vertex AI; 'gemini-2.5-flash' and "
+            "'projects/p/locations/l/models/123' are"
+        )
+    return f"publishers/google/models/{bare}"
+
+
+def bare_model(name: str) -> str:
+    """Take the prefix off a model's name as a service gives it."""
+    return name.removeprefix("publishers/google/").removeprefix("models/")
+
+
+def gemini_job(name: str) -> str:
+    """Check the name of a job of the Gemini Developer API."""
+    if not isinstance(name, str) or not _GEMINI_JOB.match(name):
+        other = " That is a Vertex AI job: use a connection to Vertex AI." if _is_vertex_job(name) else ""
+        raise ConfigurationError(f"{_short(name)} is no job of the Gemini API; 'batches/<id>' is.{other}")
+    return name
+
+
+def vertex_job(name: str) -> tuple[str, str]:
+    """Check the name of a Vertex AI job; give it and its location."""
+    found = _VERTEX_JOB.match(name) if isinstance(name, str) else None
+    if found is None:
+        is_gemini = isinstance(name, str) and _GEMINI_JOB.match(name)
+        other = " That is a job of the Gemini API: use a connection with an API key." if is_gemini else ""
+        shape = "projects/<p>/locations/<l>/batchPredictionJobs/<id>"
+        raise ConfigurationError(f"{_short(name)} is no Vertex AI job; {shape!r} is.{other}")
+    return name, found[2]
+
+
+def _is_vertex_job(name: object) -> bool:
+    return isinstance(name, str) and _VERTEX_JOB.match(name) is not None
+
+
+def file_name(name: str) -> str:
+    """Check a file's name; ids of batch outputs are longer than those of uploads and pass."""
+    if not isinstance(name, str) or not _FILE.match(name):
+        raise ConfigurationError(
+            f"{_short(name)} is no file of the Files API; 'files/<id>', as upload_file gives it, is"
+        )
+    return name
+
+
+def own_file_name(name: str) -> str:
+    """Check the name of a file that can be got or deleted: an upload, not the output of a batch."""
+    if len(file_name(name)) - len("files/") > _LONGEST_FILE_ID:
+        raise ConfigurationError(
+            f"{_short(name)} is the output of a batch: the service lets it be downloaded, but neither looked up nor "
+            "deleted; it ends by itself"
+        )
+    return name
+
+
+def gcs_uri(uri: str, argument: str) -> str:
+    """Check a gs:// address."""
+    if not isinstance(uri, str) or not _GCS.match(uri):
+        raise ConfigurationError(f"{argument} {_short(uri)} is no Cloud Storage address; 'gs://bucket/object' is")
+    return uri
+
+
+def bigquery_uri(uri: str, argument: str) -> str:
+    """Check a bq:// address."""
+    if not isinstance(uri, str) or not _BIGQUERY.match(uri):
+        raise ConfigurationError(f"{argument} {_short(uri)} is no BigQuery address; 'bq://project.dataset.table' is")
+    return uri
+
+
+def labels(given: Mapping[str, str]) -> dict[str, str]:
+    """Check labels by Google Cloud's rules."""
+    for key, value in given.items():
+        if not isinstance(key, str) or not _LABEL_KEY.match(key):
+            raise ConfigurationError(f"label {_short(key)}: a key is a letter and up to 62 of a-z, 0-9, _ and -")
+        if not isinstance(value, str) or not _LABEL_VALUE.match(value):
+            raise ConfigurationError(f"label {key!r}: a value is up to 63 of a-z, 0-9, _ and -")
+    if len(given) > _MOST_LABELS:
+        raise ConfigurationError(f"{len(given)} labels are too many: {_MOST_LABELS} is the most")
+    return dict(given)
+
+
+def job_page_url(job: BatchJob | str) -> str:
+    """Give the address of the page where a person can look at a job.
+
+    AI Studio has one page for all batches of a project; the Cloud console has one for each job.
+    """
+    name = job if isinstance(job, str) else job.name
+    found = _VERTEX_JOB.match(name)
+    if found is None:
+        gemini_job(name)
+        return "https://aistudio.google.com/batches"
+    project, location, number = found.groups()
+    return (
+        f"https://console.cloud.google.com/vertex-ai/locations/{location}/batch-predictions/{number}"
+        f"?project={quote(project, safe='')}"
+    )
+
+
+def service_of(name: str) -> Service | None:
+    """Tell from a job's name which service it belongs to."""
+    if isinstance(name, str) and _GEMINI_JOB.match(name):
+        return Service.GEMINI
+    return Service.VERTEX if _is_vertex_job(name) else None

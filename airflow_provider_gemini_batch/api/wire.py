@@ -1,0 +1,69 @@
+"""Small readers for what both services write alike: times, 64-bit numbers, states, errors."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.models import JobState, ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?\Z")
+
+# The Developer API says BATCH_STATE_*, Vertex AI says JOB_STATE_*, Google's guide mixes them: both prefixes are read.
+_STATES = {state.value: state for state in JobState if state is not JobState.UNKNOWN}
+
+
+def state_of(raw: str) -> JobState:
+    """Look a state up in the table; what is not there is UNKNOWN."""
+    return _STATES.get(raw.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_"), JobState.UNKNOWN)
+
+
+def says_no_state(raw: str) -> bool:
+    """Tell a missing state from one that we do not know."""
+    return not raw or raw.endswith("_STATE_UNSPECIFIED")
+
+
+def time_of(value: object) -> datetime | None:
+    """Read an RFC 3339 time, nanoseconds cut to microseconds; None when there is none."""
+    found = _TIME.match(value) if isinstance(value, str) else None
+    if found is None:
+        return None
+    seconds, fraction, zone = found.groups()
+    micro = int((fraction or "0")[:6].ljust(6, "0"))
+    moment = datetime.fromisoformat(seconds + ("+00:00" if zone in {None, "Z"} else zone))
+    return moment.astimezone(timezone.utc).replace(microsecond=micro)
+
+
+def int_of(value: object) -> int | None:
+    """Read a 64-bit number, which JSON carries as text or as a number; None when there is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        return None
+
+
+def error_of(value: object) -> ServiceError | None:
+    """Read a job's or row's error; its message may be missing."""
+    if not isinstance(value, dict) or not value:
+        return None
+    return ServiceError(code=int_of(value.get("code")), message=str(value.get("message") or ""))
+
+
+def dict_at(value: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    """Walk down objects; an empty one where the path ends early."""
+    here: Any = value
+    for step in path:
+        here = here.get(step) if isinstance(here, dict) else None
+    return here if isinstance(here, dict) else {}
+
+
+def objects_at(value: Mapping[str, Any], member: str) -> list[dict[str, Any]]:
+    """Give the objects of a list member, which the services leave out when it is empty."""
+    items = value.get(member)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
