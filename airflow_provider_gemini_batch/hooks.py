@@ -62,28 +62,32 @@ def airflow_errors() -> Iterator[None]:
 
 
 def client_from_connection(
-    conn: Connection, *, location: str | None = None, project_id: str | None = None
+    conn: Connection, *, location: str | None = None, project_id: str | None = None, attempts: int = 4
 ) -> BatchClient:
     """Make a client from a connection that has already been fetched; talks to neither Airflow nor the service.
 
     :param conn: a connection of type ``gemini_batch`` or ``google_cloud_platform``.
     :param location: overrides the connection's Vertex location.
     :param project_id: overrides the connection's Google Cloud project.
+    :param attempts: how often a call that is safe to repeat is sent at most.
     :raises ConfigurationError: the connection cannot work; the message names the field.
     """
-    return client_from_settings(read_connection(conn, location=location, project_id=project_id))
+    return client_from_settings(read_connection(conn, location=location, project_id=project_id), attempts=attempts)
 
 
-def client_from_settings(settings: ConnectionSettings) -> BatchClient:
+def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> BatchClient:
     """Make a client from a connection that has already been read.
 
+    :param attempts: how often a call that is safe to repeat is sent at most.
     :raises ConfigurationError: the credentials cannot be loaded, or nothing names a project.
     """
     from airflow_provider_gemini_batch.api.client import BatchClient
 
     try:
         if settings.service is Service.GEMINI:
-            return BatchClient.for_gemini(settings.api_key or "", base_url=settings.base_url, timeout=settings.timeout)
+            return BatchClient.for_gemini(
+                settings.api_key or "", base_url=settings.base_url, timeout=settings.timeout, attempts=attempts
+            )
         return BatchClient.for_vertex(
             settings.project_id,
             settings.location,
@@ -95,6 +99,7 @@ def client_from_settings(settings: ConnectionSettings) -> BatchClient:
             quota_project_id=settings.quota_project_id,
             base_url=settings.base_url,
             timeout=settings.timeout,
+            attempts=attempts,
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"Connection {settings.conn_id!r}: {error}") from error

@@ -168,7 +168,7 @@ class Following:
         self._news = False
 
     @property
-    def moved(self) -> tuple[Seen | None, ...]:
+    def seen(self) -> tuple[Seen | None, ...]:
         """What is known of each job: equal as long as nothing has changed."""
         return tuple(entry.seen for entry in self.entries)
 

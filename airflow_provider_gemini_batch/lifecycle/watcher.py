@@ -205,10 +205,15 @@ class Watcher:
             flight.round.give_up(UnexpectedAnswer("Nobody waits any more"))
         self._drop_client()
 
+    def prepare(self) -> None:
+        """Have a client made, if there is none, so that a :meth:`call` that follows need not wait for it."""
+        if self._client is None:
+            self._reconnect()
+
     async def call(self, work: Callable[[WatchClient], _T]) -> _T:
         """Have something done with the client, in one of the threads, before the rounds that wait."""
         if self._client is None:
-            self._reconnect()
+            self.prepare()
             while self._client is None and self._connecting is not None:
                 await asyncio.shield(self._connecting)
         client = self._client
