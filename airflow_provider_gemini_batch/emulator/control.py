@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator.wire import ApiError, answer
@@ -12,6 +13,25 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.emulator.call import Call, Service
     from airflow_provider_gemini_batch.emulator.jobs import Job
+
+
+DEMO_ACCOUNT = "batch@demo-project.iam.gserviceaccount.com"
+
+
+def connection_json(service: Service, url: str, backend: str, password: str, extra: dict[str, Any]) -> str:
+    """Return an Airflow connection to this emulator as JSON."""
+    document: dict[str, Any] = {"conn_type": "gemini_batch", "host": url}
+    if backend == "gemini":
+        document["password"] = password
+    elif backend == "vertex":
+        project = service.world.settings.project_id
+        key = service.tokens.account(DEMO_ACCOUNT, f"{url}/token", project)
+        extra = {"backend": "vertex", "project_id": project, "location": "us-central1", "keyfile_dict": key, **extra}
+    else:
+        raise ValueError(f"backend must be gemini or vertex, not {backend!r}")
+    if extra:
+        document["extra"] = extra
+    return json.dumps(document)
 
 
 class Control:
@@ -45,6 +65,7 @@ class Control:
                     for file in files
                 ],
                 "file_bytes": sum(file.size for file in files),
+                "quota_projects": dict(self._world.books.quota_projects),
                 "tokens_issued": self._service.tokens.issued,
             }
 
@@ -96,6 +117,10 @@ class Control:
     def revoke_tokens(self) -> None:
         """Make every access token invalid that was issued so far."""
         self._service.tokens.revoke()
+
+    def allow_impersonation(self, caller: str, target: str) -> None:
+        """Let one account ask for access tokens of another (each step of a delegation chain needs it)."""
+        self._service.tokens.allow(caller, target)
 
     def reset(self) -> None:
         """Forget jobs, files, faults and counts, and go back to the settings of the start."""
@@ -189,7 +214,24 @@ async def _revoke(call: Call) -> Response:
     return answer({})
 
 
+async def _connection(call: Call) -> Response:
+    url = f"{call.request.url.scheme}://{call.request.headers.get('host', 'localhost')}"
+    backend = call.request.query_params.get("backend", "gemini")
+    try:
+        return answer(json.loads(connection_json(call.service, url, backend, "any-key", {})))
+    except ValueError as error:
+        raise ApiError(400, str(error)) from error
+
+
+async def _allow(call: Call) -> Response:
+    order = await call.json()
+    _control(call).allow_impersonation(str(order.get("caller")), str(order.get("target")))
+    return answer({})
+
+
 ROUTES = [
+    ("GET", "/emulator/connection", _connection),
+    ("POST", "/emulator/impersonation", _allow),
     ("GET", "/emulator/health", _health),
     ("GET", "/emulator/books", _books),
     ("GET", "/emulator/faults", _show_faults),

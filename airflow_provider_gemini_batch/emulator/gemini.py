@@ -123,7 +123,7 @@ async def _create(call: Call, *, embeds: bool) -> Response:
     if name is not None:
         await _take_file(call, job, str(name))
     else:
-        _take_inline(call, job, inline.get("requests") or [])
+        _take_inline(call, job, (inline or {}).get("requests") or [])
     call.engine.add(job)
     return answer(_operation(call.world, job, job.created))
 

@@ -88,8 +88,12 @@ class Job:
 class Engine:
     """All jobs, and the threads that move them. Every method takes the world's lock itself."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(
+        self, world: World, vertex_work: Callable[[Job, Plan], tuple[Tally | None, dict[str, Any]]]
+    ) -> None:
         self.world = world
+        #: Reads and writes the objects of a Vertex job; returns its counts and output information.
+        self.vertex_work = vertex_work
         self.jobs: dict[tuple[str, str], Job] = {}
         self._spaces: dict[tuple[str, str], list[Job]] = {}
         self._active: dict[str, Job] = {}
@@ -97,8 +101,6 @@ class Engine:
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="emulator-work")
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._tick_for_ever, name="emulator-ticker", daemon=True)
-        #: Set by the Vertex side: reads and writes objects, returns the tally and output information.
-        self.vertex_work: Callable[[Job, Plan], tuple[Tally | None, dict[str, Any]]] | None = None
         for document in sorted(world.store.load("job").values(), key=lambda doc: int(doc["number"])):
             self._keep(Job(**document))
 
@@ -184,7 +186,8 @@ class Engine:
     def _cancel_ending(self, job: Job, now: float) -> dict[str, Any]:
         if job.service == "vertex":
             ending: dict[str, Any] = {"state": "CANCELLED", "code": 1, "message": "CANCELED"}
-            return {**ending, "limit": self._done(job, now), "rest": "omit"} if job.state == "RUNNING" else ending
+            share = self._share(job, now)
+            return {**ending, "share": share, "rest": "omit"} if job.state == "RUNNING" and share else ending
         if job.state == "PENDING":
             return {"state": "CANCELLED", **CANCELLED_BEFORE_START}
         kind = self.world.faults.take("cancel_ending", "cancelled")
@@ -194,10 +197,12 @@ class Engine:
             return {"state": "CANCELLED", **CANCELLED_BEFORE_START, "limit": self._done(job, now), "rest": "omit"}
         return {"state": "CANCELLED", **CANCELLED_BEFORE_START}
 
-    def _done(self, job: Job, now: float) -> int:
+    def _share(self, job: Job, now: float) -> float:
         share = job.bound.get("partial_rows")
-        share = job.progress(now, self.world.settings.running_seconds) if share is None else float(share)
-        return int((job.rows or 0) * share)
+        return job.progress(now, self.world.settings.running_seconds) if share is None else float(share)
+
+    def _done(self, job: Job, now: float) -> int:
+        return int((job.rows or 0) * self._share(job, now))
 
     def delete(self, job: Job) -> None:
         """Stop a job and take it out of sight; the books keep it."""
@@ -319,13 +324,13 @@ class Engine:
 
     def _due_ending(self, job: Job) -> dict[str, Any]:
         if job.bound.get("expire"):
-            limit = {"limit": self._done(job, self.world.now()), "rest": "omit"} if "partial_rows" in job.bound else {}
-            return {"state": "EXPIRED", **EXPIRED_ERROR, **limit}
+            part = {"share": float(job.bound["partial_rows"]), "rest": "omit"} if "partial_rows" in job.bound else {}
+            return {"state": "EXPIRED", **EXPIRED_ERROR, **part}
         ending = job.bound.get("job_ending")
         return dict(ending) if isinstance(ending, dict) else {"state": ending or "SUCCEEDED"}
 
     def _begin(self, job: Job, ending: dict[str, Any], now: float) -> None:
-        writes = ending["state"] in ("SUCCEEDED", "PARTIALLY_SUCCEEDED") or "limit" in ending
+        writes = ending["state"] in ("SUCCEEDED", "PARTIALLY_SUCCEEDED") or ending.keys() & {"limit", "share"}
         if not writes:
             self._finish(job, ending, None, now)
             return
@@ -352,17 +357,18 @@ class Engine:
                 self._finish(job, ending, tally, self.world.now())
 
     def _write(self, job: Job, ending: dict[str, Any]) -> Tally | None:
+        share = ending.get("share")
+        limit = int((job.rows or 0) * share) if share is not None else ending.get("limit")
         plan = Plan(
             model=job.model,
             embeds=job.embeds,
             faults=job.bound,
-            limit=ending.get("limit"),
+            limit=limit,
+            share=share,
             rest=ending.get("rest", "error"),
             responder=self.world.settings.responder,
         )
         if job.service == "vertex":
-            if self.vertex_work is None:
-                return None
             tally, job.output_info = self.vertex_work(job, plan)
             return tally
         if job.source is None:

@@ -131,6 +131,7 @@ class Plan:
 
     :param faults: the switches that the job took with it.
     :param limit: how many rows are answered, None for all.
+    :param share: the same as a share of all rows, for jobs whose rows are not counted yet.
     :param rest: what becomes of the others: ``error`` (code 1) or ``omit``.
     """
 
@@ -139,6 +140,7 @@ class Plan:
     faults: dict[str, Any]
     limit: int | None = None
     rest: str = "error"
+    share: float | None = None
     responder: Responder | None = None
 
     def answerer(self) -> Answerer:
@@ -153,14 +155,14 @@ class Plan:
 
     def every(self, name: str, number: int) -> bool:
         """Say whether a fault of every n-th row hits this one."""
-        nth = self.faults.get(name)
-        return bool(nth) and number % int(nth) == 0
+        nth = int(self.faults.get(name) or 0)
+        return nth > 0 and number % nth == 0
 
     def answer(self, answerer: Answerer, request: dict[str, Any], key: str | None, number: int) -> dict[str, Any] | None:
         """Return the answer to row ``number`` (from 1), faults included; None when the row is left out."""
         if self.limit is not None and number > self.limit:
             return {"error": {"code": 1}} if self.rest == "error" else None
-        if self.faults.get("row_error_every") and self.every("row_error_every", number):
+        if self.every("row_error_every", number):
             return {"error": self._row_error()}
         answer = answerer.answer(request, key)
         if "response" in answer and self.every("truncated_every", number):

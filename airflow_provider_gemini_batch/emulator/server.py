@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import threading
 import time
@@ -13,10 +12,11 @@ import uvicorn
 
 from airflow_provider_gemini_batch.emulator.app import Application
 from airflow_provider_gemini_batch.emulator.call import Service
-from airflow_provider_gemini_batch.emulator.control import Control
+from airflow_provider_gemini_batch.emulator.control import DEMO_ACCOUNT, Control, connection_json
 from airflow_provider_gemini_batch.emulator.files import FileShelf
 from airflow_provider_gemini_batch.emulator.jobs import Engine
-from airflow_provider_gemini_batch.emulator.tokens import Tokens
+from airflow_provider_gemini_batch.emulator.tokens import Tokens, write_federation_file
+from airflow_provider_gemini_batch.emulator.vertex import VertexWork
 from airflow_provider_gemini_batch.emulator.world import Settings, World
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class Emulator:
             storage_endpoint=storage_endpoint,
         )
         world = World(settings, state)
-        self._service = Service(world, Engine(world), FileShelf(world), Tokens(world))
+        engine = Engine(world, VertexWork(world))
+        self._service = Service(world, engine, FileShelf(world), Tokens(world))
         self.control = Control(self._service)
         if faults:
             self.control.faults(**faults)
@@ -155,21 +156,27 @@ class Emulator:
         :param backend: ``gemini`` or ``vertex``; the latter comes with a service-account key made on the spot.
         :param extra: members of the connection's extra.
         """
-        document: dict[str, Any] = {"conn_type": "gemini_batch", "host": self.url}
-        if backend == "gemini":
-            document["password"] = password
-        else:
-            extra = {
-                "backend": "vertex",
-                "project_id": self._service.world.settings.project_id,
-                "location": "us-central1",
-                "keyfile_dict": self.service_account_info(),
-                **extra,
-            }
-        if extra:
-            document["extra"] = extra
-        return json.dumps(document)
+        return connection_json(self._service, self.url, backend, password, extra)
 
-    def service_account_info(self) -> dict[str, str]:
-        """Return a new service-account key file whose token endpoint is this emulator."""
-        raise NotImplementedError
+    def service_account_info(self, email: str = DEMO_ACCOUNT) -> dict[str, str]:
+        """Return a service-account key file as a dict; its key is made on the spot, its token endpoint is this emulator."""
+        return self._service.tokens.account(email, f"{self.url}/token", self._service.world.settings.project_id)
+
+    def federation_file(self, path: Path, *, impersonate: bool = False) -> Path:
+        """Write a workload identity federation file, and beside it the subject token that it names.
+
+        :param path: where the ``external_account`` JSON goes.
+        :param impersonate: give it an impersonation URL of the demo account.
+        """
+        return write_federation_file(
+            self._service.tokens,
+            self.url,
+            path,
+            project_number=self._service.world.settings.project_number,
+            account=DEMO_ACCOUNT if impersonate else None,
+        )
+
+    @property
+    def iam_endpoint(self) -> str:
+        """The base URL of the IAM credentials API."""
+        return self.url

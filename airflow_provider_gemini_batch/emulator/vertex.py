@@ -1,23 +1,400 @@
-"""Vertex AI's batchPredictionJobs."""
+"""Vertex AI's batchPredictionJobs: create, get, list, cancel, delete, and the work at a job's end."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import re
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.emulator.wire import ApiError
+from airflow_provider_gemini_batch.emulator import schema
+from airflow_provider_gemini_batch.emulator.filters import compile_filter
+from airflow_provider_gemini_batch.emulator.gemini import check_body
+from airflow_provider_gemini_batch.emulator.jobs import Job, JobFailure
+from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, shuffled
+from airflow_provider_gemini_batch.emulator.storage import NoBucket, NoObject, Storage, split_uri
+from airflow_provider_gemini_batch.emulator.vertex_rows import (
+    Importer,
+    ImportTrap,
+    answer_vertex_lines,
+    is_legacy,
+    lines_of,
+)
+from airflow_provider_gemini_batch.emulator.wire import (
+    ApiError,
+    answer,
+    micros,
+    page_token,
+    quota_error,
+    read_page_size,
+    read_page_token,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from starlette.responses import Response
 
     from airflow_provider_gemini_batch.emulator.call import Call
+    from airflow_provider_gemini_batch.emulator.world import World
+
+_PUBLISHER = re.compile(r"publishers/([a-z0-9-]+)/models/([A-Za-z0-9._-]+)(@[a-z0-9.-]+)?")
+_TUNED = re.compile(r"projects/([^/]+)/locations/([^/]+)/models/[0-9]+(@[0-9]+)?")
+_KNOWN = re.compile(r"gemini-|text-embedding-|text-multilingual-embedding-|textembedding-gecko")
+_LOCATION = re.compile(r"global|us|eu|[a-z]+-[a-z]+[0-9]+")
+_SOURCES = {"jsonl": "gcsSource", "bigquery": "bigquerySource", "vertex-dataset": "vertexMultimodalDatasetSource"}
+_SINKS = {
+    "jsonl": "gcsDestination",
+    "bigquery": "bigqueryDestination",
+    "vertex-dataset": "vertexMultimodalDatasetDestination",
+}
+_MEMBERS = frozenset(
+    "name displayName model modelVersionId inputConfig outputConfig state createTime updateTime startTime endTime "
+    "completionStats outputInfo error partialFailures labels modelParameters modelMonitoringStatus".split()
+)
+
+
+def project_number(world: World, project: str) -> str:
+    """Return the number of a project, given its id or number; ids that are not configured have a made-up one."""
+    if project.isdigit():
+        return project
+    if project == world.settings.project_id:
+        return world.settings.project_number
+    return str(10**11 + int(hashlib.sha256(project.encode()).hexdigest()[:10], 16) % (9 * 10**11))
 
 
 def authorize(call: Call) -> str:
-    raise ApiError(501, "Not yet.")
+    """Return the job space, number and location; ApiError 401 without a token, 403 for projects named ``denied...``."""
+    call.service.tokens.principal(call.request.headers.get("authorization"))
+    project, location = call.path["project"], call.path["location"]
+    if project.startswith("denied"):
+        raise ApiError(
+            403,
+            f"Permission 'aiplatform.batchPredictionJobs.{call.operation}' denied on resource "
+            f"'//aiplatform.googleapis.com/projects/{project}/locations/{location}' (or it may not exist).",
+        )
+    if not _LOCATION.fullmatch(location):
+        raise ApiError(400, f"Invalid location: {location}.")
+    quota = call.request.headers.get("x-goog-user-project")
+    if quota:
+        call.world.books.quota_projects[quota] += 1
+    return f"{project_number(call.world, project)}/{location}"
+
+
+def _check_model(call: Call, model: str) -> None:
+    publisher = _PUBLISHER.fullmatch(model)
+    if publisher is None:
+        tuned = _TUNED.fullmatch(model)
+        if tuned is None:
+            raise ApiError(400, f"Invalid resource name: {model}.")
+        if tuned.group(2) != call.path["location"] or tuned.group(2) == "global":
+            raise ApiError(400, f"The model {model} is not served in {call.path['location']}.")
+        return
+    if publisher.group(1) != "google":
+        raise ApiError(400, f"Do not support publisher model {publisher.group(2)}")
+    if not _KNOWN.match(publisher.group(2)) or "nope" in publisher.group(2):
+        raise ApiError(404, f"The PublisherModel {publisher.group(2)} does not exist.")
+
+
+def _required(value: Any, name: str) -> Any:
+    if not value:
+        raise ApiError(400, f"Required field is not set: {name}.")
+    return value
+
+
+def _uris(source: Any) -> list[str]:
+    uris = (source or {}).get("uris")
+    return [uris] if isinstance(uris, str) else list(uris or [])
+
+
+def _check_ends(spec: dict[str, Any]) -> None:
+    """Check source and destination, and bring both into lowerCamel spelling."""
+    config = _required(schema.get(spec, "inputConfig"), "input_config")
+    kind = _required(schema.get(config, "instancesFormat"), "input_config.instances_format")
+    if kind not in _SOURCES:
+        raise ApiError(400, f"Unsupported instances format: {kind}.")
+    source = _required(schema.get(config, _SOURCES[kind]), f"input_config.{schema.snake(_SOURCES[kind])}")
+    if kind == "jsonl":
+        uris = _required(_uris(source), "input_config.gcs_source.uris")
+        if not all(isinstance(uri, str) and re.fullmatch(r"gs://[^/]+/.+", uri) for uri in uris):
+            raise ApiError(400, "Invalid Cloud Storage URI in input_config.gcs_source.uris.")
+        source = {"uris": uris}
+    elif kind == "bigquery":
+        source = {"inputUri": _table(schema.get(source, "inputUri"), parts=(3,))}
+    else:
+        source = {"datasetName": _required(schema.get(source, "datasetName"), "dataset_name")}
+    spec["inputConfig"] = {"instancesFormat": kind, _SOURCES[kind]: source}
+    spec.pop("input_config", None)
+    _check_destination(spec)
+
+
+def _check_destination(spec: dict[str, Any]) -> None:
+    config = _required(schema.get(spec, "outputConfig"), "output_config")
+    kind = _required(schema.get(config, "predictionsFormat"), "output_config.predictions_format")
+    if kind not in _SINKS:
+        raise ApiError(400, f"Unsupported predictions format: {kind}.")
+    sink = _required(schema.get(config, _SINKS[kind]), f"output_config.{schema.snake(_SINKS[kind])}")
+    if kind == "jsonl":
+        prefix = str(schema.get(sink, "outputUriPrefix") or "")
+        if not re.fullmatch(r"gs://[^/]+(/.*)?", prefix):
+            raise ApiError(400, "Invalid Cloud Storage URI in output_config.gcs_destination.output_uri_prefix.")
+        sink = {"outputUriPrefix": prefix}
+    elif kind == "bigquery":
+        sink = {"outputUri": _table(schema.get(sink, "outputUri"), parts=(1, 2, 3))}
+    spec["outputConfig"] = {"predictionsFormat": kind, _SINKS[kind]: sink}
+    spec.pop("output_config", None)
+
+
+def _table(uri: Any, *, parts: tuple[int, ...]) -> str:
+    text = str(uri or "")
+    names = text.removeprefix("bq://").split(".")
+    if not text.startswith("bq://") or len(names) not in parts or not all(names):
+        raise ApiError(400, f"Invalid BigQuery URI: {text}.")
+    return text
+
+
+def _check_labels(labels: dict[str, str]) -> None:
+    for name, value in labels.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
+            raise ApiError(400, f"Invalid label {name}: keys and values hold lower-case letters, digits, _ and -, at most 63.")
+    if len(labels) > 64:  # noqa: PLR2004 - Google's limit on labels of a resource
+        raise ApiError(400, "A resource can have at most 64 labels.")
 
 
 async def create(call: Call) -> Response:
-    raise ApiError(501, "Not yet.")
+    """Create a job. Neither bucket nor object is looked at: what is wrong with them fails the job later."""
+    spec = await call.json()
+    check_body(spec, schema.VERTEX_JOB)
+    spec["displayName"] = _required(schema.get(spec, "displayName"), "display_name")
+    spec.pop("display_name", None)
+    if len(spec["displayName"]) > 128:  # noqa: PLR2004 - Google's limit
+        raise ApiError(400, "The display name can be at most 128 characters long.")
+    model = _required(spec.get("model"), "model")
+    _check_model(call, model)
+    _check_labels(spec.get("labels") or {})
+    _check_ends(spec)
+    limit = call.world.faults.peek("max_active")
+    if limit is not None and call.engine.active_count("vertex", call.space) >= int(limit):
+        raise quota_error()
+    number = call.world.next_number()
+    identifier = str(10**18 + int(hashlib.sha256(f"{number}{call.world.random_name(8)}".encode()).hexdigest()[:15], 16) % (8 * 10**18))
+    project, location = call.space.split("/")
+    spec["name"] = f"projects/{project}/locations/{location}/batchPredictionJobs/{identifier}"
+    job = Job(
+        id=identifier,
+        service="vertex",
+        space=call.space,
+        number=number,
+        model=model,
+        embeds="embedding" in model,
+        display_name=spec["displayName"],
+        created=call.world.now(),
+        spec=spec,
+        state="QUEUED" if call.world.settings.queued_seconds else "PENDING",
+    )
+    call.engine.add(job)
+    return answer(document_of(job))
 
 
-get = list_ = cancel = delete = create
+def _stats(job: Job) -> dict[str, str] | None:
+    if job.counts is not None:
+        return {name: str(count) for name, count in job.counts.items()}
+    if job.state == "RUNNING":
+        return {"incompleteCount": "-1"}
+    if job.tally is None or job.state == "CANCELLED":
+        return None
+    counts = {"successfulCount": job.tally["succeeded"], "failedCount": job.tally["failed"]}
+    if job.rows:
+        counts["incompleteCount"] = job.rows - sum(counts.values())
+    return {name: str(count) for name, count in counts.items() if count}
+
+
+def _state_text(job: Job) -> str:
+    if job.shown is not None:
+        return job.shown if job.shown.startswith("JOB_STATE_") else f"JOB_STATE_{job.shown}"
+    if job.state == "RUNNING" and job.bound.get("unknown_state"):
+        return str(job.bound["unknown_state"])
+    return f"JOB_STATE_{job.state}"
+
+
+def document_of(job: Job) -> dict[str, Any]:
+    """Return a job as Vertex shows it."""
+    document = {name: job.spec[name] for name in ("name", "displayName", "model", "inputConfig", "outputConfig")}
+    document["state"] = _state_text(job)
+    document["createTime"] = micros(job.created)
+    document["updateTime"] = micros(job.updated or job.created)
+    document["modelVersionId"] = "1"
+    document["modelMonitoringStatus"] = {}
+    if job.spec.get("labels"):
+        document["labels"] = job.spec["labels"]
+    if job.started is not None:
+        document["startTime"] = micros(job.started)
+    if job.ended is not None:
+        document["endTime"] = micros(job.ended)
+    stats = _stats(job)
+    if stats is not None:
+        document["completionStats"] = stats
+    if job.output_info:
+        document["outputInfo"] = job.output_info
+    if job.error:
+        document["error"] = job.error
+    return document
+
+
+def _find(call: Call) -> Job:
+    job = call.engine.find("vertex", call.space, call.path["id"])
+    if job is None:
+        raise ApiError(404, f"The BatchPredictionJob {call.path['id']} was not found.")
+    return job
+
+
+def _mask(call: Call) -> set[str] | None:
+    text = call.query("readMask")
+    if not text or text == "*":
+        return None
+    if call.world.faults.take("refuse_fields"):
+        raise ApiError(400, "Invalid field mask.")
+    camel = {re.sub(r"_([a-z])", lambda match: match.group(1).upper(), path.strip().split(".")[0]) for path in text.split(",")}
+    if camel - _MEMBERS:
+        raise ApiError(400, f"Invalid field mask: {', '.join(sorted(camel - _MEMBERS))}.")
+    return camel
+
+
+async def get(call: Call) -> Response:
+    """Answer one job."""
+    with call.world.lock:
+        return answer(document_of(_find(call)))
+
+
+async def list_(call: Call) -> Response:
+    """Answer one page of jobs that pass the filter, newest first."""
+    size = read_page_size(call.query("pageSize"), default=100, cap=1000)
+    before = read_page_token(call.query("pageToken"))
+    wanted = compile_filter(call.query("filter") or "")
+    mask = _mask(call)
+    with call.world.lock:
+        most = call.world.faults.peek("max_page")
+        if most is not None and size > int(most):
+            raise ApiError(400, f"page_size must not be above {most}.")
+        if call.world.faults.take("empty_page"):
+            return answer({"nextPageToken": page_token(before if before is not None else 2**53)})
+        shown: list[dict[str, Any]] = []
+        last = 0
+        more = False
+        for job in call.engine.newest("vertex", call.space, before=before):
+            document = document_of(job)
+            if wanted(document):
+                if len(shown) == size:
+                    more = True
+                    break
+                shown.append(document if mask is None else {name: document[name] for name in document if name in mask})
+                last = job.number
+    page: dict[str, Any] = {"batchPredictionJobs": shown} if shown else {}
+    if more:
+        page["nextPageToken"] = page_token(last)
+    return answer(page)
+
+
+async def cancel(call: Call) -> Response:
+    """Ask for the end of a job; ApiError 400 FAILED_PRECONDITION when it has ended."""
+    job = _find(call)
+    if not job.active:
+        job.cancel_calls += 1
+        text = f"The BatchPredictionJob is in state JOB_STATE_{job.state} and can not be cancelled."
+        raise ApiError(400, text, status="FAILED_PRECONDITION")
+    call.engine.cancel(job)
+    return answer({})
+
+
+async def delete(call: Call) -> Response:
+    """Delete an ended job; answers a finished long-running operation."""
+    job = _find(call)
+    if job.active:
+        text = f"The BatchPredictionJob is in state JOB_STATE_{job.state}. Cancel it before it is deleted."
+        raise ApiError(400, text, status="FAILED_PRECONDITION")
+    call.engine.delete(job)
+    now = micros(call.world.now())
+    project, location = call.space.split("/")
+    return answer(
+        {
+            "name": f"projects/{project}/locations/{location}/operations/{call.world.next_number() + 7_000_000_000}",
+            "metadata": {
+                "@type": "type.googleapis.com/google.cloud.aiplatform.v1.DeleteOperationMetadata",
+                "genericMetadata": {"createTime": now, "updateTime": now},
+            },
+            "done": True,
+            "response": {"@type": "type.googleapis.com/google.protobuf.Empty"},
+        }
+    )
+
+
+class VertexWork:
+    """What happens to a job's rows: import, answers, export."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __call__(self, job: Job, plan: Plan) -> tuple[Tally | None, dict[str, Any]]:
+        """Answer a job and return its counts (None when unknown) and its ``outputInfo``; JobFailure when it fails."""
+        now = self.world.now()
+        config = job.spec["outputConfig"]
+        if "bigqueryDestination" in config:
+            return self._counted(plan), _table_info(config["bigqueryDestination"]["outputUri"], now)
+        if "gcsDestination" not in config:
+            project, location = job.space.split("/")
+            return self._counted(plan), {
+                "vertexMultimodalDatasetName": f"projects/{project}/locations/{location}/datasets/{job.number + 5_000_000}"
+            }
+        prefix = config["gcsDestination"]["outputUriPrefix"].rstrip("/")
+        folder = f"{prefix}/prediction-model-{micros(job.started or now)}"
+        endpoint = self.world.settings.storage_endpoint
+        if endpoint is None or "gcsSource" not in job.spec["inputConfig"]:
+            return None, {"gcsOutputDirectory": folder}
+        spool = self.world.store.path(f"spool-{job.id}")
+        try:
+            with Storage(endpoint) as storage:
+                return self._through_storage(storage, job, plan, folder, spool), {"gcsOutputDirectory": folder}
+        except NoBucket as error:
+            raise JobFailure(9, f"The Cloud Storage bucket does not exist: {error}") from error
+        except (NoObject, ImportTrap) as error:
+            raise JobFailure(3, f"Failed to import data. Please check the input file: {error}") from error
+        finally:
+            spool.unlink(missing_ok=True)
+
+    def _counted(self, plan: Plan) -> Tally:
+        rows = int(self.world.faults.peek("bigquery_rows", 3))
+        rows = rows if plan.share is None else int(rows * plan.share)
+        every = int(plan.faults.get("row_error_every") or 0)
+        failed = rows // every if every else 0
+        return Tally(succeeded=rows - failed, failed=failed)
+
+    def _through_storage(self, storage: Storage, job: Job, plan: Plan, folder: str, spool: Path) -> Tally:
+        storage.check_bucket(split_uri(folder)[0])
+        importer = Importer(legacy=is_legacy(job.model))
+        with spool.open("wb", buffering=1 << 20) as sink:
+            for uri in job.spec["inputConfig"]["gcsSource"]["uris"]:
+                for item in storage.expand(uri):
+                    sink.writelines(line + b"\n" for line in importer.take(lines_of(storage.read(item))))
+        job.rows = importer.rows
+        if not job.rows:
+            raise ImportTrap("no rows")
+        if plan.share is not None:
+            plan.limit = int(job.rows * plan.share)
+        tally = Tally()
+        stamp = datetime.fromtimestamp(self.world.now(), tz=timezone.utc).isoformat(timespec="milliseconds")
+        storage.write(f"{folder}/predictions.jsonl", self._answered(spool, plan, tally, stamp, job.id))
+        return tally
+
+    @staticmethod
+    def _answered(spool: Path, plan: Plan, tally: Tally, stamp: str, seed: str) -> Iterator[bytes]:
+        with spool.open("rb", buffering=1 << 20) as lines:
+            yield from shuffled(answer_vertex_lines(lines, plan, tally, stamp), seed)
+
+
+def _table_info(uri: str, now: float) -> dict[str, str]:
+    names = uri.removeprefix("bq://").split(".")
+    stamp = datetime.fromtimestamp(now, tz=timezone.utc).strftime("%Y_%m_%dT%H_%M_%S_%f")
+    dataset = names[1] if len(names) > 1 else f"prediction_{stamp}"
+    table = names[2] if len(names) > 2 else f"predictions_{stamp}"  # noqa: PLR2004 - project, dataset, table
+    return {"bigqueryOutputDataset": f"bq://{names[0]}.{dataset}", "bigqueryOutputTable": table}

@@ -43,6 +43,7 @@ class Books:
         self._store = store
         self.jobs: Counter[str] = Counter(store.load("books").get("created") or {})
         self.requests: Counter[str] = Counter()
+        self.quota_projects: Counter[str] = Counter()
 
     def created(self, service: str) -> None:
         """Count one more job."""
@@ -53,6 +54,7 @@ class Books:
         """Start at nothing."""
         self.jobs.clear()
         self.requests.clear()
+        self.quota_projects.clear()
 
 
 class World:
@@ -65,7 +67,8 @@ class World:
         self.store = Store(state)
         self.faults = Faults()
         self.books = Books(self.store)
-        self._advanced = 0.0
+        #: Seconds by which the clock was moved forward by order.
+        self.advanced = 0.0
         self._anchor_real = time.time()
         self._anchor = max(self._anchor_real, float(self.store.load("clock").get("now") or 0))
 
@@ -77,6 +80,7 @@ class World:
         """Move the clock forward at once."""
         with self.lock:
             self._anchor += seconds
+            self.advanced += seconds
             self.store.save("clock", "now", self.now())
 
     def set_speed(self, speed: float) -> None:
@@ -102,6 +106,7 @@ class World:
             self.books.clear()
             self.settings.__dict__.update(vars(self.defaults))
             self._anchor = self._anchor_real = time.time()
+            self.advanced = 0.0
 
     @staticmethod
     def random_name(length: int) -> str:

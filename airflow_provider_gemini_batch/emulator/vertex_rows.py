@@ -1,0 +1,199 @@
+"""Rows of Vertex jobs: the import with its traps, and the answered lines.
+
+Import traps (the job fails with code 3): a line that is no JSON object, no ``request`` in it, nesting deeper than 15, member names that
+begin with ``$`` or hold a space, empty objects, null for ``contents``, ``parts`` or ``text``, a member that is a list in one line and a scalar in another.
+Row traps: contents without a role fail the row, a value beside ``request`` that is a string of digits becomes a number, and the order is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.emulator import schema
+from airflow_provider_gemini_batch.emulator.answers import digest_of, embedding_of, gist_of
+from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, check_request, decode
+from airflow_provider_gemini_batch.emulator.wire import STATUS_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_DEPTH = 15
+_REQUIRED = frozenset({"contents", "content", "parts", "text"})
+_HTTP_OF_GRPC = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 13: 500, 14: 503, 16: 401}
+_DIGITS = re.compile(r"\d{1,18}")
+_LEGACY = re.compile(r"(text-embedding-\d|text-multilingual-embedding|textembedding-gecko)")
+LEGACY_DIMENSIONS = 768
+
+
+class ImportTrap(Exception):
+    """The input cannot be imported: line number and reason."""
+
+
+def is_legacy(model: str) -> bool:
+    """Say whether a model takes the older embedding lines ``{"content": ...}``."""
+    return _LEGACY.search(model) is not None
+
+
+def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield whole lines of a stream of bytes."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
+class Importer:
+    """Checks lines as the service's table import does; one object sees all lines of a job."""
+
+    def __init__(self, *, legacy: bool) -> None:
+        self._legacy = legacy
+        self._kinds: dict[str, str] = {}
+        self.rows = 0
+
+    def take(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the lines that hold rows; raises ImportTrap."""
+        for line in lines:
+            if line.strip():
+                self.rows += 1
+                self._check(line)
+                yield line
+
+    def _check(self, line: bytes) -> None:
+        try:
+            row = decode(line.decode())
+        except ValueError as error:
+            raise ImportTrap(f"row {self.rows} is no JSON") from error
+        if not isinstance(row, dict):
+            raise ImportTrap(f"row {self.rows} is no object")
+        if ("content" if self._legacy else "request") not in row:
+            raise ImportTrap(f"row {self.rows} has no {'content' if self._legacy else 'request'}")
+        self._walk(row, "", 1)
+
+    def _walk(self, value: Any, path: str, depth: int) -> None:
+        if isinstance(value, dict):
+            if depth > MAX_DEPTH:
+                raise ImportTrap(f"row {self.rows} is nested deeper than {MAX_DEPTH}")
+            if not value:
+                raise ImportTrap(f"row {self.rows} has an empty object at {path}")
+            for name, item in value.items():
+                if name.startswith("$") or " " in name or not name:
+                    raise ImportTrap(f"row {self.rows} has a member that cannot be a column: {name!r}")
+                if item is None and name in _REQUIRED:
+                    raise ImportTrap(f"row {self.rows} has null for {name}")
+                self._kind(item, f"{path}.{name}")
+                self._walk(item, f"{path}.{name}", depth + 1)
+        elif isinstance(value, list):
+            for item in value:
+                self._walk(item, path + "[]", depth + 1)
+
+    def _kind(self, value: Any, path: str) -> None:
+        if value is None:
+            return
+        kind = "list" if isinstance(value, list) else "object" if isinstance(value, dict) else "scalar"
+        if self._kinds.setdefault(path, kind) != kind:
+            raise ImportTrap(f"row {self.rows} has a {kind} at {path}, another row a {self._kinds[path]}")
+
+
+def status_text(error: dict[str, Any]) -> str:
+    """Return the free text in which Vertex reports a row's error."""
+    code = _HTTP_OF_GRPC.get(int(error["code"]), 500)
+    body = {"error": {"code": code, "message": error.get("message", ""), "status": STATUS_NAMES.get(code, "UNKNOWN")}}
+    if code == 400:  # noqa: PLR2004 - bad request
+        return f"Bad Request: {json.dumps(body)}"
+    return f"Internal error occurred. Failed to get generateContentResponse: {json.dumps(body)}"
+
+
+def _imported(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+
+
+def _echo(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request as it comes out of the import: its parts carry explicit nulls."""
+    contents = request.get("contents")
+    if not isinstance(contents, list):
+        return request
+    echoed = []
+    for content in contents:
+        parts = content.get("parts") if isinstance(content, dict) else None
+        if isinstance(parts, list):
+            plain = [{"fileData": None, "inlineData": None, **part} if isinstance(part, dict) else part for part in parts]
+            echoed.append({**content, "parts": plain})
+        else:
+            echoed.append(content)
+    return {**request, "contents": echoed}
+
+
+def _complaint(request: Any, *, embeds: bool) -> dict[str, Any] | None:
+    try:
+        check_request(request, embeds=embeds, vertex=True)
+    except schema.Complaint as complaint:
+        return {"code": 3, "message": f"Invalid request: {complaint.text}"}
+    for content in [] if embeds else request.get("contents") or []:
+        if content.get("role") not in ("user", "model"):
+            return {"code": 3, "message": "Please use a valid role: user, model."}
+    return None
+
+
+def answer_vertex_lines(lines: Iterable[bytes], plan: Plan, tally: Tally, stamp: str) -> Iterator[bytes]:
+    """Yield the output lines of a Vertex job, and count them.
+
+    :param stamp: what ``processed_time`` says in every row.
+    """
+    answerer = plan.answerer()
+    legacy = is_legacy(plan.model)
+    for number, line in enumerate(lines, start=1):
+        row = decode(line.decode())
+        if legacy:
+            answered = _legacy_row(row, plan, tally, number)
+        else:
+            request = row["request"]
+            key = row.get("key", row.get("custom_id"))
+            wrong = _complaint(request, embeds=plan.embeds)
+            within = plan.limit is None or number <= plan.limit
+            answer = {"error": wrong} if wrong and within else plan.answer(answerer, request, key, number)
+            answered = None if answer is None else _row(row, answer, plan, stamp)
+            if answer is not None:
+                tally.count(answer)
+        if answered is None or plan.every("missing_every", number):
+            continue
+        if plan.every("missing_key_every", number):
+            answered = {name: answered[name] for name in answered if name not in ("key", "custom_id")}
+        encoded = json.dumps(answered, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        yield encoded
+        if plan.every("duplicate_every", number):
+            yield encoded
+
+
+def _row(row: dict[str, Any], answer: dict[str, Any], plan: Plan, stamp: str) -> dict[str, Any]:
+    beside = {name: _imported(value) for name, value in row.items() if name != "request"}
+    error = answer.get("error")
+    status = status_text(error) if error else ""
+    if plan.embeds and not error:
+        return {**beside, "request": row["request"], "response": answer["response"]}
+    return {
+        "status": status,
+        "processed_time": stamp,
+        "request": _echo(row["request"]),
+        "response": answer.get("response") or {},
+        **beside,
+    }
+
+
+def _legacy_row(row: dict[str, Any], plan: Plan, tally: Tally, number: int) -> dict[str, Any] | None:
+    text = str(row["content"])
+    if plan.limit is not None and number > plan.limit and plan.rest == "omit":
+        return None
+    if plan.every("row_error_every", number) or (plan.limit is not None and number > plan.limit):
+        tally.failed += 1
+        return {"instance": row, "predictions": [], "status": status_text({"code": 13, "message": gist_of("Internal error.")})}
+    tally.succeeded += 1
+    tokens = max(1, len(text) // 4)
+    tally.prompt_tokens += tokens
+    dimensions = int(row.get("outputDimensionality") or row.get("output_dimensionality") or LEGACY_DIMENSIONS)
+    values = embedding_of(digest_of([text]), dimensions)
+    prediction = {"embeddings": {"statistics": {"token_count": tokens, "truncated": False}, "values": values}}
+    return {"instance": row, "predictions": [prediction], "status": ""}
