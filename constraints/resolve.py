@@ -8,14 +8,18 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-AIRFLOWS = {"3.2": "apache-airflow>=3.2,<3.3", "3.3": "apache-airflow>=3.3,<3.4"}
+AIRFLOWS = {
+    # Airflow 3.2 sets no upper bounds for these and does not start with the newest of them.
+    "3.2": ["apache-airflow>=3.2,<3.3", "fastapi<0.137", "pydantic<2.13", "sqlalchemy<2.1"],
+    "3.3": ["apache-airflow>=3.3,<3.4"],
+}
 EXTRAS = ("parquet", "vertex", "genai-prices", "test")
 
 
-def resolve(airflow: str, requirement: str) -> None:
+def resolve(airflow: str, requirements: list[str]) -> None:
     """Write ``airflow-<airflow>.txt``: names, versions and markers only, so that the file holds on any machine."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as limit:
-        limit.write(requirement)
+        limit.write("\n".join(requirements))
         limit.flush()
         command = [str(Path(sys.executable).with_name("uv")), "pip", "compile", str(HERE.parent / "pyproject.toml")]
         command += [part for extra in EXTRAS for part in ("--extra", extra)]
@@ -26,5 +30,5 @@ def resolve(airflow: str, requirement: str) -> None:
 
 
 if __name__ == "__main__":
-    for airflow, requirement in AIRFLOWS.items():
-        resolve(airflow, requirement)
+    for airflow, requirements in AIRFLOWS.items():
+        resolve(airflow, requirements)

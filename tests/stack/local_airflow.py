@@ -256,7 +256,8 @@ class LocalAirflow(AirflowRest):
         tree = self._tree(name)
         self._signal_group(name, signal.SIGCONT)
         if how is not signal.SIGKILL:
-            self._signal_group(name, how)
+            # To the component alone, as an init system does: it ends its children itself.
+            self._processes[name].send_signal(how)
             psutil.wait_procs(tree, timeout=seconds)
         self._end(name, tree)
 
