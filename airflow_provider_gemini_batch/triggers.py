@@ -85,8 +85,8 @@ class GeminiBatchJobTrigger(BaseTrigger):
     :param gemini_conn_id: connection of type Gemini Batch or Google Cloud.
     :param poll_interval: seconds between two looks; young jobs are looked at more often, old ones less.
     :param end_time: deadline, in seconds since the epoch, so that it survives a restart of the triggerer; None: none.
-    :param cancel_on_kill: cancel the jobs when a person ends the waiting task (Airflow 3.3). Only the task that made the
-        jobs should ask for that.
+    :param cancel_on_kill: cancel the jobs when a person ends the waiting task (Airflow 3.3). Only the task that made
+        the jobs should ask for that.
     :param location: Vertex location, overrides the connection's.
     :param project_id: Google Cloud project, overrides the connection's.
     :param queue_timeout: end the wait when a job has sat in the service's queue for so many seconds.

@@ -1,0 +1,127 @@
+"""A stand-in for the service, in memory: it lists, gets, cancels, fails on demand, and counts every call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_gemini_batch.api.errors import GeminiBatchError, NotFound
+from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, CompletionStats, JobState, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+T = TypeVar("T")
+
+
+def made(name: str, state: JobState = JobState.RUNNING, done: int | None = None, total: int = 10) -> BatchJob:
+    """A job as a brief look shows it."""
+    stats = None if done is None else CompletionStats(total=total, success=done)
+    return BatchJob(name=name, service=Service.GEMINI, state=state, raw_state=state.value, completion_stats=stats)
+
+
+class Shelf:
+    """Jobs, newest first in the list, and the calls that were made."""
+
+    def __init__(self, names: Iterable[str] = (), *, latency: float = 0.0) -> None:
+        self.jobs = {name: made(name) for name in names}
+        self.unlisted: set[str] = set()
+        self.latency = latency
+        self.calls: list[tuple[str, str]] = []
+        self.fail: Callable[[str, str], GeminiBatchError | None] = lambda _verb, _name: None
+        self.closed = 0
+        self.made = 0
+        self._lock = threading.Lock()
+
+    def _called(self, verb: str, name: str) -> None:
+        with self._lock:
+            self.calls.append((verb, name))
+        if self.latency:
+            time.sleep(self.latency)
+        if (error := self.fail(verb, name)) is not None:
+            raise error
+
+    def get(self, name: str, *, brief: bool = False) -> BatchJob:
+        assert brief
+        self._called("get", name)
+        if name not in self.jobs:
+            raise NotFound(f"{name} not found", http_status=404)
+        return self.jobs[name]
+
+    def list(self, *, page_size: int = 100, page_token: str | None = None, brief: bool = False) -> BatchJobPage:
+        assert brief
+        assert page_size == 100
+        self._called("list", page_token or "")
+        shown = [job for name, job in reversed(self.jobs.items()) if name not in self.unlisted]
+        start = int(page_token or 0)
+        rest = start + page_size < len(shown)
+        return BatchJobPage(
+            batch_jobs=tuple(shown[start : start + page_size]), next_page_token=str(start + page_size) if rest else None
+        )
+
+    def cancel(self, name: str) -> None:
+        self._called("cancel", name)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    # What a connection that has been looked up offers.
+    print = "same"
+
+    def client(self) -> Shelf:
+        self.made += 1
+        return self
+
+    async def connect(self) -> Shelf:
+        return self
+
+    # For tests.
+    def put(self, name: str, state: JobState = JobState.RUNNING, done: int | None = None) -> None:
+        self.jobs[name] = made(name, state, done)
+
+    def finish(self, *names: str) -> None:
+        for name in names:
+            self.put(name, JobState.SUCCEEDED)
+
+    def count(self, verb: str) -> int:
+        return sum(made == verb for made, _ in self.calls)
+
+
+class _Selector:
+    """Waits a fraction of the time asked for."""
+
+    def __init__(self, inner: Any, speed: float) -> None:
+        self._inner = inner
+        self._speed = speed
+
+    def select(self, timeout: float | None = None) -> Any:
+        return self._inner.select(timeout if timeout is None else timeout / self._speed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class QuickLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock runs faster: a minute of waiting takes a moment."""
+
+    def __init__(self, speed: float) -> None:
+        super().__init__()
+        self._speed = speed
+        self._selector = _Selector(self._selector, speed)  # type: ignore[has-type]
+
+    def time(self) -> float:
+        return super().time() * self._speed
+
+
+def quickly(work: Coroutine[Any, Any, T], *, speed: float = 100.0) -> T:
+    """Run a coroutine to its end on a fast clock; nothing of it may be left behind."""
+    loop = QuickLoop(speed)
+    try:
+        result = loop.run_until_complete(asyncio.wait_for(work, 60.0 * speed))
+        left = [task for task in asyncio.all_tasks(loop) if not task.done()]
+        assert not left, left
+        return result
+    finally:
+        loop.close()
