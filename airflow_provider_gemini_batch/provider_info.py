@@ -96,12 +96,14 @@ PROVIDER_INFO: dict[str, Any] = {
             "hook-name": _INTEGRATION,
             "conn-fields": _CONNECTION_FIELDS,
             "ui-field-behaviour": {
-                "hidden-fields": ["login", "schema", "port"],
+                # The port is shown because the Test button of Airflow 3.3 is refused where none is stored.
+                "hidden-fields": ["login", "schema"],
                 "relabeling": {"password": "API key", "host": "Base URL"},
                 "placeholders": {
                     # Airflow shows placeholders of standard fields only; the others have examples in their words.
                     "host": "empty for Google's own, or http://127.0.0.1:8787 for the emulator",
                     "password": "API key (Gemini Developer API only)",
+                    "port": "443",
                 },
             },
         }
