@@ -143,8 +143,8 @@ class Application:
             world.books.requests[route.operation] += 1
             faults = world.faults.hitting(route.operation, "gemini" if kind == "session" else kind, target)
         for fault in faults:
-            if not fault.after:
-                await _apply(fault, call)
+            if not fault.after and (early := await _apply(fault, call)) is not None:
+                return early
         response = await self._act(route, call)
         for fault in faults:
             if fault.after:
