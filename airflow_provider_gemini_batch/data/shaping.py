@@ -154,6 +154,48 @@ def carried_line(row: Any, carry: Sequence[str]) -> bytes:
         raise InputError(f"carry: a column cannot be written as JSON ({type(error).__name__})") from None
 
 
+class ColumnTypes:
+    """Finds one type for each carried column: ``bool``, ``int``, ``float``, ``str``, or ``json`` where they differ."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._types: dict[str, str | None] = dict.fromkeys(names)
+        self._unmet = set(names)
+
+    def see(self, row: Any) -> None:
+        """Take the values of one row into account."""
+        columns = row.members() if isinstance(row, BatchRequest) else row
+        if not isinstance(columns, Mapping):
+            return
+        for name, before in self._types.items():
+            if name in columns:
+                self._unmet.discard(name)
+                value = columns[name]
+                now = before if value is None else _type_word(value)
+                if now != before:
+                    self._types[name] = now if before is None else _common_type(before, now)
+
+    def unmet(self) -> list[str]:
+        """Columns that no row had."""
+        return sorted(self._unmet)
+
+    def found(self) -> dict[str, str]:
+        """The type of every column; one that was null throughout is text."""
+        return {name: form or "str" for name, form in self._types.items()}
+
+
+def _type_word(value: Any) -> str:
+    kind = type(value)
+    if kind is int:
+        return "int" if -(2**63) <= value < 2**63 else "json"
+    known = {str: "str", bool: "bool", float: "float", dict: "json", list: "json", tuple: "json"}
+    # Dates, decimals and the like are written as JSON texts; other numbers keep their own form.
+    return known.get(kind) or ("json" if isinstance(value, (int, float, Mapping, Sequence)) else "str")
+
+
+def _common_type(one: str, other: str | None) -> str:
+    return "float" if {one, other} == {"int", "float"} else "json"
+
+
 def with_attachments(request: Mapping[str, Any], attachments: Sequence[Attachment]) -> Mapping[str, Any]:
     """Put the files in front of the parts of the first content, where the service's guide wants them."""
     if not attachments:

@@ -30,7 +30,7 @@ from airflow_provider_gemini_batch.api.requests import (
 )
 from airflow_provider_gemini_batch.data.keys import unwrap_key, wrap_key
 from airflow_provider_gemini_batch.data.rows import Row, RowSource, from_file, from_python
-from airflow_provider_gemini_batch.data.shaping import Shaper, carried_line, with_attachments
+from airflow_provider_gemini_batch.data.shaping import ColumnTypes, Shaper, carried_line, with_attachments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,6 +76,7 @@ class Staged:
     max_rows: int | None
     max_bytes: int
     carried_path: Path | None = None
+    carried_types: Mapping[str, str] = field(default_factory=dict)
     starts: array[int] = field(default_factory=lambda: array("q"), repr=False)
 
     def author_key(self, row: int) -> str | None:
@@ -126,12 +127,11 @@ class Staged:
             made.append(self.subset(chosen, folder / f"{stem}-{len(made):05d}.jsonl", index=len(made)))
         return tuple(made)
 
-    def carried(self) -> Iterator[Mapping[str, Any]]:
-        """The carried columns of every row, in order."""
+    def carried(self) -> Iterator[bytes]:
+        """The carried columns of every row, in order, each a JSON object with its newline."""
         if self.carried_path is not None:
             with self.carried_path.open("rb", buffering=_WRITE_BYTES) as handle:
-                for line in handle:
-                    yield from_json(line)
+                yield from handle
 
     def _shard_of(self, row: int) -> Shard:
         low, high = 0, len(self.shards) - 1
@@ -194,7 +194,7 @@ class _Pass:
         self._raw = _RawBody(spec, defaults) if self._shaper.plain else None
         self._carried: BinaryIO | None = None
         self._carried_path = workdir / "carried.jsonl" if spec.carry else None
-        self._carry_met: set[str] = set()
+        self._carry_types = ColumnTypes(spec.carry)
 
     def run(self) -> Staged:
         """Read to the end, then compare keys, then put the result together."""
@@ -222,6 +222,7 @@ class _Pass:
             max_rows=rows,
             max_bytes=max_bytes,
             carried_path=self._carried_path,
+            carried_types=self._carry_types.found(),
             starts=self._out.starts,
         )
 
@@ -263,14 +264,14 @@ class _Pass:
         self._out.write(wire_line(self._service, self._kind, wrap_key(number, key), body), plain_body)
         if carried is not None and self._carried is not None:
             self._carried.write(carried)
-            self._carry_met.update(name for name in self._spec.carry if name in row.value)
+            self._carry_types.see(row.value)
 
     def _check_whole(self, shards: Sequence[Shard]) -> None:
         """What can be said only at the end: bad rows, no rows, columns that never came, keys used twice."""
         self._bad.refuse()
         if not self._out.rows:
             raise InputError("the input has no rows")
-        if self._carried is not None and (unmet := [name for name in self._spec.carry if name not in self._carry_met]):
+        if self._carried is not None and (unmet := self._carry_types.unmet()):
             raise InputError(f"carry: no row has a column {', '.join(map(shown, unmet))}")
         doubtful = self._keys.doubtful()
         if doubtful:

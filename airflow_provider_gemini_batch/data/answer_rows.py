@@ -1,0 +1,176 @@
+"""From one answer of the service to one output row: its status, and the JSON that is written.
+
+The row has these members, in this order, whichever service answered:
+
+=================  ==================================================================================================
+member             holds
+=================  ==================================================================================================
+``key``            the author's key, or the row's number (from 0) as text
+``status``         ``ok``, ``invalid_output``, ``truncated``, ``blocked``, ``error`` or ``missing``
+``text``           the answer's text, kept also when the row is not ok; null where there is none (generation)
+``embedding``      the vector, or null (embeddings, in place of ``text``)
+``parsed``         the validated value, or null (only with an output schema)
+``finish_reason``  the service's word: ``STOP``, ``MAX_TOKENS``, ``SAFETY`` ..., or null
+``usage``          ``input_tokens``, ``output_tokens``, ``thinking_tokens``, ``cached_tokens``; null when not told
+``error``          ``code`` (gRPC number or null) and ``message``; null for a row that is ok
+carried columns    as they stood in the input
+``response``       the service's own JSON (only when asked for)
+=================  ==================================================================================================
+
+``truncated`` (the answer hit its token limit), ``invalid_output`` (no content, or not what the schema wants),
+``missing`` and errors with code 1, 2, 4, 8, 10, 13, 14 or none may be mended by a second try. ``blocked`` and other
+errors may not.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from airflow_provider_gemini_batch.api import answers
+from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.data.schema import OutputSchema
+
+RETRYABLE_CODES = frozenset({None, 1, 2, 4, 8, 10, 13, 14})
+"""gRPC numbers of row errors that a second try can mend: cancelled, unknown, late, quota, aborted, internal, busy."""
+
+
+class RowStatus(IntEnum):
+    """The status of a row as one byte; ``word`` is what the output says. 0 is kept for a row without an answer."""
+
+    MISSING = 0
+    OK = 1
+    INVALID_OUTPUT = 2
+    TRUNCATED = 3
+    BLOCKED = 4
+    ERROR = 5
+    TRANSIENT_ERROR = 6
+
+    @property
+    def word(self) -> str:
+        """The status as it is written."""
+        return _WORDS[self]
+
+
+_WORDS = ("missing", "ok", "invalid_output", "truncated", "blocked", "error", "error")
+REPAIRABLE = frozenset({RowStatus.MISSING, RowStatus.INVALID_OUTPUT, RowStatus.TRUNCATED, RowStatus.TRANSIENT_ERROR})
+_OK = RowStatus.OK
+
+
+class AnswerRow(NamedTuple):
+    """A row ready to be written: JSON with its newline, without carried columns."""
+
+    status: RowStatus
+    line: bytes
+    usage: Usage | None
+
+
+class RowMaker:
+    """Makes output rows of answers, the same way for every service and every kind of sink."""
+
+    def __init__(self, kind: JobKind, *, schema: OutputSchema | None = None, keep_response: bool = False) -> None:
+        self._embeddings = kind is JobKind.EMBEDDINGS
+        self._schema = schema
+        self._keep_response = keep_response
+
+    def members(self, result: BatchResult, key: str) -> tuple[RowStatus, dict[str, Any], Usage | None]:
+        """Status, row and usage of an answer; ``key`` is the one to show."""
+        response = result.response
+        if response is None:
+            return self._failed(key, result.error or ServiceError())
+        usage = answers.usage(response)
+        row: dict[str, Any] = {"key": key, "status": "ok"}
+        if self._embeddings:
+            status, fault = self._read_embedding(response, row)
+        else:
+            status, fault = self._read_generation(response, row)
+        row["usage"] = None if usage is None else usage._asdict()
+        if status is _OK:
+            row["error"] = None
+        else:
+            row["status"] = status.word
+            row["error"] = {"code": None, "message": fault}
+        if self._keep_response:
+            row["response"] = response
+        return status, row, usage
+
+    def line(self, result: BatchResult, key: str) -> AnswerRow:
+        """The row of an answer as a line of JSON."""
+        status, row, usage = self.members(result, key)
+        return AnswerRow(status, _json_line(row), usage)
+
+    def missing(self, key: str) -> bytes:
+        """The row for a request that got no answer."""
+        error = ServiceError(message="the service gave no answer to this row")
+        row = self._failed(key, error)[1]
+        row["status"] = RowStatus.MISSING.word
+        return _json_line(row)
+
+    def _failed(self, key: str, error: ServiceError) -> tuple[RowStatus, dict[str, Any], None]:
+        row: dict[str, Any] = {"key": key, "status": "error", "embedding" if self._embeddings else "text": None}
+        if self._schema is not None:
+            row["parsed"] = None
+        row.update(finish_reason=None, usage=None, error={"code": error.code, "message": error.message})
+        if self._keep_response:
+            row["response"] = None
+        status = RowStatus.TRANSIENT_ERROR if error.code in RETRYABLE_CODES else RowStatus.ERROR
+        return status, row, None
+
+    def _read_embedding(self, response: dict[str, Any], row: dict[str, Any]) -> tuple[RowStatus, str]:
+        row["embedding"] = vector = answers.embedding(response)
+        row["finish_reason"] = None
+        return (_OK, "") if vector is not None else (RowStatus.INVALID_OUTPUT, "the answer has no embedding")
+
+    def _read_generation(self, response: dict[str, Any], row: dict[str, Any]) -> tuple[RowStatus, str]:
+        row["text"] = text = answers.text(response)
+        reason = answers.finish_reason(response)
+        if self._schema is not None:
+            row["parsed"] = None
+        row["finish_reason"] = reason
+        if reason not in answers.GOOD_REASONS or not text:
+            status, fault = _bad_ending(response, reason)
+            if status is not _OK:
+                return status, fault
+        if self._schema is not None:
+            row["parsed"], fault = self._schema.read(text or "")
+            if fault:
+                return RowStatus.INVALID_OUTPUT, fault
+        return _OK, ""
+
+
+def _bad_ending(response: dict[str, Any], reason: str | None) -> tuple[RowStatus, str]:
+    """What an ending that is not a plain STOP with text means."""
+    blocked = answers.block_reason(response)
+    if blocked is not None:
+        return RowStatus.BLOCKED, f"the prompt was blocked ({blocked})"
+    if reason in answers.BLOCKED_REASONS:
+        return RowStatus.BLOCKED, f"the answer was blocked ({reason})"
+    if reason == "MAX_TOKENS":
+        return RowStatus.TRUNCATED, "the answer ended at its token limit (MAX_TOKENS)"
+    if reason not in answers.GOOD_REASONS:
+        return RowStatus.INVALID_OUTPUT, f"the answer ended badly ({reason})"
+    if not answers.has_content(response):
+        return RowStatus.INVALID_OUTPUT, "the answer has no content"
+    return _OK, ""
+
+
+def _json_line(row: dict[str, Any]) -> bytes:
+    try:
+        return to_json(row, inf_nan_mode="null") + b"\n"
+    except (PydanticSerializationError, UnicodeEncodeError):
+        # Only values handed in from Python can hold lone surrogates; what came as JSON cannot.
+        return to_json(_mended(row), inf_nan_mode="null") + b"\n"
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_mended(name): _mended(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_mended(inner) for inner in value]
+    return value

@@ -1,0 +1,173 @@
+"""Structured output: a pydantic model as Gemini's ``responseSchema``, and the check of every answer against it.
+
+Gemini takes a subset of OpenAPI 3.0: no references, no ``additionalProperties``, enums of texts only. In batch jobs
+``responseJsonSchema`` has been seen to spoil whole jobs, so it is never used. What the subset cannot say (patterns of
+dates, exclusive bounds, enums of numbers) is left out of what is sent and still checked when the answer comes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TYPES = {"string", "number", "integer", "boolean", "array", "object"}
+_COPIED = (
+    "title", "description", "minItems", "maxItems", "minimum", "maximum", "minLength", "maxLength", "pattern",
+    "required", "minProperties", "maxProperties",
+)  # fmt: skip
+_FORMATS = {"string": {"date-time"}, "number": {"float", "double"}, "integer": {"int32", "int64"}}
+_MAX_DEPTH = 32
+_FENCE = "```"
+
+
+class OutputSchema:
+    """A pydantic model, or any type that pydantic takes, as both ends of structured output.
+
+    ``response_schema`` is what the service gets. Raises ConfigurationError for a type that has no such form, saying
+    where.
+    """
+
+    def __init__(self, model: Any) -> None:
+        try:
+            self._adapter: TypeAdapter[Any] = TypeAdapter(model)
+            drawn = self._adapter.json_schema(mode="validation")
+        except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema) as error:
+            raise ConfigurationError("output_schema must be a pydantic model that has a JSON schema") from error
+        self.response_schema: dict[str, Any] = response_schema(drawn)
+
+    def read(self, text: str) -> tuple[Any, str]:
+        """The value in plain JSON types and an empty text; or None and what is wrong with the answer."""
+        try:
+            value = self._adapter.validate_json(_unfenced(text))
+            return self._adapter.dump_python(value, mode="json"), ""
+        except ValidationError as error:
+            return None, _faults(error)
+        except ValueError as error:
+            return None, f"the value cannot be written as JSON ({type(error).__name__})"
+
+
+def response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON schema as pydantic draws it, in the form that Gemini takes. Raises ConfigurationError saying where."""
+    return _converted(json_schema, json_schema.get("$defs", {}), "output_schema", 0)
+
+
+def _converted(node: Any, definitions: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
+    if not isinstance(node, dict):
+        raise ConfigurationError(f"{where}: any value would do, which Gemini cannot be told; name a type")
+    node = _resolved(node, definitions, where, depth)
+    for several in ("anyOf", "oneOf"):
+        if several in node:
+            return _choice(node, node[several], definitions, where, depth)
+    node = {**node, "enum": [node["const"]]} if "const" in node else node
+    kind = node.get("type")
+    if isinstance(kind, list):
+        return _choice(node, [{**node, "type": one} for one in kind], definitions, where, depth)
+    kind = _enum_type(node["enum"], where) if kind is None and "enum" in node else kind
+    if kind not in _TYPES:
+        raise ConfigurationError(f"{where}: any value would do, which Gemini cannot be told; name a type")
+    made = _plain_members(node, kind)
+    if kind == "object":
+        _object_members(node, made, definitions, where, depth)
+    elif kind == "array":
+        made["items"] = _items(node, definitions, where, depth)
+    return made
+
+
+def _plain_members(node: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What can be copied, and of enums and formats what the service knows."""
+    made: dict[str, Any] = {"type": kind.upper()}
+    made.update({name: node[name] for name in _COPIED if node.get(name) not in (None, [])})
+    if kind == "string" and "enum" in node:
+        made["format"] = "enum"
+        made["enum"] = list(node["enum"])
+    elif node.get("format") in _FORMATS.get(kind, ()):
+        made["format"] = node["format"]
+    return made
+
+
+def _resolved(node: dict[str, Any], definitions: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
+    """The node with its reference put in place; what stands beside the reference wins."""
+    hops = depth
+    while "$ref" in node or len(node.get("allOf", ())) == 1:
+        hops += 1
+        if hops > _MAX_DEPTH:
+            raise ConfigurationError(
+                f"{where}: the type refers to itself; Gemini takes only what can be written out in full"
+            )
+        beside = {name: value for name, value in node.items() if name not in ("$ref", "allOf")}
+        target = node["allOf"][0] if "allOf" in node else definitions.get(node["$ref"].rpartition("/")[2])
+        if not isinstance(target, dict):
+            raise ConfigurationError(f"{where}: refers to something that the schema does not hold")
+        node = {**target, **beside}
+    return node
+
+
+def _choice(
+    node: Mapping[str, Any], choices: list[Any], definitions: Mapping[str, Any], where: str, depth: int
+) -> dict[str, Any]:
+    """One of several types; null among them becomes ``nullable``."""
+    real = [choice for choice in choices if not (isinstance(choice, dict) and choice.get("type") == "null")]
+    if not real:
+        raise ConfigurationError(f"{where}: can only be null")
+    made = [_converted(choice, definitions, where, depth + 1) for choice in real]
+    told = {name: node[name] for name in ("title", "description") if name in node}
+    result = {**made[0], **told} if len(made) == 1 else {"anyOf": made, **told}
+    if len(real) < len(choices):
+        result["nullable"] = True
+    return result
+
+
+def _object_members(
+    node: Mapping[str, Any], made: dict[str, Any], definitions: Mapping[str, Any], where: str, depth: int
+) -> None:
+    members = node.get("properties")
+    if not members:
+        raise ConfigurationError(
+            f"{where}: an object with free names cannot be told to Gemini; use a model, or a list of pairs"
+        )
+    made["properties"] = {
+        name: _converted(inner, definitions, f"{where}.{name}", depth + 1) for name, inner in members.items()
+    }
+    # Without it the service sorts the members by name, and a model that thinks before it decides decides first.
+    made["propertyOrdering"] = list(members)
+
+
+def _items(node: Mapping[str, Any], definitions: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
+    if "prefixItems" in node:
+        kinds: list[dict[str, Any]] = []
+        for inner in node["prefixItems"]:
+            kind = _converted(inner, definitions, f"{where}[]", depth + 1)
+            if kind not in kinds:
+                kinds.append(kind)
+        return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    return _converted(node.get("items"), definitions, f"{where}[]", depth + 1)
+
+
+def _enum_type(values: list[Any], where: str) -> str:
+    words = {bool: "boolean", str: "string", int: "integer", float: "number"}
+    kinds = {words.get(type(value)) for value in values}
+    if len(kinds) != 1 or None in kinds:
+        raise ConfigurationError(f"{where}: the choices must be of one type")
+    return str(kinds.pop())
+
+
+def _unfenced(text: str) -> str:
+    """The answer without the Markdown fence that models like to put around JSON."""
+    bare = text.strip()
+    if bare.startswith(_FENCE) and bare.endswith(_FENCE) and "\n" in bare:
+        return bare[bare.index("\n") : -len(_FENCE)]
+    return text
+
+
+def _faults(error: ValidationError) -> str:
+    """Where and what, without the values: they stand in the row's text."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg']}" for one in found[:5])
+    return f"not what the schema wants: {told}" + (f"; and {len(found) - 5} more" if len(found) > 5 else "")  # noqa: PLR2004

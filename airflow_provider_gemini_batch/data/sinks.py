@@ -1,0 +1,139 @@
+"""Where finished rows go: JSON lines, or Parquet by the extension of the output path.
+
+In Parquet ``embedding`` is a list of 32-bit floats (the service's own precision), ``usage`` and ``error`` are structs,
+``parsed`` and ``response`` are JSON text, and carried columns have the type of their values (JSON text where they
+differ).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from pydantic_core import from_json, to_json
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.models import JobKind, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BLOCK_BYTES = 1 << 20
+_GROUP_BYTES = 8 << 20
+_GROUP_ROWS = 20_000
+_NO_SINK = (".csv", ".tsv", ".xlsx", ".txt", ".gz", ".json", "/")
+
+
+class Sink(Protocol):
+    """Takes rows as lines of JSON, newline included, in the order of the output."""
+
+    def write(self, line: bytes) -> None:
+        """Take one row, or several whole ones."""
+
+    def close(self) -> None:
+        """Write what is held back; the file itself stays open."""
+
+
+def check_output_path(path: str) -> None:
+    """Raise ConfigurationError for a path whose ending promises a format that is not written."""
+    if not path or path.lower().endswith(_NO_SINK):
+        raise ConfigurationError("output_path must name a file that ends in .jsonl, .ndjson or .parquet")
+
+
+def open_sink(
+    path: str,
+    handle: BinaryIO,
+    *,
+    kind: JobKind,
+    parsed: bool = False,
+    response: bool = False,
+    carried: Mapping[str, str] | None = None,
+) -> Sink:
+    """The sink for an output path. ``carried`` names columns and their types (``bool int float str json``)."""
+    if path.lower().endswith((".parquet", ".pq")):
+        return ParquetSink(handle, kind=kind, parsed=parsed, response=response, carried=carried or {})
+    return JsonlSink(handle)
+
+
+class JsonlSink:
+    """Rows as they are, in blocks of a MiB."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self._held: list[bytes] = []
+        self._bytes = 0
+
+    def write(self, line: bytes) -> None:
+        """Take one row, or several whole ones."""
+        self._held.append(line)
+        self._bytes += len(line)
+        if self._bytes >= _BLOCK_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        """Write what is held back."""
+        self._handle.write(b"".join(self._held))
+        self._held.clear()
+        self._bytes = 0
+
+
+class ParquetSink:
+    """Rows as row groups of at most 20,000 rows or some 8 MiB of JSON."""
+
+    def __init__(
+        self, handle: BinaryIO, *, kind: JobKind, parsed: bool, response: bool, carried: Mapping[str, str]
+    ) -> None:
+        try:
+            import pyarrow as pa
+            from pyarrow import parquet
+        except ImportError as error:
+            raise ConfigurationError(
+                "Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]'"
+            ) from error
+        self._arrow = pa
+        self._schema = _arrow_schema(pa, kind=kind, parsed=parsed, response=response, carried=carried)
+        json_names = [name for name, form in carried.items() if form == "json"]
+        self._as_json = frozenset(json_names + ["parsed"] * parsed + ["response"] * response)
+        self._writer = parquet.ParquetWriter(handle, self._schema)
+        self._held: list[dict[str, Any]] = []
+        self._bytes = 0
+
+    def write(self, line: bytes) -> None:
+        """Take one row, or several whole ones."""
+        for one in line.splitlines() if line.count(b"\n") > 1 else (line,):
+            row = from_json(one)
+            for name in self._as_json:
+                value = row.get(name)
+                row[name] = None if value is None else to_json(value).decode()
+            self._held.append(row)
+        self._bytes += len(line)
+        if self._bytes >= _GROUP_BYTES or len(self._held) >= _GROUP_ROWS:
+            self._write_group()
+
+    def close(self) -> None:
+        """Write the last group and the footer."""
+        self._write_group()
+        self._writer.close()
+
+    def _write_group(self) -> None:
+        if self._held:
+            self._writer.write_table(self._arrow.Table.from_pylist(self._held, schema=self._schema))
+            self._held.clear()
+            self._bytes = 0
+
+
+def _arrow_schema(pa: Any, *, kind: JobKind, parsed: bool, response: bool, carried: Mapping[str, str]) -> Any:
+    types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
+    fields: list[tuple[str, Any]] = [("key", pa.string()), ("status", pa.string())]
+    embeddings = kind is JobKind.EMBEDDINGS
+    fields.append(("embedding", pa.list_(pa.float32())) if embeddings else ("text", pa.string()))
+    if parsed:
+        fields.append(("parsed", pa.string()))
+    fields += [
+        ("finish_reason", pa.string()),
+        ("usage", pa.struct([(name, pa.int64()) for name in Usage._fields])),
+        ("error", pa.struct([("code", pa.int32()), ("message", pa.string())])),
+    ]
+    fields += [(name, types.get(form, pa.string())) for name, form in carried.items()]
+    if response:
+        fields.append(("response", pa.string()))
+    return pa.schema(fields)
