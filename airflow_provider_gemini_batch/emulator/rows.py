@@ -26,6 +26,7 @@ def _no_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)
 
 
 def decode(text: str) -> Any:
@@ -33,9 +34,10 @@ def decode(text: str) -> Any:
     return _DECODER.decode(text)
 
 
-def _dump(row: dict[str, Any]) -> bytes:
+def dump_line(row: dict[str, Any]) -> bytes:
+    """Return a row as one line of raw UTF-8, escaped only where a lone surrogate leaves no choice."""
     try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        return _ENCODER.encode(row).encode() + b"\n"
     except UnicodeEncodeError:
         return json.dumps(row).encode() + b"\n"
 
@@ -155,7 +157,9 @@ class Plan:
 
     def every(self, name: str, number: int) -> bool:
         """Say whether a fault of every n-th row hits this one."""
-        nth = int(self.faults.get(name) or 0)
+        if name not in self.faults:
+            return False
+        nth = int(self.faults[name] or 0)
         return nth > 0 and number % nth == 0
 
     def answer(self, answerer: Answerer, request: dict[str, Any], key: str | None, number: int) -> dict[str, Any] | None:
@@ -197,14 +201,14 @@ def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[b
         tally.count(answer)
         if plan.every("missing_every", number):
             continue
-        encoded = _dump(_named(answer, key, metadata, plan, number))
+        encoded = dump_line(_named(answer, key, metadata, plan, number))
         yield encoded
         if plan.every("duplicate_every", number):
             yield encoded
     for extra in range(int(plan.faults.get("extra_rows") or 0)):
         name = f"extra-{extra + 1}"
         asked: dict[str, Any] = {"content": {"parts": [{"text": name}]}} if plan.embeds else {"contents": [{"parts": [{"text": name}]}]}
-        yield _dump({"key": name, **answerer.answer(asked, name)})
+        yield dump_line({"key": name, **answerer.answer(asked, name)})
 
 
 def _named(answer: dict[str, Any], key: str | None, metadata: Any, plan: Plan, number: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ is a value of the wrong JSON type. Names are accepted in lowerCamel and in snake
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 Message = dict[str, Any]
@@ -194,6 +195,7 @@ VERTEX_JOB: Message = {
 _BOTH: dict[int, dict[str, tuple[str, Any]]] = {}
 
 
+@lru_cache(maxsize=1024)
 def snake(name: str) -> str:
     """Return the snake_case spelling of a lowerCamel name."""
     return re.sub(r"(?<=[a-z0-9])[A-Z]", lambda match: "_" + match.group().lower(), name)

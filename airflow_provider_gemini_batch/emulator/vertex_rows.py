@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import schema
 from airflow_provider_gemini_batch.emulator.answers import digest_of, embedding_of, gist_of
-from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, check_request, decode
+from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, check_request, decode, dump_line
 from airflow_provider_gemini_batch.emulator.wire import STATUS_NAMES
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def answer_vertex_lines(lines: Iterable[bytes], plan: Plan, tally: Tally, stamp:
             continue
         if plan.every("missing_key_every", number):
             answered = {name: answered[name] for name in answered if name not in ("key", "custom_id")}
-        encoded = json.dumps(answered, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        encoded = dump_line(answered)
         yield encoded
         if plan.every("duplicate_every", number):
             yield encoded

@@ -11,6 +11,7 @@ from google.genai import types
 from google.oauth2 import service_account
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -20,9 +21,10 @@ EMBED = "gemini-embedding-001"
 
 
 @pytest.fixture
-def sdk(gemini_batch_emulator: Emulator) -> genai.Client:
+def sdk(gemini_batch_emulator: Emulator) -> Iterator[genai.Client]:
     """The SDK in API-key mode, pointed at the emulator."""
-    return genai.Client(api_key="sdk-key", http_options={"base_url": gemini_batch_emulator.url})
+    with genai.Client(api_key="sdk-key", http_options={"base_url": gemini_batch_emulator.url}) as client:
+        yield client
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -136,11 +138,15 @@ def test_the_sdk_uploads_several_chunks_and_manages_files(sdk: genai.Client, tmp
     assert sdk.files.get(name=_upload(sdk, empty)).size_bytes in (0, None)
 
 
-def test_the_sdk_reports_a_bad_key_and_a_bad_line(gemini_batch_emulator: Emulator, tmp_path: Path) -> None:
-    stranger = genai.Client(api_key="bad-key", http_options={"base_url": gemini_batch_emulator.url})
-    with pytest.raises(genai.errors.ClientError, match="API key not valid"):
+def test_the_sdk_reports_a_bad_key_and_a_bad_line(
+    sdk: genai.Client, gemini_batch_emulator: Emulator, tmp_path: Path
+) -> None:
+    options = types.HttpOptions(base_url=gemini_batch_emulator.url)
+    with (
+        genai.Client(api_key="bad-key", http_options=options) as stranger,
+        pytest.raises(genai.errors.ClientError, match="API key not valid"),
+    ):
         list(stranger.batches.list())
-    sdk = genai.Client(api_key="good", http_options={"base_url": gemini_batch_emulator.url})
     rows = [{"key": "a", "request": {"contents": [{"parts": [{"text": "x"}]}], "thinking_config": {}}}]
     name = _upload(sdk, _write_rows(tmp_path / "in.jsonl", rows))
     with pytest.raises(genai.errors.ClientError, match="Error on line 1: .*no such field: 'thinking_config'"):
@@ -149,18 +155,19 @@ def test_the_sdk_reports_a_bad_key_and_a_bad_line(gemini_batch_emulator: Emulato
 
 
 @pytest.fixture
-def vertex_sdk(gemini_batch_emulator: Emulator) -> genai.Client:
+def vertex_sdk(gemini_batch_emulator: Emulator) -> Iterator[genai.Client]:
     """The SDK in Vertex mode, with a service-account key made on the spot."""
     credentials = service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
         gemini_batch_emulator.service_account_info(), scopes=["https://www.googleapis.com/auth/cloud-platform"]
     )
-    return genai.Client(
+    with genai.Client(
         vertexai=True,
         project="demo-project",
         location="us-central1",
         credentials=credentials,
         http_options={"base_url": gemini_batch_emulator.url},
-    )
+    ) as client:
+        yield client
 
 
 def test_the_sdk_runs_a_cloud_storage_job_on_vertex(vertex_sdk: genai.Client, gemini_batch_emulator: Emulator) -> None:
