@@ -12,27 +12,23 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.auth import ApiKey, GoogleCredential, default_project, google_loader
-from airflow_provider_gemini_batch.api.backends import NewJob, Outcome
+from airflow_provider_gemini_batch.api.backends import NewJob
 from airflow_provider_gemini_batch.api.backends.gemini import DEFAULT_BASE_URL, GeminiBackend
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
     InputError,
-    JobError,
-    JobFailed,
     JobTimedOut,
-    NotFound,
     QuotaExceeded,
-    ResultsGone,
 )
 from airflow_provider_gemini_batch.api.files import GeminiFiles
-from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, JobState, Service
+from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.names import job_page_url
+from airflow_provider_gemini_batch.api.results import responses
 from airflow_provider_gemini_batch.api.storage import ObjectStore
 from airflow_provider_gemini_batch.api.transport import Transport, checked_base_url, is_local_url
 
@@ -45,15 +41,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_provider_gemini_batch.api.backends import Backend, Row
-    from airflow_provider_gemini_batch.api.models import BatchJobPage, BatchResult, File, FilePage
+    from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage
 
 __all__ = ["BatchClient", "job_page_url"]
-
-# An output can show up a little after its job says SUCCEEDED; together about a minute.
-_LATE_OUTPUT_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-# Later than this after the end of a job, a missing output is not late but gone.
-_LATE_OUTPUT_AGE = 600.0
-_NOTHING_TO_GIVE = frozenset({JobState.CANCELLED, JobState.EXPIRED})
 
 
 class BatchClient:
@@ -428,7 +418,7 @@ class BatchClient:
                     pause = max(pause, error.retry_after or 0.0)
             left = None if deadline is None else deadline - self._clock()
             if left is not None and left <= 0:
-                state = f"is still {job.raw_state or job.state.value}" if job is not None else "could not be asked for"
+                state = f"is still {job.raw_state}" if job is not None else "could not be asked for"
                 raise JobTimedOut(f"{name} {state} after {timeout:g} s; it goes on", job=job)
             self._transport.sleep(pause if left is None else min(pause, left))
 
@@ -441,33 +431,7 @@ class BatchClient:
         :raises JobError: the job has not ended. :raises JobFailed: it failed and has no answers.
         :raises ResultsGone: it ended well but the service no longer keeps its answers.
         """
-        name = job if isinstance(job, str) else job.name
-        outcome = self._outcome(name, known=None if isinstance(job, str) else job)
-        if not outcome.job.is_done:
-            raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}", job=outcome.job)
-        pauses = iter(_LATE_OUTPUT_PAUSES)
-        while outcome.answers is None and _owes_answers(outcome.job):
-            pause = next(pauses, None) if _ended_lately(outcome.job) else None
-            if pause is None:
-                raise ResultsGone(f"{name} ended well, but the service no longer keeps its answers")
-            self._transport.sleep(pause)
-            outcome = self._outcome(name, known=outcome.job)
-        if outcome.answers is None and outcome.job.state not in _NOTHING_TO_GIVE:
-            error = outcome.job.error
-            reason = f": {error.message or f'code {error.code}'}" if error else ""
-            raise JobFailed(f"{name} ended as {_state_words(outcome.job)} without answers{reason}", job=outcome.job)
-        return outcome.answers if outcome.answers is not None else iter(())
-
-    def _outcome(self, name: str, *, known: BatchJob | None) -> Outcome:
-        try:
-            return self._backend.outcome(name)
-        except NotFound as error:
-            if known is None or not _owes_answers(known):
-                raise
-            if known.dest is not None and known.dest.file_name and isinstance(self._backend, GeminiBackend):
-                with suppress(NotFound):  # the job was deleted, which leaves its file
-                    return Outcome(known, self._backend.file_results(known.dest.file_name))
-            raise ResultsGone(f"{name} had ended well, but the service does not know it any more") from error
+        return responses(self._backend, job, sleep=self._transport.sleep)
 
     def upload_file(
         self,
@@ -518,22 +482,7 @@ class BatchClient:
         return self._files_api
 
 
-def _state_words(job: BatchJob) -> str:
-    return job.state.value if job.state is not JobState.UNKNOWN else f"in the unknown state {job.raw_state!r}"
-
-
 def _news(before: BatchJob | None, now: BatchJob) -> bool:
     if before is None:
         return True
     return (before.raw_state, before.completion_stats) != (now.raw_state, now.completion_stats)
-
-
-def _owes_answers(job: BatchJob) -> bool:
-    return job.state in {JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED}
-
-
-def _ended_lately(job: BatchJob) -> bool:
-    """Tell by the service's own clock; without one, an output may always be merely late."""
-    if job.as_of is None or job.end_time is None:
-        return True
-    return (job.as_of - job.end_time).total_seconds() < _LATE_OUTPUT_AGE

@@ -66,3 +66,6 @@ class Backend(Protocol):
 
     def outcome(self, name: str) -> Outcome:
         """Ask for one job with its answers."""
+
+    def file_results(self, file_name: str) -> Iterator[BatchResult]:
+        """Open an output file by its name; NotFound when it is not there (any more, or yet)."""

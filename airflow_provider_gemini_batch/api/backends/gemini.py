@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.backends import NewJob
     from airflow_provider_gemini_batch.api.files import GeminiFiles
+    from airflow_provider_gemini_batch.api.models import BatchResult
     from airflow_provider_gemini_batch.api.transport import Answer, Transport
 
 _log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class GeminiBackend:
         except NotFound:
             return Outcome(job, None)
 
-    def file_results(self, file_name: str) -> Iterator[Any]:
+    def file_results(self, file_name: str) -> Iterator[BatchResult]:
         """Open an output file; raises NotFound when it is not there (any more, or yet)."""
         chunks = self._files.iter_download(file_name)
         return (parse_result_line(line, position) for position, line in enumerate(lines_of(chunks)))
@@ -231,7 +232,7 @@ def _output(operation: dict[str, Any]) -> dict[str, Any]:
     return dict_at(operation, "metadata", "output") or dict_at(operation, "response")
 
 
-def _inline_results(output: dict[str, Any]) -> Iterator[Any]:
+def _inline_results(output: dict[str, Any]) -> Iterator[BatchResult]:
     items = objects_at(dict_at(output, "inlinedResponses"), "inlinedResponses")
     return (result_of(item, position) for position, item in enumerate(items))
 

@@ -175,6 +175,10 @@ class VertexBackend:
         files = self._storage.prediction_files(folder)
         return Outcome(job, self._results(files) if files else None)
 
+    def file_results(self, file_name: str) -> Iterator[BatchResult]:
+        """Vertex AI has no output files of its own, only objects."""
+        raise ConfigurationError(f"{file_name}: Vertex AI has no Files API")
+
     def _results(self, files: Sequence[str]) -> Iterator[BatchResult]:
         position = 0
         for uri in files:

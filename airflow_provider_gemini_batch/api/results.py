@@ -1,0 +1,69 @@
+"""The answers of a job that has ended: whether there is an output, or it is late, gone, or never was."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from airflow_provider_gemini_batch.api.backends import Outcome
+from airflow_provider_gemini_batch.api.errors import JobError, JobFailed, NotFound, ResultsGone
+from airflow_provider_gemini_batch.api.models import BatchJob, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_gemini_batch.api.backends import Backend
+    from airflow_provider_gemini_batch.api.models import BatchResult
+
+# An output can show up a little after its job says SUCCEEDED; together about a minute.
+_LATE_OUTPUT_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# Longer than this after the end of a job, a missing output is not late but gone.
+_LATE_OUTPUT_AGE = 600.0
+_OWE_ANSWERS = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
+_MAY_HAVE_NONE = frozenset({JobState.CANCELLED, JobState.EXPIRED})
+
+
+def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float], None]) -> Iterator[BatchResult]:
+    """Give the answers of a job; see :meth:`.BatchClient.get_responses`."""
+    name = job if isinstance(job, str) else job.name
+    outcome = _outcome(backend, name, known=None if isinstance(job, str) else job)
+    if not outcome.job.is_done:
+        raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}", job=outcome.job)
+    pauses = iter(_LATE_OUTPUT_PAUSES)
+    while outcome.answers is None and outcome.job.state in _OWE_ANSWERS:
+        pause = next(pauses, None) if _ended_lately(outcome.job) else None
+        if pause is None:
+            raise ResultsGone(f"{name} ended well, but the service does not keep its answers any more")
+        sleep(pause)
+        outcome = _outcome(backend, name, known=outcome.job)
+    if outcome.answers is not None:
+        return outcome.answers
+    if outcome.job.state in _MAY_HAVE_NONE:
+        return iter(())
+    error = outcome.job.error
+    reason = f": {error.message or f'code {error.code}'}" if error else ""
+    raise JobFailed(f"{name} ended as {_state_words(outcome.job)} without answers{reason}", job=outcome.job)
+
+
+def _outcome(backend: Backend, name: str, *, known: BatchJob | None) -> Outcome:
+    """Ask for job and answers. A job that ended well and was deleted since leaves its file behind for a while."""
+    try:
+        return backend.outcome(name)
+    except NotFound as error:
+        if known is None or known.state not in _OWE_ANSWERS:
+            raise
+        if known.dest is not None and known.dest.file_name:
+            with suppress(NotFound):
+                return Outcome(known, backend.file_results(known.dest.file_name))
+        raise ResultsGone(f"{name} had ended well, but the service does not know it any more") from error
+
+
+def _state_words(job: BatchJob) -> str:
+    return job.state.value if job.state is not JobState.UNKNOWN else f"in the unknown state {job.raw_state[:80]!r}"
+
+
+def _ended_lately(job: BatchJob) -> bool:
+    """Tell by the service's own clock; without one, an output may always be merely late."""
+    if job.as_of is None or job.end_time is None:
+        return True
+    return (job.as_of - job.end_time).total_seconds() < _LATE_OUTPUT_AGE
