@@ -43,8 +43,8 @@ class Landing:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-class Prepared(Protocol):
-    """Input that lies ready at the service or in memory; only its maker looks inside."""
+#: Input that lies ready at the service or in memory; only its maker looks inside.
+Prepared = Any
 
 
 class JobService(Protocol):
@@ -102,8 +102,11 @@ class Clock(Protocol):
 class Work(Protocol):
     """The rows of the task: reading them in, and landing what comes back."""
 
-    def plan(self) -> Plan:
-        """Read, check and fingerprint the input. Raises InputError; nothing has been sent."""
+    def plan(self, *, again: bool) -> Plan:
+        """Read, check and fingerprint the input. Raises ConfigurationError; nothing has been sent.
+
+        ``again``: it was read before for the jobs that are there, in another process.
+        """
 
     def forget_input(self) -> Plan:
         """Go on as if the input could not be read: it is not the one that the jobs were made from."""

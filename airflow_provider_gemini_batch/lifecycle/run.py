@@ -11,7 +11,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_provider_gemini_batch.api.errors import GeminiBatchError, InputError, NotFound, ResultsGone
+from airflow_provider_gemini_batch.api.errors import (
+    ConfigurationError,
+    GeminiBatchError,
+    InputError,
+    NotFound,
+    ResultsGone,
+)
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
 from airflow_provider_gemini_batch.lifecycle import adoption, waiting
 from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport
@@ -105,6 +111,7 @@ class BatchRun:
         self._report = WatchReport(Reason.WAKE)
         self._jobs: dict[str, BatchJob] = {}
         self._known_before = False
+        self._shards = 1
         self._announced: set[str] = set()
 
     def advance(self, report: WatchReport | None) -> Watch | Wake | Done:
@@ -154,7 +161,7 @@ class BatchRun:
 
     def _plan(self, *, resumed: bool) -> Plan:
         known = self._ledger.fingerprint
-        plan = self._work.plan()
+        plan = self._read_input(again=resumed and bool(known))
         for warning in plan.warnings:
             log.warning("%s", warning)
         if plan.fingerprint is None and not known:
@@ -168,6 +175,15 @@ class BatchRun:
         if plan.fingerprint is not None:
             self._ledger.fingerprint = plan.fingerprint
         return plan
+
+    def _read_input(self, *, again: bool) -> Plan:
+        try:
+            return self._work.plan(again=again)
+        except ConfigurationError as error:
+            if not again:
+                raise
+            log.warning("The input cannot be read any more (%s); the jobs that were made from it are used.", error)
+            return self._work.forget_input()
 
     def _gather(self, plan: Plan, *, resumed: bool) -> None:
         """Bring the jobs of this task to mind: those in the ledger by name, unanswered create calls by tag."""
@@ -186,6 +202,9 @@ class BatchRun:
             if found is not None:
                 log.info("Found %s for a create call whose answer was lost.", found.name)
         self._remember(self._submitter.seen.values())
+        tags = [tag_of(job) for job in self._jobs.values()]
+        known = max((tag.shard for tag in tags if tag is not None), default=0) + 1
+        self._shards = known if plan.fingerprint is None else plan.shards
 
     def _ask(self, name: str) -> None:
         now = self._clock.now()
@@ -220,7 +239,7 @@ class BatchRun:
         rows: Sequence[int] | None = None
         round_ = 0
         self._tidy_up(
-            adoption.leftovers(self._jobs.values(), self._identity, shards=plan.shards, made_by_us=self._ledger.made)
+            adoption.leftovers(self._jobs.values(), self._identity, shards=self._shards, made_by_us=self._ledger.made)
         )
         while True:
             state = self._settle(plan, round_, rows, used)
@@ -238,7 +257,7 @@ class BatchRun:
         """Find or make the jobs of a round. A bad ending stops new submissions, not the waiting for others."""
         state = _Round()
         bad = self._bad_endings()
-        for shard in range(plan.shards if round_ == 0 else 1):
+        for shard in range(self._shards if round_ == 0 else 1):
             place = adoption.Place(
                 self._identity, self._generation, shard, round_, plan.fingerprint or self._ledger.fingerprint or None
             )

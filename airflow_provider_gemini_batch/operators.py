@@ -1,0 +1,489 @@
+"""The operators: what a Dag author writes. Each is a thin layer; what they do lies in :mod:`.task_run` and below.
+
+Rules of this file: importing it loads nothing beyond what Airflow has loaded when it parses a Dag; whatever sends,
+reads or stages is imported when a task runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.links import GeminiBatchJobLink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from airflow.sdk import Context
+    from pydantic import BaseModel
+
+    from airflow_provider_gemini_batch.hooks import GeminiBatchHook
+    from airflow_provider_gemini_batch.task_run import TaskRun
+
+DEFAULT_CONN_ID = "gemini_batch_default"
+# Airflow warns above 64 KiB of notes; an XCom of 48 KiB fits every metadata database and backend.
+DEFAULT_MAX_XCOM_BYTES = 48 * 1024
+SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
+
+
+class _GeminiOperator(BaseOperator):
+    """What all operators share: the connection and the link to the job's page."""
+
+    template_fields: Sequence[str] = ("gemini_conn_id", "location", "project_id")
+    # No template_ext: gs:// addresses and .jsonl paths are values, not template files.
+    ui_color = "#d2e3fc"
+
+    def __init__(
+        self,
+        *,
+        gemini_conn_id: str = DEFAULT_CONN_ID,
+        location: str | None = None,
+        project_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.gemini_conn_id = gemini_conn_id
+        self.location = location
+        self.project_id = project_id
+
+    def hook(self) -> GeminiBatchHook:
+        """Make the hook for this task's connection."""
+        from airflow_provider_gemini_batch.hooks import GeminiBatchHook
+
+        return GeminiBatchHook(self.gemini_conn_id, location=self.location, project_id=self.project_id)
+
+
+class _CreateBatchJob(_GeminiOperator):
+    """Submit a batch, free the worker while it runs, and bring back one result row per input row."""
+
+    kind: ClassVar[JobKind]
+    template_fields: Sequence[str] = (
+        *_GeminiOperator.template_fields,
+        "model",
+        *SOURCES,
+        "request_defaults",
+        "display_name",
+        "labels",
+        "destination",
+        "output_path",
+        "output_conn_id",
+        "staging_path",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "inlined_requests": "json",
+        "request_defaults": "json",
+        "labels": "json",
+    }
+    operator_extra_links = (GeminiBatchJobLink(),)
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        inlined_requests: list[Any] | Callable[[], Iterable[Any]] | None = None,
+        file_name: str | None = None,
+        input_path: str | None = None,
+        gcs_uri: str | list[str] | None = None,
+        bigquery_uri: str | None = None,
+        request_defaults: Mapping[str, Any] | None = None,
+        display_name: str | None = None,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        destination: str | None = None,
+        output_path: str | None = None,
+        output_conn_id: str | None = None,
+        wait_for_completion: bool = True,
+        deferrable: bool = True,
+        poll_interval: float = 60.0,
+        timeout: float | None = None,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        reattach: bool = True,
+        lookup_timeout: float = 120.0,
+        queue_timeout: float | None = None,
+        progress_timeout: float | None = None,
+        on_stall: str = "fail",
+        max_resubmits: int = 1,
+        max_failed_rows: int | None = None,
+        max_failure_rate: float | None = None,
+        max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES,
+        prompt_template: str | None = None,
+        key_field: str | None = None,
+        carry: Sequence[str] = (),
+        repair_rounds: int = 0,
+        max_cost_usd: float | None = None,
+        max_rows_per_job: int | None = None,
+        max_bytes_per_job: int | None = None,
+        max_active_jobs: int | None = None,
+        keep_input: bool = False,
+        keep_response: bool = False,
+        dry_run: bool = False,
+        staging_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.inlined_requests = inlined_requests
+        self.file_name = file_name
+        self.input_path = input_path
+        self.gcs_uri = gcs_uri
+        self.bigquery_uri = bigquery_uri
+        self.request_defaults = request_defaults
+        self.display_name = display_name
+        self.priority = priority
+        self.labels = labels
+        self.destination = destination
+        self.output_path = output_path
+        self.output_conn_id = output_conn_id
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.reattach = reattach
+        self.lookup_timeout = lookup_timeout
+        self.queue_timeout = queue_timeout
+        self.progress_timeout = progress_timeout
+        self.on_stall = on_stall
+        self.max_resubmits = max_resubmits
+        self.max_failed_rows = max_failed_rows
+        self.max_failure_rate = max_failure_rate
+        self.max_xcom_bytes = max_xcom_bytes
+        self.prompt_template = prompt_template
+        self.key_field = key_field
+        self.carry = tuple(carry)
+        self.repair_rounds = repair_rounds
+        self.max_cost_usd = max_cost_usd
+        self.max_rows_per_job = max_rows_per_job
+        self.max_bytes_per_job = max_bytes_per_job
+        self.max_active_jobs = max_active_jobs
+        self.keep_input = keep_input
+        self.keep_response = keep_response
+        self.is_dry_run = dry_run  # BaseOperator has a method named dry_run
+        self.staging_path = staging_path
+        self._run: TaskRun | None = None
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        """Refuse, when the Dag is parsed, what cannot work whatever the templates become.
+
+        :raises ConfigurationError: names the argument and says what to do.
+        """
+        if self.poll_interval <= 0:
+            raise ConfigurationError(f"poll_interval must be above 0 seconds, not {self.poll_interval}")
+        if self.on_stall not in {"fail", "resubmit"}:
+            raise ConfigurationError(f"on_stall must be 'fail' or 'resubmit', not {self.on_stall!r}")
+        if self.max_failure_rate is not None and not 0 <= self.max_failure_rate <= 1:
+            raise ConfigurationError(f"max_failure_rate must lie between 0 and 1, not {self.max_failure_rate}")
+        for name in ("timeout", "queue_timeout", "progress_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and seconds <= 0:
+                raise ConfigurationError(f"{name} must be above 0 seconds, not {seconds}")
+        for name in ("max_active_jobs", "max_rows_per_job", "max_bytes_per_job"):
+            least = getattr(self, name)
+            if least is not None and least < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {least}")
+        given = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"one source is allowed, not {' and '.join(given)}")
+        if not given and not self._makes_its_own_rows:
+            raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
+
+    _makes_its_own_rows: ClassVar[bool] = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Submit or find the batch; wait by deferring; land the results."""
+        from airflow_provider_gemini_batch.task_run import TaskRun
+
+        self._run = TaskRun(self, context)
+        with self._run as run:
+            return run.begin()
+
+    def execute_complete(self, context: Context, event: Any, memo: str = "") -> dict[str, Any]:
+        """Go on after a wait, in a fresh process: nothing of ``execute`` is left but its arguments."""
+        from airflow_provider_gemini_batch.task_run import TaskRun
+
+        self._run = TaskRun(self, context)
+        with self._run as run:
+            return run.resume(event, memo)
+
+    def on_kill(self) -> None:
+        """Stop: no create call is sent after this, and a job that no further try would adopt is cancelled."""
+        if self._run is not None:
+            self._run.kill()
+
+
+class GeminiCreateBatchJobOperator(_CreateBatchJob):
+    """Generate content in bulk with a Gemini batch job: half the price, minutes to 48 hours, no worker held meanwhile.
+
+    Exactly one source: ``inlined_requests``, ``input_path``, ``file_name``, ``gcs_uri`` or ``bigquery_uri``. Times are
+    in seconds.
+
+    :param model: ``gemini-2.5-flash``, with or without ``models/``. (templated)
+    :param gemini_conn_id: connection of type Gemini Batch or Google Cloud. (templated)
+    :param location: Vertex location, overrides the connection's. (templated)
+    :param project_id: Google Cloud project, overrides the connection's. (templated)
+    :param inlined_requests: a list of texts, dicts in the service's form or ``BatchRequest``s; or a callable that
+        returns or yields them, which is called when the task runs. (templated)
+    :param file_name: ``files/...`` of the Files API that is there already; Gemini API only. (templated)
+    :param input_path: JSON lines, texts, CSV or Parquet: a local path or any address that Airflow's ObjectStoragePath
+        reads. (templated)
+    :param gcs_uri: ``gs://`` address of JSON lines in the service's form, or several; Vertex only. (templated)
+    :param bigquery_uri: ``bq://project.dataset.table``; Vertex only. (templated)
+    :param generation_config: default for every request (temperature, maxOutputTokens ...); a request's own wins.
+        (templated)
+    :param system_instruction: default for every request. (templated)
+    :param request_defaults: any other member of every request: safetySettings, tools, cachedContent ... (templated)
+    :param output_schema: pydantic model that each answer must fit; sent as ``responseSchema``.
+    :param media_field: column with a file (path or URI) that goes with the row.
+    :param prompt_template: text in which ``{column}`` is replaced by the row's value; every other brace stays.
+    :param key_field: column that names the row in the output.
+    :param carry: columns that are copied into the output row.
+    :param display_name: the author's part of the job's name. (templated)
+    :param priority: higher runs first; Gemini API only.
+    :param labels: labels of the job; Vertex only. (templated)
+    :param destination: ``gs://`` or ``bq://`` where Vertex writes; made under ``staging_path`` when absent. (templated)
+    :param output_path: where result rows are landed, JSON lines or Parquet by its ending: a local path or any address
+        that ObjectStoragePath writes. (templated)
+    :param output_conn_id: connection for ``output_path``. (templated)
+    :param staging_path: folder for what must outlive the wait (and for Vertex input). (templated)
+    :param wait_for_completion: False: end as soon as the job exists.
+    :param deferrable: False: wait in the worker instead of the triggerer.
+    :param poll_interval: seconds between looks at the job.
+    :param timeout: seconds for the whole task from the first submission; None: the service's own longest time and an
+        hour, from each job's submission.
+    :param cancel_on_kill: cancel the job when the task is marked failed or success.
+    :param cancel_on_timeout: cancel the job when ``timeout`` is over.
+    :param reattach: use the job that an earlier try made instead of buying another.
+    :param lookup_timeout: seconds within which a job that was made shows in the service's list.
+    :param queue_timeout: seconds after which a job that never left the queue counts as stuck.
+    :param progress_timeout: seconds after which a running job whose counts stand still counts as stuck.
+    :param on_stall: ``fail`` or ``resubmit``: what to do about a stuck job after cancelling it.
+    :param max_resubmits: how often at most.
+    :param max_failed_rows: more failed rows than this fail the task; default: only when every row failed.
+    :param max_failure_rate: the same as a share between 0 and 1.
+    :param repair_rounds: how often rows that failed for a passing reason are sent again.
+    :param max_xcom_bytes: result rows go to XCom only when they fit into this.
+    :param max_cost_usd: refuse to submit when the estimate is higher (extra ``genai-prices``).
+    :param max_rows_per_job: split the input into jobs of at most so many rows.
+    :param max_bytes_per_job: split the input into jobs of at most so many bytes.
+    :param max_active_jobs: how many of them may run at a time.
+    :param keep_input: leave uploads and staged objects in place.
+    :param keep_response: put the service's whole answer into each output row.
+    :param dry_run: check, count and price the input; send nothing.
+    :returns: ``job_name``, ``job_names``, ``state``, ``model``, ``display_name``, ``counts``, ``usage``, ``output`` and
+        ``responses``.
+    """
+
+    kind = JobKind.GENERATION
+    template_fields: Sequence[str] = (*_CreateBatchJob.template_fields, "generation_config", "system_instruction")
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **_CreateBatchJob.template_fields_renderers,
+        "generation_config": "json",
+        "system_instruction": "json",
+    }
+
+    def __init__(
+        self,
+        *,
+        generation_config: Mapping[str, Any] | None = None,
+        system_instruction: str | Mapping[str, Any] | None = None,
+        output_schema: type[BaseModel] | None = None,
+        media_field: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.generation_config = generation_config
+        self.system_instruction = system_instruction
+        self.output_schema = output_schema
+        self.media_field = media_field
+
+
+class GeminiCreateEmbeddingsBatchJobOperator(_CreateBatchJob):
+    """Embed texts in bulk with a Gemini batch job; see :class:`GeminiCreateBatchJobOperator` for what both take.
+
+    :param task_type: what the embeddings are for, e.g. ``RETRIEVAL_DOCUMENT``. (templated)
+    :param output_dimensionality: length of each vector.
+    :param title_field: column with the title of the text, for ``RETRIEVAL_DOCUMENT``.
+    """
+
+    kind = JobKind.EMBEDDINGS
+    template_fields: Sequence[str] = (*_CreateBatchJob.template_fields, "embedding_task_type")
+
+    def __init__(
+        self,
+        *,
+        task_type: str | None = None,
+        output_dimensionality: int | None = None,
+        title_field: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.embedding_task_type = task_type  # BaseOperator has a property named task_type
+        self.output_dimensionality = output_dimensionality
+        self.title_field = title_field
+
+
+class _JobOperator(_GeminiOperator):
+    """What the operators on one existing job share."""
+
+    template_fields: Sequence[str] = (*_GeminiOperator.template_fields, "job_name")
+    operator_extra_links = (GeminiBatchJobLink(),)
+
+    def __init__(self, *, job_name: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_name = job_name
+
+
+class GeminiGetBatchJobOperator(_JobOperator):
+    """Look a job up, whoever made it.
+
+    :param job_name: ``batches/...`` or ``projects/.../batchPredictionJobs/...``. (templated)
+    :returns: the job as a plain dict: name, state, counts, times, error, source and destination.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+        """Ask once."""
+        from airflow_provider_gemini_batch.hooks import airflow_errors
+
+        with airflow_errors(), self.hook() as hook:
+            return hook.get(self.job_name).model_dump(mode="json")
+
+
+class GeminiListBatchJobsOperator(_GeminiOperator):
+    """List jobs, newest first.
+
+    :param filter: Vertex only, in the service's own grammar, e.g. ``state="JOB_STATE_RUNNING"``. (templated)
+    :param max_results: how many jobs at most; XCom is no place for all of them.
+    :returns: a list of jobs as plain dicts.
+    """
+
+    template_fields: Sequence[str] = (*_GeminiOperator.template_fields, "filter")
+
+    def __init__(self, *, filter: str | None = None, max_results: int = 100, **kwargs: Any) -> None:  # noqa: A002
+        super().__init__(**kwargs)
+        self.filter = filter
+        self.max_results = max_results
+        if max_results < 1:
+            raise ConfigurationError(f"max_results must be at least 1, not {max_results}")
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Read as many pages as are needed."""
+        from itertools import islice
+
+        from airflow_provider_gemini_batch.hooks import airflow_errors
+
+        with airflow_errors(), self.hook() as hook:
+            jobs = hook.list_all(page_size=min(self.max_results, 100), filter=self.filter)
+            return [job.model_dump(mode="json") for job in islice(jobs, self.max_results)]
+
+
+class GeminiGetBatchResponsesOperator(_JobOperator):
+    """Bring the answers of a job that has ended, whoever made it, to a file or, when they are small, to XCom.
+
+    :param job_name: the job. (templated)
+    :param output_path: where rows are landed, JSON lines or Parquet by its ending. (templated)
+    :param output_conn_id: connection for ``output_path``. (templated)
+    :param max_xcom_bytes: result rows go to XCom only when they fit into this.
+    :param keep_response: put the service's whole answer into each output row.
+    :returns: the same summary as the create operators give.
+    """
+
+    template_fields: Sequence[str] = (*_JobOperator.template_fields, "output_path", "output_conn_id")
+
+    def __init__(
+        self,
+        *,
+        output_path: str | None = None,
+        output_conn_id: str | None = None,
+        max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES,
+        keep_response: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.output_path = output_path
+        self.output_conn_id = output_conn_id
+        self.max_xcom_bytes = max_xcom_bytes
+        self.keep_response = keep_response
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Stream the answers."""
+        from airflow_provider_gemini_batch.task_run import land_responses
+
+        return land_responses(self, context)
+
+
+class GeminiCancelBatchJobOperator(_JobOperator):
+    """Ask the service to cancel a job; it ends a little later. One that has ended already is no error.
+
+    :param job_name: the job. (templated)
+    :returns: the job's name.
+    """
+
+    def execute(self, context: Context) -> str:  # noqa: ARG002
+        """Ask once."""
+        from airflow_provider_gemini_batch.hooks import airflow_errors
+
+        with airflow_errors(), self.hook() as hook:
+            if hook.get(self.job_name, brief=True).is_done:
+                self.log.info("%s has ended already.", self.job_name)
+            else:
+                hook.cancel(self.job_name)
+        return self.job_name
+
+
+class GeminiDeleteBatchJobOperator(_JobOperator):
+    """Remove a job and its results from the service's list. One that is gone already is no error.
+
+    :param job_name: the job. (templated)
+    :returns: the job's name.
+    """
+
+    def execute(self, context: Context) -> str:  # noqa: ARG002
+        """Ask once."""
+        from airflow_provider_gemini_batch.api.errors import NotFound
+        from airflow_provider_gemini_batch.hooks import airflow_errors
+
+        with airflow_errors(), self.hook() as hook:
+            try:
+                hook.delete(self.job_name)
+            except NotFound:
+                self.log.info("%s is gone already.", self.job_name)
+        return self.job_name
+
+
+class GeminiUploadFileOperator(_GeminiOperator):
+    """Upload a file to the Files API of the Gemini Developer API, where it lives 48 hours.
+
+    :param input_path: a local path or any address that ObjectStoragePath reads. (templated)
+    :param display_name: the file's name for people. (templated)
+    :param mime_type: what the file is.
+    :returns: the file's name, ``files/...``, for ``file_name`` of a create operator.
+    """
+
+    template_fields: Sequence[str] = (*_GeminiOperator.template_fields, "input_path", "display_name")
+
+    def __init__(
+        self,
+        *,
+        input_path: str,
+        display_name: str | None = None,
+        mime_type: str = "application/jsonl",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input_path = input_path
+        self.display_name = display_name
+        self.mime_type = mime_type
+
+    def execute(self, context: Context) -> str:  # noqa: ARG002
+        """Upload in pieces; a broken connection is resumed."""
+        from airflow_provider_gemini_batch.hooks import airflow_errors
+        from airflow_provider_gemini_batch.storage import open_for_reading
+
+        with airflow_errors(), self.hook() as hook, open_for_reading(self.input_path) as source:
+            return hook.upload_file(source, display_name=self.display_name, mime_type=self.mime_type).name

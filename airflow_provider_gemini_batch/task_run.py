@@ -1,0 +1,397 @@
+"""Where Airflow meets the batch: a task's arguments and context become the ports of a run, its steps become deferrals.
+
+Imported only when a task runs. Everything that decides lies in ``lifecycle``; here is only what needs Airflow: the task
+state store, XCom, deferring, failing, asset events.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.data.results import AnswerSource
+from airflow_provider_gemini_batch.data.results import Landing as LandingPlan
+from airflow_provider_gemini_batch.hooks import airflow_errors, client_from_settings
+from airflow_provider_gemini_batch.lifecycle.blocking import wait_here
+from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, from_event
+from airflow_provider_gemini_batch.lifecycle.identity import TaskIdentity, tag_of
+from airflow_provider_gemini_batch.lifecycle.ports import Done, Policy, Wake, Watch
+from airflow_provider_gemini_batch.lifecycle.run import BatchRun, TaskFailed
+from airflow_provider_gemini_batch.lifecycle.service import ClientJobService, JobSettings, task_labels
+from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
+from airflow_provider_gemini_batch.links import JOB_NAME_KEY
+from airflow_provider_gemini_batch.task_work import Output, make_work
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from airflow.sdk import Context
+    from typing_extensions import Self
+
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.models import BatchJob, Service
+    from airflow_provider_gemini_batch.operators import GeminiGetBatchResponsesOperator, _CreateBatchJob
+
+log = logging.getLogger(__name__)
+
+_STORE_KEY = "gemini_batch"
+# The service's clock and ours are compared in one place only, to end a look-up early: this much they may differ.
+_CLOCK_SLACK = timedelta(minutes=15)
+# What a worker's own kill may take: SIGKILL follows five seconds after SIGTERM.
+_KILL_TIMEOUT = 2.0
+
+
+class WallClock:
+    """The time of this machine."""
+
+    def now(self) -> float:
+        """Seconds since the epoch. Wall clock, not monotonic: a wait may go on in another process."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Pause this process."""
+        time.sleep(seconds)
+
+
+class TaskStateStore:
+    """The ledger in Airflow's task state store; nowhere on Airflow 3.2, which has none."""
+
+    def __init__(self, context: Context) -> None:
+        self._store: Any = context.get("task_state_store")
+
+    @property
+    def lasting(self) -> bool:
+        """Whether notes outlive this process."""
+        return self._store is not None
+
+    def load(self) -> str | None:
+        """Read the notes of earlier tries."""
+        text = self._store.get(_STORE_KEY) if self._store is not None else None
+        return text if isinstance(text, str) else None
+
+    def save(self, text: str) -> None:
+        """Keep the notes; raises when Airflow does not take them, and then nothing is sent either."""
+        if self._store is not None:
+            self._store.set(_STORE_KEY, text)
+
+
+class Killed(AirflowException):
+    """The task was told to stop."""
+
+
+class TaskRun:
+    """One process of one task: opened by ``execute`` and again by ``execute_complete``."""
+
+    def __init__(self, operator: _CreateBatchJob, context: Context) -> None:
+        self._operator = operator
+        self._context = context
+        self._stack = ExitStack()
+        self._killed = False
+        self._active: dict[str, BatchJob] = {}
+        self._clock = WallClock()
+
+    def __enter__(self) -> Self:
+        """Open the connection and a folder for what is staged; both go when the process is done with the task."""
+        self._stack.enter_context(airflow_errors())
+        self._hook = self._stack.enter_context(self._operator.hook())
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
+        self._run = self._make_run(Path(folder))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+    def begin(self) -> dict[str, Any]:
+        """Run a try from its beginning."""
+        return self._follow(None)
+
+    def resume(self, event: Any, memo: str) -> dict[str, Any]:
+        """Go on after a wait. ``memo`` is what ``defer`` kept, for triggers that do not carry it."""
+        report = from_event(event)
+        if not report.memo:
+            report = WatchReport(report.reason, report.jobs, report.message, memo)
+        return self._follow(report)
+
+    def kill(self) -> None:
+        """Called inside the signal handler: only memory and an open client may be used, and only for a moment.
+
+        A job that a further try may adopt is left alone; else it is cancelled.
+        """
+        self._killed = True
+        ti = self._context["ti"]
+        may_be_retried = ti.try_number <= ti.max_tries
+        if self._operator.cancel_on_kill and not may_be_retried:
+            # A client of its own: the signal may have come in the middle of a call of the other.
+            with client_from_settings(replace(self._hook.settings, timeout=_KILL_TIMEOUT), attempts=1) as client:
+                for name in self._active:
+                    _try_to_cancel(client, name)
+        raise Killed("The task was told to stop; no create call is sent after this.")
+
+    # -- following the run
+
+    def _follow(self, report: WatchReport | None) -> dict[str, Any]:
+        while True:
+            try:
+                step = self._run.advance(report)
+            except TaskFailed as failure:
+                raise self._failure(failure) from failure.__cause__
+            match step:
+                case Done():
+                    return self._delivered(step)
+                case Watch():
+                    if not self._operator.wait_for_completion and step.until == "all":
+                        return self._submitted(step)
+                    report = self._watch(step)
+                case Wake():
+                    report = self._wake(step)
+
+    def _watch(self, step: Watch) -> WatchReport:
+        operator = self._operator
+        if not operator.deferrable:
+            return wait_here(
+                lambda name: self._hook.client.get(name, brief=True),
+                step,
+                clock=self._clock,
+                poll_interval=operator.poll_interval,
+                queue_timeout=operator.queue_timeout,
+                progress_timeout=operator.progress_timeout,
+                on_look=_log_progress,
+            )
+        from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
+
+        names = list(step.job_names)
+        operator.defer(
+            trigger=GeminiBatchJobTrigger(
+                names[0] if len(names) == 1 else names,
+                gemini_conn_id=operator.gemini_conn_id,
+                poll_interval=operator.poll_interval,
+                end_time=step.end_time,
+                cancel_on_kill=operator.cancel_on_kill,
+                location=operator.location,
+                project_id=operator.project_id,
+                queue_timeout=operator.queue_timeout if step.stalls_count else None,
+                progress_timeout=operator.progress_timeout if step.stalls_count else None,
+                until=step.until,
+                memo=step.memo,
+            ),
+            method_name="execute_complete",
+            kwargs={"memo": step.memo},
+        )
+        raise AssertionError("defer() does not return")
+
+    def _wake(self, step: Wake) -> WatchReport:
+        if not self._operator.deferrable:
+            self._clock.sleep(max(0.0, step.at - self._clock.now()))
+            return WatchReport(Reason.WAKE, memo=step.memo)
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        moment = datetime.fromtimestamp(step.at, tz=timezone.utc)
+        self._operator.defer(
+            trigger=DateTimeTrigger(moment), method_name="execute_complete", kwargs={"memo": step.memo}
+        )
+        raise AssertionError("defer() does not return")
+
+    def _failure(self, failure: TaskFailed) -> AirflowException:
+        landing = failure.landing
+        message = failure.verdict.message
+        if landing is not None and landing.output:
+            message = f"{message} The rows are at {landing.output}."
+        return AirflowException(message) if failure.verdict.retry else AirflowFailException(message)
+
+    # -- what the author gets
+
+    def _announce(self, job: BatchJob) -> None:
+        """Tell of a job as soon as there is one: a crash after this cannot hide it."""
+        first = not self._active
+        self._active[job.name] = job
+        if first:
+            self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
+
+    def _submitted(self, step: Watch) -> dict[str, Any]:
+        jobs = [self._active[name] for name in step.job_names if name in self._active]
+        counts = {"total": 0, "succeeded": 0, "failed": 0}
+        for job in jobs:
+            if job.completion_stats is not None:
+                counts["total"] += job.completion_stats.total or 0
+        return _summary(jobs, counts=counts)
+
+    def _delivered(self, step: Done) -> dict[str, Any]:
+        landing = step.landing
+        counts = {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
+        usage = landing.usage._asdict() if landing.usage is not None else None
+        summary = _summary(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
+        summary.update(landing.extra)
+        if landing.responses is None and not landing.output and landing.total:
+            log.warning(
+                "The %d rows do not fit into XCom (max_xcom_bytes=%d) and there is no output_path: they stay with the "
+                "service as long as it keeps them. Set output_path, or read them with GeminiGetBatchResponsesOperator.",
+                landing.total,
+                self._operator.max_xcom_bytes,
+            )
+        self._tell_assets(summary)
+        return summary
+
+    def _tell_assets(self, summary: dict[str, Any]) -> None:
+        """Give the events of the declared outlets what a consumer wants to know; never rows."""
+        told = {name: summary[name] for name in ("job_name", "job_names", "counts", "usage", "output")}
+        for outlet in self._operator.outlets or ():
+            self._context["outlet_events"][outlet].extra.update(told)
+
+    # -- assembling the ports
+
+    def _make_run(self, folder: Path) -> BatchRun:
+        operator, settings = self._operator, self._hook.settings
+        ti = self._context["ti"]
+        dag_run = self._context["dag_run"]
+        identity = _identity(ti)
+        work = make_work(operator, self._hook, folder, task=identity, generation=ti.max_tries)
+        never_cleared = ti.max_tries <= (operator.retries or 0)
+        not_before = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
+        labels = {**settings.labels, **(operator.labels or {}), **task_labels(ti.dag_id, ti.task_id, ti.run_id)}
+        service = ClientJobService(
+            self._hook.client,
+            JobSettings(
+                model=operator.model,
+                kind=operator.kind,
+                display_name=operator.display_name,
+                priority=operator.priority,
+                labels=labels,
+                source=work.source,
+                destination=operator.destination,
+                staging_path=operator.staging_path or settings.staging_path,
+                keep_input=operator.keep_input,
+                not_before=not_before,
+            ),
+            supply=work.supply,
+            before_create=self._refuse_when_killed,
+        )
+        return BatchRun(
+            identity=identity.digest,
+            generation=ti.max_tries,
+            first_try=ti.try_number <= 1,
+            policy=self._policy(settings.service, settings.timeout),
+            service=service,
+            store=TaskStateStore(self._context),
+            clock=self._clock,
+            work=work,
+            on_job=self._announce,
+        )
+
+    def _policy(self, service: Service, request_timeout: float) -> Policy:
+        operator = self._operator
+        return Policy(
+            service_wait=longest_wait(service),
+            reattach=operator.reattach,
+            lookup_timeout=operator.lookup_timeout,
+            request_timeout=request_timeout,
+            timeout=operator.timeout,
+            cancel_on_timeout=operator.cancel_on_timeout,
+            queue_timeout=operator.queue_timeout,
+            on_stall=operator.on_stall,
+            max_resubmits=operator.max_resubmits,
+            repair_rounds=operator.repair_rounds,
+            max_active_jobs=operator.max_active_jobs,
+            max_failed_rows=operator.max_failed_rows,
+            max_failure_rate=operator.max_failure_rate,
+        )
+
+    def _refuse_when_killed(self) -> None:
+        if self._killed:
+            raise Killed("The task was told to stop; the create call was not sent.")
+
+
+def _try_to_cancel(client: BatchClient, name: str) -> None:
+    try:
+        client.cancel(name)
+    except GeminiBatchError as error:
+        log.warning("Could not cancel %s: %s", name, error)
+
+
+def land_responses(operator: GeminiGetBatchResponsesOperator, context: Context) -> dict[str, Any]:
+    """Land the answers of one job that has ended, whoever made it.
+
+    :raises AirflowFailException: the job has not ended, or has no answers.
+    """
+    ti = context["ti"]
+    task = _identity(ti)
+    with airflow_errors(), operator.hook() as hook, tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
+        output = Output(
+            operator.output_path,
+            operator.output_conn_id,
+            Path(folder),
+            task=task.digest,
+            run=f"{task.dag_id} {task.run_id}",
+        )
+        output.check()
+        job = hook.get(operator.job_name, brief=True)
+        landing = LandingPlan(
+            kind=job.kind or JobKind.GENERATION,
+            keep_response=operator.keep_response,
+            wrapped_keys=tag_of(job) is not None,
+        )
+        summary, responses = output.write(
+            [AnswerSource(lambda: hook.get_responses(job))],
+            landing,
+            job_names=[job.name],
+            fingerprint="",
+            max_xcom_bytes=operator.max_xcom_bytes,
+        )
+    counts = {"total": summary.rows, "succeeded": summary.succeeded, "failed": summary.failed}
+    return _summary([job], counts=counts, usage=summary.usage._asdict(), output=output.path, responses=responses)
+
+
+def _identity(ti: Any) -> TaskIdentity:
+    return TaskIdentity(_deployment(), ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+
+
+def _deployment() -> str:
+    """Tell this Airflow from others that may share a key: as configured, else by its own addresses."""
+    from airflow.sdk.configuration import conf
+
+    named: str = conf.get("gemini_batch", "deployment_id", fallback="").strip()
+    if named:
+        return named
+    return "|".join(
+        conf.get(*option, fallback="") for option in (("api", "base_url"), ("core", "execution_api_server_url"))
+    )
+
+
+def _summary(
+    jobs: Any,
+    *,
+    counts: dict[str, int],
+    usage: dict[str, int] | None = None,
+    output: str | None = None,
+    responses: list[Any] | None = None,
+) -> dict[str, Any]:
+    """Plain values only: what is not plain cannot be read back from XCom."""
+    last = jobs[-1]
+    return {
+        "job_name": jobs[0].name,
+        "job_names": [job.name for job in jobs],
+        "state": last.state.value,
+        "model": last.model,
+        "display_name": jobs[0].display_name,
+        "counts": counts,
+        "usage": usage,
+        "output": output,
+        "responses": responses,
+    }
+
+
+def _log_progress(job: BatchJob) -> None:
+    stats = job.completion_stats
+    if stats is not None and stats.total:
+        log.info("%d of %d done, %d failed.", stats.success + stats.failure, stats.total, stats.failure)

@@ -1,0 +1,492 @@
+"""The rows of a task: from an operator's arguments to what is sent, from the answers to where the author wants them.
+
+The other half of :mod:`.task_run`; here is what needs to know operators, files and ``data`` at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json, to_json
+
+from airflow_provider_gemini_batch import storage
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.models import BatchJob, Service
+from airflow_provider_gemini_batch.data.output import check_target, deliver, read_manifest
+from airflow_provider_gemini_batch.data.results import AnswerSource, LandingSummary, land
+from airflow_provider_gemini_batch.data.results import Landing as LandingPlan
+from airflow_provider_gemini_batch.data.sinks import JsonlSink
+from airflow_provider_gemini_batch.data.spec import InputSpec
+from airflow_provider_gemini_batch.data.staging import Shard, Staged, stage
+from airflow_provider_gemini_batch.lifecycle.identity import tag_of
+from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.data.schema import OutputSchema
+    from airflow_provider_gemini_batch.hooks import GeminiBatchHook
+    from airflow_provider_gemini_batch.lifecycle.identity import TaskIdentity
+    from airflow_provider_gemini_batch.operators import _CreateBatchJob
+
+log = logging.getLogger(__name__)
+
+_READ_BY = {
+    "file_name": Service.GEMINI,
+    "gcs_uri": Service.VERTEX,
+    "bigquery_uri": Service.VERTEX,
+}
+_INSTEAD = {
+    Service.GEMINI: "input_path, inlined_requests or file_name",
+    Service.VERTEX: "gcs_uri, bigquery_uri, input_path or inlined_requests",
+}
+_OF_OUR_ROWS = (
+    "prompt_template",
+    "key_field",
+    "carry",
+    "media_field",
+    "title_field",
+    "output_schema",
+    "repair_rounds",
+    "max_rows_per_job",
+    "max_bytes_per_job",
+)
+_DEFAULTS = (
+    "generation_config",
+    "system_instruction",
+    "request_defaults",
+    "embedding_task_type",
+    "output_dimensionality",
+)
+
+
+def make_work(
+    operator: _CreateBatchJob, hook: GeminiBatchHook, folder: Path, *, task: TaskIdentity, generation: int
+) -> TaskWork:
+    """Check the source against the service, and give the port that reads it.
+
+    :raises ConfigurationError: the service cannot read this source, or an argument has no meaning for it.
+    """
+    service = hook.service
+    output = Output(
+        operator.output_path, operator.output_conn_id, folder, task=task.digest, run=f"{task.dag_id} {task.run_id}"
+    )
+    output.check()
+    existing = {name: getattr(operator, name) for name in _READ_BY if getattr(operator, name) is not None}
+    for name, value in existing.items():
+        if _READ_BY[name] is not service:
+            raise ConfigurationError(f"{name} cannot be read by {_named(service)}; give {_INSTEAD[service]}")
+        for argument in (*_OF_OUR_ROWS, *_DEFAULTS):
+            if getattr(operator, argument, None):
+                raise ConfigurationError(
+                    f"{argument.removeprefix('embedding_')} has no effect on {name}, whose rows are sent as they are: "
+                    "put it into the rows, or hand them over with input_path"
+                )
+        return ExistingSource({name: value}, operator, hook, folder, output)
+    staging = operator.staging_path or hook.settings.staging_path
+    if service is Service.VERTEX and not (staging or "").startswith("gs://"):
+        raise ConfigurationError(
+            "Vertex AI reads rows from Cloud Storage: give staging_path (operator, connection or [gemini_batch] in the "
+            "configuration), a gs:// folder"
+        )
+    if service is Service.GEMINI and operator.destination is not None:
+        raise ConfigurationError("destination is for Vertex AI; on the Gemini API results are landed with output_path")
+    return OwnRows(
+        _input_spec(operator, hook),
+        operator,
+        hook,
+        folder,
+        output,
+        spool=_spool(operator, staging, task.digest, generation),
+    )
+
+
+class TaskWork:
+    """What both kinds of source share: the answers are read from jobs and landed at the output."""
+
+    #: Source arguments of the create call, for input that lies at the service already.
+    source: Mapping[str, Any] = {}
+    #: Where the lines of our own rows come from.
+    supply: Any = None
+
+    def __init__(self, operator: _CreateBatchJob, hook: GeminiBatchHook, folder: Path, output: Output) -> None:
+        self._operator = operator
+        self._hook = hook
+        self._folder = folder
+        self._output = output
+
+    @property
+    def _client(self) -> BatchClient:
+        return self._hook.client
+
+    def was_delivered(self, job_name: str) -> bool | None:
+        """Tell whether the output that lies there was made from this job; None without an output path."""
+        return self._output.holds(job_name)
+
+    def plan(self, *, again: bool) -> Plan:
+        """Read, check and fingerprint the input."""
+        raise NotImplementedError
+
+    def forget_input(self) -> Plan:
+        """Go on without the input."""
+        raise NotImplementedError
+
+    def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
+        """Read the answers and count, without keeping them."""
+        raise NotImplementedError
+
+    def land(self, jobs: Sequence[BatchJob]) -> Landing:
+        """Write one row for each, and the manifest last."""
+        summary, responses = self._output.write(
+            self._sources(jobs),
+            self._landing(),
+            job_names=[job.name for job in jobs],
+            fingerprint=self._fingerprint() or "",
+            max_xcom_bytes=self._operator.max_xcom_bytes,
+        )
+        return _landed(summary, output=self._output.path, responses=responses)
+
+    def _sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
+        return [AnswerSource(lambda job=job: self._client.get_responses(job), self._rows_of(job)) for job in jobs]  # type: ignore[misc]
+
+    def _rows_of(self, job: BatchJob) -> Sequence[int] | None:  # noqa: ARG002
+        return None
+
+    def _landing(self) -> LandingPlan:
+        raise NotImplementedError
+
+    def _fingerprint(self) -> str | None:
+        return None
+
+
+class ExistingSource(TaskWork):
+    """Input that lies at the service already: its rows are not ours to read, so its names stand for it."""
+
+    def __init__(
+        self, source: Mapping[str, Any], operator: _CreateBatchJob, hook: GeminiBatchHook, folder: Path, output: Output
+    ) -> None:
+        super().__init__(operator, hook, folder, output)
+        self.source = source
+
+    def plan(self, *, again: bool) -> Plan:  # noqa: ARG002
+        """Fingerprint the names."""
+        settings = self._hook.settings
+        parts = [
+            settings.service.value,
+            settings.project_id,
+            settings.location,
+            self._operator.model,
+            self._operator.kind.value,
+            dict(self.source),
+        ]
+        return Plan(sha256(to_json(parts)).hexdigest()[:12], shards=1, can_resend=False)
+
+    def forget_input(self) -> Plan:
+        """Nothing was read, so nothing is forgotten."""
+        return Plan(None, shards=1, can_resend=False)
+
+    def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:  # noqa: ARG002
+        """Rows that are not ours cannot be sent again: nobody asks."""
+        return _landed(land(self._sources(jobs), _Nowhere(), self._landing(), self._folder))
+
+    def land(self, jobs: Sequence[BatchJob]) -> Landing:
+        """BigQuery's rows stay where they are; others are landed, one row per answer."""
+        tables = [job.dest.bigquery_uri for job in jobs if job.dest is not None and job.dest.bigquery_uri]
+        if not tables:
+            return super().land(jobs)
+        stats = [job.completion_stats for job in jobs if job.completion_stats is not None]
+        done, bad = sum(one.success for one in stats), sum(one.failure for one in stats)
+        return Landing(total=done + bad, succeeded=done, failed=bad, output=tables[-1])
+
+    def _landing(self) -> LandingPlan:
+        return LandingPlan(kind=self._operator.kind, keep_response=self._operator.keep_response, wrapped_keys=False)
+
+
+class OwnRows(TaskWork):
+    """Rows that the author hands over: read, checked and fingerprinted here, and known again after the wait."""
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        operator: _CreateBatchJob,
+        hook: GeminiBatchHook,
+        folder: Path,
+        output: Output,
+        *,
+        spool: Spool | None,
+    ) -> None:
+        super().__init__(operator, hook, folder, output)
+        self._spec = spec
+        self._spool = spool
+        self._staged: Staged | None = None
+        self.supply = self
+
+    def plan(self, *, again: bool) -> Plan:
+        """Read the input once; see :func:`.data.staging.stage`. A callable is not called a second time."""
+        if again and not self._known_again:
+            return self.forget_input()
+        spec = self._spec
+        if callable(spec.rows):
+            spec = self._spool.spec(spec) if self._spool is not None else spec
+        self._staged = staged = stage(spec, self._folder)
+        log.info("Input: %d rows, %d job(s), fingerprint %s.", staged.rows, len(staged.shards), staged.fingerprint)
+        return Plan(
+            staged.fingerprint, shards=len(staged.shards), can_resend=self._known_again, warnings=staged.warnings
+        )
+
+    def forget_input(self) -> Plan:
+        """Use what is there: answers are landed in the order of their row numbers as far as these tell it."""
+        self._staged = None
+        return Plan(None, shards=1, can_resend=False)
+
+    @property
+    def _known_again(self) -> bool:
+        return not callable(self._spec.rows) or self._spool is not None
+
+    def shard(self, index: int) -> Shard:
+        """Give the lines of one job."""
+        return self._read().shards[index]
+
+    def subset(self, rows: Sequence[int], name: str) -> Shard:
+        """Give the lines of some rows."""
+        return self._read().subset(rows, self._folder / f"{name}.jsonl")
+
+    def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
+        """Count, and tell which rows (of one shard) lack a good answer."""
+        summary = land(self._sources(jobs), _Nowhere(), self._landing(bare=True), self._folder)
+        found = _landed(summary)
+        if shard is None:
+            return found
+        mine = set(self._read().shards[shard].numbers())
+        return Landing(
+            total=len(mine),
+            succeeded=found.succeeded,
+            failed=found.failed,
+            repairable=tuple(row for row in found.repairable if row in mine),
+        )
+
+    def land(self, jobs: Sequence[BatchJob]) -> Landing:
+        """Land, then drop the spool: the rows are delivered."""
+        landing = super().land(jobs)
+        if self._spool is not None and not landing.repairable:
+            self._spool.remove()
+        return landing
+
+    def _read(self) -> Staged:
+        if self._staged is None:
+            raise InputError("the input cannot be read any more, so that its rows cannot be sent")
+        return self._staged
+
+    def _rows_of(self, job: BatchJob) -> Sequence[int] | None:
+        tag = tag_of(job)
+        whole = tag is not None and tag.round == 0 and tag.submission == 0 and self._staged is not None
+        if tag is None or not whole or self._staged is None or tag.shard >= len(self._staged.shards):
+            return None
+        return self._staged.shards[tag.shard].numbers()
+
+    def _landing(self, *, bare: bool = False) -> LandingPlan:
+        staged = self._staged
+        carried = staged.carried_path if staged is not None and not bare else None
+        return LandingPlan(
+            kind=self._operator.kind,
+            rows=staged.rows if staged is not None else None,
+            schema=_schema(self._operator),
+            keep_response=self._operator.keep_response and not bare,
+            carried=None if carried is None else (lambda: _lines(carried)),
+            author_key=staged.author_key if staged is not None else None,
+        )
+
+    def _fingerprint(self) -> str | None:
+        return self._staged.fingerprint if self._staged is not None else None
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The rows of a callable, kept until results are delivered: another process needs them again, hours later."""
+
+    path: str
+    conn_id: str | None = None
+
+    def spec(self, spec: InputSpec) -> InputSpec:
+        """Give the input as a file, which is written first unless an earlier try of this submission has."""
+        from dataclasses import replace
+
+        if not storage.files_of(self.path, self.conn_id).exists(self.path):
+            self._write(spec)
+        return replace(
+            spec,
+            rows=None,
+            path=self.path,
+            file_format="jsonl",
+            opener=lambda path: storage.open_for_reading(path, self.conn_id),
+        )
+
+    def _write(self, spec: InputSpec) -> None:
+        from airflow_provider_gemini_batch.data.rows import from_python
+
+        assert callable(spec.rows)  # noqa: S101  (the one caller has looked)
+        with storage.files_of(self.path, self.conn_id).write_whole(self.path) as handle:
+            for row in from_python(spec.rows).rows:
+                value = row.value.members() if hasattr(row.value, "members") else row.value
+                try:
+                    handle.write(to_json(value) + b"\n")
+                except ValueError as error:
+                    raise InputError(
+                        f"item {row.place}: {type(row.value).__name__} is no row: give a text, a dict or a BatchRequest"
+                    ) from error
+
+    def remove(self) -> None:
+        """Remove the rows."""
+        storage.files_of(self.path, self.conn_id).remove(self.path)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where rows are landed: at a path of the author's or, without one, in XCom when they fit."""
+
+    path: str | None
+    conn_id: str | None
+    folder: Path
+    task: str
+    run: str
+
+    def check(self) -> None:
+        """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
+        if self.path is not None:
+            check_target(storage.files_of(self.path, self.conn_id), self.path, task=self.task, run=self.run)
+
+    def holds(self, job_name: str) -> bool | None:
+        """Tell whether what lies there was made from a job; None without a path."""
+        if self.path is None:
+            return None
+        manifest = read_manifest(storage.files_of(self.path, self.conn_id), self.path)
+        return manifest is not None and job_name in manifest.job_names
+
+    def write(
+        self,
+        sources: Sequence[AnswerSource],
+        landing: LandingPlan,
+        *,
+        job_names: Sequence[str],
+        fingerprint: str,
+        max_xcom_bytes: int,
+    ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
+        """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
+        if self.path is None:
+            return self._for_xcom(sources, landing, max_xcom_bytes)
+        summary, _ = deliver(
+            self.path,
+            storage.files_of(self.path, self.conn_id),
+            sources,
+            landing,
+            task=self.task,
+            run=self.run,
+            job_names=job_names,
+            fingerprint=fingerprint,
+            workdir=self.folder,
+        )
+        return summary, None
+
+    def _for_xcom(
+        self, sources: Sequence[AnswerSource], landing: LandingPlan, max_xcom_bytes: int
+    ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
+        small = self.folder / "responses.jsonl"
+        with small.open("wb", buffering=0) as handle:
+            sink = JsonlSink(handle)
+            summary = land(sources, sink, landing, self.folder)
+            sink.close()
+        if small.stat().st_size > max_xcom_bytes:
+            return summary, None
+        return summary, [from_json(line) for line in _lines(small)]
+
+
+class _Nowhere:
+    def write(self, line: bytes) -> None:
+        """Drop a row."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _spool(operator: _CreateBatchJob, staging: str | None, identity: str, generation: int) -> Spool | None:
+    if not callable(operator.inlined_requests):
+        return None
+    name = f"{identity}-{generation}.rows.jsonl"
+    if staging:
+        return Spool(f"{staging.rstrip('/')}/{name}")
+    if operator.output_path:
+        return Spool(f"{operator.output_path.rpartition('/')[0]}/.{name}", operator.output_conn_id)
+    for argument in ("carry", "repair_rounds"):
+        if getattr(operator, argument):
+            raise ConfigurationError(
+                f"{argument} needs the rows again after the wait, and those of a callable have no place to be kept: "
+                "give staging_path or output_path"
+            )
+    return None
+
+
+def _schema(operator: _CreateBatchJob) -> OutputSchema | None:
+    model = getattr(operator, "output_schema", None)
+    if model is None:
+        return None
+    from airflow_provider_gemini_batch.data.schema import OutputSchema
+
+    return OutputSchema(model)
+
+
+def _input_spec(operator: _CreateBatchJob, hook: GeminiBatchHook) -> InputSpec:
+    schema = _schema(operator)
+    settings = hook.settings
+    return InputSpec(
+        service=settings.service,
+        kind=operator.kind,
+        model=operator.model,
+        project=settings.project_id or "",
+        location=settings.location if settings.service is Service.VERTEX else "",
+        rows=operator.inlined_requests,
+        path=operator.input_path,
+        opener=storage.open_for_reading,
+        prompt_template=operator.prompt_template,
+        key_field=operator.key_field,
+        title_field=getattr(operator, "title_field", None),
+        media_field=getattr(operator, "media_field", None),
+        carry=operator.carry,
+        generation_config=getattr(operator, "generation_config", None),
+        system_instruction=getattr(operator, "system_instruction", None),
+        request_defaults=operator.request_defaults,
+        response_schema=schema.response_schema if schema is not None else None,
+        task_type=getattr(operator, "embedding_task_type", None),
+        output_dimensionality=getattr(operator, "output_dimensionality", None),
+        max_rows_per_job=operator.max_rows_per_job,
+        max_bytes_per_job=operator.max_bytes_per_job,
+    )
+
+
+def _landed(
+    summary: LandingSummary, *, output: str | None = None, responses: list[dict[str, Any]] | None = None
+) -> Landing:
+    return Landing(
+        total=summary.rows,
+        succeeded=summary.succeeded,
+        failed=summary.failed,
+        statuses=summary.by_status,
+        usage=summary.usage,
+        output=output,
+        responses=responses,
+        repairable=tuple(summary.repairable),
+        extra={"statuses": summary.by_status, "extra": summary.extra, "duplicate": summary.duplicate},
+    )
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as lines:
+        yield from lines
+
+
+def _named(service: Service) -> str:
+    return "the Gemini Developer API" if service is Service.GEMINI else "Vertex AI"
