@@ -60,6 +60,7 @@ class ConnectionSettings:
     location: str = DEFAULT_LOCATION
     impersonation_chain: tuple[str, ...] = ()
     iam_endpoint: str | None = None
+    storage_endpoint: str | None = None
     quota_project_id: str | None = None
     staging_path: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +100,7 @@ def read_connection(
         or DEFAULT_LOCATION,
         impersonation_chain=fields.names("impersonation_chain"),
         iam_endpoint=fields.url("iam_endpoint", fields.text("iam_endpoint")),
+        storage_endpoint=fields.url("storage_endpoint", fields.text("storage_endpoint")),
         quota_project_id=_named(fields, "quota_project_id", fields.text("quota_project_id"), _PROJECT),
     )
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage
 
 DEFAULT_CONN_ID = "gemini_batch_default"
+DEFAULT_ATTEMPTS = 4
 
 _API_OF = {
     Service.GEMINI: "Generative Language API (generativelanguage.googleapis.com)",

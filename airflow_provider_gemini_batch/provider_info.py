@@ -51,6 +51,11 @@ _CONNECTION_FIELDS: dict[str, Any] = {
         "description": "Base URL of the service that impersonates, where it is not Google's own (Vertex).",
         "schema": _TEXT,
     },
+    "storage_endpoint": {
+        "label": "Storage endpoint",
+        "description": "Base URL of Cloud Storage, where it is not Google's own (Vertex).",
+        "schema": _TEXT,
+    },
     "quota_project_id": {
         "label": "Quota project",
         "description": "Project that calls are counted against, where it is not the project above (Vertex).",

@@ -70,6 +70,7 @@ def test_every_vertex_field_is_read() -> None:
             keyfile_dict=KEY,
             impersonation_chain="a@demo.iam, b@demo.iam",
             iam_endpoint="https://iam.example.com/",
+            storage_endpoint="https://storage.example.com",
             quota_project_id="payer",
             staging_path="gs://bucket/stage",
             labels={"team": "search"},
@@ -84,6 +85,7 @@ def test_every_vertex_field_is_read() -> None:
         keyfile_dict=KEY,
         impersonation_chain=("a@demo.iam", "b@demo.iam"),
         iam_endpoint="https://iam.example.com",
+        storage_endpoint="https://storage.example.com",
         quota_project_id="payer",
         staging_path="gs://bucket/stage",
         labels={"team": "search"},
@@ -225,6 +227,7 @@ MISTAKES: list[tuple[str, Connection, str]] = [
     ("credential_config_file", vertex(credential_config_file="{hunter2"), "no JSON"),
     ("impersonation_chain", vertex(impersonation_chain={"a": 1}), "separated by commas"),
     ("impersonation_chain", vertex(impersonation_chain=[1]), "separated by commas"),
+    ("storage_endpoint", vertex(storage_endpoint="gs://bucket"), "is no URL"),
     ("iam_endpoint", vertex(iam_endpoint="http://iam.example.com"), "https://"),
 ]
 

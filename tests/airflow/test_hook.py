@@ -17,11 +17,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_provider_gemini_batch.api import errors
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.models import JobKind, JobState, Service
+from airflow_provider_gemini_batch.connections import ConnectionSettings
 from airflow_provider_gemini_batch.hooks import (
     GeminiBatchHook,
     aget_client_connection,
     airflow_errors,
     client_from_connection,
+    explain,
 )
 from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 MODEL = "gemini-2.5-flash"
 # Members of the client that a hook has no use for.
-OWN = {name for name in vars(BatchClient) if name.startswith(("_", "for_"))} | {"storage"}
+OWN = {name for name in vars(BatchClient) if name.startswith(("_", "for_"))} | {"storage", "cancel_now"}
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, connection: str | dict[str, Any], **arguments: Any) -> GeminiBatchHook:
@@ -41,6 +43,10 @@ def connect(monkeypatch: pytest.MonkeyPatch, connection: str | dict[str, Any], *
 
 def changed(connection: str, **fields: Any) -> dict[str, Any]:
     return {**json.loads(connection), **fields}
+
+
+def refused(reason: str, *, status: int = 403) -> errors.AccessDenied:
+    return errors.AccessDenied("said", http_status=status, status="PERMISSION_DENIED", reason=reason)
 
 
 @pytest.fixture
@@ -128,7 +134,129 @@ def test_a_triggerer_makes_a_client_from_a_connection_fetched_in_its_loop(
         assert not client.list().batch_jobs
 
 
+@pytest.fixture
+def vertex(gemini_batch_emulator: Emulator) -> str:
+    return gemini_batch_emulator.connection("vertex")
+
+
+def with_extra(connection: str, **extra: Any) -> dict[str, Any]:
+    fields = json.loads(connection)
+    return {**fields, "extra": {**fields["extra"], **extra}}
+
+
+def make_vertex_job(hook: GeminiBatchHook) -> str:
+    return hook.create(
+        MODEL, gcs_uri="gs://bucket/in.jsonl", destination="gs://bucket/out", labels={"team": "a"}, display_name="x"
+    ).name
+
+
+def test_the_same_methods_serve_vertex(monkeypatch: pytest.MonkeyPatch, vertex: str) -> None:
+    with connect(monkeypatch, vertex) as hook:
+        assert hook.service is Service.VERTEX
+        name = make_vertex_job(hook)
+        assert hook.get(name).labels == {"team": "a"}
+        assert [job.name for job in hook.list_all(filter="labels.team=a")] == [name]
+        with pytest.raises(errors.ConfigurationError, match="Files API"):
+            hook.list_files()
+
+
+def test_a_google_cloud_connection_reaches_vertex_with_googles_spellings(
+    monkeypatch: pytest.MonkeyPatch, vertex: str
+) -> None:
+    theirs = json.loads(vertex)
+    key = json.dumps(theirs["extra"]["keyfile_dict"])
+    extra = {"project": theirs["extra"]["project_id"], "extra__google_cloud_platform__keyfile_dict": key}
+    with connect(
+        monkeypatch,
+        {"conn_type": "google_cloud_platform", "host": theirs["host"], "extra": extra},
+        location="us-central1",
+    ) as hook:
+        assert hook.test_connection()[0]
+
+
+def test_a_project_that_the_connection_leaves_out_comes_from_the_key(
+    monkeypatch: pytest.MonkeyPatch, vertex: str
+) -> None:
+    good, said = connect(monkeypatch, with_extra(vertex, project_id=None)).test_connection()
+    assert (good, "the credentials' own project" in said) == (True, True)
+
+
 # What the Test button says.
+
+
+def test_good_google_credentials_are_told_so(monkeypatch: pytest.MonkeyPatch, vertex: str) -> None:
+    good, said = connect(monkeypatch, vertex).test_connection()
+    assert good
+    assert said.startswith("Vertex AI took the credentials and listed the batch jobs of project ")
+
+
+def test_vertex_without_a_project_or_credentials_is_told_so(monkeypatch: pytest.MonkeyPatch, vertex: str) -> None:
+    bare = {**json.loads(vertex), "extra": {"backend": "vertex"}}
+    good, said = connect(monkeypatch, bare).test_connection()
+    assert not good
+    assert said.startswith("Connection 'c'")
+    assert "project" in said
+
+
+def test_a_project_that_is_not_the_accounts_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator, vertex: str
+) -> None:
+    gemini_batch_emulator.control.faults(http={"operation": "list", "status": 403})
+    good, said = connect(monkeypatch, vertex, project_id="somebody-elses").test_connection()
+    assert not good
+    assert "somebody-elses" in said
+
+
+def test_a_token_endpoint_that_refuses_the_key_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator, vertex: str
+) -> None:
+    key = json.loads(vertex)["extra"]["keyfile_dict"]
+    stranger = {**key, "client_email": "stranger@nowhere.iam.gserviceaccount.com"}
+    good, said = connect(monkeypatch, with_extra(vertex, keyfile_dict=stranger)).test_connection()
+    assert not good
+    assert said.startswith("The credentials were refused; check the key")
+    assert "PRIVATE KEY" not in said
+    assert not gemini_batch_emulator.control.books()["jobs"]
+
+
+def test_a_token_endpoint_that_does_not_answer_is_told_so(monkeypatch: pytest.MonkeyPatch, vertex: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}/token"
+    key = {**json.loads(vertex)["extra"]["keyfile_dict"], "token_uri": nowhere}
+    good, said = connect(monkeypatch, with_extra(vertex, keyfile_dict=key)).test_connection()
+    assert not good
+    assert said.startswith("No connection; check")
+    assert "token endpoint" in said
+
+
+def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, vertex: str) -> None:
+    good, said = connect(
+        monkeypatch, with_extra(vertex, keyfile_dict=None, key_path="/nowhere/key.json")
+    ).test_connection()
+    assert not good
+    assert said.startswith("Connection 'c': key_path")
+
+
+@pytest.mark.parametrize(
+    ("error", "backend", "words"),
+    [
+        (refused("SERVICE_DISABLED"), "gemini", "Generative Language API"),
+        (refused("SERVICE_DISABLED"), "vertex", "aiplatform.googleapis.com) is not enabled"),
+        (refused("API_KEY_SERVICE_BLOCKED"), "gemini", "restrictions"),
+        (refused(""), "gemini", "right project"),
+        (refused(""), "vertex", "aiplatform.batchPredictionJobs.list"),
+        (refused("ACCESS_TOKEN_EXPIRED", status=401), "vertex", "credentials were refused"),
+        (errors.NotFound("said", http_status=404), "vertex", "project demo or location global was not found"),
+        (errors.QuotaExceeded("said", http_status=429), "gemini", "quota is used up"),
+        (errors.ApiError("said", http_status=400), "vertex", "did not accept"),
+        (errors.ServiceUnavailable("said", http_status=503), "vertex", "try again"),
+    ],
+)
+def test_each_refusal_has_its_words(error: errors.GeminiBatchError, backend: str, words: str) -> None:
+    said = explain(error, ConnectionSettings(conn_id="c", service=Service(backend), project_id="demo"))
+    assert words in said
+    assert said.endswith("(said)")
 
 
 def test_a_good_key_is_told_so(hook: GeminiBatchHook) -> None:
@@ -175,10 +303,6 @@ def test_a_connection_that_does_not_exist_is_told_so() -> None:
     good, said = GeminiBatchHook("not_there").test_connection()
     assert not good
     assert "not_there" in said
-
-
-def refused(reason: str, *, status: int = 403) -> errors.AccessDenied:
-    return errors.AccessDenied("said", http_status=status, status="PERMISSION_DENIED", reason=reason)
 
 
 ERRORS: list[tuple[Exception, type[AirflowException]]] = [
