@@ -45,6 +45,13 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 class LocalAirflow(AirflowRest):
     """Scheduler (LocalExecutor), api-server, dag-processor and triggerers of one Airflow.
 
@@ -168,8 +175,8 @@ class LocalAirflow(AirflowRest):
         trees = {name: self._tree(name) for name in names}
         for name in names:
             self._signal_group(name, signal.SIGCONT)
-            self._signal_group(name, signal.SIGTERM)
-        psutil.wait_procs([process for tree in trees.values() for process in tree], timeout=5)
+            self._processes[name].terminate()
+        self._wait_gone([process for tree in trees.values() for process in tree], seconds=5)
         for name in names:
             self._end(name, trees[name])
         if self._temporary:
@@ -258,7 +265,7 @@ class LocalAirflow(AirflowRest):
         if how is not signal.SIGKILL:
             # To the component alone, as an init system does: it ends its children itself.
             self._processes[name].send_signal(how)
-            psutil.wait_procs(tree, timeout=seconds)
+            self._wait_gone(tree, seconds=seconds)
         self._end(name, tree)
 
     def restart(self, name: str, *, how: signal.Signals = signal.SIGTERM) -> None:
@@ -328,6 +335,16 @@ class LocalAirflow(AirflowRest):
             return [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
+
+    def _wait_gone(self, processes: Sequence[psutil.Process], *, seconds: float) -> None:
+        # Orphans may stay zombies for as long as the machine's first process does not care; they count as gone.
+        deadline = time.monotonic() + seconds
+        left = list(processes)
+        while left and time.monotonic() < deadline:
+            for own in self._processes.values():
+                own.poll()
+            left = [each for each in left if _alive(each)]
+            time.sleep(0.05)
 
     def _signal_group(self, name: str, which: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
