@@ -28,9 +28,9 @@ PACKAGE = ROOT / NAME
 _API = {"api"}
 _DATA = _API | {"data"}
 _LIFECYCLE = _DATA | {"lifecycle"}
-_HOOKS = _LIFECYCLE | {"hooks", "connections"}
+_HOOKS = _LIFECYCLE | {"hooks", "connections", "storage"}
 _WATCHING = _HOOKS | {"triggers", "links"}
-_AUTHORS = _WATCHING | {"operators", "sensors", "decorators"}
+_AUTHORS = _WATCHING | {"operators", "sensors", "decorators", "task_run", "task_work"}
 LAYERS: dict[str, set[str]] = {
     "provider_info": set(),
     "__init__": {"provider_info"},
@@ -39,11 +39,14 @@ LAYERS: dict[str, set[str]] = {
     "lifecycle": _LIFECYCLE,
     "connections": _HOOKS,
     "hooks": _HOOKS,
+    "storage": _HOOKS,
     "links": _WATCHING,
     "triggers": _WATCHING,
     "operators": _AUTHORS,
     "sensors": _AUTHORS,
     "decorators": _AUTHORS,
+    "task_run": _AUTHORS,
+    "task_work": _AUTHORS,
     "emulator": {"emulator"},
     "pytest_plugin": {"emulator"},
 }

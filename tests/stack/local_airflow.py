@@ -176,7 +176,7 @@ class LocalAirflow(AirflowRest):
         for name in names:
             self._signal_group(name, signal.SIGCONT)
             self._processes[name].terminate()
-        self._wait_gone([process for tree in trees.values() for process in tree], seconds=5)
+        self._wait_gone([process for tree in trees.values() for process in tree], seconds=1.5)
         for name in names:
             self._end(name, trees[name])
         if self._temporary:
