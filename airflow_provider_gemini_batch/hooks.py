@@ -190,13 +190,12 @@ class GeminiBatchHook(BaseHook):
         from airflow.sdk.exceptions import AirflowNotFoundException
 
         try:
-            self.client.list(page_size=1)
+            with client_from_settings(self.settings, attempts=1) as client:  # a person is waiting
+                client.list(page_size=1)
         except GeminiBatchError as error:
             return False, explain(error, self.__dict__.get("settings"))
         except AirflowNotFoundException as error:
             return False, str(error)
-        finally:
-            self.close()
         if self.service is Service.GEMINI:
             return True, "The Gemini Developer API took the key and listed its batches."
         return True, (
