@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
     ApiError,
     ConfigurationError,
     GeminiBatchError,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.transport import Answer, Transport
 
 CHUNK_BYTES = 8 * 2**20
-READ_BYTES = 2**20
+READ_BYTES = 2**18
 # The service's limit for a file: https://ai.google.dev/gemini-api/docs/files
 LARGEST_FILE_BYTES = 2 * 2**30
 _MOST_SESSIONS = 3
@@ -49,7 +50,11 @@ _MIME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)?\Z")
 
 
 class _SessionLost(Exception):
-    """The upload has to begin anew."""
+    """The upload has to begin anew; the service's own words, if it had any."""
+
+    def __init__(self, error: GeminiBatchError | None = None) -> None:
+        super().__init__()
+        self.error = error
 
 
 class _Progress(NamedTuple):
@@ -103,13 +108,15 @@ class GeminiFiles:
                     f"{LARGEST_FILE_BYTES / 2**30:g} GiB a file: split it"
                 )
             title = display_name if display_name is not None else file_label
+            cause: GeminiBatchError | None = None
             for _ in range(_MOST_SESSIONS):
                 session = self._start(size, title=title, mime_type=mime_type, name=name, label=file_label)
                 try:
                     return self._send(session, file, begin, size)
-                except _SessionLost:
-                    continue
-        raise UnexpectedAnswer(f"upload of {file_label}: the service dropped {_MOST_SESSIONS} upload sessions")
+                except _SessionLost as lost:
+                    cause = lost.error
+        text = f"upload of {file_label}: the service dropped {_MOST_SESSIONS} upload sessions"
+        raise UnexpectedAnswer(f"{text}; the last: {cause}" if cause else text) from cause
 
     def _start(self, size: int, *, title: str, mime_type: str, name: str | None, label: str) -> _Session:
         members = {"displayName": title[:512], "mimeType": mime_type, "sizeBytes": str(size)}
@@ -203,8 +210,8 @@ class GeminiFiles:
 
     @staticmethod
     def _lost_or(error: ApiError) -> Exception:
-        """Tell a session that is gone from an upload that is refused."""
-        return _SessionLost() if error.http_status in {404, 409, 410, 412, 416} else error
+        """Tell a session that is gone from an upload that is refused. A dropped session can be any 4xx."""
+        return error if isinstance(error, AccessDenied) else _SessionLost(error)
 
     @staticmethod
     def _finished(answer: Answer) -> _Progress:

@@ -15,6 +15,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from enum import Enum
+from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -22,6 +23,7 @@ from urllib.parse import quote, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from airflow_provider_gemini_batch import __version__
 from airflow_provider_gemini_batch.api.errors import (
@@ -268,10 +270,15 @@ class Transport:
             raise self._failure(call, error, sent=True) from (None if call.anonymous else error)
 
     def chunks(self, call: Call, response: requests.Response, size: int) -> Iterator[bytes]:
-        """Give the body of an opened response piece by piece; a cut is a :class:`TransportError`."""
+        """Give the body of an opened response as it comes, in pieces up to this size; a cut is a TransportError."""
         try:
-            yield from response.iter_content(size)
-        except (requests.RequestException, OSError) as error:
+            if response.headers.get("Content-Encoding") or not hasattr(response.raw, "read1"):
+                yield from response.iter_content(size)
+                return
+            # read1 hands over what has come; read would throw away the part of a piece that came before a cut.
+            while piece := response.raw.read1(size):
+                yield piece
+        except (requests.RequestException, HTTPError, HTTPException, OSError) as error:
             raise self._failure(call, error, sent=True) from error
 
     def _failure(self, call: Call, error: Exception, *, sent: bool) -> TransportError:

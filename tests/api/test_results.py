@@ -1,0 +1,188 @@
+"""Answers of jobs: inline and from a file alike, late ones waited for, and those that are not there named."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from airflow_provider_gemini_batch.api.backends import Outcome
+from airflow_provider_gemini_batch.api.errors import JobError, JobFailed, NotFound, ResultsGone
+from airflow_provider_gemini_batch.api.models import BatchJob, JobDestination, JobState, Service
+from airflow_provider_gemini_batch.api.results import responses
+
+if TYPE_CHECKING:
+    from api.virtual_time import VirtualTime
+
+    from airflow_provider_gemini_batch.api.backends import Backend
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+FLASH = "gemini-2.5-flash"
+
+
+def row(key: str) -> dict[str, Any]:
+    return {"key": key, "request": {"contents": [{"parts": [{"text": f"Row {key}."}]}]}}
+
+
+def made(client: BatchClient, source: str, count: int = 5) -> BatchJob:
+    if source == "inline":
+        return client.create(FLASH, inlined_requests=[row(f"k{n}") for n in range(count)])
+    lines = b"".join(
+        b'{"key":"k%d","request":{"contents":[{"parts":[{"text":"Row k%d."}]}]}}\n' % (n, n) for n in range(count)
+    )
+    return client.create(FLASH, file_name=client.upload_file(io.BytesIO(lines)).name)
+
+
+both = pytest.mark.parametrize("source", ["inline", "file"])
+
+
+@both
+def test_answers_look_alike_wherever_they_are(client: BatchClient, emulator: Emulator, source: str) -> None:
+    emulator.control.faults(row_error_every=2, row_error_code=3, row_error_message="bad part")
+    job = made(client, source)
+    emulator.control.advance(60)
+    answers = list(client.get_responses(job))
+    assert [answer.key for answer in answers] == [f"k{n}" for n in range(5)]
+    assert [answer.position for answer in answers] == list(range(5))
+    assert [answer.error is None for answer in answers] == [True, False, True, False, True]
+    error = answers[1].error
+    assert error is not None
+    assert (error.code, error.message) == (3, "bad part")
+    assert answers[0].response is not None
+    assert "Row k0." in answers[0].response["candidates"][0]["content"]["parts"][0]["text"]
+    assert "Row" not in repr(answers[0])
+
+
+@both
+def test_a_job_made_by_somebody_else_is_read_by_its_name(client: BatchClient, emulator: Emulator, source: str) -> None:
+    name = made(client, source).name
+    emulator.control.advance(60)
+    assert len(list(client.get_responses(name))) == 5
+
+
+def test_answers_without_keys_come_with_their_position(client: BatchClient, emulator: Emulator) -> None:
+    emulator.control.faults(metadata_missing=True)
+    job = made(client, "inline")
+    emulator.control.advance(60)
+    assert [(answer.key, answer.position) for answer in client.get_responses(job)] == [(None, n) for n in range(5)]
+
+
+@both
+def test_a_job_that_has_not_ended_is_said_so(client: BatchClient, source: str) -> None:
+    job = made(client, source)
+    with pytest.raises(JobError, match=rf"{job.name} has not ended: it is PENDING") as caught:
+        client.get_responses(job)
+    assert caught.value.job is not None
+
+
+@both
+@pytest.mark.parametrize("kind", ["absent", "refused"])
+def test_a_late_output_is_waited_for(
+    client: BatchClient, emulator: Emulator, time: VirtualTime, source: str, kind: str
+) -> None:
+    emulator.control.faults(late_output=20, late_output_kind=kind)
+    job = made(client, source)
+    emulator.control.advance(10)
+    assert client.get(job.name).succeeded
+    assert len(list(client.get_responses(job))) == 5
+    if not (source == "inline" and kind == "refused"):
+        assert 1.0 <= sum(time.pauses) <= 60.0
+
+
+def test_an_output_that_does_not_come_is_gone(client: BatchClient, emulator: Emulator, time: VirtualTime) -> None:
+    emulator.control.faults(late_output=10_000)
+    job = made(client, "file")
+    emulator.control.advance(60)
+    with pytest.raises(ResultsGone, match="does not keep its answers any more"):
+        client.get_responses(job)
+    assert sum(time.pauses) == 60.0
+
+
+class OneOutcome:
+    """A service that always says the same about its one job."""
+
+    service = Service.GEMINI
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    def outcome(self, name: str) -> Outcome:
+        assert name == self._outcome.job.name
+        return self._outcome
+
+
+def test_an_output_whose_time_is_over_is_gone_at_once() -> None:
+    ended = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    job = BatchJob(
+        name="batches/a",
+        service=Service.GEMINI,
+        state=JobState.SUCCEEDED,
+        dest=JobDestination(file_name="files/batch-a"),
+        end_time=ended,
+        as_of=ended + timedelta(hours=49),
+    )
+    pauses: list[float] = []
+    with pytest.raises(ResultsGone):
+        responses(cast("Backend", OneOutcome(Outcome(job, None))), job, sleep=pauses.append)
+    assert pauses == []
+
+
+def test_the_file_of_a_deleted_job_is_still_read(client: BatchClient, emulator: Emulator) -> None:
+    job = made(client, "file")
+    emulator.control.advance(60)
+    ended = client.get(job.name)
+    client.delete(job.name)
+    assert len(list(client.get_responses(ended))) == 5
+    with pytest.raises(NotFound):
+        client.get_responses(job.name)
+
+
+def test_the_inline_answers_of_a_deleted_job_are_gone(client: BatchClient, emulator: Emulator) -> None:
+    job = made(client, "inline")
+    emulator.control.advance(60)
+    ended = client.get(job.name)
+    client.delete(job.name)
+    with pytest.raises(ResultsGone, match="does not know it any more"):
+        client.get_responses(ended)
+
+
+@both
+def test_a_failed_job_has_no_answers_and_says_why(client: BatchClient, emulator: Emulator, source: str) -> None:
+    emulator.control.faults(job_ending={"state": "FAILED", "code": 13, "message": "Internal trouble."})
+    job = made(client, source)
+    emulator.control.advance(60)
+    with pytest.raises(JobFailed, match=r"ended as FAILED without answers: Internal trouble\."):
+        client.get_responses(job)
+
+
+@both
+def test_a_cancelled_job_gives_what_it_has(client: BatchClient, emulator: Emulator, source: str) -> None:
+    job = made(client, source)
+    client.cancel(job.name)
+    assert list(client.get_responses(job)) == []
+    emulator.control.faults(cancel_ending="cancelled_partial", partial_rows=0.4, hold_running=True)
+    job = made(client, source)
+    emulator.control.advance(30)
+    client.cancel(job.name)
+    emulator.control.advance(30)
+    assert client.get(job.name).cancelled
+    assert len([answer for answer in client.get_responses(job) if answer.error is None]) == 2
+
+
+@both
+def test_an_expired_job_gives_nothing_and_does_not_fail(client: BatchClient, emulator: Emulator, source: str) -> None:
+    emulator.control.faults(expire=True, hold_running=True)
+    job = made(client, source)
+    emulator.control.advance(49 * 3600)
+    assert client.get(job.name).expired
+    assert list(client.get_responses(job)) == []
+
+
+def test_a_cut_in_the_middle_of_the_answers_does_not_show(client: BatchClient, emulator: Emulator) -> None:
+    job = made(client, "file", count=300)
+    emulator.control.advance(60)
+    emulator.control.faults(download_cut={"value": 7001, "times": 4})
+    assert [answer.key for answer in client.get_responses(job)] == [f"k{n}" for n in range(300)]
