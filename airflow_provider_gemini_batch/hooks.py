@@ -22,7 +22,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     TransportError,
 )
-from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.connections import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
@@ -312,8 +312,30 @@ class GeminiBatchHook(BaseHook):
         return self.client.wait(name, poll_interval=poll_interval, timeout=timeout, on_progress=on_progress)
 
     def get_responses(self, job: str | BatchJob) -> Iterator[BatchResult]:
-        """The rows of a job that has ended, one by one as they are read, wherever the service keeps them."""
+        """The answers of a job that has ended, as the service gives them, one by one as they are read."""
         return self.client.get_responses(job)
+
+    def iter_results(
+        self, job: str | BatchJob, *, output_schema: Any = None, keep_response: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of a job that has ended, as the operators land them, one by one as they are read.
+
+        :param job: the job or its name; rows of jobs made by others keep their keys.
+        :param output_schema: pydantic model that each answer must fit; its value is in the row's ``parsed``.
+        :param keep_response: put the service's whole answer into each row.
+        """
+        from airflow_provider_gemini_batch.data.results import Landing, iter_rows
+        from airflow_provider_gemini_batch.data.schema import OutputSchema
+        from airflow_provider_gemini_batch.lifecycle.identity import tag_of
+
+        known = self.client.get(job) if isinstance(job, str) else job
+        landing = Landing(
+            kind=known.kind or JobKind.GENERATION,
+            schema=None if output_schema is None else OutputSchema(output_schema),
+            keep_response=keep_response,
+            wrapped_keys=tag_of(known) is not None,
+        )
+        return iter_rows(self.client.get_responses(known), landing)
 
     def upload_file(
         self,

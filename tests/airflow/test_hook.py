@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from pydantic import BaseModel
 
 from airflow_provider_gemini_batch.api import errors
 from airflow_provider_gemini_batch.api.client import BatchClient
@@ -25,6 +26,7 @@ from airflow_provider_gemini_batch.hooks import (
     client_from_connection,
     explain,
 )
+from airflow_provider_gemini_batch.lifecycle.identity import Tag, display_name
 from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
 
 if TYPE_CHECKING:
@@ -63,6 +65,43 @@ def test_a_job_goes_from_texts_to_answers(hook: GeminiBatchHook, gemini_batch_em
     assert ended.state is JobState.SUCCEEDED
     assert len(rows) == 2
     assert all(row.error is None for row in rows)
+
+
+class Gist(BaseModel):
+    gist: str
+
+
+def test_a_jobs_rows_come_in_the_form_in_which_operators_land_them(
+    hook: GeminiBatchHook, gemini_batch_emulator: Emulator
+) -> None:
+    schema = {"type": "OBJECT", "properties": {"gist": {"type": "STRING"}}, "required": ["gist"]}
+    config = {"responseMimeType": "application/json", "responseSchema": schema}
+    with hook:
+        request = {"contents": [{"parts": [{"text": "One."}]}]}
+        job = hook.create(MODEL, inlined_requests=[{"key": "a", "request": request}], generation_config=config)
+        gemini_batch_emulator.control.advance(60)
+        (row,) = hook.iter_results(job.name)
+        (parsed,) = hook.iter_results(hook.get(job.name), output_schema=Gist, keep_response=True)
+    assert (row["key"], row["status"], row["error"]) == ("a", "ok", None)
+    assert "response" not in row
+    assert parsed["parsed"] == json.loads(row["text"])
+    assert parsed["response"]["candidates"]
+
+
+def test_rows_of_embeddings_hold_vectors_and_keys_without_their_wrapping(
+    hook: GeminiBatchHook, gemini_batch_emulator: Emulator
+) -> None:
+    tag = Tag(identity="abcdefghij", generation=0, shard=0, round=0, submission=0, fingerprint="0" * 12)
+    with hook:
+        job = hook.create_embeddings(
+            "gemini-embedding-001",
+            inlined_requests=[{"key": "r0-a", "request": {"content": {"parts": [{"text": "One."}]}}}],
+            output_dimensionality=8,
+            display_name=display_name("mine", tag),
+        )
+        gemini_batch_emulator.control.advance(60)
+        (row,) = hook.iter_results(job.name)
+    assert (row["key"], len(row["embedding"])) == ("a", 8)
 
 
 def test_embeddings_listing_cancelling_and_deleting_reach_the_service(
