@@ -24,9 +24,10 @@ setup: $(INSTALLED)  ## make the virtual environment (once; again when the pinne
 # uv when it can be had, since it is quick; else pip, which reads the same files.
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else "Python 3.10 to 3.14 is needed, this is %d.%d: make PYTHON=python3.12" % v)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv || true
-	if test -x $(BIN)/uv; \
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Airflow $(AIRFLOW) and the tools into $(VENV) ..."
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv || true
+	@if test -x $(BIN)/uv; \
 	then $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable ".[test]"; \
 	else $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[test]"; fi
 	@rm -f $(VENV)/.installed-*
