@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError, QuotaExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage
 
@@ -55,7 +55,8 @@ class Target:
         self.page = 0
 
 
-Answer = tuple[str, "BatchJob | GeminiBatchError"]
+# The name as asked for, and what came of it; None: not asked, because the round's calls are used up or it was stopped.
+Answer = tuple[str, "BatchJob | GeminiBatchError | None"]
 
 
 def pages_worth(pages: Iterable[int]) -> int:
@@ -108,7 +109,7 @@ class Round:
     :param due: the jobs that have to be answered.
     :param watched: looks a listed name up among all watched jobs, so that one which happens to be on a page is answered
         although it is not due.
-    :param report: takes answers, as (name as asked for, job or error), in any thread.
+    :param report: takes answers, in any thread; every due job is reported once.
     """
 
     def __init__(
@@ -136,11 +137,6 @@ class Round:
         """What ended the round early: too many calls, or a service that is not there. None when all went on."""
         return self._stopped_by
 
-    @property
-    def unasked(self) -> list[Target]:
-        """Jobs that this round did not come to; their time stays as it was."""
-        return list(self._queue)
-
     def give_up(self, error: GeminiBatchError) -> None:
         """Ask no more: nobody waits, or something is wrong with us."""
         self._stop(error)
@@ -155,8 +151,11 @@ class Round:
             in_vain = self._walk(habit, planned, patience=max(1, len(self._left) // 20) if exploring else 0)
             if exploring or in_vain:
                 habit.explored(in_vain=in_vain)
-        self._queue.extend(self._left.values())
-        return 0 if self._stopped_by else len(self._queue)
+        left = list(self._left.values())
+        affordable = 0 if self._stopped_by else self._budget - self.calls
+        self._queue.extend(left[:affordable])
+        self._put_off(left[affordable:])
+        return len(self._queue)
 
     def _walk(self, habit: Habit, planned: int, *, patience: int) -> bool:
         """Read page after page while it pays; True when not one job was found on the way."""
@@ -175,7 +174,7 @@ class Round:
             number += 1
             barren = 0 if found else barren + 1
             token = page.next_page_token
-            if not token or len(self._left) <= 1:
+            if not token or len(self._left) <= 1 or self._stopped_by:
                 break
             # Known pages are walked to, a fruitful one is followed by the next, and only an explorer has patience.
             if number >= planned and barren > patience:
@@ -207,7 +206,7 @@ class Round:
         if isinstance(error, QuotaExceeded):
             self._stop(error)
         elif isinstance(error, AccessDenied) and error.http_status in _CREDENTIALS_REFUSED:
-            self._refuse_all(error, self._left)
+            self._refuse_all(error, self._left.values())
             self._left = {}
         elif error.retryable and len(self._left) > _FEW and not habit.failed():
             self._stop(error)
@@ -216,7 +215,7 @@ class Round:
                 target.page = UNLISTED
 
     def read_single(self) -> None:
-        """Ask for the jobs left, until none is left or the round's calls are used up; several threads may do so."""
+        """Ask for the jobs left until none is left; several threads may do so at once."""
         while (target := self._next()) is not None:
             try:
                 answer: BatchJob | GeminiBatchError = self._reader.get(target.name, brief=True)
@@ -231,32 +230,39 @@ class Round:
 
     def _next(self) -> Target | None:
         with self._lock:
-            if self._stopped_by or not self._queue or self.calls >= self._budget:
+            if not self._queue:
                 return None
             self.calls += 1
             return self._queue.popleft()
 
     def _single_failed(self, target: Target, error: GeminiBatchError) -> None:
         if isinstance(error, QuotaExceeded):
-            with self._lock:
-                self._queue.appendleft(target)
+            self._put_off([target])
             self._stop(error)
             return
         self._report([(target.name, error)])
         if isinstance(error, AccessDenied) and error.http_status in _CREDENTIALS_REFUSED:
-            with self._lock:
-                others = {other.name: other for other in self._queue}
-                self._queue.clear()
-            self._refuse_all(error, others)
+            self._refuse_all(error, self._take_queue())
         elif error.retryable:
             self._failures += 1
             if self._failures >= _HOPELESS:
                 self._stop(error)
 
-    def _refuse_all(self, error: AccessDenied, targets: Mapping[str, Target]) -> None:
-        self._report([(target.name, error) for target in targets.values()])
+    def _refuse_all(self, error: AccessDenied, targets: Iterable[Target]) -> None:
+        self._report([(target.name, error) for target in targets])
+
+    def _put_off(self, targets: Iterable[Target]) -> None:
+        if answers := [(target.name, None) for target in targets]:
+            self._report(answers)
+
+    def _take_queue(self) -> list[Target]:
+        with self._lock:
+            queue = list(self._queue)
+            self._queue.clear()
+        return queue
 
     def _stop(self, error: GeminiBatchError) -> None:
         self._stopped_by = error
         if isinstance(error, QuotaExceeded):
             self.retry_after = error.retry_after
+        self._put_off(self._take_queue())

@@ -48,8 +48,6 @@ _JITTER: Final = 0.05
 # A first look, and the gap between two rounds, wait this long at most, in seconds, for others to join.
 _GATHER: Final = 5.0
 _GAP: Final = 1.0
-# Gets of one round that make a further thread worth its start.
-_WORTH_A_THREAD: Final = 4
 # Answers go to the loop in bundles, at most ten a second and thread; the loop takes them in slices.
 _BUNDLE_SECONDS: Final = 0.1
 _SLICE_SECONDS: Final = 0.002
@@ -101,7 +99,8 @@ class _Flight:
         """Read the list, then ask for single jobs, with other threads where that is worth it."""
         try:
             left = self.round.read_list(self._watcher.habit)
-            helpers = min(THREADS - 1, left // _WORTH_A_THREAD)
+            # Also for few jobs: one whose answer does not come must not keep its neighbours waiting.
+            helpers = max(0, min(THREADS, left) - 1)
             with self._lock:
                 self._threads += helpers
             for _ in range(helpers):
@@ -181,8 +180,7 @@ class Watcher:
         for entry in following.entries:
             entry.due = self._loop.time() + min(_GATHER, _RIDE_ALONG * entry.watch.poll_interval)
             self._entries[entry.name] = (*self._entries.get(entry.name, ()), entry)
-            if self._timer is None or entry.due < self._timer.when():
-                self._set_timer(entry.due)
+            self._look_by(entry.due)
 
     def leave(self, following: Following) -> None:
         """Forget a follower. What is under way for it goes on and is then dropped."""
@@ -251,6 +249,10 @@ class Watcher:
         # Without a context of its own, what the rounds log would go to the log of whoever joined last.
         self._timer = self._loop.call_at(when, self._tick, context=contextvars.Context())
 
+    def _look_by(self, when: float) -> None:
+        if self._timer is None or when < self._timer.when():
+            self._set_timer(when)
+
     def _all(self) -> Iterator[Entry]:
         for entries in self._entries.values():
             for entry in entries:
@@ -275,8 +277,8 @@ class Watcher:
             self._start(self._client, due)
         for flight in self._flights:
             if flight.last_call <= now:
-                flight.last_call = inf
                 self._end_overdue(flight.entries)
+                flight.last_call = self._last_call(flight.entries)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -310,9 +312,8 @@ class Watcher:
                 entry.following.tell()
 
     def _start(self, client: JobReader, due: list[Entry]) -> None:
-        now, wall = self._loop.time(), self._now()
-        last_call = now + _LAST_LOOK + min(entry.watch.deadline for entry in due) - wall
-        flight = _Flight(self, client, due, last_call=max(last_call, now + _LAST_LOOK))
+        now = self._loop.time()
+        flight = _Flight(self, client, due, last_call=self._last_call(due))
         self._not_before = now + min(_GAP, _RIDE_ALONG * min(entry.watch.poll_interval for entry in due))
         try:
             self.threads.submit(flight.begin)
@@ -323,6 +324,11 @@ class Watcher:
         self._flights.add(flight)
         for entry in due:
             entry.busy = True
+
+    def _last_call(self, entries: Iterable[Entry]) -> float:
+        """When the first deadline of a round will have passed for so long that its answer is not waited for any more."""
+        first = min((entry.watch.deadline for entry in entries if entry.ending is None), default=inf)
+        return self._loop.time() + max(0.0, first - self._now()) + _LAST_LOOK
 
     def watched(self, shown: str) -> Target | None:
         """Find a watched job by the name that the list shows. Called from threads: it only reads."""
@@ -377,6 +383,8 @@ class Watcher:
             self._inbox.popleft()
         if self._inbox:
             self._loop.call_soon(self._work_off)
+        elif self._flights and not self._closed:
+            self._look_by(self._loop.time() + _GAP)  # somebody may be due before the slowest of the round has landed
 
     def _take(self, arrival: Answer | _Flight | Entry) -> int:
         """Take one thing; returns how many followers it woke."""
@@ -389,7 +397,8 @@ class Watcher:
         name, answer = arrival
         wakes = 0
         for entry in self._entries.get(name, ()):
-            if entry.ending is None and self._digest(entry, answer):
+            entry.busy = False
+            if answer is not None and entry.ending is None and self._digest(entry, answer):
                 entry.following.tell()
                 wakes += 1
         return wakes
@@ -445,7 +454,7 @@ class Watcher:
                 if attempt == 1:
                     _log.warning("%s; trying again", self.trouble)
                 self._end_overdue(self._all())
-                await asyncio.sleep(min(patience, 2.0**attempt))
+                await asyncio.sleep(min(_LOOKUP_SECONDS, patience, 2.0**attempt))
         self._lookups += 1
         self._connecting = None
         self._schedule()
