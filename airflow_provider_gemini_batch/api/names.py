@@ -22,7 +22,7 @@ _VERTEX_JOB = re.compile(r"projects/([a-z0-9.:-]+)/locations/([a-z0-9-]+)/batchP
 _FILE = re.compile(r"files/[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
 # Longer ids are the service's own, of batch outputs: they can be downloaded, but neither got nor deleted.
 _LONGEST_FILE_ID = 40
-_GCS = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}(?:/[^\r\n]*)?\Z")
+_GCS = re.compile(r"gs://[a-z0-9][a-z0-9._-]{0,220}(?:/[^\r\n]*)?\Z")
 _BIGQUERY = re.compile(r"bq://[A-Za-z0-9.:_-]+\Z")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}\Z")
