@@ -17,7 +17,7 @@ fields of google-genai 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableSet
+from collections.abc import Iterable, Mapping, MutableSet
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -174,7 +174,7 @@ def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
 
 def request_line(service: Service, kind: JobKind, key: str, request: Mapping[str, Any]) -> bytes:
     """The line of an input file, newline included. Raises InputError for values that JSON cannot hold."""
-    return wire_line(service, kind, key, request_body(service, kind, request))
+    return wire_line(service, kind, key_json(key), request_body(service, kind, request))
 
 
 def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) -> bytes:
@@ -184,11 +184,11 @@ def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) ->
     return json_bytes(request)
 
 
-def wire_line(service: Service, kind: JobKind, key: str, body: bytes) -> bytes:
-    """Put the key beside a request that is JSON already (Vertex: ``custom_id`` for generation, else ``key``)."""
+def wire_line(service: Service, kind: JobKind, key: bytes, body: bytes) -> bytes:
+    """Put the key beside its request, both JSON already (Vertex: ``custom_id`` for generation, else ``key``)."""
     if service is Service.VERTEX and kind is JobKind.GENERATION:
-        return b'{"request":%b,"custom_id":%b}\n' % (body, _key_json(key))
-    return b'{"key":%b,"request":%b}\n' % (_key_json(key), body)
+        return b'{"request":%b,"custom_id":%b}\n' % (body, key)
+    return b'{"key":%b,"request":%b}\n' % (key, body)
 
 
 def inline_item(key: str | None, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +202,12 @@ def inline_item(key: str | None, request: Mapping[str, Any]) -> dict[str, Any]:
 def with_roles(request: Mapping[str, Any]) -> Mapping[str, Any]:
     """Give every content without a role the role ``user``: Vertex refuses a row otherwise."""
     contents = request.get("contents")
-    if not isinstance(contents, list) or all("role" in content for content in contents):
+    if not isinstance(contents, list):
+        return request
+    for content in contents:
+        if "role" not in content:
+            break
+    else:
         return request
     return {
         **request,
@@ -226,7 +231,8 @@ def user_content(text: str) -> dict[str, Any]:
     return {"role": "user", "parts": [{"text": text}]}
 
 
-def _key_json(key: str) -> bytes:
+def key_json(key: str) -> bytes:
+    """A key as JSON. Raises InputError for lone surrogates."""
     try:
         return to_json(key)
     except ValueError:
@@ -294,20 +300,29 @@ def key_text(value: object) -> str:
 
 def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
     """True when nothing has to be put right: the way that nearly every row of a large file takes."""
-    if not request.keys() <= MEMBERS[kind]:
+    if not _all_in(request, MEMBERS[kind]):
         return False
     if kind is JobKind.EMBEDDINGS:
         return isinstance(request.get("content"), dict)
     config = request.get("generationConfig")
-    if config is not None and not (isinstance(config, dict) and config.keys() <= CONFIG_MEMBERS):
+    if config is not None and not (type(config) is dict and _all_in(config, CONFIG_MEMBERS)):
         return False
     contents = request.get("contents")
     if not isinstance(contents, list):
         return False
+    for content in contents:
+        if not isinstance(content, dict) or "parts" not in content:
+            return False
     instruction = request.get("systemInstruction")
-    return (instruction is None or isinstance(instruction, dict)) and all(
-        isinstance(content, dict) and "parts" in content for content in contents
-    )
+    return instruction is None or isinstance(instruction, dict)
+
+
+def _all_in(names: Iterable[str], known_names: frozenset[str]) -> bool:
+    """The same as a comparison of sets, in half the time for the few members of a request."""
+    for name in names:  # noqa: SIM110  (a generator costs more than the loop)
+        if name not in known_names:
+            return False
+    return True
 
 
 def _rest_form(
@@ -443,13 +458,13 @@ def _check_contents(request: Mapping[str, Any], kind: JobKind) -> None:
 
 
 def _check_content(content: Any, name: str) -> None:
-    if not isinstance(content, Mapping):
+    if type(content) is not dict and not isinstance(content, Mapping):
         raise InputError(f"'{name}' must hold objects with 'parts', not {kind_of(content)}")
     parts = content.get("parts")
     if not isinstance(parts, list) or not parts:
         raise InputError(f"'{name}' needs 'parts', a list with at least one part")
     for part in parts:
-        if not isinstance(part, Mapping) or not part:
+        if not part or (type(part) is not dict and not isinstance(part, Mapping)):
             raise InputError(f"a part of '{name}' must be an object with at least one member")
 
 

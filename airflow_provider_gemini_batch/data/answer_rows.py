@@ -75,6 +75,7 @@ class RowMaker:
     def __init__(self, kind: JobKind, *, schema: OutputSchema | None = None, keep_response: bool = False) -> None:
         self._embeddings = kind is JobKind.EMBEDDINGS
         self._schema = schema
+        self._quick = kind is JobKind.GENERATION and schema is None and not keep_response
         self._keep_response = keep_response
 
     def members(self, result: BatchResult, key: str) -> tuple[RowStatus, dict[str, Any], Usage | None]:
@@ -100,6 +101,10 @@ class RowMaker:
 
     def line(self, result: BatchResult, key: str) -> AnswerRow:
         """The row of an answer as a line of JSON."""
+        if self._quick and result.response is not None:
+            made = _quick_row(result.response, key)
+            if made is not None:
+                return made
         status, row, usage = self.members(result, key)
         return AnswerRow(status, _json_line(row), usage)
 
@@ -140,6 +145,45 @@ class RowMaker:
             if fault:
                 return RowStatus.INVALID_OUTPUT, fault
         return _OK, ""
+
+
+def _quick_row(response: dict[str, Any], key: str) -> AnswerRow | None:
+    """The row of an answer that is one text and ended well; None for all others, which go the long way."""
+    try:
+        (candidate,) = response["candidates"]
+        (part,) = candidate["content"]["parts"]
+        text = part["text"]
+        counts = response["usageMetadata"]
+        get = counts.get
+        usage = Usage(
+            counts["promptTokenCount"],
+            get("candidatesTokenCount", 0),
+            get("thoughtsTokenCount", 0),
+            get("cachedContentTokenCount", 0),
+        )
+        if (
+            candidate["finishReason"] != "STOP"
+            or type(text) is not str
+            or not text
+            or "thought" in part
+            or "toolUsePromptTokenCount" in counts
+            or "promptFeedback" in response
+        ):
+            return None
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
+    for count in usage:
+        if type(count) is not int or count < 0:
+            return None
+    row = {
+        "key": key,
+        "status": "ok",
+        "text": text,
+        "finish_reason": "STOP",
+        "usage": usage._asdict(),
+        "error": None,
+    }
+    return AnswerRow(_OK, to_json(row) + b"\n", usage)
 
 
 def _bad_ending(response: dict[str, Any], reason: str | None) -> tuple[RowStatus, str]:

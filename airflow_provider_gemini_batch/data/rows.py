@@ -115,7 +115,7 @@ def _json_lines(handle: BinaryIO) -> Iterator[Row]:
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
             try:
-                yield Row(number, from_json(raw, allow_inf_nan=False), raw)
+                yield Row(number, from_json(raw, allow_inf_nan=False, cache_strings="keys"), raw)
             except ValueError as error:
                 yield Row(number, None, fault=_json_fault(number, raw, error))
 

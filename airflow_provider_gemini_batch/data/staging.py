@@ -24,11 +24,12 @@ from airflow_provider_gemini_batch.api.requests import (
     RequestDefaults,
     is_ready,
     json_bytes,
+    key_json,
     request_body,
     wire_line,
     with_roles,
 )
-from airflow_provider_gemini_batch.data.keys import unwrap_key, wrap_key
+from airflow_provider_gemini_batch.data.keys import unwrap_key, wrap_key_json
 from airflow_provider_gemini_batch.data.rows import Row, RowSource, from_file, from_python
 from airflow_provider_gemini_batch.data.shaping import ColumnTypes, Shaper, carried_line, with_attachments
 
@@ -45,6 +46,7 @@ BYTES_PER_TOKEN = 4
 
 _WRITE_BYTES = 1 << 20
 _KEY_BUCKETS = 64
+_NOT_RAW = (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class _Pass:
             if self._carried_path is not None:
                 self._carried = self._carried_path.open("wb", buffering=_WRITE_BYTES)
             for row in self._source.rows:
-                self._try(row)
+                self._take(row)
         finally:
             shards = self._out.close()
             if self._carried is not None:
@@ -233,20 +235,22 @@ class _Pass:
         parts = [spec.service.value, spec.project, spec.location, spec.kind.value, self._defaults.model]
         return json_bytes([*parts, defaults])
 
-    def _try(self, row: Row) -> None:
+    def _take(self, row: Row) -> None:
         try:
-            self._take(row)
+            if row.fault is not None:
+                raise InputError(row.fault)  # noqa: TRY301
+            self._add(row)
         except InputError as error:
             self._bad.add(row.place, str(error))
 
-    def _take(self, row: Row) -> None:
-        if row.fault is not None:
-            raise InputError(row.fault)
-        key, body = (None, None) if self._raw is None or row.raw is None else self._raw.read(row.raw, row.value)
-        plain_body = None
+    def _add(self, row: Row) -> None:
+        plain_body = body = None
+        if self._raw is not None and row.raw is not None:
+            key, written, body = self._raw.read(row.raw, row.value)
         if body is None:
             shaped = self._shaper.shape(row.value)
             key = shaped.key
+            written = None if key is None else key_json(key)
             body = request_body(self._service, self._kind, shaped.request)
             if shaped.attachments:
                 self._tokens += sum(attachment.estimated_tokens for attachment in shaped.attachments)
@@ -261,7 +265,7 @@ class _Pass:
             self._keys.add(key)
         if row.place - number != self._shift:
             self._shift = row.place if number == 0 else None
-        self._out.write(wire_line(self._service, self._kind, wrap_key(number, key), body), plain_body)
+        self._out.write(wire_line(self._service, self._kind, wrap_key_json(number, written), body), plain_body)
         if carried is not None and self._carried is not None:
             self._carried.write(carried)
             self._carry_types.see(row.value)
@@ -294,43 +298,39 @@ class _RawBody:
         self._members = frozenset(members)
         self._tail = b"," + json_bytes(members)[1:] if members else b""
 
-    def read(self, raw: bytes, value: Any) -> tuple[str | None, bytes | None]:
-        """Key and request of the line; the request is None when the line has to go the long way."""
+    def read(self, raw: bytes, value: Any) -> tuple[str | None, bytes | None, bytes | None]:
+        """Key, key as JSON and request of the line; the request is None when the line has to go the long way."""
         if self._off or type(value) is not dict:
-            return None, None
-        key = None
+            return _NOT_RAW
+        key = written = None
         request = value.get("request")
         if request is None:
             request, body = value, raw
         else:
             key = value.get("key")
-            if type(request) is not dict or type(key) is not str or len(value) != 2:  # noqa: PLR2004
-                return None, None
-            lead = _lead(raw, key)
+            if type(request) is not dict or type(key) is not str or not key or len(value) != 2:  # noqa: PLR2004
+                return _NOT_RAW
+            written = key_json(key)
+            lead = _lead(raw, written)
             if not lead:
-                return None, None
+                return _NOT_RAW
             body = raw[lead:-1]
         if not is_ready(request, self._kind) or (self._needs_roles and with_roles(request) is not request):
-            return None, None
+            return _NOT_RAW
         if self._tail:
             if not self._members.isdisjoint(request):
-                return None, None
+                return _NOT_RAW
             body = body[:-1] + self._tail
-        return key, body
+        return key, written, body
 
 
-def _lead(raw: bytes, key: str) -> int:
+def _lead(raw: bytes, written: bytes) -> int:
     """How many bytes stand before the request in ``{"key": ..., "request": {...}}``; 0 for any other layout."""
-    if not key or not raw.endswith(b"}}"):
-        return 0
-    try:
-        key_json = to_json(key)
-    except ValueError:
-        return 0
-    for form in (b'{"key": %b, "request": ', b'{"key":%b,"request":'):
-        lead = form % key_json
-        if raw.startswith(lead):
-            return len(lead)
+    if raw.endswith(b"}}"):
+        for form in (b'{"key": %b, "request": ', b'{"key":%b,"request":'):
+            lead = form % written
+            if raw.startswith(lead):
+                return len(lead)
     return 0
 
 
