@@ -229,7 +229,7 @@ class TaskRun:
 
     def _delivered(self, step: Done) -> dict[str, Any]:
         landing = step.landing
-        counts = {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
+        counts = landing.counts or {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
         usage = landing.usage._asdict() if landing.usage is not None else None
         summary = _summary(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
         summary.update(landing.extra)
@@ -348,8 +348,9 @@ def land_responses(operator: GeminiGetBatchResponsesOperator, context: Context) 
             fingerprint="",
             max_xcom_bytes=operator.max_xcom_bytes,
         )
-    counts = {"total": summary.rows, "succeeded": summary.succeeded, "failed": summary.failed}
-    return _summary([job], counts=counts, usage=summary.usage._asdict(), output=output.path, responses=responses)
+    return _summary(
+        [job], counts=summary.counts, usage=summary.usage._asdict(), output=output.path, responses=responses
+    )
 
 
 def _identity(ti: Any) -> TaskIdentity:

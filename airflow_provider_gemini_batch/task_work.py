@@ -474,12 +474,11 @@ def _landed(
         total=summary.rows,
         succeeded=summary.succeeded,
         failed=summary.failed,
-        statuses=summary.by_status,
+        counts=summary.counts,
         usage=summary.usage,
         output=output,
         responses=responses,
         repairable=tuple(summary.repairable),
-        extra={"statuses": summary.by_status, "extra": summary.extra, "duplicate": summary.duplicate},
     )
 
 

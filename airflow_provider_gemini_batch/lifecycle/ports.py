@@ -35,7 +35,7 @@ class Landing:
     total: int
     succeeded: int
     failed: int
-    statuses: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     usage: Usage | None = None
     output: str | None = None
     responses: list[dict[str, Any]] | None = None

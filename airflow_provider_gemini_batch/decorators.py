@@ -1,0 +1,65 @@
+"""``@task.gemini_batch``: a function that returns or yields prompts becomes a batch, deferred like the operator's.
+
+The function is called once per submission, when the task runs; its rows are kept beside ``output_path`` or under
+``staging_path`` until results are delivered, since another process needs them again after the wait.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
+
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow.sdk import Context
+
+_TEMPLATED = tuple(name for name in GeminiCreateBatchJobOperator.template_fields if name != "inlined_requests")
+
+
+class _GeminiBatchDecoratedOperator(DecoratedOperator, GeminiCreateBatchJobOperator):
+    """The operator whose rows a function makes."""
+
+    custom_operator_name = "@task.gemini_batch"
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *_TEMPLATED)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **{
+            name: how
+            for name, how in GeminiCreateBatchJobOperator.template_fields_renderers.items()
+            if name in _TEMPLATED
+        },
+    }
+    _makes_its_own_rows: ClassVar[bool] = True
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Submit what the function returns or yields."""
+        self._bind(context)
+        return GeminiCreateBatchJobOperator.execute(self, context)
+
+    def execute_complete(self, context: Context, event: Any, memo: str = "") -> dict[str, Any]:
+        """Go on after a wait; the function is not called again."""
+        self._bind(context)
+        return GeminiCreateBatchJobOperator.execute_complete(self, context, event, memo)
+
+    def _bind(self, context: Context) -> None:
+        merged: dict[str, Any] = {**context, **self.op_kwargs}
+        given = determine_kwargs(self.python_callable, self.op_args, merged)
+        self.inlined_requests = partial(self.python_callable, *self.op_args, **given)
+
+
+def gemini_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Turn a function into a batch task; takes every argument of :class:`GeminiCreateBatchJobOperator` but the sources.
+
+    The function returns or yields texts, dicts in the service's form or ``BatchRequest``s. Its annotations do not
+    matter: the task's own return value is always one summary.
+    """
+    # An annotation "-> dict" would else spread the summary over several XComs.
+    kwargs["multiple_outputs"] = False
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=_GeminiBatchDecoratedOperator, **kwargs
+    )
