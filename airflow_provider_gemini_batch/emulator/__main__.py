@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,19 +24,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gemini-batch-emulator",
         description="A local server that speaks the batch APIs of Gemini and Vertex AI.",
-        epilog="Faults: " + "; ".join(f"{name}: {text}" for name, text in {**JOB_SWITCHES, **LIVE_SWITCHES}.items())
+        epilog="Faults: "
+        + "; ".join(f"{name}: {text}" for name, text in {**JOB_SWITCHES, **LIVE_SWITCHES}.items())
         + f"; {', '.join(REQUEST_KINDS)}: JSON objects, see faults.py.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=8787, help="TCP port, 0 for a free one (default %(default)s)")
-    parser.add_argument("--state", type=Path, metavar="FILE", help="SQLite file that keeps jobs and files over a restart")
+    parser.add_argument(
+        "--state", type=Path, metavar="FILE", help="SQLite file that keeps jobs and files over a restart"
+    )
     parser.add_argument("--speed", type=float, default=1.0, help="how much faster than real time its clock runs")
     parser.add_argument("--pending-seconds", type=float, default=1.0, help="how long a job is PENDING")
     parser.add_argument("--running-seconds", type=float, default=2.0, help="how long a job is RUNNING")
     parser.add_argument("--queued-seconds", type=float, default=0.0, help="how long a Vertex job is QUEUED")
     parser.add_argument("--token-seconds", type=float, default=3600.0, help="life of an access token")
-    parser.add_argument("--responder", metavar="MODULE:FUNCTION", help="function that answers in place of the built-in one")
-    parser.add_argument("--storage-endpoint", metavar="URL", help="Cloud Storage JSON API that Vertex jobs read and write")
+    parser.add_argument(
+        "--responder", metavar="MODULE:FUNCTION", help="function that answers in place of the built-in one"
+    )
+    parser.add_argument(
+        "--storage-endpoint", metavar="URL", help="Cloud Storage JSON API that Vertex jobs read and write"
+    )
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=VALUE", help="misbehave; may be repeated")
     parser.add_argument("--allow-remote", action="store_true", help="let other machines in")
     return parser
@@ -99,8 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         listener = emulator.bind()
     except (ValueError, TypeError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    print(_greeting(emulator), flush=True)  # noqa: T201 - the start-up block is this command's output
-    emulator.serve(listener)
+    print(_greeting(emulator), flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        emulator.serve(listener)
     return 0
 
 

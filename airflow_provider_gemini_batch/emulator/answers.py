@@ -55,7 +55,12 @@ def _has_content(request: dict[str, Any]) -> bool:
     contents = request.get("contents")
     if contents is None:
         contents = [request.get("content")]
-    return any(part.get("text") or set(part) - {"text"} for content in contents if content for part in content.get("parts") or ())
+    return any(
+        part.get("text") or set(part) - {"text"}
+        for content in contents
+        if content
+        for part in content.get("parts") or ()
+    )
 
 
 def digest_of(texts: list[str]) -> str:
@@ -120,7 +125,13 @@ class Answerer:
     """
 
     def __init__(
-        self, model: str, *, embeds: bool, thoughts: int = 0, count: str | None = None, responder: Responder | None = None
+        self,
+        model: str,
+        *,
+        embeds: bool,
+        thoughts: int = 0,
+        count: str | None = None,
+        responder: Responder | None = None,
     ) -> None:
         self.model = model.rsplit("/", 1)[-1]
         self.embeds = embeds

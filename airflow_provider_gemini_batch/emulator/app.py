@@ -57,9 +57,19 @@ _ID = r"(?P<id>[^/:]+)"
 ROUTES = [
     _route("GET", rf"{_V}/batches/{_ID}", "get", gemini.get, "gemini"),
     _route("GET", rf"{_V}/batches", "list", gemini.list_, "gemini"),
-    _route("POST", rf"{_V}/(?P<model>(?:models|tunedModels)/[^/:]+):batchGenerateContent", "create", gemini.create, "gemini"),
     _route(
-        "POST", rf"{_V}/(?P<model>(?:models|tunedModels)/[^/:]+):asyncBatchEmbedContent", "create", gemini.create_embeddings, "gemini"
+        "POST",
+        rf"{_V}/(?P<model>(?:models|tunedModels)/[^/:]+):batchGenerateContent",
+        "create",
+        gemini.create,
+        "gemini",
+    ),
+    _route(
+        "POST",
+        rf"{_V}/(?P<model>(?:models|tunedModels)/[^/:]+):asyncBatchEmbedContent",
+        "create",
+        gemini.create_embeddings,
+        "gemini",
     ),
     _route("POST", rf"{_V}/batches/{_ID}:cancel", "cancel", gemini.cancel, "gemini"),
     _route("DELETE", rf"{_V}/batches/{_ID}", "delete", gemini.delete, "gemini"),
@@ -206,7 +216,9 @@ def _error_answer(options: dict[str, Any]) -> Response:
     if status == 429:  # noqa: PLR2004 - quota
         error = quota_error(options.get("message"), retry_info=options.get("retry_info"))
     else:
-        error = ApiError(status, options.get("message") or _MESSAGES.get(status, "The emulator was told to refuse this call."))
+        error = ApiError(
+            status, options.get("message") or _MESSAGES.get(status, "The emulator was told to refuse this call.")
+        )
     error.status = options.get("error_status") or error.status
     document: Any = [error.body()] if body == "array" else error.body()
     return Response(json.dumps(document), status, headers, media_type="application/json; charset=UTF-8")

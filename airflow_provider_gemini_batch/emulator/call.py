@@ -57,7 +57,11 @@ class Call:
     def query(self, name: str) -> str | None:
         """Return a query parameter by its lowerCamel name; ``$name`` is Google's other spelling of a system parameter."""
         params = self.request.query_params
-        return params.get(name) or params.get("".join(f"_{c.lower()}" if c.isupper() else c for c in name)) or params.get("$" + name)
+        return (
+            params.get(name)
+            or params.get("".join(f"_{c.lower()}" if c.isupper() else c for c in name))
+            or params.get("$" + name)
+        )
 
     async def body(self, limit: int = MAX_BODY) -> bytes:
         """Return the whole body; ApiError 400 above the limit, after all of it was read and dropped."""

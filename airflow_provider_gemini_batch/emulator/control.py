@@ -61,7 +61,12 @@ class Control:
                 "jobs": [_job_entry(job) for job in engine.jobs.values()],
                 "requests": dict(self._world.books.requests),
                 "files": [
-                    {"name": f"files/{file.id}", "display_name": file.display_name, "bytes": file.size, "mime_type": file.mime}
+                    {
+                        "name": f"files/{file.id}",
+                        "display_name": file.display_name,
+                        "bytes": file.size,
+                        "mime_type": file.mime,
+                    }
                     for file in files
                 ],
                 "file_bytes": sum(file.size for file in files),

@@ -145,7 +145,9 @@ class Faults:
             return
         for item in value if isinstance(value, list) else [value]:
             common = {k: item[k] for k in ("operation", "times", "skip", "service", "match") if k in item}
-            self._requests.append(RequestFault(kind, options={k: v for k, v in item.items() if k not in common}, **common))
+            self._requests.append(
+                RequestFault(kind, options={k: v for k, v in item.items() if k not in common}, **common)
+            )
 
     def clear(self) -> None:
         """Take every fault back."""
@@ -185,7 +187,11 @@ class Faults:
 
     def bind(self, display_name: str) -> dict[str, Any]:
         """Return the switches that a new job takes with it."""
-        bound = {name: self.take(name) for name in JOB_SWITCHES if name in self._switches and self.peek(name, self) is not self}
+        bound = {
+            name: self.take(name)
+            for name in JOB_SWITCHES
+            if name in self._switches and self.peek(name, self) is not self
+        }
         for name in ("hold_pending", "hold_running"):
             if name in self._switches and self._switches[name].times is not None:
                 bound[name] = self.take(name)

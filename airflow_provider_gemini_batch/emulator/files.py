@@ -38,7 +38,9 @@ MAX_STORAGE = 20 * 1024**3
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _FILE_BODY: schema.Message = {
     "file": {
-        **dict.fromkeys("name displayName mimeType createTime updateTime uri sha256Hash".split(), schema.STRING),
+        **dict.fromkeys(
+            ["name", "displayName", "mimeType", "createTime", "updateTime", "uri", "sha256Hash"], schema.STRING
+        ),
         "sizeBytes": schema.NUMBER,
         "source": schema.ENUM,
     }
@@ -231,7 +233,9 @@ def _new_session(call: Call, asked: dict[str, Any]) -> Session:
     length = headers.get("x-goog-upload-header-content-length")
     if length is not None and (not length.isdigit() or int(length) > MAX_FILE):
         raise ApiError(400, f"Invalid upload size: at most {MAX_FILE} bytes.")
-    mime = headers.get("x-goog-upload-header-content-type") or schema.get(asked, "mimeType") or "application/octet-stream"
+    mime = (
+        headers.get("x-goog-upload-header-content-type") or schema.get(asked, "mimeType") or "application/octet-stream"
+    )
     if mime == world.faults.peek("refuse_mime") or ("/" not in mime and mime != "jsonl"):
         raise ApiError(400, f"Unsupported MIME type: {mime}")
     display_name = schema.get(asked, "displayName") or ""
@@ -260,9 +264,13 @@ def _new_session(call: Call, asked: dict[str, Any]) -> Session:
 
 def _check_own_id(own: str) -> None:
     if len(own) > 40:  # noqa: PLR2004 - the service's own limit
-        raise ApiError(400, "* CreateFileRequest.file.name: File ID (name excluding 'files/') cannot be more than 40 characters.\n")
+        raise ApiError(
+            400, "* CreateFileRequest.file.name: File ID (name excluding 'files/') cannot be more than 40 characters.\n"
+        )
     if not _ID.fullmatch(own):
-        raise ApiError(400, "* CreateFileRequest.file.name: File ID may hold lower-case letters, digits and inner dashes only.\n")
+        raise ApiError(
+            400, "* CreateFileRequest.file.name: File ID may hold lower-case letters, digits and inner dashes only.\n"
+        )
 
 
 async def upload_bytes(call: Call) -> Response:
@@ -427,7 +435,9 @@ async def download(call: Call) -> Response:
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     cut = call.world.faults.take("download_cut")
     cut = int(cut["bytes"] if isinstance(cut, dict) else cut) if cut is not None else None
-    return StreamingResponse(_stream(path, start, end, cut), 206 if partial else 200, headers, media_type="application/json")
+    return StreamingResponse(
+        _stream(path, start, end, cut), 206 if partial else 200, headers, media_type="application/json"
+    )
 
 
 def _generated(call: Call, name: str) -> Path:

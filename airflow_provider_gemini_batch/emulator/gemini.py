@@ -34,9 +34,7 @@ _TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main."
 _MODEL = re.compile(r"models/(gemini|gemma|learnlm|text-embedding|embedding)[a-z0-9.-]*|tunedModels/[a-z0-9-]+")
 #: Stands in a document for rows that are spliced in as bytes, so that a large answer is never parsed.
 _ROWS_MARK = "\x00rows\x00"
-_MEMBERS = frozenset(
-    "name metadata done response error operations nextPageToken kind etag".split()
-)
+_MEMBERS = frozenset(["name", "metadata", "done", "response", "error", "operations", "nextPageToken", "kind", "etag"])
 
 
 def key_space(call: Call) -> str:
@@ -119,7 +117,9 @@ async def _create(call: Call, *, embeds: bool) -> Response:
     config = schema.get(batch, "inputConfig") or {}
     name, inline = schema.get(config, "fileName"), config.get("requests")
     if (name is None) == (inline is None):
-        raise ApiError(400, "* BatchGenerateContentRequest.batch.input_config: exactly one of file_name or requests must be set\n")
+        raise ApiError(
+            400, "* BatchGenerateContentRequest.batch.input_config: exactly one of file_name or requests must be set\n"
+        )
     if name is not None:
         await _take_file(call, job, str(name))
     else:

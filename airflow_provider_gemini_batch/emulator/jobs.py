@@ -88,9 +88,7 @@ class Job:
 class Engine:
     """All jobs, and the threads that move them. Every method takes the world's lock itself."""
 
-    def __init__(
-        self, world: World, vertex_work: Callable[[Job, Plan], tuple[Tally | None, dict[str, Any]]]
-    ) -> None:
+    def __init__(self, world: World, vertex_work: Callable[[Job, Plan], tuple[Tally | None, dict[str, Any]]]) -> None:
         self.world = world
         #: Reads and writes the objects of a Vertex job; returns its counts and output information.
         self.vertex_work = vertex_work
@@ -146,7 +144,9 @@ class Engine:
     def active_count(self, service: str, space: str) -> int:
         """Return how many jobs of a project have not ended."""
         with self.world.lock:
-            return sum(1 for job in self._active.values() if (job.service, job.space) == (service, space) and job.active)
+            return sum(
+                1 for job in self._active.values() if (job.service, job.space) == (service, space) and job.active
+            )
 
     def find(self, service: str, space: str, name: str) -> Job | None:
         """Return a job of that project as it is now, None when there is none."""
@@ -240,7 +240,11 @@ class Engine:
             return
         if state in TERMINAL:
             error = changes.get("error") or self._usual_error(job, state)
-            limit = {} if state == "SUCCEEDED" or not changes.get("rows") else {"limit": int(changes["rows"]), "rest": "omit"}
+            limit = (
+                {}
+                if state == "SUCCEEDED" or not changes.get("rows")
+                else {"limit": int(changes["rows"]), "rest": "omit"}
+            )
             job.ending = {"state": state, **(error or {}), **limit}
             job.started = job.started or now
             job.state = "RUNNING" if job.state in TERMINAL else job.state

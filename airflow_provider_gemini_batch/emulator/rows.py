@@ -162,7 +162,9 @@ class Plan:
         nth = int(self.faults[name] or 0)
         return nth > 0 and number % nth == 0
 
-    def answer(self, answerer: Answerer, request: dict[str, Any], key: str | None, number: int) -> dict[str, Any] | None:
+    def answer(
+        self, answerer: Answerer, request: dict[str, Any], key: str | None, number: int
+    ) -> dict[str, Any] | None:
         """Return the answer to row ``number`` (from 1), faults included; None when the row is left out."""
         if self.limit is not None and number > self.limit:
             return {"error": {"code": 1}} if self.rest == "error" else None
@@ -207,7 +209,9 @@ def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[b
             yield encoded
     for extra in range(int(plan.faults.get("extra_rows") or 0)):
         name = f"extra-{extra + 1}"
-        asked: dict[str, Any] = {"content": {"parts": [{"text": name}]}} if plan.embeds else {"contents": [{"parts": [{"text": name}]}]}
+        asked: dict[str, Any] = (
+            {"content": {"parts": [{"text": name}]}} if plan.embeds else {"contents": [{"parts": [{"text": name}]}]}
+        )
         yield dump_line({"key": name, **answerer.answer(asked, name)})
 
 

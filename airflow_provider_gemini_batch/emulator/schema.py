@@ -17,7 +17,7 @@ Message = dict[str, Any]
 STRING, NUMBER, BOOL, ENUM, ANY, STRUCT = "string", "number", "bool", "enum", "any", "struct"
 
 
-class Complaint(Exception):  # noqa: N818 - it is a finding about the caller's data, turned into an ApiError by callers
+class Complaint(Exception):
     """A member that is wrong: its name (for its column in a line), and what is wrong with it."""
 
     def __init__(self, name: str, text: str, *, unknown: bool = False, place: str = "") -> None:
@@ -40,7 +40,8 @@ _SCHEMA: Message = {
     "required": [STRING],
     "propertyOrdering": [STRING],
     **dict.fromkeys(
-        "maxItems minItems minProperties maxProperties minLength maxLength minimum maximum".split(), NUMBER
+        ["maxItems", "minItems", "minProperties", "maxProperties", "minLength", "maxLength", "minimum", "maximum"],
+        NUMBER,
     ),
     "example": ANY,
     "default": ANY,
@@ -73,7 +74,15 @@ _PART: Message = {
     "mediaResolution": {"level": ENUM, "numTokens": NUMBER},
     "videoMetadata": {"startOffset": STRING, "endOffset": STRING, "fps": NUMBER},
 }
-_PART_DATA = ("text", "inlineData", "fileData", "functionCall", "functionResponse", "executableCode", "codeExecutionResult")
+_PART_DATA = (
+    "text",
+    "inlineData",
+    "fileData",
+    "functionCall",
+    "functionResponse",
+    "executableCode",
+    "codeExecutionResult",
+)
 _CONTENT: Message = {"role": STRING, "parts": [_PART]}
 
 _VOICE: Message = {"prebuiltVoiceConfig": {"voiceName": STRING}, "replicatedVoiceConfig": STRUCT}
@@ -85,7 +94,18 @@ _GENERATION_CONFIG: Message = {
     "_responseJsonSchema": ANY,
     "responseModalities": [ENUM],
     **dict.fromkeys(
-        "candidateCount maxOutputTokens temperature topP topK seed presencePenalty frequencyPenalty logprobs".split(), NUMBER
+        [
+            "candidateCount",
+            "maxOutputTokens",
+            "temperature",
+            "topP",
+            "topK",
+            "seed",
+            "presencePenalty",
+            "frequencyPenalty",
+            "logprobs",
+        ],
+        NUMBER,
     ),
     "responseLogprobs": BOOL,
     "enableEnhancedCivicAnswers": BOOL,
@@ -288,7 +308,9 @@ def _first(value: Any) -> str:
 
 def conflict(request: dict[str, Any]) -> str | None:
     """Return what is wrong with a generation request whose members do not go together."""
-    if get(request, "cachedContent") and any(get(request, name) for name in ("systemInstruction", "tools", "toolConfig")):
+    if get(request, "cachedContent") and any(
+        get(request, name) for name in ("systemInstruction", "tools", "toolConfig")
+    ):
         return "CachedContent can not be used with GenerateContent request setting system_instruction, tools or tool_config"
     return None
 

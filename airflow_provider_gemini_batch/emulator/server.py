@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 START_SECONDS = 20.0
+BACKLOG = 4096
 
 
 class Emulator:
@@ -66,7 +67,9 @@ class Emulator:
         allow_remote: bool = False,
     ) -> None:
         if host not in LOOPBACK and not allow_remote:
-            raise ValueError(f"{host} is not a loopback address: anybody who reaches it could use the emulator. Allow it with allow_remote.")
+            raise ValueError(
+                f"{host} is not a loopback address: anybody who reaches it could use the emulator. Allow it with allow_remote."
+            )
         self._host, self._port = host, port
         settings = Settings(
             speed=speed,
@@ -91,7 +94,7 @@ class Emulator:
             access_log=False,
             timeout_keep_alive=120,
             timeout_graceful_shutdown=2,
-            backlog=4096,
+            backlog=BACKLOG,
         )
         self._server = uvicorn.Server(config)
         self._thread: threading.Thread | None = None
@@ -112,6 +115,8 @@ class Emulator:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self._host, self._port))
+        # Calls made from here on wait in the backlog until they are served.
+        listener.listen(BACKLOG)
         port = listener.getsockname()[1]
         shown = f"[{self._host}]" if ":" in self._host else self._host
         self.url = f"http://{shown}:{port}"

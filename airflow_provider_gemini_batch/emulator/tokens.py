@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from airflow_provider_gemini_batch.emulator.wire import ApiError, answer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from starlette.responses import Response
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator.world import World
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+IAM_SCOPE = "https://www.googleapis.com/auth/iam"
+#: What opens the batch service, and what opens impersonation besides.
+WIDE = frozenset({SCOPE})
+IAM = frozenset({SCOPE, IAM_SCOPE})
 GRANT_JWT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 GRANT_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 SUBJECT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
@@ -43,6 +48,7 @@ class Token:
 
     principal: str
     expires: float
+    scopes: frozenset[str] = frozenset()
 
 
 class Tokens:
@@ -53,7 +59,9 @@ class Tokens:
         self.issued = 0
         self.subjects: dict[str, str] = dict(world.store.load("subject"))
         self._keys: dict[str, str] = dict(world.store.load("account"))
-        self._allowed: set[tuple[str, str]] = {(caller, target) for caller, target in world.store.load("allowed").values()}
+        self._allowed: set[tuple[str, str]] = {
+            (caller, target) for caller, target in world.store.load("allowed").values()
+        }
         self._tokens: dict[str, Token] = {}
         self._private: rsa.RSAPrivateKey | None = None
 
@@ -72,21 +80,23 @@ class Tokens:
         self.subjects.clear()
         self.issued = 0
 
-    def issue(self, principal: str, seconds: float | None = None) -> tuple[str, float]:
+    def issue(self, principal: str, *, scopes: Iterable[str] = (SCOPE,), seconds: float | None = None) -> tuple[str, float]:
         """Return a new access token and its life in seconds."""
         life = min(self.world.settings.token_seconds, seconds or self.world.settings.token_seconds)
         text = f"ya29.emulated-{self.world.random_name(32)}"
         with self.world.lock:
-            self._tokens[text] = Token(principal, self._now() + life)
+            self._tokens[text] = Token(principal, self._now() + life, frozenset(scopes))
             self.issued += 1
         return text, life
 
-    def principal(self, authorization: str | None) -> str:
-        """Return who calls; ApiError 401 without a bearer token that is known and still valid."""
+    def principal(self, authorization: str | None, *, scopes: frozenset[str] = WIDE) -> str:
+        """Return who calls; ApiError 401 without a bearer token that is known and still valid, 403 without a scope."""
         kind, _, text = (authorization or "").partition(" ")
         token = self._tokens.get(text.strip()) if kind.lower() == "bearer" else None
         if token is None or self._now() >= token.expires:
             raise _unauthenticated()
+        if not scopes & token.scopes:
+            raise ApiError(403, "Request had insufficient authentication scopes.")
         return token.principal
 
     def account(self, email: str, token_uri: str, project_id: str) -> dict[str, str]:
@@ -130,8 +140,8 @@ class Tokens:
             self.subjects[text] = audience
             self.world.store.save("subject", text, audience)
 
-    def check_assertion(self, assertion: str, token_uri: str) -> str:
-        """Return the account that signed a JWT assertion; OAuthError otherwise."""
+    def check_assertion(self, assertion: str, token_uri: str) -> tuple[str, frozenset[str]]:
+        """Return the account that signed a JWT assertion, and the scopes it asks for; OAuthError otherwise."""
         try:
             head, payload, signature = assertion.split(".")
             claims = json.loads(_decode(payload))
@@ -149,7 +159,7 @@ class Tokens:
         except InvalidSignature as error:
             raise OAuthError("invalid_grant", "Invalid JWT Signature.") from error
         _check_claims(claims, token_uri)
-        return str(claims.get("sub") or claims["iss"])
+        return str(claims.get("sub") or claims["iss"]), frozenset(str(claims["scope"]).split())
 
 
 class OAuthError(Exception):
@@ -176,7 +186,7 @@ def _check_claims(claims: dict[str, Any], token_uri: str) -> None:
             "invalid_grant",
             "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.",
         )
-    if SCOPE not in str(claims.get("scope") or "").split():
+    if not IAM & set(str(claims.get("scope") or "").split()):
         raise OAuthError("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
 
 
@@ -211,10 +221,10 @@ async def token(call: Call) -> Response:
     try:
         if form.get("grant_type") != GRANT_JWT:
             raise OAuthError("unsupported_grant_type", "Invalid grant_type: " + form.get("grant_type", ""))
-        principal = call.service.tokens.check_assertion(form.get("assertion", ""), f"{_own_url(call)}/token")
+        principal, scopes = call.service.tokens.check_assertion(form.get("assertion", ""), f"{_own_url(call)}/token")
     except OAuthError as error:
         return answer(error.document, status=error.status)
-    text, life = call.service.tokens.issue(principal)
+    text, life = call.service.tokens.issue(principal, scopes=scopes)
     return answer({"access_token": text, "expires_in": int(life), "token_type": "Bearer"})
 
 
@@ -232,7 +242,7 @@ async def exchange(call: Call) -> Response:
             raise OAuthError("invalid_target", "The target service indicated by the audience is invalid.")
     except OAuthError as error:
         return answer(error.document, status=error.status)
-    text, life = call.service.tokens.issue(federated_principal(audience or ""))
+    text, life = call.service.tokens.issue(federated_principal(audience or ""), scopes=form.get("scope", "").split())
     document = {"access_token": text, "issued_token_type": ACCESS_TYPE, "token_type": "Bearer", "expires_in": int(life)}
     return answer(document)
 
@@ -245,7 +255,7 @@ def federated_principal(audience: str) -> str:
 async def impersonate(call: Call) -> Response:
     """Answer a token of the target account, when every step of the delegation chain is allowed."""
     tokens = call.service.tokens
-    caller = tokens.principal(call.request.headers.get("authorization"))
+    caller = tokens.principal(call.request.headers.get("authorization"), scopes=IAM)
     order = await call.json()
     chain = [str(name).rsplit("/", 1)[-1] for name in order.get("delegates") or []]
     for target in [*chain, call.path["id"]]:
@@ -257,7 +267,7 @@ async def impersonate(call: Call) -> Response:
     if not order.get("scope"):
         raise ApiError(400, "Request contains an invalid argument: scope is required.")
     asked = str(order.get("lifetime") or "3600s").removesuffix("s")
-    text, life = tokens.issue(caller, float(asked))
+    text, life = tokens.issue(caller, scopes=order["scope"], seconds=float(asked))
     # The client compares this time with its own clock.
     until = datetime.fromtimestamp(time.time() + life, tz=timezone.utc)
     return answer({"accessToken": text, "expireTime": until.strftime("%Y-%m-%dT%H:%M:%SZ")})
@@ -265,9 +275,7 @@ async def impersonate(call: Call) -> Response:
 
 def write_federation_file(tokens: Tokens, url: str, path: Path, *, project_number: str, account: str | None) -> Path:
     """Write an ``external_account`` file and, beside it, the subject token that it reads; returns the former's path."""
-    audience = (
-        f"//iam.googleapis.com/projects/{project_number}/locations/global/workloadIdentityPools/demo-pool/providers/demo"
-    )
+    audience = f"//iam.googleapis.com/projects/{project_number}/locations/global/workloadIdentityPools/demo-pool/providers/demo"
     subject = f"emulated.subject.{tokens.world.random_name(24)}"
     tokens.add_subject(subject, audience)
     subject_path = path.with_name(path.name + ".subject")

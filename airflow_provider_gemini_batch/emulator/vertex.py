@@ -50,8 +50,26 @@ _SINKS = {
     "vertex-dataset": "vertexMultimodalDatasetDestination",
 }
 _MEMBERS = frozenset(
-    "name displayName model modelVersionId inputConfig outputConfig state createTime updateTime startTime endTime "
-    "completionStats outputInfo error partialFailures labels modelParameters modelMonitoringStatus".split()
+    [
+        "name",
+        "displayName",
+        "model",
+        "modelVersionId",
+        "inputConfig",
+        "outputConfig",
+        "state",
+        "createTime",
+        "updateTime",
+        "startTime",
+        "endTime",
+        "completionStats",
+        "outputInfo",
+        "error",
+        "partialFailures",
+        "labels",
+        "modelParameters",
+        "modelMonitoringStatus",
+    ]
 )
 
 
@@ -157,7 +175,9 @@ def _table(uri: Any, *, parts: tuple[int, ...]) -> str:
 def _check_labels(labels: dict[str, str]) -> None:
     for name, value in labels.items():
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
-            raise ApiError(400, f"Invalid label {name}: keys and values hold lower-case letters, digits, _ and -, at most 63.")
+            raise ApiError(
+                400, f"Invalid label {name}: keys and values hold lower-case letters, digits, _ and -, at most 63."
+            )
     if len(labels) > 64:  # noqa: PLR2004 - Google's limit on labels of a resource
         raise ApiError(400, "A resource can have at most 64 labels.")
 
@@ -178,7 +198,10 @@ async def create(call: Call) -> Response:
     if limit is not None and call.engine.active_count("vertex", call.space) >= int(limit):
         raise quota_error()
     number = call.world.next_number()
-    identifier = str(10**18 + int(hashlib.sha256(f"{number}{call.world.random_name(8)}".encode()).hexdigest()[:15], 16) % (8 * 10**18))
+    identifier = str(
+        10**18
+        + int(hashlib.sha256(f"{number}{call.world.random_name(8)}".encode()).hexdigest()[:15], 16) % (8 * 10**18)
+    )
     project, location = call.space.split("/")
     spec["name"] = f"projects/{project}/locations/{location}/batchPredictionJobs/{identifier}"
     job = Job(
@@ -255,7 +278,10 @@ def _mask(call: Call) -> set[str] | None:
         return None
     if call.world.faults.take("refuse_fields"):
         raise ApiError(400, "Invalid field mask.")
-    camel = {re.sub(r"_([a-z])", lambda match: match.group(1).upper(), path.strip().split(".")[0]) for path in text.split(",")}
+    camel = {
+        re.sub(r"_([a-z])", lambda match: match.group(1).upper(), path.strip().split(".")[0])
+        for path in text.split(",")
+    }
     if camel - _MEMBERS:
         raise ApiError(400, f"Invalid field mask: {', '.join(sorted(camel - _MEMBERS))}.")
     return camel

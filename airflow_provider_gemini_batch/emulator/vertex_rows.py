@@ -120,7 +120,9 @@ def _echo(request: dict[str, Any]) -> dict[str, Any]:
     for content in contents:
         parts = content.get("parts") if isinstance(content, dict) else None
         if isinstance(parts, list):
-            plain = [{"fileData": None, "inlineData": None, **part} if isinstance(part, dict) else part for part in parts]
+            plain = [
+                {"fileData": None, "inlineData": None, **part} if isinstance(part, dict) else part for part in parts
+            ]
             echoed.append({**content, "parts": plain})
         else:
             echoed.append(content)
@@ -189,7 +191,11 @@ def _legacy_row(row: dict[str, Any], plan: Plan, tally: Tally, number: int) -> d
         return None
     if plan.every("row_error_every", number) or (plan.limit is not None and number > plan.limit):
         tally.failed += 1
-        return {"instance": row, "predictions": [], "status": status_text({"code": 13, "message": gist_of("Internal error.")})}
+        return {
+            "instance": row,
+            "predictions": [],
+            "status": status_text({"code": 13, "message": gist_of("Internal error.")}),
+        }
     tally.succeeded += 1
     tokens = max(1, len(text) // 4)
     tally.prompt_tokens += tokens

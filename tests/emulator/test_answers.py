@@ -90,7 +90,9 @@ def test_a_responder_may_answer_text_a_response_or_an_error_and_may_raise() -> N
         del request
         if key == "raise":
             raise ValueError("no luck")
-        return {"text": "hello", "error": {"error": {"code": 8, "message": "m"}}, "whole": {"candidates": []}}[key or ""]
+        return {"text": "hello", "error": {"error": {"code": 8, "message": "m"}}, "whole": {"candidates": []}}[
+            key or ""
+        ]
 
     answerer = Answerer("m", embeds=False, responder=respond)
     assert answerer.answer(_request("x"), "text")["response"]["candidates"][0]["content"]["parts"][0]["text"] == "hello"
@@ -102,8 +104,14 @@ def test_a_responder_may_answer_text_a_response_or_an_error_and_may_raise() -> N
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ('{"key":"a","request":{"contents":[{"parts":[{"text":"x"}]}],"thinking_config":{}}}', "no such field: 'thinking_config'"),
-        ('{"request":{"contents":[],"generationConfig":{"response_schema":{"additionalProperties":false}}}}', "additionalProperties"),
+        (
+            '{"key":"a","request":{"contents":[{"parts":[{"text":"x"}]}],"thinking_config":{}}}',
+            "no such field: 'thinking_config'",
+        ),
+        (
+            '{"request":{"contents":[],"generationConfig":{"response_schema":{"additionalProperties":false}}}}',
+            "additionalProperties",
+        ),
         ('{"request":{"system_instruction":["x"]}}', "unexpected character: '['; expected '{'"),
         ('{"request":{"contents":{"parts":[]}}}', "unexpected character: '{'; expected '['"),
         ('{"request":{"contents":[{"parts":[{"text":5}]}]}}', "unexpected character: '5'"),

@@ -119,7 +119,9 @@ def test_a_running_job_that_is_cancelled_ends_as_told(
     job = gemini.get(name)
     assert job["metadata"]["state"] == f"BATCH_STATE_{state}"
     output = job["metadata"].get("output")
-    rows = output and [next(k for k in row if k != "metadata") for row in output["inlinedResponses"]["inlinedResponses"]]
+    rows = output and [
+        next(k for k in row if k != "metadata") for row in output["inlinedResponses"]["inlinedResponses"]
+    ]
     assert rows == answers
     assert gemini.http.post(f"/v1beta/{name}%3Acancel").json() == {}
     assert gemini.state(name) == state
@@ -137,7 +139,13 @@ def test_a_job_that_nobody_finishes_expires_after_48_hours(gemini: Gemini) -> No
 
 def test_row_faults_come_out_as_told(gemini: Gemini) -> None:
     gemini.emulator.control.faults(
-        row_error_every=5, row_error_message=None, missing_every=7, duplicate_every=6, extra_rows=2, blocked_every=4, truncated_every=3
+        row_error_every=5,
+        row_error_message=None,
+        missing_every=7,
+        duplicate_every=6,
+        extra_rows=2,
+        blocked_every=4,
+        truncated_every=3,
     )
     name = gemini.create(rows=10)
     gemini.emulator.control.advance(60)

@@ -43,12 +43,18 @@ def _name(job: types.BatchJob) -> str:
     return job.name
 
 
-def test_the_sdk_creates_an_inline_job_and_reads_its_answers(sdk: genai.Client, gemini_batch_emulator: Emulator) -> None:
+def test_the_sdk_creates_an_inline_job_and_reads_its_answers(
+    sdk: genai.Client, gemini_batch_emulator: Emulator
+) -> None:
     requests: list[Any] = [
         {
             "contents": [{"role": "user", "parts": [{"text": f"Question {n}. More words."}]}],
             "metadata": {"key": f"row-{n}"},
-            "config": {"temperature": 0.1, "system_instruction": "Be brief.", "thinking_config": {"thinking_budget": 0}},
+            "config": {
+                "temperature": 0.1,
+                "system_instruction": "Be brief.",
+                "thinking_config": {"thinking_budget": 0},
+            },
         }
         for n in range(3)
     ]
@@ -89,7 +95,9 @@ def test_the_sdk_embeds_inline_and_from_a_file(
         src={"inlined_requests": {"contents": ["alpha", "beta"], "config": {"output_dimensionality": 4}}},
     )
     rows = [{"key": "d1", "request": {"content": {"parts": [{"text": "alpha"}]}, "output_dimensionality": 4}}]
-    file = sdk.batches.create_embeddings(model=EMBED, src={"file_name": _upload(sdk, _write_rows(tmp_path / "e.jsonl", rows))})
+    file = sdk.batches.create_embeddings(
+        model=EMBED, src={"file_name": _upload(sdk, _write_rows(tmp_path / "e.jsonl", rows))}
+    )
     gemini_batch_emulator.control.advance(60)
     answered = sdk.batches.get(name=_name(inline)).dest
     assert answered is not None
@@ -171,7 +179,9 @@ def vertex_sdk(gemini_batch_emulator: Emulator) -> Iterator[genai.Client]:
 
 
 def test_the_sdk_runs_a_cloud_storage_job_on_vertex(vertex_sdk: genai.Client, gemini_batch_emulator: Emulator) -> None:
-    job = vertex_sdk.batches.create(model=GENERATE, src="gs://in/x.jsonl", config={"dest": "gs://out/run", "display_name": "v"})
+    job = vertex_sdk.batches.create(
+        model=GENERATE, src="gs://in/x.jsonl", config={"dest": "gs://out/run", "display_name": "v"}
+    )
     assert job.state == types.JobState.JOB_STATE_PENDING
     gemini_batch_emulator.control.advance(60)
     ended = vertex_sdk.batches.get(name=_name(job))
@@ -190,7 +200,8 @@ def test_the_sdk_runs_a_bigquery_job_on_vertex(vertex_sdk: genai.Client, gemini_
 
 def test_the_sdk_lists_vertex_jobs_by_filter(vertex_sdk: genai.Client) -> None:
     wanted = [
-        vertex_sdk.batches.create(model=GENERATE, src="bq://p.d.t", config={"display_name": f"genai_{n}"}) for n in range(3)
+        vertex_sdk.batches.create(model=GENERATE, src="bq://p.d.t", config={"display_name": f"genai_{n}"})
+        for n in range(3)
     ]
     vertex_sdk.batches.create(model=GENERATE, src="bq://p.d.t", config={"display_name": "other"})
     found = vertex_sdk.batches.list(config={"page_size": 2, "filter": 'display_name:"genai_*"'})

