@@ -111,7 +111,7 @@ class Demo:
         most = max(look.workers for _, look in waiting)
         seconds = waiting[-1][0] - waiting[0][0]
         print(
-            f"Worker processes while the task waited for its job: {most} (looked {len(waiting)} times in {seconds:.0f} s)"
+            f"Worker processes while the task waited for the job: {most} (looked {len(waiting)} times in {seconds:.0f} s)"
         )
         assert most == 0, "a worker was held"
 
