@@ -252,7 +252,8 @@ class Round:
         self._report([(target.name, error) for target in targets])
 
     def _put_off(self, targets: Iterable[Target]) -> None:
-        if answers := [(target.name, None) for target in targets]:
+        answers: list[Answer] = [(target.name, None) for target in targets]
+        if answers:
             self._report(answers)
 
     def _take_queue(self) -> list[Target]:

@@ -326,7 +326,7 @@ class Watcher:
             entry.busy = True
 
     def _last_call(self, entries: Iterable[Entry]) -> float:
-        """When the first deadline of a round will have passed for so long that its answer is not waited for any more."""
+        """When the first deadline of a round has passed for so long that its answer is not waited for any more."""
         first = min((entry.watch.deadline for entry in entries if entry.ending is None), default=inf)
         return self._loop.time() + max(0.0, first - self._now()) + _LAST_LOOK
 

@@ -39,7 +39,7 @@ DOWN = ServiceUnavailable("down", http_status=503)
 class Scene:
     """One watcher on the fast clock, and followers that note when their wait was over."""
 
-    def __init__(self, shelf: Any) -> None:
+    def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.loop = asyncio.get_running_loop()
         self.watcher = Watcher(shelf.connect, now=self.loop.time, random=lambda: 0.5)
@@ -57,9 +57,8 @@ class Scene:
             self.watcher.leave(following)
         return ending, self.loop.time() - began
 
-    async def after(self, seconds: float, do: Callable[[], object]) -> None:
-        await asyncio.sleep(seconds)
-        do()
+    def after(self, seconds: float, do: Callable[[], object]) -> None:
+        self.loop.call_later(seconds, do)
 
 
 def names(count: int) -> list[str]:
@@ -70,8 +69,8 @@ def test_every_follower_is_told_within_its_interval_that_its_job_has_ended() -> 
     async def play() -> None:
         scene = Scene(Shelf(names(300)))
         waits = [scene.wait_for(name) for name in names(300)]
-        finish = scene.after(33.0, lambda: scene.shelf.finish(*names(300)))
-        *ended, _ = await asyncio.gather(*waits, finish)
+        scene.after(33.0, lambda: scene.shelf.finish(*names(300)))
+        ended = await asyncio.gather(*waits)
         assert {ending.reason for ending, _ in ended} == {Reason.ENDED}
         assert all(33.0 <= seconds <= 33.0 + 10.0 + 5.0 for _, seconds in ended)
         scene.watcher.close()
@@ -151,8 +150,8 @@ def test_two_followers_of_one_job_cost_one_call_and_are_both_told() -> None:
     async def play() -> None:
         scene = Scene(Shelf(names(1)))
         waits = [scene.wait_for("batches/00000") for _ in range(2)]
-        finish = scene.after(25.0, lambda: scene.shelf.finish("batches/00000"))
-        first, second, _ = await asyncio.gather(*waits, finish)
+        scene.after(25.0, lambda: scene.shelf.finish("batches/00000"))
+        first, second = await asyncio.gather(*waits)
         assert first[0].reason is second[0].reason is Reason.ENDED
         assert len(scene.shelf.calls) <= 5
         scene.watcher.close()
@@ -165,9 +164,9 @@ def test_a_wait_for_all_ends_with_the_last_job_and_a_wait_for_any_with_the_first
         scene = Scene(Shelf(names(2)))
         every = scene.wait_for(*names(2))
         first = scene.wait_for(*names(2), until="any")
-        one = scene.after(20.0, lambda: scene.shelf.finish("batches/00001"))
-        two = scene.after(50.0, lambda: scene.shelf.finish("batches/00000"))
-        (_, all_seconds), (_, any_seconds), _, _ = await asyncio.gather(every, first, one, two)
+        scene.after(20.0, lambda: scene.shelf.finish("batches/00001"))
+        scene.after(50.0, lambda: scene.shelf.finish("batches/00000"))
+        (_, all_seconds), (_, any_seconds) = await asyncio.gather(every, first)
         assert 20.0 <= any_seconds < 35.0
         assert 50.0 <= all_seconds < 65.0
         scene.watcher.close()
@@ -178,10 +177,8 @@ def test_a_wait_for_all_ends_with_the_last_job_and_a_wait_for_any_with_the_first
 def test_at_the_deadline_the_job_is_looked_at_once_more_and_a_terminal_state_wins() -> None:
     async def play() -> None:
         scene = Scene(Shelf(names(1)))
-        finish = scene.after(20.0, lambda: scene.shelf.finish("batches/00000"))
-        (ending, seconds), _ = await asyncio.gather(
-            scene.wait_for("batches/00000", poll_interval=60.0, timeout=24.0), finish
-        )
+        scene.after(20.0, lambda: scene.shelf.finish("batches/00000"))
+        ending, seconds = await scene.wait_for("batches/00000", poll_interval=60.0, timeout=24.0)
         assert ending.reason is Reason.ENDED
         assert 24.0 <= seconds < 30.0
         scene.watcher.close()
@@ -220,12 +217,11 @@ def test_a_job_whose_look_hangs_ends_at_its_deadline_and_its_neighbours_do_not_w
 
         shelf.fail = fail
         scene = Scene(shelf)
-        finish = scene.after(20.0, lambda: shelf.finish("batches/00000", "batches/00002"))
-        first, hanging, third, _ = await asyncio.gather(
+        scene.after(20.0, lambda: shelf.finish("batches/00000", "batches/00002"))
+        first, hanging, third = await asyncio.gather(
             scene.wait_for("batches/00000"),
             scene.wait_for("batches/00001", timeout=30.0),
             scene.wait_for("batches/00002"),
-            finish,
         )
         assert first[0].reason is third[0].reason is Reason.ENDED
         assert first[1] < 40.0
@@ -247,8 +243,8 @@ def test_an_unknown_job_is_gone_only_when_the_service_says_so_twice_a_minute_apa
         scene.shelf.put("batches/late", JobState.SUCCEEDED)
         scene.shelf.unlisted = {"batches/late"}
         late = scene.shelf.jobs.pop("batches/late")
-        back = scene.after(30.0, lambda: scene.shelf.jobs.update({"batches/late": late}))
-        (ending, _), _ = await asyncio.gather(scene.wait_for("batches/late"), back)
+        scene.after(30.0, lambda: scene.shelf.jobs.update({"batches/late": late}))
+        ending, _ = await scene.wait_for("batches/late")
         assert ending.reason is Reason.ENDED
         scene.watcher.close()
 
@@ -353,9 +349,9 @@ def test_a_changed_key_is_found_when_the_old_one_is_refused_and_nobody_notices()
             new.print = "other"
             current = new
 
-        turn = scene.after(20.0, rotate)
-        done = scene.after(50.0, lambda: new.finish(*names(30)))
-        *ended, _, _ = await asyncio.gather(*waits, turn, done)
+        scene.after(20.0, rotate)
+        scene.after(50.0, lambda: new.finish(*names(30)))
+        ended = await asyncio.gather(*waits)
         assert {ending.reason for ending, _ in ended} == {Reason.ENDED}
         assert old.closed == 1
         scene.watcher.close()
@@ -369,8 +365,8 @@ def test_a_job_that_is_not_ours_to_see_ends_its_own_wait_only() -> None:
         shelf.unlisted = {"batches/00001"}
         shelf.fail = lambda _verb, name: FORBIDDEN if name == "batches/00001" else None
         scene = Scene(shelf)
-        finish = scene.after(40.0, lambda: shelf.finish("batches/00000"))
-        good, bad, _ = await asyncio.gather(scene.wait_for("batches/00000"), scene.wait_for("batches/00001"), finish)
+        scene.after(40.0, lambda: shelf.finish("batches/00000"))
+        good, bad = await asyncio.gather(scene.wait_for("batches/00000"), scene.wait_for("batches/00001"))
         assert good[0].reason is Reason.ENDED
         assert bad[0].reason is Reason.REFUSED
         assert bad[1] < 30.0
@@ -446,14 +442,15 @@ def test_the_loop_stays_responsive_while_thousands_of_waits_end_together() -> No
         scene = Scene(Shelf(names(count)))
         scene.shelf.finish(*names(count))
         waits = asyncio.gather(*(scene.wait_for(name, poll_interval=1.0) for name in names(count)))
-        longest, last = 0.0, time.monotonic()
-        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)  # they begin, all in one turn of the loop: that is the test's doing
+        # The thread's own time, so that neighbours on the machine do not count.
+        longest, last = 0.0, time.thread_time()
         while not waits.done():
-            await asyncio.sleep(0.001)
-            now = time.monotonic()
+            await asyncio.sleep(0)
+            now = time.thread_time()
             longest, last = max(longest, now - last), now
-        # Far above what is measured on an idle machine; one callback for all of them would take longer.
-        assert longest < 0.25
+        assert longest < 0.03
         scene.watcher.close()
 
     quickly(play(), speed=1.0)
