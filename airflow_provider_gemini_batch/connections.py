@@ -48,7 +48,7 @@ _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,62}")
 class ConnectionSettings:
     """A connection of either type in one form, after overrides and ``[gemini_batch]`` defaults.
 
-    ``project_id`` is None when it has to come from the credentials; ``timeout`` is in seconds; ``labels`` are the
+    ``project_id`` is None when a key file on disk or the default credentials have to name it; ``timeout`` is in seconds; ``labels`` are the
     connection's own, for Vertex jobs. Credentials stay out of the repr.
     """
 
@@ -92,10 +92,12 @@ def read_connection(
     }
     if service is Service.GEMINI:
         return ConnectionSettings(**common, api_key=_api_key(conn, fields))
+    credentials = _credentials(fields)
+    project_id = project_id or fields.text("project_id", "project") or _project_of(credentials["keyfile_dict"])
     return ConnectionSettings(
         **common,
-        **_credentials(fields),
-        project_id=_named(fields, "project_id", project_id or fields.text("project_id", "project"), _PROJECT),
+        **credentials,
+        project_id=_named(fields, "project_id", project_id, _PROJECT),
         location=_named(fields, "location", location or fields.text("location") or _configured("location"), _LOCATION)
         or DEFAULT_LOCATION,
         impersonation_chain=fields.names("impersonation_chain"),
@@ -251,6 +253,11 @@ def _key(fields: _Fields) -> Mapping[str, Any] | None:
     # A key that went through a shell or a URI often has its line breaks doubled.
     secret = key.get("private_key")
     return {**key, "private_key": secret.replace("\\n", "\n")} if isinstance(secret, str) else key
+
+
+def _project_of(key: Mapping[str, Any] | None) -> str | None:
+    named = (key or {}).get("project_id")
+    return named if isinstance(named, str) and named else None
 
 
 def _federation(fields: _Fields) -> str | Mapping[str, Any] | None:

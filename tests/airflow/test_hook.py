@@ -30,6 +30,8 @@ from airflow_provider_gemini_batch.lifecycle.identity import Tag, display_name
 from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_provider_gemini_batch.emulator import Emulator
 
 MODEL = "gemini-2.5-flash"
@@ -216,7 +218,18 @@ def test_a_google_cloud_connection_reaches_vertex_with_googles_spellings(
 def test_a_project_that_the_connection_leaves_out_comes_from_the_key(
     monkeypatch: pytest.MonkeyPatch, vertex: str
 ) -> None:
+    project = json.loads(vertex)["extra"]["project_id"]
     good, said = connect(monkeypatch, with_extra(vertex, project_id=None)).test_connection()
+    assert (good, f"project {project} " in said) == (True, True)
+
+
+def test_a_project_that_a_key_file_on_disk_names_is_used(
+    monkeypatch: pytest.MonkeyPatch, vertex: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(json.loads(vertex)["extra"]["keyfile_dict"]))
+    extra = with_extra(vertex, project_id=None, keyfile_dict=None, key_path=str(path))
+    good, said = connect(monkeypatch, extra).test_connection()
     assert (good, "the credentials' own project" in said) == (True, True)
 
 
