@@ -48,8 +48,8 @@ _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,62}")
 class ConnectionSettings:
     """A connection of either type in one form, after overrides and ``[gemini_batch]`` defaults.
 
-    ``project_id`` is None when a key file on disk or the default credentials have to name it; ``timeout`` is in seconds; ``labels`` are the
-    connection's own, for Vertex jobs. Credentials stay out of the repr.
+    ``project_id`` is None when a key file on disk or the default credentials have to name it; ``timeout`` is in
+    seconds; ``labels`` are the connection's own, for Vertex jobs. Credentials stay out of the repr.
     """
 
     conn_id: str

@@ -175,6 +175,12 @@ def test_the_host_becomes_the_base_url(fields: dict[str, Any], expected: str | N
     assert read_connection(gemini(**fields)).base_url == expected
 
 
+def test_a_connection_written_as_a_uri_is_read_as_well() -> None:
+    conn = Connection(conn_id="c", uri="gemini-batch://:any-key@127.0.0.1:8787/http?timeout=5")
+    settings = read_connection(conn)
+    assert (settings.base_url, settings.api_key, settings.timeout) == ("http://127.0.0.1:8787", "any-key", 5.0)
+
+
 @pytest.mark.parametrize(
     ("host", "words"),
     [
