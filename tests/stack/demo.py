@@ -110,9 +110,7 @@ class Demo:
         assert waiting, "the task was never seen deferred"
         most = max(look.workers for _, look in waiting)
         seconds = waiting[-1][0] - waiting[0][0]
-        print(
-            f"Worker processes while the task waited for the job: {most} (looked {len(waiting)} times in {seconds:.0f} s)"
-        )
+        print(f"Worker processes while the task waited: {most} (looked {len(waiting)} times in {seconds:.0f} s)")
         assert most == 0, "a worker was held"
 
 
