@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.data.cost import cost_of
 from airflow_provider_gemini_batch.data.results import AnswerSource
 from airflow_provider_gemini_batch.data.results import Landing as LandingPlan
 from airflow_provider_gemini_batch.hooks import airflow_errors, client_from_settings
@@ -30,7 +31,8 @@ from airflow_provider_gemini_batch.lifecycle.run import BatchRun, TaskFailed
 from airflow_provider_gemini_batch.lifecycle.service import ClientJobService, JobSettings, task_labels
 from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
 from airflow_provider_gemini_batch.links import JOB_NAME_KEY
-from airflow_provider_gemini_batch.task_work import Output, make_work
+from airflow_provider_gemini_batch.task_files import Output
+from airflow_provider_gemini_batch.task_work import make_work
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob, Service
+    from airflow_provider_gemini_batch.lifecycle.ports import Landing
     from airflow_provider_gemini_batch.operators import GeminiGetBatchResponsesOperator, _CreateBatchJob
 
 log = logging.getLogger(__name__)
@@ -114,8 +117,16 @@ class TaskRun:
         return self._stack.__exit__(kind, error, trace)
 
     def begin(self) -> dict[str, Any]:
-        """Run a try from its beginning."""
+        """Run a try from its beginning; a dry run ends when the input has been read."""
+        if self._operator.is_dry_run:
+            return self._dry_run()
         return self._follow(None)
+
+    def _dry_run(self) -> dict[str, Any]:
+        self._work.plan(again=False)
+        estimate = self._work.estimate()
+        log.info("Dry run, nothing was sent: %s.", estimate)
+        return {"job_name": None, "job_names": [], "state": "DRY_RUN", "model": self._operator.model, **estimate}
 
     def resume(self, event: Any, memo: str) -> dict[str, Any]:
         """Go on after a wait. ``memo`` is what ``defer`` kept, for triggers that do not carry it."""
@@ -133,11 +144,14 @@ class TaskRun:
         ti = self._context["ti"]
         may_be_retried = ti.try_number <= ti.max_tries
         if self._operator.cancel_on_kill and not may_be_retried:
-            # A client of its own: the signal may have come in the middle of a call of the other.
-            with client_from_settings(replace(self._hook.settings, timeout=_KILL_TIMEOUT), attempts=1) as client:
-                for name in self._active:
-                    _try_to_cancel(client, name)
+            self._cancel_now()
         raise Killed("The task was told to stop; no create call is sent after this.")
+
+    def _cancel_now(self) -> None:
+        # A client of its own: the signal may have come in the middle of a call of the other.
+        with client_from_settings(replace(self._hook.settings, timeout=_KILL_TIMEOUT), attempts=1) as client:
+            for name in self._active:
+                _try_to_cancel(client, name)
 
     # -- following the run
 
@@ -232,7 +246,7 @@ class TaskRun:
         counts = landing.counts or {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
         usage = landing.usage._asdict() if landing.usage is not None else None
         summary = _summary(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
-        summary.update(landing.extra)
+        summary["cost"] = self._count(landing)
         if landing.responses is None and not landing.output and landing.total:
             log.warning(
                 "The %d rows do not fit into XCom (max_xcom_bytes=%d) and there is no output_path: they stay with the "
@@ -242,6 +256,22 @@ class TaskRun:
             )
         self._tell_assets(summary)
         return summary
+
+    def _count(self, landing: Landing) -> dict[str, Any] | None:
+        """Add up tokens and rows in Airflow's metrics; give what they cost, where there are prices."""
+        from airflow.sdk.observability.stats import Stats
+
+        operator = self._operator
+        model = operator.model.rpartition("/")[2]
+        tags = {"dag_id": operator.dag_id, "task_id": operator.task_id, "model": model}
+        Stats.incr("gemini_batch.rows.succeeded", landing.succeeded, tags=tags)
+        Stats.incr("gemini_batch.rows.failed", landing.failed, tags=tags)
+        if landing.usage is None:
+            return None
+        for name, tokens in landing.usage._asdict().items():
+            Stats.incr(f"gemini_batch.{name}", tokens, tags=tags)
+        cost = cost_of(landing.usage, model, rows=landing.total)
+        return cost.plain() if cost.usd is not None else None
 
     def _tell_assets(self, summary: dict[str, Any]) -> None:
         """Give the events of the declared outlets what a consumer wants to know; never rows."""
@@ -256,7 +286,7 @@ class TaskRun:
         ti = self._context["ti"]
         dag_run = self._context["dag_run"]
         identity = _identity(ti)
-        work = make_work(operator, self._hook, folder, task=identity, generation=ti.max_tries)
+        self._work = work = make_work(operator, self._hook, folder, task=identity, generation=ti.max_tries)
         never_cleared = ti.max_tries <= (operator.retries or 0)
         not_before = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
         labels = {**settings.labels, **(operator.labels or {}), **task_labels(ti.dag_id, ti.task_id, ti.run_id)}
