@@ -30,15 +30,16 @@ class GeminiBatchJobLink(BaseOperatorLink):
         return "gemini_batch_job_link"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
-        """Make the link from the job that the task made or, failing that, from the one that it was given.
+        """Make the link from the job that the task was given or, failing that, from the one that it made.
 
         :returns: a URL, or an empty text while there is no job, which hides the button.
         """
         # Airflow's own module of this name is where a custom XCom backend is looked up, in 3.2 and in 3.3.
         from airflow.sdk.execution_time.xcom import XCom
 
-        made = XCom.get_value(ti_key=ti_key, key=JOB_NAME_KEY)
-        return job_url(made or getattr(operator, "job_name", None))
+        given = getattr(operator, "job_name", None)
+        # Asking for an XCom that is not there puts an error into the task's log.
+        return job_url(given or XCom.get_value(ti_key=ti_key, key=JOB_NAME_KEY))
 
 
 def job_url(job_name: object) -> str:

@@ -6,26 +6,27 @@ The other half of :mod:`.task_run`; here is what needs to know operators, files 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from airflow_provider_gemini_batch import storage
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.models import BatchJob, Service
-from airflow_provider_gemini_batch.data.output import check_target, deliver, read_manifest
+from airflow_provider_gemini_batch.data.cost import Cost, estimated_cost
 from airflow_provider_gemini_batch.data.results import AnswerSource, LandingSummary, land
 from airflow_provider_gemini_batch.data.results import Landing as LandingPlan
-from airflow_provider_gemini_batch.data.sinks import JsonlSink
 from airflow_provider_gemini_batch.data.spec import InputSpec
 from airflow_provider_gemini_batch.data.staging import Shard, Staged, stage
 from airflow_provider_gemini_batch.lifecycle.identity import tag_of
+from airflow_provider_gemini_batch.lifecycle.media import MediaShelf
 from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
+from airflow_provider_gemini_batch.task_files import Output, Spool, lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_gemini_batch.api.client import BatchClient
@@ -55,6 +56,7 @@ _OF_OUR_ROWS = (
     "repair_rounds",
     "max_rows_per_job",
     "max_bytes_per_job",
+    "max_cost_usd",
 )
 _DEFAULTS = (
     "generation_config",
@@ -135,6 +137,10 @@ class TaskWork:
     def forget_input(self) -> Plan:
         """Go on without the input."""
         raise NotImplementedError
+
+    def estimate(self) -> dict[str, Any]:
+        """Tell what the input comes to; of rows that are not ours, nothing is known but their names."""
+        return {"source": dict(self.source)}
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
         """Read the answers and count, without keeping them."""
@@ -221,7 +227,8 @@ class OwnRows(TaskWork):
         spool: Spool | None,
     ) -> None:
         super().__init__(operator, hook, folder, output)
-        self._spec = spec
+        self._media = _media(operator, hook) if spec.media_field is not None else None
+        self._spec = spec if self._media is None else replace(spec, attach=self._media.attach)
         self._spool = spool
         self._staged: Staged | None = None
         self.supply = self
@@ -247,6 +254,32 @@ class OwnRows(TaskWork):
     @property
     def _known_again(self) -> bool:
         return not callable(self._spec.rows) or self._spool is not None
+
+    def estimate(self) -> dict[str, Any]:
+        """Tell what the input comes to: rows, jobs, estimated input tokens and, where there are prices, the cost."""
+        staged = self._read()
+        return {
+            "rows": staged.rows,
+            "jobs": len(staged.shards),
+            "estimated_input_tokens": staged.estimated_input_tokens,
+            "estimated_cost": self._estimated_cost(staged).plain(),
+            "fingerprint": staged.fingerprint,
+        }
+
+    def _estimated_cost(self, staged: Staged) -> Cost:
+        config = getattr(self._operator, "generation_config", None) or {}
+        return estimated_cost(
+            model=self._operator.model,
+            kind=self._operator.kind,
+            rows=staged.rows,
+            input_tokens=staged.estimated_input_tokens,
+            max_output_tokens=config.get("maxOutputTokens") or config.get("max_output_tokens"),
+        )
+
+    def bring_media(self) -> None:
+        """Upload or stage the files that go with the rows."""
+        if self._media is not None:
+            self._media.bring()
 
     def shard(self, index: int) -> Shard:
         """Give the lines of one job."""
@@ -297,112 +330,12 @@ class OwnRows(TaskWork):
             rows=staged.rows if staged is not None else None,
             schema=_schema(self._operator),
             keep_response=self._operator.keep_response and not bare,
-            carried=None if carried is None else (lambda: _lines(carried)),
+            carried=None if carried is None else (lambda: lines_of(carried)),
             author_key=staged.author_key if staged is not None else None,
         )
 
     def _fingerprint(self) -> str | None:
         return self._staged.fingerprint if self._staged is not None else None
-
-
-@dataclass(frozen=True)
-class Spool:
-    """The rows of a callable, kept until results are delivered: another process needs them again, hours later."""
-
-    path: str
-    conn_id: str | None = None
-
-    def spec(self, spec: InputSpec) -> InputSpec:
-        """Give the input as a file, which is written first unless an earlier try of this submission has."""
-        from dataclasses import replace
-
-        if not storage.files_of(self.path, self.conn_id).exists(self.path):
-            self._write(spec)
-        return replace(
-            spec,
-            rows=None,
-            path=self.path,
-            file_format="jsonl",
-            opener=lambda path: storage.open_for_reading(path, self.conn_id),
-        )
-
-    def _write(self, spec: InputSpec) -> None:
-        from airflow_provider_gemini_batch.data.rows import from_python
-
-        assert callable(spec.rows)  # noqa: S101  (the one caller has looked)
-        with storage.files_of(self.path, self.conn_id).write_whole(self.path) as handle:
-            for row in from_python(spec.rows).rows:
-                value = row.value.members() if hasattr(row.value, "members") else row.value
-                try:
-                    handle.write(to_json(value) + b"\n")
-                except ValueError as error:
-                    raise InputError(
-                        f"item {row.place}: {type(row.value).__name__} is no row: give a text, a dict or a BatchRequest"
-                    ) from error
-
-    def remove(self) -> None:
-        """Remove the rows."""
-        storage.files_of(self.path, self.conn_id).remove(self.path)
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where rows are landed: at a path of the author's or, without one, in XCom when they fit."""
-
-    path: str | None
-    conn_id: str | None
-    folder: Path
-    task: str
-    run: str
-
-    def check(self) -> None:
-        """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
-        if self.path is not None:
-            check_target(storage.files_of(self.path, self.conn_id), self.path, task=self.task, run=self.run)
-
-    def holds(self, job_name: str) -> bool | None:
-        """Tell whether what lies there was made from a job; None without a path."""
-        if self.path is None:
-            return None
-        manifest = read_manifest(storage.files_of(self.path, self.conn_id), self.path)
-        return manifest is not None and job_name in manifest.job_names
-
-    def write(
-        self,
-        sources: Sequence[AnswerSource],
-        landing: LandingPlan,
-        *,
-        job_names: Sequence[str],
-        fingerprint: str,
-        max_xcom_bytes: int,
-    ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
-        """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
-        if self.path is None:
-            return self._for_xcom(sources, landing, max_xcom_bytes)
-        summary, _ = deliver(
-            self.path,
-            storage.files_of(self.path, self.conn_id),
-            sources,
-            landing,
-            task=self.task,
-            run=self.run,
-            job_names=job_names,
-            fingerprint=fingerprint,
-            workdir=self.folder,
-        )
-        return summary, None
-
-    def _for_xcom(
-        self, sources: Sequence[AnswerSource], landing: LandingPlan, max_xcom_bytes: int
-    ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
-        small = self.folder / "responses.jsonl"
-        with small.open("wb", buffering=0) as handle:
-            sink = JsonlSink(handle)
-            summary = land(sources, sink, landing, self.folder)
-            sink.close()
-        if small.stat().st_size > max_xcom_bytes:
-            return summary, None
-        return summary, [from_json(line) for line in _lines(small)]
 
 
 class _Nowhere:
@@ -428,6 +361,11 @@ def _spool(operator: _CreateBatchJob, staging: str | None, identity: str, genera
                 "give staging_path or output_path"
             )
     return None
+
+
+def _media(operator: _CreateBatchJob, hook: GeminiBatchHook) -> MediaShelf:
+    staging = operator.staging_path or hook.settings.staging_path
+    return MediaShelf(lambda: hook.client, hook.service, storage.open_for_reading, staging)
 
 
 def _schema(operator: _CreateBatchJob) -> OutputSchema | None:
@@ -480,11 +418,6 @@ def _landed(
         responses=responses,
         repairable=tuple(summary.repairable),
     )
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as lines:
-        yield from lines
 
 
 def _named(service: Service) -> str:

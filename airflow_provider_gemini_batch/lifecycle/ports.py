@@ -40,7 +40,6 @@ class Landing:
     output: str | None = None
     responses: list[dict[str, Any]] | None = None
     repairable: tuple[int, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 #: Input that lies ready at the service or in memory; only its maker looks inside.

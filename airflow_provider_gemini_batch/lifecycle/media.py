@@ -1,0 +1,141 @@
+"""Files that go with rows: images, documents, sound. Named by their content, so that each is uploaded once.
+
+The name that a file will have at the service follows from its bytes. So the input can be checked and fingerprinted as
+a whole before the first file leaves, and a file that an earlier try or another task has uploaded is used again while it
+is young.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mimetypes
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, BinaryIO
+
+from airflow_provider_gemini_batch.api.errors import ApiError, InputError, NotFound
+from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.data.spec import Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.models import File
+
+log = logging.getLogger(__name__)
+
+# The service's own address of a file; a proxy in front of it changes how calls get there, not what files are called.
+_FILE_URI = "https://generativelanguage.googleapis.com/v1beta/{name}"
+_READ_BYTES = 1 << 20
+_CONFLICT = 409
+# Uploads live 48 hours and a job may start only after a day in the queue.
+_YOUNG = timedelta(hours=20)
+
+
+class MediaShelf:
+    """The files of one input: told apart in one pass, brought to the service before a job is made."""
+
+    def __init__(
+        self,
+        client: Callable[[], BatchClient],
+        service: Service,
+        opener: Callable[[str], BinaryIO],
+        staging_path: str | None,
+    ) -> None:
+        """Take what is needed to read files and to bring them there.
+
+        :param client: gives the client when one is needed.
+        :param staging_path: ``gs://`` folder for files that Vertex is to read; files there already go as they are.
+        """
+        self._client = client
+        self._service = service
+        self._opener = opener
+        self._staging_path = staging_path
+        self._known: dict[str, Attachment] = {}
+        self._sources: dict[str, tuple[str, str]] = {}
+
+    def attach(self, path: str) -> Attachment:
+        """Give the part of the request for a file. Nothing is sent.
+
+        :raises InputError: the kind of file cannot be told from its name, or it cannot be read.
+        """
+        known = self._known.get(path)
+        if known is None:
+            known = self._known[path] = self._look_at(path)
+        return known
+
+    def bring(self) -> None:
+        """Upload the files that are not there yet."""
+        for target, (path, mime_type) in self._sources.items():
+            if self._service is Service.VERTEX:
+                self._stage(path, target)
+            else:
+                self._upload(path, target, mime_type)
+
+    def _look_at(self, path: str) -> Attachment:
+        mime_type = mimetypes.guess_type(path.partition("?")[0])[0]
+        if mime_type is None:
+            raise InputError(
+                "media_field: the kind of the file cannot be told from its name; give it an ending such as .png"
+            )
+        if self._service is Service.VERTEX and path.startswith("gs://"):
+            return _attachment(path, mime_type, path)
+        if path.startswith(_FILE_URI.format(name="files/")):
+            return _attachment(path, mime_type, path)
+        digest = self._digest(path)
+        if self._service is Service.VERTEX:
+            target = (
+                f"{(self._staging_path or '').rstrip('/')}/media/{digest}{mimetypes.guess_extension(mime_type) or ''}"
+            )
+            self._sources[target] = (path, mime_type)
+            return _attachment(target, mime_type, digest)
+        # At most 40 characters, lower-case letters, digits and dashes.
+        name = f"files/gb-{digest[:36]}"
+        self._sources[name] = (path, mime_type)
+        return _attachment(_FILE_URI.format(name=name), mime_type, digest)
+
+    def _digest(self, path: str) -> str:
+        digest = hashlib.sha256()
+        try:
+            with self._opener(path) as handle:
+                while block := handle.read(_READ_BYTES):
+                    digest.update(block)
+        except (OSError, ValueError) as error:
+            raise InputError("media_field: the file cannot be read") from error
+        return digest.hexdigest()
+
+    def _upload(self, path: str, name: str, mime_type: str) -> None:
+        client = self._client()
+        try:
+            there = client.get_file(name)
+        except NotFound:
+            there = None
+        if there is not None and not _is_young(there, datetime.now(timezone.utc)):
+            client.delete_file(name)
+        elif there is not None:
+            return
+        with self._opener(path) as handle:
+            try:
+                client.upload_file(handle, name=name, mime_type=mime_type, display_name=name)
+            except ApiError as error:
+                # Another task brought the same file a moment ago.
+                if error.http_status != _CONFLICT:
+                    raise
+
+    def _stage(self, path: str, target: str) -> None:
+        store = self._client().storage
+        if store.exists(target):
+            return
+        with self._opener(path) as source, store.open(target, "wb") as handle:
+            while block := source.read(_READ_BYTES):
+                handle.write(block)
+
+
+def _attachment(uri: str, mime_type: str, identity: str) -> Attachment:
+    return Attachment({"fileData": {"fileUri": uri, "mimeType": mime_type}}, identity)
+
+
+def _is_young(file: File, now: datetime) -> bool:
+    # Two clocks are compared here; against a day they may differ by what clocks differ.
+    return file.create_time is None or now - file.create_time < _YOUNG

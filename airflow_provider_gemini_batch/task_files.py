@@ -1,0 +1,125 @@
+"""Where a task's rows are kept while it waits, and where its results are landed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json, to_json
+
+from airflow_provider_gemini_batch import storage
+from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.data.output import check_target, deliver, read_manifest
+from airflow_provider_gemini_batch.data.results import AnswerSource, LandingSummary, land
+from airflow_provider_gemini_batch.data.results import Landing as LandingPlan
+from airflow_provider_gemini_batch.data.sinks import JsonlSink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.data.spec import InputSpec
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The rows of a callable, kept until results are delivered: another process needs them again, hours later."""
+
+    path: str
+    conn_id: str | None = None
+
+    def spec(self, spec: InputSpec) -> InputSpec:
+        """Give the input as a file, which is written first unless an earlier try of this submission has."""
+        if not storage.files_of(self.path, self.conn_id).exists(self.path):
+            self._write(spec)
+        return replace(
+            spec,
+            rows=None,
+            path=self.path,
+            file_format="jsonl",
+            opener=lambda path: storage.open_for_reading(path, self.conn_id),
+        )
+
+    def _write(self, spec: InputSpec) -> None:
+        from airflow_provider_gemini_batch.data.rows import from_python
+
+        assert callable(spec.rows)  # noqa: S101  (the one caller has looked)
+        with storage.files_of(self.path, self.conn_id).write_whole(self.path) as handle:
+            for row in from_python(spec.rows).rows:
+                value = row.value.members() if hasattr(row.value, "members") else row.value
+                try:
+                    handle.write(to_json(value) + b"\n")
+                except ValueError as error:
+                    raise InputError(
+                        f"item {row.place}: {type(row.value).__name__} is no row: give a text, a dict or a BatchRequest"
+                    ) from error
+
+    def remove(self) -> None:
+        """Remove the rows."""
+        storage.files_of(self.path, self.conn_id).remove(self.path)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where rows are landed: at a path of the author's or, without one, in XCom when they fit."""
+
+    path: str | None
+    conn_id: str | None
+    folder: Path
+    task: str
+    run: str
+
+    def check(self) -> None:
+        """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
+        if self.path is not None:
+            check_target(storage.files_of(self.path, self.conn_id), self.path, task=self.task, run=self.run)
+
+    def holds(self, job_name: str) -> bool | None:
+        """Tell whether what lies there was made from a job; None without a path."""
+        if self.path is None:
+            return None
+        manifest = read_manifest(storage.files_of(self.path, self.conn_id), self.path)
+        return manifest is not None and job_name in manifest.job_names
+
+    def write(
+        self,
+        sources: Sequence[AnswerSource],
+        landing: LandingPlan,
+        *,
+        job_names: Sequence[str],
+        fingerprint: str,
+        max_xcom_bytes: int,
+    ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
+        """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
+        if self.path is None:
+            return self._for_xcom(sources, landing, max_xcom_bytes)
+        summary, _ = deliver(
+            self.path,
+            storage.files_of(self.path, self.conn_id),
+            sources,
+            landing,
+            task=self.task,
+            run=self.run,
+            job_names=job_names,
+            fingerprint=fingerprint,
+            workdir=self.folder,
+        )
+        return summary, None
+
+    def _for_xcom(
+        self, sources: Sequence[AnswerSource], landing: LandingPlan, max_xcom_bytes: int
+    ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
+        small = self.folder / "responses.jsonl"
+        with small.open("wb", buffering=0) as handle:
+            sink = JsonlSink(handle)
+            summary = land(sources, sink, landing, self.folder)
+            sink.close()
+        if small.stat().st_size > max_xcom_bytes:
+            return summary, None
+        return summary, [from_json(line) for line in lines_of(small)]
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Read a local file line by line."""
+    with path.open("rb") as lines:
+        yield from lines
