@@ -24,7 +24,8 @@ def _gemini_batch_emulator_server() -> Iterator[Emulator]:
 def gemini_batch_emulator(_gemini_batch_emulator_server: Emulator) -> Iterator[Emulator]:
     """A fresh emulator: no jobs, files or faults, its clock at the real time.
 
-    ``.url``, ``.connection()`` for ``AIRFLOW_CONN_...``, and ``.control`` with ``advance(seconds)``, ``faults(...)``, ``set_job(...)``, ``books()``.
+    ``.url``, ``.connection()`` for ``AIRFLOW_CONN_...``, and ``.control`` with ``advance(seconds)``,
+    ``faults(...)``, ``set_job(...)``, ``books()``.
     """
     _gemini_batch_emulator_server.control.reset()
     yield _gemini_batch_emulator_server

@@ -1,16 +1,19 @@
 """Deterministic answers: each proves which request it answers.
 
-* ``digest``: the first 16 hex characters of SHA-256 over the UTF-8 bytes of the request's text parts (``contents[*].parts[*].text`` in order;
-  ``content.parts[*].text`` for embeddings), joined by one newline.
-* Generation text: ``[digest] gist``. The gist is the first sentence of the last paragraph that is not empty, its white space folded,
-  cut to 120 characters.
-* With ``generationConfig.responseSchema`` (or ``responseJsonSchema``): the smallest JSON text that satisfies the schema; its first STRING
-  property holds the digest.
-* Embedding: ``outputDimensionality`` (768 when absent) numbers in [-1, 1), six decimals: number ``i`` is the ``i % 8``-th
-  big-endian 32-bit word ``w`` of SHA-256 over ``digest:block`` with ``block = i // 8``, taken as ``w / 2**31 - 1``.
-* Usage: ``promptTokenCount = max(1, len(text) // 4)``, where text is the system instruction's parts and the request's, joined by newlines;
-  ``candidatesTokenCount = max(1, len(answer) // 4)``; their sum (and thoughts, when the fault gives some) is the total.
-* ``responseId`` is ``r`` + digest, ``modelVersion`` the model's last path segment. The same request gets the same ``response`` on both services.
+* ``digest``: the first 16 hex characters of SHA-256 over the UTF-8 bytes of the request's text parts
+  (``contents[*].parts[*].text`` in order; ``content.parts[*].text`` for embeddings), joined by one newline.
+* Generation text: ``[digest] gist``. The gist is the first sentence of the last paragraph that is not empty, its
+  white space folded, cut to 120 characters.
+* With ``generationConfig.responseSchema`` (or ``responseJsonSchema``): the smallest JSON text that satisfies the
+  schema; its first STRING property holds the digest.
+* Embedding: ``outputDimensionality`` (768 when absent) numbers in [-1, 1), six decimals: number ``i`` is the ``i %
+  8``-th big-endian 32-bit word ``w`` of SHA-256 over ``digest:block`` with ``block = i // 8``, taken as ``w / 2**31
+  - 1``.
+* Usage: ``promptTokenCount = max(1, len(text) // 4)``, where text is the system instruction's parts and the
+  request's, joined by newlines; ``candidatesTokenCount = max(1, len(answer) // 4)``; their sum (and thoughts, when
+  the fault gives some) is the total.
+* ``responseId`` is ``r`` + digest, ``modelVersion`` the model's last path segment. The same request gets the same
+  ``response`` on both services.
 * A request without any content (no part, or only empty texts) is a row error, code 3.
 """
 
@@ -27,7 +30,8 @@ from airflow_provider_gemini_batch.emulator.schema import get
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    #: A user's own answers: (request, key) -> text, whole response, or {"error": {"code", "message"}}; raising makes a row error.
+    #: A user's own answers: (request, key) -> text, whole response, or {"error": {"code", "message"}}; raising makes
+    #: a row error.
     Responder = Callable[[dict[str, Any], "str | None"], "str | dict[str, Any]"]
 
 _PARAGRAPHS = re.compile(r"\n[^\S\n]*\n")

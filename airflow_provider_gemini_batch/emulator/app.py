@@ -120,6 +120,7 @@ class Application:
         self.service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call; a Cut closes its connection."""
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
@@ -234,5 +235,8 @@ async def _hang_up(receive: Receive) -> None:
     if transport is None:
         raise RuntimeError("This server does not let the emulator close connections.")
     transport.abort()
-    while not getattr(cycle, "disconnected", True):
+    for _ in range(100):
+        # uvicorn hears of it in one of the next turns of the loop; until then it would answer 500.
+        if getattr(cycle, "disconnected", True):
+            return
         await asyncio.sleep(0)

@@ -55,7 +55,7 @@ class Call:
         return self.service.engine
 
     def query(self, name: str) -> str | None:
-        """Return a query parameter by its lowerCamel name; ``$name`` is Google's other spelling of a system parameter."""
+        """Return a query parameter by its lowerCamel name, however it is spelt (``$fields`` is ``fields``)."""
         params = self.request.query_params
         return (
             params.get(name)

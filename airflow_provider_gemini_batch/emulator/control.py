@@ -48,8 +48,8 @@ class Control:
     def books(self) -> dict[str, Any]:
         """Return what has happened.
 
-        ``created``: jobs ever created, also before a restart; ``created_by_service``; ``jobs``: each job, oldest first; ``requests``: calls by operation;
-        ``files``: live uploads; ``file_bytes``: their size.
+        ``created``: jobs ever created, also before a restart; ``created_by_service``; ``jobs``: each job, oldest
+        first; ``requests``: calls by operation; ``files``: live uploads; ``file_bytes``: their size.
         """
         engine, shelf = self._service.engine, self._service.shelf
         engine.tick()
@@ -106,8 +106,9 @@ class Control:
         """Change a job, whatever its life says, and return its entry; KeyError for an unknown one.
 
         :param name: full name or id.
-        :param changes: ``state`` (with or without prefix; any other text is shown as it is and ends when set to None), ``error`` ({code, message}),
-            ``rows`` (how many are answered, for endings other than success), ``counts`` (wire names of the counters), ``created`` (seconds),
+        :param changes: ``state`` (with or without prefix; any other text is shown as it is and ends when set to
+            None), ``error`` ({code, message}), ``rows`` (how many are answered, for endings other than success),
+            ``counts`` (wire names of the counters), ``created`` (seconds),
             ``release`` (True: let go of a held job), ``gone`` (True: it vanishes).
         """
         short = name.rsplit("/", 1)[-1]

@@ -2,8 +2,9 @@
 
 A switch has a name and a value, set by ``--fault name=value``, ``POST /emulator/faults`` or ``control.faults()``.
 Any switch may be given as ``{"value": ..., "times": n}``: it then serves n times (n jobs, n pages, n chunks).
-Row and ending switches belong to the jobs that are created after they were set; holds without ``times`` act at once on all
-jobs and let go when cleared. The four request faults ``http``, ``reset``, ``slow`` and ``garbage`` take an object or a list of objects, see
+Row and ending switches belong to the jobs that are created after they were set; holds without ``times`` act at once
+on all jobs and let go when cleared. The four request faults ``http``, ``reset``, ``slow`` and ``garbage`` take an
+object or a list of objects, see
 ``RequestFault``; each call adds to those that are there.
 """
 
@@ -67,11 +68,11 @@ REQUEST_KINDS = ("http", "reset", "slow", "garbage")
 class RequestFault:
     """A fault of calls to one operation.
 
-    Operations: create, get, list, cancel, delete, upload_start, upload_chunk, upload_query, upload_cancel, download, file_get, file_list,
-    file_delete, token, sts, iam; ``*`` is any of them.
+    Operations: create, get, list, cancel, delete, upload_start, upload_chunk, upload_query, upload_cancel, download,
+    file_get, file_list, file_delete, token, sts, iam; ``*`` is any of them.
 
-    :param kind: ``http`` (options status, message, retry_info, retry_after, body = json | html | text | array, after_effect),
-        ``reset`` (when = before | after), ``slow`` (seconds, when), ``garbage`` (body).
+    :param kind: ``http`` (options status, message, retry_info, retry_after, body = json | html | text | array,
+        after_effect), ``reset`` (when = before | after), ``slow`` (seconds, when), ``garbage`` (body).
     :param times: how many calls are hit, None for all.
     :param skip: how many calls pass before the first hit.
     :param match: regular expression searched in ``path?query``.
@@ -122,7 +123,7 @@ class Faults:
         self._requests: list[RequestFault] = []
 
     def set(self, values: Mapping[str, Any]) -> None:
-        """Set switches by name; None takes one back. ValueError for a name that does not exist, and then nothing is set."""
+        """Set switches by name; None takes one back. ValueError for an unknown name, and then nothing is set."""
         for name in values:
             if name not in JOB_SWITCHES and name not in LIVE_SWITCHES and name not in REQUEST_KINDS:
                 known = ", ".join(sorted([*JOB_SWITCHES, *LIVE_SWITCHES, *REQUEST_KINDS]))

@@ -182,6 +182,10 @@ def _counts(world: World, job: Job, now: float) -> dict[str, str]:
     return {name: str(count) for name, count in named.items() if count}
 
 
+def _beginning(job: Job) -> dict[str, str]:
+    return {"requestCount": str(job.rows), "pendingRequestCount": str(job.rows)}
+
+
 def _state_text(job: Job) -> str:
     if job.shown is not None:
         return job.shown
@@ -220,9 +224,7 @@ def _operation(world: World, job: Job, now: float, *, listed: bool = False) -> d
         metadata["endTime"] = nanos(job.ended)
     metadata["updateTime"] = nanos(job.updated)
     stale = listed and world.faults.peek("stale_counters")
-    stats = {"requestCount": str(job.rows), "pendingRequestCount": str(job.rows)} if stale else _counts(world, job, now)
-    if stats:
-        metadata["batchStats"] = stats
+    metadata["batchStats"] = _beginning(job) if stale else _counts(world, job, now)
     metadata["state"] = _state_text(job)
     if "priority" in job.spec:
         metadata["priority"] = job.spec["priority"]

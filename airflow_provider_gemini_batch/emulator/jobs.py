@@ -1,7 +1,8 @@
 """Jobs of both services: their life on the emulator's clock, and the work at their end.
 
-PENDING (Vertex: QUEUED before it) -> RUNNING -> an ending; terminal states never change, except by order of the control.
-Whoever reads a job first moves it to where it should be by now; a ticker does the same for jobs that nobody reads.
+PENDING (Vertex: QUEUED before it) -> RUNNING -> an ending; terminal states never change, except by order of the
+control. Whoever reads a job first moves it to where it should be by now; a ticker does the same for jobs that nobody
+reads.
 """
 
 from __future__ import annotations
@@ -285,10 +286,13 @@ class Engine:
 
     def _tick_for_ever(self) -> None:
         while not self._stop.wait(0.05):
-            try:
-                self.tick()
-            except Exception:
-                log.exception("The emulator could not move its jobs on")
+            self._tick_once()
+
+    def _tick_once(self) -> None:
+        try:
+            self.tick()
+        except Exception:
+            log.exception("The emulator could not move its jobs on")
 
     def _step(self, job: Job, now: float) -> None:
         if not job.active or job.id in self._working:

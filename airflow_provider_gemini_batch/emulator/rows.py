@@ -89,16 +89,20 @@ def _check_line(line: bytes, *, embeds: bool) -> str | None:
     except ValueError as error:
         return f"invalid JSON: {error}"
     try:
-        if not isinstance(row, dict):
-            raise schema.Complaint("", f"unexpected character: '{line.strip()[:1].decode()}'; expected '{{'")
-        if not isinstance(row.get("key", ""), str):
-            raise schema.Complaint("key", "the key must be a string")
-        request, _ = split_line(row)
-        check_request(request, embeds=embeds)
+        _check_row(row, embeds=embeds)
     except schema.Complaint as complaint:
         column = max(0, line.decode().find(f'"{complaint.name}"')) + 1
         return f"invalid JSON, near column {column}: {complaint.text}"
     return None
+
+
+def _check_row(row: Any, *, embeds: bool) -> None:
+    if not isinstance(row, dict):
+        raise schema.Complaint("", f"unexpected value of type {type(row).__name__}; expected '{{'")
+    if not isinstance(row.get("key", ""), str):
+        raise schema.Complaint("key", "the key must be a string")
+    request, _ = split_line(row)
+    check_request(request, embeds=embeds)
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """What a request may hold: the message tables of both services, and the check of a parsed JSON value against them.
 
-The check is as strict as a proto3 JSON parser: a member that the message does not have is an error at every depth, and so
-is a value of the wrong JSON type. Names are accepted in lowerCamel and in snake_case. Source of the names: the REST reference of
+The check is as strict as a proto3 JSON parser: a member that the message does not have is an error at every depth,
+and so is a value of the wrong JSON type. Names are accepted in lowerCamel and in snake_case. Source of the names:
+the REST reference of
 ``GenerateContentRequest`` and ``EmbedContentRequest`` and the official SDK's converters.
 """
 
@@ -264,22 +265,24 @@ def _check_part(part: dict[str, Any], place: str) -> None:
 
 def _check_kind(value: Any, kind: Any, name: str, place: str) -> None:
     if kind is STRING:
-        if not isinstance(value, str):
-            raise Complaint(name, f"unexpected character: '{_first(value)}'; expected '\"'", place=place)
+        _expect(isinstance(value, str), value, '"', name, place)
     elif isinstance(kind, dict):
         check(value, kind, name, place)
     elif isinstance(kind, list):
-        if not isinstance(value, list):
-            raise Complaint(name, f"unexpected character: '{_first(value)}'; expected '['", place=place)
+        _expect(isinstance(value, list), value, "[", name, place)
         for index, item in enumerate(value):
             _check_kind(item, kind[0], name, f"{place}[{index}]")
     elif isinstance(kind, tuple):
-        if not isinstance(value, dict):
-            raise Complaint(name, f"unexpected character: '{_first(value)}'; expected '{{'", place=place)
+        _expect(isinstance(value, dict), value, "{", name, place)
         for key, item in value.items():
             _check_kind(item, kind[1], key, f"{place}.{key}")
     elif not _scalar_fits(value, kind):
         raise Complaint(name, f"unexpected value for a field of type {kind}", place=place)
+
+
+def _expect(fits: bool, value: Any, opening: str, name: str, place: str) -> None:  # noqa: FBT001 - the outcome of a look
+    if not fits:
+        raise Complaint(name, f"unexpected character: '{_first(value)}'; expected '{opening}'", place=place)
 
 
 def _scalar_fits(value: Any, kind: str) -> bool:
@@ -311,7 +314,10 @@ def conflict(request: dict[str, Any]) -> str | None:
     if get(request, "cachedContent") and any(
         get(request, name) for name in ("systemInstruction", "tools", "toolConfig")
     ):
-        return "CachedContent can not be used with GenerateContent request setting system_instruction, tools or tool_config"
+        return (
+            "CachedContent can not be used with GenerateContent request "
+            "setting system_instruction, tools or tool_config"
+        )
     return None
 
 

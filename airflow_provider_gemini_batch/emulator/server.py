@@ -45,7 +45,8 @@ class Emulator:
     :param running_seconds: seconds of its clock that a job is RUNNING.
     :param queued_seconds: seconds of its clock that a Vertex job is QUEUED before that.
     :param token_seconds: life of an access token, on its clock.
-    :param responder: function (request, key) -> text, whole response or {"error": ...}, in place of the deterministic answers.
+    :param responder: function (request, key) -> text, whole response or {"error": ...}, in place of the
+        deterministic answers.
     :param storage_endpoint: URL of a Cloud Storage JSON API; with it Vertex jobs read and write real objects.
     :param faults: faults that are set from the start, see ``faults.py``.
     """
@@ -68,7 +69,7 @@ class Emulator:
     ) -> None:
         if host not in LOOPBACK and not allow_remote:
             raise ValueError(
-                f"{host} is not a loopback address: anybody who reaches it could use the emulator. Allow it with allow_remote."
+                f"{host} is not a loopback address: whoever reaches it could use the emulator (allow_remote)."
             )
         self._host, self._port = host, port
         settings = Settings(
@@ -155,7 +156,7 @@ class Emulator:
             self._service.world.advance(0)
             self._service.world.store.close()
 
-    def connection(self, backend: str = "gemini", *, password: str = "any-key", **extra: Any) -> str:  # noqa: S107 - the emulator takes any key
+    def connection(self, backend: str = "gemini", *, password: str = "any-key", **extra: Any) -> str:  # noqa: S107
         """Return an Airflow connection as JSON, for ``AIRFLOW_CONN_GEMINI_BATCH_DEFAULT``.
 
         :param backend: ``gemini`` or ``vertex``; the latter comes with a service-account key made on the spot.
@@ -164,7 +165,7 @@ class Emulator:
         return connection_json(self._service, self.url, backend, password, extra)
 
     def service_account_info(self, email: str = DEMO_ACCOUNT) -> dict[str, str]:
-        """Return a service-account key file as a dict; its key is made on the spot, its token endpoint is this emulator."""
+        """Return a service-account key file as a dict: a key made on the spot, this emulator as its token endpoint."""
         return self._service.tokens.account(email, f"{self.url}/token", self._service.world.settings.project_id)
 
     def federation_file(self, path: Path, *, impersonate: bool = False) -> Path:

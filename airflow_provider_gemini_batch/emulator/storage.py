@@ -56,7 +56,7 @@ class Storage:
             raise NoBucket(bucket)
 
     def expand(self, uri: str) -> list[str]:
-        """Return the object URIs that a URI names: itself, or those that match its ``*``; NoObject when there are none."""
+        """Return the objects that a URI names: itself, or those that match its ``*``; NoObject for none."""
         bucket, name = split_uri(uri)
         self.check_bucket(bucket)
         if "*" not in name:

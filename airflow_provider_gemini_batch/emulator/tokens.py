@@ -1,7 +1,7 @@
 """Access tokens: the OAuth endpoint of service-account keys, the token exchange of federation, and impersonation.
 
-The life of a token counts in real time plus what the clock was advanced; a clock that runs faster does not shorten it, because clients
-compare it with their own clock.
+The life of a token counts in real time plus what the clock was advanced; a clock that runs faster does not shorten
+it, because clients compare it with their own clock.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class Tokens:
         self.subjects.clear()
         self.issued = 0
 
-    def issue(self, principal: str, *, scopes: Iterable[str] = (SCOPE,), seconds: float | None = None) -> tuple[str, float]:
+    def issue(
+        self, principal: str, *, scopes: Iterable[str] = (SCOPE,), seconds: float | None = None
+    ) -> tuple[str, float]:
         """Return a new access token and its life in seconds."""
         life = min(self.world.settings.token_seconds, seconds or self.world.settings.token_seconds)
         text = f"ya29.emulated-{self.world.random_name(32)}"
@@ -219,32 +221,40 @@ async def token(call: Call) -> Response:
     """Exchange a service account's signed assertion for an access token."""
     form = await _form(call)
     try:
-        if form.get("grant_type") != GRANT_JWT:
-            raise OAuthError("unsupported_grant_type", "Invalid grant_type: " + form.get("grant_type", ""))
-        principal, scopes = call.service.tokens.check_assertion(form.get("assertion", ""), f"{_own_url(call)}/token")
+        principal, scopes = _signer(call, form)
     except OAuthError as error:
         return answer(error.document, status=error.status)
     text, life = call.service.tokens.issue(principal, scopes=scopes)
     return answer({"access_token": text, "expires_in": int(life), "token_type": "Bearer"})
 
 
+def _signer(call: Call, form: dict[str, str]) -> tuple[str, frozenset[str]]:
+    if form.get("grant_type") != GRANT_JWT:
+        raise OAuthError("unsupported_grant_type", "Invalid grant_type: " + form.get("grant_type", ""))
+    return call.service.tokens.check_assertion(form.get("assertion", ""), f"{_own_url(call)}/token")
+
+
 async def exchange(call: Call) -> Response:
     """Exchange the token of an outside identity provider for an access token."""
     form = await _form(call)
-    subject = form.get("subject_token", "").strip()
-    audience = call.service.tokens.subjects.get(subject)
     try:
-        if form.get("grant_type") != GRANT_EXCHANGE or form.get("subject_token_type") != SUBJECT_TYPE:
-            raise OAuthError("invalid_request", "Invalid grant or subject token type.")
-        if audience is None:
-            raise OAuthError("invalid_grant", "The subject token is not valid.")
-        if audience != form.get("audience"):
-            raise OAuthError("invalid_target", "The target service indicated by the audience is invalid.")
+        audience = _subject_audience(call, form)
     except OAuthError as error:
         return answer(error.document, status=error.status)
-    text, life = call.service.tokens.issue(federated_principal(audience or ""), scopes=form.get("scope", "").split())
+    text, life = call.service.tokens.issue(federated_principal(audience), scopes=form.get("scope", "").split())
     document = {"access_token": text, "issued_token_type": ACCESS_TYPE, "token_type": "Bearer", "expires_in": int(life)}
     return answer(document)
+
+
+def _subject_audience(call: Call, form: dict[str, str]) -> str:
+    if form.get("grant_type") != GRANT_EXCHANGE or form.get("subject_token_type") != SUBJECT_TYPE:
+        raise OAuthError("invalid_request", "Invalid grant or subject token type.")
+    audience = call.service.tokens.subjects.get(form.get("subject_token", "").strip())
+    if audience is None:
+        raise OAuthError("invalid_grant", "The subject token is not valid.")
+    if audience != form.get("audience"):
+        raise OAuthError("invalid_target", "The target service indicated by the audience is invalid.")
+    return audience
 
 
 def federated_principal(audience: str) -> str:
@@ -275,7 +285,8 @@ async def impersonate(call: Call) -> Response:
 
 def write_federation_file(tokens: Tokens, url: str, path: Path, *, project_number: str, account: str | None) -> Path:
     """Write an ``external_account`` file and, beside it, the subject token that it reads; returns the former's path."""
-    audience = f"//iam.googleapis.com/projects/{project_number}/locations/global/workloadIdentityPools/demo-pool/providers/demo"
+    pool = f"//iam.googleapis.com/projects/{project_number}/locations/global/workloadIdentityPools/demo-pool"
+    audience = f"{pool}/providers/demo"
     subject = f"emulated.subject.{tokens.world.random_name(24)}"
     tokens.add_subject(subject, audience)
     subject_path = path.with_name(path.name + ".subject")

@@ -369,9 +369,8 @@ class VertexWork:
             return self._counted(plan), _table_info(config["bigqueryDestination"]["outputUri"], now)
         if "gcsDestination" not in config:
             project, location = job.space.split("/")
-            return self._counted(plan), {
-                "vertexMultimodalDatasetName": f"projects/{project}/locations/{location}/datasets/{job.number + 5_000_000}"
-            }
+            dataset = f"projects/{project}/locations/{location}/datasets/{job.number + 5_000_000}"
+            return self._counted(plan), {"vertexMultimodalDatasetName": dataset}
         prefix = config["gcsDestination"]["outputUriPrefix"].rstrip("/")
         folder = f"{prefix}/prediction-model-{micros(job.started or now)}"
         endpoint = self.world.settings.storage_endpoint

@@ -140,9 +140,7 @@ def read_page_token(token: str | None) -> int | None:
         return None
     try:
         text = base64.b64decode(token.replace(" ", "+"), validate=True).decode()
-        if not text.startswith("\x0a?>"):
-            raise ValueError(text)
-        return int(text[3:])
+        return int(text.removeprefix("\x0a?>"))
     except ValueError as error:
         raise ApiError(400, "Invalid page token.") from error
 
@@ -228,7 +226,7 @@ def apply_mask(document: Any, mask: Mask) -> Any:
         return [apply_mask(item, mask) for item in document]
     every = mask.get("*")
     return {
-        name: apply_mask(value, mask[name] if name in mask else every or {})
+        name: apply_mask(value, mask.get(name, every or {}))
         for name, value in document.items()
         if name in mask or every is not None
     }

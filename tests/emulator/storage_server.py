@@ -20,7 +20,7 @@ def storage_server(*buckets: str) -> Iterator[str]:
     server.start()
     # It points every storage client of this process at itself, which tests want to do on their own.
     os.environ.pop("STORAGE_EMULATOR_HOST", None)
-    process = server._process  # noqa: SLF001 - its stop() leaves a pipe open
+    process = server._process
     try:
         for bucket in buckets:
             httpx.post(f"{server.url}/storage/v1/b", json={"name": bucket}, trust_env=False).raise_for_status()

@@ -90,9 +90,8 @@ def test_a_responder_may_answer_text_a_response_or_an_error_and_may_raise() -> N
         del request
         if key == "raise":
             raise ValueError("no luck")
-        return {"text": "hello", "error": {"error": {"code": 8, "message": "m"}}, "whole": {"candidates": []}}[
-            key or ""
-        ]
+        said: dict[str | None, str | dict[str, Any]] = {"text": "hello", "whole": {"candidates": []}}
+        return said.get(key, {"error": {"code": 8, "message": "m"}})
 
     answerer = Answerer("m", embeds=False, responder=respond)
     assert answerer.answer(_request("x"), "text")["response"]["candidates"][0]["content"]["parts"][0]["text"] == "hello"

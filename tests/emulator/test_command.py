@@ -22,8 +22,18 @@ MODULE = "airflow_provider_gemini_batch.emulator"
 
 
 def test_the_command_prints_connections_that_work_and_stops_on_a_signal(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", MODULE, "--port", "0", "--state", str(tmp_path / "s.sqlite"), "--fault", "thoughts=7"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own interpreter
+    command = [
+        sys.executable,
+        "-m",
+        MODULE,
+        "--port",
+        "0",
+        "--state",
+        str(tmp_path / "s.sqlite"),
+        "--fault",
+        "thoughts=7",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             first = process.stdout.readline()
@@ -62,7 +72,7 @@ def test_bad_options_end_with_a_reason(arguments: list[str], capsys: pytest.Capt
 
 
 def test_a_responder_is_found_by_name_or_refused() -> None:
-    assert load_responder("json:dumps") is json.dumps
+    assert load_responder("json:dumps").__name__ == "dumps"
     with pytest.raises(SystemExit, match="write module:function"):
         load_responder("json:nothing")
 

@@ -55,7 +55,7 @@ def test_keys_are_checked_and_separate_projects(gemini: Gemini) -> None:
 
 
 def test_a_body_with_unknown_members_or_no_source_creates_nothing(gemini: Gemini) -> None:
-    ok = {"requests": {"requests": [{"request": {"contents": []}}]}}
+    ok: dict[str, Any] = {"requests": {"requests": [{"request": {"contents": []}}]}}
     bodies: list[dict[str, Any]] = [
         {"batch": {"src": {}}},
         {"batch": {"inputConfig": ok, "display_name": 5}},

@@ -121,7 +121,8 @@ def test_the_sdk_walks_all_pages_of_jobs_newest_first(sdk: genai.Client) -> None
 
 
 def test_the_sdk_cancels_twice_and_deletes_once(sdk: genai.Client) -> None:
-    job = sdk.batches.create(model=GENERATE, src=[{"contents": [{"parts": [{"text": "x"}]}]}])  # type: ignore[list-item]
+    requests: list[Any] = [{"contents": [{"parts": [{"text": "x"}]}]}]
+    job = sdk.batches.create(model=GENERATE, src=requests)
     sdk.batches.cancel(name=_name(job))
     sdk.batches.cancel(name=_name(job))
     assert sdk.batches.get(name=_name(job)).state == types.JobState.JOB_STATE_CANCELLED
@@ -157,7 +158,7 @@ def test_the_sdk_reports_a_bad_key_and_a_bad_line(
         list(stranger.batches.list())
     rows = [{"key": "a", "request": {"contents": [{"parts": [{"text": "x"}]}], "thinking_config": {}}}]
     name = _upload(sdk, _write_rows(tmp_path / "in.jsonl", rows))
-    with pytest.raises(genai.errors.ClientError, match="Error on line 1: .*no such field: 'thinking_config'"):
+    with pytest.raises(genai.errors.ClientError, match=r"Error on line 1: .*no such field: 'thinking_config'"):
         sdk.batches.create(model=GENERATE, src=name)
     assert gemini_batch_emulator.control.books()["created"] == 0
 

@@ -25,7 +25,7 @@ def _key(info: dict[str, str]) -> Any:
 
 
 def _refresh(credentials: Any) -> str:
-    request = Request()  # type: ignore[no-untyped-call]
+    request = Request()
     with request.session:
         credentials.refresh(request)
     return str(credentials.token)

@@ -31,7 +31,7 @@ class Vertex:
     def __init__(self, emulator: Emulator, storage: str = "") -> None:
         self.emulator = emulator
         self.storage = storage
-        token, _ = emulator._service.tokens.issue("tester")  # noqa: SLF001 - the token endpoint has tests of its own
+        token, _ = emulator._service.tokens.issue("tester")
         self.http = httpx.Client(base_url=emulator.url, headers={"authorization": f"Bearer {token}"}, trust_env=False)
 
     def body(self, uri: str = "gs://in/x.jsonl", model: str = MODEL, **more: Any) -> dict[str, Any]:
@@ -193,7 +193,9 @@ def test_filters_choose_as_they_say(text: str, passes: bool) -> None:  # noqa: F
     assert compile_filter(text)(job) is passes
 
 
-@pytest.mark.parametrize("text", ["state", "state=", "state<X", "a=b", "labels=x", "(state=A", 'createTime>"soon"', '"x"=y', "state=A)"])
+@pytest.mark.parametrize(
+    "text", ["state", "state=", "state<X", "a=b", "labels=x", "(state=A", 'createTime>"soon"', '"x"=y', "state=A)"]
+)
 def test_filters_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(ApiError):
         compile_filter(text)({"createTime": "2026-02-01T00:00:00Z"})
@@ -226,7 +228,7 @@ def test_rows_without_a_role_fail_and_the_others_do_not(stored: Vertex) -> None:
         "{broken",
         "[]",
         {"contents": []},
-        _row(**{"a name": 1}),
+        {**_row(), "a name": 1},
         {"request": {"contents": [{"role": "user", "parts": [{"text": None}]}]}},
         {"request": {**_row()["request"], "tools": [{"google_search": {}}]}},
         {"request": {**_row()["request"], "generationConfig": {"responseJsonSchema": {"$defs": {"x": 1}}}}},
@@ -249,13 +251,20 @@ def test_missing_buckets_and_objects_fail_the_job_later(stored: Vertex) -> None:
 
 def test_embeddings_come_in_both_shapes(stored: Vertex) -> None:
     config = {"output_dimensionality": 4, "task_type": "RETRIEVAL_DOCUMENT"}
-    stored.put("e.jsonl", {"key": "id_1", "request": {"content": {"parts": [{"text": "alpha"}]}, "embed_content_config": config}})
-    (row,) = stored.predictions(stored.run(uri="gs://in/e.jsonl", model="publishers/google/models/gemini-embedding-001"))
+    stored.put(
+        "e.jsonl",
+        {"key": "id_1", "request": {"content": {"parts": [{"text": "alpha"}]}, "embed_content_config": config}},
+    )
+    (row,) = stored.predictions(
+        stored.run(uri="gs://in/e.jsonl", model="publishers/google/models/gemini-embedding-001")
+    )
     assert row["key"] == "id_1"
     assert len(row["response"]["embedding"]["values"]) == 4
     assert row["response"]["tokenCount"] == "1"
     stored.put("l.jsonl", {"content": "alpha", "task_type": "RETRIEVAL_DOCUMENT", "outputDimensionality": 4})
-    (legacy,) = stored.predictions(stored.run(uri="gs://in/l.jsonl", model="publishers/google/models/text-embedding-005"))
+    (legacy,) = stored.predictions(
+        stored.run(uri="gs://in/l.jsonl", model="publishers/google/models/text-embedding-005")
+    )
     assert legacy["instance"]["content"] == "alpha"
     assert legacy["predictions"][0]["embeddings"]["values"] == row["response"]["embedding"]["values"]
 
