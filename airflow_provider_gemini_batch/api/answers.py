@@ -38,7 +38,7 @@ _NEITHER = "the service gave neither a response nor an error"
 def parse_result_line(line: bytes | str, position: int) -> BatchResult:
     """Read one line of a Gemini output file; ``position`` counts the lines from 0. Never raises."""
     try:
-        item = from_json(line)
+        item = from_json(line, cache_strings="keys")
         # Nearly every line of a large file has this shape; the long way reads all others.
         if len(item) == 2:  # noqa: PLR2004
             key, response = item["key"], item["response"]

@@ -25,7 +25,7 @@ errors may not.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -61,12 +61,8 @@ REPAIRABLE = frozenset({RowStatus.MISSING, RowStatus.INVALID_OUTPUT, RowStatus.T
 _OK = RowStatus.OK
 
 
-class AnswerRow(NamedTuple):
-    """A row ready to be written: JSON with its newline, without carried columns."""
-
-    status: RowStatus
-    line: bytes
-    usage: Usage | None
+AnswerRow = tuple[RowStatus, bytes, tuple[int, int, int, int] | None]
+"""Status, the row as JSON with its newline and without carried columns, and its usage."""
 
 
 class RowMaker:
@@ -101,12 +97,13 @@ class RowMaker:
 
     def line(self, result: BatchResult, key: str) -> AnswerRow:
         """The row of an answer as a line of JSON."""
-        if self._quick and result.response is not None:
-            made = _quick_row(result.response, key)
+        response = result[1]
+        if self._quick and response is not None:
+            made = _quick_row(response, key)
             if made is not None:
                 return made
         status, row, usage = self.members(result, key)
-        return AnswerRow(status, _json_line(row), usage)
+        return status, _json_line(row), usage
 
     def missing(self, key: str) -> bytes:
         """The row for a request that got no answer."""
@@ -154,36 +151,38 @@ def _quick_row(response: dict[str, Any], key: str) -> AnswerRow | None:
         (part,) = candidate["content"]["parts"]
         text = part["text"]
         counts = response["usageMetadata"]
-        get = counts.get
-        usage = Usage(
-            counts["promptTokenCount"],
-            get("candidatesTokenCount", 0),
-            get("thoughtsTokenCount", 0),
-            get("cachedContentTokenCount", 0),
-        )
-        if (
-            candidate["finishReason"] != "STOP"
-            or type(text) is not str
-            or not text
-            or "thought" in part
-            or "toolUsePromptTokenCount" in counts
-            or "promptFeedback" in response
-        ):
+        tokens_in = counts["promptTokenCount"]
+        tokens_out = counts.get("candidatesTokenCount", 0)
+        thought = counts.get("thoughtsTokenCount", 0)
+        cached = counts.get("cachedContentTokenCount", 0)
+        if candidate["finishReason"] != "STOP":
             return None
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
-    for count in usage:
-        if type(count) is not int or count < 0:
-            return None
+    if (
+        type(text) is not str
+        or not text
+        or "thought" in part
+        or "toolUsePromptTokenCount" in counts
+        or "promptFeedback" in response
+        or not type(tokens_in) is type(tokens_out) is type(thought) is type(cached) is int
+        or min(tokens_in, tokens_out, thought, cached) < 0
+    ):
+        return None
     row = {
         "key": key,
         "status": "ok",
         "text": text,
         "finish_reason": "STOP",
-        "usage": usage._asdict(),
+        "usage": {
+            "input_tokens": tokens_in,
+            "output_tokens": tokens_out,
+            "thinking_tokens": thought,
+            "cached_tokens": cached,
+        },
         "error": None,
     }
-    return AnswerRow(_OK, to_json(row) + b"\n", usage)
+    return _OK, to_json(row) + b"\n", (tokens_in, tokens_out, thought, cached)
 
 
 def _bad_ending(response: dict[str, Any], reason: str | None) -> tuple[RowStatus, str]:

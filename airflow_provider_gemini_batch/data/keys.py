@@ -20,10 +20,9 @@ def unwrap_key(wire_key: str | None) -> tuple[int | None, str | None]:
     if wire_key is not None and wire_key[:1] == "r":
         number, _, author_key = wire_key[1:].partition("-")
         # Written as wrap_key writes it, or not ours: int() would take more.
-        if number.isdecimal() and len(number) <= _LONGEST_NUMBER and number.isascii():
-            row = int(number)
-            if number[0] != "0" or number == "0":
-                return row, author_key or None
+        plain = number.isascii() and number.isdecimal() and len(number) <= _LONGEST_NUMBER
+        if plain and (number[0] != "0" or number == "0"):
+            return int(number), author_key or None
     return None, wire_key
 
 

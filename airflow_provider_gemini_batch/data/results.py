@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.data.sinks import Sink
 
 _BUFFER_BYTES = 1 << 20
-_OK = int(RowStatus.OK)
+_OK = RowStatus.OK
 _MISSING = int(RowStatus.MISSING)
 
 
@@ -152,7 +152,7 @@ class _Base:
         self._aside: BinaryIO | None = None
         self._strays = {"extra": 0, "duplicate": 0}
 
-    def _count_usage(self, usage: Usage | None) -> None:
+    def _count_usage(self, usage: tuple[int, int, int, int] | None) -> None:
         if usage is not None:
             used = self._used
             used[0] += usage[0]
@@ -207,12 +207,12 @@ class _Unknown(_Base):
     def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:  # noqa: ARG002
         """Write a row for every answer."""
         for result in source.open():
-            made = self._maker.line(result, _shown_key(result, wrapped=self._landing.wrapped_keys))
-            self._count_usage(made.usage)
-            self._by_status[made.status.word] += 1
+            status, line, usage = self._maker.line(result, _shown_key(result, wrapped=self._landing.wrapped_keys))
+            self._count_usage(usage)
+            self._by_status[status.word] += 1
             if result.error is not None:
                 self._codes[result.error.code] += 1
-            self._sink.write(made.line)
+            self._sink.write(line)
 
     def finish(self) -> LandingSummary:
         """Sum up."""
@@ -241,14 +241,19 @@ class _Known(_Base):
         limit = self._rows if final_below is None else final_below
         keyed = keyless = 0
         wait_for_position = source.row_numbers is not None
+        rows, place_row = self._rows, self._place_row
         for result in source.open():
-            if result.key is None and wait_for_position:
+            row, key = unwrap_key(result[0])
+            if row is not None and row < rows:
+                keyed += 1
+                place_row(result, row, key, index + 1, limit)
+            elif result.key is None and wait_for_position:
                 keyless += 1
                 error = None if result.error is None else result.error.model_dump()
                 self._keyless.add(to_json([result.response, error, result.position]) + b"\n")
             else:
                 keyed += 1
-                self._place(result, index + 1, limit)
+                self._stray(result, "extra")
         if keyless:
             numbers = source.row_numbers if keyed == 0 and keyless == len(source.row_numbers or ()) else None
             self._place_keyless(numbers, index + 1, limit)
@@ -263,38 +268,36 @@ class _Known(_Base):
                 row = numbers[position]
                 self._place_row(result, row, self._author_key(row), job, limit)
 
-    def _place(self, result: BatchResult, job: int, limit: int) -> None:
-        row, key = unwrap_key(result.key)
-        if row is None or row >= self._rows:
-            self._stray(result, "extra")
-        else:
-            self._place_row(result, row, key, job, limit)
-
     def _place_row(self, result: BatchResult, row: int, key: str | None, job: int, limit: int) -> None:
         by = self._by[row]
         if by and (by == job or row < self._next):
             self._stray(result, "duplicate")
             return
-        made = self._maker.line(result, key if key is not None else str(row))
-        self._count_usage(made.usage)
+        status, line, usage = self._maker.line(result, key if key is not None else str(row))
+        if usage is not None:
+            self._count_usage(usage)
         if by and self._status[row] == _OK:
             self._put_aside(result, "duplicate")
             return
         self._by[row] = job
-        self._status[row] = made.status
+        self._status[row] = status
         if result.error is not None:
             self._code_of[row] = result.error.code
         elif by:
             self._code_of.pop(row, None)
-        if row == self._next and (made.status == _OK or row < limit):
-            self._emit(made.line)
+        if row == self._next and (status is _OK or row < limit):
+            if self._carried is None:
+                self._next = row + 1
+                self._sink.write(line)
+            else:
+                self._emit(line)
         else:
-            self._starts[row] = self._spill.add(made.line)
-            self._widths[row] = len(made.line)
+            self._starts[row] = self._spill.add(line)
+            self._widths[row] = len(line)
 
     def _stray(self, result: BatchResult, why: str) -> None:
         if result.key is None and result.response is not None:
-            self._count_usage(self._maker.line(result, "").usage)
+            self._count_usage(self._maker.line(result, "")[2])
         self._put_aside(result, why)
 
     def _author_key(self, row: int) -> str | None:

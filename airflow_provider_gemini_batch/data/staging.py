@@ -46,6 +46,8 @@ BYTES_PER_TOKEN = 4
 
 _WRITE_BYTES = 1 << 20
 _KEY_BUCKETS = 64
+_SPACED = b'{"key": %b, "request": '
+_COMPACT = b'{"key":%b,"request":'
 _NOT_RAW = (None, None, None)
 
 
@@ -206,7 +208,7 @@ class _Pass:
             if self._carried_path is not None:
                 self._carried = self._carried_path.open("wb", buffering=_WRITE_BYTES)
             for row in self._source.rows:
-                self._take(row)
+                self._add(row)
         finally:
             shards = self._out.close()
             if self._carried is not None:
@@ -235,15 +237,16 @@ class _Pass:
         parts = [spec.service.value, spec.project, spec.location, spec.kind.value, self._defaults.model]
         return json_bytes([*parts, defaults])
 
-    def _take(self, row: Row) -> None:
+    def _add(self, row: Row) -> None:
+        if row.fault is not None:
+            self._bad.add(row.place, row.fault)
+            return
         try:
-            if row.fault is not None:
-                raise InputError(row.fault)  # noqa: TRY301
-            self._add(row)
+            self._write(row)
         except InputError as error:
             self._bad.add(row.place, str(error))
 
-    def _add(self, row: Row) -> None:
+    def _write(self, row: Row) -> None:
         plain_body = body = None
         if self._raw is not None and row.raw is not None:
             key, written, body = self._raw.read(row.raw, row.value)
@@ -327,10 +330,9 @@ class _RawBody:
 def _lead(raw: bytes, written: bytes) -> int:
     """How many bytes stand before the request in ``{"key": ..., "request": {...}}``; 0 for any other layout."""
     if raw.endswith(b"}}"):
-        for form in (b'{"key": %b, "request": ', b'{"key":%b,"request":'):
-            lead = form % written
-            if raw.startswith(lead):
-                return len(lead)
+        lead = (_SPACED if raw[7:8] == b" " else _COMPACT) % written
+        if raw.startswith(lead):
+            return len(lead)
     return 0
 
 
