@@ -101,6 +101,24 @@ class AirflowRest:
             lambda: str([(task["task_id"], task["state"]) for task in self.task_instances(dag_id, run_id)]),
         )
 
+    def expect_run(self, dag_id: str, run_id: str, state: str = "success", *, seconds: float = 180) -> None:
+        """Wait for the end of a run; AssertionError with the logs of what failed when it is another end."""
+        ended = self.wait_run(dag_id, run_id, seconds=seconds)
+        if ended != state:
+            raise AssertionError(f"{dag_id} ended as {ended}, not {state}\n{self.explain(dag_id, run_id)}")
+
+    def explain(self, dag_id: str, run_id: str) -> str:
+        """State of each task of a run, with the last log lines of those that failed."""
+        lines = []
+        for task in self.task_instances(dag_id, run_id):
+            lines.append(f"{task['task_id']}[{task['map_index']}] {task['state']}, try {task['try_number']}")
+            if task["state"] in {"failed", "up_for_retry"}:
+                log = self.logs(
+                    dag_id, run_id, task["task_id"], try_number=task["try_number"], map_index=task["map_index"]
+                )
+                lines += [f"    {line[:2000]}" for line in log[-12:]]
+        return "\n".join(lines)
+
     def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
         """Mark a run success or failed, as the button in the UI does."""
         self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": state})

@@ -30,7 +30,7 @@ def test_the_nightly_dag_defers_holds_no_worker_and_hands_its_answers_on(
     assert [each["name"] for each in emulator.control.books()["jobs"]] == [job]
     emulator.control.clear_faults()
 
-    assert local_airflow.wait_run("nightly_generation", run, seconds=180) == "success"
+    local_airflow.expect_run("nightly_generation", run)
     result = local_airflow.xcom("nightly_generation", run, "write_lines")
     assert result["job_name"] == job
     assert result["job_names"] == [job]
@@ -47,7 +47,7 @@ def test_the_nightly_dag_defers_holds_no_worker_and_hands_its_answers_on(
 
 def test_the_embeddings_dag_lands_vectors_in_its_file(local_airflow: LocalAirflow, emulator: Emulator) -> None:
     run = local_airflow.trigger("embeddings", {})
-    assert local_airflow.wait_run("embeddings", run, seconds=180) == "success"
+    local_airflow.expect_run("embeddings", run)
     rows = read_rows(local_airflow.xcom("embeddings", run, "embed")["output"])
     assert [len(row["embedding"]) for row in rows] == [256] * 4
     assert emulator.control.books()["created"] == 1
@@ -57,7 +57,7 @@ def test_submitting_waiting_reading_and_cleaning_up_work_as_four_tasks(
     local_airflow: LocalAirflow, emulator: Emulator
 ) -> None:
     run = local_airflow.trigger("submit_sense_clean")
-    assert local_airflow.wait_run("submit_sense_clean", run, seconds=180) == "success"
+    local_airflow.expect_run("submit_sense_clean", run)
     (job,) = emulator.control.books()["jobs"]
     assert job["deleted"]
     assert job["rows"] == 2
@@ -67,7 +67,7 @@ def test_a_file_of_requests_for_the_whole_standard_library_comes_back_row_by_row
     local_airflow: LocalAirflow, emulator: Emulator
 ) -> None:
     run = local_airflow.wait_scheduled_run("stdlib_summaries")
-    assert local_airflow.wait_run("stdlib_summaries", run, seconds=180) == "success"
+    local_airflow.expect_run("stdlib_summaries", run)
     result = local_airflow.xcom("stdlib_summaries", run, "summarise")
     sent = read_rows(local_airflow.xcom("stdlib_summaries", run, "write_requests"))
     rows = read_rows(result["output"])
@@ -82,7 +82,7 @@ def test_the_vertex_dag_runs_a_job_for_files_and_one_for_a_table(
     local_airflow: LocalAirflow, emulator: Emulator
 ) -> None:
     run = local_airflow.trigger("vertex_gcs_bigquery")
-    assert local_airflow.wait_run("vertex_gcs_bigquery", run, seconds=180) == "success"
+    local_airflow.expect_run("vertex_gcs_bigquery", run)
     jobs = emulator.control.books()["jobs"]
     assert {job["service"] for job in jobs} == {"vertex"}
     assert all("gb1-" in job["display_name"] for job in jobs)
