@@ -6,6 +6,7 @@ reads or stages is imported when a task runs.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -27,6 +28,13 @@ DEFAULT_CONN_ID = "gemini_batch_default"
 # Airflow warns above 64 KiB of notes; an XCom of 48 KiB fits every metadata database and backend.
 DEFAULT_MAX_XCOM_BYTES = 48 * 1024
 SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
+
+
+@dataclass(frozen=True)
+class _Uncalled:
+    """A function that gives rows, in a wrapper: Airflow calls any callable that it finds in a templated field."""
+
+    function: Callable[[], Iterable[Any]]
 
 
 class _GeminiOperator(BaseOperator):
@@ -126,7 +134,7 @@ class _CreateBatchJob(_GeminiOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.model = model
-        self.inlined_requests = inlined_requests
+        self.inlined_requests: Any = _Uncalled(inlined_requests) if callable(inlined_requests) else inlined_requests
         self.file_name = file_name
         self.input_path = input_path
         self.gcs_uri = gcs_uri
@@ -199,6 +207,7 @@ class _CreateBatchJob(_GeminiOperator):
         """Submit or find the batch; wait by deferring; land the results."""
         from airflow_provider_gemini_batch.task_run import TaskRun
 
+        self._unwrap()
         self._run = TaskRun(self, context)
         with self._run as run:
             return run.begin()
@@ -207,9 +216,14 @@ class _CreateBatchJob(_GeminiOperator):
         """Go on after a wait, in a fresh process: nothing of ``execute`` is left but its arguments."""
         from airflow_provider_gemini_batch.task_run import TaskRun
 
+        self._unwrap()
         self._run = TaskRun(self, context)
         with self._run as run:
             return run.resume(event, memo)
+
+    def _unwrap(self) -> None:
+        if isinstance(self.inlined_requests, _Uncalled):
+            self.inlined_requests = self.inlined_requests.function
 
     def on_kill(self) -> None:
         """Stop: no create call is sent after this, and a job that no further try would adopt is cancelled."""
