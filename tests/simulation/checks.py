@@ -1,0 +1,243 @@
+"""The rules that no schedule may break. The checks know everything, the product only what it is told."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_provider_gemini_batch.api.models import JobState, Service
+from airflow_provider_gemini_batch.lifecycle.identity import Tag
+from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
+from simulation.clockwork import START, Killed
+from simulation.ports import Hiccup, Superseded
+from simulation.worker import Deferred
+from simulation.world import NEVER
+
+if TYPE_CHECKING:
+    from simulation.airflow import Airflow
+    from simulation.world import Job
+    from simulation.worker import Worker
+
+EXPECTED = (AirflowException, Superseded, Hiccup, Killed, Deferred)
+# What a task may need, beyond its deadline, to be told and to act: pauses of the scheduler and of calls.
+_SLACK = 60.0
+_SETTLED = 600.0
+
+
+class Checks:
+    """Looks on, and keeps what went against the rules."""
+
+    def __init__(self, airflow: Airflow) -> None:
+        self._airflow = airflow
+        self.violations: list[str] = []
+        self._delivered: set[str] = set()
+        self._delivered_at: dict[str, float] = {}
+        self._wait_until: float | None = None
+        self._outage = 0.0
+        self._touched = False
+        self._ended_by_person = ""
+        self._tags: dict[str, Tag] = {}
+        self._ended_at = START
+        self.successes = 0
+
+    def _break(self, rule: str) -> None:
+        self.violations.append(f"at {self._airflow.clock.now - START:.1f}: {rule}")
+        self._airflow.clock.note(f"VIOLATION: {rule}")
+
+    # -- defects
+
+    def is_defect(self, result: Any) -> bool:
+        """Whether a process ended in a way that nothing explains."""
+        return isinstance(result, BaseException) and not isinstance(result, EXPECTED)
+
+    def broken(self, error: BaseException) -> None:
+        """Keep a defect with the place where it happened."""
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)[-6:])
+        self._break(f"defect: {trace}")
+
+    # -- money
+
+    def made(self, job: Job, by: str) -> None:
+        """Look at a job that has just been made: was it needed?"""
+        tag = Tag.parse(job.display_name)
+        if tag is None:
+            return
+        self._tags[job.name] = tag
+        if by == "a trigger":
+            self._break(f"{job.name} was made by a trigger")
+        airflow = self._airflow
+        if airflow.overlapped and not airflow.setting.store:
+            return  # without a store, nothing fences a try that Airflow has given up
+        for name, other in self._tags.items():
+            earlier = airflow.world.jobs[name]
+            if earlier is job or other.fingerprint != tag.fingerprint or not self._counts(earlier, other, tag):
+                continue
+            if (other.shard, other.round) == (tag.shard, tag.round) and self._usable(earlier, other, tag):
+                self._break(f"{job.name} was made although {name} serves the same rows: {earlier.state(self._now)}")
+            self._check_rows(job, earlier, tag, other)
+
+    def _check_rows(self, job: Job, earlier: Job, tag: Tag, other: Tag) -> None:
+        """No row that has a good answer is sent again, where single rows can be sent."""
+        if not self._airflow.setting.can_resend or not earlier.state(self._now).is_terminal:
+            return
+        if other.generation != tag.generation or self._lost(earlier):
+            return
+        again = earlier.good_rows(self._now) & set(job.rows)
+        if again:
+            self._break(f"{job.name} buys rows {sorted(again)} again, which {earlier.name} has")
+
+    def _counts(self, earlier: Job, other: Tag, tag: Tag) -> bool:
+        """Whether the product was to know of, and to use, an earlier job."""
+        operator = self._airflow.setting.operator
+        if not operator.reattach:
+            return False
+        if earlier.ends == earlier.made and not earlier.rows:
+            return False
+        return other.generation <= tag.generation
+
+    def _usable(self, earlier: Job, other: Tag, tag: Tag) -> bool:
+        state = earlier.state(self._now)
+        if self._lost(earlier) or (earlier.cancel_asked is not None and state is not JobState.SUCCEEDED):
+            return False
+        if not state.is_terminal:
+            return True
+        if state is not JobState.SUCCEEDED:
+            return False
+        if other.generation == tag.generation:
+            return True
+        if earlier.name in self._delivered:
+            return False
+        # Without a store and without an output to look at, nobody can tell what was delivered.
+        return self._airflow.setting.store or self._airflow.output.visible
+
+    def _lost(self, job: Job) -> bool:
+        gone = job.state(self._now).is_terminal and self._now - job.ends > self._airflow.world.weather.retention - 60.0
+        return job.deleted or gone
+
+    @property
+    def _now(self) -> float:
+        return self._airflow.clock.now
+
+    # -- waiting
+
+    def deferred(self, arguments: dict[str, Any]) -> None:
+        """Look at what a task begins to wait for."""
+        names = arguments["job_name"]
+        names = [names] if isinstance(names, str) else names
+        made = min(self._airflow.world.jobs[name].made for name in names)
+        timeout = self._airflow.setting.operator.timeout
+        longest = longest_wait(Service.GEMINI) if timeout is None else timeout
+        if arguments["end_time"] > made + longest + _SLACK:
+            self._break(f"the wait for {names} is to last until {arguments['end_time'] - START:.0f}")
+        if arguments["cancel_on_kill"] != self._airflow.setting.operator.cancel_on_kill:
+            self._break("cancel_on_kill is not what the author said")
+        self._wait_until = arguments["end_time"]
+        self._outage = self._airflow.triggerers.outage
+
+    def waked_at(self, at: float) -> None:
+        """Look at a plain pause."""
+        self._wait_until = max(at, self._now)
+        self._outage = self._airflow.triggerers.outage
+
+    def woke(self) -> None:
+        """Look at the end of a wait."""
+        outage = self._airflow.triggerers.outage - self._outage + 200.0 * len(self._airflow.setting.triggerer)
+        if self._wait_until is not None and self._now > self._wait_until + _SLACK + outage:
+            self._break(f"the wait went on beyond {self._wait_until - START:.0f}")
+        self._wait_until = None
+
+    # -- endings
+
+    def cleared(self) -> None:
+        """A person wants the task run again."""
+        self._ended_by_person = ""
+
+    def ended_by_person(self, state: str) -> None:
+        """A person ended the task while it was in this state."""
+        self._ended_by_person = state
+
+    def touched_by_person(self) -> None:
+        """A person laid hands on a job."""
+        self._touched = True
+
+    def task_ended(self) -> None:
+        """Note when the task came to rest."""
+        self._ended_at = self._now
+
+    def succeeded(self, worker: Worker, result: dict[str, Any]) -> None:
+        """Look at what a successful task delivered."""
+        self.successes += 1
+        airflow = self._airflow
+        landed = [one for one in airflow.output.landed if one.epoch == worker.epoch]
+        if not landed:
+            self._break("success without results")
+            return
+        last = landed[-1]
+        self._delivered.update(last.jobs)
+        if tuple(result["job_names"]) != last.jobs:
+            self._break(f"reported {result['job_names']}, landed {last.jobs}")
+        if last is not airflow.output.landed[-1]:
+            self._break("somebody else's results lie at the output")
+        if last.total != airflow.inputs.rows:
+            self._break(f"{last.total} rows landed of {airflow.inputs.rows}")
+        failed = last.total - len(last.good)
+        counts = result["counts"]
+        if counts != {"total": last.total, "succeeded": len(last.good), "failed": failed}:
+            self._break(f"counts {counts} for {last}")
+        limit = airflow.setting.operator.max_failed_rows
+        if failed > (last.total - 1 if limit is None else limit):
+            self._break(f"success with {failed} failed rows of {last.total}")
+        self._check_nothing_lost(last.jobs, last.good)
+
+    def _check_nothing_lost(self, used: tuple[str, ...], landed: frozenset[int]) -> None:
+        """A row that was paid for and is good must be in the results, if its job serves this very batch."""
+        airflow = self._airflow
+        if not airflow.setting.operator.reattach:
+            return
+        batch = {(self._tags[name].fingerprint, self._tags[name].generation) for name in used}
+        for name, tag in self._tags.items():
+            job = airflow.world.jobs[name]
+            if (tag.fingerprint, tag.generation) not in batch or job.cancel_asked is not None or self._lost(job):
+                continue
+            if job.state(self._now) is JobState.SUCCEEDED and not job.good_rows(self._now) <= landed:
+                self._break(f"{name} has good rows that were not delivered")
+
+    def at_the_end(self) -> None:
+        """Look at what is left when nothing happens any more."""
+        airflow = self._airflow
+        if airflow.state not in ("success", "failed"):
+            self._break(f"the task never ended: {airflow.state}")
+        self._check_left_running()
+
+    def _check_left_running(self) -> None:
+        airflow, operator = self._airflow, self._airflow.setting.operator
+        excused = (
+            airflow.killed
+            or airflow.world.locked_out
+            or not operator.reattach
+            or not operator.cancel_on_timeout
+            or not operator.cancel_on_kill
+            or (airflow.overlapped and not airflow.setting.store)
+            or self._left_to_the_person()
+        )
+        if excused:
+            return
+        settled = self._ended_at + _SETTLED
+        for name, tag in self._tags.items():
+            job = airflow.world.jobs[name]
+            if job.ends <= settled or job.deleted or job.cancel_asked is not None:
+                continue
+            if tag.fingerprint != airflow.inputs.fingerprint:
+                continue  # a stale job that may be somebody's: named in a warning
+            self._break(f"{name} runs on although nobody waits for it (until {self._until(job)})")
+
+    def _left_to_the_person(self) -> bool:
+        """Where a person ended the task and nothing of ours could act: between tries, in a worker, without on_kill."""
+        was = self._ended_by_person
+        return bool(was) and (was != "deferred" or not self._airflow.setting.store)
+
+    @staticmethod
+    def _until(job: Job) -> str:
+        return "for ever" if job.ends == NEVER else f"{job.ends - START:.0f}"

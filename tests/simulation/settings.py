@@ -1,0 +1,155 @@
+"""What a schedule is made of: everything that may happen in it, drawn from its seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from simulation.world import NEVER, Weather
+
+if TYPE_CHECKING:
+    from random import Random
+
+HOUR = 3600.0
+PERSON = (
+    "clear",
+    "clear",
+    "clear",
+    "mark_failed",
+    "mark_success",
+    "cancel_job",
+    "delete_job",
+    "edit_and_clear",
+    "lose_input",
+    "lose_touch",
+    "lose_touch",
+    "lock_out",
+)
+TRIGGERER = ("sigterm", "sigkill", "sigstop")
+
+
+@dataclass
+class Operator:
+    """The author's arguments, in the names of the real operator."""
+
+    deferrable: bool = True
+    wait_for_completion: bool = True
+    poll_interval: float = 60.0
+    timeout: float | None = None
+    cancel_on_kill: bool = True
+    cancel_on_timeout: bool = True
+    reattach: bool = True
+    lookup_timeout: float = 120.0
+    queue_timeout: float | None = None
+    progress_timeout: float | None = None
+    on_stall: str = "fail"
+    max_resubmits: int = 1
+    repair_rounds: int = 0
+    max_active_jobs: int | None = None
+    max_failed_rows: int | None = None
+    max_failure_rate: float | None = None
+    retries: int = 2
+    max_xcom_bytes: int = 1 << 20
+    gemini_conn_id: str = "gemini_batch_default"
+    location: str | None = None
+    project_id: str | None = None
+    outlets: tuple[Any, ...] = ()
+    is_dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One schedule."""
+
+    operator: Operator
+    weather: Weather
+    store: bool
+    """True on Airflow 3.3: a task state store, and ``on_kill`` of triggers."""
+    crash: float
+    """The chance that a worker is killed at a step."""
+    crashes: int
+    """How often at most."""
+    hiccup: float
+    overlap: bool
+    """Lost workers go on for a while beside their successors."""
+    rows: int
+    shards: int
+    can_resend: bool
+    output_visible: bool
+    request_timeout: float
+    retry_delay: float
+    person: tuple[tuple[float, str], ...] = ()
+    triggerer: tuple[tuple[float, str], ...] = ()
+    strangers: int = 0
+
+
+def draw(rnd: Random) -> Setting:
+    """Draw a schedule. Most things go well in most schedules, or their troubles would hide one another."""
+
+    def sometimes(chance: float, value: float) -> float:
+        return value if rnd.random() < chance else 0.0
+
+    duration = rnd.choice([60.0, 600.0, 600.0, 3 * HOUR])
+    stuck = sometimes(0.1, 0.5)
+    request_timeout = 60.0
+    operator = Operator(
+        deferrable=rnd.random() < 0.8,
+        # What gets stuck is waited for two days: few looks, or there would be few schedules.
+        poll_interval=HOUR if stuck else (rnd.choice([30.0, 60.0]) if duration < HOUR else 600.0),
+        timeout=rnd.choice([None, None, None, duration, 3 * duration]),
+        cancel_on_timeout=rnd.random() < 0.9,
+        cancel_on_kill=rnd.random() < 0.9,
+        reattach=rnd.random() < 0.93,
+        queue_timeout=rnd.choice([None, None, None, duration]),
+        progress_timeout=rnd.choice([None, None, None, 1.5 * duration]),
+        on_stall=rnd.choice(["fail", "resubmit"]),
+        max_resubmits=rnd.choice([1, 2]),
+        repair_rounds=rnd.choice([0, 0, 1, 2]),
+        max_active_jobs=rnd.choice([None, None, None, 1, 2]),
+        max_failed_rows=rnd.choice([None, None, 0, 2]),
+        retries=rnd.choice([0, 1, 2, 3]),
+    )
+    weather = Weather(
+        lost=sometimes(0.3, rnd.choice([0.3, 0.8])),
+        quota=sometimes(0.1, 0.5),
+        refused=sometimes(0.15, rnd.choice([0.02, 0.1])),
+        flaky_404=sometimes(0.05, 0.05),
+        lag=sometimes(0.5, 0.95 * operator.lookup_timeout),
+        late=rnd.uniform(0.0, request_timeout),
+        duration=duration,
+        failing=sometimes(0.15, 0.5),
+        hopeless=sometimes(0.05, 0.5),
+        expiring=sometimes(0.15, 0.5),
+        stuck=stuck,
+        bad_rows=sometimes(0.3, rnd.choice([0.1, 0.5, 1.0])),
+        cancel_delay=rnd.choice([1.0, 60.0]),
+        cancel_in_vain=rnd.choice([0.0, 0.3]),
+        says_cancelling=rnd.random() < 0.5,
+        retention=rnd.choice([NEVER, NEVER, NEVER, 4 * duration]),
+        skew=rnd.choice([0.0, -HOUR, 30 * HOUR]),
+    )
+    # Persons and triggerers act while jobs run, or somewhat later.
+    horizon = 3 * duration + 300.0
+    return Setting(
+        operator=operator,
+        weather=weather,
+        store=rnd.random() < 0.65,
+        crash=sometimes(0.4, rnd.choice([0.01, 0.05])),
+        crashes=rnd.choice([1, 2, 5]),
+        hiccup=sometimes(0.05, 0.03),
+        overlap=rnd.random() < 0.2,
+        rows=rnd.choice([1, 3, 6]),
+        shards=rnd.choice([1, 1, 1, 2, 3]),
+        can_resend=rnd.random() < 0.7,
+        output_visible=rnd.random() < 0.6,
+        request_timeout=request_timeout,
+        retry_delay=rnd.choice([0.0, 10.0, 300.0]),
+        person=_events(rnd, PERSON, horizon, 0.35),
+        triggerer=_events(rnd, TRIGGERER, horizon, 0.3),
+        strangers=rnd.choice([0, 0, 3, 12]),
+    )
+
+
+def _events(rnd: Random, kinds: tuple[str, ...], horizon: float, chance: float) -> tuple[tuple[float, str], ...]:
+    count = rnd.choice([1, 1, 2, 3]) if rnd.random() < chance else 0
+    return tuple(sorted((rnd.uniform(0.0, horizon), rnd.choice(kinds)) for _ in range(count)))

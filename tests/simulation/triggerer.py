@@ -1,0 +1,254 @@
+"""Triggerers: they run the product's own trigger, lose it, take it over from one another, and let it go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow_provider_gemini_batch.lifecycle.following import Entry, Following
+    from simulation.clockwork import Clockwork
+    from simulation.world import World
+
+# Until another triggerer has noticed that one is gone, in seconds.
+_UNNOTICED = (30.0, 90.0)
+
+
+class _Client:
+    """What a trigger can do to the service."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def cancel(self, name: str) -> None:
+        """Ask for a job's end."""
+        job = self._world.jobs.get(name)
+        if job is not None:
+            self._world.stop(job, "a trigger")
+
+    def make_again(self, name: str) -> None:
+        """Create a job like another: nothing that a trigger should do."""
+        job = self._world.jobs[name]
+        self._world.make(job.display_name, job.rows, by="a trigger")
+
+
+class _Watcher:
+    """Looks at jobs in virtual time, as the shared watcher does in real time."""
+
+    trouble = ""
+
+    def __init__(self, run: TriggerRun) -> None:
+        self._run = run
+        self._left = False
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
+    def join(self, following: Following) -> None:
+        for entry in following.entries:
+            self._run.clock.after(self._run.clock.random.uniform(0.0, 2.0), lambda entry=entry: self._look(entry))
+
+    def leave(self, following: Following) -> None:  # noqa: ARG002
+        self._left = True
+
+    async def call(self, do: Callable[[Any], Any]) -> Any:
+        return do(_Client(self._run.world))
+
+    def _look(self, entry: Entry) -> None:
+        run = self._run
+        if self._left or entry.ending is not None or run.dead:
+            return
+        if run.clock.now < run.frozen_until:
+            run.clock.after(run.frozen_until - run.clock.now, lambda: self._look(entry))
+            return
+        try:
+            job = run.world.get(entry.name)
+        except GeminiBatchError as error:
+            news, pause = entry.failed(error, run.clock.now)
+        else:
+            news, pause = entry.saw(job, run.clock.now)
+        if entry.ending is None:
+            run.clock.after(max(pause, 0.5), lambda: self._look(entry))
+        if news:
+            entry.following.tell()
+            run.pump()
+
+
+class _Hold:
+    def __init__(self, run: TriggerRun) -> None:
+        self.watcher = _Watcher(run)
+
+    def release(self) -> None:
+        """Nothing is shared here."""
+
+
+class SimTrigger(GeminiBatchJobTrigger):
+    """The product's trigger; only its way to the service and to Airflow is replaced."""
+
+    run_of_it: TriggerRun
+    log: Any = logging.getLogger("simulation")
+
+    def _hold(self) -> Any:
+        return _Hold(self.run_of_it)
+
+    async def _own_state(self) -> str | None:
+        return self.run_of_it.task_state()
+
+
+class TriggerRun:
+    """One trigger in one triggerer."""
+
+    def __init__(
+        self,
+        triggerers: Triggerers,
+        key: int,
+        arguments: dict[str, Any],
+        *,
+        fire: Callable[[int, Any], None],
+        task_state: Callable[[], str | None],
+    ) -> None:
+        self.clock = triggerers.clock
+        self.world = triggerers.world
+        self.key = key
+        self.arguments = arguments
+        self.fire = fire
+        self.task_state = task_state
+        self.frozen_until = 0.0
+        self.dead = False
+        self._loop = triggerers.loop
+        self._trigger = SimTrigger(**json.loads(json.dumps(arguments)))
+        self._trigger.run_of_it = self
+        self._task = self._loop.create_task(self._follow())
+        self.pump()
+
+    async def _follow(self) -> None:
+        events = self._trigger.run()
+        try:
+            async for event in events:
+                self.clock.note(f"trigger {self.key} fires {event.payload['reason']}")
+                self.fire(self.key, json.loads(json.dumps(event.payload)))
+        finally:
+            await events.aclose()
+
+    def pump(self) -> None:
+        """Let the event loop do what can be done now."""
+        self._wait_for(_breath())
+        if self._task.done() and not self.dead:
+            self.dead = True
+            error = self._task.exception()
+            if error is not None:
+                raise error
+            self._wait_for(self._trigger.cleanup())
+
+    def drop(self, *, kill: bool, clean: bool = True) -> None:
+        """End the trigger: ``kill`` calls ``on_kill`` first, as Airflow does for one that it was told to drop."""
+        if self.dead:
+            return
+        self.dead = True
+        if clean:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                self._wait_for(_both(self._task))
+            if kill:
+                self.clock.note(f"trigger {self.key}: on_kill, the task is {self.task_state()}")
+                self._wait_for(self._trigger.on_kill())
+            self._wait_for(self._trigger.cleanup())
+        else:
+            # SIGKILL: nothing of it runs any more, but the loop of this process must forget it.
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                self._wait_for(_both(self._task))
+
+    def _wait_for(self, what: Awaitable[Any]) -> None:
+        self._loop.run_until_complete(what)
+
+
+async def _breath() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def _both(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])
+
+
+class Triggerers:
+    """All triggerers; which of them runs a trigger does not matter, only that it may change."""
+
+    def __init__(self, clock: Clockwork, world: World, loop: asyncio.AbstractEventLoop, *, kills: bool) -> None:
+        """Start with no trigger.
+
+        :param kills: whether Airflow calls ``on_kill`` of triggers (3.3).
+        """
+        self.clock = clock
+        self.world = world
+        self.loop = loop
+        self.outage = 0.0
+        self._kills = kills
+        self._assigned: TriggerRun | None = None
+        self._runs: list[TriggerRun] = []
+        self._fire: Callable[[int, Any], None] = lambda _key, _event: None
+        self._task_state: Callable[[], str | None] = lambda: None
+
+    def bind(self, fire: Callable[[int, Any], None], task_state: Callable[[], str | None]) -> None:
+        """Take the way back to Airflow."""
+        self._fire = fire
+        self._task_state = task_state
+
+    def start(self, key: int, arguments: dict[str, Any]) -> None:
+        """Run a trigger."""
+        self._assigned = TriggerRun(self, key, arguments, fire=self._fire, task_state=self._task_state)
+        self._runs.append(self._assigned)
+
+    def drop(self, key: int) -> None:
+        """Let go of a trigger whose task no longer waits for it; the triggerers notice a little later."""
+        for run in self._runs:
+            if run.key == key and not run.dead:
+                self._notice_later(run)
+        if self._assigned is not None and self._assigned.key == key:
+            self._assigned = None
+
+    def _notice_later(self, run: TriggerRun) -> None:
+        delay = self.clock.random.uniform(0.0, 3.0)
+        self.clock.after(max(run.frozen_until - self.clock.now, 0.0) + delay, lambda: run.drop(kill=self._kills))
+
+    def disturb(self, kind: str) -> None:
+        """Stop, kill or freeze the triggerer that runs the trigger."""
+        run = self._assigned
+        if run is None or run.dead:
+            return
+        rnd = self.clock.random
+        self.clock.note(f"triggerer: {kind}")
+        if kind == "sigterm":
+            run.drop(kill=False)
+            self._take_over(run, rnd.uniform(1.0, 10.0))
+        elif kind == "sigkill":
+            run.drop(kill=False, clean=False)
+            self._take_over(run, rnd.uniform(*_UNNOTICED))
+        else:
+            frozen = rnd.uniform(5.0, 200.0)
+            run.frozen_until = self.clock.now + frozen
+            noticed = rnd.uniform(*_UNNOTICED)
+            if noticed < frozen:
+                self._take_over(run, noticed)
+                # It wakes up, sees that the trigger is no longer its own, and drops it as if a user had said so.
+                self._notice_later(run)
+            else:
+                self.outage += frozen
+
+    def _take_over(self, lost: TriggerRun, delay: float) -> None:
+        self.outage += delay
+
+        def take() -> None:
+            if self._assigned is lost:
+                self.start(lost.key, lost.arguments)
+
+        self.clock.after(delay, take)

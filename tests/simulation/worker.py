@@ -1,0 +1,165 @@
+"""Workers: they run the product's own task code over simulated ports."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.hooks import airflow_errors
+from airflow_provider_gemini_batch.lifecycle.run import BatchRun
+from airflow_provider_gemini_batch.task_run import TaskRun, TaskStateStore
+from simulation.clockwork import Process
+from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from airflow_provider_gemini_batch.lifecycle.ports import Landing
+    from simulation.airflow import Airflow
+
+
+class Deferred(BaseException):
+    """The task gives its worker back. Like Airflow's own, it passes ``except Exception``."""
+
+    def __init__(self, trigger: Any, memo: str) -> None:
+        super().__init__()
+        self.trigger = trigger
+        self.memo = memo
+
+
+class SimTaskRun(TaskRun):
+    """The product's task code; only what it opens and the ports that it makes are replaced."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        super().__init__(worker.operator, worker.context)  # type: ignore[arg-type]
+        self._stack = ExitStack()
+        self._clock = SimClock(worker.steps)  # type: ignore[assignment]
+        self._hook: Any = worker.hook
+
+    def __enter__(self) -> SimTaskRun:
+        self._stack.enter_context(airflow_errors())
+        worker, airflow = self._worker, self._worker.airflow
+        self._run = BatchRun(
+            identity=airflow.identity.digest,
+            generation=airflow.max_tries,
+            first_try=airflow.try_number <= 1,
+            policy=self._policy(Service.GEMINI, airflow.setting.request_timeout),
+            service=worker.service(self._refuse_when_killed),
+            store=TaskStateStore(worker.context),  # type: ignore[arg-type]
+            clock=self._clock,
+            work=worker.work,
+            on_job=self._announce,
+        )
+        return self
+
+    def _cancel_now(self) -> None:
+        for name in self._active:
+            self._worker.cancel_now(name)
+
+    def _count(self, landing: Landing) -> None:  # noqa: ARG002
+        """Airflow's metrics are not of interest here."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+
+class Worker:
+    """One process of one try."""
+
+    def __init__(self, airflow: Airflow, event: Any, memo: str | None) -> None:
+        """Start it: at the beginning of a try if ``memo`` is None, else after a wait."""
+        self.airflow = airflow
+        self.epoch = airflow.epoch
+        self.number = airflow.try_number
+        self._event = event
+        self._memo = memo
+        self._task_run: SimTaskRun | None = None
+        name = f"try {self.number}"
+        self.process = Process(airflow.clock, name, self._main, lambda result: airflow.worker_ended(self, result))
+        setting, clock = airflow.setting, airflow.clock
+        self.steps = Steps(clock, self.process.pause, crash=setting.crash, die=self._die)
+        self.work = SimWork(
+            self.steps,
+            airflow.world,
+            airflow.inputs,
+            airflow.output,
+            can_resend=setting.can_resend,
+            epoch=self.epoch,
+        )
+        client = SimpleNamespace(
+            get=lambda name, *, brief: self.service(lambda: None).get(name)  # noqa: ARG005
+        )
+        self.hook = SimpleNamespace(client=client)
+        self.operator = SimpleNamespace(**vars(setting.operator), defer=self._defer)
+        store = RawStore(self.steps, airflow.kept, lambda: airflow.epoch == self.epoch, setting.hiccup)
+        self.context = {
+            "ti": SimpleNamespace(
+                try_number=airflow.try_number, max_tries=airflow.max_tries, xcom_push=lambda **_: self.steps.step(0.1)
+            ),
+            "task_state_store": store if setting.store else None,
+            "outlet_events": {},
+        }
+
+    def service(self, may_create: Any) -> SimService:
+        """Make the port to the service."""
+        airflow = self.airflow
+        timeout = airflow.setting.request_timeout
+        return SimService(
+            self.steps,
+            airflow.world,
+            airflow.inputs,
+            by=f"try {self.number}",
+            timeout=timeout,
+            may_create=may_create,
+        )
+
+    def cancel_now(self, name: str) -> None:
+        """Cancel a job from inside the signal handler."""
+        with suppress(GeminiBatchError):
+            self.airflow.world.cancel(name, f"try {self.number}")
+
+    def kill_gently(self) -> None:
+        """SIGTERM, and SIGKILL five seconds later."""
+        if self.process.over:
+            return
+        self.airflow.clock.note(f"try {self.number}: SIGTERM")
+        try:
+            if self._task_run is not None:
+                self._task_run.kill()
+        except Exception as error:  # noqa: BLE001  what the signal handler raises goes on in the process
+            self.process.stop(error)
+        self.airflow.clock.after(5.0, self.process.kill)
+
+    def _die(self) -> None:
+        if self.airflow.may_crash():
+            self.airflow.clock.note(f"try {self.number}: SIGKILL")
+            self.airflow.killed = True
+            self.process.kill()
+
+    def _defer(self, *, trigger: Any, method_name: str, kwargs: dict[str, Any]) -> None:
+        assert method_name == "execute_complete"
+        raise Deferred(trigger, kwargs["memo"])
+
+    def _main(self) -> Any:
+        try:
+            with SimTaskRun(self) as run:
+                self._task_run = run
+                result: Any = run.begin() if self._memo is None else run.resume(self._event, self._memo)
+        except Deferred as deferred:
+            result = deferred
+        # Telling Airflow is one more step at which a worker may die.
+        self.steps.step(0.2)
+        return result
+
+
+def moment_of(trigger: Any) -> float:
+    """Give the time of a DateTimeTrigger in seconds since the epoch."""
+    moment: datetime = trigger.moment
+    return moment.astimezone(timezone.utc).timestamp()
