@@ -164,7 +164,7 @@ class BatchClient:
             loopback=is_local_url(place.base_url or ""),
             sleep=sleep,
         )
-        storage = ObjectStore(credential, project=place.project, endpoint=storage_endpoint, transport=transport)
+        storage = ObjectStore(credential, project=place.project, endpoint=storage_endpoint)
         return cls(VertexBackend(transport, storage, place), transport, storage=storage, clock=clock)
 
     def __enter__(self) -> Self:

@@ -26,12 +26,12 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.transport import checked_base_url, is_local_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from airflow_provider_gemini_batch.api.auth import GoogleCredential
-    from airflow_provider_gemini_batch.api.transport import Transport
 
 READ_BYTES = 8 * 2**20
+_BLOCK_BYTES = 8 * 2**20
 
 
 class ObjectStore:
@@ -41,13 +41,10 @@ class ObjectStore:
         on this machine gets no credentials.
     """
 
-    def __init__(
-        self, credential: GoogleCredential, *, project: str, endpoint: str | None, transport: Transport
-    ) -> None:
+    def __init__(self, credential: GoogleCredential, *, project: str, endpoint: str | None) -> None:
         self._credential = credential
         self._project = project
         self._endpoint = checked_base_url(endpoint) if endpoint else None
-        self._transport = transport
         self._lock = threading.Lock()
         self._made: Any = None
 
@@ -77,13 +74,14 @@ class ObjectStore:
             token="anon" if local else self._credential.google,
             endpoint_url=endpoint,
             use_listings_cache=False,
+            session_kwargs={"trust_env": not local},  # proxies from the environment, as for all other calls
             skip_instance_cache=True,
         )
 
     def open(self, uri: str, mode: str = "rb") -> BinaryIO:
         """Open an object for reading, or for writing: it appears when closed."""
         with _storage_errors("open", uri):
-            return cast("BinaryIO", self.filesystem.open(names.gcs_uri(uri, "address"), mode, block_size=READ_BYTES))
+            return cast("BinaryIO", self.filesystem.open(names.gcs_uri(uri, "address"), mode, block_size=_BLOCK_BYTES))
 
     def size(self, uri: str) -> int:
         """Give an object's size in bytes. Raises NotFound when there is none."""
@@ -126,7 +124,7 @@ class ObjectStore:
         )
 
     def iter_bytes(self, uri: str) -> Iterator[bytes]:
-        """Give an object's bytes in pieces of 8 MiB, each a ranged read of its own and retried by itself.
+        """Give an object's bytes in pieces of 8 MiB, each a ranged read of its own, which gcsfs retries by itself.
 
         Raises ApiError when the object is replaced while it is read.
         """
@@ -138,21 +136,15 @@ class ObjectStore:
             raise ApiError(f"{uri} was replaced while it was read: read it again", http_status=412)
 
     def _info(self, uri: str) -> dict[str, Any]:
-        found = self._retried("look-up", uri, lambda: self.filesystem.info(names.gcs_uri(uri, "address")))
-        return cast("dict[str, Any]", found)
+        with _storage_errors("look-up", uri):
+            return cast("dict[str, Any]", self.filesystem.info(names.gcs_uri(uri, "address")))
 
     def _range(self, uri: str, begin: int, end: int) -> bytes:
-        data = self._retried("read", uri, lambda: self.filesystem.cat_file(uri, start=begin, end=end))
+        with _storage_errors("read", uri):
+            data = bytes(self.filesystem.cat_file(uri, start=begin, end=end))
         if len(data) != end - begin:
             raise TransportError(f"read of {uri}: {len(data)} bytes came instead of {end - begin}", sent=True)
-        return bytes(data)
-
-    def _retried(self, operation: str, uri: str, action: Callable[[], Any]) -> Any:
-        def once() -> Any:
-            with _storage_errors(operation, uri):
-                return action()
-
-        return self._transport.repeated(once)
+        return data
 
 
 def _emulator_from_environment() -> str | None:
