@@ -113,10 +113,12 @@ class AirflowRest:
         for task in self.task_instances(dag_id, run_id):
             lines.append(f"{task['task_id']}[{task['map_index']}] {task['state']}, try {task['try_number']}")
             if task["state"] in {"failed", "up_for_retry"}:
-                log = self.logs(
-                    dag_id, run_id, task["task_id"], try_number=task["try_number"], map_index=task["map_index"]
-                )
-                lines += [f"    {line[:2000]}" for line in log[-12:]]
+                path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+                found = self.call("GET", path, params={"map_index": task["map_index"]})["content"]
+                for line in found[-20:]:
+                    lines.append(f"    {line['event']}" if isinstance(line, dict) else f"    {line}")
+                    causes = line.get("error_detail") or () if isinstance(line, dict) else ()
+                    lines += [f"        {each['exc_type']}: {each['exc_value']}" for each in causes]
         return "\n".join(lines)
 
     def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:

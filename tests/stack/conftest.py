@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,17 @@ def stack_emulator() -> Iterator[Emulator]:
         yield emulator
 
 
+@pytest.fixture(scope="session")
+def vertex_key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of the service-account key that the Vertex connection names; each test has a new key in it."""
+    return tmp_path_factory.mktemp("keys") / "key.json"
+
+
 @pytest.fixture
-def emulator(stack_emulator: Emulator) -> Emulator:
-    """Give the emulator as new: no jobs, files, faults, and its first clock."""
+def emulator(stack_emulator: Emulator, vertex_key_file: Path) -> Emulator:
+    """Give the emulator as new: no jobs, files, faults, accounts, and its first clock."""
     stack_emulator.control.reset()
+    vertex_key_file.write_text(json.dumps(stack_emulator.service_account_info()), encoding="utf-8")
     return stack_emulator
 
 
@@ -44,14 +52,17 @@ def output_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def local_airflow(stack_emulator: Emulator, output_folder: Path) -> Iterator[LocalAirflow]:
+def local_airflow(stack_emulator: Emulator, output_folder: Path, vertex_key_file: Path) -> Iterator[LocalAirflow]:
     """Run Airflow with one triggerer, the Dags of ``tests/stack/dags`` and ``example_dags``, connected to the emulator.
 
     All Dags are paused; ``trigger`` and ``wait_scheduled_run`` unpause theirs.
     """
+    vertex = json.loads(stack_emulator.connection("vertex"))
+    del vertex["extra"]["keyfile_dict"]
+    vertex["extra"]["key_path"] = str(vertex_key_file)
     connections = {
         "gemini_batch_default": stack_emulator.connection(),
-        "gemini_batch_vertex": stack_emulator.connection("vertex"),
+        "gemini_batch_vertex": json.dumps(vertex),
     }
     settings = {"GEMINI_BATCH_DEMO_FOLDER": str(output_folder)}
     folders = [HERE / "dags", ROOT / "example_dags"]
