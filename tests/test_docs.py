@@ -1,0 +1,125 @@
+"""README and docs say what is so: the example is a file, names exist, links lead somewhere, no argument is left out."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_gemini_batch import operators
+from airflow_provider_gemini_batch.connections import ConnectionSettings
+from airflow_provider_gemini_batch.hooks import GeminiBatchHook
+from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
+from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGE = "airflow_provider_gemini_batch"
+# Airflow's own, and names that only make sense in the code.
+NOT_OURS = {"self", "kwargs"}
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+
+
+def arguments(operator: type) -> set[str]:
+    found: set[str] = set()
+    for each in operator.__mro__:
+        if each.__module__.startswith(PACKAGE) and "__init__" in vars(each):
+            found |= set(inspect.signature(inspect.unwrap(vars(each)["__init__"])).parameters)
+    return found - NOT_OURS
+
+
+def test_the_readmes_dag_is_an_example_file() -> None:
+    examples = [path.read_text(encoding="utf-8") for path in (ROOT / "example_dags").glob("*.py")]
+    assert python_blocks(ROOT / "README.md")[0] in examples
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_that_exist(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", text_of(page))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_in_a_page_can_be_parsed_and_its_imports_exist(page: Path) -> None:
+    for block in python_blocks(page):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
+                module = importlib.import_module(node.module or "")
+                assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_class_names_in_a_page_exist(page: Path) -> None:
+    modules = [importlib.import_module(f"{PACKAGE}.{name}") for name in ("operators", "sensors", "triggers", "hooks")]
+    named = set(re.findall(r"`(Gemini\w+(?:Operator|Sensor|Trigger|Hook))\b", text_of(page)))
+    assert {name for name in named if not any(hasattr(module, name) for module in modules)} == set()
+
+
+def test_every_argument_of_the_operators_is_in_the_page_and_no_other() -> None:
+    page = text_of(ROOT / "docs" / "operators.md")
+    documented = set(re.findall(r"`(\w+)`", page))
+    classes = [
+        each for name, each in vars(operators).items() if name.startswith("Gemini") and name.endswith("Operator")
+    ]
+    for each in [*classes, GeminiBatchJobSensor]:
+        assert arguments(each) - documented == set()
+
+
+def test_arguments_in_the_tables_belong_to_the_create_operators() -> None:
+    page = text_of(ROOT / "docs" / "operators.md")
+    tables = page[page.index("### Source") : page.index("An output row")]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+)", tables, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    ours = arguments(operators.GeminiCreateBatchJobOperator) | arguments(
+        operators.GeminiCreateEmbeddingsBatchJobOperator
+    )
+    assert named - ours == set()
+
+
+def test_the_defaults_in_the_tables_are_those_of_the_code() -> None:
+    page = text_of(ROOT / "docs" / "operators.md")
+    signature = inspect.signature(inspect.unwrap(vars(operators._CreateBatchJob)["__init__"])).parameters
+    rows = re.findall(r"^\| `(\w+)`(?: \*t\*)? \| `?([\w.]+)`? \|", page, re.MULTILINE)
+    stated = {name: value for name, value in rows if name in signature and value not in {"none", "required"}}
+    assert {name: str(signature[name].default).removesuffix(".0") for name in stated} == stated
+    nothing = {name for name, value in rows if name in signature and value == "none"}
+    assert all(signature[name].default in {None, ()} for name in nothing)
+
+
+def test_templated_arguments_are_marked() -> None:
+    page = text_of(ROOT / "docs" / "operators.md")
+    tables = page[page.index("### Source") : page.index("An output row")]
+    marked = set(re.findall(r"^\| `(\w+)` (?:\| )?\*t\*", tables, re.MULTILINE))
+    both = {
+        *operators.GeminiCreateBatchJobOperator.template_fields,
+        *operators.GeminiCreateEmbeddingsBatchJobOperator.template_fields,
+    }
+    templated = {name.removeprefix("embedding_") for name in both} - {"gemini_conn_id", "location", "project_id"}
+    assert marked == templated
+
+
+def test_every_field_of_the_connection_is_in_its_page() -> None:
+    page = text_of(ROOT / "docs" / "connections.md")
+    fields = set(PROVIDER_INFO["connection-types"][0]["conn-fields"])
+    assert {name for name in fields if f"`{name}`" not in page} == set()
+    read = set(ConnectionSettings.__dataclass_fields__) - {"conn_id", "service", "base_url", "api_key"}
+    assert read - fields == set()
+    options = PROVIDER_INFO["config"]["gemini_batch"]["options"]
+    assert {name for name in options if f"| `{name}` |" not in page} == set()
+
+
+def test_the_methods_of_the_hook_are_named() -> None:
+    page = text_of(ROOT / "docs" / "operators.md")
+    methods = {name for name, value in vars(GeminiBatchHook).items() if inspect.isfunction(value) and name[0] != "_"}
+    assert {name for name in methods - {"close", "get_conn", "test_connection"} if f"`{name}`" not in page} == set()
