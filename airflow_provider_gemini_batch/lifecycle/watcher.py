@@ -52,7 +52,7 @@ _GAP: Final = 1.0
 _BUNDLE_SECONDS: Final = 0.1
 _SLICE_SECONDS: Final = 0.002
 _WAKES_PER_SLICE: Final = 6
-# How long after its deadline a job may still be waited for because a look is under way.
+# How long after its deadline a job may still be waited for because a last look is under way, or about to be.
 _LAST_LOOK: Final = 90.0
 _LOOKUP_SECONDS: Final = 60.0
 # A connection that cannot be had is asked for again, up to so long: a database may be away.
@@ -272,12 +272,12 @@ class Watcher:
         if self._client is None:
             self._reconnect()
         if self._client is None or now < self._not_before or len(self._flights) >= THREADS:
-            self._end_overdue(due)
+            self._end_overdue(due, by=self._patience)
         elif due:
             self._start(self._client, due)
         for flight in self._flights:
             if flight.last_call <= now:
-                self._end_overdue(flight.entries)
+                self._end_overdue(flight.entries, by=_LAST_LOOK)
                 flight.last_call = self._last_call(flight.entries)
         self._schedule()
 
@@ -301,13 +301,21 @@ class Watcher:
     def _first_deadline(self) -> float:
         """When the first wait ends, by the loop's time: only of interest while no round can start."""
         first = min((entry.watch.deadline for entry in self._all() if not entry.busy), default=inf)
-        return self._loop.time() + max(0.01, first - self._now())
+        return self._loop.time() + max(0.01, first + self._patience - self._now())
 
-    def _end_overdue(self, entries: Iterable[Entry]) -> None:
-        """End waits whose deadline has come and for which no last look can be had."""
+    @property
+    def _patience(self) -> float:
+        """Seconds beyond a deadline for a last look: a job may have ended while no triggerer ran to see it.
+
+        None, once it is clear that looking does not work.
+        """
+        return 0.0 if self.trouble else _LAST_LOOK
+
+    def _end_overdue(self, entries: Iterable[Entry], *, by: float) -> None:
+        """End waits whose deadline has passed by so many seconds and for which no last look can be had."""
         now = self._now()
         for entry in entries:
-            if entry.ending is None and entry.watch.overdue(now):
+            if entry.ending is None and entry.watch.overdue(now - by):
                 entry.overdue(f"; {self.trouble or 'the service could not be asked'}")
                 entry.following.tell()
 
@@ -441,6 +449,7 @@ class Watcher:
                     client = await self._in_thread(access.client)
                     self._drop_client()
                     self._client, self._print = client, access.print
+                self.trouble = ""
                 break
             except Exception as error:  # noqa: BLE001  whatever it is, jobs wait for it: it is told to them in the end
                 nonsense = isinstance(error, ConfigurationError)
@@ -453,7 +462,8 @@ class Watcher:
                 self.trouble = f"the connection cannot be had: {_words(error)}"
                 if attempt == 1:
                     _log.warning("%s; trying again", self.trouble)
-                self._end_overdue(self._all())
+                self._end_overdue(self._all(), by=0.0)
+                self._schedule()
                 await asyncio.sleep(min(_LOOKUP_SECONDS, patience, 2.0**attempt))
         self._lookups += 1
         self._connecting = None
