@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from airflow_provider_gemini_batch.emulator.faults import RequestFault
+    from airflow_provider_gemini_batch.emulator.world import World
 
     Handler = Callable[[Call], Awaitable[Response]]
 
@@ -124,7 +126,7 @@ class Application:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
-        sent = _Sent(send)
+        sent = _Sent(send, self.service.world)
         try:
             response = await self._respond(request)
             await response(scope, receive, sent)
@@ -171,13 +173,17 @@ class Application:
 
 
 class _Sent:
-    """Passes messages on and remembers whether an answer has begun."""
+    """Passes messages on, remembers whether an answer has begun, and dates it by the emulator's own clock."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, world: World) -> None:
         self._send = send
+        self._world = world
         self.started = False
 
     async def __call__(self, message: Any) -> None:
+        if not self.started:
+            date = formatdate(self._world.now(), usegmt=True).encode()
+            message = {**message, "headers": [*message.get("headers", ()), (b"date", date)]}
         self.started = True
         await self._send(message)
 
