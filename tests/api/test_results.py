@@ -130,6 +130,18 @@ def test_an_output_whose_time_is_over_is_gone_at_once() -> None:
     assert pauses == []
 
 
+def test_the_services_own_clock_tells_that_the_time_is_over(
+    client: BatchClient, emulator: Emulator, time: VirtualTime
+) -> None:
+    job = made(client, "file")
+    emulator.control.advance(60)
+    ended = client.get(job.name)
+    emulator.control.advance(49 * 3600)
+    with pytest.raises(ResultsGone):
+        client.get_responses(ended)
+    assert time.pauses == []
+
+
 def test_the_file_of_a_deleted_job_is_still_read(client: BatchClient, emulator: Emulator) -> None:
     job = made(client, "file")
     emulator.control.advance(60)
