@@ -112,6 +112,7 @@ class BatchRun:
         self._jobs: dict[str, BatchJob] = {}
         self._known_before = False
         self._shards = 1
+        self._resumed = False
         self._announced: set[str] = set()
 
     def advance(self, report: WatchReport | None) -> Watch | Wake | Done:
@@ -146,12 +147,15 @@ class BatchRun:
         )
 
     def _open(self, report: WatchReport | None) -> None:
+        self._resumed = report is not None
         stored = Ledger.from_json(self._store.load())
         self._known_before = stored is not None
         if report is None:
             self._ledger = (stored or Ledger()).next_try(self._generation)
             unwritten = not self._first_try and stored is None and not self._store.lasting
-            if unwritten and self._policy.reattach:
+            if not self._policy.reattach:
+                self._ledger.intents.clear()
+            elif unwritten:
                 self._ledger.intents[UNRECORDED] = self._clock.now()
         else:
             carried = stored or Ledger.from_json(report.memo)
@@ -201,6 +205,9 @@ class BatchRun:
             found = self._submitter.look_up(wanted)
             if found is not None:
                 log.info("Found %s for a create call whose answer was lost.", found.name)
+                if resumed:
+                    # This very try sent the call: its job is used even where those of earlier tries are not.
+                    self._ledger.watching.append(found.name)
         self._remember(self._submitter.seen.values())
         tags = [tag_of(job) for job in self._jobs.values()]
         known = max((tag.shard for tag in tags if tag is not None), default=0) + 1
@@ -316,7 +323,7 @@ class BatchRun:
         log.info("Submitting a job: %s.", decision.why)
         try:
             job = self._submitter.submit(
-                place.tag(decision.submission), rows, reuse=not self._first_try or bool(self._ledger.watching)
+                place.tag(decision.submission), rows, reuse=not self._first_try or self._resumed
             )
         except Postponed as wait:
             if self._ledger.began is None:
