@@ -6,8 +6,7 @@ reads or stages is imported when a task runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow.sdk import BaseOperator
 
@@ -30,8 +29,7 @@ DEFAULT_MAX_XCOM_BYTES = 48 * 1024
 SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
 
 
-@dataclass(frozen=True)
-class _Uncalled:
+class _Uncalled(NamedTuple):
     """A function that gives rows, in a wrapper: Airflow calls any callable that it finds in a templated field."""
 
     function: Callable[[], Iterable[Any]]
@@ -68,6 +66,7 @@ class _CreateBatchJob(_GeminiOperator):
     """Submit a batch, free the worker while it runs, and bring back one result row per input row."""
 
     kind: ClassVar[JobKind]
+    _makes_its_own_rows: ClassVar[bool] = False
     template_fields: Sequence[str] = (
         *_GeminiOperator.template_fields,
         "model",
@@ -200,8 +199,6 @@ class _CreateBatchJob(_GeminiOperator):
             raise ConfigurationError(f"one source is allowed, not {' and '.join(given)}")
         if not given and not self._makes_its_own_rows:
             raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
-
-    _makes_its_own_rows: ClassVar[bool] = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or find the batch; wait by deferring; land the results."""

@@ -39,6 +39,7 @@ def test_the_serialised_dag_holds_the_name_of_the_function_and_no_prompt() -> No
     first, again = (str(DagSerialization.to_dict(operator(inlined_requests=prompts).dag)) for _ in range(2))
     assert first == again
     assert "secret" not in first
+    assert "test_templates.prompts" in first
     assert not called
 
 
