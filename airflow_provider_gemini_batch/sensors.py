@@ -135,9 +135,10 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         :param believe_absence: fail at once when the service does not know a job. A worker that comes back for every
             look cannot tell how long that has been so.
         """
+        names = self._names()
         with airflow_errors():
             client = hook.client
-        looks = [self._look_at(client, name, believe_absence=believe_absence) for name in self._names()]
+        looks = [self._look_at(client, name, believe_absence=believe_absence) for name in names]
         return [job for job in looks if job is not None]
 
     def _look_at(self, client: BatchClient, name: str, *, believe_absence: bool) -> BatchJob | None:
