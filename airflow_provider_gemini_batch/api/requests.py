@@ -305,7 +305,8 @@ def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
     if not _all_in(request, MEMBERS[kind]):
         return False
     if kind is JobKind.EMBEDDINGS:
-        return isinstance(request.get("content"), dict)
+        content = request.get("content")
+        return isinstance(content, dict) and "parts" in content
     config = request.get("generationConfig")
     if config is not None and not (type(config) is dict and _all_in(config, CONFIG_MEMBERS)):
         return False

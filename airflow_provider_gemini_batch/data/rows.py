@@ -21,6 +21,7 @@ import gzip
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from pydantic_core import from_json
@@ -54,11 +55,15 @@ class Row(NamedTuple):
 
 
 class RowSource(NamedTuple):
-    """A stream of rows, what its places are called in messages, and its columns where they are known beforehand."""
+    """A stream of rows, what its places are called in messages, and its columns where they are known beforehand.
+
+    Whoever takes it calls ``close`` in the end, read or not.
+    """
 
     rows: Iterator[Row]
     noun: str
     columns: tuple[str, ...] | None = None
+    close: Callable[[], None] = lambda: None
 
 
 def open_local(path: str) -> BinaryIO:
@@ -92,32 +97,35 @@ def from_python(rows: Rows) -> RowSource:
 
 
 def from_file(path: str, *, opener: Opener = open_local, file_format: str | None = None) -> RowSource:
-    """Rows of a file. It is opened at once (so that a wrong path is told early) and closed with the last row."""
+    """Rows of a file. It is opened at once, so that a wrong path is told early."""
     form = guess_format(path, file_format)
-    handle = opener(path)
-    if path.lower().endswith(".gz"):
-        handle = cast("BinaryIO", gzip.GzipFile(fileobj=handle))
-    if form == "jsonl":
-        return RowSource(_json_lines(handle), "line")
-    if form == "text":
-        return RowSource(_text_lines(handle), "line")
-    if form == "csv":
-        return _csv(handle, "\t" if ".tsv" in path.lower().rpartition("/")[2] else ",")
-    return _parquet(handle)
+    with ExitStack() as stack:
+        handle = stack.enter_context(opener(path))
+        if path.lower().endswith(".gz"):
+            handle = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=handle)))
+        if form == "jsonl":
+            source = RowSource(_json_lines(handle), "line")
+        elif form == "text":
+            source = RowSource(_text_lines(handle), "line")
+        elif form == "csv":
+            text = stack.enter_context(io.TextIOWrapper(handle, encoding="utf-8-sig", newline=""))
+            source = _csv(text, "\t" if ".tsv" in path.lower().rpartition("/")[2] else ",")
+        else:
+            source = _parquet(handle)
+        return source._replace(close=stack.pop_all().close)
 
 
 def _json_lines(handle: BinaryIO) -> Iterator[Row]:
-    with handle:
-        for number, line in enumerate(handle, start=1):
-            raw = line.strip()
-            if not raw:
-                continue
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            try:
-                yield Row(number, from_json(raw, allow_inf_nan=False, cache_strings="keys"), raw)
-            except ValueError as error:
-                yield Row(number, None, fault=_json_fault(number, raw, error))
+    for number, line in enumerate(handle, start=1):
+        raw = line.strip()
+        if not raw:
+            continue
+        if number == 1:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        try:
+            yield Row(number, from_json(raw, allow_inf_nan=False, cache_strings="keys"), raw)
+        except ValueError as error:
+            yield Row(number, None, fault=_json_fault(number, raw, error))
 
 
 def _json_fault(number: int, raw: bytes, error: ValueError) -> str:
@@ -130,53 +138,49 @@ def _json_fault(number: int, raw: bytes, error: ValueError) -> str:
 
 
 def _text_lines(handle: BinaryIO) -> Iterator[Row]:
-    with handle:
-        for number, line in enumerate(handle, start=1):
-            raw = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
-            if not raw:
-                continue
-            try:
-                yield Row(number, raw.decode("utf-8"))
-            except UnicodeDecodeError:
-                yield Row(number, None, fault="no UTF-8 text")
+    for number, line in enumerate(handle, start=1):
+        raw = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
+        if not raw:
+            continue
+        try:
+            yield Row(number, raw.decode("utf-8"))
+        except UnicodeDecodeError:
+            yield Row(number, None, fault="no UTF-8 text")
 
 
-def _csv(handle: BinaryIO, delimiter: str) -> RowSource:
+def _csv(text: io.TextIOWrapper, delimiter: str) -> RowSource:
     # The module's own limit of 128 KiB a cell is for the whole process and too small for texts.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    text = io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     try:
         columns = tuple(next(reader))
     except StopIteration:
-        handle.close()
-        return RowSource(iter(()), "line", ())
+        return RowSource(iter(()), "line", None)
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"line 1: the header cannot be read ({type(error).__name__})") from None
     if len(set(columns)) != len(columns) or not all(columns):
         raise InputError("line 1: the header must name each column once")
-    return RowSource(_csv_rows(text, reader, columns), "line", columns)
+    return RowSource(_csv_rows(reader, columns), "line", columns)
 
 
-def _csv_rows(text: io.TextIOWrapper, reader: Any, columns: tuple[str, ...]) -> Iterator[Row]:
+def _csv_rows(reader: Any, columns: tuple[str, ...]) -> Iterator[Row]:
     width = len(columns)
-    with text:
-        while True:
-            number = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except (csv.Error, UnicodeDecodeError) as error:
-                # What follows a broken quote or byte cannot be told apart into records.
-                yield Row(number, None, fault=f"no CSV from here on ({type(error).__name__})")
-                return
-            if not cells:
-                continue
-            if len(cells) != width:
-                yield Row(number, None, fault=f"{len(cells)} cells, the header has {width}")
-            else:
-                yield Row(number, dict(zip(columns, cells, strict=True)))
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except (csv.Error, UnicodeDecodeError) as error:
+            # What follows a broken quote or byte cannot be told apart into records.
+            yield Row(number, None, fault=f"no CSV from here on ({type(error).__name__})")
+            return
+        if not cells:
+            continue
+        if len(cells) != width:
+            yield Row(number, None, fault=f"{len(cells)} cells, the header has {width}")
+        else:
+            yield Row(number, dict(zip(columns, cells, strict=True)))
 
 
 def _parquet(handle: BinaryIO) -> RowSource:
@@ -190,13 +194,12 @@ def _parquet(handle: BinaryIO) -> RowSource:
         table = parquet.ParquetFile(handle)
     except ArrowInvalid:
         raise InputError("the input is no Parquet file") from None
-    return RowSource(_parquet_rows(handle, table), "row", tuple(table.schema_arrow.names))
+    return RowSource(_parquet_rows(table), "row", tuple(table.schema_arrow.names))
 
 
-def _parquet_rows(handle: BinaryIO, table: Any) -> Iterator[Row]:
-    with handle:
-        number = 0
-        for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
-            for value in batch.to_pylist():
-                yield Row(number, value)
-                number += 1
+def _parquet_rows(table: Any) -> Iterator[Row]:
+    number = 0
+    for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
+        for value in batch.to_pylist():
+            yield Row(number, value)
+            number += 1

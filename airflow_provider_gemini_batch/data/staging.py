@@ -11,7 +11,7 @@ import hashlib
 import sys
 from array import array
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -170,11 +170,8 @@ def stage(spec: InputSpec, workdir: Path) -> Staged:
     notes: set[str] = set()
     defaults = spec.defaults(notes)
     source = open_source(spec)
-    try:
+    with closing(source):
         return _Pass(spec, defaults, source, workdir, notes).run()
-    finally:
-        with suppress(AttributeError):
-            source.rows.close()  # type: ignore[attr-defined]
 
 
 class _Pass:
