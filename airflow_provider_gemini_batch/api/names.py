@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.api.models import BatchJob, Service
+from airflow_provider_gemini_batch.api.models import BatchJob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,10 +147,3 @@ def job_page_url(job: BatchJob | str) -> str:
         f"https://console.cloud.google.com/vertex-ai/locations/{location}/batch-predictions/{number}"
         f"?project={quote(project, safe='')}"
     )
-
-
-def service_of(name: str) -> Service | None:
-    """Tell from a job's name which service it belongs to."""
-    if isinstance(name, str) and _GEMINI_JOB.match(name):
-        return Service.GEMINI
-    return Service.VERTEX if _is_vertex_job(name) else None
