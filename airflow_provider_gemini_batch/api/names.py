@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.api.models import BatchJob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow_provider_gemini_batch.api.models import BatchJob
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}\Z")
 _TUNED_VERTEX = re.compile(r"projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/(models|endpoints)/[A-Za-z0-9_@.-]+\Z")
