@@ -14,7 +14,8 @@
   the fault gives some) is the total.
 * ``responseId`` is ``r`` + digest, ``modelVersion`` the model's last path segment. The same request gets the same
   ``response`` on both services.
-* A request without any content (no part, or only empty texts) is a row error, code 3.
+* A request without any content (no part, or only empty texts), or with a role other than user and model, is a row
+  error, code 3.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _PARAGRAPHS = re.compile(r"\n[^\S\n]*\n")
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)")
 EMPTY_REQUEST = {"code": 3, "message": "Request contains an invalid argument."}
+WRONG_ROLE = {"code": 3, "message": "Please use a valid role: user, model."}
+_ROLES = ("user", "model", "function", "")
 GIST_LENGTH = 120
 DEFAULT_DIMENSIONS = 768
 
@@ -149,6 +152,8 @@ class Answerer:
             return self._ask(self.responder, request, key)
         if not _has_content(request):
             return {"error": EMPTY_REQUEST}
+        if not self.embeds and any(content.get("role", "user") not in _ROLES for content in request["contents"]):
+            return {"error": WRONG_ROLE}
         return {"response": self.embed(request) if self.embeds else self.generate(request)}
 
     def _ask(self, responder: Responder, request: dict[str, Any], key: str | None) -> dict[str, Any]:

@@ -4,8 +4,7 @@ A switch has a name and a value, set by ``--fault name=value``, ``POST /emulator
 Any switch may be given as ``{"value": ..., "times": n}``: it then serves n times (n jobs, n pages, n chunks).
 Row and ending switches belong to the jobs that are created after they were set; holds without ``times`` act at once
 on all jobs and let go when cleared. The four request faults ``http``, ``reset``, ``slow`` and ``garbage`` take an
-object or a list of objects, see
-``RequestFault``; each call adds to those that are there.
+object or a list of objects, see ``RequestFault``; each call adds to those that are there.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 The check is as strict as a proto3 JSON parser: a member that the message does not have is an error at every depth,
 and so is a value of the wrong JSON type. Names are accepted in lowerCamel and in snake_case. Source of the names:
-the REST reference of
-``GenerateContentRequest`` and ``EmbedContentRequest`` and the official SDK's converters.
+the REST reference of ``GenerateContentRequest`` and ``EmbedContentRequest``, and the official SDK's converters.
 """
 
 from __future__ import annotations
@@ -16,6 +15,36 @@ Message = dict[str, Any]
 
 #: Kinds of values besides nested messages (a dict), lists (a one-element list) and maps (``("map", kind)``).
 STRING, NUMBER, BOOL, ENUM, ANY, STRUCT = "string", "number", "bool", "enum", "any", "struct"
+
+
+#: Enumerations whose values are known; the others take any name.
+TASK_TYPE = frozenset(
+    {
+        "TASK_TYPE_UNSPECIFIED",
+        "RETRIEVAL_QUERY",
+        "RETRIEVAL_DOCUMENT",
+        "SEMANTIC_SIMILARITY",
+        "CLASSIFICATION",
+        "CLUSTERING",
+        "QUESTION_ANSWERING",
+        "FACT_VERIFICATION",
+        "CODE_RETRIEVAL_QUERY",
+    }
+)
+_TYPES = {"TYPE_UNSPECIFIED", "STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL"}
+#: Lower-case type names pass too: Google's own samples write them.
+SCHEMA_TYPE = frozenset(_TYPES | {name.lower() for name in _TYPES})
+THRESHOLD = frozenset(
+    {
+        "HARM_BLOCK_THRESHOLD_UNSPECIFIED",
+        "BLOCK_LOW_AND_ABOVE",
+        "BLOCK_MEDIUM_AND_ABOVE",
+        "BLOCK_ONLY_HIGH",
+        "BLOCK_NONE",
+        "OFF",
+    }
+)
+CALLING_MODE = frozenset({"MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED"})
 
 
 class Complaint(Exception):
@@ -35,7 +64,7 @@ def _strings(names: str) -> Message:
 
 _SCHEMA: Message = {
     **_strings("format title description pattern"),
-    "type": ENUM,
+    "type": SCHEMA_TYPE,
     "nullable": BOOL,
     "enum": [STRING],
     "required": [STRING],
@@ -151,7 +180,11 @@ _TOOL: Message = {
     "mcpServers": [STRUCT],
 }
 _TOOL_CONFIG: Message = {
-    "functionCallingConfig": {"mode": ENUM, "allowedFunctionNames": [STRING], "streamFunctionCallArguments": BOOL},
+    "functionCallingConfig": {
+        "mode": CALLING_MODE,
+        "allowedFunctionNames": [STRING],
+        "streamFunctionCallArguments": BOOL,
+    },
     "retrievalConfig": {"latLng": {"latitude": NUMBER, "longitude": NUMBER}, "languageCode": STRING},
     "includeServerSideToolInvocations": BOOL,
 }
@@ -161,7 +194,7 @@ GENERATE: Message = {
     "systemInstruction": _CONTENT,
     "tools": [_TOOL],
     "toolConfig": _TOOL_CONFIG,
-    "safetySettings": [{"category": ENUM, "threshold": ENUM}],
+    "safetySettings": [{"category": ENUM, "threshold": THRESHOLD}],
     "generationConfig": _GENERATION_CONFIG,
     "cachedContent": STRING,
     "serviceTier": ENUM,
@@ -169,7 +202,7 @@ GENERATE: Message = {
     "continuationToken": STRING,
 }
 _EMBED_CONFIG: Message = {
-    "taskType": ENUM,
+    "taskType": TASK_TYPE,
     "title": STRING,
     "outputDimensionality": NUMBER,
     "autoTruncate": BOOL,
@@ -179,7 +212,7 @@ _EMBED_CONFIG: Message = {
 EMBED: Message = {
     "model": STRING,
     "content": _CONTENT,
-    "taskType": ENUM,
+    "taskType": TASK_TYPE,
     "title": STRING,
     "outputDimensionality": NUMBER,
     "embedContentConfig": _EMBED_CONFIG,
@@ -276,6 +309,9 @@ def _check_kind(value: Any, kind: Any, name: str, place: str) -> None:
         _expect(isinstance(value, dict), value, "{", name, place)
         for key, item in value.items():
             _check_kind(item, kind[1], key, f"{place}.{key}")
+    elif isinstance(kind, frozenset):
+        if value not in kind:
+            raise Complaint(name, f"invalid value for enum field {name}", place=place)
     elif not _scalar_fits(value, kind):
         raise Complaint(name, f"unexpected value for a field of type {kind}", place=place)
 
@@ -325,7 +361,7 @@ def conflict(request: dict[str, Any]) -> str | None:
 VERTEX_GENERATE: Message = {
     **GENERATE,
     "labels": ("map", STRING),
-    "safetySettings": [{"category": ENUM, "threshold": ENUM, "method": ENUM}],
+    "safetySettings": [{"category": ENUM, "threshold": THRESHOLD, "method": ENUM}],
     "generationConfig": {
         **_GENERATION_CONFIG,
         "audioTimestamp": BOOL,

@@ -91,6 +91,7 @@ class Emulator:
             Application(self._service),
             loop="asyncio",
             lifespan="off",
+            ws="none",
             log_config=None,
             access_log=False,
             date_header=False,  # answers carry the date of the emulator's clock

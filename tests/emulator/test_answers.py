@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import Any
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.emulator.answers import Answerer, answer_schema, embedding_of, gist_of
-from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, answer_lines, check_lines, shuffled
+from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, answer_lines, check_lines, check_request, shuffled
+from airflow_provider_gemini_batch.emulator.schema import Complaint
 from airflow_provider_gemini_batch.emulator.wire import ApiError, apply_mask, parse_mask
 
 
@@ -168,3 +170,77 @@ def test_a_mask_keeps_what_it_names(mask: str, kept: dict[str, Any]) -> None:
 def test_a_broken_mask_is_refused(mask: str) -> None:
     with pytest.raises(ApiError):
         parse_mask(mask)
+
+
+_TEXT = st.text(max_size=10)
+_PART = st.one_of(
+    st.fixed_dictionaries({"text": _TEXT}),
+    st.fixed_dictionaries({"fileData": st.fixed_dictionaries({"fileUri": _TEXT, "mimeType": _TEXT})}),
+    st.fixed_dictionaries(
+        {"functionCall": st.fixed_dictionaries({"name": _TEXT, "args": st.dictionaries(_TEXT, _TEXT)})}
+    ),
+)
+_CONTENT = st.fixed_dictionaries({"parts": st.lists(_PART, max_size=3)}, optional={"role": st.just("user")})
+_REQUESTS = st.fixed_dictionaries(
+    {"contents": st.lists(_CONTENT, min_size=1, max_size=3)},
+    optional={
+        "systemInstruction": _CONTENT,
+        "generationConfig": st.fixed_dictionaries(
+            {"maxOutputTokens": st.integers(1, 100), "thinkingConfig": st.just({"thinkingBudget": 0})},
+            optional={
+                "responseSchema": st.just({"type": "OBJECT", "properties": {"anyName": {"type": "string"}}}),
+                "responseJsonSchema": st.dictionaries(_TEXT, _TEXT),
+            },
+        ),
+        "toolConfig": st.just({"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}}),
+        "safetySettings": st.just([{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]),
+    },
+)
+_FREE = ("args", "properties", "responseJsonSchema")
+
+
+def _messages(value: Any) -> list[dict[str, Any]]:
+    """Return every object that has a fixed set of members, at every depth."""
+    if isinstance(value, list):
+        return [found for item in value for found in _messages(item)]
+    if not isinstance(value, dict):
+        return []
+    return [value] + [found for name, item in value.items() if name not in _FREE for found in _messages(item)]
+
+
+def _snake(value: Any, *, names: bool = True) -> Any:
+    if isinstance(value, list):
+        return [_snake(item, names=names) for item in value]
+    if not isinstance(value, dict):
+        return value
+    spelt = {
+        ("".join(f"_{c.lower()}" if c.isupper() else c for c in k) if names else k): (k, v) for k, v in value.items()
+    }
+    return {name: _snake(v, names=names and k not in _FREE) for name, (k, v) in spelt.items()}
+
+
+@given(_REQUESTS, st.data())
+def test_requests_pass_in_both_spellings_and_a_stranger_at_any_depth_does_not(
+    request: dict[str, Any], data: st.DataObject
+) -> None:
+    request = copy.deepcopy(request)
+    check_request(request, embeds=False)
+    check_request(_snake(request), embeds=False)
+    data.draw(st.sampled_from(_messages(request)))["noSuchMember"] = 1
+    with pytest.raises(Complaint, match="no such field: 'noSuchMember'"):
+        check_request(request, embeds=False)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"content": {"parts": []}, "taskType": "POETRY"},
+        {"content": {"parts": []}, "embedContentConfig": {"task_type": "POETRY"}},
+        {"content": []},
+        {"contents": []},
+        {"content": {}, "outputDimensionality": "many"},
+    ],
+)
+def test_embedding_requests_are_checked_too(request_: dict[str, Any]) -> None:
+    with pytest.raises(Complaint):
+        check_request(request_, embeds=True)

@@ -292,3 +292,62 @@ def test_jobs_files_and_counts_survive_a_restart(tmp_path: Path) -> None:
 def test_a_host_that_is_not_loopback_has_to_be_allowed() -> None:
     with pytest.raises(ValueError, match="loopback"):
         Emulator(host="0.0.0.0")  # noqa: S104 - refused is what we want to see
+
+
+def test_held_jobs_stay_until_the_faults_are_cleared(gemini: Gemini) -> None:
+    control = gemini.emulator.control
+    control.faults(hold_pending={"value": True, "times": 1})
+    held, free = gemini.create(), gemini.create()
+    control.advance(3600)
+    assert (gemini.state(held), gemini.state(free)) == ("PENDING", "SUCCEEDED")
+    control.clear_faults()
+    control.advance(0)
+    assert gemini.state(held) == "SUCCEEDED"
+
+
+def test_jobs_may_expire_early_or_run_under_an_unknown_state(gemini: Gemini) -> None:
+    control = gemini.emulator.control
+    control.speed(0)
+    control.faults(expire=True)
+    expired = gemini.create()
+    control.faults(expire=None, unknown_state="BATCH_STATE_REHEARSING")
+    unknown = gemini.create()
+    control.advance(2)
+    assert gemini.state(unknown) == "REHEARSING"
+    control.advance(60)
+    assert (gemini.state(expired), gemini.state(unknown)) == ("EXPIRED", "SUCCEEDED")
+    assert "output" not in gemini.get(expired)["metadata"]
+
+
+def test_inline_answers_go_when_their_retention_is_over(gemini: Gemini) -> None:
+    name = gemini.create()
+    gemini.emulator.control.advance(60)
+    gemini.emulator.control.advance(48 * 3600)
+    assert gemini.state(name) == "SUCCEEDED"
+    assert "response" not in gemini.get(name)
+
+
+def test_shuffled_and_unnamed_answers(gemini: Gemini) -> None:
+    gemini.emulator.control.faults(shuffle=True)
+    shuffled = gemini.create(rows=20)
+    gemini.emulator.control.faults(shuffle=None, metadata_missing=True)
+    unnamed = gemini.create(rows=2)
+    gemini.emulator.control.advance(60)
+    keys = [row["metadata"]["key"] for row in gemini.rows(shuffled)]
+    assert keys != [f"k{n}" for n in range(1, 21)]
+    assert sorted(keys) == sorted(f"k{n}" for n in range(1, 21))
+    assert [set(row) for row in gemini.rows(unnamed)] == [{"response"}] * 2
+
+
+def test_the_control_works_over_http_too(gemini: Gemini) -> None:
+    name = gemini.create()
+    assert gemini.http.post("/emulator/clock", json={"speed": 0, "advance": 60}).json()["speed"] == 0
+    assert gemini.state(name) == "SUCCEEDED"
+    entry = gemini.http.post(f"/emulator/jobs/{name}", json={"state": "FAILED"}).json()
+    assert entry["state"] == "FAILED"
+    assert gemini.http.post("/emulator/jobs/none", json={}).status_code == 404
+    books = gemini.http.get("/emulator/books").json()
+    assert books["created"] == 1
+    assert books["requests"]["create"] == 1
+    gemini.http.post("/emulator/reset")
+    assert gemini.http.get("/emulator/books").json()["jobs"] == []
