@@ -100,8 +100,8 @@ class ClientJobService:
         self._before_create = before_create
 
     def get(self, name: str) -> BatchJob:
-        """Ask for one job, without its answers."""
-        return self._client.get(name, brief=True)
+        """Ask for one job, with its source and destination, which a partial response leaves out."""
+        return self._client.get(name)
 
     def find(self, identity: str) -> Iterator[BatchJob]:
         """List this task's jobs, newest first, until they are older than its first try could be."""
