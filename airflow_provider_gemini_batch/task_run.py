@@ -26,8 +26,8 @@ from airflow_provider_gemini_batch.hooks import airflow_errors, client_from_sett
 from airflow_provider_gemini_batch.lifecycle.blocking import wait_here
 from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, from_event
 from airflow_provider_gemini_batch.lifecycle.identity import TaskIdentity, tag_of
-from airflow_provider_gemini_batch.lifecycle.ports import Done, Policy, Wake, Watch
-from airflow_provider_gemini_batch.lifecycle.run import BatchRun, TaskFailed
+from airflow_provider_gemini_batch.lifecycle.ports import Done, Policy, TaskFailed, Wake, Watch
+from airflow_provider_gemini_batch.lifecycle.run import BatchRun
 from airflow_provider_gemini_batch.lifecycle.service import ClientJobService, JobSettings, task_labels
 from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
 from airflow_provider_gemini_batch.links import JOB_NAME_KEY
@@ -311,6 +311,7 @@ class TaskRun:
             identity=identity.digest,
             generation=ti.max_tries,
             first_try=ti.try_number <= 1,
+            last_try=ti.try_number > ti.max_tries,
             policy=self._policy(settings.service, settings.timeout),
             service=service,
             store=TaskStateStore(self._context),

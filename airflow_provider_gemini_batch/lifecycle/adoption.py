@@ -120,29 +120,27 @@ def decide(
     delivered: Callable[[str], bool] = lambda _name: False,
     made_by_us: Collection[str] = frozenset(),
     cancelled_by_us: Collection[str] | None = None,
-    sent: int | None = None,
+    own: Collection[str] = frozenset(),
     not_before: datetime | None = None,
 ) -> Decision:
     """Decide what to do about one shard and round.
 
     :param found: jobs from the service's list, in any order; those of others are passed over.
-    :param reattach: False: nothing is adopted and nothing cancelled, with one exception, ``sent``.
+    :param reattach: False: only ``own`` jobs are adopted or cancelled, whatever else is found.
     :param can_resend: whether single rows can be sent again.
     :param delivered: tells of a job's name whether its results reached the author already.
     :param made_by_us: names of jobs that this very task is known to have created.
     :param cancelled_by_us: names of jobs that this task is known to have cancelled. None: nobody kept count, and a
         cancelled job is taken for our own doing, since a job that somebody else cancels ends the task without a
         retry.
-    :param sent: the number of a submission whose create call this try has sent without a readable answer: a job
-        with this number and the place's own generation and fingerprint answers that call.
+    :param own: names of the jobs that belong to this very try.
     :param not_before: passes over jobs that were created earlier, by the service's clock: a deleted Dag run that
         was made again under the same name does not inherit.
     """
     ours = _ours(found, place, not_before)
     submission = max((one.tag.submission for one in ours), default=-1) + 1
-    if not reattach:
-        return _without_reattaching(ours, place, submission, sent)
-
+    foreign = [] if reattach else [one for one in ours if one.job.name not in own]
+    ours = [one for one in ours if one not in foreign]
     fingerprint = place.fingerprint or _newest_fingerprint(ours)
     same = [one for one in ours if one.tag.fingerprint == fingerprint]
     others = [one for one in ours if one.tag.fingerprint != fingerprint]
@@ -153,7 +151,7 @@ def decide(
         if good
         else _ending_to_judge(same, cancelled_by_us, can_resend=can_resend)
     )
-    tidying = _tidying(same, others, chosen, made_by_us)
+    tidying = _tidying(same, others, foreign, chosen, made_by_us)
     rows_from = _rows_from(same, chosen, delivered)
     if chosen is not None:
         if place.fingerprint is None:
@@ -173,7 +171,18 @@ def leftovers(
         for job, tag in tagged
         if tag is not None and tag.identity == identity and tag.shard >= shards
     ]
-    return _tidying([], gone, None, made_by_us)
+    return _tidying([], gone, [], None, made_by_us)
+
+
+def rows_beside(
+    found: Iterable[BatchJob], place: Place, job: BatchJob, *, delivered: Callable[[str], bool]
+) -> tuple[BatchJob, ...]:
+    """Give the ended jobs whose finished rows count beside those of a job that is in use, oldest first."""
+    ours = _ours(found, place, None)
+    chosen = next((one for one in ours if one.job.name == job.name), None)
+    if chosen is None:
+        return ()
+    return _rows_from([one for one in ours if one.tag.fingerprint == chosen.tag.fingerprint], chosen, delivered)
 
 
 def has_finished_rows(job: BatchJob) -> bool:
@@ -198,16 +207,6 @@ def _ours(found: Iterable[BatchJob], place: Place, not_before: datetime | None) 
         if known is None or not known.job.is_done:
             ours[job.name] = _Found(job, tag, older=tag.generation < place.generation)
     return sorted(ours.values(), key=lambda one: one.age_order)
-
-
-def _without_reattaching(ours: Sequence[_Found], place: Place, submission: int, sent: int | None) -> Decision:
-    answers = [one for one in ours if sent is not None and one.tag == place.tag(sent)]
-    chosen = answers[0] if answers else None
-    running = tuple(one for one in ours if one is not chosen and _is_active(one.job))
-    tidying = Tidying(strangers=tuple(one.job for one in running), warnings=tuple(_left(one) for one in running))
-    if chosen is not None:
-        return Adopt(chosen.job, "it answers the create call of this try", tidying=tidying)
-    return Submit(submission, "reattach=False", tidying=tidying)
 
 
 def _newest_fingerprint(ours: Sequence[_Found]) -> str | None:
@@ -253,10 +252,15 @@ def _rows_from(same: Sequence[_Found], chosen: _Found | None, delivered: Callabl
 
 
 def _tidying(
-    same: Sequence[_Found], others: Sequence[_Found], chosen: _Found | None, made_by_us: Collection[str]
+    same: Sequence[_Found],
+    others: Sequence[_Found],
+    foreign: Sequence[_Found],
+    chosen: _Found | None,
+    made_by_us: Collection[str],
 ) -> Tidying:
     active = [one for one in others if _is_active(one.job)]
     strangers = [one for one in active if one.job.name not in made_by_us]
+    strangers += [one for one in foreign if _is_active(one.job)]
     return Tidying(
         duplicates=tuple(one.job for one in same if one is not chosen and _is_active(one.job)),
         stale=tuple(one.job for one in active if one.job.name in made_by_us),

@@ -21,7 +21,8 @@ class Ledger:
     ``jobs`` are the names in use or once in use, oldest first; ``made`` those that this task created itself;
     ``cancelled`` those that it cancelled itself; ``delivered`` those whose results reached the author; ``intents`` maps
     a tag to the wall-clock time of a create call that has no readable answer; ``stalled`` counts resubmissions after
-    a stall. The members below the line belong to one try and start afresh with the next.
+    a stall; ``taken`` are jobs of an older generation that this one uses. The members below the line belong to one try
+    and start afresh with the next: ``fresh`` are jobs that it made itself, ``troubles`` counts errors in a row.
     """
 
     generation: int = 0
@@ -32,10 +33,13 @@ class Ledger:
     delivered: list[str] = field(default_factory=list)
     intents: dict[str, float] = field(default_factory=dict)
     stalled: int = 0
+    taken: list[str] = field(default_factory=list)
     # -- one try
     began: float | None = None
     rounds: int | None = None
     watching: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    troubles: int = 0
     looked_up: bool = False
     quota_refusals: int = 0
     gone: dict[str, float] = field(default_factory=dict)
@@ -51,6 +55,7 @@ class Ledger:
             delivered=list(self.delivered),
             intents=dict(self.intents),
             stalled=self.stalled if generation == self.generation else 0,
+            taken=list(self.taken) if generation == self.generation else [],
         )
 
     def to_json(self) -> str:
@@ -78,3 +83,5 @@ class Ledger:
             self.jobs.append(name)
         if made and name not in self.made:
             self.made.append(name)
+        if made and name not in self.fresh:
+            self.fresh.append(name)

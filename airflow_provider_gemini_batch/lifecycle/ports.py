@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.models import BatchJob, Usage
     from airflow_provider_gemini_batch.lifecycle.identity import Tag
+    from airflow_provider_gemini_batch.lifecycle.judge import Verdict
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,20 @@ class Done:
     jobs: tuple[BatchJob, ...]
     landing: Landing
     memo: str
+
+
+class TaskFailed(Exception):
+    """The batch ends without success.
+
+    ``verdict`` says whether Airflow may try again; ``landing`` what was kept; ``deadline`` that our time was over.
+    """
+
+    def __init__(self, verdict: Verdict, *, landing: Landing | None = None, deadline: bool = False) -> None:
+        """Keep the verdict."""
+        super().__init__(verdict.message)
+        self.verdict = verdict
+        self.landing = landing
+        self.deadline = deadline
 
 
 @dataclass(frozen=True)

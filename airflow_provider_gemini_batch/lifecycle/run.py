@@ -9,14 +9,16 @@ goes on from there. It knows neither Airflow nor a clock of its own.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
     InputError,
-    NotFound,
+    QuotaExceeded,
     ResultsGone,
+    UnexpectedAnswer,
 )
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
 from airflow_provider_gemini_batch.lifecycle import adoption, waiting
@@ -26,7 +28,6 @@ from airflow_provider_gemini_batch.lifecycle.judge import (
     Counts,
     Deadline,
     Ended,
-    Gone,
     Limits,
     Refused,
     ResultsMissing,
@@ -35,33 +36,23 @@ from airflow_provider_gemini_batch.lifecycle.judge import (
     judge,
     judge_all,
 )
+from airflow_provider_gemini_batch.lifecycle.known import KnownJobs
 from airflow_provider_gemini_batch.lifecycle.ledger import Ledger
-from airflow_provider_gemini_batch.lifecycle.ports import Done, Landing, Plan, Wake, Watch
+from airflow_provider_gemini_batch.lifecycle.ports import Done, Landing, Plan, TaskFailed, Wake, Watch
 from airflow_provider_gemini_batch.lifecycle.submitting import UNRECORDED, Postponed, Submitter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_provider_gemini_batch.lifecycle.ports import Clock, JobService, Policy, Store, Work
 
 log = logging.getLogger(__name__)
 
-# A job that the service denies once may be there all the same; twice, a minute apart, it is gone.
-_GONE_AFTER = 60.0
-# Without a lasting store the next try could not tell our own cancellation from a person's: wait for it to show.
-_CANCEL_LOOKS = 10
-_CANCEL_PAUSE = 3.0
+# Errors that pass are sat out at growing pauses from this one on, in seconds.
+_FIRST_PAUSE = 15.0
+# An answer that cannot be read may be a proxy's, and pass; or it may be the service's new way, and stay.
+_UNREADABLE_ANSWERS = 5
 _NO_QUOTA = "The service's quota left no room for the job until the deadline. Nothing was submitted."
-
-
-class TaskFailed(Exception):
-    """The batch ends without success. ``verdict`` says whether Airflow may try again; ``landing`` what was kept."""
-
-    def __init__(self, verdict: Verdict, *, landing: Landing | None = None) -> None:
-        """Keep the verdict."""
-        super().__init__(verdict.message)
-        self.verdict = verdict
-        self.landing = landing
 
 
 class _Round:
@@ -83,6 +74,7 @@ class BatchRun:
         identity: str,
         generation: int,
         first_try: bool,
+        last_try: bool,
         policy: Policy,
         service: JobService,
         store: Store,
@@ -95,11 +87,13 @@ class BatchRun:
         :param identity: :attr:`TaskIdentity.digest`.
         :param generation: grows when a person clears the task, not on a retry.
         :param first_try: True when nothing of this task instance can have run before.
+        :param last_try: True when Airflow will not try again by itself: what then still runs is cancelled on failure.
         :param on_job: called with each job that comes into use, as soon as it exists.
         """
         self._identity = identity
         self._generation = generation
         self._first_try = first_try
+        self._last_try = last_try
         self._policy = policy
         self._service = service
         self._store = store
@@ -107,13 +101,13 @@ class BatchRun:
         self._work = work
         self._on_job = on_job
         self._ledger = Ledger()
-        self._submitter = self._make_submitter()
-        self._report = WatchReport(Reason.WAKE)
-        self._jobs: dict[str, BatchJob] = {}
         self._known_before = False
+        self._share_ledger()
+        self._report = WatchReport(Reason.WAKE)
         self._shards = 1
         self._resumed = False
         self._announced: set[str] = set()
+        self._unreadable: ConfigurationError | None = None
 
     def advance(self, report: WatchReport | None) -> Watch | Wake | Done:
         """Do what is due and say how to go on.
@@ -123,27 +117,84 @@ class BatchRun:
         :raises InputError: the input cannot be sent; nothing has been.
         :raises GeminiBatchError: a call failed that may work in another try.
         """
-        self._open(report)
+        try:
+            self._open(report)
+            return self._step()
+        except TaskFailed as failure:
+            if self._last_try or not failure.verdict.retry:
+                self._give_up(deadline=failure.deadline)
+            raise
+        except Exception:
+            if self._last_try:
+                self._give_up()
+            raise
+
+    def _step(self) -> Watch | Wake | Done:
         if self._report.reason is Reason.REFUSED:
             raise TaskFailed(judge(Refused(self._report.message)))
         try:
-            plan = self._plan(resumed=report is not None)
-            self._gather(plan, resumed=report is not None)
-            return self._go_on(plan)
+            plan = self._plan()
+            self._gather(plan)
+            step = self._go_on(plan)
         except Postponed as wait:
             log.info("Waiting: %s.", wait.reason)
-            return Wake(at=min(wait.until, self._limit()), memo=self._ledger.to_json(), reason=wait.reason)
+            return Wake(at=min(wait.until, self._known.limit()), memo=self._ledger.to_json(), reason=wait.reason)
+        except GeminiBatchError as error:
+            return self._sit_out(error)
+        if self._ledger.troubles and isinstance(step, Watch):
+            self._ledger.troubles = 0
+            step = replace(step, memo=self._ledger.to_json())
+        return step
+
+    def _sit_out(self, error: GeminiBatchError) -> Wake:
+        """Wait until an error has passed, up to the deadline: a paid job must not be lost over a bad minute."""
+        ledger, now = self._ledger, self._clock.now()
+        passes = error.retryable or (isinstance(error, UnexpectedAnswer) and ledger.troubles < _UNREADABLE_ANSWERS)
+        if ledger.began is None:
+            ledger.began = now
+        limit = self._known.limit()
+        if not passes or now >= limit:
+            if not error.retryable:
+                self._give_up()
+            raise error
+        ledger.troubles += 1
+        retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
+        pause = waiting.poll_delay(None, _FIRST_PAUSE, failures=ledger.troubles, retry_after=retry_after)
+        self._submitter.save()
+        log.warning("Going on in %.0f s, since a call failed: %s", pause, error)
+        return Wake(at=min(now + pause, limit), memo=ledger.to_json(), reason=str(error))
+
+    def _give_up(self, *, deadline: bool = False) -> None:
+        """Leave nothing running that nobody waits for; what stands in the way of that is no news any more."""
+        if deadline and not self._policy.cancel_on_timeout:
+            return
+        try:
+            self._known.abandon()
+        except Exception:
+            log.warning("Could not cancel what still runs.", exc_info=True)
 
     # -- what is there
 
-    def _make_submitter(self) -> Submitter:
-        return Submitter(
+    def _share_ledger(self) -> None:
+        """Give the ledger to those who write in it."""
+        self._submitter = Submitter(
             identity=self._identity,
             service=self._service,
             store=self._store,
             clock=self._clock,
             policy=self._policy,
             ledger=self._ledger,
+        )
+        self._known = KnownJobs(
+            identity=self._identity,
+            generation=self._generation,
+            ledger=self._ledger,
+            save=self._submitter.save,
+            policy=self._policy,
+            service=self._service,
+            clock=self._clock,
+            work=self._work,
+            known_before=self._known_before,
         )
 
     def _open(self, report: WatchReport | None) -> None:
@@ -161,16 +212,14 @@ class BatchRun:
             carried = stored or Ledger.from_json(report.memo)
             self._ledger = carried or Ledger(generation=self._generation)
             self._report = report
-        self._submitter = self._make_submitter()
+        self._share_ledger()
 
-    def _plan(self, *, resumed: bool) -> Plan:
+    def _plan(self) -> Plan:
         known = self._ledger.fingerprint
-        plan = self._read_input(again=resumed and bool(known))
+        plan = self._read_input(known=bool(known))
         for warning in plan.warnings:
             log.warning("%s", warning)
-        if plan.fingerprint is None and not known:
-            raise InputError("The input cannot be read, and no job of this task is known that could be used.")
-        if resumed and known and plan.fingerprint not in (None, known):
+        if self._resumed and known and plan.fingerprint not in (None, known):
             log.warning(
                 "The input has changed since its job was submitted. The job's results are used; whether every row has "
                 "its answer, and their order, could not be checked against the input."
@@ -180,64 +229,35 @@ class BatchRun:
             self._ledger.fingerprint = plan.fingerprint
         return plan
 
-    def _read_input(self, *, again: bool) -> Plan:
+    def _read_input(self, *, known: bool) -> Plan:
         try:
-            return self._work.plan(again=again)
+            return self._work.plan(again=self._resumed and known)
         except ConfigurationError as error:
-            if not again:
+            if self._first_try and not known:
                 raise
-            log.warning("The input cannot be read any more (%s); the jobs that were made from it are used.", error)
+            log.warning("The input cannot be read (%s): only jobs that were made before can be used.", error)
+            self._unreadable = error
             return self._work.forget_input()
 
-    def _gather(self, plan: Plan, *, resumed: bool) -> None:
+    def _gather(self, plan: Plan) -> None:
         """Bring the jobs of this task to mind: those in the ledger by name, unanswered create calls by tag."""
-        self._jobs = {}
-        names = list(self._ledger.jobs)
-        for name in names:
-            self._ask(name)
-        if resumed or not self._policy.reattach:
-            pass
-        elif not self._first_try and not self._ledger.looked_up and (not self._known_before or not self._store.lasting):
-            self._remember(self._service.find(self._identity))
+        for name in list(self._ledger.jobs):
+            self._known.ask(name, self._report.reason)
+        unknown = not self._known_before or not self._store.lasting
+        if not self._resumed and not self._first_try and not self._ledger.looked_up and unknown:
+            self._known.remember(self._service.find(self._identity))
             self._ledger.looked_up = True
+        if not self._ledger.fingerprint:
+            self._ledger.fingerprint = self._known.newest_fingerprint()
         self._submitter.enough = plan.shards
         for wanted in list(self._ledger.intents):
             found = self._submitter.look_up(wanted)
             if found is not None:
                 log.info("Found %s for a create call whose answer was lost.", found.name)
-                if resumed:
-                    # This very try sent the call: its job is used even where those of earlier tries are not.
-                    self._ledger.watching.append(found.name)
-        self._remember(self._submitter.seen.values())
-        tags = [tag_of(job) for job in self._jobs.values()]
-        known = max((tag.shard for tag in tags if tag is not None), default=0) + 1
-        self._shards = known if plan.fingerprint is None else plan.shards
-
-    def _ask(self, name: str) -> None:
-        now = self._clock.now()
-        try:
-            job = self._service.get(name)
-        except NotFound as error:
-            since = self._ledger.gone.setdefault(name, now)
-            if self._report.reason is not Reason.GONE and now - since < _GONE_AFTER:
-                self._submitter.save()
-                raise Postponed(
-                    since + _GONE_AFTER, f"the service says that it does not know {name}: asking again"
-                ) from error
-            self._ledger.jobs.remove(name)
-            if name in self._ledger.watching:
-                self._submitter.save()
-                raise TaskFailed(judge(Gone(name))) from error
-            log.warning("The service no longer knows %s: it is not counted on.", name)
-            return
-        self._ledger.gone.pop(name, None)
-        self._jobs[name] = job
-
-    def _remember(self, jobs: Iterable[BatchJob]) -> None:
-        for job in jobs:
-            tag = tag_of(job)
-            if tag is not None and tag.identity == self._identity:
-                self._jobs.setdefault(job.name, job)
+        self._known.remember(self._submitter.seen.values())
+        if not self._ledger.fingerprint:
+            self._ledger.fingerprint = self._known.newest_fingerprint()
+        self._shards = self._known.shards() if plan.fingerprint is None else plan.shards
 
     # -- what is due
 
@@ -245,8 +265,8 @@ class BatchRun:
         used: list[BatchJob] = []
         rows: Sequence[int] | None = None
         round_ = 0
-        self._tidy_up(
-            adoption.leftovers(self._jobs.values(), self._identity, shards=self._shards, made_by_us=self._ledger.made)
+        self._known.tidy_up(
+            adoption.leftovers(self._known.all, self._identity, shards=self._shards, made_by_us=self._ledger.made)
         )
         while True:
             state = self._settle(plan, round_, rows, used)
@@ -263,13 +283,16 @@ class BatchRun:
     def _settle(self, plan: Plan, round_: int, rows: Sequence[int] | None, used: list[BatchJob]) -> _Round:
         """Find or make the jobs of a round. A bad ending stops new submissions, not the waiting for others."""
         state = _Round()
-        bad = self._bad_endings()
+        bad = self._known.bad_endings()
         for shard in range(self._shards if round_ == 0 else 1):
             place = adoption.Place(
                 self._identity, self._generation, shard, round_, plan.fingerprint or self._ledger.fingerprint or None
             )
-            job = self._watched_at(place)
-            if job is None and not bad:
+            job = self._known.watched_at(place)
+            if job is not None:
+                beside = adoption.rows_beside(self._known.all, place, job, delivered=self._known.was_delivered)
+                used.extend(one for one in beside if one not in used)
+            elif not bad:
                 job = self._adopt_or_submit(plan, place, rows, used, state)
             if job is None:
                 continue
@@ -278,36 +301,30 @@ class BatchRun:
         state.ended = [job for job in state.ended if job not in bad]
         return state
 
-    def _watched_at(self, place: adoption.Place) -> BatchJob | None:
-        """Give the job that this try uses at a place, unless this task cancelled it and it has ended without use."""
-        for name in reversed(self._ledger.watching):
-            job = self._jobs.get(name)
-            tag = tag_of(job) if job is not None else None
-            if job is None or tag is None or (tag.shard, tag.round) != (place.shard, place.round):
-                continue
-            spent = job.is_done and not job.succeeded and name in self._ledger.cancelled
-            return None if spent else job
-        return None
-
     def _adopt_or_submit(
         self, plan: Plan, place: adoption.Place, rows: Sequence[int] | None, used: list[BatchJob], state: _Round
     ) -> BatchJob | None:
         decision = adoption.decide(
-            self._jobs.values(),
+            self._known.all,
             place,
-            reattach=self._policy.reattach or bool(self._ledger.watching),
+            reattach=self._policy.reattach,
+            own=self._known.own,
             can_resend=plan.can_resend,
-            delivered=self._was_delivered,
+            delivered=self._known.was_delivered,
             made_by_us=self._ledger.made,
             cancelled_by_us=self._ledger.cancelled if self._store.lasting else None,
         )
-        self._tidy_up(decision.tidying)
+        self._known.tidy_up(decision.tidying)
         partial = [job for job in decision.rows_from if job not in used]
         if isinstance(decision, adoption.Adopt):
             log.info("Using %s: %s.", decision.job.name, decision.why)
             used.extend(partial)
             self._ledger.note_job(decision.job.name, made=False)
             return decision.job
+        if plan.fingerprint is None:
+            raise InputError(
+                "The input cannot be read, and no job of this task can be used any more."
+            ) from self._unreadable
         if self._policy.max_active_jobs is not None and len(state.active) >= self._policy.max_active_jobs:
             state.over_capacity = True
             return None
@@ -330,57 +347,21 @@ class BatchRun:
                 self._ledger.began = self._clock.now()
             state.postponed = wait
             return None
-        self._jobs[job.name] = job
+        self._known.see(job)
         return job
 
     def _use(self, job: BatchJob) -> None:
-        now = self._clock.now()
-        if job.name not in self._ledger.watching:
-            self._ledger.watching.append(job.name)
-            began = self._submitted(job) if not job.is_done else now
-            self._ledger.began = min(began, self._ledger.began) if self._ledger.began is not None else began
-            self._ledger.note_job(job.name, made=False)
-            self._submitter.save()
+        self._known.use(job)
         if job.name not in self._announced:
             self._announced.add(job.name)
             self._on_job(job)
-
-    def _submitted(self, job: BatchJob) -> float:
-        """Tell when a job was submitted, by our clock, from its age by the service's: clocks are never compared."""
-        recorded = self._ledger.began if waiting.job_age(job) is None else None
-        return waiting.submitted_at(job, now=self._clock.now(), recorded=recorded)
-
-    def _was_delivered(self, name: str) -> bool:
-        if name in self._ledger.delivered:
-            return True
-        told = self._work.was_delivered(name)
-        # Nobody kept a note: a person who clears such a task wants it run anew.
-        return told if told is not None else not self._known_before
-
-    def _tidy_up(self, tidying: adoption.Tidying) -> None:
-        for warning in tidying.warnings:
-            log.warning("%s", warning)
-        for job in (*tidying.duplicates, *tidying.stale):
-            log.warning("Cancelling %s: another job of this task is used in its place.", job.name)
-            self._cancel(job)
-
-    def _cancel(self, job: BatchJob) -> None:
-        if job.name in self._ledger.cancelled:
-            return
-        # Written down first: a cancelled job that nobody owns up to would be taken for a person's decision.
-        self._ledger.cancelled.append(job.name)
-        self._submitter.save()
-        try:
-            self._service.cancel(job.name)
-        except GeminiBatchError as error:
-            log.warning("Could not cancel %s: %s", job.name, error)
 
     # -- waiting
 
     def _wait(self, state: _Round) -> Watch | Wake:
         now = self._clock.now()
         self._handle_stalls(state.active, now)
-        limit = self._limit(state.active)
+        limit = self._known.limit(state.active)
         if now >= limit:
             self._time_out(state.active)
         if not state.active:
@@ -398,13 +379,6 @@ class BatchRun:
             memo=self._ledger.to_json(),
         )
 
-    def _limit(self, active: Sequence[BatchJob] = ()) -> float:
-        """Tell the moment at which the waiting ends, in seconds since the epoch."""
-        began = self._ledger.began if self._ledger.began is not None else self._clock.now()
-        if self._policy.timeout is not None:
-            return began + self._policy.timeout
-        return min((self._submitted(job) for job in active), default=began) + self._policy.service_wait
-
     def _handle_stalls(self, active: Sequence[BatchJob], now: float) -> None:
         stalled = [job for job in active if self._is_stalled(job, now) and job.name not in self._ledger.cancelled]
         if not stalled:
@@ -413,57 +387,37 @@ class BatchRun:
         resubmitted, most = self._ledger.stalled, self._policy.max_resubmits
         if not waiting.may_resubmit(self._policy.on_stall, resubmitted=resubmitted, max_resubmits=most):
             for job in active:
-                self._cancel(job)
+                self._known.cancel(job)
             raise TaskFailed(judge_all([self._stall(job, now) for job in stalled]))
         self._ledger.stalled += 1
         log.warning("%s does not move: cancelling, and submitting again when the cancellation has ended it.", names)
         for job in stalled:
-            self._cancel(job)
+            self._known.cancel(job)
 
     def _is_stalled(self, job: BatchJob, now: float) -> bool:
         limit = self._policy.queue_timeout
-        if limit is not None and job.never_started and now - self._submitted(job) >= limit:
+        if limit is not None and job.never_started and now - self._known.submitted(job) >= limit:
             return True
         return self._report.reason is Reason.PROGRESS_TIMEOUT and job.name in {one.name for one in self._report.jobs}
 
     def _stall(self, job: BatchJob, now: float) -> Stalled:
-        return Stalled(job.name, "queue" if job.never_started else "progress", now - self._submitted(job))
+        return Stalled(job.name, "queue" if job.never_started else "progress", now - self._known.submitted(job))
 
     def _time_out(self, active: Sequence[BatchJob]) -> None:
+        stopped: dict[str, bool] = {}
         if self._policy.cancel_on_timeout:
-            for job in active:
-                self._cancel(job)
+            stopped = {job.name: self._known.cancel(job) for job in active}
             if not self._store.lasting:
-                self._see_cancelled(active)
+                self._known.see_cancelled(active)
         now = self._clock.now()
-        cancelled = self._policy.cancel_on_timeout
-        late = [Deadline(job.name, now - self._submitted(job), cancelled) for job in active]
+        late = [Deadline(job.name, now - self._known.submitted(job), stopped.get(job.name, False)) for job in active]
         verdict = judge_all(late) if late else judge(Refused(_NO_QUOTA, retry=True))
-        raise TaskFailed(verdict)
-
-    def _see_cancelled(self, active: Sequence[BatchJob]) -> None:
-        left = [job.name for job in active]
-        for _ in range(_CANCEL_LOOKS):
-            try:
-                left = [name for name in left if not self._service.get(name).is_done]
-            except GeminiBatchError:
-                return
-            if not left:
-                return
-            self._clock.sleep(_CANCEL_PAUSE)
+        raise TaskFailed(verdict, deadline=True)
 
     # -- endings
 
-    def _bad_endings(self) -> list[BatchJob]:
-        """Give the jobs that ended badly while this try waited for them, our own cancellations aside."""
-        good = (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
-        watched = [self._jobs[name] for name in self._ledger.watching if name in self._jobs]
-        return [
-            job for job in watched if job.is_done and job.state not in good and job.name not in self._ledger.cancelled
-        ]
-
     def _raise_bad_ending(self, used: Sequence[BatchJob]) -> None:
-        bad = self._bad_endings()
+        bad = self._known.bad_endings()
         if not bad:
             return
         self._service.ended([*used, *bad])
@@ -471,7 +425,7 @@ class BatchRun:
 
     def _rows_to_repair(self, plan: Plan, round_: int, used: Sequence[BatchJob]) -> Sequence[int] | None:
         """Give the rows of the next round, or None when there is none."""
-        if any(self._belongs(job, round_) for job in self._jobs.values()):
+        if any(self._belongs(job, round_) for job in self._known.all):
             return ()
         if not plan.can_resend:
             return None
@@ -497,7 +451,7 @@ class BatchRun:
         return (
             tag is not None
             and (tag.identity, tag.round, tag.fingerprint) == (self._identity, round_, self._ledger.fingerprint)
-            and (tag.generation == self._generation or not self._was_delivered(job.name))
+            and (tag.generation == self._generation or not self._known.was_delivered(job.name))
             and job.state is not JobState.FAILED
         )
 

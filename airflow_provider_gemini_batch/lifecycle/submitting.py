@@ -101,7 +101,8 @@ class Submitter:
         :raises Postponed: the next look is further away than a worker should sleep.
         """
         intent = self._ledger.intents[wanted]
-        in_flight = 0.0 if wanted == UNRECORDED else self._policy.request_timeout
+        # Also where nothing is written down: a try that died may have sent its call in its last moment.
+        in_flight = self._policy.request_timeout
         while True:
             now = self._clock.now()
             found = self._find(wanted)

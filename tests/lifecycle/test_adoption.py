@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from random import Random
 
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
-from airflow_provider_gemini_batch.lifecycle.adoption import Adopt, Decision, Submit, Tidying, decide, leftovers
+from airflow_provider_gemini_batch.lifecycle.adoption import (
+    Adopt,
+    Decision,
+    Submit,
+    Tidying,
+    decide,
+    leftovers,
+    rows_beside,
+)
 from airflow_provider_gemini_batch.lifecycle.identity import LABEL_KEY, Tag, TaskIdentity, label_value
 
 ACTIVE = [
@@ -276,12 +284,21 @@ def test_without_reattaching_nothing_is_adopted_and_nothing_cancelled(state: Job
     assert (decision.rows_from, decision.tidying.duplicates, decision.tidying.stale) == ((), (), ())
 
 
-def test_without_reattaching_the_answer_to_this_trys_own_call_is_still_found() -> None:
+def test_without_reattaching_the_jobs_of_this_very_try_are_still_used() -> None:
     earlier, answer = job(JobState.RUNNING), job(JobState.RUNNING, name="batches/2", submission=1)
-    decision = decide([earlier, answer], place(), reattach=False, sent=1)
+    decision = decide([earlier, answer], place(), reattach=False, own=[answer.name])
     assert adopted(decision) == answer.name
     assert decision.tidying.strangers == (earlier,)
-    assert submission(decide([earlier], place(), reattach=False, sent=1)) == 1
+    assert decision.tidying.duplicates == ()
+
+
+def test_the_finished_rows_beside_a_job_in_use_are_found_again() -> None:
+    expired = job(JobState.EXPIRED, name="batches/1", finished=6)
+    rest = job(JobState.RUNNING, name="batches/2", submission=1, minute=5)
+    later = job(JobState.EXPIRED, name="batches/3", submission=2, minute=9, finished=6)
+    found = [later, rest, expired]
+    assert rows_beside(found, place(), rest, delivered=lambda _name: False) == (expired,)
+    assert rows_beside(found, place(), job(JobState.RUNNING, name="batches/9"), delivered=always) == ()
 
 
 def test_a_job_is_adopted_with_a_warning_when_its_input_cannot_be_read_any_more() -> None:
@@ -319,7 +336,7 @@ options = st.fixed_dictionaries(
         "delivered": names.map(lambda some: some.__contains__),
         "made_by_us": names,
         "cancelled_by_us": st.none() | names,
-        "sent": st.none() | st.integers(0, 3),
+        "own": names,
     }
 )
 
@@ -366,7 +383,7 @@ def test_only_active_jobs_that_are_ours_are_ever_cancelled(
 ) -> None:
     decision = decide(found, place(generation=generation), **options)
     for one in (*decision.tidying.duplicates, *decision.tidying.stale):
-        assert options["reattach"]
+        assert options["reattach"] or one.name in options["own"]
         assert one.state in ACTIVE
     assert all(one.display_name.endswith(INPUT) for one in decision.tidying.duplicates)
     assert all(one.name in options["made_by_us"] for one in decision.tidying.stale)

@@ -48,6 +48,7 @@ class SimTaskRun(TaskRun):
             identity=airflow.identity.digest,
             generation=airflow.max_tries,
             first_try=airflow.try_number <= 1,
+            last_try=airflow.try_number > airflow.max_tries,
             policy=self._policy(Service.GEMINI, airflow.setting.request_timeout),
             service=worker.service(self._refuse_when_killed),
             store=TaskStateStore(worker.context),  # type: ignore[arg-type]

@@ -80,6 +80,7 @@ class Job:
     cancel_asked: float | None = None
     cancelled_by: str = ""
     deleted: bool = False
+    denied: float = 0.0
 
     def state(self, now: float) -> JobState:
         """Tell the state at a time."""
@@ -219,9 +220,16 @@ class World:
         """Show one job."""
         self.weather_check()
         job = self.jobs.get(name)
-        if job is None or job.deleted or self._clock.chance(self.weather.flaky_404):
+        if job is None or job.deleted or self._denied(job):
             raise NotFound("no such job", http_status=404)
         return self.shown(job)
+
+    def _denied(self, job: Job) -> bool:
+        """Whether the service denies a job for a moment: never twice within minutes."""
+        if self._clock.now - job.denied < 600.0 or not self._clock.chance(self.weather.flaky_404):
+            return False
+        job.denied = self._clock.now
+        return True
 
     def listed(self) -> list[BatchJob]:
         """Show the list, newest first, without what does not show up yet."""
