@@ -30,7 +30,7 @@ _DATA = _API | {"data"}
 _LIFECYCLE = _DATA | {"lifecycle"}
 _HOOKS = _LIFECYCLE | {"hooks", "connections", "storage"}
 _WATCHING = _HOOKS | {"triggers", "links"}
-_AUTHORS = _WATCHING | {"operators", "sensors", "decorators", "task_run", "task_work"}
+_AUTHORS = _WATCHING | {"operators", "sensors", "decorators", "task_run", "task_work", "task_files"}
 LAYERS: dict[str, set[str]] = {
     "provider_info": set(),
     "__init__": {"provider_info"},
@@ -47,6 +47,7 @@ LAYERS: dict[str, set[str]] = {
     "decorators": _AUTHORS,
     "task_run": _AUTHORS,
     "task_work": _AUTHORS,
+    "task_files": _AUTHORS,
     "emulator": {"emulator"},
     "pytest_plugin": {"emulator"},
 }
