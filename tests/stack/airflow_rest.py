@@ -98,7 +98,7 @@ class AirflowRest:
             lambda state: state in FINISHED,
             f"the end of {dag_id}",
             seconds,
-            lambda: str([(task["task_id"], task["state"]) for task in self.task_instances(dag_id, run_id)]),
+            lambda: self.explain(dag_id, run_id),
         )
 
     def expect_run(self, dag_id: str, run_id: str, state: str = "success", *, seconds: float = 180) -> None:
@@ -153,7 +153,7 @@ class AirflowRest:
             lambda found: found.get("state") in states,
             f"{dag_id}.{task_id} to be {' or '.join(states)}",
             seconds,
-            lambda: str([(task["task_id"], task["state"]) for task in self.task_instances(dag_id, run_id)]),
+            lambda: self.explain(dag_id, run_id),
         )
 
     def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, *, map_index: int = -1) -> None:
@@ -202,5 +202,5 @@ class AirflowRest:
             if enough(found):
                 return found
             if time.monotonic() >= deadline:
-                raise TimeoutError(f"Waited {seconds:g} s for {what}; tasks: {explain()}")
+                raise TimeoutError(f"Waited {seconds:g} s for {what}\n{explain()}")
             time.sleep(0.3)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_gemini_batch.emulator import Emulator
+from emulator.storage_server import storage_server
 from stack.local_airflow import ROOT, LocalAirflow
 
 if TYPE_CHECKING:
@@ -24,10 +25,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(300))
 
 
+BUCKET = "my-bucket"
+
+
 @pytest.fixture(scope="session")
-def stack_emulator() -> Iterator[Emulator]:
-    """Run the emulator that the Airflow of these tests talks to, in a thread."""
-    with Emulator(port=0) as emulator:
+def storage() -> Iterator[str]:
+    """Run a Cloud Storage with one bucket, ``my-bucket``, and give its URL."""
+    with storage_server(BUCKET) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def stack_emulator(storage: str) -> Iterator[Emulator]:
+    """Run the emulator that the Airflow of these tests talks to, in a thread; its Vertex jobs use ``storage``."""
+    with Emulator(port=0, storage_endpoint=storage) as emulator:
         yield emulator
 
 
@@ -52,7 +63,9 @@ def output_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def local_airflow(stack_emulator: Emulator, output_folder: Path, vertex_key_file: Path) -> Iterator[LocalAirflow]:
+def local_airflow(
+    stack_emulator: Emulator, output_folder: Path, vertex_key_file: Path, storage: str
+) -> Iterator[LocalAirflow]:
     """Run Airflow with one triggerer, the Dags of ``tests/stack/dags`` and ``example_dags``, connected to the emulator.
 
     All Dags are paused; ``trigger`` and ``wait_scheduled_run`` unpause theirs.
@@ -64,7 +77,7 @@ def local_airflow(stack_emulator: Emulator, output_folder: Path, vertex_key_file
         "gemini_batch_default": stack_emulator.connection(),
         "gemini_batch_vertex": json.dumps(vertex),
     }
-    settings = {"GEMINI_BATCH_DEMO_FOLDER": str(output_folder)}
+    settings = {"GEMINI_BATCH_DEMO_FOLDER": str(output_folder), "STORAGE_EMULATOR_HOST": storage}
     folders = [HERE / "dags", ROOT / "example_dags"]
     with LocalAirflow(folders, connections=connections, settings=settings) as airflow:
         yield airflow

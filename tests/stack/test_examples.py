@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
@@ -79,11 +80,18 @@ def test_a_file_of_requests_for_the_whole_standard_library_comes_back_row_by_row
 
 
 def test_the_vertex_dag_runs_a_job_for_files_and_one_for_a_table(
-    local_airflow: LocalAirflow, emulator: Emulator
+    local_airflow: LocalAirflow, emulator: Emulator, storage: str
 ) -> None:
+    for name in ("monday", "tuesday"):
+        line = json.dumps({"request": {"contents": [{"role": "user", "parts": [{"text": f"Rate the {name} menu."}]}]}})
+        put = f"{storage}/upload/storage/v1/b/my-bucket/o?uploadType=media&name=reviews/{name}.jsonl"
+        httpx.post(put, content=line + "\n", trust_env=False).raise_for_status()
     run = local_airflow.trigger("vertex_gcs_bigquery")
     local_airflow.expect_run("vertex_gcs_bigquery", run)
-    jobs = emulator.control.books()["jobs"]
-    assert {job["service"] for job in jobs} == {"vertex"}
-    assert all("gb1-" in job["display_name"] for job in jobs)
-    assert [job["labels"]["team"] for job in jobs] == ["reviews", "reviews"]
+    files, table = sorted(emulator.control.books()["jobs"], key=lambda job: "bigquery" in json.dumps(job["input"]))
+    assert (files["service"], table["service"]) == ("vertex", "vertex")
+    assert (files["rows"], files["succeeded"]) == (2, 2)
+    assert files["labels"]["team"] == table["labels"]["team"] == "reviews"
+    result = local_airflow.xcom("vertex_gcs_bigquery", run, "files")
+    assert result["counts"] == {"total": 2, "succeeded": 2, "failed": 0}
+    assert result["job_name"] == files["name"]
