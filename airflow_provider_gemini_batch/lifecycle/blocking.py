@@ -68,7 +68,7 @@ class _Vigil:
             case GoneForGood():
                 return self.report(Reason.GONE, f"The service does not know {name}.")
             case WillNotPass(error=refusal):
-                return self.report(Reason.REFUSED, str(refusal))
+                return self.report(Reason.REFUSED, f"{name} cannot be looked at: {refusal}")
             case LookAgain(trouble=trouble, delay=delay):
                 self._troubles[name] = trouble
                 self.pause = min(self.pause, delay)

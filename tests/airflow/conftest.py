@@ -1,0 +1,29 @@
+"""An Airflow database for the tests that run tasks, and connections to an emulator whose clock runs fast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from dag_runs import make_database
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+# A job takes three seconds of the emulator's clock.
+SPEED = 60.0
+
+
+@pytest.fixture(scope="session")
+def _airflow_database() -> None:
+    """Give the test process a migrated database."""
+    make_database()
+
+
+@pytest.fixture
+def service(_airflow_database: None, gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """The emulator, as the connections ``gemini_batch_default`` and ``vertex`` reach it."""
+    gemini_batch_emulator.control.speed(SPEED)
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection(password="hidden-key"))
+    monkeypatch.setenv("AIRFLOW_CONN_VERTEX", gemini_batch_emulator.connection("vertex"))
+    return gemini_batch_emulator
