@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ConnectionResult, GetConnection
 from pydantic import BaseModel
 
 from airflow_provider_gemini_batch.api import errors
@@ -231,6 +233,29 @@ def test_a_project_that_a_key_file_on_disk_names_is_used(
     extra = with_extra(vertex, project_id=None, keyfile_dict=None, key_path=str(path))
     good, said = connect(monkeypatch, extra).test_connection()
     assert (good, "the credentials' own project" in said) == (True, True)
+
+
+class SupervisorOfDagsTest:
+    """Answers like the supervisor of ``airflow dags test``: only when it is asked synchronously."""
+
+    def __init__(self, connection: str) -> None:
+        self._fields = json.loads(connection)
+
+    def send(self, message: Any) -> Any:
+        if isinstance(message, GetConnection):
+            empty = dict.fromkeys(("login", "schema", "port", "extra"))
+            return ConnectionResult(conn_id=message.conn_id, **{**empty, **self._fields})
+        return None
+
+
+def test_a_trigger_in_dags_test_finds_a_connection_that_only_airflows_database_holds(
+    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator
+) -> None:
+    comms = SupervisorOfDagsTest(gemini_batch_emulator.connection())
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+    conn = asyncio.run(aget_client_connection("only_in_the_database"))
+    with client_from_connection(conn) as client:
+        assert not client.list().batch_jobs
 
 
 # What the Test button says.
