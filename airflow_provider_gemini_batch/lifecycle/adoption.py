@@ -174,6 +174,22 @@ def leftovers(
     return _tidying([], gone, [], None, made_by_us)
 
 
+def outdated_repairs(found: Iterable[BatchJob], identity: str, *, base: int) -> Tidying:
+    """Sort active repairs of rows that come from a generation before ``base``: nothing is left for them to mend."""
+    tagged = ((job, tag_of(job)) for job in found)
+    return Tidying(
+        duplicates=tuple(
+            job
+            for job, tag in tagged
+            if tag is not None
+            and tag.identity == identity
+            and tag.round > 0
+            and tag.generation < base
+            and _is_active(job)
+        )
+    )
+
+
 def rows_beside(
     found: Iterable[BatchJob], place: Place, job: BatchJob, *, delivered: Callable[[str], bool]
 ) -> tuple[BatchJob, ...]:

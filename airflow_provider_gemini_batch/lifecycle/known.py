@@ -81,11 +81,12 @@ class KnownJobs:
         self._seen_at[job.name] = self._clock.now()
 
     def remember(self, jobs: Iterable[BatchJob]) -> None:
-        """Remember what a list showed, where nothing is known yet."""
+        """Remember what a list showed, where nothing is known yet; later processes must know of it, too."""
         for job in jobs:
             tag = tag_of(job)
             if tag is not None and tag.identity == self._identity and job.name not in self._jobs:
                 self.see(job)
+                self._ledger.note_job(job.name, made=False)
 
     def ask(self, name: str, reason: Reason) -> None:
         """Ask for a job of the ledger.
@@ -145,12 +146,13 @@ class KnownJobs:
         self._ledger.watching.append(job.name)
         self._ledger.note_job(job.name, made=False)
         began = now = self._clock.now()
-        if not job.is_done and job.name not in self._ledger.cancelled:
-            began = self.submitted(job)
-            if began + self._longest <= now and self._policy.cancel_on_timeout:
-                # An earlier try ran into its deadline. It is over with this job, whose end is awaited before the next.
+        if not job.is_done:
+            over = self.submitted(job) + self._longest <= now and self._policy.cancel_on_timeout
+            if over or job.name in self._ledger.cancelled:
+                # An earlier try was done with this job, perhaps killed before it could say so. Its end is awaited.
                 self.cancel(job)
-                began = now
+            else:
+                began = self.submitted(job)
         self._ledger.began = began if self._ledger.began is None else min(began, self._ledger.began)
         self._save()
 
@@ -178,9 +180,11 @@ class KnownJobs:
             return False  # this generation uses it: what lies at the output may be its own
         if name in self._ledger.delivered:
             return True
+        if self._known_before:
+            return False  # the notes were kept, and say nothing of it
         told = self._work.was_delivered(name)
         # Nobody kept a note: a person who clears such a task wants it run anew.
-        return told if told is not None else not self._known_before
+        return True if told is None else told
 
     def bad_endings(self) -> list[BatchJob]:
         """Give the jobs that ended badly while this try waited for them, our own cancellations aside."""

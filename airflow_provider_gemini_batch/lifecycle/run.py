@@ -44,6 +44,7 @@ from airflow_provider_gemini_batch.lifecycle.submitting import UNRECORDED, Postp
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from airflow_provider_gemini_batch.lifecycle.identity import Tag
     from airflow_provider_gemini_batch.lifecycle.ports import Clock, JobService, Policy, Store, Work
 
 log = logging.getLogger(__name__)
@@ -304,8 +305,9 @@ class BatchRun:
     def _adopt_or_submit(
         self, plan: Plan, place: adoption.Place, rows: Sequence[int] | None, used: list[BatchJob], state: _Round
     ) -> BatchJob | None:
+        base = self._generation_of(used) if place.round else 0
         decision = adoption.decide(
-            self._known.all,
+            [job for job in self._known.all if (tag := tag_of(job)) is not None and tag.generation >= base],
             place,
             reattach=self._policy.reattach,
             own=self._known.own,
@@ -316,32 +318,31 @@ class BatchRun:
         )
         self._known.tidy_up(decision.tidying)
         partial = [job for job in decision.rows_from if job not in used]
+        used.extend(partial)
         if isinstance(decision, adoption.Adopt):
             log.info("Using %s: %s.", decision.job.name, decision.why)
-            used.extend(partial)
-            self._ledger.note_job(decision.job.name, made=False)
             return decision.job
         if plan.fingerprint is None:
-            raise InputError(
-                "The input cannot be read, and no job of this task can be used any more."
-            ) from self._unreadable
+            what = "The input cannot be read, and no job of this task can be used any more."
+            raise InputError(what) from self._unreadable
         if self._policy.max_active_jobs is not None and len(state.active) >= self._policy.max_active_jobs:
             state.over_capacity = True
-            return None
-        if state.postponed is not None:
-            return None
-        if partial:
-            used.extend(partial)
-            survey = self._work.survey(partial, shard=place.shard if place.round == 0 else None)
-            rows = survey.repairable
-            if not rows:
-                return None
-            log.info("%d rows are done already; %d are sent again.", survey.succeeded, len(rows))
-        log.info("Submitting a job: %s.", decision.why)
+        elif state.postponed is None:
+            log.info("Submitting a job: %s.", decision.why)
+            missing = self._missing(place, used, partial) if partial else rows
+            if missing is None or missing:
+                return self._submit(place.tag(decision.submission), missing, state)
+        return None
+
+    def _missing(self, place: adoption.Place, used: Sequence[BatchJob], partial: Sequence[BatchJob]) -> Sequence[int]:
+        """Tell which rows ended jobs have not finished: of a shard, or after all rounds so far."""
+        survey = self._work.survey(used, shard=None) if place.round else self._work.survey(partial, shard=place.shard)
+        log.info("%d rows are done already; %d are sent again.", survey.succeeded, len(survey.repairable))
+        return survey.repairable
+
+    def _submit(self, tag: Tag, rows: Sequence[int] | None, state: _Round) -> BatchJob | None:
         try:
-            job = self._submitter.submit(
-                place.tag(decision.submission), rows, reuse=not self._first_try or self._resumed
-            )
+            job = self._submitter.submit(tag, rows, reuse=not self._first_try or self._resumed)
         except Postponed as wait:
             if self._ledger.began is None:
                 self._ledger.began = self._clock.now()
@@ -425,7 +426,9 @@ class BatchRun:
 
     def _rows_to_repair(self, plan: Plan, round_: int, used: Sequence[BatchJob]) -> Sequence[int] | None:
         """Give the rows of the next round, or None when there is none."""
-        if any(self._belongs(job, round_) for job in self._known.all):
+        base = self._generation_of(used)
+        self._known.tidy_up(adoption.outdated_repairs(self._known.all, self._identity, base=base))
+        if any(self._belongs(job, round_, base) for job in self._known.all):
             return ()
         if not plan.can_resend:
             return None
@@ -446,14 +449,20 @@ class BatchRun:
         )
         return survey.repairable
 
-    def _belongs(self, job: BatchJob, round_: int) -> bool:
+    def _belongs(self, job: BatchJob, round_: int, base: int) -> bool:
         tag = tag_of(job)
         return (
             tag is not None
             and (tag.identity, tag.round, tag.fingerprint) == (self._identity, round_, self._ledger.fingerprint)
+            and base <= tag.generation
             and (tag.generation == self._generation or not self._known.was_delivered(job.name))
             and job.state is not JobState.FAILED
         )
+
+    def _generation_of(self, used: Sequence[BatchJob]) -> int:
+        """Give the generation that the rows come from: repairs of an older one are not for these."""
+        tags = [tag for job in used if (tag := tag_of(job)) is not None and tag.round == 0]
+        return max((tag.generation for tag in tags), default=self._generation)
 
     def _judge_rows(self, used: Sequence[BatchJob], landing: Landing, *, can_repair: bool) -> Verdict:
         return judge(

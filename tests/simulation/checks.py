@@ -109,8 +109,13 @@ class Checks:
             return True
         if earlier.name in self._delivered:
             return False
-        # Without a store and without an output to look at, nobody can tell what was delivered.
-        return self._airflow.setting.store or self._airflow.output.visible
+        airflow = self._airflow
+        landed = any(earlier.name in one.jobs for one in airflow.output.landed)
+        if not airflow.setting.store:
+            # Without a store, only the output can tell what was delivered, and not how its task ended.
+            return airflow.output.visible and not landed
+        # Failed rows that cannot be sent one by one: "clear the task to run it anew".
+        return airflow.setting.can_resend or not landed
 
     def _lost(self, job: Job) -> bool:
         gone = job.state(self._now).is_terminal and self._now - job.ends > self._airflow.world.weather.retention - 60.0
@@ -126,7 +131,9 @@ class Checks:
         """Look at what a task begins to wait for."""
         names = arguments["job_name"]
         names = [names] if isinstance(names, str) else names
-        made = min(self._airflow.world.jobs[name].made for name in names)
+        jobs = [self._airflow.world.jobs[name] for name in names]
+        # A job that is being stopped is waited for on the time of the next one.
+        made = min((job.made for job in jobs if job.cancel_asked is None), default=self._now)
         timeout = self._airflow.setting.operator.timeout
         longest = longest_wait(Service.GEMINI) if timeout is None else timeout
         if arguments["end_time"] > made + longest + _SLACK:
