@@ -55,12 +55,12 @@ class Supervisor:
     ("pushed", "given", "url"),
     [
         (VERTEX, None, VERTEX_URL),
-        (VERTEX, "batches/other", VERTEX_URL),
+        (VERTEX, "batches/given", STUDIO_URL),
         (None, "batches/given", STUDIO_URL),
         (None, None, ""),
     ],
 )
-def test_the_job_that_the_task_made_wins_over_the_one_it_was_given(
+def test_the_link_leads_to_the_job_that_the_task_was_given_else_to_the_one_it_made(
     monkeypatch: pytest.MonkeyPatch, pushed: str | None, given: str | None, url: str
 ) -> None:
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(pushed), raising=False)
