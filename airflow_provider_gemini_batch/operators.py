@@ -494,7 +494,7 @@ class GeminiUploadFileOperator(_GeminiOperator):
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Upload in pieces; a broken connection is resumed."""
         from airflow_provider_gemini_batch.hooks import airflow_errors
-        from airflow_provider_gemini_batch.storage import open_for_reading
+        from airflow_provider_gemini_batch.storage import Paths
 
-        with airflow_errors(), self.hook() as hook, open_for_reading(self.input_path) as source:
+        with airflow_errors(), self.hook() as hook, Paths().open_for_reading(self.input_path) as source:
             return hook.upload_file(source, display_name=self.display_name, mime_type=self.mime_type).name

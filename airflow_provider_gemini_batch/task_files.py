@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from airflow_provider_gemini_batch import storage
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.data.output import check_target, deliver, read_manifest
 from airflow_provider_gemini_batch.data.results import AnswerSource, LandingSummary, land
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_gemini_batch.data.spec import InputSpec
+    from airflow_provider_gemini_batch.storage import Paths
 
 
 @dataclass(frozen=True)
@@ -26,25 +26,26 @@ class Spool:
     """The rows of a callable, kept until results are delivered: another process needs them again, hours later."""
 
     path: str
+    paths: Paths
     conn_id: str | None = None
 
     def spec(self, spec: InputSpec) -> InputSpec:
         """Give the input as a file, which is written first unless an earlier try of this submission has."""
-        if not storage.files_of(self.path, self.conn_id).exists(self.path):
+        if not self.paths.files_of(self.path, self.conn_id).exists(self.path):
             self._write(spec)
         return replace(
             spec,
             rows=None,
             path=self.path,
             file_format="jsonl",
-            opener=lambda path: storage.open_for_reading(path, self.conn_id),
+            opener=lambda path: self.paths.open_for_reading(path, self.conn_id),
         )
 
     def _write(self, spec: InputSpec) -> None:
         from airflow_provider_gemini_batch.data.rows import from_python
 
         assert callable(spec.rows)  # noqa: S101  (the one caller has looked)
-        with storage.files_of(self.path, self.conn_id).write_whole(self.path) as handle:
+        with self.paths.files_of(self.path, self.conn_id).write_whole(self.path) as handle:
             for row in from_python(spec.rows).rows:
                 value = row.value.members() if hasattr(row.value, "members") else row.value
                 try:
@@ -56,7 +57,7 @@ class Spool:
 
     def remove(self) -> None:
         """Remove the rows."""
-        storage.files_of(self.path, self.conn_id).remove(self.path)
+        self.paths.files_of(self.path, self.conn_id).remove(self.path)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Output:
 
     path: str | None
     conn_id: str | None
+    paths: Paths
     folder: Path
     task: str
     run: str
@@ -72,13 +74,13 @@ class Output:
     def check(self) -> None:
         """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
         if self.path is not None:
-            check_target(storage.files_of(self.path, self.conn_id), self.path, task=self.task, run=self.run)
+            check_target(self.paths.files_of(self.path, self.conn_id), self.path, task=self.task, run=self.run)
 
     def holds(self, job_name: str) -> bool | None:
         """Tell whether what lies there was made from a job; None without a path."""
         if self.path is None:
             return None
-        manifest = read_manifest(storage.files_of(self.path, self.conn_id), self.path)
+        manifest = read_manifest(self.paths.files_of(self.path, self.conn_id), self.path)
         return manifest is not None and job_name in manifest.job_names
 
     def write(
@@ -95,7 +97,7 @@ class Output:
             return self._for_xcom(sources, landing, max_xcom_bytes)
         summary, _ = deliver(
             self.path,
-            storage.files_of(self.path, self.conn_id),
+            self.paths.files_of(self.path, self.conn_id),
             sources,
             landing,
             task=self.task,

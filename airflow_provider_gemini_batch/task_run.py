@@ -31,6 +31,7 @@ from airflow_provider_gemini_batch.lifecycle.run import BatchRun
 from airflow_provider_gemini_batch.lifecycle.service import ClientJobService, JobSettings, task_labels
 from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
 from airflow_provider_gemini_batch.links import JOB_NAME_KEY
+from airflow_provider_gemini_batch.storage import Paths
 from airflow_provider_gemini_batch.task_files import Output
 from airflow_provider_gemini_batch.task_work import make_work
 
@@ -361,6 +362,7 @@ def land_responses(operator: GeminiGetBatchResponsesOperator, context: Context) 
         output = Output(
             operator.output_path,
             operator.output_conn_id,
+            Paths.of(hook),
             Path(folder),
             task=task.digest,
             run=f"{task.dag_id} {task.run_id}",

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from airflow_provider_gemini_batch import storage
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.models import BatchJob, Service
 from airflow_provider_gemini_batch.data.cost import Cost, estimated_cost
@@ -23,6 +22,7 @@ from airflow_provider_gemini_batch.data.staging import Shard, Staged, stage
 from airflow_provider_gemini_batch.lifecycle.identity import tag_of
 from airflow_provider_gemini_batch.lifecycle.media import MediaShelf
 from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
+from airflow_provider_gemini_batch.storage import Paths
 from airflow_provider_gemini_batch.task_files import Output, Spool, lines_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,12 @@ def make_work(
     """
     service = hook.service
     output = Output(
-        operator.output_path, operator.output_conn_id, folder, task=task.digest, run=f"{task.dag_id} {task.run_id}"
+        operator.output_path,
+        operator.output_conn_id,
+        Paths.of(hook),
+        folder,
+        task=task.digest,
+        run=f"{task.dag_id} {task.run_id}",
     )
     output.check()
     existing = {name: getattr(operator, name) for name in _READ_BY if getattr(operator, name) is not None}
@@ -104,7 +109,7 @@ def make_work(
         hook,
         folder,
         output,
-        spool=_spool(operator, staging, task.digest, generation),
+        spool=_spool(operator, Paths.of(hook), staging, task.digest, generation),
     )
 
 
@@ -346,14 +351,16 @@ class _Nowhere:
         """Do nothing."""
 
 
-def _spool(operator: _CreateBatchJob, staging: str | None, identity: str, generation: int) -> Spool | None:
+def _spool(
+    operator: _CreateBatchJob, paths: Paths, staging: str | None, identity: str, generation: int
+) -> Spool | None:
     if not callable(operator.inlined_requests):
         return None
     name = f"{identity}-{generation}.rows.jsonl"
     if staging:
-        return Spool(f"{staging.rstrip('/')}/{name}")
+        return Spool(f"{staging.rstrip('/')}/{name}", paths)
     if operator.output_path:
-        return Spool(f"{operator.output_path.rpartition('/')[0]}/.{name}", operator.output_conn_id)
+        return Spool(f"{operator.output_path.rpartition('/')[0]}/.{name}", paths, operator.output_conn_id)
     for argument in ("carry", "repair_rounds"):
         if getattr(operator, argument):
             raise ConfigurationError(
@@ -365,7 +372,7 @@ def _spool(operator: _CreateBatchJob, staging: str | None, identity: str, genera
 
 def _media(operator: _CreateBatchJob, hook: GeminiBatchHook) -> MediaShelf:
     staging = operator.staging_path or hook.settings.staging_path
-    return MediaShelf(lambda: hook.client, hook.service, storage.open_for_reading, staging)
+    return MediaShelf(lambda: hook.client, hook.service, Paths.of(hook).open_for_reading, staging)
 
 
 def _schema(operator: _CreateBatchJob) -> OutputSchema | None:
@@ -388,7 +395,7 @@ def _input_spec(operator: _CreateBatchJob, hook: GeminiBatchHook) -> InputSpec:
         location=settings.location if settings.service is Service.VERTEX else "",
         rows=operator.inlined_requests,
         path=operator.input_path,
-        opener=storage.open_for_reading,
+        opener=Paths.of(hook).open_for_reading,
         prompt_template=operator.prompt_template,
         key_field=operator.key_field,
         title_field=getattr(operator, "title_field", None),

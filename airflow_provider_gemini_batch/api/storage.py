@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_gemini_batch.api import names
@@ -82,6 +82,22 @@ class ObjectStore:
         """Open an object for reading, or for writing: it appears when closed."""
         with _storage_errors("open", uri):
             return cast("BinaryIO", self.filesystem.open(names.gcs_uri(uri, "address"), mode, block_size=_BLOCK_BYTES))
+
+    @contextmanager
+    def write_whole(self, uri: str) -> Iterator[BinaryIO]:
+        """Open an object for writing; it is there when the block ends well, and not when it raises."""
+        handle = self.open(uri, "wb")
+        try:
+            yield handle
+        except BaseException:
+            with suppress(Exception):
+                handle.discard()  # type: ignore[attr-defined]
+            # A gcsfs file that is collected unclosed is closed, and so uploaded: it must believe that it was.
+            with suppress(Exception):
+                handle.closed = True  # type: ignore[misc]
+            raise
+        with _storage_errors("write", uri):
+            handle.close()
 
     def size(self, uri: str) -> int:
         """Give an object's size in bytes. Raises NotFound when there is none."""

@@ -1,0 +1,59 @@
+"""Vertex AI as tasks meet it: an emulator with real objects on a Cloud Storage of this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from emulator.storage_server import storage_server
+
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.emulator import Emulator
+from dag_runs import make_database
+from vertex.bench import Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.api.storage import ObjectStore
+
+# A job takes three seconds of the emulator's clock.
+SPEED = 60.0
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[str]:
+    """URL of a Cloud Storage with the buckets ``stage`` and ``data``."""
+    with storage_server("stage", "data") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Give the test process a migrated database."""
+    make_database()
+
+
+@pytest.fixture(scope="session")
+def store(gcs: str) -> Iterator[ObjectStore]:
+    """The objects, seen without the code under test's own client."""
+    with BatchClient.for_vertex("p", credentials=object(), storage_endpoint=gcs) as client:
+        yield client.storage
+
+
+@pytest.fixture
+def bench(
+    airflow_database: None,  # noqa: ARG001
+    gcs: str,
+    store: ObjectStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Bench]:
+    """An emulator, connections ``gemini`` and ``vertex`` to it, a folder, and the objects."""
+    with Emulator(speed=SPEED, storage_endpoint=gcs) as emulator:
+        stage = f"gs://stage/{tmp_path.name}"
+        vertex = emulator.connection("vertex", storage_endpoint=gcs, staging_path=stage)
+        monkeypatch.setenv("AIRFLOW_CONN_GEMINI", emulator.connection(password="hidden-key"))
+        monkeypatch.setenv("AIRFLOW_CONN_VERTEX", vertex)
+        yield Bench(emulator, store, tmp_path, stage)
