@@ -321,6 +321,14 @@ class LocalAirflow(AirflowRest):
                     found.append(process.pid)
         return found
 
+    def wait_no_worker(self, *, seconds: float = 15) -> None:
+        """Wait until no task holds a process: one takes a moment to end after it has told its state."""
+        deadline = time.monotonic() + seconds
+        while held := self.worker_processes():
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"tasks still hold processes after {seconds:g} s: {held}")
+            time.sleep(0.1)
+
     def component_logs(self, *, lines: int = 60) -> str:
         """The last lines that each component printed."""
         parts = []

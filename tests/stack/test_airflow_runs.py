@@ -16,4 +16,4 @@ def test_a_plain_dag_runs_and_holds_no_worker_after_it(local_airflow: LocalAirfl
     run = local_airflow.trigger("plain")
     assert local_airflow.wait_run("plain", run) == "success", local_airflow.component_logs()
     assert local_airflow.xcom("plain", run, "answer") == 42
-    assert local_airflow.worker_processes() == []
+    local_airflow.wait_no_worker()
