@@ -66,7 +66,7 @@ chaos: $(INSTALLED)  ## the long search for a second bill: many simulated schedu
 	$(PYTEST) -m chaos --timeout 3600
 
 bench: $(INSTALLED)  ## measurements, with a table at the end
-	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python -m benchmarks
 
 build: $(INSTALLED)  ## wheel and sdist in dist/
 	rm -rf dist

@@ -15,6 +15,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
@@ -116,7 +117,7 @@ class Answer:
             raise UnexpectedAnswer(f"{self.words}: {self.status}, but the answer is no JSON object")
         return value
 
-    @property
+    @cached_property  # one page of a list asks for it a hundred times
     def date(self) -> datetime | None:
         """Give the service's clock."""
         return http_date(self.headers.get("Date"))

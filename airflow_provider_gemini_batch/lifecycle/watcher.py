@@ -51,7 +51,7 @@ _GAP: Final = 1.0
 # Answers go to the loop in bundles, at most ten a second and thread; the loop takes them in slices.
 _BUNDLE_SECONDS: Final = 0.1
 _SLICE_SECONDS: Final = 0.002
-_WAKES_PER_SLICE: Final = 6
+_MOST_WAKES: Final = 16
 # How long after its deadline a job may still be waited for because a last look is under way, or about to be.
 _LAST_LOOK: Final = 90.0
 _LOOKUP_SECONDS: Final = 60.0
@@ -86,6 +86,7 @@ class _Flight:
 
     def __init__(self, watcher: Watcher, client: JobReader, entries: list[Entry], *, last_call: float) -> None:
         self.entries = entries
+        self.began = watcher.loop_time()
         self.last_call = last_call
         targets = {entry.name: entry for entry in entries}
         self.round = Round(client, targets.values(), watched=watcher.watched, report=self.report)
@@ -120,7 +121,7 @@ class _Flight:
             last = not self._threads
         self._hand_over()
         if last:
-            self._watcher.post(self._watcher.received, [self])
+            self._watcher.post(self._watcher.received, self, [None])
 
     def report(self, answers: list[Answer]) -> None:
         """Collect answers; called in any of the round's threads."""
@@ -134,7 +135,7 @@ class _Flight:
         with self._lock:
             answers, self._answers = self._answers, []
             self._handed_over = time.monotonic()
-        if answers and not self._watcher.post(self._watcher.received, answers):
+        if answers and not self._watcher.post(self._watcher.received, self, answers):
             self.round.give_up(UnexpectedAnswer("The event loop has ended"))
 
 
@@ -162,7 +163,9 @@ class Watcher:
         self._entries: dict[str, tuple[Entry, ...]] = {}
         self._aliases: dict[str, str] = {}
         self._flights: set[_Flight] = set()
-        self._inbox: deque[Answer | _Flight | Entry] = deque()
+        self._inbox: deque[tuple[_Flight, Answer | Entry | None]] = deque()
+        self._wakes = 1
+        self._slice_ended = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0
         self._failures = 0
@@ -248,6 +251,10 @@ class Watcher:
             self._timer.cancel()
         # Without a context of its own, what the rounds log would go to the log of whoever joined last.
         self._timer = self._loop.call_at(when, self._tick, context=contextvars.Context())
+
+    def loop_time(self) -> float:
+        """Tell the time that the rounds go by."""
+        return self._loop.time()
 
     def _look_by(self, when: float) -> None:
         if self._timer is None or when < self._timer.when():
@@ -371,33 +378,38 @@ class Watcher:
         self._not_before = self._loop.time() + pause * (1.0 + _JITTER * self._random())
         self.trouble = f"the service has not answered {self._failures} times in a row: {error}"
         if self._failures == WORTH_TELLING:
-            self._inbox.extend(self._all())
+            self._inbox.extend((flight, entry) for entry in self._all())
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def received(self, arrivals: Iterable[Answer | _Flight]) -> None:
-        """Take a bundle, or the note that a round is over; called in the loop."""
+    def received(self, flight: _Flight, arrivals: Iterable[Answer | None]) -> None:
+        """Take a bundle of answers, None at the end of the round; called in the loop."""
         working = bool(self._inbox)
-        self._inbox.extend(arrivals)
+        self._inbox.extend((flight, arrival) for arrival in arrivals)
         if not working:
             self._work_off()
 
     def _work_off(self) -> None:
         """Take a slice of what has come in; the rest waits until everybody else in the loop had a turn."""
-        stop = time.monotonic() + _SLICE_SECONDS
+        began = time.monotonic()
+        if began - self._slice_ended > _SLICE_SECONDS:  # those who were woken last had much to do, or others had
+            self._wakes = max(1, self._wakes // 2)
+        elif self._wakes < _MOST_WAKES:
+            self._wakes += 1
         wakes = 0
-        while self._inbox and wakes < _WAKES_PER_SLICE and time.monotonic() < stop:
-            wakes += self._take(self._inbox[0])
+        while self._inbox and wakes < self._wakes and time.monotonic() - began < _SLICE_SECONDS:
+            wakes += self._take(*self._inbox[0])
             self._inbox.popleft()
+        self._slice_ended = time.monotonic()
         if self._inbox:
             self._loop.call_soon(self._work_off)
         elif self._flights and not self._closed:
             self._look_by(self._loop.time() + _GAP)  # somebody may be due before the slowest of the round has landed
 
-    def _take(self, arrival: Answer | _Flight | Entry) -> int:
+    def _take(self, flight: _Flight, arrival: Answer | Entry | None) -> int:
         """Take one thing; returns how many followers it woke."""
-        if isinstance(arrival, _Flight):
-            self._landed(arrival)
+        if arrival is None:
+            self._landed(flight)
             return 0
         if isinstance(arrival, Entry):
             arrival.following.tell()
@@ -406,12 +418,12 @@ class Watcher:
         wakes = 0
         for entry in self._entries.get(name, ()):
             entry.busy = False
-            if answer is not None and entry.ending is None and self._digest(entry, answer):
+            if answer is not None and entry.ending is None and self._digest(entry, answer, flight.began):
                 entry.following.tell()
                 wakes += 1
         return wakes
 
-    def _digest(self, entry: Entry, answer: BatchJob | GeminiBatchError) -> bool:
+    def _digest(self, entry: Entry, answer: BatchJob | GeminiBatchError, asked_at: float) -> bool:
         now = self._now()
         if isinstance(answer, AccessDenied) and not entry.watch.overdue(now) and self._may_be_mended(entry):
             news, pause = False, max(_GAP, _RIDE_ALONG * entry.watch.poll_interval)
@@ -421,7 +433,8 @@ class Watcher:
             if answer.name != entry.name:
                 self._aliases[answer.name] = entry.name
             news, pause = entry.saw(answer, now)
-        entry.due = self._loop.time() + pause
+        # Counted from the beginning of the round, so that all whom it answered are due together again.
+        entry.due = asked_at + pause
         return news
 
     # -- the connection ------------------------------------------------------------------------------------------------
