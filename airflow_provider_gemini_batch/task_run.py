@@ -106,10 +106,13 @@ class TaskRun:
 
     def __enter__(self) -> Self:
         """Open the connection and a folder for what is staged; both go when the process is done with the task."""
-        self._stack.enter_context(airflow_errors())
-        self._hook = self._stack.enter_context(self._operator.hook())
-        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
-        self._run = self._make_run(Path(folder))
+        with ExitStack() as stack:
+            stack.enter_context(airflow_errors())
+            self._hook = stack.enter_context(self._operator.hook())
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
+            self._run = self._make_run(Path(folder))
+            # Whatever was raised so far has been told in Airflow's terms, and nothing stays open.
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
