@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
     from airflow.sdk import DAG
+    from sqlalchemy.orm import Session
 
 _BUNDLE = "tests"
 _NUMBERS = count()
@@ -58,31 +59,13 @@ class Result:
 class Run:
     """One run of a Dag whose task instances are run when the test says so."""
 
-    def __init__(self, dag: DAG, *, logical_date: datetime | None = None) -> None:
+    def __init__(self, dag: DAG, *, ran: DagRun | None = None) -> None:
         from airflow import settings
-        from airflow.models.dagrun import get_or_create_dagrun
-        from airflow.utils.types import DagRunTriggeredByType
 
-        self.dag = dag
-        # Every run has a time of its own, so that no two share a name.
-        now = datetime.now(tz=timezone.utc)
-        moment = logical_date or now + timedelta(microseconds=next(_NUMBERS))
         assert settings.Session is not None
+        self.dag = dag
         self.session = settings.Session()
-        self.dag_run: DagRun = get_or_create_dagrun(
-            dag=stored(dag),
-            start_date=now,
-            logical_date=moment,
-            data_interval=(moment, moment),
-            run_after=moment,
-            run_id=f"manual__{moment.isoformat()}",
-            session=self.session,
-            conf=None,
-            triggered_by=DagRunTriggeredByType.TEST,
-            triggering_user_name="tests",
-        )
-        self.dag_run.dag = stored(dag)
-        self.session.commit()
+        self.dag_run = _started(dag, self.session) if ran is None else ran
 
     def instance(self, task_id: str, map_index: int = -1) -> TaskInstance:
         """The task instance as the database has it."""
@@ -147,6 +130,37 @@ class Run:
 
         fields = RenderedTaskInstanceFields.get_templated_fields(self.instance(task_id), session=self.session)
         return dict(fields or {})
+
+
+def dags_test(dag: DAG) -> Run:
+    """Run a whole Dag as ``airflow dags test`` does, mapped tasks and all."""
+    stored(dag)
+    return Run(dag, ran=dag.test())
+
+
+def _started(dag: DAG, session: Session) -> DagRun:
+    from airflow.models.dagrun import get_or_create_dagrun
+    from airflow.utils.types import DagRunTriggeredByType
+
+    scheduled = stored(dag)
+    now = datetime.now(tz=timezone.utc)
+    # Every run has a time of its own, so that no two share a name.
+    moment = now + timedelta(microseconds=next(_NUMBERS))
+    dag_run = get_or_create_dagrun(
+        dag=scheduled,
+        start_date=now,
+        logical_date=moment,
+        data_interval=(moment, moment),
+        run_after=moment,
+        run_id=f"manual__{moment.isoformat()}",
+        session=session,
+        conf=None,
+        triggered_by=DagRunTriggeredByType.TEST,
+        triggering_user_name="tests",
+    )
+    dag_run.dag = scheduled
+    session.commit()
+    return dag_run
 
 
 def stored(dag: DAG) -> Any:
