@@ -1,0 +1,1 @@
+"""Breaking things on purpose in a real Airflow; ``python -m tests.chaos --help``."""

@@ -1,0 +1,145 @@
+"""Cases at play: one Airflow, a service for each case, many at a time where they do not disturb each other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chaos.board import Board
+from chaos.stage import Stage
+from emulator.storage_server import storage_server
+from stack.local_airflow import LocalAirflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chaos.case import Case
+
+HERE = Path(__file__).parent
+AT_A_TIME = 6
+#: Short enough that a lost process is noticed in seconds.
+SETTINGS = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": "1000",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a case."""
+
+    case: Case
+    created: int
+    deliveries: int
+    seconds: float
+    problems: tuple[str, ...]
+    log: str = ""
+
+    def row(self) -> str:
+        """One line of the printed table."""
+        mark = "FAIL" if self.problems else "pass"
+        numbers = f"{self.created} of {self.case.created:<3} {self.deliveries} of {self.case.deliveries:<3}"
+        return f"{mark}  {self.case.name:<28} {numbers} {self.case.end:<8} {self.seconds:4.0f} s  {self.case.done}"
+
+
+class Theatre:
+    """An Airflow with a Dag and a service for each case."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="gemini-batch-chaos-"))
+        cases = [_placed(case, self._folder) for case in cases]
+        self._stack = ExitStack()
+        needs_storage = any(case.service == "vertex" for case in cases)
+        self._storage = self._stack.enter_context(storage_server("my-bucket")) if needs_storage else None
+        self.stages = [Stage(case, self._folder, self._storage) for case in cases]
+
+    def __enter__(self) -> Self:
+        (self._folder / "dags.json").write_text(json.dumps([stage.case.plan() for stage in self.stages]), "utf-8")
+        for name in ("upload", "cut"):
+            lines = [json.dumps({"key": str(row), "text": f"Row {row}. " + 4000 * "x"}) for row in range(3)]
+            (self._folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+        settings = {**SETTINGS, "CHAOS_FOLDER": str(self._folder)}
+        if self._storage is not None:
+            settings["STORAGE_EMULATOR_HOST"] = self._storage
+        connections: Mapping[str, object] = {stage.case.conn_id: stage.connection() for stage in self.stages}
+        self.airflow = LocalAirflow([HERE / "dags"], connections=connections, parallelism=AT_A_TIME, settings=settings)
+        self._stack.enter_context(self.airflow)
+        self.board = Board(self.airflow.base_url)
+        self.board.start()
+        self._stack.callback(self.board.stop)
+        for stage in self.stages:
+            stage.enter(self.airflow, self.board)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for stage in self.stages:
+            stage.close()
+        self._stack.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def play(self, tell: Callable[[Result], None] = lambda _result: None) -> Iterator[Result]:
+        """Play the cases that get along side by side, then those that shake everything, one after the other."""
+        together = [stage for stage in self.stages if not stage.case.alone]
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            for result in pool.map(self._play, together):
+                tell(result)
+                yield result
+        for stage in self.stages:
+            if stage.case.alone:
+                self._one_triggerer()
+                result = self._play(stage)
+                tell(result)
+                yield result
+
+    def _one_triggerer(self) -> None:
+        for name in self.airflow.triggerers()[1:]:
+            self.airflow.stop_triggerer(name)
+        if not self.airflow.triggerers():
+            self.airflow.start_triggerer()
+        self.airflow.wait_healthy()
+
+    def _play(self, stage: Stage) -> Result:
+        began = time.monotonic()
+        problems: list[str] = []
+        try:
+            stage.begin()
+            for word, *arguments in stage.case.steps:
+                getattr(stage, word)(*arguments)
+            stage.until_over()
+        except Exception as error:  # noqa: BLE001  a case that breaks is a row that failed, and the others go on
+            where = traceback.extract_tb(error.__traceback__)[1].line
+            problems.append(f"{type(error).__name__}: {error} (at {where})")
+        problems += stage.problems()
+        return Result(
+            stage.case,
+            created=len(stage.jobs),
+            deliveries=len(stage.deliveries),
+            seconds=time.monotonic() - began,
+            problems=tuple(problems),
+            log=stage.explain() if problems else "",
+        )
+
+
+def _placed(case: Case, folder: Path) -> Case:
+    """Put the folder of this run into the paths of a case."""
+    arguments = {
+        name: value.replace("{folder}", str(folder)) if isinstance(value, str) else value
+        for name, value in case.arguments.items()
+    }
+    return replace(case, arguments=arguments)
