@@ -1,0 +1,346 @@
+"""Rows in and out: time and memory of landing results and of staging and uploading input, against the plainest ways.
+
+    python benchmarks/rows.py [--rows 1000000] [--folder DIR] [--write]
+
+Each line of the table is the best of three processes of its own, so that its memory is its own; ratios are taken
+within one run. ``--write`` puts the table into the README beside this file. Nothing leaves the machine: files are
+served by a small server here, and uploads go to the emulator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+TEXT = "The quick brown fox jumps over the lazy dog and looks back once more. " * 10
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rows", type=int, default=1_000_000, help="rows of the largest file (1 KB each)")
+    options.add_argument("--folder", type=Path, help="where the files go; a temporary folder when absent")
+    options.add_argument("--write", action="store_true", help="put the table into README.md")
+    options.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.child:
+        print(json.dumps(child(*given.child)))
+        return
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        table = measure(Path(folder), given.rows)
+    print(table)
+    if given.write:
+        readme = Path(__file__).with_name("README.md")
+        text = readme.read_text() if readme.exists() else "# Benchmarks\n\n<!-- rows -->\n<!-- /rows -->\n"
+        made = re.sub(
+            r"(<!-- rows -->\n).*(<!-- /rows -->)", lambda found: found[1] + table + found[2], text, flags=re.DOTALL
+        )
+        readme.write_text(made)
+
+
+HEAD = "| | seconds | CPU | MB/s | MiB above idle | ratio | of CPU |\n|---|---:|---:|---:|---:|---:|---:|\n"
+
+
+class Table:
+    """Runs tasks and keeps a line for each; ratios are to the sum of lines that went before."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def run(
+        self,
+        words: str,
+        task: str,
+        path: Path,
+        count: int,
+        *,
+        where: str = "",
+        base: list[dict[str, float]] | None = None,
+    ) -> dict[str, float]:
+        made = ask(task, f"{path}={where}", count)
+        ratios = ["", ""]
+        if base:
+            ratios = [f"{made[name] / sum(one[name] for one in base):.2f}" for name in ("seconds", "cpu")]
+        speed = path.stat().st_size / 1e6 / made["seconds"]
+        self.lines.append(
+            f"| {words} | {made['seconds']:.1f} | {made['cpu']:.1f} | {speed:.0f} | {made['peak']:.0f} | {' | '.join(ratios)} |"
+        )
+        print(self.lines[-1], file=sys.stderr)
+        return made
+
+    def __str__(self) -> str:
+        return HEAD + "\n".join(self.lines)
+
+
+def measure(folder: Path, rows: int) -> str:
+    print(f"making files of {rows} rows ...", file=sys.stderr)
+    return f"\n{measure_results(folder, rows)}\n{measure_input(folder, rows // 2)}\n{measure_growth(folder, rows)}\n"
+
+
+def measure_results(folder: Path, rows: int) -> str:
+    results, shuffled = folder / "results.jsonl", folder / "shuffled.jsonl"
+    order = list(range(rows))
+    write_results(results, order)
+    random.Random(1).shuffle(order)
+    write_results(shuffled, order)
+    server = serve(folder)
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    table = Table()
+    loads = table.run("`json.loads` of every line, from disk (1)", "loads", results, rows)
+    table.run("landed, from disk, in order; ratio to (1)", "land", results, rows, base=[loads])
+    table.run("landed, from disk, shuffled; ratio to (1)", "land", shuffled, rows, base=[loads])
+    download = table.run("bare `requests` download to disk (2)", "download", results, rows, where=address)
+    both = [loads, download]
+    table.run("landed over HTTP, in order; ratio to (1) + (2)", "land", results, rows, where=address, base=both)
+    table.run("landed over HTTP, shuffled; ratio to (1) + (2)", "land", shuffled, rows, where=address, base=both)
+    table.run(
+        "whole file in memory, parsed, written; ratio to (1) + (2)", "whole", results, rows, where=address, base=both
+    )
+    server.shutdown()
+    return f"(a) A result file of {rows:,} rows, {results.stat().st_size / 1e6:.0f} MB.\n\n{table}\n"
+
+
+def measure_input(folder: Path, rows: int) -> str:
+    path = folder / "input.jsonl"
+    write_input(path, rows)
+    emulator, address = start_emulator()
+    table = Table()
+    try:
+        loads = table.run("`json.loads` of every line (3)", "loads", path, rows)
+        table.run("validated, fingerprinted, written for upload; ratio to (3)", "stage", path, rows, base=[loads])
+        upload = table.run("uploaded to the emulator (4)", "upload", path, rows, where=address)
+        table.run("all of it; ratio to (3) + (4)", "stage", path, rows, where=address, base=[loads, upload])
+    finally:
+        emulator.terminate()
+        emulator.wait()
+    return f"(b) An input of {rows:,} rows, {path.stat().st_size / 1e6:.0f} MB.\n\n{table}\n"
+
+
+def measure_growth(folder: Path, rows: int) -> str:
+    part = folder / "part.jsonl"
+    lines = []
+    for count in (rows // 100, rows // 10, rows):
+        write_input(part, count)
+        staged = ask("stage", f"{part}=", count)
+        write_results(part, list(range(count)))
+        landed = ask("land", f"{part}=", count)
+        told = [f"{made['cpu'] / count * 1e6:.1f} | {made['peak']:.0f}" for made in (staged, landed)]
+        lines.append(f"| {count:,} | {' | '.join(told)} |")
+        print(lines[-1], file=sys.stderr)
+    head = "| rows | staged: CPU µs a row | MiB above idle | landed: CPU µs a row | MiB above idle |\n|---:|---:|---:|---:|---:|\n"
+    return "(c) Growth.\n\n" + head + "\n".join(lines) + "\n"
+
+
+def ask(task: str, what: str, count: int) -> dict[str, float]:
+    """The best of three processes: other work on the machine only ever makes one slower."""
+    command = [sys.executable, __file__, "--child", task, what, str(count)]
+    made = [json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for _ in range(3)]
+    best = {name: min(one[name] for one in made) for name in ("seconds", "cpu")}
+    return {**best, "peak": max(one["peak"] for one in made)}
+
+
+def child(task: str, what: str, count: str) -> dict[str, float]:
+    path, _, address = what.partition("=")
+    work = TASKS[task](Path(path), int(count), address)
+    idle = current_mib()
+    begun, begun_cpu = time.perf_counter(), time.process_time()
+    work()
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
+    return {
+        "seconds": seconds,
+        "cpu": cpu,
+        "peak": max(0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - idle),
+    }
+
+
+def current_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def task_loads(path: Path, count: int, _: str) -> Any:
+    def work() -> None:
+        seen = 0
+        with path.open("rb") as handle:
+            for line in handle:
+                json.loads(line)
+                seen += 1
+        assert seen == count
+
+    return work
+
+
+def task_download(path: Path, _: int, address: str) -> Any:
+    import requests
+
+    def work() -> None:
+        url = f"{address}/v1beta/files/{path.stem}:download?alt=media"
+        with requests.get(url, stream=True, timeout=60) as answer, path.with_suffix(".copy").open("wb") as target:
+            for chunk in answer.iter_content(1 << 20):
+                target.write(chunk)
+
+    return work
+
+
+def task_whole(path: Path, count: int, address: str) -> Any:
+    import requests
+
+    def work() -> None:
+        content = requests.get(f"{address}/v1beta/files/{path.stem}:download?alt=media", timeout=600).content
+        rows = [json.loads(line) for line in content.decode().splitlines()]
+        with path.with_suffix(".copy").open("w") as target:
+            target.writelines(json.dumps(row) + "\n" for row in rows)
+        assert len(rows) == count
+
+    return work
+
+
+def task_land(path: Path, count: int, address: str) -> Any:
+    from airflow_provider_gemini_batch.api.answers import parse_result_line
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.lines import lines_of
+    from airflow_provider_gemini_batch.api.models import JobKind
+    from airflow_provider_gemini_batch.data.output import LocalFiles, deliver
+    from airflow_provider_gemini_batch.data.results import AnswerSource, Landing
+
+    def pieces() -> Any:
+        if address:
+            with BatchClient.for_gemini("key", base_url=address) as client:
+                yield from client.iter_download(f"files/{path.stem}")
+        else:
+            with path.open("rb") as handle:
+                yield from iter(lambda: handle.read(1 << 20), b"")
+
+    def answers() -> Any:
+        return (parse_result_line(line, place) for place, line in enumerate(lines_of(pieces())))
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            summary, _ = deliver(
+                str(path.with_suffix(".landed.jsonl")),
+                LocalFiles(),
+                [AnswerSource(answers, range(count))],
+                Landing(kind=JobKind.GENERATION, rows=count),
+                task="t",
+                run="r",
+                job_names=["batches/1"],
+                fingerprint="f",
+                workdir=Path(folder),
+            )
+        assert summary.counts == {"total": count, "succeeded": count, "failed": 0}
+
+    return work
+
+
+def task_stage(path: Path, count: int, address: str) -> Any:
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.models import Service
+    from airflow_provider_gemini_batch.data.spec import InputSpec
+    from airflow_provider_gemini_batch.data.staging import stage
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            spec = InputSpec(service=Service.GEMINI, model="gemini-2.5-flash", path=str(path))
+            staged = stage(spec, Path(folder))
+            assert staged.rows == count
+            if address:
+                with BatchClient.for_gemini("key", base_url=address) as client:
+                    for shard in staged.shards:
+                        client.upload_file(shard.path)
+
+    return work
+
+
+def task_upload(path: Path, _: int, address: str) -> Any:
+    from airflow_provider_gemini_batch.api.client import BatchClient
+
+    def work() -> None:
+        with BatchClient.for_gemini("key", base_url=address) as client:
+            client.upload_file(path)
+
+    return work
+
+
+TASKS = {
+    "loads": task_loads,
+    "download": task_download,
+    "whole": task_whole,
+    "land": task_land,
+    "stage": task_stage,
+    "upload": task_upload,
+}
+
+
+def write_results(path: Path, order: list[int]) -> None:
+    counts = {"promptTokenCount": 6, "candidatesTokenCount": 180, "totalTokenCount": 186}
+    with path.open("w", buffering=1 << 20) as handle:
+        for row in order:
+            content = {"role": "model", "parts": [{"text": f"{TEXT}{row}"}]}
+            response = {
+                "candidates": [{"content": content, "finishReason": "STOP", "index": 0}],
+                "usageMetadata": {**counts, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 6}]},
+                "modelVersion": "gemini-2.5-flash",
+                "responseId": f"aB3dE5fG7hI{row}",
+            }
+            handle.write(json.dumps({"key": f"r{row}-order-{row}", "response": response}) + "\n")
+
+
+def write_input(path: Path, rows: int) -> None:
+    with path.open("w", buffering=1 << 20) as handle:
+        for row in range(rows):
+            request = {
+                "contents": [{"role": "user", "parts": [{"text": f"{TEXT}{TEXT[:200]}{row}"}]}],
+                "generationConfig": {"temperature": 0.1, "maxOutputTokens": 256},
+            }
+            handle.write(json.dumps({"key": f"order-{row}", "request": request}) + "\n")
+
+
+def serve(folder: Path) -> ThreadingHTTPServer:
+    """Serve the files of a folder as the service serves results."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            name = self.path.rpartition("/")[2].partition(":download")[0] + ".jsonl"
+            with (folder / name).open("rb") as handle:
+                self.send_response(200)
+                self.send_header("Content-Length", str((folder / name).stat().st_size))
+                self.send_header("Content-Type", "application/jsonl")
+                self.end_headers()
+                self.wfile.flush()
+                self.connection.sendfile(handle)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def start_emulator() -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-m", "airflow_provider_gemini_batch.emulator", "--port", "0"]
+    emulator = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert emulator.stdout is not None
+    for line in emulator.stdout:
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        if found:
+            threading.Thread(target=emulator.stdout.read, daemon=True).start()
+            return emulator, found[0]
+    raise SystemExit("the emulator did not start")
+
+
+if __name__ == "__main__":
+    main()
