@@ -9,8 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from chaos.kills import TASKS, play_kills
 from chaos.play import Theatre
 from chaos.table import TABLE
+from chaos.triggerers import SECONDS, play_triggerers
+
+SEEDS = (1, 2, 3)
 
 
 def play_table(names: list[str]) -> int:
@@ -35,8 +39,20 @@ def play_table(names: list[str]) -> int:
 def main() -> int:
     """Choose what to play."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--case", action="append", default=[], help="play this case only; may be repeated")
+    parser.add_argument("--case", action="append", default=[], help="play this case of the table only; may be repeated")
+    parts = parser.add_subparsers(dest="part", metavar="kills | triggerers")
+    kills = parts.add_parser("kills", help="fifty workers killed at random moments around the create call")
+    kills.add_argument("--seed", type=int, action="append", default=None, help="may be repeated")
+    kills.add_argument("--tasks", type=int, default=TASKS)
+    shaken = parts.add_parser("triggerers", help="fifty deferred tasks, two triggerers shaken for three minutes")
+    shaken.add_argument("--database", choices=("postgres", "sqlite"), default="postgres")
+    shaken.add_argument("--tasks", type=int, default=TASKS)
+    shaken.add_argument("--seconds", type=float, default=SECONDS)
     options = parser.parse_args()
+    if options.part == "kills":
+        return max(play_kills(seed, tasks=options.tasks) for seed in options.seed or SEEDS)
+    if options.part == "triggerers":
+        return play_triggerers(database=options.database, tasks=options.tasks, seconds=options.seconds)
     return play_table(options.case)
 
 

@@ -27,6 +27,7 @@ class Case:
     :param states: how the jobs end, oldest first; by default all well.
     :param cancels: how many cancel calls the jobs got, in all.
     :param said: a text that the task's log must hold, so that a case cannot pass without what it is about.
+    :param kill: seed and seconds: each task is killed once, at a moment of its own within so many seconds.
     :param alone: it shakes the whole Airflow, so nothing may run beside it.
     """
 
@@ -47,6 +48,7 @@ class Case:
     states: tuple[str, ...] | None = None
     cancels: int = 0
     said: str = ""
+    kill: tuple[int, float] | None = None
     alone: bool = False
 
     def plan(self) -> dict[str, Any]:
@@ -70,6 +72,8 @@ class Case:
             plan["slow_rows"] = self.slow_rows
         if self.mapped:
             plan["mapped"] = self.mapped
+        if self.kill is not None:
+            plan["kill_seed"], plan["kill_window"] = self.kill
         return plan
 
     @property

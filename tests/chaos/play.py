@@ -57,26 +57,46 @@ class Result:
 
 
 class Theatre:
-    """An Airflow with a Dag and a service for each case."""
+    """An Airflow with a Dag and a service for each case.
 
-    def __init__(self, cases: Sequence[Case]) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="gemini-batch-chaos-"))
-        cases = [_placed(case, self._folder) for case in cases]
+    :param at_a_time: worker slots, and how many cases are played side by side.
+    :param triggerers: how many there are from the beginning.
+    :param database_url: of an empty PostgreSQL; SQLite otherwise.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        *,
+        at_a_time: int = AT_A_TIME,
+        triggerers: int = 1,
+        database_url: str | None = None,
+    ) -> None:
+        self._at_a_time, self._triggerers, self._database_url = at_a_time, triggerers, database_url
+        self.folder = Path(tempfile.mkdtemp(prefix="gemini-batch-chaos-"))
+        cases = [_placed(case, self.folder) for case in cases]
         self._stack = ExitStack()
         needs_storage = any(case.service == "vertex" for case in cases)
         self._storage = self._stack.enter_context(storage_server("my-bucket")) if needs_storage else None
-        self.stages = [Stage(case, self._folder, self._storage) for case in cases]
+        self.stages = [Stage(case, self.folder, self._storage) for case in cases]
 
     def __enter__(self) -> Self:
-        (self._folder / "dags.json").write_text(json.dumps([stage.case.plan() for stage in self.stages]), "utf-8")
+        (self.folder / "dags.json").write_text(json.dumps([stage.case.plan() for stage in self.stages]), "utf-8")
         for name in ("upload", "cut"):
             lines = [json.dumps({"key": str(row), "text": f"Row {row}. " + 4000 * "x"}) for row in range(3)]
-            (self._folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-        settings = {**SETTINGS, "CHAOS_FOLDER": str(self._folder)}
+            (self.folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+        settings = {**SETTINGS, "CHAOS_FOLDER": str(self.folder)}
         if self._storage is not None:
             settings["STORAGE_EMULATOR_HOST"] = self._storage
         connections: Mapping[str, object] = {stage.case.conn_id: stage.connection() for stage in self.stages}
-        self.airflow = LocalAirflow([HERE / "dags"], connections=connections, parallelism=AT_A_TIME, settings=settings)
+        self.airflow = LocalAirflow(
+            [HERE / "dags"],
+            connections=connections,
+            triggerers=self._triggerers,
+            parallelism=self._at_a_time,
+            database_url=self._database_url,
+            settings=settings,
+        )
         self._stack.enter_context(self.airflow)
         self.board = Board(self.airflow.base_url)
         self.board.start()
@@ -91,12 +111,12 @@ class Theatre:
         for stage in self.stages:
             stage.close()
         self._stack.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def play(self, tell: Callable[[Result], None] = lambda _result: None) -> Iterator[Result]:
         """Play the cases that get along side by side, then those that shake everything, one after the other."""
         together = [stage for stage in self.stages if not stage.case.alone]
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
+        with ThreadPoolExecutor(self._at_a_time) as pool:
             for result in pool.map(self._play, together):
                 tell(result)
                 yield result

@@ -45,6 +45,8 @@ class Stage:
         self.emulator.start()
         self.control = self.emulator.control
         self.run_id = ""
+        #: Seconds to wait for a state of the task.
+        self.patience = PATIENCE
         self._frozen: list[int] = []
         self._frozen_triggerer = ""
 
@@ -59,7 +61,7 @@ class Stage:
 
     def enter(self, airflow: LocalAirflow, board: Board) -> None:
         """Take the running Airflow."""
-        self._airflow = airflow
+        self.airflow = airflow
         self._board = board
         self._rest = AirflowRest(airflow.base_url)
 
@@ -143,7 +145,7 @@ class Stage:
                 bool(tasks) and all(task["state"] == state and task["try_number"] >= try_number for task in tasks)
             ),
             f"try {try_number} to be {state}",
-            seconds=PATIENCE,
+            seconds=self.patience,
         )
 
     def until_over(self) -> None:
@@ -152,7 +154,7 @@ class Stage:
             (self.case.name, self.run_id),
             lambda run, tasks: run in FINISHED and all(task["state"] in _ENDED for task in tasks),
             "the end of the run",
-            seconds=PATIENCE,
+            seconds=self.patience,
         )
 
     def until_created(self, count: int) -> None:
@@ -284,29 +286,29 @@ class Stage:
 
     def restart(self, component: str) -> None:
         """Stop a part of Airflow politely and start it again."""
-        self._airflow.restart(component)
-        self._airflow.wait_healthy()
+        self.airflow.restart(component)
+        self.airflow.wait_healthy()
 
     def restart_triggerer(self, how: str) -> None:
         """Stop the triggerer and start it again under the same name."""
-        (name,) = self._airflow.triggerers()
-        self._airflow.restart(name, how=signal.Signals[how])
+        (name,) = self.airflow.triggerers()
+        self.airflow.restart(name, how=signal.Signals[how])
 
     def restart_everything(self) -> None:
         """Stop all parts of Airflow, then start them."""
-        names = ["scheduler", "dag-processor", *self._airflow.triggerers(), "api-server"]
+        names = ["scheduler", "dag-processor", *self.airflow.triggerers(), "api-server"]
         for name in names:
-            self._airflow.stop_component(name)
-        self._airflow.forget_login()
+            self.airflow.stop_component(name)
+        self.airflow.forget_login()
         for name in ("api-server", "scheduler", "dag-processor"):
-            self._airflow.start_component(name)
-        self._airflow.start_triggerer()
-        self._airflow.wait_healthy()
+            self.airflow.start_component(name)
+        self.airflow.start_triggerer()
+        self.airflow.wait_healthy()
 
     def second_triggerer(self) -> None:
         """Start another triggerer and wait until Airflow counts on it."""
         before = self._living_triggerers()
-        self._airflow.start_triggerer()
+        self.airflow.start_triggerer()
         self._wait(lambda: self._living_triggerers() > before, "the second triggerer")
 
     def _living_triggerers(self) -> int:
@@ -315,17 +317,17 @@ class Stage:
 
     def stop_triggerer(self, how: str) -> None:
         """End the triggerer that was started first."""
-        self._airflow.stop_triggerer(self._airflow.triggerers()[0], how=signal.Signals[how])
+        self.airflow.stop_triggerer(self.airflow.triggerers()[0], how=signal.Signals[how])
 
     def freeze_triggerer(self) -> None:
         """Stop the triggerer that was started first, without ending it."""
-        self._frozen_triggerer = self._airflow.triggerers()[0]
+        self._frozen_triggerer = self.airflow.triggerers()[0]
         self._frozen_job = self._triggerer_job()
-        self._airflow.send_signal(self._frozen_triggerer, signal.SIGSTOP)
+        self.airflow.send_signal(self._frozen_triggerer, signal.SIGSTOP)
 
     def thaw_triggerer(self) -> None:
         """Let it go on."""
-        self._airflow.send_signal(self._frozen_triggerer, signal.SIGCONT)
+        self.airflow.send_signal(self._frozen_triggerer, signal.SIGCONT)
 
     def _triggerer_job(self) -> int | None:
         (task,) = self._rest.task_instances(self.case.name, self.run_id)
@@ -333,7 +335,7 @@ class Stage:
 
     def lock_database(self, seconds: float) -> None:
         """Keep everybody else from writing to the metadata database (SQLite), and let the job end meanwhile."""
-        path = self._airflow.database_url.removeprefix("sqlite:///")
+        path = self.airflow.database_url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as database:
             database.execute("BEGIN EXCLUSIVE")
             self.release()
@@ -347,7 +349,7 @@ class Stage:
         case = self.case
         with suppress(TimeoutError):
             self._wait(lambda: self._states() == case.expected_states, "the jobs to end", seconds=40)
-        found = []
+        found: list[str] = []
         run = self._rest.run_state(case.name, self.run_id)
         self._compare(found, "the run ended", run, case.end)
         self._compare(found, "jobs created", len(self.jobs), case.created)

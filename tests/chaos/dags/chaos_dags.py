@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDER = Path(os.environ["CHAOS_FOLDER"])
-OPERATORS = {"create": GeminiCreateBatchJobOperator, "sensor": GeminiBatchJobSensor}
+OPERATORS: dict[str, Any] = {"create": GeminiCreateBatchJobOperator, "sensor": GeminiBatchJobSensor}
 
 
 def write_line(kind: str, context: Any, **values: Any) -> None:
