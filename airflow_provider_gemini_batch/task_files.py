@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from airflow_provider_gemini_batch.data.output import Manifest
     from airflow_provider_gemini_batch.data.spec import InputSpec
     from airflow_provider_gemini_batch.storage import Paths
 
@@ -80,8 +81,17 @@ class Output:
         """Tell whether what lies there was made from a job; None without a path."""
         if self.path is None:
             return None
-        manifest = read_manifest(self.paths.files_of(self.path, self.conn_id), self.path)
+        manifest = self._manifest()
         return manifest is not None and job_name in manifest.job_names
+
+    def made_from(self, job_names: Sequence[str]) -> Manifest | None:
+        """Give the manifest of an output that an earlier try has landed whole from exactly these jobs."""
+        manifest = self._manifest()
+        ours = manifest is not None and manifest.task == self.task and set(manifest.job_names) == set(job_names)
+        return manifest if ours else None
+
+    def _manifest(self) -> Manifest | None:
+        return None if self.path is None else read_manifest(self.paths.files_of(self.path, self.conn_id), self.path)
 
     def write(
         self,

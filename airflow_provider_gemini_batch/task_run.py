@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
-from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.data.cost import cost_of
 from airflow_provider_gemini_batch.data.results import AnswerSource
 from airflow_provider_gemini_batch.data.results import Landing as LandingPlan
@@ -28,7 +28,7 @@ from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, 
 from airflow_provider_gemini_batch.lifecycle.identity import TaskIdentity, tag_of
 from airflow_provider_gemini_batch.lifecycle.ports import Done, Policy, TaskFailed, Wake, Watch
 from airflow_provider_gemini_batch.lifecycle.run import BatchRun
-from airflow_provider_gemini_batch.lifecycle.service import ClientJobService, JobSettings, task_labels
+from airflow_provider_gemini_batch.lifecycle.service import ClientJobService, JobSettings, job_labels
 from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
 from airflow_provider_gemini_batch.links import JOB_NAME_KEY
 from airflow_provider_gemini_batch.storage import Paths
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_provider_gemini_batch.api.client import BatchClient
-    from airflow_provider_gemini_batch.api.models import BatchJob, Service
+    from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.lifecycle.ports import Landing
     from airflow_provider_gemini_batch.operators import GeminiGetBatchResponsesOperator, _CreateBatchJob
 
@@ -259,6 +259,10 @@ class TaskRun:
                 self._operator.max_xcom_bytes,
             )
         self._tell_assets(summary)
+        self._work.delivered()
+        if self._operator.output_path:
+            # Only now: until an output stands under its own name, a crash would lose what was paid for.
+            self._service.delivered(step.jobs)
         return summary
 
     def _count(self, landing: Landing) -> dict[str, Any] | None:
@@ -293,15 +297,14 @@ class TaskRun:
         self._work = work = make_work(operator, self._hook, folder, task=identity, generation=ti.max_tries)
         never_cleared = ti.max_tries <= (operator.retries or 0)
         not_before = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
-        labels = {**settings.labels, **(operator.labels or {}), **task_labels(ti.dag_id, ti.task_id, ti.run_id)}
-        service = ClientJobService(
+        self._service = service = ClientJobService(
             self._hook.client,
             JobSettings(
                 model=operator.model,
                 kind=operator.kind,
                 display_name=operator.display_name,
                 priority=operator.priority,
-                labels=labels,
+                labels=self._labels(ti),
                 source=work.source,
                 destination=operator.destination,
                 staging_path=operator.staging_path or settings.staging_path,
@@ -323,6 +326,13 @@ class TaskRun:
             work=work,
             on_job=self._announce,
         )
+
+    def _labels(self, ti: Any) -> dict[str, str]:
+        """Only Vertex AI has labels; the Dag may run on either."""
+        if self._hook.service is not Service.VERTEX:
+            return {}
+        given = {**self._hook.settings.labels, **(self._operator.labels or {})}
+        return job_labels(given, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id)
 
     def _policy(self, service: Service, request_timeout: float) -> Policy:
         operator = self._operator

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError, ResultsGone
+from airflow_provider_gemini_batch.api.legacy import is_legacy, keys_by_instance, with_keys
 from airflow_provider_gemini_batch.api.models import BatchJob, Service
 from airflow_provider_gemini_batch.data.cost import Cost, estimated_cost
 from airflow_provider_gemini_batch.data.results import AnswerSource, LandingSummary, land
@@ -21,15 +22,17 @@ from airflow_provider_gemini_batch.data.spec import InputSpec
 from airflow_provider_gemini_batch.data.staging import Shard, Staged, stage
 from airflow_provider_gemini_batch.lifecycle.identity import tag_of
 from airflow_provider_gemini_batch.lifecycle.media import MediaShelf
+from airflow_provider_gemini_batch.lifecycle.places import is_inside
 from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
 from airflow_provider_gemini_batch.storage import Paths
 from airflow_provider_gemini_batch.task_files import Output, Spool, lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.models import BatchResult
     from airflow_provider_gemini_batch.data.schema import OutputSchema
     from airflow_provider_gemini_batch.hooks import GeminiBatchHook
     from airflow_provider_gemini_batch.lifecycle.identity import TaskIdentity
@@ -84,7 +87,9 @@ def make_work(
         run=f"{task.dag_id} {task.run_id}",
     )
     output.check()
+    staging = operator.staging_path or hook.settings.staging_path
     existing = {name: getattr(operator, name) for name in _READ_BY if getattr(operator, name) is not None}
+    _check_places(operator, service, staging)
     for name, value in existing.items():
         if _READ_BY[name] is not service:
             raise ConfigurationError(f"{name} cannot be read by {_named(service)}; give {_INSTEAD[service]}")
@@ -95,14 +100,11 @@ def make_work(
                     "put it into the rows, or hand them over with input_path"
                 )
         return ExistingSource({name: value}, operator, hook, folder, output)
-    staging = operator.staging_path or hook.settings.staging_path
-    if service is Service.VERTEX and not (staging or "").startswith("gs://"):
+    if operator.destination is not None and operator.destination.startswith("bq://"):
         raise ConfigurationError(
-            "Vertex AI reads rows from Cloud Storage: give staging_path (operator, connection or [gemini_batch] in the "
-            "configuration), a gs:// folder"
+            "destination: answers to rows of your own are read back, which a table does not allow; give a gs:// folder "
+            "or nothing, or hand the rows over with gcs_uri or bigquery_uri"
         )
-    if service is Service.GEMINI and operator.destination is not None:
-        raise ConfigurationError("destination is for Vertex AI; on the Gemini API results are landed with output_path")
     return OwnRows(
         _input_spec(operator, hook),
         operator,
@@ -111,6 +113,31 @@ def make_work(
         output,
         spool=_spool(operator, Paths.of(hook), staging, task.digest, generation),
     )
+
+
+def _check_places(operator: _CreateBatchJob, service: Service, staging: str | None) -> None:
+    """Refuse what has no place to be read from or written to."""
+    if service is Service.GEMINI:
+        if operator.destination is not None:
+            raise ConfigurationError(
+                "destination is for Vertex AI; on the Gemini API results are landed with output_path"
+            )
+        return
+    uris = [operator.gcs_uri] if isinstance(operator.gcs_uri, str) else list(operator.gcs_uri or ())
+    needs_staging = operator.bigquery_uri is None and not (uris and operator.destination)
+    if needs_staging and not (staging or "").startswith("gs://"):
+        what = "writes answers to" if uris else "reads rows from"
+        raise ConfigurationError(
+            f"Vertex AI {what} Cloud Storage: give {'destination or ' if uris else ''}staging_path (operator, "
+            "connection or [gemini_batch] in the configuration), a gs:// folder"
+        )
+    place = operator.destination or staging or ""
+    inside = is_inside(place, uris)
+    if inside is not None:
+        raise ConfigurationError(
+            f"the answers would be written to {place}, inside the input {inside}, and be read as rows the next time: "
+            "give another destination"
+        )
 
 
 class TaskWork:
@@ -153,17 +180,46 @@ class TaskWork:
 
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
         """Write one row for each, and the manifest last."""
-        summary, responses = self._output.write(
-            self._sources(jobs),
-            self._landing(),
-            job_names=[job.name for job in jobs],
-            fingerprint=self._fingerprint() or "",
-            max_xcom_bytes=self._operator.max_xcom_bytes,
-        )
+        names = [job.name for job in jobs]
+        try:
+            summary, responses = self._output.write(
+                self._sources(jobs),
+                self._landing(),
+                job_names=names,
+                fingerprint=self._fingerprint() or "",
+                max_xcom_bytes=self._operator.max_xcom_bytes,
+            )
+        except ResultsGone:
+            return self._landed_before(names)
         return _landed(summary, output=self._output.path, responses=responses)
 
+    def _landed_before(self, job_names: Sequence[str]) -> Landing:
+        """Give what an earlier try has landed; it may have died after removing the answers, before it could say so.
+
+        To be called while the error is handled, which is raised again when there is no such output.
+        """
+        manifest = self._output.made_from(job_names)
+        if manifest is None:
+            raise  # noqa: PLE0704  (called from an except clause)
+        log.info("The rows of %s are at %s already.", ", ".join(job_names), manifest.output)
+        counts = dict(manifest.counts)
+        return Landing(
+            total=counts["total"],
+            succeeded=counts["succeeded"],
+            failed=counts["failed"],
+            counts=counts,
+            usage=manifest.usage,
+            output=manifest.output,
+        )
+
+    def delivered(self) -> None:
+        """Remove what was kept for as long as the answers were not with the author."""
+
     def _sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
-        return [AnswerSource(lambda job=job: self._client.get_responses(job), self._rows_of(job)) for job in jobs]  # type: ignore[misc]
+        return [AnswerSource(lambda job=job: self._answers(job), self._rows_of(job)) for job in jobs]  # type: ignore[misc]
+
+    def _answers(self, job: BatchJob) -> Iterator[BatchResult]:
+        return self._client.get_responses(job)
 
     def _rows_of(self, job: BatchJob) -> Sequence[int] | None:  # noqa: ARG002
         return None
@@ -236,6 +292,7 @@ class OwnRows(TaskWork):
         self._spec = spec if self._media is None else replace(spec, attach=self._media.attach)
         self._spool = spool
         self._staged: Staged | None = None
+        self._instances: dict[str, list[str]] | None = None
         self.supply = self
 
     def plan(self, *, again: bool) -> Plan:
@@ -296,7 +353,10 @@ class OwnRows(TaskWork):
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
         """Count, and tell which rows (of one shard) lack a good answer."""
-        summary = land(self._sources(jobs), _Nowhere(), self._landing(bare=True), self._folder)
+        try:
+            summary = land(self._sources(jobs), _Nowhere(), self._landing(bare=True), self._folder)
+        except ResultsGone:
+            return self._landed_before([job.name for job in jobs])
         found = _landed(summary)
         if shard is None:
             return found
@@ -308,12 +368,20 @@ class OwnRows(TaskWork):
             repairable=tuple(row for row in found.repairable if row in mine),
         )
 
-    def land(self, jobs: Sequence[BatchJob]) -> Landing:
-        """Land, then drop the spool: the rows are delivered."""
-        landing = super().land(jobs)
-        if self._spool is not None and not landing.repairable:
+    def delivered(self) -> None:
+        """Drop the spool. Not before: a try that died after landing would call the author's function again."""
+        if self._spool is not None:
             self._spool.remove()
-        return landing
+
+    def _answers(self, job: BatchJob) -> Iterator[BatchResult]:
+        """Open the answers; those of models that know no keys get them back from the input."""
+        found = super()._answers(job)
+        staged = self._staged
+        if staged is None or self._hook.service is not Service.VERTEX or not is_legacy(self._operator.model):
+            return found
+        if self._instances is None:
+            self._instances = keys_by_instance(staged.wire_lines(range(staged.rows)))
+        return with_keys(found, self._instances)
 
     def _read(self) -> Staged:
         if self._staged is None:

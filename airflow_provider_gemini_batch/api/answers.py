@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
+from airflow_provider_gemini_batch.api.legacy import instance_key
 from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError, Usage
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def vertex_result_of(item: Any, position: int) -> BatchResult:
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
     key = _key(item)
+    if key is None and isinstance(item.get("instance"), dict):
+        key = _key(item["instance"]) or instance_key(item["instance"])
     status = item.get("status") or item.get("error")
     if status:
         return BatchResult(key, None, _vertex_error(status), position)

@@ -121,6 +121,14 @@ class ObjectStore:
         except NotFound:
             return
 
+    def delete_folder(self, uri: str) -> None:
+        """Remove all objects whose names begin with this address and a slash."""
+        base = names.gcs_uri(uri, "address").rstrip("/")
+        with _storage_errors("list", uri):
+            found = self.filesystem.find(base)
+        for path in found:
+            self.delete(f"gs://{path}")
+
     def upload(self, path: str | os.PathLike[str], uri: str) -> None:
         """Copy a local file to an object, which appears when it is whole."""
         with _storage_errors("upload", uri):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.requests import RequestDefaults, request_defaults
 from airflow_provider_gemini_batch.data.rows import Opener, Rows, open_local
@@ -43,8 +44,7 @@ def job_limits(service: Service, kind: JobKind, model: str = "") -> JobLimits:
         return JobLimits(None, 2_000_000_000)
     if kind is JobKind.GENERATION:
         return JobLimits(200_000, 1_000_000_000)
-    legacy = model.rpartition("/")[2].startswith(("text-embedding-", "textembedding-", "text-multilingual-embedding-"))
-    return JobLimits(30_000 if legacy else 1_000_000, 1_000_000_000)
+    return JobLimits(30_000 if is_legacy(model) else 1_000_000, 1_000_000_000)
 
 
 class Attachment(NamedTuple):

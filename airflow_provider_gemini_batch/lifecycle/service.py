@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic_core import from_json
 
-from airflow_provider_gemini_batch.api.errors import ApiError, GeminiBatchError, NotFound
+from airflow_provider_gemini_batch.api import names
+from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, GeminiBatchError, NotFound
+from airflow_provider_gemini_batch.api.legacy import is_legacy, wire_lines
 from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, Service
+from airflow_provider_gemini_batch.lifecycle import places
 from airflow_provider_gemini_batch.lifecycle.identity import LABEL_KEY, Tag, display_name, label_value, tag_of
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ class JobSettings:
     """What every job of a task is made with.
 
     ``source`` holds ``file_name``, ``gcs_uri`` or ``bigquery_uri``, for input that lies at the service already.
+    ``staging_path`` is a gs:// folder, for Vertex AI only.
     """
 
     model: str
@@ -106,7 +110,9 @@ class ClientJobService:
     def find(self, identity: str) -> Iterator[BatchJob]:
         """List this task's jobs, newest first, until they are older than its first try could be."""
         vertex = self._client.service is Service.VERTEX
-        found = self._client.list_all(filter=f'labels.{TASK_LABEL}="{identity}"' if vertex else None, brief=True)
+        # Of the few that a filter leaves, whole jobs: a partial answer does not say where they write.
+        wanted = f'labels.{TASK_LABEL}="{identity}"' if vertex else None
+        found = self._client.list_all(filter=wanted, brief=not vertex)
         for job in found:
             oldest = self._settings.not_before
             if oldest is not None and job.create_time is not None and job.create_time < oldest:
@@ -129,7 +135,7 @@ class ClientJobService:
     def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> ReadyInput:
         """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object."""
         if self._supply is None:
-            return ReadyInput(self._settings.source, destination=self._settings.destination)
+            return ReadyInput(self._settings.source, destination=self._destination(tag))
         self._supply.bring_media()
         shard = self._supply.shard(tag.shard) if rows is None else self._supply.subset(rows, str(tag))
         if self._client.service is Service.VERTEX:
@@ -169,7 +175,34 @@ class ClientJobService:
             if job.src.file_name:
                 self._remove(job.src.file_name)
             for uri in job.src.gcs_uris:
-                self._remove(uri)
+                if self._is_ours(uri, job, places.staged_input):
+                    self._remove(uri)
+
+    def delivered(self, jobs: Sequence[BatchJob]) -> None:
+        """Remove the answers from where this task had the service write them: they are with the author now."""
+        if self._settings.keep_input:
+            return
+        for job in jobs:
+            folder = job.dest.gcs_uri if job.dest is not None else None
+            if folder and self._is_ours(folder, job, places.made_destination):
+                try:
+                    self._client.storage.delete_folder(folder)
+                except GeminiBatchError as error:
+                    log.warning("Could not remove %s, which this task made: %s", folder, error)
+
+    def _is_ours(self, uri: str, job: BatchJob, place: Callable[[str, Tag], str]) -> bool:
+        tag, staging = tag_of(job), self._settings.staging_path
+        return tag is not None and bool(staging) and f"{uri}/".startswith(f"{place(staging or '', tag)}/")
+
+    def _destination(self, tag: Tag) -> str | None:
+        """Give what the author named, else a place of ours; only Vertex AI needs one."""
+        settings = self._settings
+        if settings.destination is not None or self._client.service is not Service.VERTEX:
+            return settings.destination
+        table = settings.source.get("bigquery_uri")
+        if table is not None:
+            return places.answers_table(str(table), tag)
+        return places.made_destination(settings.staging_path or "", tag)
 
     def _upload(self, tag: Tag, path: Path, *, reuse: bool) -> ReadyInput:
         name = str(tag)
@@ -196,12 +229,16 @@ class ClientJobService:
                 return None
 
     def _stage(self, tag: Tag, shard: Shard) -> ReadyInput:
-        folder = f"{(self._settings.staging_path or '').rstrip('/')}/{tag}"
-        uri = f"{folder}/input.jsonl"
+        uri = places.staged_input(self._settings.staging_path or "", tag)
         log.info("Staging %.1f MB at %s.", shard.bytes / 1e6, uri)
-        self._client.storage.upload(shard.path, uri)
-        # Beside the input, never inside it: a wildcard over the input must not find the answers.
-        return ReadyInput({"gcs_uri": uri}, upload=uri, destination=self._settings.destination or f"{folder}/output")
+        if is_legacy(self._settings.model):
+            with shard.path.open("rb") as lines, self._client.storage.write_whole(uri) as handle:
+                handle.writelines(wire_lines(lines))
+        else:
+            self._client.storage.upload(shard.path, uri)
+        named = self._settings.destination
+        destination = self._destination(tag) if named is None else places.own_destination(named, tag)
+        return ReadyInput({"gcs_uri": uri}, upload=uri, destination=destination)
 
     def _remove(self, name: str) -> None:
         try:
@@ -220,7 +257,16 @@ def _requests(path: Path) -> list[Any]:
         return [from_json(line) for line in lines]
 
 
-def task_labels(dag_id: str, task_id: str, run_id: str) -> dict[str, str]:
-    """Name Dag, task and run in the form that Google's labels allow: lower-case, at most 63 characters."""
+def job_labels(given: Mapping[str, str], *, dag_id: str, task_id: str, run_id: str) -> dict[str, str]:
+    """Add the names of Dag, task and run, in the form that Google's labels allow, to the author's labels.
+
+    :raises ConfigurationError: a label breaks Google's rules, or has a name that is kept for ours.
+    """
     parts = {"airflow-dag-id": dag_id, "airflow-task-id": task_id, "airflow-run-id": run_id}
-    return {name: _LABEL_REFUSED.sub("-", value.lower())[:63].strip("-_") for name, value in parts.items()}
+    for name in (*parts, TASK_LABEL, LABEL_KEY):
+        if name in given:
+            raise ConfigurationError(f"label {name!r} is written by this provider itself: choose another name")
+    ours = {name: _LABEL_REFUSED.sub("-", value.lower())[:63].strip("-_") for name, value in parts.items()}
+    # The two that differ from job to job are counted, so that nothing is staged for a job that would be refused.
+    names.labels({**given, **ours, TASK_LABEL: "", LABEL_KEY: ""})
+    return {**given, **ours}

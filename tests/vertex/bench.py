@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG
+from dag_runs import Run
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator, GeminiCreateEmbeddingsBatchJobOperator
-from dag_runs import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dag_runs import Result
+
     from airflow_provider_gemini_batch.api.storage import ObjectStore
     from airflow_provider_gemini_batch.emulator import Emulator
-    from dag_runs import Result
 
 FLASH, EMBEDDING, LEGACY = "gemini-2.5-flash", "gemini-embedding-001", "text-embedding-005"
 
@@ -29,6 +30,7 @@ class Bench:
     store: ObjectStore
     folder: Path
     stage: str
+    gcs: str
 
     def run(self, **arguments: Any) -> Run:
         """Make a Dag of one create task named ``batch``; a ``task_type`` or an embedding model makes it embed."""

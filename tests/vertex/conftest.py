@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from emulator.storage_server import storage_server
-
-from airflow_provider_gemini_batch.api.client import BatchClient
-from airflow_provider_gemini_batch.emulator import Emulator
 from dag_runs import make_database
 from vertex.bench import Bench
 
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.emulator import Emulator
+from emulator.storage_server import storage_server
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from airflow_provider_gemini_batch.api.storage import ObjectStore
 
+HERE = Path(__file__).parent
 # A job takes three seconds of the emulator's clock.
 SPEED = 60.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These run whole tasks: seconds each, and the first one also pays for importing Airflow."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope="session")
@@ -56,4 +65,4 @@ def bench(
         vertex = emulator.connection("vertex", storage_endpoint=gcs, staging_path=stage)
         monkeypatch.setenv("AIRFLOW_CONN_GEMINI", emulator.connection(password="hidden-key"))
         monkeypatch.setenv("AIRFLOW_CONN_VERTEX", vertex)
-        yield Bench(emulator, store, tmp_path, stage)
+        yield Bench(emulator, store, tmp_path, stage, gcs)

@@ -21,6 +21,7 @@ from airflow_provider_gemini_batch.api.models import (
     BatchJobPage,
     CompletionStats,
     JobDestination,
+    JobKind,
     JobSource,
     Service,
 )
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow_provider_gemini_batch.api.backends import NewJob
-    from airflow_provider_gemini_batch.api.models import BatchResult, JobKind
+    from airflow_provider_gemini_batch.api.models import BatchResult
     from airflow_provider_gemini_batch.api.storage import ObjectStore
     from airflow_provider_gemini_batch.api.transport import Answer, Transport
 
@@ -262,19 +263,20 @@ def _stats(raw: dict[str, Any]) -> CompletionStats | None:
 
 
 def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
-    """Turn a BatchPredictionJob into a job. It does not say what kind it is."""
+    """Turn a BatchPredictionJob into a job. Only its model's name may tell what kind it is."""
     name = raw.get("name")
     if not isinstance(name, str) or "/batchPredictionJobs/" not in name:
         raise UnexpectedAnswer(f"{answer.words}: the answer describes no batch job")
     state = str(raw.get("state") or "")
+    model = names.bare_model(str(raw.get("model") or ""))
     return BatchJob(
         name=name,
         service=Service.VERTEX,
         state=state_of(state),
         raw_state=state,
-        kind=kind,
+        kind=kind or (JobKind.EMBEDDINGS if "embedding" in model else None),
         display_name=str(raw.get("displayName") or ""),
-        model=names.bare_model(str(raw.get("model") or "")),
+        model=model,
         create_time=time_of(raw.get("createTime")),
         start_time=time_of(raw.get("startTime")),
         update_time=time_of(raw.get("updateTime")),

@@ -1,0 +1,77 @@
+"""The older embedding models of Vertex AI (``text-embedding-*`` and kin): lines without a place for a key.
+
+Their input line is ``{"content": ..., "task_type": ..., "title": ...}``, their answer repeats it as ``instance``, in
+any order. So an answer finds its row by what was embedded: two rows of the same content have the same vector.
+Source: Vertex AI's guide to batch text embeddings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json, to_json
+
+from airflow_provider_gemini_batch.api.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from airflow_provider_gemini_batch.api.models import BatchResult
+
+_NAMES = ("text-embedding-", "textembedding-", "text-multilingual-embedding-")
+_MEMBERS = ("content", "task_type", "title")
+
+
+def is_legacy(model: str) -> bool:
+    """Tell whether a model of Vertex AI takes the older lines."""
+    return model.rpartition("/")[2].startswith(_NAMES)
+
+
+def instance_key(instance: Mapping[str, Any]) -> str:
+    """Name an instance by what is embedded; this is the key of answers that have no other."""
+    parts = [instance.get(name) for name in _MEMBERS]
+    return f"instance-{hashlib.sha256(to_json(parts)).hexdigest()[:20]}"
+
+
+def instance_of(line: bytes) -> dict[str, Any]:
+    """Turn one of our embedding lines into an instance.
+
+    :raises InputError: it holds more than text, or asks for what these models do not do in a batch.
+    """
+    request = from_json(line)["request"]
+    parts = request["content"]["parts"]
+    if not all(isinstance(part.get("text"), str) and len(part) == 1 for part in parts):
+        raise InputError("this embedding model takes texts only; gemini-embedding models take more")
+    config = request.get("embed_content_config") or {}
+    if more := sorted(config.keys() - set(_MEMBERS)):
+        raise InputError(
+            f"this embedding model takes no {', '.join(more)} in a batch; gemini-embedding-001 and later models do"
+        )
+    return {"content": "".join(part["text"] for part in parts), **config}
+
+
+def wire_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Turn our embedding lines into those that the service reads."""
+    for line in lines:
+        yield to_json(instance_of(line)) + b"\n"
+
+
+def keys_by_instance(lines: Iterable[bytes]) -> dict[str, list[str]]:
+    """Give, for each instance, the keys of the lines that hold it."""
+    keys: dict[str, list[str]] = {}
+    for line in lines:
+        keys.setdefault(instance_key(instance_of(line)), []).append(from_json(line)["key"])
+    return keys
+
+
+def with_keys(results: Iterable[BatchResult], keys: Mapping[str, list[str]]) -> Iterator[BatchResult]:
+    """Give the answers their rows' keys back; rows of the same content in turn."""
+    used: dict[str, int] = {}
+    for result in results:
+        rows = keys.get(result.key or "")
+        if rows:
+            turn = used[result.key or ""] = used.get(result.key or "", -1) + 1
+            yield result._replace(key=rows[turn % len(rows)])
+        else:
+            yield result

@@ -1,0 +1,95 @@
+"""Sources that lie on Google Cloud already: one object, several, a wildcard, a table; and where their answers go."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from vertex.bench import rows_of
+
+if TYPE_CHECKING:
+    from vertex.bench import Bench
+
+
+def lines(*keys: str) -> bytes:
+    contents = [{"role": "user", "parts": [{"text": "Row."}]}]
+    return b"".join(json.dumps({"request": {"contents": contents}, "custom_id": key}).encode() + b"\n" for key in keys)
+
+
+@pytest.fixture
+def folder(bench: Bench) -> str:
+    """A folder with two objects of rows."""
+    name = f"gs://data/{bench.folder.name}"
+    bench.put(f"{name}/in/one.jsonl", lines("a", "b"))
+    bench.put(f"{name}/in/two.jsonl", lines("c"))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [("in/one.jsonl", "ab"), (["in/one.jsonl", "in/two.jsonl"], "abc"), ("in/*.jsonl", "abc")],
+)
+def test_objects_go_as_they_are_and_stay(bench: Bench, folder: str, names: Any, keys: str) -> None:
+    uris = f"{folder}/{names}" if isinstance(names, str) else [f"{folder}/{name}" for name in names]
+    output = bench.folder / "out.jsonl"
+    _, summary = bench.go(gcs_uri=uris, destination=f"{folder}/answers", output_path=str(output))
+    assert sorted(row["key"] for row in rows_of(output.read_bytes())) == list(keys)
+    assert summary["counts"]["total"] == len(keys)
+    left = bench.objects(folder)
+    assert left[-2:] == ["in/one.jsonl", "in/two.jsonl"]
+    assert left[0].startswith("answers/prediction-model-")
+
+
+def test_without_a_destination_answers_go_under_the_staging_path_and_leave_it_when_landed(
+    bench: Bench, folder: str
+) -> None:
+    _, summary = bench.go(gcs_uri=f"{folder}/in/*")
+    assert len(summary["responses"]) == 3
+    (answers,) = bench.objects()
+    assert "/output/prediction-model-" in answers
+    bench.go(gcs_uri=f"{folder}/in/*", output_path=str(bench.folder / "out.jsonl"))
+    assert bench.objects() == [answers]
+    assert bench.objects(folder) == ["in/one.jsonl", "in/two.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"gcs_uri": "gs://data/in/*", "destination": "gs://data/in/out"}, r"inside the input gs://data/in/\*"),
+        ({"gcs_uri": "gs://stage/*.jsonl"}, "give another destination"),
+        ({"inlined_requests": ["One."], "destination": "bq://p.d.t"}, "read back, which a table does not allow"),
+        ({"inlined_requests": ["One."], "staging_path": "/tmp/here"}, "give staging_path"),  # noqa: S108
+        ({"gcs_uri": "gs://data/x.jsonl", "generation_config": {"temperature": 0}}, "no effect on gcs_uri"),
+        ({"file_name": "files/abc"}, "cannot be read by Vertex AI"),
+        ({"gcs_uri": "s3://data/x.jsonl"}, "no Cloud Storage address"),
+        ({"inlined_requests": ["One."], "labels": {"Team": "a"}}, "label 'Team': a key is a letter"),
+        ({"inlined_requests": ["One."], "labels": {"team": "A"}}, "label 'team': a value is up to 63"),
+        ({"inlined_requests": ["One."], "labels": {"airflow-dag-id": "x"}}, "choose another name"),
+        ({"inlined_requests": ["One."], "labels": {f"l{n}": "" for n in range(60)}}, "65 labels are too many"),
+        ({"inlined_requests": ["One."], "priority": 1}, "priority: Vertex AI has none"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_sent(
+    bench: Bench, arguments: dict[str, Any], words: str
+) -> None:
+    result = bench.run(**arguments).attempt("batch")
+    assert result.state == "failed"
+    assert words.replace("\\", "") in result.message
+    assert bench.jobs == []
+    assert bench.objects() == []
+
+
+def test_a_table_gives_table_and_counts(bench: Bench) -> None:
+    bench.emulator.control.faults(bigquery_rows=7, row_error_every=5)
+    _, summary = bench.go(bigquery_uri="bq://p.texts.inbox", destination="bq://p.texts.answers")
+    assert summary["output"] == "bq://p.texts.answers"
+    assert summary["counts"] == {"total": 7, "succeeded": 6, "failed": 1}
+    assert summary["state"] == "SUCCEEDED"
+
+
+def test_a_table_without_a_destination_gets_a_table_beside_it(bench: Bench) -> None:
+    _, summary = bench.go(bigquery_uri="bq://p.texts.inbox")
+    assert summary["output"].startswith("bq://p.texts.inbox_gb1_")
+    _, summary = bench.go(bigquery_uri="bq://p.texts.inbox", destination="bq://p.texts")
+    assert summary["output"].startswith("bq://p.texts.predictions_")
