@@ -18,7 +18,12 @@ def test_upload_wait_in_the_worker_get_cancel_list_and_the_decorator(
     local_airflow: LocalAirflow, emulator: Emulator
 ) -> None:
     run = local_airflow.trigger(DAG)
-    local_airflow.expect_run(DAG, run, seconds=240)
+    local_airflow.wait_task_state(DAG, run, "waiting", "success", "failed", seconds=120)
+    # The next job is to be cancelled, so it must not have ended before.
+    emulator.control.faults(hold_pending=True)
+    local_airflow.wait_task_state(DAG, run, "cancel", "success", "failed", "upstream_failed", seconds=120)
+    emulator.control.clear_faults()
+    local_airflow.expect_run(DAG, run)
     waited = local_airflow.xcom(DAG, run, "waiting")
     assert waited["counts"] == {"total": 1, "succeeded": 1, "failed": 0}
     assert [row["key"] for row in waited["responses"]] == ["only"]
