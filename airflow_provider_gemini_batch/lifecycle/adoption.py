@@ -6,18 +6,16 @@ The rules, for one shard and round of one task:
 found                                       on a retry (same generation)          after a clear (older generation)
 ==========================================  ====================================  ====================================
 active (an unknown state counts as active)  adopted                               adopted: paid work goes on
-succeeded                                   adopted                               adopted unless delivered
+succeeded, or partially succeeded           adopted                               adopted unless delivered
 failed                                      next submission                       next submission
 expired, or cancelled by this task          finished rows count, rest is sent     the same unless delivered
 cancelled by somebody else                  adopted, so that the judge refuses    as expired
-partially succeeded                         finished rows count, rest is sent     the same unless delivered
 being cancelled                             adopted, to see how it ends           next submission
 ==========================================  ====================================  ====================================
 
-Finished rows count only where the others can be sent again; else everything is sent again, but a partially
-succeeded job of the same generation is adopted, since sending again would pay twice for what the judge may accept.
-Of several good jobs the oldest is used, so that two tries that look at the same time choose the same one, and the
-other active ones are cancelled. Another fingerprint is stale: other input was sent under the same name.
+Finished rows count only where the others can be sent again; else everything is sent again. Of several good jobs the
+oldest is used, so that two tries that look at the same time choose the same one, and the other active ones are
+cancelled. Another fingerprint is stale: other input was sent under the same name.
 """
 
 from __future__ import annotations
@@ -35,7 +33,9 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob
 
 _NEWEST = datetime.max.replace(tzinfo=timezone.utc)
-_PARTIAL = frozenset({JobState.EXPIRED, JobState.CANCELLED, JobState.PARTIALLY_SUCCEEDED})
+# A job that the service calls partially succeeded is judged by its rows, and its failed rows are mended by a repair.
+_ANSWERED = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
+_PARTIAL = frozenset({JobState.EXPIRED, JobState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +146,7 @@ def decide(
     others = [one for one in ours if one.tag.fingerprint != fingerprint]
     on_its_way_out = cancelled_by_us or ()
     good = [one for one in same if _is_good(one, delivered, on_its_way_out)]
-    chosen = (
-        min(good, key=lambda one: one.age_order)
-        if good
-        else _ending_to_judge(same, cancelled_by_us, can_resend=can_resend)
-    )
+    chosen = min(good, key=lambda one: one.age_order) if good else _ending_to_judge(same, cancelled_by_us)
     tidying = _tidying(same, others, foreign, chosen, made_by_us)
     rows_from = _rows_from(same, chosen, delivered)
     if chosen is not None:
@@ -202,12 +198,14 @@ def rows_beside(
 
 
 def has_finished_rows(job: BatchJob) -> bool:
-    """Whether an ended job may have answers worth reading. Counters lag, so a place for answers counts as well."""
-    if job.state not in _PARTIAL:
-        return job.state is JobState.SUCCEEDED
-    stats, dest = job.completion_stats, job.dest
-    named = dest is not None and bool(dest.file_name or dest.inlined)
-    return job.state is JobState.PARTIALLY_SUCCEEDED or named or (stats is not None and stats.success > 0)
+    """Whether an ended job may have answers worth reading.
+
+    Counters lag, and a partial look does not tell where answers lie: only a job whose every request is still pending,
+    by its own account, has none for certain.
+    """
+    stats = job.completion_stats
+    untouched = stats is not None and stats.total is not None and stats.pending == stats.total
+    return job.state in _ANSWERED or (job.state in _PARTIAL and not untouched)
 
 
 def _ours(found: Iterable[BatchJob], place: Place, not_before: datetime | None) -> list[_Found]:
@@ -235,14 +233,12 @@ def _is_active(job: BatchJob) -> bool:
 
 def _is_good(one: _Found, delivered: Callable[[str], bool], on_its_way_out: Collection[str]) -> bool:
     """Whether a job can be used as it is; one whose cancellation was asked for cannot."""
-    if one.job.succeeded:
+    if one.job.state in _ANSWERED:
         return not (one.older and delivered(one.job.name))
     return _is_active(one.job) and one.job.name not in on_its_way_out
 
 
-def _ending_to_judge(
-    same: Sequence[_Found], cancelled_by_us: Collection[str] | None, *, can_resend: bool
-) -> _Found | None:
+def _ending_to_judge(same: Sequence[_Found], cancelled_by_us: Collection[str] | None) -> _Found | None:
     """Give the newest job of this generation where it is its ending that decides, not another job."""
     current = [one for one in same if not one.older]
     if not current:
@@ -250,9 +246,8 @@ def _ending_to_judge(
     newest = max(current, key=lambda one: one.submission_order)
     if not newest.job.is_done:
         return newest
-    if newest.job.cancelled:
-        return newest if cancelled_by_us is not None and newest.job.name not in cancelled_by_us else None
-    return newest if newest.job.state is JobState.PARTIALLY_SUCCEEDED and not can_resend else None
+    by_a_person = cancelled_by_us is not None and newest.job.name not in cancelled_by_us
+    return newest if newest.job.cancelled and by_a_person else None
 
 
 def _rows_from(same: Sequence[_Found], chosen: _Found | None, delivered: Callable[[str], bool]) -> tuple[BatchJob, ...]:

@@ -253,4 +253,6 @@ class KnownJobs:
             job = self._jobs.get(name)
             if name in self._ledger.jobs and (job is None or not job.is_done) and name not in self._ledger.cancelled:
                 log.warning("Cancelling %s: the task has failed, and nobody waits for it any more.", name)
+                self._ledger.cancelled.append(name)
                 self._cancel(name)
+        self._save()

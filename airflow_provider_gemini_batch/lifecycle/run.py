@@ -200,6 +200,10 @@ class BatchRun:
 
     def _open(self, report: WatchReport | None) -> None:
         self._resumed = report is not None
+        if report is not None:
+            # Should the store fail, the memo says at least what runs.
+            self._ledger = Ledger.from_json(report.memo) or self._ledger
+            self._share_ledger()
         stored = Ledger.from_json(self._store.load())
         self._known_before = stored is not None
         if report is None:

@@ -13,7 +13,7 @@ from lifecycle.made_up_jobs import INPUT, NOON, OTHER_INPUT, TASK, job, place
 if TYPE_CHECKING:
     from random import Random
 
-from airflow_provider_gemini_batch.api.models import BatchJob, JobState
+from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState
 from airflow_provider_gemini_batch.lifecycle.adoption import (
     Adopt,
     Decision,
@@ -33,7 +33,7 @@ ACTIVE = [
     JobState.PAUSED,
     JobState.UNKNOWN,
 ]
-PARTIAL = [JobState.EXPIRED, JobState.CANCELLED, JobState.PARTIALLY_SUCCEEDED]
+PARTIAL = [JobState.EXPIRED, JobState.CANCELLED]
 
 
 def adopted(decision: Decision) -> str | None:
@@ -104,16 +104,25 @@ def test_where_rows_cannot_be_sent_again_everything_is(state: JobState) -> None:
     assert (submission(decision), decision.rows_from) == (1, ())
 
 
-@pytest.mark.parametrize("state", [JobState.EXPIRED, JobState.CANCELLED])
-def test_an_ended_job_without_finished_rows_counts_for_nothing(state: JobState) -> None:
-    decision = decide([job(state)], place(), can_resend=True)
+@pytest.mark.parametrize("state", PARTIAL)
+def test_an_ended_job_whose_requests_are_all_pending_counts_for_nothing(state: JobState) -> None:
+    untouched = CompletionStats(total=10, pending=10)
+    decision = decide([job(state).model_copy(update={"completion_stats": untouched})], place(), can_resend=True)
     assert (submission(decision), decision.rows_from) == (1, ())
 
 
-def test_a_partially_succeeded_job_is_judged_where_its_failed_rows_cannot_be_sent_again() -> None:
+@pytest.mark.parametrize("state", PARTIAL)
+def test_an_ended_job_that_tells_no_counts_is_read(state: JobState) -> None:
+    silent = job(state)
+    assert decide([silent], place(), can_resend=True).rows_from == (silent,)
+
+
+@pytest.mark.parametrize("can_resend", [True, False])
+def test_a_partially_succeeded_job_is_used_like_one_that_succeeded(*, can_resend: bool) -> None:
     partly = job(JobState.PARTIALLY_SUCCEEDED, finished=9)
-    assert adopted(decide([partly], place(), can_resend=False)) == partly.name
-    assert submission(decide([partly], place(generation=1), can_resend=False, delivered=always)) == 1
+    assert adopted(decide([partly], place(), can_resend=can_resend)) == partly.name
+    assert adopted(decide([partly], place(generation=1), can_resend=can_resend)) == partly.name
+    assert submission(decide([partly], place(generation=1), can_resend=can_resend, delivered=always)) == 1
 
 
 def test_a_job_that_a_person_cancelled_is_judged_on_a_retry_and_replaced_after_a_clear() -> None:

@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_gemini_batch.api.models import JobState, Service
 from airflow_provider_gemini_batch.lifecycle.identity import Tag
+from airflow_provider_gemini_batch.lifecycle.ledger import Ledger
 from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
 from simulation.clockwork import START, Killed
 from simulation.ports import Hiccup, Superseded
@@ -107,15 +108,21 @@ class Checks:
             return False
         if other.generation == tag.generation:
             return True
-        if earlier.name in self._delivered:
-            return False
         airflow = self._airflow
+        if earlier.name in self._delivered or self._noted(earlier.name):
+            return False
         landed = any(earlier.name in one.jobs for one in airflow.output.landed)
         if not airflow.setting.store:
             # Without a store, only the output can tell what was delivered, and not how its task ended.
             return airflow.output.visible and not landed
         # Failed rows that cannot be sent one by one: "clear the task to run it anew".
         return airflow.setting.can_resend or not landed
+
+    def _noted(self, name: str) -> bool:
+        """Whether results were landed and noted as delivered: a kill in the very next moment cannot be told apart."""
+        ledger = Ledger.from_json(next(iter(self._airflow.kept.values()), None))
+        landed = any(name in one.jobs for one in self._airflow.output.landed)
+        return landed and ledger is not None and name in ledger.delivered
 
     def _lost(self, job: Job) -> bool:
         gone = job.state(self._now).is_terminal and self._now - job.ends > self._airflow.world.weather.retention - 60.0

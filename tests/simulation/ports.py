@@ -241,6 +241,9 @@ class SimWork:
         self._steps.step(0.1)
         return landing
 
+    def delivered(self) -> None:
+        self._steps.step(0.1)
+
     def was_delivered(self, job_name: str) -> bool | None:
         self._steps.step(0.05)
         return self._output.came_from(job_name)

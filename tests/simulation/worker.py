@@ -40,6 +40,7 @@ class SimTaskRun(TaskRun):
         self._stack = ExitStack()
         self._clock = SimClock(worker.steps)  # type: ignore[assignment]
         self._hook: Any = worker.hook
+        self._work: Any = worker.work
 
     def __enter__(self) -> SimTaskRun:
         self._stack.enter_context(airflow_errors())
