@@ -14,7 +14,7 @@ from airflow_provider_gemini_batch.data.results import Landing as LandingPlan
 from airflow_provider_gemini_batch.data.sinks import JsonlSink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_gemini_batch.data.output import Manifest
@@ -100,6 +100,7 @@ class Output:
         *,
         job_names: Sequence[str],
         fingerprint: str,
+        carried_types: Mapping[str, str] | None = None,
         max_xcom_bytes: int,
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
         """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
@@ -115,6 +116,7 @@ class Output:
             job_names=job_names,
             fingerprint=fingerprint,
             workdir=self.folder,
+            carried_types=carried_types,
         )
         return summary, None
 
@@ -129,6 +131,16 @@ class Output:
         if small.stat().st_size > max_xcom_bytes:
             return summary, None
         return summary, [from_json(line) for line in lines_of(small)]
+
+
+class Nowhere:
+    """A sink for rows that are only counted."""
+
+    def write(self, line: bytes) -> None:
+        """Drop a row."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

@@ -15,7 +15,8 @@ from pydantic_core import to_json
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError, ResultsGone
 from airflow_provider_gemini_batch.api.legacy import is_legacy, keys_by_instance, with_keys
 from airflow_provider_gemini_batch.api.models import BatchJob, Service
-from airflow_provider_gemini_batch.data.cost import Cost, estimated_cost
+from airflow_provider_gemini_batch.api.names import gemini_model, vertex_model
+from airflow_provider_gemini_batch.data.cost import Cost, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.data.results import AnswerSource, LandingSummary, land
 from airflow_provider_gemini_batch.data.results import Landing as LandingPlan
 from airflow_provider_gemini_batch.data.spec import InputSpec
@@ -25,7 +26,7 @@ from airflow_provider_gemini_batch.lifecycle.media import MediaShelf
 from airflow_provider_gemini_batch.lifecycle.places import is_inside
 from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
 from airflow_provider_gemini_batch.storage import Paths
-from airflow_provider_gemini_batch.task_files import Output, Spool, lines_of
+from airflow_provider_gemini_batch.task_files import Nowhere, Output, Spool, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -89,6 +90,7 @@ def make_work(
     output.check()
     staging = operator.staging_path or hook.settings.staging_path
     existing = {name: getattr(operator, name) for name in _READ_BY if getattr(operator, name) is not None}
+    _check_settings(operator, service)
     _check_places(operator, service, staging)
     for name, value in existing.items():
         if _READ_BY[name] is not service:
@@ -113,6 +115,21 @@ def make_work(
         output,
         spool=_spool(operator, Paths.of(hook), staging, task.digest, generation),
     )
+
+
+def _check_settings(operator: _CreateBatchJob, service: Service) -> None:
+    """Refuse now what the create call would refuse when rows have been uploaded or staged for it."""
+    priority: object = operator.priority
+    if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
+        raise ConfigurationError("priority must be a whole number")
+    if service is Service.GEMINI:
+        gemini_model(operator.model)
+        if operator.labels:
+            raise ConfigurationError("labels: jobs of the Gemini API have none; only Vertex AI takes them")
+        return
+    vertex_model(operator.model)
+    if priority is not None:
+        raise ConfigurationError("priority: Vertex AI has none; only the Gemini API takes one")
 
 
 def _check_places(operator: _CreateBatchJob, service: Service, staging: str | None) -> None:
@@ -147,6 +164,8 @@ class TaskWork:
     source: Mapping[str, Any] = {}
     #: Where the lines of our own rows come from.
     supply: Any = None
+    #: Columns of the input that go into the output, and what they hold.
+    _carried_types: Mapping[str, str] = {}
 
     def __init__(self, operator: _CreateBatchJob, hook: GeminiBatchHook, folder: Path, output: Output) -> None:
         self._operator = operator
@@ -187,6 +206,7 @@ class TaskWork:
                 self._landing(),
                 job_names=names,
                 fingerprint=self._fingerprint() or "",
+                carried_types=self._carried_types,
                 max_xcom_bytes=self._operator.max_xcom_bytes,
             )
         except ResultsGone:
@@ -259,7 +279,7 @@ class ExistingSource(TaskWork):
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:  # noqa: ARG002
         """Rows that are not ours cannot be sent again: nobody asks."""
-        return _landed(land(self._sources(jobs), _Nowhere(), self._landing(), self._folder))
+        return _landed(land(self._sources(jobs), Nowhere(), self._landing(), self._folder))
 
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
         """BigQuery's rows stay where they are; others are landed, one row per answer."""
@@ -303,6 +323,9 @@ class OwnRows(TaskWork):
         if callable(spec.rows):
             spec = self._spool.spec(spec) if self._spool is not None else spec
         self._staged = staged = stage(spec, self._folder)
+        self._carried_types = staged.carried_types
+        if self._operator.max_cost_usd is not None and not again:
+            refuse_above(self._estimated_cost(staged), self._operator.max_cost_usd)
         log.info("Input: %d rows, %d job(s), fingerprint %s.", staged.rows, len(staged.shards), staged.fingerprint)
         return Plan(
             staged.fingerprint, shards=len(staged.shards), can_resend=self._known_again, warnings=staged.warnings
@@ -354,7 +377,7 @@ class OwnRows(TaskWork):
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
         """Count, and tell which rows (of one shard) lack a good answer."""
         try:
-            summary = land(self._sources(jobs), _Nowhere(), self._landing(bare=True), self._folder)
+            summary = land(self._sources(jobs), Nowhere(), self._landing(bare=True), self._folder)
         except ResultsGone:
             return self._landed_before([job.name for job in jobs])
         found = _landed(summary)
@@ -409,14 +432,6 @@ class OwnRows(TaskWork):
 
     def _fingerprint(self) -> str | None:
         return self._staged.fingerprint if self._staged is not None else None
-
-
-class _Nowhere:
-    def write(self, line: bytes) -> None:
-        """Drop a row."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def _spool(
