@@ -7,7 +7,6 @@ answers. Jobs are read in the order given; a later one may replace a row that fa
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pydantic_core import from_json, to_json
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
 from airflow_provider_gemini_batch.data.answer_rows import REPAIRABLE, RowMaker, RowStatus
 from airflow_provider_gemini_batch.data.keys import unwrap_key
+from airflow_provider_gemini_batch.data.spill import Spill, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _BUFFER_BYTES = 1 << 20
 _OK = RowStatus.OK
-_MISSING = int(RowStatus.MISSING)
 
 
 class AnswerSource(NamedTuple):
@@ -229,11 +228,9 @@ class _Known(_Base):
         self._next = 0
         self._status = bytearray(rows)
         self._by = array("H", bytes(2 * rows))
-        self._starts = array("q", bytes(8 * rows))
-        self._widths = array("i", bytes(4 * rows))
         self._code_of: dict[int, int | None] = {}
-        self._spill = _Spill(workdir / "spill.jsonl")
-        self._keyless = _Spill(workdir / "keyless.jsonl")
+        self._spill = Spill(workdir / "spill.jsonl", rows)
+        self._keyless = Waiting(workdir / "keyless.jsonl")
         self._carried = None if landing.carried is None else landing.carried()
 
     def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:
@@ -259,7 +256,7 @@ class _Known(_Base):
             self._place_keyless(numbers, index + 1, limit)
 
     def _place_keyless(self, numbers: Sequence[int] | None, job: int, limit: int) -> None:
-        for position, line in enumerate(self._keyless.lines()):
+        for position, line in enumerate(self._keyless.take()):
             response, error, place = from_json(line)
             result = BatchResult(None, response, None if error is None else ServiceError(**error), place)
             if numbers is None:
@@ -292,8 +289,7 @@ class _Known(_Base):
             else:
                 self._emit(line)
         else:
-            self._starts[row] = self._spill.add(line)
-            self._widths[row] = len(line)
+            self._spill.add(row, line)
 
     def _stray(self, result: BatchResult, why: str) -> None:
         if result.key is None and result.response is not None:
@@ -321,26 +317,15 @@ class _Known(_Base):
 
     def finish(self) -> LandingSummary:
         """Write the rows that waited and those that never came, in order."""
-        self._spill.flush()
-        status, starts, widths = self._status, self._starts, self._widths
-        row = self._next
-        while row < self._rows:
-            if status[row] == _MISSING:
+        for row, last, lines in self._spill.pieces(self._next):
+            if not lines:
                 self._emit(self._maker.missing(self._author_key(row) or str(row)))
-                row += 1
-                continue
-            start, width = starts[row], widths[row]
-            last = row + 1
-            if self._carried is None:
-                # Neighbours in the input that are neighbours in the spill are moved in one piece.
-                while last < self._rows and starts[last] == start + width and widths[last] and width < _BUFFER_BYTES:
-                    width += widths[last]
-                    last += 1
-                self._sink.write(self._spill.read(start, width))
+            elif self._carried is None:
                 self._next = last
+                self._sink.write(lines)
             else:
-                self._emit(self._spill.read(start, width))
-            row = last
+                for line in lines.splitlines(keepends=True):
+                    self._emit(line)
         return self._sum_up()
 
     def _sum_up(self) -> LandingSummary:
@@ -358,55 +343,3 @@ class _Known(_Base):
         super().close()
         self._spill.close()
         self._keyless.close()
-
-
-class _Spill:
-    """A file of lines that can be read back at any place; made only when something is put in."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle: BinaryIO | None = None
-        self._size = 0
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-
-    def add(self, line: bytes) -> int:
-        """Put a line in and return where it begins."""
-        start = self._size
-        self._held.append(line)
-        self._size += len(line)
-        self._held_bytes += len(line)
-        if self._held_bytes >= _BUFFER_BYTES:
-            self.flush()
-        return start
-
-    def flush(self) -> None:
-        """Bring what is held back into the file."""
-        if self._held:
-            if self._handle is None:
-                self._handle = self._path.open("w+b", buffering=0)
-            self._handle.write(b"".join(self._held))
-            self._held.clear()
-            self._held_bytes = 0
-
-    def read(self, start: int, width: int) -> bytes:
-        """The bytes from ``start``."""
-        assert self._handle is not None  # noqa: S101  (nothing can be read that was not added and flushed)
-        return os.pread(self._handle.fileno(), width, start)
-
-    def lines(self) -> Iterator[bytes]:
-        """All lines, and forget them: the next job starts anew."""
-        self.flush()
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-            with self._path.open("rb", buffering=_BUFFER_BYTES) as handle:
-                yield from handle
-            self._size = 0
-
-    def close(self) -> None:
-        """Close the file and remove it."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-        self._path.unlink(missing_ok=True)
