@@ -1,78 +1,22 @@
 """The trigger that watches jobs in the triggerer, all of one connection together.
 
-It only looks: jobs are created by workers, and cancelled from here only when a person ended the task. What it imports
-costs a Dag file nothing; the client is loaded when the first trigger runs, in a thread.
+It only looks: jobs are created by workers, and cancelled from here only when a person ended the task. This file is what
+an import costs a Dag file; what a running trigger needs is in :mod:`.trigger_run`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
-import time
-from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, NotFound
-from airflow_provider_gemini_batch.hooks import DEFAULT_CONN_ID, aget_client_connection, client_from_connection
-from airflow_provider_gemini_batch.lifecycle.events import WatchReport, to_event
-from airflow_provider_gemini_batch.lifecycle.following import WORTH_TELLING, Following
-from airflow_provider_gemini_batch.lifecycle.progress import Progress
-from airflow_provider_gemini_batch.lifecycle.waiting import Watch
-from airflow_provider_gemini_batch.lifecycle.watcher import Hold
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from airflow.sdk import Connection
-
-    from airflow_provider_gemini_batch.lifecycle.following import Ending
-    from airflow_provider_gemini_batch.lifecycle.watcher import WatchClient
-
-# An XCom costs the triggerer's supervisor a call to the database, which it does one after the other for all triggers.
-_XCOM_SECONDS: Final = 60.0
-_XCOM_GAP: Final = 0.25
-_XCOM_PATIENCE: Final = 10.0
-# The first question after a start can take 9 s; all of on_kill gets 30 s.
-_STATE_PATIENCE: Final = 20.0
-_CANCEL_PATIENCE: Final = 9.0
-_CANCEL_TRIES: Final = 3
-_ENDED_BY_A_PERSON: Final = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
-
-
-class _Access:
-    """A connection that has been looked up, without a repr that could show it."""
-
-    __slots__ = ("_conn", "_location", "_project_id", "print")
-
-    def __init__(self, conn: Connection, location: str | None, project_id: str | None) -> None:
-        self._conn = conn
-        self._location = location
-        self._project_id = project_id
-        # Its attributes one by one: get_uri() would have Airflow mask secrets, synchronously, in the event loop.
-        fields = ("conn_type", "host", "schema", "login", "password", "port", "extra")
-        values = json.dumps([str(getattr(conn, field, None)) for field in fields])
-        self.print = hashlib.sha256(values.encode()).hexdigest()
-
-    def client(self) -> WatchClient:
-        """Make a client that sends each call once: the watcher itself knows when to look again."""
-        return client_from_connection(self._conn, location=self._location, project_id=self._project_id, attempts=1)
-
-
-class _XComGate:
-    """Lets progress through only now and then, for all triggers of the process together."""
-
-    free_at = 0.0
-
-    @classmethod
-    def passes(cls, now: float) -> bool:
-        """Whether one may push now; the next one not before a moment later."""
-        if now < cls.free_at:
-            return False
-        cls.free_at = now + _XCOM_GAP
-        return True
+# Written out, because the hook's module reads connections, and a Dag file need not.
+_DEFAULT_CONN_ID = "gemini_batch_default"
 
 
 class GeminiBatchJobTrigger(BaseTrigger):
@@ -99,7 +43,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
     def __init__(
         self,
         job_name: str | list[str],
-        gemini_conn_id: str = DEFAULT_CONN_ID,
+        gemini_conn_id: str = _DEFAULT_CONN_ID,
         poll_interval: float = 60.0,
         end_time: float | None = None,
         *,
@@ -156,139 +100,13 @@ class GeminiBatchJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, telling of progress, and yield the one event."""
-        hold = self._hold()
-        following = Following(self.job_names, self._watch())
-        try:
-            hold.watcher.join(following)
-            ending = await self._until_over(following, hold)
-        finally:
-            hold.watcher.leave(following)
-            hold.release()
-        jobs = tuple(entry.as_job() for entry in following.entries)
-        event = to_event(WatchReport(ending.reason, jobs, ending.message, self.memo))
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        from airflow_provider_gemini_batch.trigger_run import wait  # not where Dag files are parsed
+
+        yield TriggerEvent(await wait(self))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Cancel the jobs if a person has ended the task; leave them in every other case.
+        """Cancel the jobs if a person has ended the task, and if they are this task's own; Airflow 3.3 calls it."""
+        if self.cancel_on_kill:
+            from airflow_provider_gemini_batch.trigger_run import see_to_jobs  # not where Dag files are parsed
 
-        Airflow calls this as well when another triggerer has taken the trigger over, and when the task is cleared: then
-        the jobs are still wanted. What tells these apart is the task's own state, so it is asked for first.
-        """
-        if not self.cancel_on_kill:
-            return
-        hold = self._hold()
-        try:
-            hold.watcher.prepare()
-            state = await self._own_state()
-            if state in _ENDED_BY_A_PERSON:
-                await asyncio.gather(*(self._cancel(hold, name) for name in self.job_names))
-            else:
-                self.log.info("Left running, since the task is %s: %s", state or "unknown", ", ".join(self.job_names))
-        finally:
-            hold.release()
-
-    def _hold(self) -> Hold:
-        conn_id, location, project_id = self.gemini_conn_id, self.location, self.project_id
-
-        async def connect() -> _Access:
-            return _Access(await aget_client_connection(conn_id), location, project_id)
-
-        return Hold((conn_id, location, project_id), connect)
-
-    def _watch(self) -> Watch:
-        return Watch(
-            deadline=inf if self.end_time is None else self.end_time,
-            poll_interval=self.poll_interval,
-            queue_timeout=self.queue_timeout,
-            progress_timeout=self.progress_timeout,
-        )
-
-    async def _until_over(self, following: Following, hold: Hold) -> Ending:
-        progress = Progress()
-        push_at = 0.0
-        told = ""
-        while True:
-            await following.news()
-            ending = following.ending(self.until)
-            if ending is not None:
-                return ending
-            trouble = _trouble(following) or hold.watcher.trouble
-            if trouble and not told:
-                self.log.warning("Waiting goes on although %s", trouble)
-            told = trouble
-            news = progress.news(following.seen, time.monotonic())
-            if news is None:
-                continue
-            line, numbers = news
-            self.log.info("%s", line)
-            now = time.monotonic()
-            if now >= push_at and _XComGate.passes(now):
-                push_at = now + _XCOM_SECONDS if await self._push(numbers) else inf
-
-    async def _push(self, numbers: dict[str, Any]) -> bool:
-        """Push the progress XCom; False where that cannot be done, so that it is not tried again."""
-        ti = self.task_instance
-        if ti is None:
-            return False
-        try:
-            from airflow.sdk.execution_time.xcom import XCom  # not loaded where Dag files are parsed
-
-            push = XCom.aset(
-                "progress",
-                numbers,
-                dag_id=ti.dag_id,
-                task_id=ti.task_id,
-                run_id=ti.run_id,
-                map_index=-1 if ti.map_index is None else ti.map_index,
-            )
-            await asyncio.wait_for(push, _XCOM_PATIENCE)
-        except Exception as error:  # noqa: BLE001  progress is a courtesy: no failure of it may end a wait
-            self.log.debug("Progress could not be pushed: %s", type(error).__name__)
-            return False
-        return True
-
-    async def _own_state(self) -> str | None:
-        """Ask Airflow for the state of the task that this trigger belongs to; None when it does not say."""
-        ti = self.task_instance
-        if ti is None:
-            return None
-        try:
-            from airflow.sdk.execution_time import task_runner  # only the triggerer has these
-            from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
-
-            question = GetTaskStates(
-                dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-            )
-            answer = await asyncio.wait_for(task_runner.SUPERVISOR_COMMS.asend(question), _STATE_PATIENCE)
-            states = answer.task_states.get(ti.run_id, {}) if isinstance(answer, TaskStatesResult) else {}
-        except Exception as error:  # noqa: BLE001  not knowing means leaving the jobs alone
-            self.log.warning("The task's state could not be asked for: %s", type(error).__name__)
-            return None
-        state = next(iter(states.values()), None) if len(states) == 1 else None
-        return None if state is None else str(getattr(state, "value", state))
-
-    async def _cancel(self, hold: Hold, name: str) -> None:
-        try:
-            await asyncio.wait_for(hold.watcher.call(lambda client: _cancelled(client, name)), _CANCEL_PATIENCE)
-        except (GeminiBatchError, asyncio.TimeoutError) as error:
-            self.log.warning("%s could not be cancelled: %s", name, str(error) or "no answer in time")
-        else:
-            self.log.info("Cancelled %s, since the task was ended", name)
-
-
-def _cancelled(client: WatchClient, name: str, tries: int = _CANCEL_TRIES) -> None:
-    """Cancel a job, in a thread; one that is gone needs no cancelling."""
-    try:
-        client.cancel(name)
-    except NotFound:
-        return
-    except GeminiBatchError as error:
-        if tries <= 1 or not error.retryable:
-            raise
-        time.sleep(0.5)
-        _cancelled(client, name, tries - 1)
-
-
-def _trouble(following: Following) -> str:
-    failing = [entry for entry in following.entries if entry.trouble and entry.trouble.failures >= WORTH_TELLING]
-    return f"{failing[0].name} could not be looked at {WORTH_TELLING} times in a row" if failing else ""
+            await see_to_jobs(self)

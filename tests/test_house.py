@@ -29,8 +29,17 @@ _API = {"api"}
 _DATA = _API | {"data"}
 _LIFECYCLE = _DATA | {"lifecycle"}
 _HOOKS = _LIFECYCLE | {"hooks", "connections", "storage"}
-_WATCHING = _HOOKS | {"triggers", "links"}
-_AUTHORS = _WATCHING | {"operators", "sensors", "decorators", "task_run", "task_work", "task_files"}
+_WATCHING = _HOOKS | {"triggers", "trigger_run", "links"}
+_AUTHORS = _WATCHING | {
+    "operators",
+    "sensors",
+    "sensor_run",
+    "decorators",
+    "task_run",
+    "task_work",
+    "task_files",
+    "task_checks",
+}
 LAYERS: dict[str, set[str]] = {
     "provider_info": set(),
     "__init__": {"provider_info"},
@@ -42,12 +51,15 @@ LAYERS: dict[str, set[str]] = {
     "storage": _HOOKS,
     "links": _WATCHING,
     "triggers": _WATCHING,
+    "trigger_run": _WATCHING,
     "operators": _AUTHORS,
     "sensors": _AUTHORS,
+    "sensor_run": _AUTHORS,
     "decorators": _AUTHORS,
     "task_run": _AUTHORS,
     "task_work": _AUTHORS,
     "task_files": _AUTHORS,
+    "task_checks": _AUTHORS,
     "emulator": {"emulator"},
     "pytest_plugin": {"emulator"},
 }

@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, SetXCom, TaskStatesResult
 
-from airflow_provider_gemini_batch import triggers
+from airflow_provider_gemini_batch import trigger_run
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobState
@@ -54,7 +54,7 @@ class Supervisor:
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     supervisor = Supervisor()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
-    monkeypatch.setattr(triggers._XComGate, "free_at", 0.0)
+    monkeypatch.setattr(trigger_run.XComGate, "free_at", 0.0)
     return supervisor
 
 
@@ -240,7 +240,7 @@ def test_progress_is_pushed_once_a_minute_at_most(
 def test_a_supervisor_that_does_not_answer_holds_nothing_up(
     client: BatchClient, emulator: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triggers, "_XCOM_PATIENCE", 0.1)
+    monkeypatch.setattr(trigger_run, "_XCOM_PATIENCE", 0.1)
     supervisor.silent = True
     name = made(client)
     timer = threading.Timer(0.5, emulator.control.advance, (3600.0,))
@@ -250,7 +250,7 @@ def test_a_supervisor_that_does_not_answer_holds_nothing_up(
 
 
 def test_all_triggers_of_a_process_share_the_right_to_push() -> None:
-    gate = triggers._XComGate
+    gate = trigger_run.XComGate
     gate.free_at = 0.0
     assert gate.passes(100.0)
     assert not gate.passes(100.1)
@@ -285,7 +285,7 @@ def test_a_cleared_task_or_one_taken_over_leaves_its_job_running(
 def test_a_state_that_cannot_be_had_leaves_the_job_running(
     client: BatchClient, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(triggers, "_STATE_PATIENCE", 0.1)
+    monkeypatch.setattr(trigger_run, "_STATE_PATIENCE", 0.1)
     name = made(client)
     supervisor.silent = True
     asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
