@@ -113,23 +113,16 @@ class Staged:
         with path.open("wb", buffering=_WRITE_BYTES) as handle:
             for line in self.wire_lines(row_numbers):
                 size += handle.write(line)
-        return Shard(index, row_numbers[0], len(row_numbers), size, path, tuple(row_numbers))
+        return Shard(index, row_numbers[0], len(row_numbers), size, path, row_numbers)
 
-    def subsets(self, row_numbers: Sequence[int], folder: Path, *, stem: str = "again") -> tuple[Shard, ...]:
-        """The same as several files where one job cannot hold them all."""
-        made: list[Shard] = []
-        chosen: list[int] = []
+    def fitting(self, row_numbers: Sequence[int]) -> Sequence[int]:
+        """As many of these rows, from the first, as one job can hold."""
         size = 0
-        for row in row_numbers:
-            width = self._line_bytes(row)
-            if chosen and (size + width > self.max_bytes or len(chosen) == self.max_rows):
-                made.append(self.subset(chosen, folder / f"{stem}-{len(made):05d}.jsonl", index=len(made)))
-                chosen, size = [], 0
-            chosen.append(row)
-            size += width
-        if chosen:
-            made.append(self.subset(chosen, folder / f"{stem}-{len(made):05d}.jsonl", index=len(made)))
-        return tuple(made)
+        for count, row in enumerate(row_numbers):
+            size += self._line_bytes(row)
+            if size > self.max_bytes or count == self.max_rows:
+                return row_numbers[:count]
+        return row_numbers
 
     def carried(self) -> Iterator[bytes]:
         """The carried columns of every row, in order, each a JSON object with its newline."""

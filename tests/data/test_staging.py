@@ -316,10 +316,17 @@ def test_rows_can_be_sent_again_byte_for_byte(tmp_path: Path) -> None:
     shard = staged.subset([1, 5, 9], tmp_path / "again.jsonl")
     assert shard.path.read_bytes() == lines[1] + lines[5] + lines[9]
     assert (shard.rows, shard.bytes, list(shard.numbers())) == (3, shard.path.stat().st_size, [1, 5, 9])
-    several = staged.subsets(range(8), tmp_path)
-    assert [list(part.numbers()) for part in several] == [[0, 1, 2], [3, 4, 5], [6, 7]]
     with pytest.raises(IndexError):
         staged.subset([10], tmp_path / "none.jsonl")
+
+
+def test_rows_that_are_sent_again_fill_one_job_at_most(tmp_path: Path) -> None:
+    few = stage(spec(rows=[f"text {row}" for row in range(10)], max_rows_per_job=3), tmp_path)
+    assert list(few.fitting([1, 5, 7, 9])) == [1, 5, 7]
+    assert list(few.fitting([1, 5, 7])) == [1, 5, 7]
+    width = few.shards[0].bytes // 3
+    small = stage(spec(rows=[f"text {row}" for row in range(10)], max_bytes_per_job=2 * width), tmp_path)
+    assert list(small.fitting(range(4, 10))) == [4, 5]
 
 
 def test_the_fingerprint_knows_everything_that_decides_about_the_answers(tmp_path: Path) -> None:
