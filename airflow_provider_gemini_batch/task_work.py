@@ -371,8 +371,16 @@ class OwnRows(TaskWork):
         return self._read().shards[index]
 
     def subset(self, rows: Sequence[int], name: str) -> Shard:
-        """Give the lines of some rows."""
-        return self._read().subset(rows, self._folder / f"{name}.jsonl")
+        """Give the lines of some rows, as many as one job holds."""
+        staged = self._read()
+        some = staged.fitting(rows)
+        if len(some) < len(rows):
+            log.warning(
+                "One job holds %d of the %d rows to be sent again; the others wait for a round after it.",
+                len(some),
+                len(rows),
+            )
+        return staged.subset(some, self._folder / f"{name}.jsonl")
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
         """Count, and tell which rows (of one shard) lack a good answer."""
@@ -383,7 +391,7 @@ class OwnRows(TaskWork):
         found = _landed(summary)
         if shard is None:
             return found
-        mine = set(self._read().shards[shard].numbers())
+        mine = self._read().shards[shard].numbers()
         return Landing(
             total=len(mine),
             succeeded=found.succeeded,
