@@ -55,6 +55,7 @@ class Operator:
     project_id: str | None = None
     outlets: tuple[Any, ...] = ()
     is_dry_run: bool = False
+    output_path: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gemini_batch import trigger_run
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
@@ -91,16 +92,23 @@ class _Hold:
 
 
 class SimTrigger(GeminiBatchJobTrigger):
-    """The product's trigger; only its way to the service and to Airflow is replaced."""
+    """The product's trigger, and the triggerer that it runs in."""
 
     run_of_it: TriggerRun
     log: Any = logging.getLogger("simulation")
 
-    def _hold(self) -> Any:
-        return _Hold(self.run_of_it)
 
-    async def _own_state(self) -> str | None:
-        return self.run_of_it.task_state()
+def _hold(trigger: SimTrigger) -> _Hold:
+    return _Hold(trigger.run_of_it)
+
+
+async def _task_state(trigger: SimTrigger) -> str | None:
+    return trigger.run_of_it.task_state()
+
+
+# The trigger's two ways out of its process, to the service and to Airflow. Simulations have a process of their own.
+trigger_run._hold = _hold  # type: ignore[assignment]
+trigger_run._task_state = _task_state  # type: ignore[assignment]
 
 
 class TriggerRun:
