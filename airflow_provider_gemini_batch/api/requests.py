@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableSet
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,13 +30,13 @@ from airflow_provider_gemini_batch.api.fields import (
     CONFIG_NAMES,
     MEMBERS,
     camel,
-    hint,
     kind_of,
     known,
     nearly,
     shown,
     snake,
 )
+from airflow_provider_gemini_batch.api.forms import check_contents, rest_form
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 
 INLINE_LIMIT_BYTES = 20 * 1024 * 1024
@@ -124,7 +123,7 @@ def request_defaults(
     trusted = frozenset(
         name for name in (camel(name) for name in given) if not known(name, kind) and not nearly(name, kind)
     )
-    merged = _rest_form(given, kind, trusted, notes)
+    merged = rest_form(given, kind, trusted, notes)
     if "contents" in merged or "content" in merged:
         raise InputError("contents belong in the rows, not in request_defaults")
     _check_cache(merged)
@@ -147,15 +146,15 @@ def normalise(
     """
     notes: MutableSet[str] = set() if warnings is None else warnings
     if isinstance(row, str):
-        return None, _merge(_from_text(row, kind), defaults)
+        return None, _merge(from_text(row, kind), defaults)
     if isinstance(row, BatchRequest):
         row = row.members()
     elif not isinstance(row, Mapping):
         raise InputError(f"a row is a text, an object or a BatchRequest, not {kind_of(row)}")
     key, request = _open_envelope(row, kind, notes)
     if not _is_rest(request, kind):
-        request = _rest_form(request, kind, defaults.trusted, notes)
-    _check_contents(request, kind)
+        request = rest_form(request, kind, defaults.trusted, notes)
+    check_contents(request, kind)
     request = _merge(request, defaults)
     if "model" in request:
         request = _without_model(request, defaults.model)
@@ -169,7 +168,7 @@ def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
         return True
     if not _is_rest(request, kind) or "model" in request:
         return False
-    _check_contents(request, kind)
+    check_contents(request, kind)
     _check_cache(request)
     return True
 
@@ -228,25 +227,12 @@ def json_bytes(value: Any) -> bytes:
     return body
 
 
-def user_content(text: str) -> dict[str, Any]:
-    """One turn of the user with one text part."""
-    return {"role": "user", "parts": [{"text": text}]}
-
-
 def key_json(key: str) -> bytes:
     """A key as JSON. Raises InputError for lone surrogates."""
     try:
         return to_json(key)
     except ValueError:
         raise InputError("the key is no valid Unicode text") from None
-
-
-def _from_text(text: str, kind: JobKind) -> dict[str, Any]:
-    if not text.strip():
-        raise InputError("the text is empty")
-    if kind is JobKind.EMBEDDINGS:
-        return {"content": {"parts": [{"text": text}]}}
-    return {"contents": [user_content(text)]}
 
 
 def _open_envelope(
@@ -344,149 +330,6 @@ def _all_in(names: Iterable[str], known_names: frozenset[str]) -> bool:
     return True
 
 
-def _rest_form(
-    given: Mapping[str, Any], kind: JobKind, trusted: frozenset[str], notes: MutableSet[str]
-) -> dict[str, Any]:
-    """Bring names to lowerCamel, flat settings to their place and short forms of content to their long ones."""
-    request: dict[str, Any] = {}
-    config: dict[str, Any] = {}
-    place = partial(_place, kind=kind, request=request, config=config, trusted=trusted, notes=notes)
-    for name, value in given.items():
-        spelled = camel(name)
-        if spelled in CONFIG_NAMES and value is not None:
-            if spelled == "config":
-                notes.add("SDK-style 'config' was turned into the REST form")
-            for inner, inner_value in _mapping(value, name).items():
-                place(camel(inner), inner_value, inside=True)
-        elif spelled == "text":
-            _put(request, "content" if kind is JobKind.EMBEDDINGS else "contents", value)
-        else:
-            place(spelled, value, inside=False)
-    if config:
-        request["generationConfig"] = config
-    _long_forms(request, kind, notes)
-    return request
-
-
-def _place(
-    name: str,
-    value: Any,
-    *,
-    inside: bool,
-    kind: JobKind,
-    request: dict[str, Any],
-    config: dict[str, Any],
-    trusted: frozenset[str],
-    notes: MutableSet[str],
-) -> None:
-    """Put one setting where REST wants it; ``inside``: it was found in a config."""
-    if value is None:
-        return
-    if kind is JobKind.GENERATION and name in CONFIG_MEMBERS:
-        if not inside:
-            notes.add(f"'{name}' was moved into generationConfig, where the service looks for it")
-        _put(config, name, value)
-    elif name in MEMBERS[kind] or (not inside and name in trusted):
-        if inside and kind is JobKind.GENERATION:
-            notes.add(f"'{name}' was moved out of the configuration to the request, where the service looks for it")
-        _put(request, name, value)
-    elif kind is JobKind.EMBEDDINGS and name == "contents":
-        _put(request, "content", value)
-    elif inside and name in trusted:
-        _put(config, name, value)
-    else:
-        where = "generationConfig" if inside and kind is JobKind.GENERATION else f"a request for {kind.value}"
-        raise InputError(f"'{shown(name)}' is no member of {where}{hint(name, kind)}")
-
-
-def _put(target: dict[str, Any], name: str, value: Any) -> None:
-    if name in target:
-        raise InputError(f"'{name}' is given twice, in two spellings or places")
-    target[name] = value
-
-
-def _long_forms(request: dict[str, Any], kind: JobKind, notes: MutableSet[str]) -> None:
-    if isinstance(request.get("systemInstruction"), str):
-        request["systemInstruction"] = {"parts": [{"text": request["systemInstruction"]}]}
-    elif isinstance(request.get("systemInstruction"), (list, tuple)):
-        notes.add("'systemInstruction' was a list; the service takes one content")
-        request["systemInstruction"] = {"parts": [_part(part) for part in request["systemInstruction"]]}
-    if kind is JobKind.EMBEDDINGS:
-        if "content" in request:
-            request["content"] = _embedding_content(request["content"])
-    elif "contents" in request:
-        request["contents"] = _contents(request["contents"], notes)
-
-
-def _contents(value: Any, notes: MutableSet[str]) -> list[Any]:
-    if isinstance(value, str):
-        return _from_text(value, JobKind.GENERATION)["contents"]  # type: ignore[no-any-return]
-    if isinstance(value, Mapping):
-        value = [value]
-    if not isinstance(value, (list, tuple)):
-        raise InputError(f"'contents' must be a list, not {kind_of(value)}")
-    turns: list[Any] = []
-    loose: list[Any] = []
-    for item in value:
-        if isinstance(item, Mapping) and ("parts" in item or "role" in item):
-            if loose:
-                turns.append({"role": "user", "parts": loose})
-                loose = []
-            turns.append(item)
-        else:
-            notes.add("loose parts in 'contents' were put into a content with the role user")
-            loose.append(_part(item))
-    if loose:
-        turns.append({"role": "user", "parts": loose})
-    return turns
-
-
-def _embedding_content(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        if len(value) != 1:
-            raise InputError("an embedding request takes one content; make a row of each")
-        value = value[0]
-    if isinstance(value, str):
-        return _from_text(value, JobKind.EMBEDDINGS)["content"]
-    if isinstance(value, Mapping) and "parts" not in value and "text" in value:
-        return {"parts": [value]}
-    return value
-
-
-def _part(item: Any) -> Any:
-    if isinstance(item, str):
-        return {"text": item}
-    if isinstance(item, Mapping):
-        return item
-    raise InputError(f"a part is a text or an object, not {kind_of(item)}")
-
-
-def _check_contents(request: Mapping[str, Any], kind: JobKind) -> None:
-    if kind is JobKind.EMBEDDINGS:
-        if "content" not in request:
-            raise InputError("'content' is missing")
-        _check_content(request["content"], "content")
-        return
-    contents = request.get("contents")
-    if contents is None:
-        raise InputError("'contents' is missing")
-    if not isinstance(contents, list) or not contents:
-        raise InputError("'contents' must be a list with at least one content")
-    for content in contents:
-        _check_content(content, "contents")
-
-
-def _check_content(content: Any, name: str) -> None:
-    if type(content) is not dict and not isinstance(content, Mapping):
-        raise InputError(f"'{name}' must hold objects with 'parts', not {kind_of(content)}")
-    parts = content.get("parts")
-    if not isinstance(parts, list) or not parts:
-        raise InputError(f"'{name}' needs 'parts', a list with at least one part")
-    for part in parts:
-        if not part or (type(part) is not dict and not isinstance(part, Mapping)):
-            raise InputError(f"a part of '{name}' must be an object with at least one member")
-
-
 def _merge(request: Mapping[str, Any], defaults: RequestDefaults) -> Mapping[str, Any]:
     if not defaults:
         return request
@@ -519,12 +362,6 @@ def _bare_model(model: str | None) -> str | None:
     if model is None:
         return None
     return model.removeprefix("models/").rpartition("/")[2]
-
-
-def _mapping(value: Any, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"'{name}' must be an object, not {kind_of(value)}")
-    return value
 
 
 def _refuse_kind(kind: JobKind, wanted: JobKind, name: str) -> None:
