@@ -15,7 +15,6 @@ from pydantic_core import to_json
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError, ResultsGone
 from airflow_provider_gemini_batch.api.legacy import is_legacy, keys_by_instance, with_keys
 from airflow_provider_gemini_batch.api.models import BatchJob, Service
-from airflow_provider_gemini_batch.api.names import gemini_model, vertex_model
 from airflow_provider_gemini_batch.data.cost import Cost, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.data.results import AnswerSource, LandingSummary, land
 from airflow_provider_gemini_batch.data.results import Landing as LandingPlan
@@ -23,9 +22,9 @@ from airflow_provider_gemini_batch.data.spec import InputSpec
 from airflow_provider_gemini_batch.data.staging import Shard, Staged, stage
 from airflow_provider_gemini_batch.lifecycle.identity import tag_of
 from airflow_provider_gemini_batch.lifecycle.media import MediaShelf
-from airflow_provider_gemini_batch.lifecycle.places import is_inside
 from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
 from airflow_provider_gemini_batch.storage import Paths
+from airflow_provider_gemini_batch.task_checks import check_places, check_settings
 from airflow_provider_gemini_batch.task_files import Nowhere, Output, Spool, lines_of
 
 if TYPE_CHECKING:
@@ -90,11 +89,12 @@ def make_work(
     output.check()
     staging = operator.staging_path or hook.settings.staging_path
     existing = {name: getattr(operator, name) for name in _READ_BY if getattr(operator, name) is not None}
-    _check_settings(operator, service)
-    _check_places(operator, service, staging)
-    for name, value in existing.items():
+    for name in existing:
         if _READ_BY[name] is not service:
             raise ConfigurationError(f"{name} cannot be read by {_named(service)}; give {_INSTEAD[service]}")
+    check_settings(operator, service)
+    check_places(operator, service, staging)
+    for name, value in existing.items():
         for argument in (*_OF_OUR_ROWS, *_DEFAULTS):
             if getattr(operator, argument, None):
                 raise ConfigurationError(
@@ -115,46 +115,6 @@ def make_work(
         output,
         spool=_spool(operator, Paths.of(hook), staging, task.digest, generation),
     )
-
-
-def _check_settings(operator: _CreateBatchJob, service: Service) -> None:
-    """Refuse now what the create call would refuse when rows have been uploaded or staged for it."""
-    priority: object = operator.priority
-    if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
-        raise ConfigurationError("priority must be a whole number")
-    if service is Service.GEMINI:
-        gemini_model(operator.model)
-        if operator.labels:
-            raise ConfigurationError("labels: jobs of the Gemini API have none; only Vertex AI takes them")
-        return
-    vertex_model(operator.model)
-    if priority is not None:
-        raise ConfigurationError("priority: Vertex AI has none; only the Gemini API takes one")
-
-
-def _check_places(operator: _CreateBatchJob, service: Service, staging: str | None) -> None:
-    """Refuse what has no place to be read from or written to."""
-    if service is Service.GEMINI:
-        if operator.destination is not None:
-            raise ConfigurationError(
-                "destination is for Vertex AI; on the Gemini API results are landed with output_path"
-            )
-        return
-    uris = [operator.gcs_uri] if isinstance(operator.gcs_uri, str) else list(operator.gcs_uri or ())
-    needs_staging = operator.bigquery_uri is None and not (uris and operator.destination)
-    if needs_staging and not (staging or "").startswith("gs://"):
-        what = "writes answers to" if uris else "reads rows from"
-        raise ConfigurationError(
-            f"Vertex AI {what} Cloud Storage: give {'destination or ' if uris else ''}staging_path (operator, "
-            "connection or [gemini_batch] in the configuration), a gs:// folder"
-        )
-    place = operator.destination or staging or ""
-    inside = is_inside(place, uris)
-    if inside is not None:
-        raise ConfigurationError(
-            f"the answers would be written to {place}, inside the input {inside}, and be read as rows the next time: "
-            "give another destination"
-        )
 
 
 class TaskWork:
