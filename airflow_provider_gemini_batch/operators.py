@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from airflow.sdk import BaseOperator
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.links import GeminiBatchJobLink
 
 if TYPE_CHECKING:

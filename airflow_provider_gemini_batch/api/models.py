@@ -7,52 +7,27 @@ else may read that JSON. A state that we do not know is :attr:`JobState.UNKNOWN`
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003  (pydantic reads the annotation when the class is made)
-from enum import Enum
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from airflow_provider_gemini_batch.api.states import NEVER_STARTED, JobKind, JobState, Service
 
-class Service(str, Enum):
-    """Which of Google's two batch services is meant."""
-
-    GEMINI = "gemini"
-    VERTEX = "vertex"
-
-
-class JobKind(str, Enum):
-    """What a job makes of each request."""
-
-    GENERATION = "generation"
-    EMBEDDINGS = "embeddings"
-
-
-class JobState(str, Enum):
-    """The state of a job, in one vocabulary for both services."""
-
-    QUEUED = "QUEUED"
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    UPDATING = "UPDATING"
-    PAUSED = "PAUSED"
-    CANCELLING = "CANCELLING"
-    SUCCEEDED = "SUCCEEDED"
-    PARTIALLY_SUCCEEDED = "PARTIALLY_SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    EXPIRED = "EXPIRED"
-    UNKNOWN = "UNKNOWN"
-
-    @property
-    def is_terminal(self) -> bool:
-        """True when the job will never change again. UNKNOWN is not: waiting goes on until the deadline."""
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset(
-    {JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
-)
-_NEVER_STARTED = frozenset({JobState.QUEUED, JobState.PENDING})
+__all__ = [
+    "BatchJob",
+    "BatchJobPage",
+    "BatchResult",
+    "CompletionStats",
+    "File",
+    "FilePage",
+    "JobDestination",
+    "JobKind",
+    "JobSource",
+    "JobState",
+    "Service",
+    "ServiceError",
+    "Usage",
+]
 
 
 class _Value(BaseModel):
@@ -147,12 +122,12 @@ class BatchJob(_Value):
     @property
     def running(self) -> bool:
         """True when the job has left the queue and has not ended."""
-        return not self.is_done and self.state not in _NEVER_STARTED
+        return not self.is_done and self.state not in NEVER_STARTED
 
     @property
     def never_started(self) -> bool:
         """True while the job sits in the service's queue."""
-        return self.state in _NEVER_STARTED
+        return self.state in NEVER_STARTED
 
     @property
     def progress(self) -> float | None:

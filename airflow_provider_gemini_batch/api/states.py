@@ -1,0 +1,47 @@
+"""The words for services, kinds of jobs and states of jobs, without the cost of the values."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Service(str, Enum):
+    """Which of Google's two batch services is meant."""
+
+    GEMINI = "gemini"
+    VERTEX = "vertex"
+
+
+class JobKind(str, Enum):
+    """What a job makes of each request."""
+
+    GENERATION = "generation"
+    EMBEDDINGS = "embeddings"
+
+
+class JobState(str, Enum):
+    """The state of a job, in one vocabulary for both services."""
+
+    QUEUED = "QUEUED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    UPDATING = "UPDATING"
+    PAUSED = "PAUSED"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    PARTIALLY_SUCCEEDED = "PARTIALLY_SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when the job will never change again. UNKNOWN is not: waiting goes on until the deadline."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
+)
+NEVER_STARTED = frozenset({JobState.QUEUED, JobState.PENDING})
