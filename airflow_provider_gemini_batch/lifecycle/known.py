@@ -251,8 +251,10 @@ class KnownJobs:
         """Cancel what still runs: the task has failed for good, and nobody would fetch the results."""
         for name in dict.fromkeys(self.own):
             job = self._jobs.get(name)
-            if name in self._ledger.jobs and (job is None or not job.is_done) and name not in self._ledger.cancelled:
+            if name in self._ledger.jobs and (job is None or not job.is_done) and name not in self._told_to_stop:
                 log.warning("Cancelling %s: the task has failed, and nobody waits for it any more.", name)
-                self._ledger.cancelled.append(name)
+                # Noted at the end alone: the store may be what failed.
+                if name not in self._ledger.cancelled:
+                    self._ledger.cancelled.append(name)
                 self._cancel(name)
         self._save()

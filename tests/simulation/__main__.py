@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
+import airflow_provider_gemini_batch
+
 CHUNK = 250
 
 
@@ -25,6 +27,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.seed is not None:
         return _one(arguments.seed, trace=arguments.trace)
+    package = os.environ.get("SIMULATED_PACKAGE")
+    if package and not (airflow_provider_gemini_batch.__file__ or "").startswith(package):
+        print(f"Another package is played than {package}", file=sys.stderr)
+        return 2
     began = time.monotonic()
     seeds = range(arguments.first, arguments.first + arguments.schedules)
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_gemini_batch.lifecycle.identity import TaskIdentity
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
-from simulation.checks import Checks
+from simulation.checks import ENDED, Checks
 from simulation.clockwork import START, Clockwork, Killed
-from simulation.ports import Hiccup, Inputs, Output, Superseded
+from simulation.ports import Inputs, Output
 from simulation.settings import Setting, draw
 from simulation.triggerer import Triggerers
 from simulation.worker import Deferred, Worker, moment_of
@@ -18,8 +19,6 @@ from simulation.world import World
 
 if TYPE_CHECKING:
     import asyncio
-
-ENDED = ("success", "failed")
 
 
 class Airflow:
@@ -46,11 +45,12 @@ class Airflow:
         # What the checks must know to be fair.
         self.killed = False
         self.overlapped = False
-        self.by_person = False
+        self.losses = 0
         self.checks = Checks(self)
         self.triggerers = Triggerers(self.clock, self.world, loop, kills=self.setting.store)
         self.triggerers.bind(self._fired, lambda: self.state)
         self.world.on_made = self.checks.made
+        self.world.on_stop = self.checks.stopped
 
     def play(self) -> list[str]:
         """Let the schedule happen, and give what went against the rules."""
@@ -59,16 +59,16 @@ class Airflow:
         for number in range(self.setting.strangers):
             clock.after(
                 clock.random.uniform(0.0, 600.0),
-                lambda number=number: self.world.make(f"somebody else's {number}", (0,), by="others"),
+                partial(self.world.make, f"somebody else's {number}", (0,), by="others"),
             )
         self._new_try(0.0)
         for when, action in self.setting.person:
-            clock.after(when, lambda action=action: self._act(action))
+            clock.after(when, partial(self._act, action))
         for when, kind in self.setting.triggerer:
-            clock.after(when, lambda kind=kind: self.triggerers.disturb(kind))
+            clock.after(when, partial(self.triggerers.disturb, kind))
         try:
             clock.run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, it is a finding
             self.checks.broken(error)
         self.checks.at_the_end()
         return self.checks.violations
@@ -125,6 +125,7 @@ class Airflow:
             self._set("success")
 
     def _lost(self, epoch: int) -> None:
+        self.losses += 1
         if self.epoch == epoch and self.state == "running":
             self._failed(retry=True)
 
@@ -136,6 +137,7 @@ class Airflow:
         self.clock.note(f"try {worker.number}: heartbeat lost")
         self.overlapped = True
         self.killed = True
+        self.losses += 1
         self.worker = None
         self.clock.after(self.clock.random.uniform(5.0, 90.0), worker.process.kill)
         self._failed(retry=True)
@@ -211,7 +213,7 @@ class Airflow:
             self._touch_a_job(delete=action == "delete_job")
 
     def _clear(self) -> None:
-        if self.state == "none" or self.state == "restarting":
+        if self.state in {"none", "restarting"}:
             return
         self.checks.cleared()
         if self.state == "running":
@@ -223,7 +225,6 @@ class Airflow:
                 self._new_try(0.0)
             return
         self._leave_trigger()
-        self.by_person = False
         self.max_tries = self.try_number + self.setting.operator.retries
         self._new_try(0.0)
 
@@ -231,7 +232,6 @@ class Airflow:
         if self.state in ("none", *ENDED):
             return
         worker, was = self.worker, self.state
-        self.by_person = True
         self.checks.ended_by_person(was)
         self._leave_trigger()
         self._set(state)
@@ -245,12 +245,8 @@ class Airflow:
         if not jobs:
             return
         job = self.clock.random.choice(jobs)
-        self.checks.touched_by_person()
         if delete:
             self.clock.note(f"person: {job.name} deleted")
             job.deleted = True
         else:
             self.world.stop(job, "a person")
-
-
-EXPECTED = (AirflowException, Superseded, Hiccup, Killed, Deferred)

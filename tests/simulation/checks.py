@@ -18,9 +18,10 @@ from simulation.world import NEVER
 
 if TYPE_CHECKING:
     from simulation.airflow import Airflow
-    from simulation.world import Job
     from simulation.worker import Worker
+    from simulation.world import Job
 
+ENDED = ("success", "failed")
 EXPECTED = (AirflowException, Superseded, Hiccup, Killed, Deferred)
 # What a task may need, beyond its deadline, to be told and to act: pauses of the scheduler and of calls.
 _SLACK = 60.0
@@ -34,14 +35,11 @@ class Checks:
         self._airflow = airflow
         self.violations: list[str] = []
         self._delivered: set[str] = set()
-        self._delivered_at: dict[str, float] = {}
         self._wait_until: float | None = None
         self._outage = 0.0
-        self._touched = False
         self._ended_by_person = ""
         self._tags: dict[str, Tag] = {}
         self._ended_at = START
-        self.successes = 0
 
     def _break(self, rule: str) -> None:
         self.violations.append(f"at {self._airflow.clock.now - START:.1f}: {rule}")
@@ -61,7 +59,7 @@ class Checks:
     # -- money
 
     def made(self, job: Job, by: str) -> None:
-        """Look at a job that has just been made: was it needed?"""
+        """Look at a job that has just been made, and ask whether it was needed."""
         tag = Tag.parse(job.display_name)
         if tag is None:
             return
@@ -78,6 +76,11 @@ class Checks:
             if (other.shard, other.round) == (tag.shard, tag.round) and self._usable(earlier, other, tag):
                 self._break(f"{job.name} was made although {name} serves the same rows: {earlier.state(self._now)}")
             self._check_rows(job, earlier, tag, other)
+
+    def stopped(self, job: Job, by: str) -> None:
+        """Look at a wish to cancel: a trigger may have it only when the task is over."""
+        if by == "a trigger" and self._airflow.state not in ENDED:
+            self._break(f"a trigger cancels {job.name} while the task is {self._airflow.state}")
 
     def _check_rows(self, job: Job, earlier: Job, tag: Tag, other: Tag) -> None:
         """No row that has a good answer is sent again, where single rows can be sent."""
@@ -172,24 +175,26 @@ class Checks:
         """A person ended the task while it was in this state."""
         self._ended_by_person = state
 
-    def touched_by_person(self) -> None:
-        """A person laid hands on a job."""
-        self._touched = True
-
     def task_ended(self) -> None:
         """Note when the task came to rest."""
         self._ended_at = self._now
 
     def succeeded(self, worker: Worker, result: dict[str, Any]) -> None:
         """Look at what a successful task delivered."""
-        self.successes += 1
         airflow = self._airflow
         landed = [one for one in airflow.output.landed if one.epoch == worker.epoch]
         if not landed:
             self._break("success without results")
             return
         last = landed[-1]
+        again = self._delivered.intersection(last.jobs)
+        if again:
+            self._break(f"{sorted(again)} were delivered before the task was cleared, and are delivered again")
         self._delivered.update(last.jobs)
+        if airflow.inputs.readable:
+            others = [name for name in last.jobs if self._tags[name].fingerprint != airflow.inputs.fingerprint]
+            if others:
+                self._break(f"{others} were made from other input than the one that is there")
         if tuple(result["job_names"]) != last.jobs:
             self._break(f"reported {result['job_names']}, landed {last.jobs}")
         if last is not airflow.output.landed[-1]:
@@ -221,9 +226,11 @@ class Checks:
     def at_the_end(self) -> None:
         """Look at what is left when nothing happens any more."""
         airflow = self._airflow
-        if airflow.state not in ("success", "failed"):
+        if airflow.state not in ENDED:
             self._break(f"the task never ended: {airflow.state}")
         self._check_left_running()
+        if airflow.state != "success" and airflow.setting.benign and airflow.losses <= airflow.setting.operator.retries:
+            self._break("nothing stood in the way of success")
 
     def _check_left_running(self) -> None:
         airflow, operator = self._airflow, self._airflow.setting.operator

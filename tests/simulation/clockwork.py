@@ -6,7 +6,7 @@ import heapq
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +32,10 @@ class Clockwork:
         self.now = START
         self.trace: list[str] | None = [] if tracing else None
         self.hub = getcurrent()
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[[], object]]] = []
         self._count = 0
 
-    def after(self, seconds: float, do: Callable[[], None]) -> None:
+    def after(self, seconds: float, do: Callable[[], object]) -> None:
         """Have something happen later."""
         self._count += 1
         heapq.heappush(self._heap, (self.now + max(0.0, seconds), self._count, do))

@@ -149,10 +149,10 @@ class SimService:
             raise error
         return self._world.shown(job)
 
-    def discard(self, prepared: Ready) -> None:
+    def discard(self, prepared: Ready) -> None:  # noqa: ARG002
         self._steps.step(0.1)
 
-    def ended(self, jobs: Sequence[BatchJob]) -> None:
+    def ended(self, jobs: Sequence[BatchJob]) -> None:  # noqa: ARG002
         self._steps.step(0.1)
 
 
@@ -258,5 +258,3 @@ class SimWork:
     def _landing(self, good: set[int], rows: Sequence[int]) -> Landing:
         bad = tuple(row for row in rows if row not in good)
         return Landing(len(rows), len(rows) - len(bad), len(bad), repairable=bad if self._can_resend else ())
-
-

@@ -83,6 +83,14 @@ class Setting:
     triggerer: tuple[tuple[float, str], ...] = ()
     strangers: int = 0
 
+    @property
+    def benign(self) -> bool:
+        """Whether nothing but lost answers, lost workers and lost triggerers can go wrong: such a task must succeed."""
+        weather, operator = self.weather, self.operator
+        troubles = (weather.failing, weather.hopeless, weather.expiring, weather.stuck, weather.bad_rows, self.hiccup)
+        limits = (operator.timeout, operator.queue_timeout, operator.progress_timeout)
+        return not self.person and not any(troubles) and limits == (None,) * 3 and weather.retention == NEVER
+
 
 def draw(rnd: Random) -> Setting:
     """Draw a schedule. Most things go well in most schedules, or their troubles would hide one another."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch import trigger_run
@@ -15,6 +16,7 @@ from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.lifecycle.following import Entry, Following
     from simulation.clockwork import Clockwork
     from simulation.world import World
@@ -35,10 +37,14 @@ class _Client:
         if job is not None:
             self._world.stop(job, "a trigger")
 
-    def make_again(self, name: str) -> None:
-        """Create a job like another: nothing that a trigger should do."""
-        job = self._world.jobs[name]
-        self._world.make(job.display_name, job.rows, by="a trigger")
+    def get(self, name: str) -> BatchJob:
+        """Show a job."""
+        return self._world.get(name)
+
+    def create(self, model: str, *, display_name: str) -> None:  # noqa: ARG002
+        """Create a job: nothing that a trigger should do, and so the simulation must be able to see it."""
+        rows = next((job.rows for job in self._world.jobs.values() if job.display_name == display_name), ())
+        self._world.make(display_name, rows, by="a trigger")
 
 
 class _Watcher:
@@ -55,7 +61,7 @@ class _Watcher:
 
     def join(self, following: Following) -> None:
         for entry in following.entries:
-            self._run.clock.after(self._run.clock.random.uniform(0.0, 2.0), lambda entry=entry: self._look(entry))
+            self._run.clock.after(self._run.clock.random.uniform(0.0, 2.0), partial(self._look, entry))
 
     def leave(self, following: Following) -> None:  # noqa: ARG002
         self._left = True
@@ -144,7 +150,7 @@ class TriggerRun:
                 self.clock.note(f"trigger {self.key} fires {event.payload['reason']}")
                 self.fire(self.key, json.loads(json.dumps(event.payload)))
         finally:
-            await events.aclose()
+            await events.aclose()  # type: ignore[attr-defined]
 
     def pump(self) -> None:
         """Let the event loop do what can be done now."""

@@ -18,6 +18,8 @@ from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from airflow_provider_gemini_batch.lifecycle.ports import Landing
     from simulation.airflow import Airflow
 
@@ -42,7 +44,7 @@ class SimTaskRun(TaskRun):
         self._hook: Any = worker.hook
         self._work: Any = worker.work
 
-    def __enter__(self) -> SimTaskRun:
+    def __enter__(self) -> Self:
         self._stack.enter_context(airflow_errors())
         worker, airflow = self._worker, self._worker.airflow
         self._run = BatchRun(
@@ -52,7 +54,7 @@ class SimTaskRun(TaskRun):
             last_try=airflow.try_number > airflow.max_tries,
             policy=self._policy(Service.GEMINI, airflow.setting.request_timeout),
             service=worker.service(self._refuse_when_killed),
-            store=TaskStateStore(worker.context),  # type: ignore[arg-type]
+            store=TaskStateStore(worker.context),
             clock=self._clock,
             work=worker.work,
             on_job=self._announce,
@@ -63,7 +65,7 @@ class SimTaskRun(TaskRun):
         for name in self._active:
             self._worker.cancel_now(name)
 
-    def _count(self, landing: Landing) -> None:  # noqa: ARG002
+    def _count(self, landing: Landing) -> None:
         """Airflow's metrics are not of interest here."""
 
     def __exit__(
@@ -101,7 +103,7 @@ class Worker:
         self.hook = SimpleNamespace(client=client)
         self.operator = SimpleNamespace(**vars(setting.operator), defer=self._defer)
         store = RawStore(self.steps, airflow.kept, lambda: airflow.epoch == self.epoch, setting.hiccup)
-        self.context = {
+        self.context: Any = {
             "ti": SimpleNamespace(
                 try_number=airflow.try_number, max_tries=airflow.max_tries, xcom_push=lambda **_: self.steps.step(0.1)
             ),

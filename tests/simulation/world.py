@@ -108,6 +108,7 @@ class World:
         self.jobs: dict[str, Job] = {}
         self.locked_out = False
         self.on_made: Callable[[Job, str], None] = lambda _job, _by: None
+        self.on_stop: Callable[[Job, str], None] = lambda _job, _by: None
         self._random = clock.random
 
     # -- jobs
@@ -154,6 +155,7 @@ class World:
         if job.state(now).is_terminal or job.cancel_asked is not None:
             return
         job.cancel_asked, job.cancelled_by = now, by
+        self.on_stop(job, by)
         self._clock.note(f"service: {by} asks for the end of {job.name}")
         end = now + self._random.uniform(0.0, self.weather.cancel_delay)
         if end >= job.ends:
@@ -279,6 +281,9 @@ class World:
         )
         if not error.maybe_acted:
             # A refusal that stays would be the author's mistake; here it is a proxy's bad minute.
-            return "never", 0.0, error if isinstance(error, TransportError) else ServiceUnavailable("502", http_status=502)
+            return (
+                "never",
+                0.0,
+                error if isinstance(error, TransportError) else ServiceUnavailable("502", http_status=502),
+            )
         return rnd.choice(["now", "late", "never"]), rnd.uniform(0.0, weather.late), error
-
