@@ -36,7 +36,7 @@ from airflow_provider_gemini_batch.api.fields import (
     shown,
     snake,
 )
-from airflow_provider_gemini_batch.api.forms import check_contents, rest_form
+from airflow_provider_gemini_batch.api.forms import check_contents, from_text, rest_form
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 
 INLINE_LIMIT_BYTES = 20 * 1024 * 1024
