@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chaos.kills import TASKS, play_kills
 from chaos.play import Theatre
+from chaos.postgres import postgres
 from chaos.table import TABLE
 from chaos.triggerers import SECONDS, play_triggerers
 
@@ -23,7 +24,7 @@ def play_table(names: list[str]) -> int:
     cases = [case for case in TABLE if not names or case.name in names]
     failed = 0
     print("      case                         jobs     results  run", flush=True)
-    with Theatre(cases) as theatre:
+    with postgres() as url, Theatre(cases, database_url=url) as theatre:
         for result in theatre.play():
             print(result.row(), flush=True)
             for problem in result.problems:

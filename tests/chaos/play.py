@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from emulator.storage_server import storage_server
 from stack.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -85,12 +85,14 @@ class Theatre:
         for name in ("upload", "cut"):
             lines = [json.dumps({"key": str(row), "text": f"Row {row}. " + 4000 * "x"}) for row in range(3)]
             (self.folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+        # A copy: nobody who edits the file changes what is being played.
+        shutil.copytree(HERE / "dags", self.folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
         settings = {**SETTINGS, "CHAOS_FOLDER": str(self.folder)}
         if self._storage is not None:
             settings["STORAGE_EMULATOR_HOST"] = self._storage
         connections: Mapping[str, object] = {stage.case.conn_id: stage.connection() for stage in self.stages}
         self.airflow = LocalAirflow(
-            [HERE / "dags"],
+            [self.folder / "dags"],
             connections=connections,
             triggerers=self._triggerers,
             parallelism=self._at_a_time,
@@ -113,19 +115,16 @@ class Theatre:
         self._stack.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def play(self, tell: Callable[[Result], None] = lambda _result: None) -> Iterator[Result]:
+    def play(self) -> Iterator[Result]:
         """Play the cases that get along side by side, then those that shake everything, one after the other."""
         together = [stage for stage in self.stages if not stage.case.alone]
         with ThreadPoolExecutor(self._at_a_time) as pool:
-            for result in pool.map(self._play, together):
-                tell(result)
-                yield result
+            for done in as_completed([pool.submit(self._play, stage) for stage in together]):
+                yield done.result()
         for stage in self.stages:
             if stage.case.alone:
                 self._one_triggerer()
-                result = self._play(stage)
-                tell(result)
-                yield result
+                yield self._play(stage)
 
     def _one_triggerer(self) -> None:
         for name in self.airflow.triggerers()[1:]:
@@ -142,10 +141,10 @@ class Theatre:
             for word, *arguments in stage.case.steps:
                 getattr(stage, word)(*arguments)
             stage.until_over()
+            problems += stage.problems()
         except Exception as error:  # noqa: BLE001  a case that breaks is a row that failed, and the others go on
             where = traceback.extract_tb(error.__traceback__)[1].line
             problems.append(f"{type(error).__name__}: {error} (at {where})")
-        problems += stage.problems()
         return Result(
             stage.case,
             created=len(stage.jobs),

@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
+from sqlalchemy import create_engine, make_url
 
 from airflow_provider_gemini_batch.emulator import Emulator
 from stack.airflow_rest import FINISHED, AirflowRest
@@ -334,13 +334,15 @@ class Stage:
         return (task.get("triggerer_job") or {}).get("id")
 
     def lock_database(self, seconds: float) -> None:
-        """Keep everybody else from writing to the metadata database (SQLite), and let the job end meanwhile."""
-        path = self.airflow.database_url.removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as database:
-            database.execute("BEGIN EXCLUSIVE")
+        """Keep everybody from writing to Airflow's tables of tasks and triggers, and let the job end meanwhile."""
+        url = make_url(self.airflow.database_url)
+        engine = create_engine(url)
+        with closing(engine.raw_connection()) as database, closing(database.cursor()) as cursor:
+            cursor.execute("LOCK TABLE task_instance, trigger, job IN EXCLUSIVE MODE")
             self.release()
             time.sleep(seconds)
-            database.execute("ROLLBACK")
+            database.rollback()
+        engine.dispose()
 
     # -- in the end
 

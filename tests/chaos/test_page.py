@@ -13,7 +13,9 @@ CASES = {case.name: case for case in TABLE}
 
 def rows() -> list[list[str]]:
     page = (ROOT / "docs" / "never-pays-twice.md").read_text("utf-8")
-    found = [[cell.strip() for cell in line.strip("|\n ").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
+    found = [
+        [cell.strip() for cell in line.strip("|\n ").split(" | ")] for line in page.splitlines() if line[:1] == "|"
+    ]
     return [cells for cells in found if cells[0] != "what happens" and set(cells[0]) - set("-| ")]
 
 
