@@ -49,6 +49,7 @@ test-slow: $(INSTALLED)
 
 test-stack: $(INSTALLED)
 	$(PYTEST) -m "stack and not chaos" tests/stack
+	$(PYTEST) -m "stack and not chaos" tests/chaos
 
 check:  ## linters, types and the fast tests
 	@$(MAKE) --no-print-directory lint
@@ -64,6 +65,10 @@ test-all: $(INSTALLED)  ## all tests on every Python found here, with Airflow 3.
 
 chaos: $(INSTALLED)  ## the long search for a second bill: many simulated schedules, faults in a real Airflow
 	$(PYTEST) -m chaos --timeout 3600
+	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos kills
+	$(BIN)/python -m tests.chaos triggerers
+	$(BIN)/python -m tests.chaos triggerers --database sqlite
 
 bench: $(INSTALLED)  ## measurements, with a table at the end
 	@$(BIN)/python -m benchmarks
