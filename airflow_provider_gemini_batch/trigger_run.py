@@ -18,8 +18,8 @@ from airflow_provider_gemini_batch.hooks import aget_client_connection, client_f
 from airflow_provider_gemini_batch.lifecycle.events import WatchReport, to_event
 from airflow_provider_gemini_batch.lifecycle.following import WORTH_TELLING, Following
 from airflow_provider_gemini_batch.lifecycle.progress import Progress
+from airflow_provider_gemini_batch.lifecycle.sharing import Hold
 from airflow_provider_gemini_batch.lifecycle.waiting import Watch
-from airflow_provider_gemini_batch.lifecycle.watcher import Hold
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -17,7 +17,6 @@ import random as random_module
 import time
 from collections import deque
 from math import inf
-from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -27,13 +26,14 @@ from airflow_provider_gemini_batch.api.errors import (
     UnexpectedAnswer,
 )
 from airflow_provider_gemini_batch.lifecycle.events import Reason
+from airflow_provider_gemini_batch.lifecycle.flight import THREADS, Flight
 from airflow_provider_gemini_batch.lifecycle.following import WORTH_TELLING, Entry, Following
-from airflow_provider_gemini_batch.lifecycle.lookup import Habit, JobReader, Round
+from airflow_provider_gemini_batch.lifecycle.lookup import Habit, JobReader
 from airflow_provider_gemini_batch.lifecycle.threads import Threads
 from airflow_provider_gemini_batch.lifecycle.waiting import poll_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.lifecycle.lookup import Answer, Target
@@ -41,15 +41,13 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
-THREADS: Final = 4
 # Jobs due within this part of their interval ride along; a round comes late by at most half of it, by chance.
 _RIDE_ALONG: Final = 0.1
 _JITTER: Final = 0.05
 # A first look, and the gap between two rounds, wait this long at most, in seconds, for others to join.
 _GATHER: Final = 5.0
 _GAP: Final = 1.0
-# Answers go to the loop in bundles, at most ten a second and thread; the loop takes them in slices.
-_BUNDLE_SECONDS: Final = 0.1
+# The loop takes answers in slices of so many seconds, which wake so many followers at most.
 _SLICE_SECONDS: Final = 0.002
 _MOST_WAKES: Final = 16
 # How long after its deadline a job may still be waited for because a last look is under way, or about to be.
@@ -81,64 +79,6 @@ class Access(Protocol):
         """Make a client; may take long, so it is called in a thread."""
 
 
-class _Flight:
-    """One round under way: its threads, and the bundles that they hand over."""
-
-    def __init__(self, watcher: Watcher, client: JobReader, entries: list[Entry], *, last_call: float) -> None:
-        self.entries = entries
-        self.began = watcher.loop_time()
-        self.last_call = last_call
-        targets = {entry.name: entry for entry in entries}
-        self.round = Round(client, targets.values(), watched=watcher.watched, report=self.report)
-        self._watcher = watcher
-        self._threads = 1
-        self._lock = Lock()
-        self._answers: list[Answer] = []
-        self._handed_over = time.monotonic()
-
-    def begin(self) -> None:
-        """Read the list, then ask for single jobs, with other threads where that is worth it."""
-        try:
-            left = self.round.read_list(self._watcher.habit)
-            # Also for few jobs: one whose answer does not come must not keep its neighbours waiting.
-            helpers = max(0, min(THREADS, left) - 1)
-            with self._lock:
-                self._threads += helpers
-            for _ in range(helpers):
-                self._watcher.threads.submit(self.go_on)
-        except Exception as error:  # noqa: BLE001  a thread that dies in silence would end all waiting
-            self.round.give_up(_unexpected(error))
-        self.go_on()
-
-    def go_on(self) -> None:
-        """Ask for single jobs until none is left."""
-        try:
-            self.round.read_single()
-        except Exception as error:  # noqa: BLE001  as above
-            self.round.give_up(_unexpected(error))
-        with self._lock:
-            self._threads -= 1
-            last = not self._threads
-        self._hand_over()
-        if last:
-            self._watcher.post(self._watcher.received, self, [None])
-
-    def report(self, answers: list[Answer]) -> None:
-        """Collect answers; called in any of the round's threads."""
-        with self._lock:
-            self._answers.extend(answers)
-            young = time.monotonic() - self._handed_over < _BUNDLE_SECONDS
-        if not young:
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        with self._lock:
-            answers, self._answers = self._answers, []
-            self._handed_over = time.monotonic()
-        if answers and not self._watcher.post(self._watcher.received, self, answers):
-            self.round.give_up(UnexpectedAnswer("The event loop has ended"))
-
-
 class Watcher:
     """Looks at the jobs of one connection for all who follow them in one event loop.
 
@@ -162,8 +102,8 @@ class Watcher:
         self._loop = asyncio.get_running_loop()
         self._entries: dict[str, tuple[Entry, ...]] = {}
         self._aliases: dict[str, str] = {}
-        self._flights: set[_Flight] = set()
-        self._inbox: deque[tuple[_Flight, Answer | Entry | None]] = deque()
+        self._flights: set[Flight] = set()
+        self._inbox: deque[tuple[Flight, Answer | Entry | None]] = deque()
         self._wakes = 1
         self._slice_ended = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -328,7 +268,7 @@ class Watcher:
 
     def _start(self, client: JobReader, due: list[Entry]) -> None:
         now = self._loop.time()
-        flight = _Flight(self, client, due, last_call=self._last_call(due))
+        flight = Flight(self, client, due, last_call=self._last_call(due))
         self._not_before = now + min(_GAP, _RIDE_ALONG * min(entry.watch.poll_interval for entry in due))
         try:
             self.threads.submit(flight.begin)
@@ -358,7 +298,7 @@ class Watcher:
             return False
         return True
 
-    def _landed(self, flight: _Flight) -> None:
+    def _landed(self, flight: Flight) -> None:
         """A round is over, and all that it brought has been taken."""
         self._flights.discard(flight)
         for entry in flight.entries:
@@ -370,7 +310,7 @@ class Watcher:
             self._slow_down(error, flight)
         self._schedule()
 
-    def _slow_down(self, error: GeminiBatchError, flight: _Flight) -> None:
+    def _slow_down(self, error: GeminiBatchError, flight: Flight) -> None:
         """The service wants fewer calls, or is not there: all wait together."""
         self._failures += 1
         shortest = min((entry.watch.poll_interval for entry in flight.entries), default=60.0)
@@ -382,7 +322,7 @@ class Watcher:
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def received(self, flight: _Flight, arrivals: Iterable[Answer | None]) -> None:
+    def received(self, flight: Flight, arrivals: Iterable[Answer | None]) -> None:
         """Take a bundle of answers, None at the end of the round; called in the loop."""
         working = bool(self._inbox)
         self._inbox.extend((flight, arrival) for arrival in arrivals)
@@ -406,7 +346,7 @@ class Watcher:
         elif self._flights and not self._closed:
             self._look_by(self._loop.time() + _GAP)  # somebody may be due before the slowest of the round has landed
 
-    def _take(self, flight: _Flight, arrival: Answer | Entry | None) -> int:
+    def _take(self, flight: Flight, arrival: Answer | Entry | None) -> int:
         """Take one thing; returns how many followers it woke."""
         if arrival is None:
             self._landed(flight)
@@ -508,57 +448,3 @@ def _due(entry: Entry) -> float:
 def _words(error: Exception) -> str:
     """Say what went wrong; what is not our own error may hold anything, so only its kind is named."""
     return str(error) if isinstance(error, GeminiBatchError) else type(error).__name__
-
-
-def _unexpected(error: Exception) -> GeminiBatchError:
-    return UnexpectedAnswer(f"Looking failed with {type(error).__name__}")
-
-
-# -- one watcher for all of a kind -------------------------------------------------------------------------------------
-
-
-class _Held:
-    """A watcher and the number of those who hold it."""
-
-    __slots__ = ("holders", "watcher")
-
-    def __init__(self, watcher: Watcher) -> None:
-        self.watcher = watcher
-        self.holders = 0
-
-
-_watchers: dict[tuple[asyncio.AbstractEventLoop, Hashable], _Held] = {}
-
-
-class Hold:
-    """A share in the one watcher that this event loop has for a key; the last to let go closes it.
-
-    :param key: equal for all who use the same connection.
-    :param connect: looks the connection up, if this is the first hold.
-    """
-
-    __slots__ = ("_key",)
-
-    def __init__(self, key: Hashable, connect: Callable[[], Awaitable[Access]]) -> None:
-        loop = asyncio.get_running_loop()
-        for stale in [other for other in list(_watchers) if other[0].is_closed()]:
-            _watchers.pop(stale, None)  # that loop was stopped without ending its tasks
-        self._key = (loop, key)
-        if self._key not in _watchers:
-            _watchers[self._key] = _Held(Watcher(connect))
-        _watchers[self._key].holders += 1
-
-    @property
-    def watcher(self) -> Watcher:
-        """The shared watcher."""
-        return _watchers[self._key].watcher
-
-    def release(self) -> None:
-        """Let go."""
-        held = _watchers.get(self._key)
-        if held is None:
-            return
-        held.holders -= 1
-        if not held.holders:
-            del _watchers[self._key]
-            held.watcher.close()

@@ -17,7 +17,7 @@ from airflow_provider_gemini_batch import trigger_run
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobState
-from airflow_provider_gemini_batch.lifecycle import watcher
+from airflow_provider_gemini_batch.lifecycle import sharing, watcher
 from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, from_event
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
@@ -75,7 +75,7 @@ def client(emulator: Emulator) -> Iterator[BatchClient]:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     yield
-    assert not watcher._watchers
+    assert not sharing._watchers
     end = time.monotonic() + 10.0
     while any(thread.name == "gemini-batch-watch" for thread in threading.enumerate()):
         assert time.monotonic() < end

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
-import weakref
 from math import inf
-from typing import TYPE_CHECKING, Any
 
 import pytest
+from watch.scene import Scene, names
 from watch.shelf import QuickLoop, Shelf, quickly
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -22,47 +20,13 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
 )
 from airflow_provider_gemini_batch.api.models import JobState
-from airflow_provider_gemini_batch.lifecycle import watcher as watcher_module
 from airflow_provider_gemini_batch.lifecycle.events import Reason
-from airflow_provider_gemini_batch.lifecycle.following import Ending, Following
+from airflow_provider_gemini_batch.lifecycle.following import Following
 from airflow_provider_gemini_batch.lifecycle.waiting import Watch
-from airflow_provider_gemini_batch.lifecycle.watcher import Hold, Watcher
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DENIED = AccessDenied("key refused", http_status=401)
 FORBIDDEN = AccessDenied("not yours", http_status=403)
 DOWN = ServiceUnavailable("down", http_status=503)
-
-
-class Scene:
-    """One watcher on the fast clock, and followers that note when their wait was over."""
-
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        self.loop = asyncio.get_running_loop()
-        self.watcher = Watcher(shelf.connect, now=self.loop.time, random=lambda: 0.5)
-
-    async def wait_for(self, *names: str, until: str = "all", **watch: Any) -> tuple[Ending, float]:
-        """Follow jobs to the end; returns the ending and how long it took."""
-        began = self.loop.time()
-        deadline = began + watch.pop("timeout", inf)
-        following = Following(names, Watch(deadline=deadline, poll_interval=watch.pop("poll_interval", 10.0), **watch))
-        self.watcher.join(following)
-        try:
-            while (ending := following.ending(until)) is None:
-                await following.news()
-        finally:
-            self.watcher.leave(following)
-        return ending, self.loop.time() - began
-
-    def after(self, seconds: float, do: Callable[[], object]) -> None:
-        self.loop.call_later(seconds, do)
-
-
-def names(count: int) -> list[str]:
-    return [f"batches/{number:05}" for number in range(count)]
 
 
 def test_every_follower_is_told_within_its_interval_that_its_job_has_ended() -> None:
@@ -454,136 +418,6 @@ def test_the_loop_stays_responsive_while_thousands_of_waits_end_together() -> No
         scene.watcher.close()
 
     quickly(play(), speed=1.0)
-
-
-# -- sharing, and what is left behind ----------------------------------------------------------------------------------
-
-
-def test_all_who_use_one_connection_share_one_watcher_and_the_last_one_closes_it() -> None:
-    shelf = Shelf(names(1))
-
-    async def play() -> None:
-        first, second, other = Hold("a", shelf.connect), Hold("a", shelf.connect), Hold("b", shelf.connect)
-        assert first.watcher is second.watcher is not other.watcher
-        await first.watcher.call(lambda client: client.cancel("batches/00000"))
-        first.release()
-        assert await second.watcher.call(lambda client: client.get("batches/00000", brief=True))
-        other.release()
-        second.release()
-        assert not watcher_module._watchers
-
-    asyncio.run(play())
-    _until(lambda: shelf.closed == 1)
-    _until(lambda: not _own_threads())
-
-
-def test_an_event_loop_that_ends_leaves_no_thread_and_no_watcher() -> None:
-    shelf = Shelf(names(3), latency=0.02)
-    loop = asyncio.new_event_loop()
-
-    async def begin() -> None:
-        hold = Hold("gone", shelf.connect)
-        hold.watcher.join(Following(names(3), Watch(deadline=inf, poll_interval=0.05)))
-        await asyncio.sleep(0.2)
-
-    loop.run_until_complete(begin())
-    assert shelf.calls
-    loop.close()  # as a process does that is told to stop: nothing is cancelled, nobody lets go
-    _until(lambda: not _own_threads())
-    reference = weakref.ref(loop)
-    del loop
-
-    async def next_one() -> None:
-        Hold("other", shelf.connect).release()
-
-    asyncio.run(next_one())
-    gc.collect()
-    assert reference() is None
-    assert not watcher_module._watchers
-
-
-def test_cancelled_tasks_leave_nothing() -> None:
-    shelf = Shelf(names(50), latency=0.01)
-
-    async def play() -> None:
-        hold = Hold("x", shelf.connect)
-        scene = Scene(shelf)
-        scene.watcher = hold.watcher
-        tasks = [asyncio.create_task(scene.wait_for(name, poll_interval=0.05)) for name in names(50)]
-        await asyncio.sleep(0.15)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        hold.release()
-
-    asyncio.run(play())
-    _until(lambda: not _own_threads())
-    assert not watcher_module._watchers
-
-
-def test_no_more_than_four_threads_look_and_none_of_them_are_of_the_default_executor() -> None:
-    shelf = Shelf(names(60), latency=0.01)
-    shelf.unlisted = set(names(60))
-    most = 0
-
-    def fail(_verb: str, _name: str) -> None:
-        nonlocal most
-        most = max(most, len(_own_threads()))
-
-    shelf.fail = fail
-
-    async def play() -> None:
-        scene = Scene(shelf)
-        waits = asyncio.gather(*(scene.wait_for(name, poll_interval=0.5, timeout=1.0) for name in names(60)))
-        await waits
-        assert asyncio.get_running_loop()._default_executor is None  # type: ignore[attr-defined]
-        scene.watcher.close()
-
-    asyncio.run(play())
-    assert 2 <= most <= 4
-    _until(lambda: not _own_threads())
-
-
-def test_a_call_raises_what_the_client_raises() -> None:
-    async def play() -> None:
-        hold = Hold("y", Shelf().connect)
-        with pytest.raises(GeminiBatchError):
-            await hold.watcher.call(lambda client: client.get("batches/none", brief=True))
-        hold.release()
-
-    asyncio.run(play())
-
-
-def test_a_mistake_of_our_own_in_a_thread_does_not_stop_the_watching() -> None:
-    async def play() -> None:
-        scene = Scene(Shelf(names(2)))
-        broken = True
-
-        def fail(_verb: str, _name: str) -> None:
-            if broken:
-                raise ZeroDivisionError
-
-        scene.shelf.fail = fail
-        task = asyncio.create_task(scene.wait_for(*names(2)))
-        await asyncio.sleep(30.0)
-        broken = False
-        scene.shelf.finish(*names(2))
-        ending, _ = await task
-        assert ending.reason is Reason.ENDED
-        scene.watcher.close()
-
-    quickly(play(), speed=50.0)
-
-
-def _own_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "gemini-batch-watch"]
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_the_quick_loop_is_quick() -> None:
