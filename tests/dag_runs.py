@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import Engine, event, update
 
 from stack.local_airflow import LocalAirflow
 
@@ -27,9 +27,18 @@ _NUMBERS = count()
 def make_database() -> None:
     """Put a migrated database where the settings of these tests say that it is."""
     LocalAirflow(home=Path(os.environ["AIRFLOW_HOME"]))._make_database()
+    event.listen(Engine, "connect", _without_waiting_for_the_disk)
     from airflow import settings
 
     settings.initialize()  # type: ignore[no-untyped-call]
+
+
+def _without_waiting_for_the_disk(connection: Any, _record: Any) -> None:
+    # A task commits some thirty times, and each time SQLite would wait for the disk: most of a test's time.
+    if "sqlite" in type(connection).__module__:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous=OFF")
+        cursor.close()
 
 
 @dataclass
