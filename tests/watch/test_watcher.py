@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from math import inf
@@ -195,7 +196,7 @@ def test_a_job_whose_look_hangs_ends_at_its_deadline_and_its_neighbours_do_not_w
         scene.watcher.close()
         await asyncio.sleep(1.0)
 
-    quickly(play(), speed=20.0)
+    quickly(play(), speed=60.0)
 
 
 def test_an_unknown_job_is_gone_only_when_the_service_says_so_twice_a_minute_apart() -> None:
@@ -408,12 +409,15 @@ def test_the_loop_stays_responsive_while_thousands_of_waits_end_together() -> No
         waits = asyncio.gather(*(scene.wait_for(name, poll_interval=1.0) for name in names(count)))
         for _ in range(3):
             await asyncio.sleep(0)  # they begin, all in one turn of the loop: that is the test's doing
-        # The thread's own time, so that neighbours on the machine do not count.
+        # The thread's own time: neither neighbours on the machine nor what other tests left to collect count.
+        gc.collect()
+        gc.disable()
         longest, last = 0.0, time.thread_time()
         while not waits.done():
             await asyncio.sleep(0)
             now = time.thread_time()
             longest, last = max(longest, now - last), now
+        gc.enable()
         assert longest < 0.03
         scene.watcher.close()
 
