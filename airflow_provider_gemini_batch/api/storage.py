@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 READ_BYTES = 8 * 2**20
 _BLOCK_BYTES = 8 * 2**20
+_CONNECT_SECONDS = 10.0
+_READ_SECONDS = 60.0
 
 
 class ObjectStore:
@@ -61,6 +63,7 @@ class ObjectStore:
 
     def _make(self) -> Any:
         try:
+            from aiohttp import ClientTimeout
             from gcsfs.core import GCSFileSystem
         except ImportError as error:
             raise ConfigurationError(
@@ -68,13 +71,16 @@ class ObjectStore:
             ) from error
         endpoint = self._endpoint or _emulator_from_environment()
         local = endpoint is not None and is_local_url(endpoint)
+        # Its default is five minutes for a whole call: too short for a slow line, too long for a dead one.
+        patience = ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
         # gcsfs caches instances by their arguments; ours hold credentials and end with the client.
         return GCSFileSystem(
             project=self._project,
             token="anon" if local else self._credential.google,
             endpoint_url=endpoint,
             use_listings_cache=False,
-            session_kwargs={"trust_env": not local},  # proxies from the environment, as for all other calls
+            # Proxies from the environment, as for all other calls.
+            session_kwargs={"trust_env": not local, "timeout": patience},
             skip_instance_cache=True,
         )
 

@@ -45,12 +45,13 @@ def test_a_retry_finds_its_job_by_a_filtered_list(bench: Bench) -> None:
     output = bench.folder / "out.jsonl"
     run = bench.run(inlined_requests=SIX, output_path=str(output), retries=1, wait_for_completion=False)
     assert run.attempt("batch").state == "success"
-    before = bench.emulator.control.books()["requests"]["list"]
-    run.dag.task_dict["batch"].wait_for_completion = True  # type: ignore[attr-defined]
+    before = bench.emulator.control.books()["requests"].get("list", 0)
+    task: Any = run.dag.task_dict["batch"]
+    task.wait_for_completion = True
     assert run.attempt("batch").state == "success"
     books = bench.emulator.control.books()
     assert books["created"] == 4
-    assert books["requests"]["list"] - before <= 1
+    assert books["requests"].get("list", 0) - before <= 1
     assert len(rows_of(output.read_bytes())) == 6
 
 
@@ -65,8 +66,8 @@ def test_a_state_on_the_way_is_waited_through(bench: Bench, state: str, *, defer
 @pytest.mark.parametrize(
     ("faults", "state", "words", "good"),
     [
-        ({"job_ending": {"state": "PARTIALLY_SUCCEEDED"}, "partial_rows": 0.5}, "success", "", 3),
-        ({"expire": True, "partial_rows": 0.5}, "up_for_retry", "expired", 3),
+        ({"job_ending": {"state": "PARTIALLY_SUCCEEDED"}, "row_error_every": 2}, "success", "", 3),
+        ({"expire": True, "partial_rows": 0.5}, "up_for_retry", "time limit", 3),
         ({"job_ending": {"state": "FAILED", "code": 13}}, "up_for_retry", "code 13", 0),
         ({"job_ending": {"state": "FAILED", "code": 3}}, "failed", "code 3", 0),
         ({"job_ending": {"state": "CANCELLED"}, "partial_rows": 0.5}, "failed", "cancelled", 0),
@@ -87,7 +88,7 @@ def test_each_ending_is_judged_and_what_is_finished_is_kept(
         bench.emulator.control.clear_faults()
         assert run.attempt("batch").state == "success"
         # Finished rows are not bought again.
-        assert [job["rows"] for job in bench.jobs] == [6, 6 - good]
+        assert [job["rows"] or 6 for job in bench.jobs] == [6, 6 - good]
         assert {row["status"] for row in rows_of(output.read_bytes())} == {"ok"}
         assert bench.objects() == []
 
