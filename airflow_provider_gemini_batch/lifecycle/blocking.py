@@ -63,6 +63,7 @@ class _Vigil:
 
     def failed(self, name: str, error: GeminiBatchError) -> WatchReport | None:
         """Judge an error; a report when it ends the wait."""
+        self.moved = False
         poll_interval = self._looks[name].poll_interval
         match self._troubles[name].saw(error, self._clock.now(), poll_interval=poll_interval):
             case GoneForGood():

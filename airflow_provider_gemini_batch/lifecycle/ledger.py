@@ -8,7 +8,7 @@ it the display names in the service's list tell the rest, at the price of a look
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 _VERSION = 1
@@ -60,7 +60,7 @@ class Ledger:
 
     def to_json(self) -> str:
         """Write the ledger as a short text; members that are empty are left out."""
-        kept = {name: value for name, value in asdict(self).items() if value not in ({}, [], None, "", 0, False)}
+        kept = {name: value for name, value in vars(self).items() if value not in ({}, [], None, "", 0, False)}
         return json.dumps({"version": _VERSION, **kept}, separators=(",", ":"), sort_keys=True)
 
     @classmethod

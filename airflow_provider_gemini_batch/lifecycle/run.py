@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -254,7 +255,7 @@ class BatchRun:
             self._ledger.looked_up = True
         if not self._ledger.fingerprint:
             self._ledger.fingerprint = self._known.newest_fingerprint()
-        self._submitter.enough = plan.shards
+        self._submitter.are_all = partial(self._are_all, plan)
         for wanted in list(self._ledger.intents):
             found = self._submitter.look_up(wanted)
             if found is not None:
@@ -263,6 +264,16 @@ class BatchRun:
         if not self._ledger.fingerprint:
             self._ledger.fingerprint = self._known.newest_fingerprint()
         self._shards = self._known.shards() if plan.fingerprint is None else plan.shards
+
+    def _are_all(self, plan: Plan, jobs: Sequence[BatchJob]) -> bool:
+        """Tell whether these must be all jobs that earlier tries made: no step was due that could have made another."""
+        tags = {job.name: tag for job in jobs if (tag := tag_of(job)) is not None}
+        newest = max((tag.round for tag in tags.values()), default=0)
+        usable = [job for job in jobs if tags[job.name].round == newest and (not job.is_done or job.succeeded)]
+        shards = {tags[job.name].shard for job in usable}
+        whole = newest > 0 or len(shards) >= (self._known.shards() if plan.fingerprint is None else plan.shards)
+        # A repair comes after all jobs of the round before it have ended.
+        return whole and (any(not job.is_done for job in usable) or not plan.can_resend)
 
     # -- what is due
 
@@ -321,8 +332,8 @@ class BatchRun:
             cancelled_by_us=self._ledger.cancelled if self._store.lasting else None,
         )
         self._known.tidy_up(decision.tidying)
-        partial = [job for job in decision.rows_from if job not in used]
-        used.extend(partial)
+        parts = [job for job in decision.rows_from if job not in used]
+        used.extend(parts)
         if isinstance(decision, adoption.Adopt):
             log.info("Using %s: %s.", decision.job.name, decision.why)
             return decision.job
@@ -333,14 +344,14 @@ class BatchRun:
             state.over_capacity = True
         elif state.postponed is None:
             log.info("Submitting a job: %s.", decision.why)
-            missing = self._missing(place, used, partial) if partial else rows
+            missing = self._missing(place, used, parts) if parts else rows
             if missing is None or missing:
                 return self._submit(place.tag(decision.submission), missing, state)
         return None
 
-    def _missing(self, place: adoption.Place, used: Sequence[BatchJob], partial: Sequence[BatchJob]) -> Sequence[int]:
+    def _missing(self, place: adoption.Place, used: Sequence[BatchJob], parts: Sequence[BatchJob]) -> Sequence[int]:
         """Tell which rows ended jobs have not finished: of a shard, or after all rounds so far."""
-        survey = self._work.survey(used, shard=None) if place.round else self._work.survey(partial, shard=place.shard)
+        survey = self._work.survey(used, shard=None) if place.round else self._work.survey(parts, shard=place.shard)
         log.info("%d rows are done already; %d are sent again.", survey.succeeded, len(survey.repairable))
         return survey.repairable
 

@@ -15,7 +15,7 @@ from airflow_provider_gemini_batch.lifecycle.identity import tag_of
 from airflow_provider_gemini_batch.lifecycle.waiting import next_look
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.lifecycle.identity import Tag
@@ -58,8 +58,8 @@ class Submitter:
         self._ledger = ledger
         #: All jobs of this task that a look-up has shown, by name.
         self.seen: dict[str, BatchJob] = {}
-        #: How many jobs the task should have: fewer leave it open whether an earlier try made the others.
-        self.enough = 1
+        #: Whether the jobs found so far leave no doubt that an earlier try made others that do not show up yet.
+        self.are_all: Callable[[Sequence[BatchJob]], bool] = bool
 
     def save(self) -> None:
         """Keep the ledger."""
@@ -145,7 +145,7 @@ class Submitter:
             return [job for job, tag in tags if tag is not None and str(tag) == wanted]
         current = (self._ledger.generation, self._ledger.fingerprint)
         ours = [job for job, tag in tags if tag is not None and (tag.generation, tag.fingerprint) == current]
-        return ours if len(ours) >= self.enough else []
+        return ours if self.are_all(ours) else []
 
     def _strike(self, job: BatchJob) -> None:
         tag = tag_of(job)

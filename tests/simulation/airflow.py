@@ -11,7 +11,7 @@ from airflow_provider_gemini_batch.lifecycle.identity import TaskIdentity
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 from simulation.checks import ENDED, Checks
 from simulation.clockwork import START, Clockwork, Killed
-from simulation.ports import Inputs, Output
+from simulation.ports import Hiccup, Inputs, Output
 from simulation.settings import Setting, draw
 from simulation.triggerer import Triggerers
 from simulation.worker import Deferred, Worker, moment_of
@@ -46,6 +46,7 @@ class Airflow:
         self.killed = False
         self.overlapped = False
         self.losses = 0
+        self.blind = False
         self.checks = Checks(self)
         self.triggerers = Triggerers(self.clock, self.world, loop, kills=self.setting.store)
         self.triggerers.bind(self._fired, lambda: self.state)
@@ -109,6 +110,8 @@ class Airflow:
         if worker is not self.worker or worker.epoch != self.epoch:
             return
         self.worker = None
+        # A try that could not read the store, and was told nothing, does not know what runs.
+        self.blind = isinstance(result, Hiccup) and not worker.was_told
         if self.state == "restarting":
             self._new_try(0.0)
         elif self.state != "running":

@@ -73,6 +73,8 @@ class Checks:
             earlier = airflow.world.jobs[name]
             if earlier is job or other.fingerprint != tag.fingerprint or not self._counts(earlier, other, tag):
                 continue
+            if other.round and self._begun_anew_after(earlier, tag):
+                continue
             if (other.shard, other.round) == (tag.shard, tag.round) and self._usable(earlier, other, tag):
                 self._break(f"{job.name} was made although {name} serves the same rows: {earlier.state(self._now)}")
             self._check_rows(job, earlier, tag, other)
@@ -91,6 +93,15 @@ class Checks:
         again = earlier.good_rows(self._now) & set(job.rows)
         if again:
             self._break(f"{job.name} buys rows {sorted(again)} again, which {earlier.name} has")
+
+    def _begun_anew_after(self, repair: Job, tag: Tag) -> bool:
+        """Whether the rows that a repair was for have been sent anew as a whole since."""
+        return any(
+            other.round == 0
+            and other.generation == tag.generation
+            and self._airflow.world.jobs[name].made > repair.made
+            for name, other in self._tags.items()
+        )
 
     def _counts(self, earlier: Job, other: Tag, tag: Tag) -> bool:
         """Whether the product was to know of, and to use, an earlier job."""
@@ -236,6 +247,7 @@ class Checks:
         airflow, operator = self._airflow, self._airflow.setting.operator
         excused = (
             airflow.killed
+            or airflow.blind
             or airflow.world.locked_out
             or not operator.reattach
             or not operator.cancel_on_timeout

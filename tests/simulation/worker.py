@@ -84,6 +84,7 @@ class Worker:
         self.number = airflow.try_number
         self._event = event
         self._memo = memo
+        self.was_told = memo is not None
         self._task_run: SimTaskRun | None = None
         name = f"try {self.number}"
         self.process = Process(airflow.clock, name, self._main, lambda result: airflow.worker_ended(self, result))
