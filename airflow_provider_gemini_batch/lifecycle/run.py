@@ -361,6 +361,7 @@ class BatchRun:
         except Postponed as wait:
             if self._ledger.began is None:
                 self._ledger.began = self._clock.now()
+                self._submitter.save()
             state.postponed = wait
             return None
         self._known.see(job)
