@@ -1,4 +1,4 @@
-"""Rows at scale through a real Airflow: every row comes back once, in order, with its own answer, and is paid for once."""
+"""Rows at scale through a real Airflow: each comes back once, in order, with its own answer, and is paid for once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.stack
 
-WORDS = "the reader of this note wants to know what it says and why it was written at all".split()
+WORDS = ["the", "reader", "of", "this", "note", "wants", "to", "know", "what", "it", "says", "and", "why"]
 
 
 def note(number: int) -> dict[str, str]:

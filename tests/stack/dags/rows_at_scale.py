@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import dag
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
@@ -23,6 +25,9 @@ def rows_mended() -> None:
         key_field="id",
         carry=["author"],
         repair_rounds=2,
+        # A busy machine may lose a worker; what was paid for is not paid for again.
+        retries=2,
+        retry_delay=timedelta(seconds=1),
         max_failed_rows=0,
         poll_interval=1,
     )
@@ -41,6 +46,8 @@ def rows_divided() -> None:
         carry=["author"],
         max_rows_per_job=SHARD_ROWS,
         max_active_jobs=3,
+        retries=2,
+        retry_delay=timedelta(seconds=1),
         poll_interval=1,
     )
 
