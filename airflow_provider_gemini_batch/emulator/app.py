@@ -200,6 +200,8 @@ async def _drain(request: Request) -> None:
 async def _apply(fault: RequestFault, call: Call) -> Response | None:
     options = fault.options
     if fault.kind == "slow":
+        if call.operation == "create" and not fault.after:
+            await call.keep_body()
         await asyncio.sleep(float(options.get("seconds", 1)))
         return None
     if fault.kind == "reset":

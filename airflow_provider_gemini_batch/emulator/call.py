@@ -43,6 +43,7 @@ class Call:
     operation: str
     path: dict[str, str] = field(default_factory=dict)
     space: str = ""
+    kept_body: bytes | None = None
 
     @property
     def world(self) -> World:
@@ -65,6 +66,8 @@ class Call:
 
     async def body(self, limit: int = MAX_BODY) -> bytes:
         """Return the whole body; ApiError 400 above the limit, after all of it was read and dropped."""
+        if self.kept_body is not None:
+            return self.kept_body
         chunks: list[bytes] = []
         size = 0
         async for chunk in self.request.stream():
@@ -74,6 +77,10 @@ class Call:
         if size > limit:
             raise ApiError(400, f"Request payload size exceeds the limit: {limit} bytes.")
         return b"".join(chunks)
+
+    async def keep_body(self) -> None:
+        """Read the body now: what has arrived is acted on, also when the caller does not wait for the answer."""
+        self.kept_body = await self.body()
 
     async def json(self) -> dict[str, Any]:
         """Return the body as a JSON object, ``{}`` for an empty one; ApiError 400 for anything else."""

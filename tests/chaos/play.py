@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 AT_A_TIME = 6
 #: Short enough that a lost process is noticed in seconds.
 SETTINGS = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "25",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
@@ -82,8 +82,9 @@ class Theatre:
 
     def __enter__(self) -> Self:
         (self.folder / "dags.json").write_text(json.dumps([stage.case.plan() for stage in self.stages]), "utf-8")
+        # Too much for the create call itself: these rows are uploaded.
         for name in ("upload", "cut"):
-            lines = [json.dumps({"key": str(row), "text": f"Row {row}. " + 4000 * "x"}) for row in range(3)]
+            lines = [json.dumps({"key": str(row), "text": f"Row {row}. " + 400_000 * "x"}) for row in range(3)]
             (self.folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
         # A copy: nobody who edits the file changes what is being played.
         shutil.copytree(HERE / "dags", self.folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))

@@ -118,7 +118,7 @@ class Stage:
     def explain(self) -> str:
         """Tell what is known, for a case that went wrong."""
         try:
-            return self.log()[-6000:]
+            return self.log()
         except (RuntimeError, httpx.HTTPError, OSError) as error:
             return f"(no log: {error})"
 

@@ -301,10 +301,10 @@ CLEARING = (
 WAITING = (
     Case(
         name="polls_fail_for_a_while",
-        done="500 and resets for every look at the job, a dozen times",
+        done="500 and resets for the first looks at the job",
         faults={
-            "http": [{"operation": each, "status": 500, "times": 3} for each in ("get", "list")],
-            "reset": [{"operation": each, "when": "before", "skip": 3, "times": 3} for each in ("get", "list")],
+            "http": [{"operation": each, "status": 500, "times": 2} for each in ("get", "list")],
+            "reset": [{"operation": each, "when": "before", "skip": 2, "times": 2} for each in ("get", "list")],
         },
     ),
     Case(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -224,6 +225,17 @@ def test_http_faults_hit_the_named_operation_so_many_times(gemini: Gemini) -> No
     assert gemini.http.get("/v1beta/batches").text.startswith("<html>")
     assert gemini.http.post(f"/v1beta/{name}:cancel").json()[0]["error"]["code"] == 503
     assert gemini.state(name) == "CANCELLED"
+
+
+def test_a_slow_service_acts_also_when_nobody_waits_for_the_answer(gemini: Gemini) -> None:
+    gemini.emulator.control.faults(slow={"operation": "create", "when": "before", "seconds": 0.3, "times": 1})
+    gemini.http.timeout = httpx.Timeout(0.1)
+    with pytest.raises(httpx.ReadTimeout):
+        gemini.create()
+    deadline = time.monotonic() + 10
+    while not gemini.emulator.control.books()["created"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert gemini.emulator.control.books()["created"] == 1
 
 
 @pytest.mark.parametrize(("when", "created"), [("before", 0), ("after", 1)])
