@@ -101,7 +101,8 @@ class Mending(NamedTuple):
     @classmethod
     def of(cls, rows: int, *, error_every: int, missing_every: int) -> Mending:
         """Play the rounds: a row that is left out was answered, counted and lost, unless it was an error."""
-        sizes, lost = [], []
+        sizes: list[int] = []
+        lost: list[int] = []
         sent = list(range(1, rows + 1))
         while sent:
             again = []
