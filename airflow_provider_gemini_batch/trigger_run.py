@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError, NotFound
 from airflow_provider_gemini_batch.hooks import aget_client_connection, client_from_connection
-from airflow_provider_gemini_batch.lifecycle.events import WatchReport, to_event
+from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, to_event
 from airflow_provider_gemini_batch.lifecycle.following import WORTH_TELLING, Following
 from airflow_provider_gemini_batch.lifecycle.progress import Progress
 from airflow_provider_gemini_batch.lifecycle.sharing import Hold
@@ -84,6 +84,9 @@ def _hold(trigger: GeminiBatchJobTrigger) -> Hold:
 
 async def wait(trigger: GeminiBatchJobTrigger) -> dict[str, Any]:
     """Wait until the trigger's wait is over; returns its event."""
+    if trigger.until == "time":
+        await asyncio.sleep(max(0.0, (trigger.end_time or 0.0) - time.time()))
+        return to_event(WatchReport(Reason.WAKE, memo=trigger.memo))
     watch = Watch(
         deadline=inf if trigger.end_time is None else trigger.end_time,
         poll_interval=trigger.poll_interval,
@@ -99,7 +102,7 @@ async def wait(trigger: GeminiBatchJobTrigger) -> dict[str, Any]:
         hold.watcher.leave(following)
         hold.release()
     jobs = tuple(entry.as_job() for entry in following.entries)
-    return to_event(WatchReport(ending.reason, jobs, ending.message, trigger.memo))
+    return to_event(WatchReport(ending.reason, jobs, ending.message, trigger.memo, following.stalled))
 
 
 async def _until_over(trigger: GeminiBatchJobTrigger, following: Following, hold: Hold) -> Ending:

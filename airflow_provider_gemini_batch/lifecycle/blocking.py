@@ -39,9 +39,9 @@ class _Vigil:
         self.pause = look.poll_interval
         self.moved = False
 
-    def report(self, reason: Reason, message: str = "") -> WatchReport:
+    def report(self, reason: Reason, message: str = "", stalled: tuple[str, ...] = ()) -> WatchReport:
         """Say why the wait is over."""
-        return WatchReport(reason, tuple(self.seen.values()), message, self._watch.memo)
+        return WatchReport(reason, tuple(self.seen.values()), message, self._watch.memo, stalled)
 
     def is_over(self) -> bool:
         """Whether those have ended that were waited for."""
@@ -56,7 +56,7 @@ class _Vigil:
             case Ended():
                 self.ended.add(name)
             case Stalled(kind=kind):
-                return self.report(_STALLS[kind])
+                return self.report(_STALLS[kind], stalled=(name,))
             case Waiting(watch=look, delay=delay, moved=moved):
                 self._looks[name], self.pause, self.moved = look, min(self.pause, delay), moved
         return None

@@ -34,13 +34,14 @@ class WatchReport:
     """What a trigger has to say.
 
     The jobs hold name, service, state, counts and error; everything else of them stays with the service. ``memo`` is
-    the operator's own short text, handed back unread.
+    the operator's own short text, handed back unread. ``stalled`` names the jobs whose counts stand still.
     """
 
     reason: Reason
     jobs: tuple[BatchJob, ...] = ()
     message: str = ""
     memo: str = ""
+    stalled: tuple[str, ...] = ()
 
 
 def to_event(report: WatchReport) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def to_event(report: WatchReport) -> dict[str, Any]:
         "jobs": [_written(job) for job in report.jobs],
         "message": report.message[:_MAX_MESSAGE],
         "memo": report.memo,
+        "stalled": list(report.stalled),
     }
 
 
@@ -68,7 +70,8 @@ def from_event(event: object) -> WatchReport:
         if event["version"] != VERSION:
             return WatchReport(Reason.WAKE, message=f"Event of version {event['version']!s:.20}", memo=memo)
         jobs = tuple(_read(job) for job in event["jobs"])
-        return WatchReport(Reason(event["reason"]), jobs, str(event.get("message") or ""), memo)
+        stalled = tuple(str(name) for name in event.get("stalled") or ())
+        return WatchReport(Reason(event["reason"]), jobs, str(event.get("message") or ""), memo, stalled)
     except (KeyError, TypeError, ValueError, AttributeError):
         return WatchReport(Reason.WAKE, message="Event that cannot be read", memo=memo)
 

@@ -172,6 +172,11 @@ class Following:
         """What is known of each job: equal as long as nothing has changed."""
         return tuple(entry.seen for entry in self.entries)
 
+    @property
+    def stalled(self) -> tuple[str, ...]:
+        """The jobs whose counts stand still."""
+        return tuple(one.name for one in self.entries if one.ending and one.ending.reason is Reason.PROGRESS_TIMEOUT)
+
     def ending(self, until: str) -> Ending | None:
         """Give the end of the wait, if it has come.
 

@@ -27,18 +27,17 @@ from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport
 from airflow_provider_gemini_batch.lifecycle.identity import tag_of
 from airflow_provider_gemini_batch.lifecycle.judge import (
     Counts,
-    Deadline,
     Ended,
     Limits,
     Refused,
     ResultsMissing,
-    Stalled,
     Verdict,
     judge,
     judge_all,
 )
 from airflow_provider_gemini_batch.lifecycle.known import KnownJobs
 from airflow_provider_gemini_batch.lifecycle.ledger import Ledger
+from airflow_provider_gemini_batch.lifecycle.patience import Patience
 from airflow_provider_gemini_batch.lifecycle.ports import Done, Landing, Plan, TaskFailed, Wake, Watch
 from airflow_provider_gemini_batch.lifecycle.submitting import UNRECORDED, Postponed, Submitter
 
@@ -54,7 +53,6 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE = 15.0
 # An answer that cannot be read may be a proxy's, and pass; or it may be the service's new way, and stay.
 _UNREADABLE_ANSWERS = 5
-_NO_QUOTA = "The service's quota left no room for the job until the deadline. Nothing was submitted."
 
 
 class _Round:
@@ -64,6 +62,7 @@ class _Round:
         self.active: list[BatchJob] = []
         self.ended: list[BatchJob] = []
         self.over_capacity = False
+        self.unsendable = False
         self.postponed: Postponed | None = None
 
 
@@ -140,7 +139,7 @@ class BatchRun:
             step = self._go_on(plan)
         except Postponed as wait:
             log.info("Waiting: %s.", wait.reason)
-            return Wake(at=min(wait.until, self._known.limit()), memo=self._ledger.to_json(), reason=wait.reason)
+            return self._wake(min(wait.until, self._known.limit()), wait.reason)
         except GeminiBatchError as error:
             return self._sit_out(error)
         if self._ledger.troubles and isinstance(step, Watch):
@@ -164,7 +163,10 @@ class BatchRun:
         pause = waiting.poll_delay(None, _FIRST_PAUSE, failures=ledger.troubles, retry_after=retry_after)
         self._submitter.save()
         log.warning("Going on in %.0f s, since a call failed: %s", pause, error)
-        return Wake(at=min(now + pause, limit), memo=ledger.to_json(), reason=str(error))
+        return self._wake(min(now + pause, limit), str(error))
+
+    def _wake(self, at: float, reason: str) -> Wake:
+        return Wake(at=at, memo=self._ledger.to_json(), reason=reason, job_names=self._known.unfinished())
 
     def _give_up(self, *, deadline: bool = False) -> None:
         """Leave nothing running that nobody waits for; what stands in the way of that is no news any more."""
@@ -197,6 +199,9 @@ class BatchRun:
             clock=self._clock,
             work=self._work,
             known_before=self._known_before,
+        )
+        self._patience = Patience(
+            policy=self._policy, ledger=self._ledger, known=self._known, lasting=self._store.lasting
         )
 
     def _open(self, report: WatchReport | None) -> None:
@@ -233,6 +238,7 @@ class BatchRun:
             plan = self._work.forget_input()
         if plan.fingerprint is not None:
             self._ledger.fingerprint = plan.fingerprint
+            self._ledger.shards = plan.shards
         return plan
 
     def _read_input(self, *, known: bool) -> Plan:
@@ -263,7 +269,8 @@ class BatchRun:
         self._known.remember(self._submitter.seen.values())
         if not self._ledger.fingerprint:
             self._ledger.fingerprint = self._known.newest_fingerprint()
-        self._shards = self._known.shards() if plan.fingerprint is None else plan.shards
+        noted = self._ledger.shards or self._known.shards()
+        self._shards = noted if plan.fingerprint is None else plan.shards
 
     def _are_all(self, plan: Plan, jobs: Sequence[BatchJob]) -> bool:
         """Tell whether these must be all jobs that earlier tries made: no step was due that could have made another."""
@@ -288,9 +295,14 @@ class BatchRun:
             state = self._settle(plan, round_, rows, used)
             if state.active or state.postponed or state.over_capacity:
                 return self._wait(state)
-            self._raise_bad_ending(used)
+            self._raise_bad_ending(used + state.ended)
+            if state.unsendable:
+                self._raise_unsendable()
             used.extend(state.ended)
-            rows = self._rows_to_repair(plan, round_ + 1, used)
+            try:
+                rows = self._rows_to_repair(plan, round_ + 1, used)
+            except ResultsGone as error:
+                return self._without_results(plan, used, error)
             if rows is None:
                 break
             round_ += 1
@@ -338,13 +350,19 @@ class BatchRun:
             log.info("Using %s: %s.", decision.job.name, decision.why)
             return decision.job
         if plan.fingerprint is None:
-            what = "The input cannot be read, and no job of this task can be used any more."
-            raise InputError(what) from self._unreadable
+            # Others may be running, whose answers are paid for: they are waited for first.
+            state.unsendable = True
+            return None
         if self._policy.max_active_jobs is not None and len(state.active) >= self._policy.max_active_jobs:
             state.over_capacity = True
         elif state.postponed is None:
             log.info("Submitting a job: %s.", decision.why)
-            missing = self._missing(place, used, parts) if parts else rows
+            missing = rows
+            try:
+                missing = self._missing(place, used, parts) if parts else rows
+            except ResultsGone:
+                log.warning("The finished rows of earlier jobs are no longer kept: all rows are sent again.")
+                used[:] = [job for job in used if job not in parts]
             if missing is None or missing:
                 return self._submit(place.tag(decision.submission), missing, state)
         return None
@@ -377,10 +395,10 @@ class BatchRun:
 
     def _wait(self, state: _Round) -> Watch | Wake:
         now = self._clock.now()
-        self._handle_stalls(state.active, now)
+        self._patience.check_stalls(state.active, self._report, now)
         limit = self._known.limit(state.active)
         if now >= limit:
-            self._time_out(state.active)
+            self._patience.time_out(state.active, now)
         if not state.active:
             if state.postponed is None:  # pragma: no cover  (capacity is only used up by active jobs)
                 raise GeminiBatchError("Nothing to wait for")
@@ -396,41 +414,6 @@ class BatchRun:
             memo=self._ledger.to_json(),
         )
 
-    def _handle_stalls(self, active: Sequence[BatchJob], now: float) -> None:
-        stalled = [job for job in active if self._is_stalled(job, now) and job.name not in self._ledger.cancelled]
-        if not stalled:
-            return
-        names = ", ".join(job.name for job in stalled)
-        resubmitted, most = self._ledger.stalled, self._policy.max_resubmits
-        if not waiting.may_resubmit(self._policy.on_stall, resubmitted=resubmitted, max_resubmits=most):
-            for job in active:
-                self._known.cancel(job)
-            raise TaskFailed(judge_all([self._stall(job, now) for job in stalled]))
-        self._ledger.stalled += 1
-        log.warning("%s does not move: cancelling, and submitting again when the cancellation has ended it.", names)
-        for job in stalled:
-            self._known.cancel(job)
-
-    def _is_stalled(self, job: BatchJob, now: float) -> bool:
-        limit = self._policy.queue_timeout
-        if limit is not None and job.never_started and now - self._known.submitted(job) >= limit:
-            return True
-        return self._report.reason is Reason.PROGRESS_TIMEOUT and job.name in {one.name for one in self._report.jobs}
-
-    def _stall(self, job: BatchJob, now: float) -> Stalled:
-        return Stalled(job.name, "queue" if job.never_started else "progress", now - self._known.submitted(job))
-
-    def _time_out(self, active: Sequence[BatchJob]) -> None:
-        stopped: dict[str, bool] = {}
-        if self._policy.cancel_on_timeout:
-            stopped = {job.name: self._known.cancel(job) for job in active}
-            if not self._store.lasting:
-                self._known.see_cancelled(active)
-        now = self._clock.now()
-        late = [Deadline(job.name, now - self._known.submitted(job), stopped.get(job.name, False)) for job in active]
-        verdict = judge_all(late) if late else judge(Refused(_NO_QUOTA, retry=True))
-        raise TaskFailed(verdict, deadline=True)
-
     # -- endings
 
     def _raise_bad_ending(self, used: Sequence[BatchJob]) -> None:
@@ -438,7 +421,25 @@ class BatchRun:
         if not bad:
             return
         self._service.ended([*used, *bad])
-        raise TaskFailed(judge_all([Ended(job) for job in bad]))
+        verdict = judge_all([Ended(job) for job in bad])
+        remains = [job for job in [*used, *bad] if adoption.has_finished_rows(job)]
+        landing = self._land_remains(remains) if self._last_try or not verdict.retry else None
+        raise TaskFailed(verdict, landing=landing)
+
+    def _land_remains(self, jobs: Sequence[BatchJob]) -> Landing | None:
+        """Give the author the rows that are there, when no further try will: they are paid for."""
+        try:
+            return self._work.land(jobs) if jobs else None
+        except GeminiBatchError as error:
+            log.warning("The rows that had been answered could not be landed: %s", error)
+            return None
+
+    def _raise_unsendable(self) -> None:
+        """Say that rows are left which cannot be sent, since the input cannot be read."""
+        if not self._known.all and self._unreadable is not None:
+            raise self._unreadable
+        what = f"The input cannot be read, so that rows which still need an answer cannot be sent: {self._unreadable}"
+        raise TaskFailed(judge(Refused(what, retry=True))) from self._unreadable
 
     def _rows_to_repair(self, plan: Plan, round_: int, used: Sequence[BatchJob]) -> Sequence[int] | None:
         """Give the rows of the next round, or None when there is none."""
@@ -490,6 +491,9 @@ class BatchRun:
         )
 
     def _deliver(self, plan: Plan, used: Sequence[BatchJob]) -> Watch | Wake | Done:
+        if plan.incomplete and not self._last_try:
+            what = f"Without the input, carried columns would be lost: {self._unreadable or 'it has changed'}"
+            raise TaskFailed(judge(Refused(what, retry=True))) from self._unreadable
         try:
             landing = self._work.land(used)
         except ResultsGone as error:
@@ -497,7 +501,8 @@ class BatchRun:
         self._service.ended(used)
         verdict = self._judge_rows(used, landing, can_repair=plan.can_resend and bool(landing.repairable))
         names = [job.name for job in used]
-        if verdict.success or not plan.can_resend:
+        reached = landing.output is not None or landing.responses is not None
+        if reached and (verdict.success or not plan.can_resend):
             self._ledger.delivered.extend(name for name in names if name not in self._ledger.delivered)
             self._submitter.save()
         if not verdict.success:

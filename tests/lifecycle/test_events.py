@@ -36,6 +36,7 @@ reports = st.builds(
     jobs=st.lists(jobs).map(tuple),
     message=st.text(max_size=1000),
     memo=st.text(),
+    stalled=st.lists(st.text()).map(tuple),
 )
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -56,7 +57,7 @@ def test_another_triggers_moment_is_a_wake_up(event: object) -> None:
     assert from_event(event) == WatchReport(Reason.WAKE)
 
 
-@given(json_values, st.sampled_from(["version", "reason", "jobs", "message", "memo"]))
+@given(json_values, st.sampled_from(["version", "reason", "jobs", "message", "memo", "stalled"]))
 def test_no_event_makes_a_task_fail_by_its_shape(value: Any, member: str) -> None:
     assert isinstance(from_event(value), WatchReport)
     assert isinstance(from_event({**EVENT, member: value}), WatchReport)
