@@ -16,10 +16,12 @@ from simulation.clockwork import Process
 from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.lifecycle.ports import Landing
     from simulation.airflow import Airflow
 
@@ -64,6 +66,9 @@ class SimTaskRun(TaskRun):
     def _cancel_now(self) -> None:
         for name in self._active:
             self._worker.cancel_now(name)
+
+    def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
+        """Who reads and writes what is not of interest here."""
 
     def _count(self, landing: Landing) -> None:
         """Airflow's metrics are not of interest here."""
