@@ -152,7 +152,7 @@ class Theatre:
             deliveries=len(stage.deliveries),
             seconds=time.monotonic() - began,
             problems=tuple(problems),
-            log=stage.explain() if problems else "",
+            log=stage.events() if problems else "",
         )
 
 

@@ -25,13 +25,13 @@ CREATING = (
     Case(
         name="no_answer_in_time",
         done="the job is made, the answer takes longer than the request's time-out",
-        faults={"slow": {**LOST, "seconds": 8}},
+        faults={"slow": {**LOST, "seconds": 10}},
         said="looking for the job",
     ),
     Case(
         name="acted_after_time_out",
         done="the service makes the job after the request has timed out",
-        faults={"slow": {**LATE, "seconds": 6}},
+        faults={"slow": {**LATE, "seconds": 9}},
         said="looking for the job",
     ),
     Case(

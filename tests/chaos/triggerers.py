@@ -60,7 +60,7 @@ def play_triggerers(*, database: str = "postgres", tasks: int = TASKS, seconds: 
         for problem in problems:
             print(f"      {problem}")
         if problems:
-            print(stage.explain())
+            print(stage.events())
             print(theatre.airflow.component_logs())
     return 1 if problems else 0
 
