@@ -437,6 +437,9 @@ SHAKING = (
         name="api_server_down_in_create",
         done="Airflow's api-server stopped and started while the create call is out",
         faults={"slow": {**LOST, "seconds": 3}},
+        # Without an api-server no task can start: tries fail until it is back.
+        retries=3,
+        retry_delay=20.0,
         steps=(("until_created", 1), ("restart", "api-server")),
         alone=True,
     ),
