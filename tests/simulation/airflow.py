@@ -166,7 +166,10 @@ class Airflow:
         self.memo = deferred.memo
         if isinstance(trigger, GeminiBatchJobTrigger):
             arguments = trigger.serialize()[1]
-            self.checks.deferred(arguments)
+            if arguments["until"] == "time":
+                self.checks.waked_at(arguments["end_time"])
+            else:
+                self.checks.deferred(arguments)
             self.clock.note(f"trigger {key} watches {arguments['job_name']} until {arguments['end_time'] - START:.0f}")
             delay = self.clock.random.uniform(0.2, 2.0)
             self.clock.after(delay, lambda: self._start_trigger(key, arguments))

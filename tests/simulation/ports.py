@@ -257,4 +257,11 @@ class SimWork:
 
     def _landing(self, good: set[int], rows: Sequence[int]) -> Landing:
         bad = tuple(row for row in rows if row not in good)
-        return Landing(len(rows), len(rows) - len(bad), len(bad), repairable=bad if self._can_resend else ())
+        return Landing(
+            len(rows),
+            len(rows) - len(bad),
+            len(bad),
+            output="the output" if self._output.visible else None,
+            responses=None if self._output.visible else [],
+            repairable=bad if self._can_resend else (),
+        )

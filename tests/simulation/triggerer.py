@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch import trigger_run
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, to_event
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
@@ -113,7 +114,24 @@ async def _task_state(trigger: SimTrigger) -> str | None:
 
 
 # The trigger's two ways out of its process, to the service and to Airflow. Simulations have a process of their own.
+async def _sleep(trigger: SimTrigger) -> None:
+    run = trigger.run_of_it
+    awake = asyncio.get_running_loop().create_future()
+
+    def wake() -> None:
+        if not run.dead and not awake.done():
+            if run.clock.now < run.frozen_until:
+                run.clock.after(run.frozen_until - run.clock.now, wake)
+                return
+            awake.set_result(None)
+            run.pump()
+
+    run.clock.after(max(0.0, (trigger.end_time or 0.0) - run.clock.now), wake)
+    await awake
+
+
 trigger_run._hold = _hold  # type: ignore[assignment]
+trigger_run._sleep = _sleep  # type: ignore[assignment]
 trigger_run._task_state = _task_state  # type: ignore[assignment]
 
 
@@ -140,10 +158,17 @@ class TriggerRun:
         self._loop = triggerers.loop
         self._trigger = SimTrigger(**json.loads(json.dumps(arguments)))
         self._trigger.run_of_it = self
+        self._sleeper: asyncio.Future[None] = self._loop.create_future()
         self._task = self._loop.create_task(self._follow())
         self.pump()
 
     async def _follow(self) -> None:
+        if self.arguments["until"] == "time":
+            # It sleeps in real time; here it sleeps in ours.
+            self.clock.after(self.arguments["end_time"] - self.clock.now, self._end_sleep)
+            await self._sleeper
+            self.fire(self.key, to_event(WatchReport(Reason.WAKE, memo=self.arguments["memo"])))
+            return
         events = self._trigger.run()
         try:
             async for event in events:
@@ -152,8 +177,17 @@ class TriggerRun:
         finally:
             await events.aclose()  # type: ignore[attr-defined]
 
+    def _end_sleep(self) -> None:
+        if self.clock.now < self.frozen_until:
+            self.clock.after(self.frozen_until - self.clock.now, self._end_sleep)
+        elif not self.dead:
+            self._sleeper.set_result(None)
+            self.pump()
+
     def pump(self) -> None:
         """Let the event loop do what can be done now."""
+        if self.dead:
+            return
         self._wait_for(_breath())
         if self._task.done() and not self.dead:
             self.dead = True
