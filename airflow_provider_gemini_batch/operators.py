@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobKind
+from airflow_provider_gemini_batch.lineage import TellsLineage
 from airflow_provider_gemini_batch.links import GeminiBatchJobLink
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class _GeminiOperator(BaseOperator):
         return GeminiBatchHook(self.gemini_conn_id, location=self.location, project_id=self.project_id)
 
 
-class _CreateBatchJob(_GeminiOperator):
+class _CreateBatchJob(TellsLineage, _GeminiOperator):
     """Submit a batch, free the worker while it runs, and bring back one result row per input row."""
 
     kind: ClassVar[JobKind]
@@ -265,8 +266,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param wait_for_completion: False: end as soon as the job exists.
     :param deferrable: False: wait in the worker instead of the triggerer.
     :param poll_interval: seconds between looks at the job.
-    :param timeout: seconds for the whole task from the first submission; None: the service's own longest time and an
-        hour, from each job's submission.
+    :param timeout: seconds for the whole task; None: the service's own longest time and an hour, for each job.
     :param cancel_on_kill: cancel the job when the task is marked failed or success.
     :param cancel_on_timeout: cancel the job when ``timeout`` is over.
     :param reattach: use the job that an earlier try made instead of buying another.

@@ -13,10 +13,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.data.cost import cost_of
@@ -26,16 +27,19 @@ from airflow_provider_gemini_batch.hooks import airflow_errors, client_from_sett
 from airflow_provider_gemini_batch.lifecycle.blocking import wait_here
 from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, from_event
 from airflow_provider_gemini_batch.lifecycle.identity import TaskIdentity, tag_of
+from airflow_provider_gemini_batch.lifecycle.ledger import Ledger
 from airflow_provider_gemini_batch.lifecycle.ports import Done, Policy, TaskFailed, Wake, Watch
 from airflow_provider_gemini_batch.lifecycle.run import BatchRun
 from airflow_provider_gemini_batch.lifecycle.service import ClientJobService, JobSettings, job_labels
 from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
+from airflow_provider_gemini_batch.lineage import lineage_of, tell_hook_lineage
 from airflow_provider_gemini_batch.links import JOB_NAME_KEY
 from airflow_provider_gemini_batch.storage import Paths
 from airflow_provider_gemini_batch.task_files import Output
 from airflow_provider_gemini_batch.task_work import make_work
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from airflow.sdk import Context
@@ -136,7 +140,7 @@ class TaskRun:
         """Go on after a wait. ``memo`` is what ``defer`` kept, for triggers that do not carry it."""
         report = from_event(event)
         if not report.memo:
-            report = WatchReport(report.reason, report.jobs, report.message, memo)
+            report = replace(report, memo=memo)
         return self._follow(report)
 
     def kill(self) -> None:
@@ -187,25 +191,45 @@ class TaskRun:
                 progress_timeout=operator.progress_timeout,
                 on_look=_log_progress,
             )
+        stalls = step.stalls_count
+        return self._defer(
+            list(step.job_names),
+            step.end_time,
+            until=step.until,
+            memo=step.memo,
+            queue_timeout=operator.queue_timeout if stalls else None,
+            progress_timeout=operator.progress_timeout if stalls else None,
+        )
+
+    def _defer(
+        self,
+        names: list[str],
+        end_time: float,
+        *,
+        until: str,
+        memo: str,
+        queue_timeout: float | None = None,
+        progress_timeout: float | None = None,
+    ) -> NoReturn:
         from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
-        names = list(step.job_names)
+        operator = self._operator
         operator.defer(
             trigger=GeminiBatchJobTrigger(
                 names[0] if len(names) == 1 else names,
                 gemini_conn_id=operator.gemini_conn_id,
                 poll_interval=operator.poll_interval,
-                end_time=step.end_time,
+                end_time=end_time,
                 cancel_on_kill=operator.cancel_on_kill,
                 location=operator.location,
                 project_id=operator.project_id,
-                queue_timeout=operator.queue_timeout if step.stalls_count else None,
-                progress_timeout=operator.progress_timeout if step.stalls_count else None,
-                until=step.until,
-                memo=step.memo,
+                queue_timeout=queue_timeout,
+                progress_timeout=progress_timeout,
+                until=until,
+                memo=memo,
             ),
             method_name="execute_complete",
-            kwargs={"memo": step.memo},
+            kwargs={"memo": memo},
         )
         raise AssertionError("defer() does not return")
 
@@ -213,6 +237,9 @@ class TaskRun:
         if not self._operator.deferrable:
             self._clock.sleep(max(0.0, step.at - self._clock.now()))
             return WatchReport(Reason.WAKE, memo=step.memo)
+        if step.job_names:
+            # Not Airflow's trigger: a person who ends the task meanwhile ends its jobs.
+            self._defer(list(step.job_names), step.at, until="time", memo=step.memo)
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
         moment = datetime.fromtimestamp(step.at, tz=timezone.utc)
@@ -263,7 +290,15 @@ class TaskRun:
         if self._operator.output_path:
             # Only now: until an output stands under its own name, a crash would lose what was paid for.
             self._service.delivered(step.jobs)
+        self._tell_lineage(step.jobs, summary)
         return summary
+
+    def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
+        """Say what was read and written: to Airflow now, to OpenLineage when its listener asks the operator."""
+        places = [self._service.place_of_answers(job) for job in jobs]
+        lineage = lineage_of(self._operator, summary, [place for place in places if place])
+        tell_hook_lineage(self._hook, lineage)
+        self._operator.told = (lineage, summary)
 
     def _count(self, landing: Landing) -> dict[str, Any] | None:
         """Add up tokens and rows in Airflow's metrics; give what they cost, where there are prices."""
@@ -294,7 +329,10 @@ class TaskRun:
         ti = self._context["ti"]
         dag_run = self._context["dag_run"]
         identity = _identity(ti)
-        self._work = work = make_work(operator, self._hook, folder, task=identity, generation=ti.max_tries)
+        store = TaskStateStore(self._context)
+        noted = Ledger.from_json(store.load()) if ti.try_number <= 1 else None
+        anew = ti.try_number <= 1 and (noted is None or not noted.fingerprint)
+        self._work = work = make_work(operator, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew)
         never_cleared = ti.max_tries <= (operator.retries or 0)
         not_before = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
         self._service = service = ClientJobService(
@@ -321,7 +359,7 @@ class TaskRun:
             last_try=ti.try_number > ti.max_tries,
             policy=self._policy(settings.service, settings.timeout),
             service=service,
-            store=TaskStateStore(self._context),
+            store=store,
             clock=self._clock,
             work=work,
             on_job=self._announce,
@@ -340,7 +378,8 @@ class TaskRun:
             service_wait=longest_wait(service),
             reattach=operator.reattach,
             lookup_timeout=operator.lookup_timeout,
-            request_timeout=request_timeout,
+            # How long the service may still act on a create call whose answer never came.
+            request_timeout=request_timeout * CREATE_PATIENCE,
             timeout=operator.timeout,
             cancel_on_timeout=operator.cancel_on_timeout,
             queue_timeout=operator.queue_timeout,

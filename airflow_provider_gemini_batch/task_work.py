@@ -71,10 +71,11 @@ _DEFAULTS = (
 
 
 def make_work(
-    operator: _CreateBatchJob, hook: GeminiBatchHook, folder: Path, *, task: TaskIdentity, generation: int
+    operator: _CreateBatchJob, hook: GeminiBatchHook, folder: Path, *, task: TaskIdentity, generation: int, anew: bool
 ) -> TaskWork:
     """Check the source against the service, and give the port that reads it.
 
+    :param anew: no try of this task instance has run before.
     :raises ConfigurationError: the service cannot read this source, or an argument has no meaning for it.
     """
     service = hook.service
@@ -113,7 +114,7 @@ def make_work(
         hook,
         folder,
         output,
-        spool=_spool(operator, Paths.of(hook), staging, task.digest, generation),
+        spool=_spool(operator, Paths.of(hook), staging, f"{task.digest}-{generation}", anew=anew),
     )
 
 
@@ -281,7 +282,7 @@ class OwnRows(TaskWork):
             return self.forget_input()
         spec = self._spec
         if callable(spec.rows):
-            spec = self._spool.spec(spec) if self._spool is not None else spec
+            spec = self._spool.spec(spec, again=again) if self._spool is not None else spec
         self._staged = staged = stage(spec, self._folder)
         self._carried_types = staged.carried_types
         if self._operator.max_cost_usd is not None and not again:
@@ -292,9 +293,9 @@ class OwnRows(TaskWork):
         )
 
     def forget_input(self) -> Plan:
-        """Use what is there: answers are landed in the order of their row numbers as far as these tell it."""
+        """Use what is there: one row per answer, in the order they come, without carried columns."""
         self._staged = None
-        return Plan(None, shards=1, can_resend=False)
+        return Plan(None, shards=1, can_resend=False, incomplete=bool(self._operator.carry))
 
     @property
     def _known_again(self) -> bool:
@@ -403,15 +404,16 @@ class OwnRows(TaskWork):
 
 
 def _spool(
-    operator: _CreateBatchJob, paths: Paths, staging: str | None, identity: str, generation: int
+    operator: _CreateBatchJob, paths: Paths, staging: str | None, stem: str, *, anew: bool
 ) -> Spool | None:
     if not callable(operator.inlined_requests):
         return None
-    name = f"{identity}-{generation}.rows.jsonl"
+    name = f"{stem}.rows.jsonl"
     if staging:
-        return Spool(f"{staging.rstrip('/')}/{name}", paths)
+        return Spool(f"{staging.rstrip('/')}/{name}", paths, anew=anew)
     if operator.output_path:
-        return Spool(f"{operator.output_path.rpartition('/')[0]}/.{name}", paths, operator.output_conn_id)
+        folder = operator.output_path.rpartition("/")[0]
+        return Spool(f"{folder}/.{name}", paths, operator.output_conn_id, anew=anew)
     for argument in ("carry", "repair_rounds"):
         if getattr(operator, argument):
             raise ConfigurationError(

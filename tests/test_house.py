@@ -39,6 +39,7 @@ _AUTHORS = _WATCHING | {
     "task_work",
     "task_files",
     "task_checks",
+    "lineage",
 }
 LAYERS: dict[str, set[str]] = {
     "provider_info": set(),
@@ -49,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
     "connections": _HOOKS,
     "hooks": _HOOKS,
     "storage": _HOOKS,
+    "lineage": set(),
     "links": _WATCHING,
     "triggers": _WATCHING,
     "trigger_run": _WATCHING,

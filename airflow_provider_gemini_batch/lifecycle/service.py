@@ -190,6 +190,14 @@ class ClientJobService:
                 except GeminiBatchError as error:
                     log.warning("Could not remove %s, which this task made: %s", folder, error)
 
+    def place_of_answers(self, job: BatchJob) -> str | None:
+        """Tell where the service wrote answers that stay there: a place of the author's, a table or a folder."""
+        dest = job.dest
+        if dest is None:
+            return None
+        ours = dest.gcs_uri is not None and self._is_ours(dest.gcs_uri, job, places.made_destination)
+        return dest.bigquery_uri or (None if ours else dest.gcs_uri)
+
     def _is_ours(self, uri: str, job: BatchJob, place: Callable[[str, Tag], str]) -> bool:
         tag, staging = tag_of(job), self._settings.staging_path
         return tag is not None and bool(staging) and f"{uri}/".startswith(f"{place(staging or '', tag)}/")

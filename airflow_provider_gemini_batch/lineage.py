@@ -1,0 +1,153 @@
+"""What a finished batch read and wrote, told to Airflow's hook lineage and, where it is installed, to OpenLineage.
+
+Rules of this file: addresses, names and counts only, never rows; OpenLineage is imported only when its provider asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.sdk import BaseHook
+
+_SCHEMA = "https://github.com/OpenLineage/OpenLineage/tree/main/spec/OpenLineage.json#/$defs/RunFacet"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Addresses of what a batch read and of what holds its answers now."""
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+class TellsLineage:
+    """An operator that OpenLineage's provider may ask, once its task has succeeded."""
+
+    task_id: str
+    #: What the run has told: its lineage and its summary.
+    told: tuple[Lineage, Mapping[str, Any]] | None = None
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Give what was read, written and used."""
+        told = self.told
+        if told is None:
+            # Another process than the one that ran the task: the summary alone has to do.
+            summary = task_instance.xcom_pull(task_ids=self.task_id)
+            if not isinstance(summary, dict) or not summary.get("job_names"):
+                return None
+            told = (lineage_of(self, summary), summary)
+        return openlineage_facets(*told)
+
+
+def lineage_of(operator: Any, summary: Mapping[str, Any], places: Iterable[str] = ()) -> Lineage:
+    """Put the author's sources and the places of the answers together.
+
+    What this provider stages for a job is gone when the task ends, and is nobody's data set.
+
+    :param operator: one of the create operators.
+    :param places: where the service itself wrote answers that stay there.
+    """
+    uris = operator.gcs_uri
+    sources = [
+        *([uris] if isinstance(uris, str) else uris or ()),
+        operator.bigquery_uri,
+        operator.input_path,
+        operator.file_name,
+    ]
+    outputs = [*places, summary.get("output")]
+    return Lineage(
+        tuple(dict.fromkeys(_address(one) for one in sources if one)),
+        tuple(dict.fromkeys(_address(one) for one in outputs if one)),
+    )
+
+
+def tell_hook_lineage(hook: BaseHook, lineage: Lineage) -> None:
+    """Hand gs:// and bq:// addresses to the collector.
+
+    Others are told by whoever reads and writes them: Airflow's ObjectStoragePath does so itself.
+    """
+    from airflow.sdk.lineage import get_hook_lineage_collector
+
+    collector = get_hook_lineage_collector()
+    for uri in filter(_is_google, lineage.inputs):
+        collector.add_input_asset(context=hook, uri=uri)
+    for uri in filter(_is_google, lineage.outputs):
+        collector.add_output_asset(context=hook, uri=uri)
+
+
+def openlineage_facets(lineage: Lineage, summary: Mapping[str, Any]) -> OperatorLineage[Any, Any]:
+    """Make the facets of a finished batch: data sets, jobs, model and tokens.
+
+    The data sets are named as OpenLineage's naming rules say: ``gs://bucket`` and the object, ``bigquery`` and the
+    table.
+    """
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from openlineage.client.event_v2 import Dataset
+    from openlineage.client.facet_v2 import external_query_run
+
+    service = "vertex" if str(summary.get("job_name")).startswith("projects/") else "gemini"
+    facets: dict[str, Any] = {"geminiBatch": _run_facet(summary)}
+    if summary.get("job_name"):
+        facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(
+            externalQueryId=summary["job_name"], source=service
+        )
+    return OperatorLineage(
+        inputs=[Dataset(*_named(uri)) for uri in lineage.inputs],
+        outputs=[Dataset(*_named(uri)) for uri in lineage.outputs],
+        run_facets=facets,
+    )
+
+
+def _run_facet(summary: Mapping[str, Any]) -> Any:
+    """Make the facet of our own, whose class needs OpenLineage's."""
+    import attr
+    from openlineage.client.facet_v2 import RunFacet
+
+    @attr.define
+    class GeminiBatchRunFacet(RunFacet):  # type: ignore[misc, unused-ignore]
+        """Jobs, model, counts and tokens of a batch."""
+
+        jobNames: list[str]  # noqa: N815  (facets are spelled in camel case)
+        model: str
+        state: str
+        counts: dict[str, int]
+        usage: dict[str, int]
+
+        @staticmethod
+        def _get_schema() -> str:
+            return _SCHEMA
+
+    return GeminiBatchRunFacet(
+        jobNames=list(summary.get("job_names") or ()),
+        model=str(summary.get("model") or ""),
+        state=str(summary.get("state") or ""),
+        counts=dict(summary.get("counts") or {}),
+        usage=dict(summary.get("usage") or {}),
+    )
+
+
+def _address(path: str) -> str:
+    return path if "://" in path or path.startswith("files/") else f"file://{path}"
+
+
+def _is_google(uri: str) -> bool:
+    return uri.startswith(("gs://", "bq://"))
+
+
+def _named(uri: str) -> tuple[str, str]:
+    """Give OpenLineage's namespace and name of an address."""
+    if uri.startswith("bq://"):
+        return "bigquery", uri.removeprefix("bq://")
+    if uri.startswith("files/"):
+        return "gemini", uri
+    parts = urlsplit(uri)
+    bucket = parts.netloc.rpartition("@")[2]
+    if not bucket:
+        return parts.scheme, parts.path
+    return f"{parts.scheme}://{bucket}", parts.path.strip("/") or "/"

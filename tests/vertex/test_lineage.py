@@ -1,0 +1,87 @@
+"""What a batch read and wrote is told to Airflow's hook lineage and to OpenLineage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.openlineage.extractors.base import DefaultExtractor
+from airflow.sdk import Asset
+from airflow.sdk import lineage as hook_lineage
+from vertex.test_existing_sources import lines
+
+if TYPE_CHECKING:
+    from vertex.bench import Bench
+
+
+@pytest.fixture
+def collected(monkeypatch: pytest.MonkeyPatch) -> hook_lineage.HookLineageCollector:
+    """A collector as Airflow makes one when anybody reads from it."""
+    collector = hook_lineage.HookLineageCollector()  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(hook_lineage, "get_hook_lineage_collector", lambda: collector)
+    return collector
+
+
+def uris(found: list[Any]) -> list[str]:
+    return [each.asset.uri for each in found]
+
+
+def test_objects_and_tables_go_to_the_hook_lineage_collector(
+    bench: Bench, collected: hook_lineage.HookLineageCollector
+) -> None:
+    source = f"gs://data/{bench.folder.name}/in.jsonl"
+    bench.put(source, lines("a"))
+    output = f"gs://data/{bench.folder.name}/out.jsonl"
+    bench.go(gcs_uri=source, output_path=output)
+    bench.go(bigquery_uri="bq://p.texts.inbox", destination="bq://p.texts.answers")
+    told = collected.collected_assets
+    assert uris(told.inputs) == [source, Asset(uri="bq://p.texts.inbox").uri]
+    assert uris(told.outputs) == [output, Asset(uri="bq://p.texts.answers").uri]
+
+
+def test_open_lineage_gets_data_sets_job_model_and_tokens(bench: Bench) -> None:
+    folder = f"gs://data/{bench.folder.name}"
+    bench.put(f"{folder}/in.jsonl", lines("a", "b"))
+    run = bench.run(gcs_uri=f"{folder}/in.jsonl", destination=f"{folder}/answers", output_path=f"{folder}/out.jsonl")
+    assert run.attempt("batch").state == "success"
+    summary = run.xcom("batch")
+
+    class Instance:
+        """A task instance of another process than the task's."""
+
+        def xcom_pull(self, task_ids: str) -> dict[str, Any]:
+            assert task_ids == "batch"
+            return dict(summary)
+
+    task: Any = run.dag.task_dict["batch"]
+    for told in (task.told, None):
+        task.told = told
+        # The way that OpenLineage's own listener goes.
+        facets = DefaultExtractor(task).extract_on_complete(Instance())
+        assert facets is not None
+        assert [(each.namespace, each.name) for each in facets.inputs] == [
+            ("gs://data", f"{bench.folder.name}/in.jsonl")
+        ]
+        names = [(each.namespace, each.name) for each in facets.outputs]
+        assert names[-1] == ("gs://data", f"{bench.folder.name}/out.jsonl")
+        if told is not None:
+            assert names[0][1].startswith(f"{bench.folder.name}/answers/prediction-model-")
+        batch: Any = facets.run_facets["geminiBatch"]
+        assert (batch.jobNames, batch.model, batch.state) == (summary["job_names"], "gemini-2.5-flash", "SUCCEEDED")
+        assert batch.usage == summary["usage"]
+        assert batch.usage["input_tokens"] > 0
+        query: Any = facets.run_facets["externalQuery"]
+        assert (query.externalQueryId, query.source) == (summary["job_name"], "vertex")
+
+
+def test_a_task_that_delivered_nothing_tells_nothing(bench: Bench) -> None:
+    run = bench.run(inlined_requests=["One."], dry_run=True)
+    assert run.attempt("batch").state == "success"
+
+    class Instance:
+        def xcom_pull(self, task_ids: str) -> None:
+            """Nothing was pushed."""
+
+    task: Any = run.dag.task_dict["batch"]
+    facets = DefaultExtractor(task).extract_on_complete(Instance())
+    assert facets is None or not facets.inputs
