@@ -24,15 +24,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spool:
-    """The rows of a callable, kept until results are delivered: another process needs them again, hours later."""
+    """The rows of a callable, kept until results are delivered: another process needs them again, hours later.
+
+    ``anew``: no try of this task instance has run before, so what lies there is of a Dag run that was deleted and made
+    again under the same id.
+    """
 
     path: str
     paths: Paths
     conn_id: str | None = None
+    anew: bool = False
 
-    def spec(self, spec: InputSpec) -> InputSpec:
-        """Give the input as a file, which is written first unless an earlier try of this submission has."""
-        if not self.paths.files_of(self.path, self.conn_id).exists(self.path):
+    def spec(self, spec: InputSpec, *, again: bool) -> InputSpec:
+        """Give the input as a file, which is written first unless an earlier try of this submission has.
+
+        :param again: jobs were made from these rows, so the function is not called, whatever has become of them.
+        :raises InputError: the rows are needed again, and they are gone.
+        """
+        there = self.paths.files_of(self.path, self.conn_id).exists(self.path)
+        if again and not there:
+            raise InputError("the rows that the function gave were kept, but somebody has removed them")
+        if not again and (self.anew or not there):
             self._write(spec)
         return replace(
             spec,

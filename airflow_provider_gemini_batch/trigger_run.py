@@ -85,7 +85,7 @@ def _hold(trigger: GeminiBatchJobTrigger) -> Hold:
 async def wait(trigger: GeminiBatchJobTrigger) -> dict[str, Any]:
     """Wait until the trigger's wait is over; returns its event."""
     if trigger.until == "time":
-        await asyncio.sleep(max(0.0, (trigger.end_time or 0.0) - time.time()))
+        await _sleep(trigger)
         return to_event(WatchReport(Reason.WAKE, memo=trigger.memo))
     watch = Watch(
         deadline=inf if trigger.end_time is None else trigger.end_time,
@@ -103,6 +103,11 @@ async def wait(trigger: GeminiBatchJobTrigger) -> dict[str, Any]:
         hold.release()
     jobs = tuple(entry.as_job() for entry in following.entries)
     return to_event(WatchReport(ending.reason, jobs, ending.message, trigger.memo, following.stalled))
+
+
+async def _sleep(trigger: GeminiBatchJobTrigger) -> None:
+    """Sleep until the trigger's end time, which is on the wall clock."""
+    await asyncio.sleep(max(0.0, (trigger.end_time or 0.0) - time.time()))
 
 
 async def _until_over(trigger: GeminiBatchJobTrigger, following: Following, hold: Hold) -> Ending:

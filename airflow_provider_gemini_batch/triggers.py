@@ -36,7 +36,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
     :param queue_timeout: end the wait when a job has sat in the service's queue for so many seconds.
     :param progress_timeout: end the wait when a running job's counts have not changed for so many seconds, as seen by
         one triggerer: a restart counts anew.
-    :param until: ``all`` jobs, or ``any`` for the first that ends.
+    :param until: ``all`` jobs, or ``any`` for the first that ends; ``time``: until ``end_time``, whatever they do.
     :param memo: a short text that comes back in the event, unread.
     """
 
@@ -60,8 +60,10 @@ class GeminiBatchJobTrigger(BaseTrigger):
             raise ConfigurationError("A trigger needs at least one job_name")
         if poll_interval <= 0:
             raise ConfigurationError(f"poll_interval must be above 0 seconds, not {poll_interval:g}")
-        if until not in ("all", "any"):
-            raise ConfigurationError(f"until must be 'all' or 'any', not {until!r}")
+        if until not in ("all", "any", "time"):
+            raise ConfigurationError(f"until must be 'all', 'any' or 'time', not {until!r}")
+        if until == "time" and end_time is None:
+            raise ConfigurationError("until='time' needs an end_time")
         self.job_name = job_name
         self.gemini_conn_id = gemini_conn_id
         self.poll_interval = poll_interval

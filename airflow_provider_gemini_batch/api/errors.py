@@ -3,7 +3,7 @@
 GeminiBatchError                        retryable: may the same call work later?
 ├── ConfigurationError                  nothing was sent: fix the connection or the arguments
 │   └── InputError                      nothing was sent: fix the input (names lines or keys)
-├── TransportError          (retryable) no usable answer: DNS, reset, time-out; .sent tells whether the service may have acted
+├── TransportError          (retryable) no usable answer: DNS, reset, time-out; .sent: may the service have acted?
 ├── ApiError                            the service said no: http_status, status, reason
 │   ├── AccessDenied                    401, 403, and 400 for a refused API key or region
 │   ├── NotFound                        404 (and 403 for a file)

@@ -1,12 +1,13 @@
 """Neutral, frozen values that every layer speaks: jobs, states, counts, files, rows.
 
-Rules of this file: no wire name, no network, no Airflow. A backend turns the service's JSON into these values and nothing
-else may read that JSON. A state that we do not know is :attr:`JobState.UNKNOWN`; its raw name travels beside it.
+Rules of this file: no wire name, no network, no Airflow. A backend turns the service's JSON into these values and
+nothing else may read that JSON. A state that we do not know is :attr:`JobState.UNKNOWN`; its raw name travels beside
+it.
 """
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  (pydantic reads the annotation when the class is made)
+from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,7 +36,7 @@ class _Value(BaseModel):
 
 
 class ServiceError(_Value):
-    """Why a job or a row failed, in the service's words. ``code`` is the gRPC number (3 invalid argument, 8 quota ...)."""
+    """Why a job or a row failed, in the service's words. ``code`` is the gRPC number (3 bad argument, 8 quota ...)."""
 
     code: int | None = None
     message: Annotated[str, Field(repr=False)] = ""
@@ -70,9 +71,9 @@ class JobDestination(_Value):
 class BatchJob(_Value):
     """One batch job of either service, as of the moment of asking.
 
-    ``name`` is ``batches/<id>`` or ``projects/<p>/locations/<l>/batchPredictionJobs/<id>``; ``model`` is without ``models/``;
-    times are the service's, with a zone. ``as_of`` is the service's clock when it answered (its ``Date`` header), so that
-    an age can be told from one clock alone.
+    ``name`` is ``batches/<id>`` or ``projects/<p>/locations/<l>/batchPredictionJobs/<id>``; ``model`` is without
+    ``models/``; times are the service's, with a zone. ``as_of`` is the service's clock when it answered (its ``Date``
+    header), so that an age can be told from one clock alone.
     """
 
     name: str
@@ -151,7 +152,7 @@ class BatchJobPage(_Value):
 
 
 class File(_Value):
-    """A file of the Files API. Uploads live 48 hours; the results of a batch can be downloaded but neither got nor deleted."""
+    """A file of the Files API. Uploads live 48 hours; results of a batch are downloaded, neither got nor deleted."""
 
     name: str
     display_name: str = ""

@@ -186,6 +186,11 @@ class KnownJobs:
         # Nobody kept a note: a person who clears such a task wants it run anew.
         return True if told is None else told
 
+    def unfinished(self) -> tuple[str, ...]:
+        """Give the names of this try's jobs that have not been seen to end."""
+        jobs = ((name, self._jobs.get(name)) for name in dict.fromkeys(self.own) if name in self._ledger.jobs)
+        return tuple(name for name, job in jobs if job is None or not job.is_done)
+
     def bad_endings(self) -> list[BatchJob]:
         """Give the jobs that ended badly while this try waited for them, our own cancellations aside."""
         good = (JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED)
@@ -224,6 +229,10 @@ class KnownJobs:
             error = self._try_to_cancel(name)
         if error is not None:
             log.warning("Could not cancel %s: %s", name, error)
+            if not error.retryable:
+                # The service will not stop it, so it runs on: whoever comes next may use it.
+                self._ledger.cancelled.remove(name)
+                self._save()
             return False
         self._told_to_stop.add(name)
         return True

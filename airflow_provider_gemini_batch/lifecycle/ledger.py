@@ -21,8 +21,9 @@ class Ledger:
     ``jobs`` are the names in use or once in use, oldest first; ``made`` those that this task created itself;
     ``cancelled`` those that it cancelled itself; ``delivered`` those whose results reached the author; ``intents`` maps
     a tag to the wall-clock time of a create call that has no readable answer; ``stalled`` counts resubmissions after
-    a stall; ``taken`` are jobs of an older generation that this one uses. The members below the line belong to one try
-    and start afresh with the next: ``fresh`` are jobs that it made itself, ``troubles`` counts errors in a row.
+    a stall; ``shards`` says into how many jobs the rows are divided; ``taken`` are jobs of an older generation that
+    this one uses. The members below the line belong to one try and start afresh with the next: ``fresh`` are jobs that
+    it made itself, ``troubles`` counts errors in a row.
     """
 
     generation: int = 0
@@ -33,6 +34,7 @@ class Ledger:
     delivered: list[str] = field(default_factory=list)
     intents: dict[str, float] = field(default_factory=dict)
     stalled: int = 0
+    shards: int = 0
     taken: list[str] = field(default_factory=list)
     # -- one try
     began: float | None = None
@@ -55,6 +57,7 @@ class Ledger:
             delivered=list(self.delivered),
             intents=dict(self.intents),
             stalled=self.stalled if generation == self.generation else 0,
+            shards=self.shards,
             taken=list(self.taken) if generation == self.generation else [],
         )
 

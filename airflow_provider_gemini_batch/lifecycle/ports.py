@@ -21,11 +21,13 @@ class Plan:
     """What is to be submitted.
 
     ``fingerprint`` is None when the input cannot be read any more: then only jobs that are there already can be used.
+    ``incomplete``: what is landed without the input lacks something that the author asked for.
     """
 
     fingerprint: str | None
     shards: int
     can_resend: bool
+    incomplete: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -141,11 +143,12 @@ class Watch:
 
 @dataclass(frozen=True)
 class Wake:
-    """Wait until a moment with no job to watch."""
+    """Wait until a moment. ``job_names`` are jobs that may run meanwhile, for whoever ends the task before."""
 
     at: float
     memo: str
     reason: str
+    job_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
-    InputError,
     QuotaExceeded,
     ResultsGone,
     UnexpectedAnswer,

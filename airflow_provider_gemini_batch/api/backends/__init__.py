@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.requests import BatchRequest
 
     Row: TypeAlias = str | Mapping[str, Any] | BatchRequest
+
+CREATE_PATIENCE: Final = 5.0
+"""A create call may take so many times the ordinary time-out: it checks every line of a file of up to 2 GB first."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.answers import parse_result_line, result_of
-from airflow_provider_gemini_batch.api.backends import Outcome
+from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE, Outcome
 from airflow_provider_gemini_batch.api.errors import (
     ApiError,
     ConfigurationError,
@@ -56,8 +56,6 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 _VERBS = {JobKind.GENERATION: "batchGenerateContent", JobKind.EMBEDDINGS: "asyncBatchEmbedContent"}
-# A create call checks every line of a file of up to 2 GB before it answers.
-_CREATE_PATIENCE = 5.0
 _JOB_MASK = (
     "name,done,error,metadata(model,displayName,state,batchStats,createTime,startTime,updateTime,endTime,priority)"
 )
@@ -101,7 +99,7 @@ class GeminiBackend:
             headers={"Content-Type": "application/json"},
             body=_create_body(batch),
             retry=Retry.UNSENT,
-            patience=_CREATE_PATIENCE,
+            patience=CREATE_PATIENCE,
         )
         answer = self._transport.send(call)
         return _job(answer.json(), answer, kind=new.kind)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.answers import parse_vertex_line
-from airflow_provider_gemini_batch.api.backends import Outcome
+from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE, Outcome
 from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, UnexpectedAnswer
 from airflow_provider_gemini_batch.api.lines import lines_of
 from airflow_provider_gemini_batch.api.models import (
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _VERSION = "v1"
-_CREATE_PATIENCE = 5.0
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}\Z")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
 _MULTI_REGIONS = frozenset({"us", "eu"})
@@ -117,7 +116,7 @@ class VertexBackend:
             headers={"Content-Type": "application/json"},
             body=json.dumps(body, separators=(",", ":")).encode(),
             retry=Retry.UNSENT,
-            patience=_CREATE_PATIENCE,
+            patience=CREATE_PATIENCE,
         )
         answer = self._transport.send(call)
         return _job(answer.json(), answer, kind=new.kind)
