@@ -403,9 +403,7 @@ class OwnRows(TaskWork):
         return self._staged.fingerprint if self._staged is not None else None
 
 
-def _spool(
-    operator: _CreateBatchJob, paths: Paths, staging: str | None, stem: str, *, anew: bool
-) -> Spool | None:
+def _spool(operator: _CreateBatchJob, paths: Paths, staging: str | None, stem: str, *, anew: bool) -> Spool | None:
     if not callable(operator.inlined_requests):
         return None
     name = f"{stem}.rows.jsonl"
