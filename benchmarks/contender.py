@@ -94,14 +94,16 @@ async def wait_for(trigger: Any, noticed: list[float]) -> None:
         noticed.append(time.time())  # noqa: PERF401  the moment counts
 
 
-async def measure(kind: str, count: int, interval: float, seconds: float, url: str) -> dict[str, Any]:
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Wait for jobs until all have ended. ``spend`` leaves out the probe, whose own CPU time would count."""
+    kind, count, interval, seconds, url = options.kind, options.count, options.interval, options.seconds, options.url
     control(url, "/control/reset?count=1&seconds=0")
     await asyncio.gather(*(wait_for(trigger, []) for trigger in triggers(kind, 1, interval)))
     made = triggers(kind, count, interval)
     ends_at = control(url, f"/control/reset?count={count}&seconds={seconds}")["ends_at"]
     gc.collect()
     lag, noticed = Lag(), list[float]()
-    probe = asyncio.create_task(lag.probe())
+    probe = asyncio.create_task(lag.probe() if options.what == "measure" else asyncio.sleep(0))
     await asyncio.sleep(0)
     began_cpu, began = time.process_time(), time.monotonic()
     tasks = []
@@ -153,7 +155,7 @@ async def weigh(kind: str, count: int, url: str, *, traced: bool) -> dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["measure", "weigh", "trace"])
+    parser.add_argument("what", choices=["measure", "spend", "weigh", "trace"])
     parser.add_argument("kind")
     parser.add_argument("count", type=int)
     parser.add_argument("interval", type=float)
@@ -162,8 +164,8 @@ def main() -> None:
     args = parser.parse_args()
     out, sys.stdout = sys.stdout, Path(os.devnull).open("w")  # noqa: SIM115  what is logged costs everybody the same
     prepare(args.kind, args.url)
-    if args.what == "measure":
-        result = asyncio.run(measure(args.kind, args.count, args.interval, args.seconds, args.url))
+    if args.what in ("measure", "spend"):
+        result = asyncio.run(measure(args))
     else:
         result = asyncio.run(weigh(args.kind, args.count, args.url, traced=args.what == "trace"))
     print(json.dumps({**result, "threads": threading.active_count()}), file=out, flush=True)

@@ -58,8 +58,7 @@ def compare(python: str, home: str, claims: Claims, *, count: int = 100) -> str:
         for kind in ("ours", "google", "anthropic"):
             result = contend(python, home, url, "measure", kind, count)
             assert result["noticed"] == count, f"{kind}: {result['noticed']} of {count} ended"
-            # What the probe of the loop itself costs is nobody's fault.
-            result["cpu_s"] = max(0.001, result["cpu_s"] - idle["cpu_s"] * result["wall_s"] / idle["wall_s"])
+            result["cpu_s"] = contend(python, home, url, "spend", kind, count)["cpu_s"]
             weighed = contend(python, home, url, "weigh", kind, count)
             traced = contend(python, home, url, "trace", kind, count)
             result["bytes_each"] = traced["bytes_each"] if kind == "ours" else weighed["bytes_each"]
@@ -86,6 +85,7 @@ def grow(python: str, home: str, claims: Claims) -> str:
         for count in GROWTH:
             result = contend(python, home, url, "measure", "ours", count)
             assert result["noticed"] == count
+            result["cpu_s"] = contend(python, home, url, "spend", "ours", count)["cpu_s"]
             traced = contend(python, home, url, "trace", "ours", count)
             each = result["requests"] / (intervals(result) + 1)  # the first look comes at once
             rows.append([f"{count:,}", *_figures(result), f"{each:.1f}", f"{traced['bytes_each'] / 1024:.1f}"])

@@ -74,16 +74,27 @@ def pages_worth(pages: Iterable[int]) -> int:
 class Habit:
     """What a watcher remembers of the list from round to round: whether trying it for unlisted jobs may pay."""
 
-    __slots__ = ("_failures", "_rest", "_resting")
+    __slots__ = ("_deepest", "_failures", "_rest", "_resting")
 
     def __init__(self) -> None:
+        self._deepest = 0
         self._failures = 0
         self._rest = _FIRST_REST
         self._resting = 0
 
-    def worked(self) -> None:
-        """Note that the list was answered."""
+    def worked(self, page: int, *, fruitful: bool) -> None:
+        """Note that a page of the list was answered, and whether jobs of ours were on it."""
         self._failures = 0
+        if fruitful:
+            self._deepest = max(page, self._deepest)
+
+    def patience(self, jobs: int) -> int:
+        """Give the number of pages in a row that may be read in vain in search of so many jobs.
+
+        A twentieth of the calls that asking for each would take, or as far as jobs of ours have been seen already,
+        where that is still much less.
+        """
+        return max(1, jobs // 20, min(self._deepest + 1, jobs // 4))
 
     def failed(self) -> bool:
         """Note that the list was not answered; True when it has had chances enough."""
@@ -148,7 +159,7 @@ class Round:
             0 if exploring and target.page == UNLISTED else target.page for target in self._left.values()
         )
         if planned:
-            in_vain = self._walk(habit, planned, patience=max(1, len(self._left) // 20) if exploring else 0)
+            in_vain = self._walk(habit, planned, patience=habit.patience(len(self._left)) if exploring else 0)
             if exploring or in_vain:
                 habit.explored(in_vain=in_vain)
         left = list(self._left.values())
@@ -169,8 +180,8 @@ class Round:
             except GeminiBatchError as error:
                 self._list_failed(error, habit)
                 return len(self._left) == total
-            habit.worked()
             found = self._take_page(page, number)
+            habit.worked(number, fruitful=found > 0)
             number += 1
             barren = 0 if found else barren + 1
             token = page.next_page_token

@@ -110,6 +110,13 @@ def test_a_deep_page_is_walked_to_again_once_it_is_known_to_pay() -> None:
     assert looker.look() == 6
 
 
+def test_jobs_that_join_later_are_looked_for_as_deep_as_the_others_lie() -> None:
+    looker = Looker(Shelf(names(3000)), names(3000))  # the last of them are the newest, and on the first page
+    assert looker.look(names(3000)[1000:]) == 20
+    assert looker.look(names(3000)[:1000]) <= 31
+    assert looker.look() == 30
+
+
 def test_a_watched_job_that_happens_to_be_on_a_page_is_answered_although_it_is_not_due() -> None:
     looker = Looker(Shelf(names(60)), names(60))
     looker.look()
