@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from airflow_provider_gemini_batch.api.bigquery import NO_LIBRARY
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.names import gemini_model, labels, vertex_model
@@ -52,6 +54,9 @@ def check_places(operator: _CreateBatchJob, service: Service, staging: str | Non
             f"Vertex AI {what} Cloud Storage: give {'destination or ' if uris else ''}staging_path (operator, "
             "connection or [gemini_batch] in the configuration), a gs:// folder"
         )
+    to_table = (operator.destination or "").startswith("bq://") or (operator.bigquery_uri and not operator.destination)
+    if to_table and operator.output_path is not None and find_spec("google.cloud.bigquery") is None:
+        raise ConfigurationError(f"output_path: {NO_LIBRARY}, or leave output_path out to have table and counts only")
     place = operator.destination or staging or ""
     inside = is_inside(place, uris)
     if inside is not None:

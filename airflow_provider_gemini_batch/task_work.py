@@ -243,9 +243,9 @@ class ExistingSource(TaskWork):
         return _landed(land(self._sources(jobs), Nowhere(), self._landing(), self._folder))
 
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
-        """BigQuery's rows stay where they are; others are landed, one row per answer."""
+        """Land one row per answer; those in BigQuery are left there unless an output path says otherwise."""
         tables = [job.dest.bigquery_uri for job in jobs if job.dest is not None and job.dest.bigquery_uri]
-        if not tables:
+        if not tables or self._operator.output_path is not None:
             return super().land(jobs)
         stats = [job.completion_stats for job in jobs if job.completion_stats is not None]
         done, bad = sum(one.success for one in stats), sum(one.failure for one in stats)

@@ -18,6 +18,7 @@ from airflow_provider_gemini_batch.api.auth import ApiKey, GoogleCredential, def
 from airflow_provider_gemini_batch.api.backends import NewJob
 from airflow_provider_gemini_batch.api.backends.gemini import DEFAULT_BASE_URL, GeminiBackend
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
+from airflow_provider_gemini_batch.api.bigquery import AnswerTables
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
@@ -165,7 +166,8 @@ class BatchClient:
             sleep=sleep,
         )
         storage = ObjectStore(credential, project=place.project, endpoint=storage_endpoint)
-        return cls(VertexBackend(transport, storage, place), transport, storage=storage, clock=clock)
+        tables = AnswerTables(credential, project=place.project)
+        return cls(VertexBackend(transport, storage, tables, place), transport, storage=storage, clock=clock)
 
     def __enter__(self) -> Self:
         return self

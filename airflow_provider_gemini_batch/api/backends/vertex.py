@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.answers import parse_vertex_line
 from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE, Outcome
-from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, NotFound, UnexpectedAnswer
 from airflow_provider_gemini_batch.api.lines import lines_of
 from airflow_provider_gemini_batch.api.models import (
     BatchJob,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow_provider_gemini_batch.api.backends import NewJob
+    from airflow_provider_gemini_batch.api.bigquery import AnswerTables
     from airflow_provider_gemini_batch.api.models import BatchResult
     from airflow_provider_gemini_batch.api.storage import ObjectStore
     from airflow_provider_gemini_batch.api.transport import Answer, Transport
@@ -90,9 +91,10 @@ class VertexBackend:
 
     service = Service.VERTEX
 
-    def __init__(self, transport: Transport, storage: ObjectStore, place: VertexPlace) -> None:
+    def __init__(self, transport: Transport, storage: ObjectStore, tables: AnswerTables, place: VertexPlace) -> None:
         self._transport = transport
         self._storage = storage
+        self._tables = tables
         self._place = place
         self._masks = True
 
@@ -163,15 +165,14 @@ class VertexBackend:
         self._transport.send(Call("delete", "DELETE", self._url(name), subject=name))
 
     def outcome(self, name: str) -> Outcome:
-        """Ask for one job and open its answers in Cloud Storage."""
+        """Ask for one job and open its answers in Cloud Storage or BigQuery."""
         job, raw = self._asked(name)
         info = dict_at(raw, "outputInfo")
         folder = info.get("gcsOutputDirectory")
         if not job.is_done or not info:
             return Outcome(job, None)
         if not isinstance(folder, str):
-            table = job.dest.bigquery_uri if job.dest else None
-            raise ConfigurationError(f"{name} wrote its answers to {table or 'BigQuery'}: read them there")
+            return Outcome(job, self._table_results(job))
         files = self._storage.prediction_files(folder)
         return Outcome(job, self._results(files) if files else None)
 
@@ -185,6 +186,15 @@ class VertexBackend:
             for line in lines_of(self._storage.iter_bytes(uri)):
                 yield parse_vertex_line(line, position)
                 position += 1
+
+    def _table_results(self, job: BatchJob) -> Iterator[BatchResult] | None:
+        table = job.dest.bigquery_uri if job.dest else None
+        if table is None:
+            raise ConfigurationError(f"{job.name} wrote its answers to a place that is neither gs:// nor bq://")
+        try:
+            return self._tables.results(table)
+        except NotFound:
+            return None
 
     def _asked(self, name: str) -> tuple[BatchJob, dict[str, Any]]:
         answer = self._transport.send(Call("get", "GET", self._url(name), subject=name))
