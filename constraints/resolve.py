@@ -13,7 +13,7 @@ AIRFLOWS = {
     "3.2": ["apache-airflow>=3.2,<3.3", "fastapi<0.137", "pydantic<2.13", "sqlalchemy<2.1"],
     "3.3": ["apache-airflow>=3.3,<3.4"],
 }
-EXTRAS = ("parquet", "vertex", "genai-prices", "test")
+EXTRAS = ("parquet", "vertex", "bigquery", "genai-prices", "test")
 
 
 def resolve(airflow: str, requirements: list[str]) -> None:

@@ -73,6 +73,7 @@ def local_airflow(
     vertex = json.loads(stack_emulator.connection("vertex"))
     del vertex["extra"]["keyfile_dict"]
     vertex["extra"]["key_path"] = str(vertex_key_file)
+    vertex["extra"]["staging_path"] = f"gs://{BUCKET}/staging"
     connections = {
         "gemini_batch_default": stack_emulator.connection(),
         "gemini_batch_vertex": json.dumps(vertex),
