@@ -21,6 +21,7 @@ class Case:
     :param faults: switches of the emulator from the beginning, see ``emulator/faults.py``.
     :param steps: what is done while the task runs: methods of ``Stage`` with their arguments.
     :param arguments: of the operator, beside those that all cases share.
+    :param request_timeout: of the connection, in seconds; a create call waits five times as long.
     :param end: how the run ends.
     :param created: how many jobs there are in the end.
     :param deliveries: how often results reached the author.
@@ -40,6 +41,7 @@ class Case:
     service: str = "gemini"
     retries: int = 2
     retry_delay: float = 1.0
+    request_timeout: float = 1.5
     slow_rows: float | None = None
     mapped: int = 0
     end: str = "success"

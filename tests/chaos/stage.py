@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chaos.case import Case
     from stack.local_airflow import LocalAirflow
 
-PATIENCE = 150.0
+PATIENCE = 300.0
 OTHERS = "other-"
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 _PROJECT, _BUCKET = "demo-project", "my-bucket"
@@ -53,8 +53,8 @@ class Stage:
     # -- setting up
 
     def connection(self) -> str:
-        """Give the connection to this case's own service; calls time out after 1.5 seconds, creating after 7.5."""
-        extra: dict[str, Any] = {"timeout": 1.5}
+        """Give the connection to this case's own service."""
+        extra: dict[str, Any] = {"timeout": self.case.request_timeout}
         if self.case.service == "vertex":
             extra["staging_path"] = f"gs://{_BUCKET}/{self.case.name}"
         return self.emulator.connection(self.case.service, **extra)
@@ -257,7 +257,7 @@ class Stage:
         def running(_run: str, tasks: list[dict[str, Any]]) -> bool:
             return len(tasks) == 1 and tasks[0]["state"] == "running" and bool(tasks[0]["pid"])
 
-        (task,) = self._board.wait((self.case.name, self.run_id), running, "a running process", seconds=60)
+        (task,) = self._board.wait((self.case.name, self.run_id), running, "a running process", seconds=40)
         return int(task["pid"])
 
     def freeze(self) -> None:

@@ -8,6 +8,8 @@ from chaos.case import Case
 LOST = {"operation": "create", "times": 1, "when": "after"}
 #: The call is there, the service takes its time; then it acts, whoever still listens.
 LATE = {"operation": "create", "times": 1, "when": "before"}
+#: Time enough to find the process and kill it while a call is out.
+KILLED = 15.0
 HELD = {"hold_running": True}
 
 CREATING = (
@@ -77,8 +79,9 @@ CREATING = (
     ),
     Case(
         name="second_page",
+        request_timeout=KILLED,
         done="worker killed after the job was made; 120 newer jobs of others with similar names",
-        faults={"slow": {**LOST, "seconds": 30}, "hold_pending": {"times": 1, "value": True}},
+        faults={"slow": {**LOST, "seconds": 60}, "hold_pending": {"times": 1, "value": True}},
         steps=(
             ("until_created", 1),
             ("crowd", 120),
@@ -108,40 +111,45 @@ KILLING = (
     ),
     Case(
         name="kill9_during_create",
-        done="kill -9 while the create call is out; the service acts 3 s after the death",
-        faults={"slow": {**LATE, "seconds": 4}},
+        request_timeout=KILLED,
+        done="kill -9 while the create call is out; the service acts after the death",
+        faults={"slow": {**LATE, "seconds": 8}},
         steps=(("until_called", "create", 1), ("kill", "SIGKILL")),
         said="Found batches/",
     ),
     Case(
         name="kill9_after_create",
+        request_timeout=KILLED,
         done="kill -9 after the job was made, before its name was known",
-        faults={"slow": {**LOST, "seconds": 30}},
+        faults={"slow": {**LOST, "seconds": 60}},
         steps=(("until_created", 1), ("kill", "SIGKILL")),
         said="Found batches/",
     ),
     Case(
         name="kill9_whole_worker",
+        request_timeout=KILLED,
         done="kill -9 of task and supervisor after the job was made: Airflow misses the heartbeat",
-        faults={"slow": {**LOST, "seconds": 30}},
+        faults={"slow": {**LOST, "seconds": 60}},
         steps=(("until_created", 1), ("kill", "SIGKILL", True)),
         said="Found batches/",
     ),
     Case(
         name="kill9_while_uploading",
+        request_timeout=KILLED,
         done="kill -9 in the middle of the upload of the rows",
         arguments={"input_path": "{folder}/upload.jsonl"},
-        faults={"slow": {"operation": "upload_chunk", "times": 1, "seconds": 30, "when": "before"}},
+        faults={"slow": {"operation": "upload_chunk", "times": 1, "seconds": 60, "when": "before"}},
         steps=(("until_called", "upload_chunk", 1), ("kill", "SIGKILL")),
     ),
     Case(
         name="kill9_while_landing",
+        request_timeout=KILLED,
         done="kill -9 while the results of the ended job are read",
         arguments={"output_path": "{folder}/landed.jsonl"},
         faults=HELD,
         steps=(
             ("until", "deferred", 1),
-            ("fault", "slow", {"operation": "get", "skip": 1, "times": 1, "seconds": 30, "when": "before"}),
+            ("fault", "slow", {"operation": "get", "skip": 1, "times": 1, "seconds": 60, "when": "before"}),
             ("release",),
             ("until_hit", "slow"),
             ("kill", "SIGKILL"),
@@ -149,13 +157,15 @@ KILLING = (
     ),
     Case(
         name="sigterm_during_create",
+        request_timeout=KILLED,
         done="SIGTERM in the middle of the create call, retries left",
-        faults={"slow": {**LOST, "seconds": 30}},
+        faults={"slow": {**LOST, "seconds": 60}},
         steps=(("until_created", 1), ("kill", "SIGTERM")),
         said="Found batches/",
     ),
     Case(
         name="two_tries_at_once",
+        request_timeout=KILLED,
         done="worker frozen in the create call until its heartbeat is lost; it wakes while the next try waits",
         faults={"slow": {**LOST, "seconds": 3}, **HELD},
         steps=(("until_created", 1), ("freeze",), ("until", "deferred", 2), ("thaw",), ("pause", 5), ("release",)),
