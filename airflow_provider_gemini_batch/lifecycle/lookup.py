@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # The largest page that is known to be taken: clients of the service treat more than this as a violation.
 PAGE_SIZE: Final = 100
-# Neither a page number nor "not looked for yet".
+# Instead of a page number: not looked for yet; looked for, and not found.
+UNSEEN: Final = -1
 UNLISTED: Final = 1 << 30
 # Wrong credentials; 403 may concern one job alone, as when it belongs to another project.
 _CREDENTIALS_REFUSED: Final = frozenset({400, 401})
@@ -27,10 +28,13 @@ _CREDENTIALS_REFUSED: Final = frozenset({400, 401})
 _HOPELESS: Final = 4
 # Rounds until the list is tried again for jobs that it did not show: doubled each time in vain up to the last.
 _FIRST_REST: Final = 4
-_LONGEST_REST: Final = 64
+_LONGEST_REST: Final = 16
 # A list that fails once is not replaced by a thousand gets: the round is put off, so many times in a row.
 _LIST_CHANCES: Final = 3
 _FEW: Final = 4
+# Jobs move down the list as new ones are made: so many pages at most between two looks, and for so many jobs a page.
+_DRIFT: Final = 2
+_WORTH_A_DRIFT: Final = 8
 
 
 class JobReader(Protocol):
@@ -52,7 +56,7 @@ class Target:
         self.name = name
         # Vertex shows the number of a project where an author may have written its id: the first answer tells.
         self.shown = name
-        self.page = 0
+        self.page = UNSEEN
 
 
 # The name as asked for, and what came of it; None: not asked, because the round's calls are used up or it was stopped.
@@ -91,10 +95,14 @@ class Habit:
     def patience(self, jobs: int) -> int:
         """Give the number of pages in a row that may be read in vain in search of so many jobs.
 
-        A twentieth of the calls that asking for each would take, or as far as jobs of ours have been seen already,
+        An eighth of the calls that asking for each would take, or as far as jobs of ours have been seen already,
         where that is still much less.
         """
-        return max(1, jobs // 20, min(self._deepest + 1, jobs // 4))
+        return max(jobs // 8, min(self._deepest + 1, jobs // 4))
+
+    def missed(self) -> None:
+        """Note that jobs were looked for and not found: it is some time until they are looked for again."""
+        self._resting = self._resting or self._rest
 
     def failed(self) -> bool:
         """Note that the list was not answered; True when it has had chances enough."""
@@ -154,22 +162,27 @@ class Round:
 
     def read_list(self, habit: Habit) -> int:
         """Read the pages that pay; returns the number of jobs left for :meth:`read_single`."""
+        lost = [target for target in self._left.values() if target.page == UNLISTED]
         exploring = habit.may_explore()
-        planned = pages_worth(
-            0 if exploring and target.page == UNLISTED else target.page for target in self._left.values()
-        )
+        if exploring:
+            for target in lost:
+                target.page = UNSEEN
+        # Who has not been looked for may well be on the first page: it is the newest that are there.
+        planned = pages_worth(max(0, target.page) for target in self._left.values())
         if planned:
-            in_vain = self._walk(habit, planned, patience=habit.patience(len(self._left)) if exploring else 0)
-            if exploring or in_vain:
-                habit.explored(in_vain=in_vain)
+            self._walk(habit, planned)
+        if exploring and lost:
+            habit.explored(in_vain=all(target.page in (UNSEEN, UNLISTED) for target in lost))
         left = list(self._left.values())
         affordable = 0 if self._stopped_by else self._budget - self.calls
         self._queue.extend(left[:affordable])
         self._put_off(left[affordable:])
         return len(self._queue)
 
-    def _walk(self, habit: Habit, planned: int, *, patience: int) -> bool:
-        """Read page after page while it pays; True when not one job was found on the way."""
+    def _walk(self, habit: Habit, planned: int) -> None:
+        """Read page after page: as far as is planned, on while jobs are found, and a little in vain."""
+        unseen = sum(target.page == UNSEEN for target in self._left.values())
+        patience = habit.patience(unseen) + min(_DRIFT, len(self._left) // _WORTH_A_DRIFT)
         token: str | None = None
         number = barren = 0
         total = len(self._left)
@@ -179,23 +192,22 @@ class Round:
                 page = self._reader.list(page_size=PAGE_SIZE, page_token=token, brief=True)
             except GeminiBatchError as error:
                 self._list_failed(error, habit)
-                return len(self._left) == total
+                return
             found = self._take_page(page, number)
             habit.worked(number, fruitful=found > 0)
             number += 1
-            barren = 0 if found else barren + 1
+            barren = 0 if found or number <= planned else barren + 1
             token = page.next_page_token
             if not token or len(self._left) <= 1 or self._stopped_by:
                 break
-            # Known pages are walked to, a fruitful one is followed by the next, and only an explorer has patience.
-            if number >= planned and barren > patience:
-                break
             affordable = total - len(self._left) > number
-            if not affordable and not (patience and number <= patience):
+            if barren > patience or (number >= planned + patience and not affordable):
                 break
-        for target in self._left.values():
-            target.page = UNLISTED if not token or target.page < number else target.page
-        return len(self._left) == total
+        missed = [target for target in self._left.values() if not token or target.page < number]
+        for target in missed:
+            target.page = UNLISTED
+        if missed:
+            habit.missed()
 
     def _take_page(self, page: BatchJobPage, number: int) -> int:
         """Report everybody on the page whom somebody watches; returns how many of them were due."""
@@ -222,6 +234,7 @@ class Round:
         elif error.retryable and len(self._left) > _FEW and not habit.failed():
             self._stop(error)
         else:
+            habit.missed()
             for target in self._left.values():
                 target.page = UNLISTED
 
