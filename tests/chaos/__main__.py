@@ -51,7 +51,7 @@ def main() -> int:
     shaken.add_argument("--seconds", type=float, default=SECONDS)
     options = parser.parse_args()
     if options.part == "kills":
-        return max(play_kills(seed, tasks=options.tasks) for seed in options.seed or SEEDS)
+        return play_kills(options.seed or SEEDS, tasks=options.tasks)
     if options.part == "triggerers":
         return play_triggerers(database=options.database, tasks=options.tasks, seconds=options.seconds)
     return play_table(options.case)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from chaos.case import Case
 from chaos.play import Theatre
+from chaos.postgres import postgres
 from chaos.stage import read_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chaos.stage import Stage
 
 TASKS = 50
@@ -20,11 +23,36 @@ SLOW = 0.5
 WINDOW = 4.0
 
 
-def play_kills(seed: int, *, tasks: int = TASKS) -> int:
-    """Play one seed, print what the kills hit, and return 1 if a task failed or a job was made twice."""
+def play_kills(seeds: Sequence[int], *, tasks: int = TASKS) -> int:
+    """Play the seeds one after the other in one Airflow, print what the kills hit, and count the seeds that failed."""
+    failed = 0
+    with postgres() as url, Theatre([_case(seed, tasks) for seed in seeds], at_a_time=8, database_url=url) as theatre:
+        for stage in theatre.stages:
+            stage.patience = 1800.0
+        for stage, result in zip(theatre.stages, theatre.play(), strict=True):
+            kills = [line for line in read_lines(theatre.folder / "kills.jsonl") if line["dag_id"] == stage.case.name]
+            problems = [*result.problems]
+            if len(kills) != tasks:
+                problems.append(f"{len(kills)} kills, not {tasks}")
+            print(f"{stage.case.name}: {_moments(stage, kills)}")
+            print(
+                f"{stage.case.name}: {len(kills)} kills, {result.created} jobs, {result.deliveries} deliveries, "
+                f"{'failed' if problems else 'passed'} in {result.seconds:.0f} s",
+                flush=True,
+            )
+            for problem in problems:
+                print(f"      {problem}")
+            if problems:
+                failed += 1
+                print(result.log, file=sys.stderr)
+    print(f"{len(seeds) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def _case(seed: int, tasks: int) -> Case:
     slow = [{"operation": "create", "seconds": SLOW, "when": when} for when in ("before", "after")]
-    case = Case(
-        name="kills",
+    return Case(
+        name=f"kills_seed_{seed}",
         done=f"{tasks} workers killed at random moments, seed {seed}",
         mapped=tasks,
         retries=5,
@@ -32,23 +60,8 @@ def play_kills(seed: int, *, tasks: int = TASKS) -> int:
         faults={"slow": slow},
         created=tasks,
         deliveries=tasks,
+        alone=True,
     )
-    began = time.monotonic()
-    with Theatre([case], at_a_time=8) as theatre:
-        (stage,) = theatre.stages
-        stage.patience = 1200.0
-        (result,) = theatre.play()
-        kills = read_lines(theatre.folder / "kills.jsonl")
-        problems = [*result.problems]
-        if len(kills) != tasks:
-            problems.append(f"{len(kills)} kills, not {tasks}")
-        print(f"seed {seed}: {_moments(stage, kills)}")
-        print(f"seed {seed}: {result.created} jobs, {result.deliveries} deliveries, {time.monotonic() - began:.0f} s")
-        for problem in problems:
-            print(f"      {problem}")
-        if problems:
-            print(result.log)
-    return 1 if problems else 0
 
 
 def _moments(stage: Stage, kills: list[dict[str, Any]]) -> str:
