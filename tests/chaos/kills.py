@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 TASKS = 50
 #: Seconds that the service takes before it makes a job, and again before it answers.
 SLOW = 0.5
-#: Seconds after the start of a task within which it is killed: reading rows, the call, what follows.
-WINDOW = 4.0
+#: Seconds from the start of a task, or from its create call, within which it is killed.
+WINDOW = 2.0
 
 
 def play_kills(seeds: Sequence[int], *, tasks: int = TASKS) -> int:

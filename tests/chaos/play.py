@@ -81,7 +81,7 @@ class Theatre:
         self.stages = [Stage(case, self.folder, self._storage) for case in cases]
 
     def __enter__(self) -> Self:
-        (self.folder / "dags.json").write_text(json.dumps([stage.case.plan() for stage in self.stages]), "utf-8")
+        (self.folder / "dags.json").write_text(json.dumps([stage.plan() for stage in self.stages]), "utf-8")
         # Too much for the create call itself: these rows are uploaded.
         for name in ("upload", "cut"):
             lines = [json.dumps({"key": str(row), "text": f"Row {row}. " + 400_000 * "x"}) for row in range(3)]

@@ -59,6 +59,10 @@ class Stage:
             extra["staging_path"] = f"gs://{_BUCKET}/{self.case.name}"
         return self.emulator.connection(self.case.service, **extra)
 
+    def plan(self) -> dict[str, Any]:
+        """Give what the Dag file needs to know."""
+        return {**self.case.plan(), "service_port": int(self.emulator.url.rpartition(":")[2])}
+
     def enter(self, airflow: LocalAirflow, board: Board) -> None:
         """Take the running Airflow."""
         self.airflow = airflow

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -50,22 +51,24 @@ def slow_rows(dag_id: str, count: int, seconds: float) -> Callable[[], list[str]
     return rows
 
 
-def killer(seed: int, window: float) -> Callable[[Any], None]:
-    """Give a hook that has SIGKILL hit each task once, at a moment of its own within ``window`` seconds.
+def killer(seed: int, port: int, window: float) -> Callable[[Any], None]:
+    """Give a hook that has SIGKILL hit each task once, at a moment of its own around its create call.
 
-    Every fifth takes the task's supervisor with it, as the loss of a machine does.
+    One in three is hit within ``window`` seconds of its start, the others within so many seconds of the first
+    connection to the service, which is the create call's. Every fifth takes the task's supervisor with it, as the
+    loss of a machine does.
     """
 
     def arm(context: Any) -> None:
         ti = context["ti"]
-        mark = FOLDER / "killed" / f"{ti.run_id}-{ti.map_index}"
+        mark = FOLDER / "killed" / f"{ti.dag_id}-{ti.map_index}"
         if mark.exists():
             return
+        mark.parent.mkdir(exist_ok=True)
         chance = random.Random(f"{seed}-{ti.map_index}")
-        delay, whole = chance.uniform(0, window), ti.map_index % 5 == 0
+        delay, at_once, whole = chance.uniform(0, window), ti.map_index % 3 == 0, ti.map_index % 5 == 0
         # A process that got away is followed by one that has less time.
         armed = mark.with_suffix(".armed")
-        armed.parent.mkdir(exist_ok=True)
         with armed.open("a", encoding="utf-8") as count:
             count.write(".")
         delay /= 4 ** (armed.stat().st_size - 1)
@@ -73,12 +76,21 @@ def killer(seed: int, window: float) -> Callable[[Any], None]:
         def strike() -> None:
             time.sleep(delay)
             mark.touch()
-            write_line("kills", context, at=time.time(), delay=delay, whole=whole, pid=os.getpid())
+            write_line("kills", context, at=time.time(), delay=delay, whole=whole)
             if whole:
                 os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        threading.Thread(target=strike, daemon=True).start()
+        fuse = threading.Thread(target=strike, daemon=True)
+
+        def on_event(event: str, values: tuple[Any, ...]) -> None:
+            if event == "socket.connect" and values[1][1] == port and not fuse.ident:
+                fuse.start()
+
+        if at_once:
+            fuse.start()
+        else:
+            sys.addaudithook(on_event)
 
     return arm
 
@@ -92,7 +104,7 @@ def make_dag(plan: dict[str, Any]) -> DAG:
     if "slow_rows" in plan:
         arguments["inlined_requests"] = slow_rows(plan["dag_id"], plan["rows"], plan["slow_rows"])
     if "kill_seed" in plan:
-        arguments["pre_execute"] = killer(plan["kill_seed"], plan["kill_window"])
+        arguments["pre_execute"] = killer(plan["kill_seed"], plan["service_port"], plan["kill_window"])
     operator = OPERATORS[plan["kind"]]
     with DAG(plan["dag_id"], schedule=None, catchup=False, max_active_tasks=128, params=plan.get("params", {})) as dag:
         if plan.get("mapped"):
