@@ -20,7 +20,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 TEXT = "The quick brown fox jumps over the lazy dog and looks back once more. " * 10
 
@@ -30,13 +33,14 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=1_000_000, help="rows of the largest file (1 KB each)")
     options.add_argument("--folder", type=Path, help="where the files go; a temporary folder when absent")
     options.add_argument("--write", action="store_true", help="put the table into README.md")
+    options.add_argument("--vertex", action="store_true", help="only the part on Vertex AI")
     options.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
         print(json.dumps(child(*given.child)))
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        table = measure(Path(folder), given.rows)
+        table = (measure_vertex if given.vertex else measure)(Path(folder), given.rows)
     print(table)
     if given.write:
         readme = Path(__file__).with_name("README.md")
@@ -82,7 +86,13 @@ class Table:
 
 def measure(folder: Path, rows: int) -> str:
     print(f"making files of {rows} rows ...", file=sys.stderr)
-    return f"\n{measure_results(folder, rows)}\n{measure_input(folder, rows // 2)}\n{measure_growth(folder, rows)}\n"
+    parts = [
+        measure_results(folder, rows),
+        measure_input(folder, rows // 2),
+        measure_growth(folder, rows),
+        measure_vertex(folder, rows),
+    ]
+    return "\n" + "".join(f"{part}\n" for part in parts)
 
 
 def measure_results(folder: Path, rows: int) -> str:
@@ -137,6 +147,33 @@ def measure_growth(folder: Path, rows: int) -> str:
         print(lines[-1], file=sys.stderr)
     head = "| rows | staged: µs of CPU a row | MiB | landed: µs of CPU a row | MiB |\n|---:|---:|---:|---:|---:|\n"
     return "(c) Growth.\n\n" + head + "\n".join(lines) + "\n"
+
+
+def measure_vertex(folder: Path, rows: int) -> str:
+    """The answers of Vertex AI lie in objects, in any order, each with its request beside it."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from emulator.storage_server import storage_server
+
+    path = folder / "predictions.jsonl"
+    order = list(range(rows))
+    random.Random(1).shuffle(order)
+    write_results(path, order, vertex=True)
+    table = Table()
+    with storage_server("bench") as address:
+        with vertex_client(address) as client:
+            client.storage.upload(path, f"gs://bench/{path.name}")
+        loads = table.run("`json.loads` of every line, from disk (5)", "loads", path, rows)
+        download = table.run("bare `gcsfs` download to disk (6)", "gcsfs", path, rows, where=address)
+        table.run("landed, from disk; ratio to (5)", "vertex", path, rows, base=[loads])
+        both = [loads, download]
+        table.run("landed from gs://; ratio to (5) + (6)", "vertex", path, rows, where=address, base=both)
+    return f"(d) Vertex AI: an object of {rows:,} rows, {path.stat().st_size / 1e6:.0f} MB, shuffled.\n\n{table}\n"
+
+
+def vertex_client(address: str) -> Any:
+    from airflow_provider_gemini_batch.api.client import BatchClient
+
+    return BatchClient.for_vertex("bench", credentials=object(), storage_endpoint=address)
 
 
 def ask(task: str, what: str, count: int) -> dict[str, float]:
@@ -205,24 +242,48 @@ def task_whole(path: Path, count: int, address: str) -> Any:
     return work
 
 
+def task_gcsfs(path: Path, _: int, address: str) -> Any:
+    from gcsfs.core import GCSFileSystem
+
+    store = GCSFileSystem(token="anon", endpoint_url=address)  # noqa: S106
+    return lambda: store.get_file(f"bench/{path.name}", str(path.with_suffix(".copy")))
+
+
+def task_vertex(path: Path, count: int, address: str) -> Any:
+    from airflow_provider_gemini_batch.api.answers import parse_vertex_line
+
+    if not address:
+        return landing(path, count, lambda: local_pieces(path), parse_vertex_line)
+    client = vertex_client(address)
+    assert client.storage.filesystem is not None
+    return landing(path, count, lambda: client.storage.iter_bytes(f"gs://bench/{path.name}"), parse_vertex_line)
+
+
 def task_land(path: Path, count: int, address: str) -> Any:
     from airflow_provider_gemini_batch.api.answers import parse_result_line
     from airflow_provider_gemini_batch.api.client import BatchClient
+
+    def downloaded() -> Iterator[bytes]:
+        with BatchClient.for_gemini("key", base_url=address) as client:
+            yield from client.iter_download(f"files/{path.stem}")
+
+    return landing(path, count, downloaded if address else lambda: local_pieces(path), parse_result_line)
+
+
+def local_pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as handle:
+        yield from iter(lambda: handle.read(1 << 20), b"")
+
+
+def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse: Callable[[bytes, int], Any]) -> Any:
+    """Give the work of landing answers that come in pieces."""
     from airflow_provider_gemini_batch.api.lines import lines_of
     from airflow_provider_gemini_batch.api.models import JobKind
     from airflow_provider_gemini_batch.data.output import LocalFiles, deliver
     from airflow_provider_gemini_batch.data.results import AnswerSource, Landing
 
-    def pieces() -> Any:
-        if address:
-            with BatchClient.for_gemini("key", base_url=address) as client:
-                yield from client.iter_download(f"files/{path.stem}")
-        else:
-            with path.open("rb") as handle:
-                yield from iter(lambda: handle.read(1 << 20), b"")
-
     def answers() -> Any:
-        return (parse_result_line(line, place) for place, line in enumerate(lines_of(pieces())))
+        return (parse(line, place) for place, line in enumerate(lines_of(pieces())))
 
     def work() -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -276,12 +337,14 @@ TASKS = {
     "download": task_download,
     "whole": task_whole,
     "land": task_land,
+    "gcsfs": task_gcsfs,
+    "vertex": task_vertex,
     "stage": task_stage,
     "upload": task_upload,
 }
 
 
-def write_results(path: Path, order: list[int]) -> None:
+def write_results(path: Path, order: list[int], *, vertex: bool = False) -> None:
     counts = {"promptTokenCount": 6, "candidatesTokenCount": 180, "totalTokenCount": 186}
     with path.open("w", buffering=1 << 20) as handle:
         for row in order:
@@ -292,7 +355,18 @@ def write_results(path: Path, order: list[int]) -> None:
                 "modelVersion": "gemini-2.5-flash",
                 "responseId": f"aB3dE5fG7hI{row}",
             }
-            handle.write(json.dumps({"key": f"r{row}-order-{row}", "response": response}) + "\n")
+            key = f"r{row}-order-{row}"
+            item: dict[str, Any] = {"key": key, "response": response}
+            if vertex:
+                part = {"fileData": None, "inlineData": None, "text": f"Tell me of order {row}."}
+                item = {
+                    "status": "",
+                    "processed_time": "2026-09-02T20:09:11.123+00:00",
+                    "request": {"contents": [{"role": "user", "parts": [part]}]},
+                    "response": response,
+                    "custom_id": key,
+                }
+            handle.write(json.dumps(item) + "\n")
 
 
 def write_input(path: Path, rows: int) -> None:
