@@ -336,7 +336,7 @@ class GeminiBatchHook(BaseHook):
     ) -> Iterator[dict[str, Any]]:
         """The rows of a job that has ended, as the operators land them, one by one as they are read.
 
-        :param job: the job or its name; rows of jobs made by others keep their keys.
+        :param job: the job or its name; rows keep the keys of their authors, also where these look like ours.
         :param output_schema: pydantic model that each answer must fit; its value is in the row's ``parsed``.
         :param keep_response: put the service's whole answer into each row.
         """
@@ -345,11 +345,12 @@ class GeminiBatchHook(BaseHook):
         from airflow_provider_gemini_batch.lifecycle.identity import tag_of
 
         known = self.client.get(job) if isinstance(job, str) else job
+        tag = tag_of(known)
         landing = Landing(
             kind=known.kind or JobKind.GENERATION,
             schema=None if output_schema is None else OutputSchema(output_schema),
             keep_response=keep_response,
-            wrapped_keys=tag_of(known) is not None,
+            wrapped_keys=tag is not None and tag.wrapped,
         )
         return iter_rows(self.client.get_responses(known), landing)
 

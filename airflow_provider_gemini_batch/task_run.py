@@ -421,10 +421,11 @@ def land_responses(operator: GeminiGetBatchResponsesOperator, context: Context) 
         )
         output.check()
         job = hook.get(operator.job_name, brief=True)
+        tag = tag_of(job)
         landing = LandingPlan(
             kind=job.kind or JobKind.GENERATION,
             keep_response=operator.keep_response,
-            wrapped_keys=tag_of(job) is not None,
+            wrapped_keys=tag is not None and tag.wrapped,
         )
         summary, responses = output.write(
             [AnswerSource(lambda: hook.get_responses(job))],

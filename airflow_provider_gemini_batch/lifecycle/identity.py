@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from base64 import b32encode
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LABEL_KEY: Final = "airflow-gemini-batch"
 
 _DIGEST = 10
 _NUMBER = "(0|[1-9][0-9]*)"
-_TAG = re.compile(rf"gb1-([a-z2-7]{{{_DIGEST}}})-{_NUMBER}-{_NUMBER}\.{_NUMBER}\.{_NUMBER}-([0-9a-f]{{12}})")
+_TAG = re.compile(rf"gb1(s?)-([a-z2-7]{{{_DIGEST}}})-{_NUMBER}-{_NUMBER}\.{_NUMBER}\.{_NUMBER}-([0-9a-f]{{12}})")
 _TAG_AT_END = re.compile(rf"(?:\A|.*-){_TAG.pattern}", re.DOTALL)
 
 
@@ -50,7 +50,9 @@ class Tag:
 
     ``identity`` is :attr:`TaskIdentity.digest`; ``generation`` grows when a person clears the task and not on a retry;
     ``shard`` counts the jobs that share the rows of a task, ``round`` the repairs, ``submission`` the jobs that were
-    made for the same rows one after the other; ``fingerprint`` is 12 hexadecimal digits over what is sent.
+    made for the same rows one after the other; ``fingerprint`` is 12 hexadecimal digits over what is sent. ``wrapped``
+    says whether the keys of its rows are ours (see ``data.keys``): False for a source that was sent as it lies, whose
+    keys may look like ours and are not. It names nothing, so two tags that differ in it alone are the same.
 
     Raises ``ValueError`` for parts that would not survive the way through a name.
     """
@@ -61,53 +63,51 @@ class Tag:
     round: int
     submission: int
     fingerprint: str
+    wrapped: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what could not be read back."""
-        text = str(self)
+        text = self.spelled
         if _TAG.fullmatch(text) is None or len(text) > MAX_TAG:
             raise ValueError(f"Not a tag: {text!r}")
 
     def __str__(self) -> str:
-        """Lower-case letters, digits, ``-`` and ``.``, at most 60 characters."""
+        """Lower-case letters, digits, ``-`` and ``.``, at most 60 characters; the same for all equal tags."""
         place = f"{self.shard}.{self.round}.{self.submission}"
         return f"gb1-{self.identity}-{self.generation}-{place}-{self.fingerprint}"
 
-    @classmethod
-    def make(cls, identity: TaskIdentity, *, generation: int, fingerprint: str, shard: int = 0, round: int = 0) -> Tag:  # noqa: A002
-        """Make the tag of the first submission."""
-        return cls(identity.digest, generation, shard, round, 0, fingerprint)
+    @property
+    def spelled(self) -> str:
+        """The tag as a job carries it: ``gb1s-`` where the source was sent as it lies; at most 60 characters."""
+        return str(self) if self.wrapped else f"gb1s{str(self)[3:]}"
 
     @classmethod
     def parse(cls, display_name: str) -> Tag | None:
         """Read the tag at the end of a display name; None when the job carries none of ours."""
         found = _TAG_AT_END.fullmatch(display_name)
-        if found is None or len(display_name) - found.start(1) + len("gb1-") > MAX_TAG:
+        if found is None or len(display_name) - found.start(1) + len("gb1") > MAX_TAG:
             return None
-        identity, generation, shard, round_, submission, fingerprint = found.groups()
-        return cls(identity, int(generation), int(shard), int(round_), int(submission), fingerprint)
-
-    def with_submission(self, submission: int) -> Tag:
-        """Name another submission of the same rows."""
-        return replace(self, submission=submission)
+        source, identity, generation, shard, round_, submission, fingerprint = found.groups()
+        place = (int(generation), int(shard), int(round_), int(submission))
+        return cls(identity, *place, fingerprint, wrapped=not source)
 
 
 def display_name(author_part: str | None, tag: Tag) -> str:
     """Put the tag behind the author's own words, which are cut so that the whole has at most 128 characters."""
-    room = MAX_DISPLAY_NAME - len(str(tag)) - 1
+    room = MAX_DISPLAY_NAME - len(tag.spelled) - 1
     printable = "".join(character if character.isprintable() else " " for character in author_part or "")
     author = " ".join(printable.split())[:room].rstrip()
-    return f"{author}-{tag}" if author else str(tag)
+    return f"{author}-{tag.spelled}" if author else tag.spelled
 
 
 def label_value(tag: Tag) -> str:
     """Spell the tag as the value of a Vertex label, which may hold a-z, 0-9, ``_`` and ``-``, at most 63 characters."""
-    return str(tag).replace(".", "_")
+    return tag.spelled.replace(".", "_")
 
 
 def from_label(value: str) -> Tag | None:
     """Read what :func:`label_value` wrote; None for anything else."""
-    return Tag.parse(value.replace("_", ".")) if value.startswith("gb1-") else None
+    return Tag.parse(value.replace("_", ".")) if value.startswith(("gb1-", "gb1s-")) else None
 
 
 def tag_of(job: BatchJob) -> Tag | None:

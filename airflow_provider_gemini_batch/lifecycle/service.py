@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -147,6 +147,8 @@ class ClientJobService:
     def create(self, prepared: ReadyInput, tag: Tag) -> BatchJob:
         """Send the create call once."""
         settings = self._settings
+        # Keys of a source that lies there already are its author's own, whatever they look like.
+        tag = replace(tag, wrapped=self._supply is not None)
         vertex = self._client.service is Service.VERTEX
         make = self._client.create_embeddings if settings.kind is JobKind.EMBEDDINGS else self._client.create
         labels = {**settings.labels, TASK_LABEL: tag.identity, LABEL_KEY: label_value(tag)} if vertex else None

@@ -1,4 +1,4 @@
-"""Rows that a function gives: called once for a submission, kept while its job runs, and never taken from another run."""
+"""Rows that a function gives: called once for a submission, kept while its job runs, none taken from another run."""
 
 from __future__ import annotations
 

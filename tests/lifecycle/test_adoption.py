@@ -241,7 +241,7 @@ def test_a_job_from_other_input_that_has_ended_is_nobodys_concern(state: JobStat
     ],
 )
 def test_the_job_of_another_airflow_run_or_mapped_task_is_passed_over(identity: TaskIdentity) -> None:
-    tag = Tag.make(identity, generation=0, fingerprint=INPUT)
+    tag = Tag(identity.digest, 0, 0, 0, 0, INPUT)
     other = job(JobState.RUNNING).model_copy(update={"display_name": str(tag)})
     assert decide([other], place()) == Submit(0, "no job was made for this task yet")
 
