@@ -84,7 +84,7 @@ def killer(seed: int, port: int, window: float) -> Callable[[Any], None]:
         fuse = threading.Thread(target=strike, daemon=True)
 
         def on_event(event: str, values: tuple[Any, ...]) -> None:
-            if event == "socket.connect" and values[1][1] == port and not fuse.ident:
+            if event == "socket.connect" and values[1][1:2] == (port,) and not fuse.ident:
                 fuse.start()
 
         if at_once:
