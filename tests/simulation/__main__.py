@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import airflow_provider_gemini_batch
 
-CHUNK = 250
+CHUNK = 100
 
 
 def main() -> int:
@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="play this one alone")
     parser.add_argument("--trace", action="store_true", help="print everything that happens; with --seed")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--until-broken", action="store_true", help="stop at the first broken schedule")
     parser.add_argument("--most", type=int, default=20, help="stop printing after so many broken schedules")
     arguments = parser.parse_args()
     if arguments.seed is not None:
@@ -40,6 +41,9 @@ def main() -> int:
         for found, counted in pool.map(play_chunk, chunks):
             broken.update(found)
             tally.update(counted)
+            if broken and arguments.until_broken:
+                pool.shutdown(cancel_futures=True)
+                break
     for seed, violations in list(broken.items())[: arguments.most]:
         print(f"seed {seed}: " + "\n    ".join(violations[:3]))
     seconds = time.monotonic() - began

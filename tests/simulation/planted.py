@@ -89,7 +89,7 @@ def play_with(plant: Plant, *, schedules: int) -> subprocess.CompletedProcess[st
         if code.count(plant.old) != 1:
             raise ValueError(f"{plant.name}: {plant.file} has changed; plant the bug where it belongs now")
         file.write_text(code.replace(plant.old, plant.new))
-        command = [sys.executable, "-m", "simulation", "--schedules", str(schedules), "--most", "1"]
+        command = [sys.executable, "-m", "simulation", "--schedules", str(schedules), "--until-broken"]
         path = os.pathsep.join([folder, str(_TESTS)])
         return subprocess.run(
             command,
