@@ -70,7 +70,7 @@ def shake(stage: Stage, seconds: float) -> int:
     deadline = time.monotonic() + seconds
     airflow = stage.airflow
     for count, how in enumerate(cycle(ROUNDS)):
-        names = airflow.triggerers()
+        names = sorted(airflow.triggerers())
         name = names[count % len(names)]
         for job in [job for job in stage.jobs if job["state"] == "RUNNING"][: max(1, len(stage.jobs) // 10)]:
             stage.control.set_job(job["name"], release=True)
