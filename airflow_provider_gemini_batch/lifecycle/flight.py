@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.lifecycle.watcher import Watcher
 
 THREADS: Final = 4
-# Answers go to the loop in bundles, at most ten a second and round.
+# Answers go to the loop in bundles: a page of the list, or what single gets brought in a moment. Larger ones would
+# only live long enough to burden the garbage collector, which stops everybody.
+_BUNDLE: Final = 100
 _BUNDLE_SECONDS: Final = 0.1
 
 
@@ -65,8 +67,9 @@ class Flight:
         """Collect answers; called in any of the round's threads."""
         with self._lock:
             self._answers.extend(answers)
+            small = len(self._answers) < _BUNDLE
             young = time.monotonic() - self._handed_over < _BUNDLE_SECONDS
-        if not young:
+        if not (small and young):
             self._hand_over()
 
     def _hand_over(self) -> None:
