@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError, ResultsGone
-from airflow_provider_gemini_batch.api.legacy import is_legacy, keys_by_instance, with_keys
+from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import BatchJob, Service
 from airflow_provider_gemini_batch.data.cost import Cost, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.data.results import AnswerSource, LandingSummary, land
@@ -26,6 +26,7 @@ from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
 from airflow_provider_gemini_batch.storage import Paths
 from airflow_provider_gemini_batch.task_checks import check_places, check_settings
 from airflow_provider_gemini_batch.task_files import Nowhere, Output, Spool, lines_of
+from airflow_provider_gemini_batch.task_keyless import KeylessJobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -273,7 +274,7 @@ class OwnRows(TaskWork):
         self._spec = spec if self._media is None else replace(spec, attach=self._media.attach)
         self._spool = spool
         self._staged: Staged | None = None
-        self._instances: dict[str, list[str]] | None = None
+        self._keyless: KeylessJobs | None = None
         self.supply = self
 
     def plan(self, *, again: bool) -> Plan:
@@ -284,6 +285,7 @@ class OwnRows(TaskWork):
         if callable(spec.rows):
             spec = self._spool.spec(spec, again=again) if self._spool is not None else spec
         self._staged = staged = stage(spec, self._folder)
+        self._keyless = None
         self._carried_types = staged.carried_types
         if self._operator.max_cost_usd is not None and not again:
             refuse_above(self._estimated_cost(staged), self._operator.max_cost_usd)
@@ -365,15 +367,14 @@ class OwnRows(TaskWork):
         if self._spool is not None:
             self._spool.remove()
 
-    def _answers(self, job: BatchJob) -> Iterator[BatchResult]:
+    def _sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
         """Open the answers; those of models that know no keys get them back from the input."""
-        found = super()._answers(job)
         staged = self._staged
         if staged is None or self._hook.service is not Service.VERTEX or not is_legacy(self._operator.model):
-            return found
-        if self._instances is None:
-            self._instances = keys_by_instance(staged.wire_lines(range(staged.rows)))
-        return with_keys(found, self._instances)
+            return super()._sources(jobs)
+        if self._keyless is None:
+            self._keyless = KeylessJobs(staged, self._landing(bare=True), self._answers, self._folder)
+        return self._keyless.sources(jobs)
 
     def _read(self) -> Staged:
         if self._staged is None:

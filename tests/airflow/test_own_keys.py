@@ -6,7 +6,6 @@ import io
 import json
 from typing import TYPE_CHECKING
 
-import pytest
 
 from airflow_provider_gemini_batch.api.models import JobKind
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
@@ -14,6 +13,8 @@ from airflow_provider_gemini_batch.lifecycle.identity import Tag, tag_of
 from airflow_provider_gemini_batch.lifecycle.service import ClientJobService, JobSettings
 
 if TYPE_CHECKING:
+    import pytest
+
     from airflow_provider_gemini_batch.emulator import Emulator
 
 MODEL = "gemini-2.5-flash"
