@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, NotFound
+from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, NotFound, TransportError
 from airflow_provider_gemini_batch.api.models import Service
 
 if TYPE_CHECKING:
@@ -61,7 +61,11 @@ class Paths:
         return cls((lambda: hook.client.storage) if hook.service is Service.VERTEX else None)
 
     def open_for_reading(self, path: str, conn_id: str | None = None) -> BinaryIO:
-        """Open a path for reading bytes. Raises ConfigurationError naming the path when it cannot be opened."""
+        """Open a path for reading bytes.
+
+        :raises ConfigurationError: nothing can be read there, whenever it is tried; names the path.
+        :raises TransportError: it could not be read just now.
+        """
         try:
             if is_local(path):
                 return local_path(path).open("rb", buffering=_BUFFER)
@@ -71,8 +75,12 @@ class Paths:
             return cast("BinaryIO", object_path(path, conn_id).open("rb"))  # type: ignore[no-untyped-call]
         except NotFound as error:
             raise ConfigurationError(f"cannot read {path}: there is no such object") from error
-        except (OSError, ImportError, ValueError) as error:
+        except (*NEVER_READABLE, ImportError, ValueError) as error:
             raise ConfigurationError(f"cannot read {path}: {_reason(error)}") from error
+        except OSError as error:
+            raise TransportError(
+                f"cannot read {path} just now: {_reason(error)}; nothing was sent", sent=False
+            ) from error
 
     def files_of(self, path: str, conn_id: str | None = None) -> Files:
         """Give the file system that a path lies on, for writing whole files or none."""

@@ -19,10 +19,14 @@ GeminiBatchError                        retryable: may the same call work later?
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob
+
+
+NEVER_READABLE: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""What another try would meet again; any other ``OSError`` (a time-out, a reset) may pass."""
 
 
 class GeminiBatchError(Exception):

@@ -13,7 +13,7 @@ import mimetypes
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_provider_gemini_batch.api.errors import ApiError, InputError, NotFound
+from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ApiError, InputError, NotFound, TransportError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.data.spec import Attachment
 
@@ -101,8 +101,10 @@ class MediaShelf:
             with self._opener(path) as handle:
                 while block := handle.read(_READ_BYTES):
                     digest.update(block)
-        except (OSError, ValueError) as error:
+        except (*NEVER_READABLE, ValueError) as error:
             raise InputError("media_field: the file cannot be read") from error
+        except OSError as error:
+            raise TransportError("media_field: a file cannot be read just now; nothing was sent", sent=False) from error
         return digest.hexdigest()
 
     def _upload(self, path: str, name: str, mime_type: str) -> None:

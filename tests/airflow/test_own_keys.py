@@ -6,7 +6,6 @@ import io
 import json
 from typing import TYPE_CHECKING
 
-
 from airflow_provider_gemini_batch.api.models import JobKind
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.lifecycle.identity import Tag, tag_of
