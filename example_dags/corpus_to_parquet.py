@@ -47,7 +47,7 @@ def corpus_to_parquet() -> None:
         with path.open("w", encoding="utf-8") as lines:
             for topic in sorted(topics):
                 for number, text in enumerate(passages(topics[topic])):
-                    row = {"id": f"{topic}-{number}", "topic": topic, "number": number, "passage": text}
+                    row = {"id": f"{topic}-{number}", "topic": topic, "number": number, "text": text}
                     lines.write(json.dumps(row) + "\n")
         return str(path)
 
@@ -55,10 +55,9 @@ def corpus_to_parquet() -> None:
         task_id="embed",
         model="gemini-embedding-001",
         input_path=cut("{{ params.folder }}/{{ run_id | replace(':', '-') }}"),
-        prompt_template="{passage}",
         key_field="id",
         title_field="topic",
-        carry=["topic", "number", "passage"],
+        carry=["topic", "number", "text"],
         task_type="RETRIEVAL_DOCUMENT",
         output_dimensionality=256,
         repair_rounds=1,

@@ -25,7 +25,7 @@ ROW_MEMBERS = (
     "error",
     "response",
 )
-"""Names of the output row that a carried column may not take."""
+"""Names of the output row that a carried column may not take; it has either ``text`` or ``embedding``."""
 
 
 class JobLimits(NamedTuple):
@@ -103,7 +103,8 @@ class InputSpec:
             raise ConfigurationError("media_field is for generation only")
         if self.title_field is not None and self.kind is not JobKind.EMBEDDINGS:
             raise ConfigurationError("title_field is for embeddings only")
-        if taken := sorted(set(self.carry) & set(ROW_MEMBERS)):
+        absent = "text" if self.kind is JobKind.EMBEDDINGS else "embedding"
+        if taken := sorted(set(self.carry) & set(ROW_MEMBERS) - {absent}):
             raise ConfigurationError(
                 f"carry cannot take {', '.join(taken)}: the output row has members of that name; rename the column"
             )

@@ -337,7 +337,7 @@ def test_columns_are_carried_into_parquet_with_their_types(service: Emulator, tm
             model="gemini-embedding-001",
             inlined_requests=rows,
             key_field="name",
-            carry=["size", "more"],
+            carry=["size", "more", "text"],
             output_dimensionality=4,
             output_path=f"{tmp_path}/out.parquet",
             poll_interval=0.1,
@@ -355,6 +355,7 @@ def test_columns_are_carried_into_parquet_with_their_types(service: Emulator, tm
         (f"row-{n}", n, {"n": n}) for n in range(8)
     ]
     assert {len(row["embedding"]) for row in found} == {4}
+    assert [row["text"] for row in found] == TEXTS
     assert sizes(service) == [8]
 
 

@@ -320,6 +320,18 @@ def test_rows_can_be_sent_again_byte_for_byte(tmp_path: Path) -> None:
         staged.subset([10], tmp_path / "none.jsonl")
 
 
+def test_a_column_is_carried_under_any_name_that_the_output_row_does_not_have(tmp_path: Path) -> None:
+    row = {"text": "t", "embedding": "e"}
+    vectors = stage(spec(rows=[row], kind=JobKind.EMBEDDINGS, prompt_template="{text}", carry=("text",)), tmp_path)
+    assert list(vectors.carried()) == [b'{"text":"t"}\n']
+    texts = stage(spec(rows=[row], prompt_template="{text}", carry=("embedding",)), tmp_path)
+    assert list(texts.carried()) == [b'{"embedding":"e"}\n']
+    with pytest.raises(ConfigurationError, match="carry cannot take text: the output row"):
+        stage(spec(rows=[row], carry=("text",)), tmp_path)
+    with pytest.raises(ConfigurationError, match="carry cannot take embedding, status"):
+        stage(spec(rows=[row], kind=JobKind.EMBEDDINGS, carry=("status", "embedding")), tmp_path)
+
+
 def test_rows_that_are_sent_again_fill_one_job_at_most(tmp_path: Path) -> None:
     few = stage(spec(rows=[f"text {row}" for row in range(10)], max_rows_per_job=3), tmp_path)
     assert list(few.fitting([1, 5, 7, 9])) == [1, 5, 7]

@@ -81,11 +81,11 @@ def check_vectors(corpus: str, result: dict[str, Any]) -> int:
     sent = lines_of(corpus)
     table = parquet.read_table(result["output"])
     assert table.schema.names == [
-        "key", "status", "embedding", "finish_reason", "usage", "error", "topic", "number", "passage",
+        "key", "status", "embedding", "finish_reason", "usage", "error", "topic", "number", "text",
     ]  # fmt: skip
     assert len(sent) > 200
     assert table["key"].to_pylist() == [row["id"] for row in sent]
-    assert table["passage"].to_pylist() == [row["passage"] for row in sent]
+    assert table["text"].to_pylist() == [row["text"] for row in sent]
     assert table["number"].to_pylist() == [row["number"] for row in sent]
     assert {len(vector) for vector in table["embedding"].to_pylist()} == {256}
     return len(sent)
