@@ -20,17 +20,13 @@ from airflow_provider_gemini_batch.api.errors import (
     ResultsGone,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.models import BatchJob, JobState
 from airflow_provider_gemini_batch.lifecycle import adoption, waiting
 from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport
 from airflow_provider_gemini_batch.lifecycle.identity import tag_of
 from airflow_provider_gemini_batch.lifecycle.judge import (
-    Counts,
     Ended,
-    Limits,
     Refused,
     ResultsMissing,
-    Verdict,
     judge,
     judge_all,
 )
@@ -38,11 +34,13 @@ from airflow_provider_gemini_batch.lifecycle.known import KnownJobs
 from airflow_provider_gemini_batch.lifecycle.ledger import Ledger
 from airflow_provider_gemini_batch.lifecycle.patience import Patience
 from airflow_provider_gemini_batch.lifecycle.ports import Done, Landing, Plan, TaskFailed, Wake, Watch
+from airflow_provider_gemini_batch.lifecycle.repairs import Repairs
 from airflow_provider_gemini_batch.lifecycle.submitting import UNRECORDED, Postponed, Submitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.lifecycle.identity import Tag
     from airflow_provider_gemini_batch.lifecycle.ports import Clock, JobService, Policy, Store, Work
 
@@ -199,6 +197,15 @@ class BatchRun:
             work=self._work,
             known_before=self._known_before,
         )
+        self._repairs = Repairs(
+            identity=self._identity,
+            generation=self._generation,
+            first_try=self._first_try,
+            policy=self._policy,
+            ledger=self._ledger,
+            known=self._known,
+            work=self._work,
+        )
         self._patience = Patience(
             policy=self._policy, ledger=self._ledger, known=self._known, lasting=self._store.lasting
         )
@@ -299,7 +306,7 @@ class BatchRun:
                 self._raise_unsendable()
             used.extend(state.ended)
             try:
-                rows = self._rows_to_repair(plan, round_ + 1, used)
+                rows = self._repairs.rows_for(plan, round_ + 1, used)
             except ResultsGone as error:
                 return self._without_results(plan, used, error)
             if rows is None:
@@ -331,7 +338,7 @@ class BatchRun:
     def _adopt_or_submit(
         self, plan: Plan, place: adoption.Place, rows: Sequence[int] | None, used: list[BatchJob], state: _Round
     ) -> BatchJob | None:
-        base = self._generation_of(used) if place.round else 0
+        base = self._repairs.generation_of(used) if place.round else 0
         decision = adoption.decide(
             [job for job in self._known.all if (tag := tag_of(job)) is not None and tag.generation >= base],
             place,
@@ -440,55 +447,6 @@ class BatchRun:
         what = f"The input cannot be read, so that rows which still need an answer cannot be sent: {self._unreadable}"
         raise TaskFailed(judge(Refused(what, retry=True))) from self._unreadable
 
-    def _rows_to_repair(self, plan: Plan, round_: int, used: Sequence[BatchJob]) -> Sequence[int] | None:
-        """Give the rows of the next round, or None when there is none."""
-        base = self._generation_of(used)
-        self._known.tidy_up(adoption.outdated_repairs(self._known.all, self._identity, base=base))
-        if any(self._belongs(job, round_, base) for job in self._known.all):
-            return ()
-        if not plan.can_resend:
-            return None
-        if round_ > self._policy.repair_rounds and (self._first_try or self._ledger.rounds is not None):
-            return None
-        survey = self._work.survey(used, shard=None)
-        if not survey.repairable:
-            return None
-        if round_ > self._policy.repair_rounds:
-            # A retry may mend what made the try before it fail, once.
-            if self._judge_rows(used, survey, can_repair=True).success:
-                return None
-            self._ledger.rounds = round_
-        log.info(
-            "%d of %d rows failed in a way that a second try can mend: sending them again.",
-            len(survey.repairable),
-            survey.total,
-        )
-        return survey.repairable
-
-    def _belongs(self, job: BatchJob, round_: int, base: int) -> bool:
-        tag = tag_of(job)
-        return (
-            tag is not None
-            and (tag.identity, tag.round, tag.fingerprint) == (self._identity, round_, self._ledger.fingerprint)
-            and base <= tag.generation
-            and (tag.generation == self._generation or not self._known.was_delivered(job.name))
-            and job.state is not JobState.FAILED
-        )
-
-    def _generation_of(self, used: Sequence[BatchJob]) -> int:
-        """Give the generation that the rows come from: repairs of an older one are not for these."""
-        tags = [tag for job in used if (tag := tag_of(job)) is not None and tag.round == 0]
-        return max((tag.generation for tag in tags), default=self._generation)
-
-    def _judge_rows(self, used: Sequence[BatchJob], landing: Landing, *, can_repair: bool) -> Verdict:
-        return judge(
-            # What became of each job is settled: here the rows of all of them together are judged.
-            Ended(used[-1].model_copy(update={"state": JobState.SUCCEEDED})),
-            counts=Counts(landing.total, landing.succeeded, landing.failed),
-            limits=Limits(self._policy.max_failed_rows, self._policy.max_failure_rate),
-            can_repair=can_repair,
-        )
-
     def _deliver(self, plan: Plan, used: Sequence[BatchJob]) -> Watch | Wake | Done:
         if plan.incomplete and not self._last_try:
             what = f"Without the input, carried columns would be lost: {self._unreadable or 'it has changed'}"
@@ -498,7 +456,7 @@ class BatchRun:
         except ResultsGone as error:
             return self._without_results(plan, used, error)
         self._service.ended(used)
-        verdict = self._judge_rows(used, landing, can_repair=plan.can_resend and bool(landing.repairable))
+        verdict = self._repairs.judge_rows(used, landing, can_repair=plan.can_resend and bool(landing.repairable))
         names = [job.name for job in used]
         reached = landing.output is not None or landing.responses is not None
         if reached and (verdict.success or not plan.can_resend):
