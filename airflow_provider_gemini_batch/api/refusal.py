@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _LONGEST_MESSAGE = 500
+_LONGEST_WORDS = 300
 _MOST_LINES = 20
 _BAD_LINE = re.compile(r"Error on line (\d+): *(.*)")
+_AFTER_LINE = re.compile(r"(.*?\bline\s+\d+)\b.*", re.IGNORECASE)
 _INVALID_VALUE = re.compile(r"(Invalid value at '[^']*'(?: \([^)]*\))?), .*", re.DOTALL)
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 _IDENTIFIER = re.compile(r"['\"][\w.$@/:{}\[\]-]{0,100}['\"]\Z")
@@ -110,6 +112,12 @@ def _shown(message: str, secrets: Iterable[str]) -> str:
         more = len(bad_lines) - _MOST_LINES
         return shown + (f"; and {more} more lines" if more > 0 else "")
     return _unquoted(message).strip()[:_LONGEST_MESSAGE]
+
+
+def job_words(message: str) -> str:
+    """Give the words of a job's own error on one short line, without what may repeat a row."""
+    words = _INVALID_VALUE.sub(r"\1", " ".join(message.split()))
+    return _unquoted(_AFTER_LINE.sub(r"\1", words))[:_LONGEST_WORDS]
 
 
 def _unquoted(message: str) -> str:

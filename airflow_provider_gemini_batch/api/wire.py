@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.models import JobState, ServiceError
+from airflow_provider_gemini_batch.api.refusal import job_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,10 +50,10 @@ def int_of(value: object) -> int | None:
 
 
 def error_of(value: object) -> ServiceError | None:
-    """Read a job's or row's error; its message may be missing."""
+    """Read a job's error; its message may be missing, and goes on without what may repeat a row."""
     if not isinstance(value, dict) or not value:
         return None
-    return ServiceError(code=int_of(value.get("code")), message=str(value.get("message") or ""))
+    return ServiceError(code=int_of(value.get("code")), message=job_words(str(value.get("message") or "")))
 
 
 def dict_at(value: Mapping[str, Any], *path: str) -> dict[str, Any]:

@@ -19,7 +19,6 @@ refused: key, permission, region, arguments  failed                    no
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 # Invalid argument, not found, permission denied, failed precondition; out of range, unimplemented, unauthenticated:
 # the same job would fail in the same way.
 _FINAL_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
-_MAX_WORDS = 300
-_LINE_ERROR = re.compile(r"(.*?\bline\s+\d+)\b.*", re.DOTALL | re.IGNORECASE)
 
 
 class Outcome(str, Enum):
@@ -247,13 +244,11 @@ def _told_to_stop(*, cancelled: bool) -> str:
 
 
 def _words(job: BatchJob) -> str:
-    """Quote the service: one line, cut, and nothing after a line number, since what follows may echo the row."""
+    """Quote the service, whose words were cleaned when they were read."""
     if job.error is None:
         return " without giving a reason"
-    words = " ".join(job.error.message.split())
-    words = _LINE_ERROR.sub(r"\1", words)[:_MAX_WORDS]
     code = "" if job.error.code is None else f" with code {job.error.code}"
-    return f"{code}: {words.rstrip('.')}" if words else code
+    return f"{code}: {job.error.message.rstrip('.')}" if job.error.message else code
 
 
 def _span(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -44,16 +45,10 @@ def test_an_error_that_may_pass_is_told_from_one_that_stays(error: OSError, expe
     assert not caught.value.maybe_acted
 
 
-class Breaking:
+class Breaking(io.BytesIO):
     """A file that breaks off."""
 
-    def __enter__(self) -> Breaking:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def read(self, _: int) -> bytes:
+    def read(self, _: int | None = -1) -> bytes:
         raise ConnectionResetError("reset")
 
 
@@ -61,6 +56,6 @@ def test_a_file_that_goes_with_a_row_and_breaks_off_is_read_again_later() -> Non
     def nobody() -> Any:
         raise AssertionError
 
-    shelf = MediaShelf(nobody, Service.GEMINI, lambda _: Breaking(), None)  # type: ignore[arg-type, return-value]
+    shelf = MediaShelf(nobody, Service.GEMINI, lambda _: Breaking(), None)
     with pytest.raises(TransportError):
         shelf.attach("s3://bucket/picture.png")

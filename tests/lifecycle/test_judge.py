@@ -147,13 +147,6 @@ def test_without_landed_rows_the_services_counters_are_believed_when_they_are_co
     assert judge(Ended(job(JobState.SUCCEEDED)), limits=Limits(max_failed_rows=0)).success
 
 
-def test_a_message_of_the_service_is_cut_where_it_may_echo_a_row() -> None:
-    message = judge(failed(3, 'Error on line 17: cannot read {"contents": "the secret prompt"}')).message
-    assert "line 17" in message
-    assert "secret" not in message
-    assert len(judge(failed(13, "long " * 1000)).message) < 500
-
-
 counts_strategy = st.tuples(st.integers(0, 50), st.integers(0, 50)).map(lambda c: Counts(sum(c), *c))
 limits_strategy = st.builds(
     Limits,
