@@ -1,4 +1,4 @@
-"""One watcher on a fast clock, and followers that note when their wait was over."""
+"""One watcher in virtual time, and followers that note when their wait was over."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ OURS = {
     f"{NAME}.api.names",
     f"{NAME}.api.states",
     f"{NAME}.decorators",
+    f"{NAME}.lineage",
     f"{NAME}.links",
     f"{NAME}.operators",
     f"{NAME}.sensors",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 import time
 import weakref
 from math import inf
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from watch.scene import Scene, names
-from watch.shelf import Shelf, quickly
+from watch.shelf import Shelf, own_threads, quickly
 
 from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
@@ -42,7 +41,7 @@ def test_all_who_use_one_connection_share_one_watcher_and_the_last_one_closes_it
 
     asyncio.run(play())
     _until(lambda: shelf.closed == 1)
-    _until(lambda: not _own_threads())
+    _until(lambda: not own_threads())
 
 
 def test_an_event_loop_that_ends_leaves_no_thread_and_no_watcher() -> None:
@@ -57,7 +56,7 @@ def test_an_event_loop_that_ends_leaves_no_thread_and_no_watcher() -> None:
     loop.run_until_complete(begin())
     assert shelf.calls
     loop.close()  # as a process does that is told to stop: nothing is cancelled, nobody lets go
-    _until(lambda: not _own_threads())
+    _until(lambda: not own_threads())
     reference = weakref.ref(loop)
     del loop
 
@@ -85,7 +84,7 @@ def test_cancelled_tasks_leave_nothing() -> None:
         hold.release()
 
     asyncio.run(play())
-    _until(lambda: not _own_threads())
+    _until(lambda: not own_threads())
     assert not sharing._watchers
 
 
@@ -96,7 +95,7 @@ def test_no_more_than_four_threads_look_and_none_of_them_are_of_the_default_exec
 
     def fail(_verb: str, _name: str) -> None:
         nonlocal most
-        most = max(most, len(_own_threads()))
+        most = max(most, len(own_threads()))
 
     shelf.fail = fail
 
@@ -109,7 +108,7 @@ def test_no_more_than_four_threads_look_and_none_of_them_are_of_the_default_exec
 
     asyncio.run(play())
     assert 2 <= most <= 4
-    _until(lambda: not _own_threads())
+    _until(lambda: not own_threads())
 
 
 def test_a_call_raises_what_the_client_raises() -> None:
@@ -140,11 +139,7 @@ def test_a_mistake_of_our_own_in_a_thread_does_not_stop_the_watching() -> None:
         assert ending.reason is Reason.ENDED
         scene.watcher.close()
 
-    quickly(play(), speed=50.0)
-
-
-def _own_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "gemini-batch-watch"]
+    quickly(play())
 
 
 def _until(condition: Callable[[], bool]) -> None:

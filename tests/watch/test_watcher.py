@@ -1,4 +1,4 @@
-"""Shared watching on a fast clock: intervals, endings, troubles, credentials, and that nothing is left behind."""
+"""Shared watching in virtual time: intervals, endings, troubles, credentials, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import inf
 
 import pytest
 from watch.scene import Scene, names
-from watch.shelf import QuickLoop, Shelf, quickly
+from watch.shelf import Shelf, quickly
 
 from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
@@ -41,7 +41,7 @@ def test_every_follower_is_told_within_its_interval_that_its_job_has_ended() -> 
         scene.watcher.close()
         await asyncio.sleep(1.0)
 
-    quickly(play(), speed=40.0)
+    quickly(play())
 
 
 def test_jobs_due_together_share_their_calls() -> None:
@@ -54,7 +54,7 @@ def test_jobs_due_together_share_their_calls() -> None:
         assert 27 <= scene.shelf.count("list") <= 39
         scene.watcher.close()
 
-    quickly(play(), speed=40.0)
+    quickly(play())
 
 
 def test_jobs_that_joined_at_different_times_come_to_share_their_rounds() -> None:
@@ -73,7 +73,7 @@ def test_jobs_that_joined_at_different_times_come_to_share_their_rounds() -> Non
         await waits
         scene.watcher.close()
 
-    quickly(play(), speed=50.0)
+    quickly(play())
 
 
 def test_a_long_interval_is_not_shortened_by_a_neighbour_with_a_short_one_beyond_what_the_pages_give_away() -> None:
@@ -91,7 +91,7 @@ def test_a_long_interval_is_not_shortened_by_a_neighbour_with_a_short_one_beyond
         assert 10 <= len(quick) <= 14
         scene.watcher.close()
 
-    quickly(play(), speed=50.0)
+    quickly(play())
 
 
 def test_one_that_leaves_costs_nothing_more() -> None:
@@ -136,7 +136,7 @@ def test_a_wait_for_all_ends_with_the_last_job_and_a_wait_for_any_with_the_first
         assert 50.0 <= all_seconds < 65.0
         scene.watcher.close()
 
-    quickly(play(), speed=50.0)
+    quickly(play())
 
 
 def test_at_the_deadline_the_job_is_looked_at_once_more_and_a_terminal_state_wins() -> None:
@@ -148,7 +148,7 @@ def test_at_the_deadline_the_job_is_looked_at_once_more_and_a_terminal_state_win
         assert 24.0 <= seconds < 30.0
         scene.watcher.close()
 
-    quickly(play(), speed=50.0)
+    quickly(play())
 
 
 @pytest.mark.parametrize("error", [DOWN, QuotaExceeded("slower", http_status=429, retry_after=600.0), FORBIDDEN])
@@ -166,7 +166,7 @@ def test_the_deadline_comes_also_when_the_service_cannot_be_asked(error: GeminiB
             assert all(90.0 <= seconds < 100.0 for _, seconds in ended)
         scene.watcher.close()
 
-    quickly(play(), speed=50.0)
+    quickly(play())
 
 
 def test_a_job_whose_look_hangs_ends_at_its_deadline_and_its_neighbours_do_not_wait_for_it() -> None:
@@ -196,7 +196,7 @@ def test_a_job_whose_look_hangs_ends_at_its_deadline_and_its_neighbours_do_not_w
         scene.watcher.close()
         await asyncio.sleep(1.0)
 
-    quickly(play(), speed=60.0)
+    quickly(play())
 
 
 def test_an_unknown_job_is_gone_only_when_the_service_says_so_twice_a_minute_apart() -> None:
@@ -213,7 +213,7 @@ def test_an_unknown_job_is_gone_only_when_the_service_says_so_twice_a_minute_apa
         assert ending.reason is Reason.ENDED
         scene.watcher.close()
 
-    quickly(play(), speed=200.0)
+    quickly(play())
 
 
 def test_too_many_calls_slow_the_watcher_and_not_each_job() -> None:
@@ -229,7 +229,7 @@ def test_too_many_calls_slow_the_watcher_and_not_each_job() -> None:
         await waits
         scene.watcher.close()
 
-    quickly(play(), speed=50.0)
+    quickly(play())
 
 
 def test_what_the_service_asks_to_wait_is_waited() -> None:
@@ -245,7 +245,7 @@ def test_what_the_service_asks_to_wait_is_waited() -> None:
         assert 77.0 <= seconds < 90.0
         scene.watcher.close()
 
-    quickly(play(), speed=50.0)
+    quickly(play())
 
 
 def test_failing_looks_are_waited_out_and_told_once() -> None:
@@ -271,7 +271,7 @@ def test_failing_looks_are_waited_out_and_told_once() -> None:
         scene.watcher.leave(following)
         scene.watcher.close()
 
-    quickly(play(), speed=200.0)
+    quickly(play())
 
 
 def test_a_refused_key_is_looked_up_once_more_and_then_ends_all_waits() -> None:
@@ -293,7 +293,7 @@ def test_a_refused_key_is_looked_up_once_more_and_then_ends_all_waits() -> None:
         assert scene.shelf.made == 1, "an unchanged connection keeps its client"
         scene.watcher.close()
 
-    quickly(play(), speed=20.0)
+    quickly(play())
 
 
 def test_a_changed_key_is_found_when_the_old_one_is_refused_and_nobody_notices() -> None:
@@ -321,7 +321,7 @@ def test_a_changed_key_is_found_when_the_old_one_is_refused_and_nobody_notices()
         assert old.closed == 1
         scene.watcher.close()
 
-    quickly(play(), speed=20.0)
+    quickly(play())
 
 
 def test_a_job_that_is_not_ours_to_see_ends_its_own_wait_only() -> None:
@@ -337,7 +337,7 @@ def test_a_job_that_is_not_ours_to_see_ends_its_own_wait_only() -> None:
         assert bad[1] < 30.0
         scene.watcher.close()
 
-    quickly(play(), speed=20.0)
+    quickly(play())
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_a_connection_that_cannot_be_had_ends_the_wait_in_the_end(error: Excepti
         assert seconds < after + 20.0
         scene.watcher.close()
 
-    quickly(play(), speed=400.0)
+    quickly(play())
 
 
 def test_the_connection_is_looked_up_again_until_it_is_there() -> None:
@@ -378,7 +378,7 @@ def test_the_connection_is_looked_up_again_until_it_is_there() -> None:
         assert ending.reason is Reason.ENDED
         scene.watcher.close()
 
-    quickly(play(), speed=200.0)
+    quickly(play())
 
 
 def test_a_stall_in_the_queue_or_in_progress_ends_the_wait() -> None:
@@ -398,7 +398,7 @@ def test_a_stall_in_the_queue_or_in_progress_ends_the_wait() -> None:
         assert 50.0 <= standing[1] < 70.0
         scene.watcher.close()
 
-    quickly(play(), speed=50.0)
+    quickly(play())
 
 
 def test_the_loop_stays_responsive_while_thousands_of_waits_end_together() -> None:
@@ -421,12 +421,4 @@ def test_the_loop_stays_responsive_while_thousands_of_waits_end_together() -> No
         assert longest < 0.03
         scene.watcher.close()
 
-    quickly(play(), speed=1.0)
-
-
-def test_the_quick_loop_is_quick() -> None:
-    began = time.monotonic()
-    loop = QuickLoop(100.0)
-    loop.run_until_complete(asyncio.sleep(20.0))
-    loop.close()
-    assert 0.15 < time.monotonic() - began < 2.0
+    asyncio.run(play())
