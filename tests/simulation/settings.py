@@ -71,8 +71,6 @@ class Setting:
     crashes: int
     """How often at most."""
     hiccup: float
-    overlap: bool
-    """Lost workers go on for a while beside their successors."""
     rows: int
     shards: int
     can_resend: bool
@@ -146,7 +144,6 @@ def draw(rnd: Random) -> Setting:
         crash=sometimes(0.4, rnd.choice([0.01, 0.05])),
         crashes=rnd.choice([1, 2, 5]),
         hiccup=sometimes(0.05, 0.03),
-        overlap=rnd.random() < 0.2,
         rows=rnd.choice([1, 3, 6]),
         shards=rnd.choice([1, 1, 1, 2, 3]),
         can_resend=rnd.random() < 0.7,

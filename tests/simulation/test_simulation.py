@@ -26,7 +26,15 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_a_hundred_thousand_lives_of_a_task_break_no_rule() -> None:
+    result = simulate("--schedules", "100000")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_thousand_lives_of_a_task_break_no_rule() -> None:
     result = simulate("--schedules", "1000")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -41,6 +49,7 @@ def test_a_seed_replays_step_by_step() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
 def test_a_planted_bug_is_caught(plant: Plant) -> None:
     result = play_with(plant, schedules=500)
