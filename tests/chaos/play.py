@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 AT_A_TIME = 6
-#: Short enough that a lost process is noticed in seconds.
+#: Short enough that a lost process is soon noticed, long enough for a machine with more to do than it can.
 SETTINGS = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "25",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",

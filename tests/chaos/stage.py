@@ -48,6 +48,7 @@ class Stage:
         #: Seconds to wait for a state of the task.
         self.patience = PATIENCE
         self._frozen: list[int] = []
+        self._succeeded: set[tuple[int, int]] | None = None
         self._frozen_triggerer = ""
 
     # -- setting up
@@ -105,8 +106,31 @@ class Stage:
 
     @property
     def deliveries(self) -> list[dict[str, Any]]:
-        """What reached the author of this case."""
-        return [line for line in read_lines(self._folder / "deliveries.jsonl") if line["dag_id"] == self.case.name]
+        """What reached the author of this case: what a try handed over that Airflow counts as a success.
+
+        A try that is stopped while it hands its results over has delivered nothing: whoever comes after it never sees
+        them.
+        """
+        found = {}
+        for line in read_lines(self._folder / "deliveries.jsonl"):
+            if line["dag_id"] == self.case.name:
+                found[line["map_index"], line["try"]] = line
+        return [line for key, line in found.items() if key in self._successes()] if found else []
+
+    def _successes(self) -> set[tuple[int, int]]:
+        """Map index and number of each try that succeeded."""
+        if self._succeeded is None:
+            path = f"/dags/{self.case.name}/dagRuns/{self.run_id}/taskInstances/batch"
+            places = [task["map_index"] for task in self._rest.task_instances(self.case.name, self.run_id)]
+            self._succeeded = {
+                (place, each["try_number"])
+                for place in places
+                for each in self._rest.call("GET", f"{path}/{place}/tries" if place >= 0 else f"{path}/tries")[
+                    "task_instances"
+                ]
+                if each["state"] == "success"
+            }
+        return self._succeeded
 
     def log(self) -> str:
         """Everything that workers and triggerers wrote down for this run, file by file."""
@@ -356,6 +380,7 @@ class Stage:
         with suppress(TimeoutError):
             self._wait(lambda: self._states() == case.expected_states, "the jobs to end", seconds=40)
         found: list[str] = []
+        self._succeeded = None
         run = self._rest.run_state(case.name, self.run_id)
         self._compare(found, "the run ended", run, case.end)
         self._compare(found, "jobs created", len(self.jobs), case.created)
