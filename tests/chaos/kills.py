@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from chaos.stage import Stage
 
 TASKS = 50
+#: Workers that are alive together.
+SLOTS = 12
 #: Seconds that the service takes before it makes a job, and again before it answers.
 SLOW = 0.5
 #: Seconds from the start of a task, or from its create call, within which it is killed.
@@ -24,12 +26,16 @@ WINDOW = 2.0
 
 
 def play_kills(seeds: Sequence[int], *, tasks: int = TASKS) -> int:
-    """Play the seeds one after the other in one Airflow, print what the kills hit, and count the seeds that failed."""
+    """Play the seeds side by side in one Airflow, print what the kills hit, and count the seeds that failed."""
     failed = 0
-    with postgres() as url, Theatre([_case(seed, tasks) for seed in seeds], at_a_time=8, database_url=url) as theatre:
+    with (
+        postgres() as url,
+        Theatre([_case(seed, tasks) for seed in seeds], at_a_time=SLOTS, database_url=url) as theatre,
+    ):
         for stage in theatre.stages:
             stage.patience = 1800.0
-        for stage, result in zip(theatre.stages, theatre.play(), strict=True):
+        for result in theatre.play():
+            (stage,) = (stage for stage in theatre.stages if stage.case is result.case)
             kills = [line for line in read_lines(theatre.folder / "kills.jsonl") if line["dag_id"] == stage.case.name]
             problems = [*result.problems]
             if len(kills) != tasks:
@@ -60,7 +66,6 @@ def _case(seed: int, tasks: int) -> Case:
         faults={"slow": slow},
         created=tasks,
         deliveries=tasks,
-        alone=True,
     )
 
 
