@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import time
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -36,6 +35,7 @@ from airflow_provider_gemini_batch.lineage import lineage_of, tell_hook_lineage
 from airflow_provider_gemini_batch.links import JOB_NAME_KEY
 from airflow_provider_gemini_batch.storage import Paths
 from airflow_provider_gemini_batch.task_files import Output
+from airflow_provider_gemini_batch.task_state import TaskStateStore, WallClock
 from airflow_provider_gemini_batch.task_work import make_work
 
 if TYPE_CHECKING:
@@ -47,50 +47,16 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob
+    from airflow_provider_gemini_batch.connections import ConnectionSettings
     from airflow_provider_gemini_batch.lifecycle.ports import Landing
     from airflow_provider_gemini_batch.operators import GeminiGetBatchResponsesOperator, _CreateBatchJob
 
 log = logging.getLogger(__name__)
 
-_STORE_KEY = "gemini_batch"
 # The service's clock and ours are compared in one place only, to end a look-up early: this much they may differ.
 _CLOCK_SLACK = timedelta(minutes=15)
 # What a worker's own kill may take: SIGKILL follows five seconds after SIGTERM.
 _KILL_TIMEOUT = 2.0
-
-
-class WallClock:
-    """The time of this machine."""
-
-    def now(self) -> float:
-        """Seconds since the epoch. Wall clock, not monotonic: a wait may go on in another process."""
-        return time.time()
-
-    def sleep(self, seconds: float) -> None:
-        """Pause this process."""
-        time.sleep(seconds)
-
-
-class TaskStateStore:
-    """The ledger in Airflow's task state store; nowhere on Airflow 3.2, which has none."""
-
-    def __init__(self, context: Context) -> None:
-        self._store: Any = context.get("task_state_store")
-
-    @property
-    def lasting(self) -> bool:
-        """Whether notes outlive this process."""
-        return self._store is not None
-
-    def load(self) -> str | None:
-        """Read the notes of earlier tries."""
-        text = self._store.get(_STORE_KEY) if self._store is not None else None
-        return text if isinstance(text, str) else None
-
-    def save(self, text: str) -> None:
-        """Keep the notes; raises when Airflow does not take them, and then nothing is sent either."""
-        if self._store is not None:
-            self._store.set(_STORE_KEY, text)
 
 
 class Killed(AirflowException):
@@ -106,6 +72,9 @@ class TaskRun:
         self._stack = ExitStack()
         self._killed = False
         self._active: dict[str, BatchJob] = {}
+        #: What a kill would cancel, and how: in memory, because nothing can be asked for in a signal handler.
+        self._running: set[str] = set()
+        self._settings: ConnectionSettings | None = None
         self._clock = WallClock()
 
     def __enter__(self) -> Self:
@@ -113,6 +82,7 @@ class TaskRun:
         with ExitStack() as stack:
             stack.enter_context(airflow_errors())
             self._hook = stack.enter_context(self._operator.hook())
+            self._settings = self._hook.settings
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
             self._run = self._make_run(Path(folder))
             # Whatever was raised so far has been told in Airflow's terms, and nothing stays open.
@@ -141,11 +111,15 @@ class TaskRun:
         report = from_event(event)
         if not report.memo:
             report = replace(report, memo=memo)
+        # Before the input is read again, which takes a while.
+        watched = Ledger.from_json(report.memo) or Ledger()
+        self._running = set(watched.watching) - {job.name for job in report.jobs if job.is_done}
         return self._follow(report)
 
     def kill(self) -> None:
-        """Called inside the signal handler: only memory and an open client may be used, and only for a moment.
+        """Called inside the signal handler: only memory and a client of its own may be used, and only for a moment.
 
+        Airflow is asked for nothing: the signal may have come in the middle of another question to its supervisor.
         A job that a further try may adopt is left alone; else it is cancelled.
         """
         self._killed = True
@@ -156,9 +130,11 @@ class TaskRun:
         raise Killed("The task was told to stop; no create call is sent after this.")
 
     def _cancel_now(self) -> None:
+        if not self._running or self._settings is None:
+            return
         # A client of its own: the signal may have come in the middle of a call of the other.
-        with client_from_settings(replace(self._hook.settings, timeout=_KILL_TIMEOUT), attempts=1) as client:
-            for name in self._active:
+        with client_from_settings(replace(self._settings, timeout=_KILL_TIMEOUT), attempts=1) as client:
+            for name in sorted(self._running):
                 _try_to_cancel(client, name)
 
     # -- following the run
@@ -261,6 +237,10 @@ class TaskRun:
         """Tell of a job as soon as there is one: a crash after this cannot hide it."""
         first = not self._active
         self._active[job.name] = job
+        if job.is_done:
+            self._running.discard(job.name)
+        else:
+            self._running.add(job.name)
         if first:
             self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
 

@@ -11,7 +11,8 @@ from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.hooks import airflow_errors
 from airflow_provider_gemini_batch.lifecycle.run import BatchRun
-from airflow_provider_gemini_batch.task_run import TaskRun, TaskStateStore
+from airflow_provider_gemini_batch.task_run import TaskRun
+from airflow_provider_gemini_batch.task_state import TaskStateStore
 from simulation.clockwork import Process
 from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
 
@@ -64,7 +65,7 @@ class SimTaskRun(TaskRun):
         return self
 
     def _cancel_now(self) -> None:
-        for name in self._active:
+        for name in sorted(self._running):
             self._worker.cancel_now(name)
 
     def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
