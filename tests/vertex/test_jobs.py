@@ -93,6 +93,24 @@ def test_each_ending_is_judged_and_what_is_finished_is_kept(
         assert bench.objects() == []
 
 
+def test_finished_rows_of_a_job_that_this_task_cancelled_are_not_bought_again(bench: Bench) -> None:
+    # Vertex AI shows no counts of cancelled jobs: only the objects tell.
+    bench.emulator.control.faults(hold_running=True, cancel_ending="cancelled_partial", partial_rows=0.5)
+    output = bench.folder / "out.jsonl"
+    run = bench.run(inlined_requests=SIX, output_path=str(output), retries=1, timeout=2.0)
+    result = run.attempt("batch")
+    assert result.state == "up_for_retry"
+    bench.emulator.control.clear_faults()
+    bench.emulator.control.advance(60)
+    task: Any = run.dag.task_dict["batch"]
+    task.timeout = None
+    assert run.attempt("batch").state == "success"
+    assert [job["rows"] for job in bench.jobs] == [6, 3]
+    rows = rows_of(output.read_bytes())
+    assert [row["status"] for row in rows] == ["ok"] * 6
+    assert bench.objects() == []
+
+
 def test_a_try_that_died_after_landing_finds_its_output_though_the_answers_are_removed(bench: Bench) -> None:
     output = bench.folder / "out.jsonl"
     run = bench.run(inlined_requests=SIX, output_path=str(output), retries=1)
