@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _BUNDLE = "tests"
 _NUMBERS = count()
+_START_SECONDS = 60.0
 
 
 def make_database() -> None:
@@ -31,6 +34,21 @@ def make_database() -> None:
     from airflow import settings
 
     settings.initialize()  # type: ignore[no-untyped-call]
+
+
+def start_execution_api() -> None:
+    """Start the execution API that tasks of this process talk to; takes seconds, once."""
+    from airflow.sdk.execution_time import supervisor
+
+    if not hasattr(supervisor.in_process_api_server, "cache_clear"):
+        # Airflow 3.2 starts one for every try of a task; later ones keep the first.
+        supervisor.in_process_api_server = cache(supervisor.in_process_api_server)
+    api = supervisor.in_process_api_server()
+    assert api.transport
+    # Nor does 3.2 wait for it, and it answers 500 until it has started.
+    until = time.monotonic() + _START_SECONDS
+    while not hasattr(api.app.state, "svcs_registry") and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def _without_waiting_for_the_disk(connection: Any, _record: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from dag_runs import make_database
+from dag_runs import make_database, start_execution_api
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -16,8 +16,9 @@ SPEED = 60.0
 
 @pytest.fixture(scope="session")
 def _airflow_database() -> None:
-    """Give the test process a migrated database."""
+    """Give the test process a migrated database and Airflow's execution API."""
     make_database()
+    start_execution_api()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 MODEL = "gemini-2.5-flash"
 ROWS = ["One.", "Two.", "Three.", "Four."]
+needs_notes = pytest.mark.skipif(
+    find_spec("airflow.models.task_state_store") is None,
+    reason="Airflow 3.2 keeps no notes between tries: a retry looks for jobs as long as one may show up, for minutes",
+)
 STUDIO = "https://aistudio.google.com/batches"
 
 
@@ -404,6 +409,7 @@ def test_a_wait_without_a_job_survives_dags_test_as_well(service: Emulator) -> N
 # Retries and clears
 
 
+@needs_notes
 def test_a_retry_goes_on_with_the_job_of_the_try_before(service: Emulator) -> None:
     service.control.faults(hold_running=True)
     run = one(inlined_requests=ROWS, retries=1, timeout=0.3, cancel_on_timeout=False)
@@ -413,6 +419,7 @@ def test_a_retry_goes_on_with_the_job_of_the_try_before(service: Emulator) -> No
     assert len(jobs(service)) == 1
 
 
+@needs_notes
 def test_a_retry_after_an_expired_job_pays_only_for_the_rows_without_an_answer(service: Emulator) -> None:
     service.control.faults(expire={"value": True, "times": 1}, partial_rows=0.5)
     run = one(inlined_requests=ROWS, retries=1)
@@ -425,6 +432,7 @@ def test_a_retry_after_an_expired_job_pays_only_for_the_rows_without_an_answer(s
     assert result["job_names"] == [job["name"] for job in jobs(service)]
 
 
+@needs_notes
 def test_a_task_that_is_cleared_after_its_rows_were_delivered_runs_anew(service: Emulator) -> None:
     run = one(inlined_requests=ROWS)
     run.attempt("t")
