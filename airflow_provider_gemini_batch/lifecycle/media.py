@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.data.spec import Attachment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import File
@@ -53,7 +53,7 @@ class MediaShelf:
         self._opener = opener
         self._staging_path = staging_path
         self._known: dict[str, Attachment] = {}
-        self._sources: dict[str, tuple[str, str]] = {}
+        self._sources: dict[str, tuple[str, str, str]] = {}
 
     def attach(self, path: str) -> Attachment:
         """Give the part of the request for a file. Nothing is sent.
@@ -67,9 +67,9 @@ class MediaShelf:
 
     def bring(self) -> None:
         """Upload the files that are not there yet."""
-        for target, (path, mime_type) in self._sources.items():
+        for target, (path, mime_type, digest) in self._sources.items():
             if self._service is Service.VERTEX:
-                self._stage(path, target)
+                self._stage(path, target, digest)
             else:
                 self._upload(path, target, mime_type)
 
@@ -88,23 +88,21 @@ class MediaShelf:
             target = (
                 f"{(self._staging_path or '').rstrip('/')}/media/{digest}{mimetypes.guess_extension(mime_type) or ''}"
             )
-            self._sources[target] = (path, mime_type)
+            self._sources[target] = (path, mime_type, digest)
             return _attachment(target, mime_type, digest)
         # At most 40 characters, lower-case letters, digits and dashes.
         name = f"files/gb-{digest[:36]}"
-        self._sources[name] = (path, mime_type)
+        self._sources[name] = (path, mime_type, digest)
         return _attachment(_FILE_URI.format(name=name), mime_type, digest)
 
     def _digest(self, path: str) -> str:
         digest = hashlib.sha256()
         try:
             with self._opener(path) as handle:
-                while block := handle.read(_READ_BYTES):
+                for block in _blocks(handle):
                     digest.update(block)
         except (*NEVER_READABLE, ValueError) as error:
             raise InputError("media_field: the file cannot be read") from error
-        except OSError as error:
-            raise TransportError("media_field: a file cannot be read just now; nothing was sent", sent=False) from error
         return digest.hexdigest()
 
     def _upload(self, path: str, name: str, mime_type: str) -> None:
@@ -125,13 +123,28 @@ class MediaShelf:
                 if error.http_status != _CONFLICT:
                     raise
 
-    def _stage(self, path: str, target: str) -> None:
+    def _stage(self, path: str, target: str, digest: str) -> None:
         store = self._client().storage
         if store.exists(target):
             return
-        with self._opener(path) as source, store.open(target, "wb") as handle:
-            while block := source.read(_READ_BYTES):
+        copied = hashlib.sha256()
+        # Whole or not at all: whatever stands under the name of a content is taken for that content from then on.
+        with self._opener(path) as source, store.write_whole(target) as handle:
+            for block in _blocks(source):
+                copied.update(block)
                 handle.write(block)
+            if copied.hexdigest() != digest:
+                raise InputError("media_field: a file has changed while it was read; nothing was sent")
+
+
+def _blocks(source: BinaryIO) -> Iterator[bytes]:
+    try:
+        while block := source.read(_READ_BYTES):
+            yield block
+    except NEVER_READABLE:
+        raise
+    except OSError as error:
+        raise TransportError("media_field: a file cannot be read just now; nothing was sent", sent=False) from error
 
 
 def _attachment(uri: str, mime_type: str, identity: str) -> Attachment:

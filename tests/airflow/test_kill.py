@@ -75,8 +75,9 @@ def test_a_kill_while_the_input_is_read_again_cancels_what_nobody_else_would_ado
     memo = deferred.value.kwargs["memo"] if deferred.value.kwargs else ""
     rows = Moment(["One."])
     task.inlined_requests = rows
-    with pytest.raises(Killed), TaskRun(task, now) as run:
-        rows.happens = run.kill
-        run.resume(None, memo)
+    again = TaskRun(task, now)
+    rows.happens = again.kill
+    with pytest.raises(Killed), again:
+        again.resume(None, memo)
     held.control.advance(60)
     assert states(held) == [state]

@@ -1,0 +1,53 @@
+"""Files that go with rows on Vertex AI: staged whole, under the name of their content, or not at all."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pytest
+
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.errors import GeminiBatchError, InputError, TransportError
+from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.lifecycle.media import MediaShelf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PICTURE = b"picture" * 1000
+
+
+class BreaksOff(io.BytesIO):
+    """A source that is reset before its end is seen."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell():
+            raise ConnectionResetError("reset")
+        return super().read(size)
+
+
+@pytest.fixture
+def client(gcs: str) -> Iterator[BatchClient]:
+    with BatchClient.for_vertex("p", credentials=object(), storage_endpoint=gcs) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("second", "error"),
+    [(lambda: BreaksOff(PICTURE), TransportError), (lambda: io.BytesIO(b"another picture"), InputError)],
+    ids=["breaks off", "has changed"],
+)
+def test_a_file_is_staged_whole_or_not_at_all(
+    second: Callable[[], BinaryIO], error: type[GeminiBatchError], client: BatchClient, tmp_path: Path
+) -> None:
+    folder = f"gs://stage/{tmp_path.name}"
+    opened: list[Callable[[], Any]] = [lambda: io.BytesIO(PICTURE), second, lambda: io.BytesIO(PICTURE)]
+    shelf = MediaShelf(lambda: client, Service.VERTEX, lambda _: opened.pop(0)(), folder)
+    part = shelf.attach("/pictures/red.png").part
+    with pytest.raises(error):
+        shelf.bring()
+    assert client.storage.filesystem.find(folder) == []
+    shelf.bring()
+    assert b"".join(client.storage.iter_bytes(part["fileData"]["fileUri"])) == PICTURE
