@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from emulator.calls import Gemini
 
 from airflow_provider_gemini_batch.emulator import Emulator
 from airflow_provider_gemini_batch.emulator.__main__ import load_responder, main, read_fault
+from emulator.calls import Gemini
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+
 from emulator.calls import Gemini
 
 if TYPE_CHECKING:

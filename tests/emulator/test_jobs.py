@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from emulator.calls import MODEL, Gemini
 
 from airflow_provider_gemini_batch.emulator import Emulator
+from emulator.calls import MODEL, Gemini
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from emulator.storage_server import storage_server
 
 from airflow_provider_gemini_batch.emulator import Emulator
 from airflow_provider_gemini_batch.emulator.filters import compile_filter
 from airflow_provider_gemini_batch.emulator.wire import ApiError
+from emulator.storage_server import storage_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
