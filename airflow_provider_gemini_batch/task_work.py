@@ -288,7 +288,9 @@ class OwnRows(TaskWork):
         self._keyless = None
         self._carried_types = staged.carried_types
         if self._operator.max_cost_usd is not None and not again:
-            refuse_above(self._estimated_cost(staged), self._operator.max_cost_usd)
+            cost = self._estimated_cost(staged)
+            refuse_above(cost, self._operator.max_cost_usd)
+            log.info("Estimated: %s; max_cost_usd=%g.", cost, self._operator.max_cost_usd)
         log.info("Input: %d rows, %d job(s), fingerprint %s.", staged.rows, len(staged.shards), staged.fingerprint)
         return Plan(
             staged.fingerprint, shards=len(staged.shards), can_resend=self._known_again, warnings=staged.warnings
@@ -315,13 +317,12 @@ class OwnRows(TaskWork):
         }
 
     def _estimated_cost(self, staged: Staged) -> Cost:
-        config = getattr(self._operator, "generation_config", None) or {}
         return estimated_cost(
             model=self._operator.model,
             kind=self._operator.kind,
             rows=staged.rows,
             input_tokens=staged.estimated_input_tokens,
-            max_output_tokens=config.get("maxOutputTokens") or config.get("max_output_tokens"),
+            max_output_tokens=self._spec.defaults(set()).generation_config.get("maxOutputTokens"),
         )
 
     def bring_media(self) -> None:

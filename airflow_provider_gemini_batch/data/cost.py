@@ -23,11 +23,15 @@ _BATCH = {"processing": "batch"}
 
 @dataclass(frozen=True)
 class Cost:
-    """A sum in US dollars. ``usd`` is None when there is no price; ``upper_bound`` when it can only be less."""
+    """A sum in US dollars. ``usd`` is None when there is no price; ``upper_bound`` when it can only be less.
+
+    ``guessed``: nothing bounds the output, so that it may be many times as much.
+    """
 
     usd: float | None
     upper_bound: bool = False
     note: str = ""
+    guessed: bool = False
 
     def __str__(self) -> str:
         """The sum in words."""
@@ -89,15 +93,21 @@ def estimated_cost(
     if cost.usd is None:
         return cost
     notes = [cost.note] if cost.note else []
-    if per_row and max_output_tokens is None:
+    guessed = bool(per_row) and max_output_tokens is None
+    if guessed:
         notes.append(f"assuming {OUTPUT_TOKENS_GUESSED} output tokens a row; maxOutputTokens would bound them")
-    return Cost(cost.usd, upper_bound=cost.upper_bound, note="; ".join(notes))
+    return Cost(cost.usd, upper_bound=cost.upper_bound, note="; ".join(notes), guessed=guessed)
 
 
 def refuse_above(cost: Cost, max_cost_usd: float) -> None:
-    """Raise ConfigurationError when the estimate is above the author's limit, or when there is none to compare."""
+    """Raise ConfigurationError when the estimate is above the author's limit, or is none to rely on."""
     if cost.usd is None:
         raise ConfigurationError(f"max_cost_usd cannot be checked: {cost.note}; nothing was sent")
+    if cost.guessed:
+        raise ConfigurationError(
+            "max_cost_usd cannot be checked while nothing bounds the answers: give generation_config with a "
+            "maxOutputTokens; nothing was sent"
+        )
     if cost.usd > max_cost_usd:
         raise ConfigurationError(f"the estimate is {cost}, above max_cost_usd={max_cost_usd:g}; nothing was sent")
 

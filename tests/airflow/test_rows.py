@@ -362,13 +362,18 @@ def test_columns_are_carried_into_parquet_with_their_types(service: Emulator, tm
 # Limits, prices, events
 
 
-def test_a_batch_above_max_cost_usd_is_not_sent(service: Emulator) -> None:
-    outcome = one(max_cost_usd=1e-9).attempt("t")
+def test_a_batch_above_max_cost_usd_is_not_sent(service: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    outcome = one(max_cost_usd=1).attempt("t")
+    assert outcome.state == "failed"
+    assert "give generation_config with a maxOutputTokens; nothing was sent" in outcome.message
+    bounded = {"generation_config": {"max_output_tokens": 100}}
+    outcome = one(max_cost_usd=1e-9, **bounded).attempt("t")
     assert outcome.state == "failed"
     assert "above max_cost_usd=1e-09; nothing was sent" in outcome.message
     assert service.control.books()["requests"] == {}
-    run = one(max_cost_usd=1)
+    run = one(max_cost_usd=1, **bounded)
     assert run.attempt("t").state == "success"
+    assert "Estimated: " in caplog.text
     cost = run.xcom("t")["cost"]
     assert 0 < cost["usd"] < 0.001
 

@@ -71,3 +71,7 @@ def test_a_limit_refuses_what_is_above_it_and_what_cannot_be_told() -> None:
         refuse_above(Cost(1.01), 1.0)
     with pytest.raises(ConfigurationError, match="cannot be checked"):
         refuse_above(Cost(None, note="unknown"), 1.0)
+    with pytest.raises(ConfigurationError, match="give generation_config with a maxOutputTokens"):
+        refuse_above(estimated_cost(model="gemini-2.5-flash", kind=JobKind.GENERATION, rows=1, input_tokens=1), 1.0)
+    vectors = estimated_cost(model="gemini-embedding-001", kind=JobKind.EMBEDDINGS, rows=1, input_tokens=1)
+    refuse_above(vectors, 1.0)
