@@ -73,9 +73,7 @@ def test_a_job_over_cloud_storage_tells_all_about_itself(vertex: BatchClient) ->
     assert (seen.name, seen.src, seen.dest) == (job.name, job.src, job.dest)
 
 
-def test_a_job_over_bigquery_ends_with_a_table_and_counts(
-    vertex: BatchClient, emulator: Emulator
-) -> None:
+def test_a_job_over_bigquery_ends_with_a_table_and_counts(vertex: BatchClient, emulator: Emulator) -> None:
     emulator.control.faults(bigquery_rows=7)
     job = vertex.create(FLASH, bigquery_uri="bq://p.ds.requests", destination="bq://p.ds.answers")
     assert job.src.bigquery_uri == "bq://p.ds.requests"
