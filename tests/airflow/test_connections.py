@@ -176,7 +176,7 @@ def test_the_host_becomes_the_base_url(fields: dict[str, Any], expected: str | N
 
 
 def test_a_connection_written_as_a_uri_is_read_as_well() -> None:
-    conn = Connection(conn_id="c", uri="gemini-batch://:any-key@127.0.0.1:8787/http?timeout=5")
+    conn = Connection.from_uri("gemini-batch://:any-key@127.0.0.1:8787/http?timeout=5", conn_id="c")
     settings = read_connection(conn)
     assert (settings.base_url, settings.api_key, settings.timeout) == ("http://127.0.0.1:8787", "any-key", 5.0)
 
