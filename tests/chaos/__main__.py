@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -50,6 +51,8 @@ def main() -> int:
     shaken.add_argument("--tasks", type=int, default=TASKS)
     shaken.add_argument("--seconds", type=float, default=SECONDS)
     options = parser.parse_args()
+    # As Ctrl-C does: what was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.part == "kills":
         return play_kills(options.seed or SEEDS, tasks=options.tasks)
     if options.part == "triggerers":

@@ -119,9 +119,13 @@ class Theatre:
     def play(self) -> Iterator[Result]:
         """Play the cases that get along side by side, then those that shake everything, one after the other."""
         together = [stage for stage in self.stages if not stage.case.alone]
-        with ThreadPoolExecutor(self._at_a_time) as pool:
+        pool = ThreadPoolExecutor(self._at_a_time)
+        try:
             for done in as_completed([pool.submit(self._play, stage) for stage in together]):
                 yield done.result()
+        finally:
+            # Whoever breaks off does not wait for the cases: the Airflow that they play in goes first.
+            pool.shutdown(wait=False, cancel_futures=True)
         for stage in self.stages:
             if stage.case.alone:
                 self._one_triggerer()
