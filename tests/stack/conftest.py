@@ -78,7 +78,12 @@ def local_airflow(
         "gemini_batch_default": stack_emulator.connection(),
         "gemini_batch_vertex": json.dumps(vertex),
     }
-    settings = {"GEMINI_BATCH_DEMO_FOLDER": str(output_folder), "STORAGE_EMULATOR_HOST": storage}
+    settings = {
+        "GEMINI_BATCH_DEMO_FOLDER": str(output_folder),
+        "STORAGE_EMULATOR_HOST": storage,
+        # Nobody kills tasks here, and on a busy machine one may take long to say that it has begun.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
+    }
     folders = [HERE / "dags", ROOT / "example_dags"]
     with LocalAirflow(folders, connections=connections, settings=settings) as airflow:
         yield airflow
