@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
@@ -35,6 +36,9 @@ class SensorRun:
         self._sensor = sensor
         self._troubles: dict[str, Trouble] = {}
         self._progress = Progress()
+        self._hook = GeminiBatchHook(sensor.gemini_conn_id, location=sensor.location, project_id=sensor.project_id)
+        # Only a worker that stays between two looks has a use for open sockets and a connection already fetched.
+        self._stays = not sensor.deferrable and not sensor.reschedule
         given: Any = sensor.job_name  # a template may have made anything of it
         names = [given] if isinstance(given, str) else list(given or ())
         if not names or not all(isinstance(name, str) and name.strip() for name in names):
@@ -48,13 +52,13 @@ class SensorRun:
             look cannot tell how long that has been so.
         :raises AirflowException: a job ended badly, or cannot be looked at.
         """
-        hook = GeminiBatchHook(
-            self._sensor.gemini_conn_id, location=self._sensor.location, project_id=self._sensor.project_id
-        )
-        with hook:
+        with ExitStack() as stack:
+            stack.callback(self._hook.close)
             with airflow_errors():
-                client = hook.client
+                client = self._hook.client
             looks = [self._look_at(client, name, believe_absence=believe_absence) for name in self.names]
+            if self._stays and not all(job is not None and job.is_done for job in looks):
+                stack.pop_all()
         jobs = [job for job in looks if job is not None]
         news = self._progress.news([Seen.of(job) for job in jobs], time.monotonic())
         if news is not None:

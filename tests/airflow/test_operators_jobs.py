@@ -79,7 +79,10 @@ def test_a_job_that_somebody_else_made_is_looked_up(service: Emulator, hook: Gem
 
 def test_jobs_are_listed_newest_first_and_no_more_than_asked_for(service: Emulator, hook: GeminiBatchHook) -> None:
     names = [somebody_elses_job(hook, service) for _ in range(3)]
-    assert [job["name"] for job in done(GeminiListBatchJobsOperator)] == names[::-1]
+    listed = done(GeminiListBatchJobsOperator)
+    assert [(job["name"], job["state"]) for job in listed] == [(name, "SUCCEEDED") for name in names[::-1]]
+    # A job whose answers came along would say so here.
+    assert [job["dest"] for job in listed] == [None] * 3
     assert [job["name"] for job in done(GeminiListBatchJobsOperator, max_results=2)] == names[:0:-1]
 
 

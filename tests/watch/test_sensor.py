@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.lifecycle.events import Reason, from_event
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
@@ -206,3 +207,24 @@ def test_an_empty_name_is_refused(job_name: Any) -> None:
 
 def test_job_and_place_are_templates() -> None:
     assert set(GeminiBatchJobSensor.template_fields) == {"job_name", "gemini_conn_id", "location", "project_id"}
+
+
+@pytest.mark.parametrize(("mode", "look_ups"), [("poke", 1), ("reschedule", 3)])
+def test_a_worker_that_stays_asks_for_the_connection_once(
+    mode: str, look_ups: int, client: BatchClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = GeminiBatchHook.get_connection.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[GeminiBatchHook], conn_id: str) -> Any:
+        asked.append(conn_id)
+        return ask(cls, conn_id)
+
+    monkeypatch.setattr(GeminiBatchHook, "get_connection", classmethod(counted))
+    name = made(client)
+    poking = sensor(name, deferrable=False, mode=mode)
+    for _ in range(3):
+        # In this mode, Airflow starts a process for every look.
+        poking = sensor(name, deferrable=False, mode=mode) if mode == "reschedule" else poking
+        assert poking.poke({}) is False
+    assert len(asked) == look_ups
