@@ -195,9 +195,15 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
             least = getattr(self, name)
             if least is not None and least < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {least}")
+        for name in ("max_failed_rows", "max_resubmits", "repair_rounds", "lookup_timeout", "max_xcom_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigurationError(f"{name} must not be negative, but it is {value}")
         given = [name for name in SOURCES if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigurationError(f"one source is allowed, not {' and '.join(given)}")
+        if given and self._makes_its_own_rows:
+            raise ConfigurationError(f"the function gives the rows, so {given[0]} cannot be given as well")
         if not given and not self._makes_its_own_rows:
             raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
 
@@ -366,7 +372,7 @@ class GeminiGetBatchJobOperator(_JobOperator):
 
 
 class GeminiListBatchJobsOperator(_GeminiOperator):
-    """List jobs, newest first.
+    """List jobs, newest first, without their answers.
 
     :param filter: Vertex only, in the service's own grammar, e.g. ``state="JOB_STATE_RUNNING"``. (templated)
     :param max_results: how many jobs at most; XCom is no place for all of them.
@@ -389,7 +395,8 @@ class GeminiListBatchJobsOperator(_GeminiOperator):
         from airflow_provider_gemini_batch.hooks import airflow_errors
 
         with airflow_errors(), self.hook() as hook:
-            jobs = hook.list_all(page_size=min(self.max_results, 100), filter=self.filter)
+            # Brief: a whole job of the Gemini API carries its answers along when they are inline.
+            jobs = hook.list_all(page_size=min(self.max_results, 100), filter=self.filter, brief=True)
             return [job.model_dump(mode="json") for job in islice(jobs, self.max_results)]
 
 

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from dag_runs import Run
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.decorators import gemini_batch_task
 from airflow_provider_gemini_batch.operators import (
     GeminiCancelBatchJobOperator,
     GeminiCreateBatchJobOperator,
@@ -55,6 +56,10 @@ def yielded() -> Any:
         ({"inlined_requests": ["x"], "on_stall": "pray"}, "on_stall must be 'fail' or 'resubmit'"),
         ({"inlined_requests": ["x"], "max_failure_rate": 2}, "max_failure_rate must lie between 0 and 1"),
         ({"inlined_requests": ["x"], "max_rows_per_job": 0}, "max_rows_per_job must be at least 1"),
+        *(
+            ({"inlined_requests": ["x"], name: -1}, f"{name} must not be negative")
+            for name in ("max_failed_rows", "max_resubmits", "repair_rounds", "lookup_timeout", "max_xcom_bytes")
+        ),
     ],
 )
 def test_what_no_template_can_mend_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:
@@ -72,6 +77,11 @@ def test_an_argument_that_nobody_knows_is_refused_when_the_dag_is_parsed(operato
     )
     with DAG("d", schedule=None), pytest.raises(TypeError, match="temperatur"):
         operator(task_id="t", temperatur=1, **arguments)
+
+
+def test_a_function_that_gives_the_rows_is_the_only_source() -> None:
+    with DAG("d", schedule=None), pytest.raises(ConfigurationError, match="so file_name cannot be given as well"):
+        gemini_batch_task(yielded, model="gemini-2.5-flash", file_name="files/a")()
 
 
 def test_a_model_and_a_job_name_are_required() -> None:
