@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.lifecycle.watcher import WatchClient
     from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
+_PROGRESS: Final = "progress"
 # An XCom costs the triggerer's supervisor a call to the database, which it does one after the other for all triggers.
 _XCOM_SECONDS: Final = 60.0
 _XCOM_GAP: Final = 0.25
@@ -144,17 +145,16 @@ async def _push(trigger: GeminiBatchJobTrigger, numbers: dict[str, Any]) -> bool
     if ti is None:
         return False
     try:
-        from airflow.sdk.execution_time.xcom import XCom  # what backend there is, is read from the settings on import
+        from airflow.sdk.execution_time import task_runner  # its SUPERVISOR_COMMS is set while the triggerer runs
+        from airflow.sdk.execution_time.comms import SetXCom
+        from airflow.sdk.execution_time.xcom import XCom
 
-        push = XCom.aset(
-            "progress",
-            numbers,
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-        )
-        await asyncio.wait_for(push, _XCOM_PATIENCE)
+        map_index = -1 if ti.map_index is None else ti.map_index
+        place: dict[str, Any] = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
+        # What XCom.aset does, which Airflow 3.2 has not got.
+        value = XCom.serialize_value(numbers, key=_PROGRESS, map_index=map_index, **place)
+        message = SetXCom(key=_PROGRESS, value=value, map_index=map_index, **place)
+        await asyncio.wait_for(task_runner.SUPERVISOR_COMMS.asend(message), _XCOM_PATIENCE)
     except Exception as error:  # noqa: BLE001  progress is a courtesy: no failure of it may end a wait
         trigger.log.debug("Progress could not be pushed: %s", type(error).__name__)
         return False
