@@ -181,6 +181,16 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
 
         :raises ConfigurationError: names the argument and says what to do.
         """
+        self._check_numbers()
+        given = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"one source is allowed, not {' and '.join(given)}")
+        if given and self._makes_its_own_rows:
+            raise ConfigurationError(f"the function gives the rows, so {given[0]} cannot be given as well")
+        if not given and not self._makes_its_own_rows:
+            raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
+
+    def _check_numbers(self) -> None:
         if self.poll_interval <= 0:
             raise ConfigurationError(f"poll_interval must be above 0 seconds, not {self.poll_interval}")
         if self.on_stall not in {"fail", "resubmit"}:
@@ -199,13 +209,6 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigurationError(f"{name} must not be negative, but it is {value}")
-        given = [name for name in SOURCES if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ConfigurationError(f"one source is allowed, not {' and '.join(given)}")
-        if given and self._makes_its_own_rows:
-            raise ConfigurationError(f"the function gives the rows, so {given[0]} cannot be given as well")
-        if not given and not self._makes_its_own_rows:
-            raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or find the batch; wait by deferring; land the results."""

@@ -173,11 +173,6 @@ def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
     return True
 
 
-def request_line(service: Service, kind: JobKind, key: str, request: Mapping[str, Any]) -> bytes:
-    """The line of an input file, newline included. Raises InputError for values that JSON cannot hold."""
-    return wire_line(service, kind, key_json(key), request_body(service, kind, request))
-
-
 def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) -> bytes:
     """The JSON of a request as this service wants it."""
     if service is Service.VERTEX:

@@ -12,9 +12,9 @@ import os
 import secrets
 import shutil
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from pydantic_core import from_json, to_json
 
@@ -129,7 +129,6 @@ class Manifest:
     output: str
     rows: int
     aside: str | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """The manifest as it is written."""
@@ -145,7 +144,6 @@ class Manifest:
             "output": self.output,
             "rows": self.rows,
             "aside": self.aside,
-            **self.more,
         }
         return to_json(members, indent=2) + b"\n"
 

@@ -124,12 +124,6 @@ class Staged:
                 return row_numbers[:count]
         return row_numbers
 
-    def carried(self) -> Iterator[bytes]:
-        """The carried columns of every row, in order, each a JSON object with its newline."""
-        if self.carried_path is not None:
-            with self.carried_path.open("rb", buffering=_WRITE_BYTES) as handle:
-                yield from handle
-
     def _shard_of(self, row: int) -> Shard:
         low, high = 0, len(self.shards) - 1
         while low < high:

@@ -58,29 +58,6 @@ def submitted_at(job: BatchJob, *, now: float, recorded: float | None = None) ->
     return now - (job_age(job) or 0.0)
 
 
-def first_deadline(
-    service: Service,
-    *,
-    submitted: float,
-    timeout: float | None = None,
-    began: float | None = None,
-    kept: float | None = None,
-) -> float:
-    """Fix the wall-clock time at which waiting for a job ends.
-
-    :param submitted: when this job was submitted.
-    :param timeout: None: the service's own longest time, from this job's submission. A number of seconds is for the
-        whole task and counts from ``began``.
-    :param began: when the task's first job was submitted; None: it is this one.
-    :param kept: a deadline fixed earlier for this job, which always wins: neither a restart nor a retry extends a wait.
-    """
-    if kept is not None:
-        return kept
-    if timeout is None:
-        return submitted + longest_wait(service)
-    return (submitted if began is None else min(began, submitted)) + timeout
-
-
 # -- how often ---------------------------------------------------------------------------------------------------------
 
 
@@ -283,16 +260,6 @@ def next_look(waited: float, *, lookup_timeout: float, in_flight: float = 0.0) -
     left = in_flight + lookup_timeout - waited
     # Less than a hundredth of a second is what adding up the pauses leaves.
     return None if left <= 0.01 else min(max(1.0, waited), left)  # noqa: PLR2004
-
-
-def lookup_pauses(lookup_timeout: float, *, in_flight: float = 0.0) -> tuple[float, ...]:
-    """Give all pauses between looks, from the moment of sending; together they are as long as the wait."""
-    pauses: list[float] = []
-    waited = 0.0
-    while (pause := next_look(waited, lookup_timeout=lookup_timeout, in_flight=in_flight)) is not None:
-        pauses.append(pause)
-        waited += pause
-    return tuple(pauses)
 
 
 # -- stuck jobs --------------------------------------------------------------------------------------------------------

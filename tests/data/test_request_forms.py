@@ -13,10 +13,18 @@ from airflow_provider_gemini_batch.api.requests import (
     BatchRequest,
     inline_item,
     is_ready,
+    key_json,
     normalise,
+    request_body,
     request_defaults,
-    request_line,
+    wire_line,
 )
+
+
+def request_line(service: Service, kind: JobKind, key: str, request: dict[str, Any]) -> bytes:
+    """The line of an input file."""
+    return wire_line(service, kind, key_json(key), request_body(service, kind, request))
+
 
 HELLO = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
 HELLO_VECTOR = {"content": {"parts": [{"text": "hello"}]}}

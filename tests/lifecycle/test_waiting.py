@@ -32,10 +32,8 @@ from airflow_provider_gemini_batch.lifecycle.waiting import (
     Waiting,
     Watch,
     WillNotPass,
-    first_deadline,
     job_age,
     longest_wait,
-    lookup_pauses,
     may_resubmit,
     next_look,
     poll_delay,
@@ -60,20 +58,9 @@ def seen(state: JobState, *, age: float | None = None, done: int | None = None) 
 # -- deadlines
 
 
-def test_without_a_timeout_a_job_may_take_the_services_longest_time_and_an_hour_from_its_own_submission() -> None:
-    assert first_deadline(Service.GEMINI, submitted=T) == T + 49 * HOUR
-    assert first_deadline(Service.VERTEX, submitted=T, began=T - 9 * HOUR) == T + 97 * HOUR
+def test_a_job_may_take_the_services_longest_time_and_an_hour() -> None:
     assert longest_wait(Service.GEMINI) == 49 * HOUR
-
-
-def test_a_timeout_is_for_the_whole_task() -> None:
-    assert first_deadline(Service.GEMINI, submitted=T, timeout=60) == T + 60
-    assert first_deadline(Service.GEMINI, submitted=T, timeout=600, began=T - 100) == T + 500
-
-
-@given(st.sampled_from(Service), st.floats(T, 2 * T), st.none() | st.floats(1, 1e6))
-def test_a_deadline_that_was_fixed_stays(service: Service, kept: float, timeout: float | None) -> None:
-    assert first_deadline(service, submitted=T, timeout=timeout, kept=kept) == kept
+    assert longest_wait(Service.VERTEX) == 97 * HOUR
 
 
 def test_an_age_is_told_from_the_services_clock_alone() -> None:
@@ -257,17 +244,25 @@ def test_how_long_the_service_asks_to_wait_is_kept() -> None:
 # -- looking for a job whose creation was not answered
 
 
+def lookup_pauses(lookup_timeout: float, *, in_flight: float = 0.0) -> list[float]:
+    """All pauses between looks, from the moment of sending."""
+    pauses: list[float] = []
+    while (pause := next_look(sum(pauses), lookup_timeout=lookup_timeout, in_flight=in_flight)) is not None:
+        pauses.append(pause)
+    return pauses
+
+
 @given(st.floats(0.1, 10_000), st.floats(0, 600))
 def test_looks_are_spread_over_the_whole_time_in_which_a_job_may_appear(timeout: float, in_flight: float) -> None:
     pauses = lookup_pauses(timeout, in_flight=in_flight)
     assert sum(pauses) == pytest.approx(timeout + in_flight, abs=0.02)
     assert all(pause > 0 for pause in pauses)
-    assert list(pauses[1:-1]) == sorted(pauses[1:-1])
+    assert pauses[1:-1] == sorted(pauses[1:-1])
     assert len(pauses) <= 3 + math.log2(max(2.0, timeout + in_flight))
 
 
 def test_the_looks_for_two_minutes() -> None:
-    assert lookup_pauses(120) == (1, 1, 2, 4, 8, 16, 32, 56)
+    assert lookup_pauses(120) == [1, 1, 2, 4, 8, 16, 32, 56]
     assert next_look(120, lookup_timeout=120) is None
     assert next_look(120, lookup_timeout=120, in_flight=60) == 60
 
