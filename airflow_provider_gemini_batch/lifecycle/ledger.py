@@ -22,8 +22,9 @@ class Ledger:
     ``cancelled`` those that it cancelled itself; ``delivered`` those whose results reached the author; ``intents`` maps
     a tag to the wall-clock time of a create call that has no readable answer; ``stalled`` counts resubmissions after
     a stall; ``shards`` says into how many jobs the rows are divided; ``taken`` are jobs of an older generation that
-    this one uses. The members below the line belong to one try and start afresh with the next: ``fresh`` are jobs that
-    it made itself, ``troubles`` counts errors in a row.
+    this one uses; ``lost`` those that were cut short and whose finished rows are no longer kept. The members below the
+    line belong to one try and start afresh with the next: ``fresh`` are jobs that it made itself, ``troubles`` counts
+    errors in a row.
     """
 
     generation: int = 0
@@ -36,6 +37,7 @@ class Ledger:
     stalled: int = 0
     shards: int = 0
     taken: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     # -- one try
     began: float | None = None
     rounds: int | None = None
@@ -59,6 +61,7 @@ class Ledger:
             stalled=self.stalled if generation == self.generation else 0,
             shards=self.shards,
             taken=list(self.taken) if generation == self.generation else [],
+            lost=list(self.lost),
         )
 
     def to_json(self) -> str:

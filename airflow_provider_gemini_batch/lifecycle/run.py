@@ -20,6 +20,7 @@ from airflow_provider_gemini_batch.api.errors import (
     ResultsGone,
     UnexpectedAnswer,
 )
+from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.lifecycle import adoption, waiting
 from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport
 from airflow_provider_gemini_batch.lifecycle.identity import tag_of
@@ -136,7 +137,9 @@ class BatchRun:
             step = self._go_on(plan)
         except Postponed as wait:
             log.info("Waiting: %s.", wait.reason)
-            return self._wake(min(wait.until, self._known.limit()), wait.reason)
+            limit = self._known.limit()
+            # What has to be seen to after the deadline (a job that may still appear) has its own time.
+            return self._wake(min(wait.until, limit) if limit > self._clock.now() else wait.until, wait.reason)
         except GeminiBatchError as error:
             return self._sit_out(error)
         if self._ledger.troubles and isinstance(step, Watch):
@@ -325,7 +328,7 @@ class BatchRun:
             job = self._known.watched_at(place)
             if job is not None:
                 beside = adoption.rows_beside(self._known.all, place, job, delivered=self._known.was_delivered)
-                used.extend(one for one in beside if one not in used)
+                used.extend(one for one in beside if one not in used and one.name not in self._ledger.lost)
             elif not bad:
                 job = self._adopt_or_submit(plan, place, rows, used, state)
             if job is None:
@@ -350,7 +353,7 @@ class BatchRun:
             cancelled_by_us=self._ledger.cancelled if self._store.lasting else None,
         )
         self._known.tidy_up(decision.tidying)
-        parts = [job for job in decision.rows_from if job not in used]
+        parts = [job for job in decision.rows_from if job not in used and self._is_kept(job)]
         used.extend(parts)
         if isinstance(decision, adoption.Adopt):
             log.info("Using %s: %s.", decision.job.name, decision.why)
@@ -363,15 +366,22 @@ class BatchRun:
             state.over_capacity = True
         elif state.postponed is None:
             log.info("Submitting a job: %s.", decision.why)
-            missing = rows
-            try:
-                missing = self._missing(place, used, parts) if parts else rows
-            except ResultsGone:
-                log.warning("The finished rows of earlier jobs are no longer kept: all rows are sent again.")
-                used[:] = [job for job in used if job not in parts]
+            missing = self._missing(place, used, parts) if parts else rows
             if missing is None or missing:
                 return self._submit(place.tag(decision.submission), missing, state)
         return None
+
+    def _is_kept(self, job: BatchJob) -> bool:
+        """Tell whether the service still has what an ended job answered before it was cut short."""
+        if job.name in self._ledger.lost:
+            return False
+        try:
+            self._work.survey([job], shard=None)
+        except ResultsGone:
+            log.warning("The finished rows of %s are no longer kept: they are sent again.", job.name)
+            self._ledger.lost.append(job.name)
+            return False
+        return True
 
     def _missing(self, place: adoption.Place, used: Sequence[BatchJob], parts: Sequence[BatchJob]) -> Sequence[int]:
         """Tell which rows ended jobs have not finished: of a shard, or after all rounds so far."""
@@ -403,14 +413,18 @@ class BatchRun:
         now = self._clock.now()
         self._patience.check_stalls(state.active, self._report, now)
         limit = self._known.limit(state.active)
-        if now >= limit:
+        looking = state.postponed is not None and bool(self._ledger.intents)
+        if now >= limit and not looking:
             self._patience.time_out(state.active, now)
         if not state.active:
             if state.postponed is None:  # pragma: no cover  (capacity is only used up by active jobs)
                 raise GeminiBatchError("Nothing to wait for")
             raise state.postponed
         more_to_submit = state.over_capacity or state.postponed is not None
-        end_time = limit if state.postponed is None else min(limit, state.postponed.until)
+        end_time = limit
+        if state.postponed is not None:
+            # A job may exist whose name is not known yet: the deadline waits for it, so that it can be cancelled.
+            end_time = state.postponed.until if looking else min(limit, state.postponed.until)
         self._submitter.save()
         return Watch(
             job_names=tuple(job.name for job in state.active),
@@ -467,6 +481,10 @@ class BatchRun:
         return Done(jobs=tuple(used), landing=landing, memo=self._ledger.to_json())
 
     def _without_results(self, plan: Plan, used: Sequence[BatchJob], error: ResultsGone) -> Watch | Wake | Done:
+        cut_short = [job for job in used if job.state in (JobState.EXPIRED, JobState.CANCELLED)]
+        if not all([self._is_kept(job) for job in cut_short]):
+            self._submitter.save()
+            return self._go_on(plan)
         older = [job.name for job in used if (tag := tag_of(job)) is not None and tag.generation < self._generation]
         fresh = [name for name in older if name not in self._ledger.delivered]
         if not fresh:

@@ -25,6 +25,8 @@ ENDED = ("success", "failed")
 EXPECTED = (AirflowException, Superseded, Hiccup, Killed, Deferred)
 # What a task may need, beyond its deadline, to be told and to act: pauses of the scheduler and of calls.
 _SLACK = 60.0
+# Beyond the deadline, a job that may have been made is still looked for.
+_LOOK_UP = 200.0
 _SETTLED = 600.0
 
 
@@ -155,9 +157,11 @@ class Checks:
         jobs = [self._airflow.world.jobs[name] for name in names]
         # A job that is being stopped is waited for on the time of the next one.
         made = min((job.made for job in jobs if job.cancel_asked is None), default=self._now)
+        if arguments["end_time"] < self._now - 1.0:
+            self._break(f"the wait for {names} is over before it begins")
         timeout = self._airflow.setting.operator.timeout
         longest = longest_wait(Service.GEMINI) if timeout is None else timeout
-        if arguments["end_time"] > made + longest + _SLACK:
+        if arguments["end_time"] > made + longest + _SLACK + _LOOK_UP:
             self._break(f"the wait for {names} is to last until {arguments['end_time'] - START:.0f}")
         if arguments["cancel_on_kill"] != self._airflow.setting.operator.cancel_on_kill:
             self._break("cancel_on_kill is not what the author said")
@@ -166,6 +170,8 @@ class Checks:
 
     def waked_at(self, at: float) -> None:
         """Look at a plain pause."""
+        if at < self._now - 1.0:
+            self._break("a pause is over before it begins")
         self._wait_until = max(at, self._now)
         self._outage = self._airflow.triggerers.outage
 
