@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.auth import GoogleCredential
 
-READ_BYTES = 8 * 2**20
+READ_BYTES = 4 * 2**20
 _BLOCK_BYTES = 8 * 2**20
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
@@ -154,7 +154,7 @@ class ObjectStore:
         )
 
     def iter_bytes(self, uri: str) -> Iterator[bytes]:
-        """Give an object's bytes in pieces of 8 MiB, each a ranged read of its own, which gcsfs retries by itself.
+        """Give an object's bytes in pieces of 4 MiB, each a ranged read of its own, which gcsfs retries by itself.
 
         Raises ApiError when the object is replaced while it is read.
         """
