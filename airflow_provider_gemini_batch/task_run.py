@@ -57,6 +57,12 @@ log = logging.getLogger(__name__)
 _CLOCK_SLACK = timedelta(minutes=15)
 # What a worker's own kill may take: SIGKILL follows five seconds after SIGTERM.
 _KILL_TIMEOUT = 2.0
+_ADDRESSES = (("api", "base_url"), ("core", "execution_api_server_url"))
+_NAMELESS = (
+    "This Airflow has no name of its own: another one that uses the same API key or project, and the same names of "
+    "Dag, task and run, could take this one's jobs for its own. Set [gemini_batch] deployment_id, and in each Airflow "
+    "to something else."
+)
 
 
 class Killed(AirflowException):
@@ -98,11 +104,16 @@ class TaskRun:
         """Run a try from its beginning; a dry run ends when the input has been read."""
         if self._operator.is_dry_run:
             return self._dry_run()
+        if not _deployment():
+            log.warning("%s", _NAMELESS)
         return self._follow(None)
 
     def _dry_run(self) -> dict[str, Any]:
-        self._work.plan(again=False)
-        estimate = self._work.estimate()
+        try:
+            self._work.plan(again=False)
+            estimate = self._work.estimate()
+        finally:
+            self._drop_kept_rows()
         log.info("Dry run, nothing was sent: %s.", estimate)
         return {"job_name": None, "job_names": [], "state": "DRY_RUN", "model": self._operator.model, **estimate}
 
@@ -144,6 +155,9 @@ class TaskRun:
             try:
                 step = self._run.advance(report)
             except TaskFailed as failure:
+                ti = self._context["ti"]
+                if not failure.verdict.retry or ti.try_number > ti.max_tries:
+                    self._drop_kept_rows()
                 raise self._failure(failure) from failure.__cause__
             match step:
                 case Done():
@@ -250,6 +264,8 @@ class TaskRun:
         for job in jobs:
             if job.completion_stats is not None:
                 counts["total"] += job.completion_stats.total or 0
+        # This task does not come back, and no other knows of its rows.
+        self._drop_kept_rows()
         return _summary(jobs, counts=counts)
 
     def _delivered(self, step: Done) -> dict[str, Any]:
@@ -266,12 +282,18 @@ class TaskRun:
                 self._operator.max_xcom_bytes,
             )
         self._tell_assets(summary)
-        self._work.delivered()
+        self._drop_kept_rows()
         if self._operator.output_path:
             # Only now: until an output stands under its own name, a crash would lose what was paid for.
             self._service.delivered(step.jobs)
         self._tell_lineage(step.jobs, summary)
         return summary
+
+    def _drop_kept_rows(self) -> None:
+        try:
+            self._work.delivered()
+        except (GeminiBatchError, OSError) as error:
+            log.warning("Could not remove the rows that were kept for this task: %s", error)
 
     def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
         """Say what was read and written: to Airflow now, to OpenLineage when its listener asks the operator."""
@@ -293,6 +315,8 @@ class TaskRun:
             return None
         for name, tokens in landing.usage._asdict().items():
             Stats.incr(f"gemini_batch.{name}", tokens, tags=tags)
+        if not any(landing.usage):
+            return None  # the service told of no tokens, which does not mean that there were none
         cost = cost_of(landing.usage, model, rows=landing.total)
         return cost.plain() if cost.usd is not None else None
 
@@ -424,15 +448,18 @@ def _identity(ti: Any) -> TaskIdentity:
 
 
 def _deployment() -> str:
-    """Tell this Airflow from others that may share a key: as configured, else by its own addresses."""
+    """Tell this Airflow from others that may share a key: as configured, else by its own addresses, else not at all.
+
+    No secret of Airflow's takes their place, although it would differ: not every worker needs to have it, and it is
+    changed from time to time. Either would make a task miss its own job, and buy it twice.
+    """
     from airflow.sdk.configuration import conf
 
     named: str = conf.get("gemini_batch", "deployment_id", fallback="").strip()
     if named:
         return named
-    return "|".join(
-        conf.get(*option, fallback="") for option in (("api", "base_url"), ("core", "execution_api_server_url"))
-    )
+    addresses = [conf.get(*option, fallback="").strip() for option in _ADDRESSES]
+    return "|".join(addresses) if any(addresses) else ""
 
 
 def _summary(

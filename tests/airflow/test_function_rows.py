@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk import DAG
-from dag_runs import Run
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from task_context import task_context
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import Service
@@ -16,6 +15,7 @@ from airflow_provider_gemini_batch.data.spec import InputSpec
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.storage import Paths
 from airflow_provider_gemini_batch.task_files import Spool
+from airflow_provider_gemini_batch.task_run import TaskRun, _identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,40 +71,57 @@ def test_after_a_wait_the_function_is_never_called(tmp_path: Path, *, anew: bool
     assert (function.calls, kept(path)) == (1, ["one"])
 
 
-def one(function: Function, folder: Path, **arguments: Any) -> Run:
-    with DAG("function_rows", schedule=None) as dag:
-        GeminiCreateBatchJobOperator(
-            task_id="t",
-            model="gemini-2.5-flash",
-            inlined_requests=function,
-            output_path=f"{folder}/out.jsonl",
-            poll_interval=0.1,
-            retry_delay=timedelta(hours=1),
-            **arguments,
-        )
-    return Run(dag)
+def begin(function: Function, folder: Path, **arguments: Any) -> tuple[Any, TaskRun]:
+    task = GeminiCreateBatchJobOperator(
+        task_id="t",
+        model="gemini-2.5-flash",
+        inlined_requests=function,
+        output_path=f"{folder}/out.jsonl",
+        **arguments,
+    )
+    task._unwrap()
+    return task, TaskRun(task, task_context())
 
 
-@pytest.mark.slow
+@pytest.fixture
+def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
+    gemini_batch_emulator.control.speed(0)
+    return gemini_batch_emulator
+
+
 def test_a_run_that_was_deleted_and_made_again_sends_the_rows_of_today(service: Emulator, tmp_path: Path) -> None:
-    service.control.faults(job_ending={"value": {"state": "FAILED", "code": 3, "message": "no"}, "times": 1})
-    function = Function("Old.", "Older.")
-    run = one(function, tmp_path)
-    assert run.attempt("t").state == "failed"
-    (rows,) = [path for path in tmp_path.iterdir() if path.name.endswith(".rows.jsonl")]
-    old = rows.read_bytes()
-    function.rows = ("New.",)
-    again = one(function, tmp_path)
-    # The name of the kept rows is that of the task instance, which a run made again under its id shares.
-    again_rows = _path_of(again, tmp_path)
-    again_rows.write_bytes(old)
-    outcome = again.attempt("t")
-    assert outcome.state == "success", outcome.message
-    assert [job["rows"] for job in service.control.books()["jobs"]] == [2, 1]
-    assert function.calls == 2
+    function = Function("New.")
+    _, run = begin(function, tmp_path)
+    # What is kept has the name of the task instance, which a run that was made again under its id shares.
+    rows = tmp_path / f".{_identity(task_context()['ti']).digest}-0.rows.jsonl"
+    rows.write_text('"Old."\n"Older."\n')
+    with pytest.raises(TaskDeferred), run:
+        run.begin()
+    assert (kept(rows), function.calls) == (["New."], 1)
+    assert [job["rows"] for job in service.control.books()["jobs"]] == [1]
 
 
-def _path_of(run: Run, folder: Path) -> Path:
-    from airflow_provider_gemini_batch.task_run import _identity
+@pytest.mark.parametrize("arguments", [{"dry_run": True}, {"wait_for_completion": False}], ids=["dry run", "no wait"])
+@pytest.mark.usefixtures("service")
+def test_rows_are_not_kept_for_nobody(arguments: dict[str, Any], tmp_path: Path) -> None:
+    function = Function("One.")
+    _, run = begin(function, tmp_path, **arguments)
+    with run:
+        run.begin()
+    assert function.calls == 1
+    assert list(tmp_path.iterdir()) == []
 
-    return folder / f".{_identity(run.instance('t')).digest}-0.rows.jsonl"
+
+def test_rows_of_a_task_that_has_failed_for_good_are_not_kept(service: Emulator, tmp_path: Path) -> None:
+    service.control.faults(job_ending={"state": "FAILED", "code": 3, "message": "no"})
+    function = Function("One.")
+    task, run = begin(function, tmp_path)
+    with pytest.raises(TaskDeferred) as deferred, run:
+        run.begin()
+    assert len(list(tmp_path.iterdir())) == 1
+    service.control.advance(3600)
+    with pytest.raises(AirflowFailException), TaskRun(task, task_context()) as again:
+        again.resume(None, (deferred.value.kwargs or {})["memo"])
+    assert function.calls == 1
+    assert list(tmp_path.iterdir()) == []

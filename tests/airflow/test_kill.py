@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
+from task_context import task_context
 
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_gemini_batch.emulator import Emulator
-
-
-def context(**changed: Any) -> Any:
-    ti = {"dag_id": "d", "task_id": "t", "run_id": "r", "map_index": -1, "try_number": 1, "max_tries": 0, **changed}
-    pushed: Callable[..., None] = lambda **_: None  # noqa: E731
-    return {"ti": SimpleNamespace(**ti, xcom_push=pushed), "dag_run": SimpleNamespace(start_date=None)}
 
 
 def operator(**arguments: Any) -> GeminiCreateBatchJobOperator:
@@ -52,7 +46,7 @@ def held(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Em
 
 def test_a_kill_while_the_connection_is_looked_up_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    run = TaskRun(operator(), context())
+    run = TaskRun(operator(), task_context())
 
     def look_up(_: Any, conn_id: str) -> Any:
         asked.append(conn_id)
@@ -69,7 +63,7 @@ def test_a_kill_while_the_input_is_read_again_cancels_what_nobody_else_would_ado
     held: Emulator, tries_left: int, state: str
 ) -> None:
     task = operator()
-    now = context(max_tries=tries_left)
+    now = task_context(max_tries=tries_left)
     with pytest.raises(TaskDeferred) as deferred, TaskRun(task, now) as run:
         run.begin()
     memo = deferred.value.kwargs["memo"] if deferred.value.kwargs else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,8 +20,11 @@ from airflow_provider_gemini_batch.api.requests import (
     wire_line,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def request_line(service: Service, kind: JobKind, key: str, request: dict[str, Any]) -> bytes:
+
+def request_line(service: Service, kind: JobKind, key: str, request: Mapping[str, Any]) -> bytes:
     """The line of an input file."""
     return wire_line(service, kind, key_json(key), request_body(service, kind, request))
 
