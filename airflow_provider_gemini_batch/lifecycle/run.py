@@ -482,7 +482,8 @@ class BatchRun:
 
     def _without_results(self, plan: Plan, used: Sequence[BatchJob], error: ResultsGone) -> Watch | Wake | Done:
         cut_short = [job for job in used if job.state in (JobState.EXPIRED, JobState.CANCELLED)]
-        if not all([self._is_kept(job) for job in cut_short]):
+        kept = [job for job in cut_short if self._is_kept(job)]
+        if len(kept) < len(cut_short):
             self._submitter.save()
             return self._go_on(plan)
         older = [job.name for job in used if (tag := tag_of(job)) is not None and tag.generation < self._generation]
