@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobKind
+from airflow_provider_gemini_batch.arguments import check_numbers
 from airflow_provider_gemini_batch.lineage import TellsLineage
 from airflow_provider_gemini_batch.links import GeminiBatchJobLink
 
@@ -181,7 +182,7 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
 
         :raises ConfigurationError: names the argument and says what to do.
         """
-        self._check_numbers()
+        check_numbers(self)
         given = [name for name in SOURCES if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigurationError(f"one source is allowed, not {' and '.join(given)}")
@@ -189,26 +190,6 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
             raise ConfigurationError(f"the function gives the rows, so {given[0]} cannot be given as well")
         if not given and not self._makes_its_own_rows:
             raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
-
-    def _check_numbers(self) -> None:
-        if self.poll_interval <= 0:
-            raise ConfigurationError(f"poll_interval must be above 0 seconds, not {self.poll_interval}")
-        if self.on_stall not in {"fail", "resubmit"}:
-            raise ConfigurationError(f"on_stall must be 'fail' or 'resubmit', not {self.on_stall!r}")
-        if self.max_failure_rate is not None and not 0 <= self.max_failure_rate <= 1:
-            raise ConfigurationError(f"max_failure_rate must lie between 0 and 1, not {self.max_failure_rate}")
-        for name in ("timeout", "queue_timeout", "progress_timeout"):
-            seconds = getattr(self, name)
-            if seconds is not None and seconds <= 0:
-                raise ConfigurationError(f"{name} must be above 0 seconds, not {seconds}")
-        for name in ("max_active_jobs", "max_rows_per_job", "max_bytes_per_job"):
-            least = getattr(self, name)
-            if least is not None and least < 1:
-                raise ConfigurationError(f"{name} must be at least 1, not {least}")
-        for name in ("max_failed_rows", "max_resubmits", "repair_rounds", "lookup_timeout", "max_xcom_bytes"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ConfigurationError(f"{name} must not be negative, but it is {value}")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or find the batch; wait by deferring; land the results."""

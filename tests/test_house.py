@@ -39,6 +39,9 @@ _AUTHORS = _WATCHING | {
     "task_work",
     "task_files",
     "task_checks",
+    "task_state",
+    "task_keyless",
+    "arguments",
     "lineage",
 }
 LAYERS: dict[str, set[str]] = {
@@ -62,6 +65,9 @@ LAYERS: dict[str, set[str]] = {
     "task_work": _AUTHORS,
     "task_files": _AUTHORS,
     "task_checks": _AUTHORS,
+    "task_state": _AUTHORS,
+    "task_keyless": _AUTHORS,
+    "arguments": _AUTHORS,
     "emulator": {"emulator"},
     "pytest_plugin": {"emulator"},
 }

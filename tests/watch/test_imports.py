@@ -13,6 +13,7 @@ NAME = "airflow_provider_gemini_batch"
 OURS = {
     NAME,
     f"{NAME}.api",
+    f"{NAME}.arguments",
     f"{NAME}.api.errors",
     f"{NAME}.api.names",
     f"{NAME}.api.states",
