@@ -122,7 +122,8 @@ PROVIDER_INFO: dict[str, Any] = {
                 "deployment_id": {
                     "description": (
                         "Name of this Airflow in the tags of its jobs. Set it where several Airflows share an API key "
-                        "or a project; empty, it is made from Airflow's own URLs."
+                        "or a project. Empty, it is made from Airflow's own URLs ([api] base_url and [core] "
+                        "execution_api_server_url); where these are empty too, all such Airflows look alike."
                     ),
                     "version_added": "0.1.0",
                     "type": "string",
