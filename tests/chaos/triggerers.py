@@ -28,7 +28,8 @@ def play_triggerers(*, database: str = "postgres", tasks: int = TASKS, seconds: 
         name="triggerers",
         done=f"{tasks} deferred tasks on {database}, two triggerers shaken for {seconds:.0f} s",
         mapped=tasks,
-        faults={"hold_running": True},
+        # Bound to the jobs, so that each can be let go alone.
+        faults={"hold_running": {"times": 2 * tasks, "value": True}},
         created=tasks,
         deliveries=tasks,
     )
