@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 TASKS = 50
 SECONDS = 180.0
-#: Longer than Airflow waits before it gives a silent triggerer's work to another.
-FROZEN_SECONDS = float(SETTINGS["AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD"]) + 8
+#: Long enough for another triggerer to start, and to be given the work of the silent one.
+FROZEN_SECONDS = float(SETTINGS["AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD"]) + 20
 ROUNDS = (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP)
 
 
