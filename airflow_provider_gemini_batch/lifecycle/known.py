@@ -184,7 +184,17 @@ class KnownJobs:
             return False  # the notes were kept, and say nothing of it
         told = self._work.was_delivered(name)
         # Nobody kept a note: a person who clears such a task wants it run anew.
-        return True if told is None else told
+        return True if told is None else told or self._was_followed(name)
+
+    def _was_followed(self, name: str) -> bool:
+        """Tell whether the output came from a later generation than this job, whose own results are history then."""
+        tag = tag_of(self._jobs[name]) if name in self._jobs else None
+        later = [
+            job.name
+            for job in self.all
+            if tag is not None and (other := tag_of(job)) is not None and other.generation > tag.generation
+        ]
+        return any(self._work.was_delivered(other) for other in later)
 
     def unfinished(self) -> tuple[str, ...]:
         """Give the names of this try's jobs that have not been seen to end."""
