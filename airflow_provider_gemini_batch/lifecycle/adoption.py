@@ -10,7 +10,7 @@ succeeded, or partially succeeded           adopted                             
 failed                                      next submission                       next submission
 expired, or cancelled by this task          finished rows count, rest is sent     the same unless delivered
 cancelled by somebody else                  adopted, so that the judge refuses    as expired
-being cancelled                             adopted, to see how it ends           next submission
+being cancelled                             adopted, to see how it ends           the same
 ==========================================  ====================================  ====================================
 
 Finished rows count only where the others can be sent again; else everything is sent again. Of several good jobs the
@@ -239,13 +239,18 @@ def _is_good(one: _Found, delivered: Callable[[str], bool], on_its_way_out: Coll
 
 
 def _ending_to_judge(same: Sequence[_Found], cancelled_by_us: Collection[str] | None) -> _Found | None:
-    """Give the newest job of this generation where it is its ending that decides, not another job."""
-    current = [one for one in same if not one.older]
-    if not current:
+    """Give the newest job where it is its ending that decides, not another job.
+
+    One that is being cancelled may have finished rows, or succeed all the same: they are paid for. An ending that a
+    person brought about counts in its own generation alone.
+    """
+    if not same:
         return None
-    newest = max(current, key=lambda one: one.submission_order)
+    newest = max(same, key=lambda one: one.submission_order)
     if not newest.job.is_done:
         return newest
+    if newest.older:
+        return None
     by_a_person = cancelled_by_us is not None and newest.job.name not in cancelled_by_us
     return newest if newest.job.cancelled and by_a_person else None
 

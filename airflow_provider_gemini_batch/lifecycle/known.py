@@ -140,13 +140,15 @@ class KnownJobs:
         """Note that this try waits for a job, and from when its time counts."""
         if job.name in self._ledger.watching:
             return
-        tag = tag_of(job)
-        if tag is not None and tag.generation < self._generation and job.name not in self._ledger.taken:
+        if self._is_inherited(job) and job.name not in self._ledger.taken:
             self._ledger.taken.append(job.name)
         self._ledger.watching.append(job.name)
         self._ledger.note_job(job.name, made=False)
         began = now = self._clock.now()
         if not job.is_done:
+            if self._is_inherited(job) and job.state is JobState.CANCELLING and job.name not in self._ledger.cancelled:
+                # Whoever stopped it did so before the task was cleared: its end is awaited, and judges nothing.
+                self._ledger.cancelled.append(job.name)
             over = self.submitted(job) + self._longest <= now and self._policy.cancel_on_timeout
             if over or job.name in self._ledger.cancelled:
                 # An earlier try was done with this job, perhaps killed before it could say so. Its end is awaited.
@@ -155,6 +157,10 @@ class KnownJobs:
                 began = self.submitted(job)
         self._ledger.began = began if self._ledger.began is None else min(began, self._ledger.began)
         self._save()
+
+    def _is_inherited(self, job: BatchJob) -> bool:
+        tag = tag_of(job)
+        return tag is not None and tag.generation < self._generation
 
     def submitted(self, job: BatchJob) -> float:
         """Tell when a job was submitted, by our clock, from its age by the service's: clocks are never compared."""
@@ -183,8 +189,20 @@ class KnownJobs:
         if self._known_before:
             return False  # the notes were kept, and say nothing of it
         told = self._work.was_delivered(name)
-        # Nobody kept a note: a person who clears such a task wants it run anew.
-        return True if told is None else told or self._was_followed(name)
+        if told is None:
+            # Nobody kept a note: a person who clears such a task wants it run anew, if it ever came to its end.
+            return not self._was_interrupted(name)
+        return told or self._was_followed(name)
+
+    def _was_interrupted(self, name: str) -> bool:
+        """Tell whether a job that was made together with this one still runs: nothing was delivered then."""
+        tag = tag_of(self._jobs[name]) if name in self._jobs else None
+        return tag is not None and any(
+            (other := tag_of(job)) is not None
+            and (other.generation, other.fingerprint) == (tag.generation, tag.fingerprint)
+            for job in self.all
+            if not job.is_done and job.state is not JobState.CANCELLING
+        )
 
     def _was_followed(self, name: str) -> bool:
         """Tell whether the output came from a later generation than this job, whose own results are history then."""
@@ -266,14 +284,25 @@ class KnownJobs:
                 return
             self._clock.sleep(_CANCEL_PAUSE)
 
-    def abandon(self) -> None:
-        """Cancel what still runs: the task has failed for good, and nobody would fetch the results."""
-        for name in dict.fromkeys(self.own):
-            job = self._jobs.get(name)
-            if name in self._ledger.jobs and (job is None or not job.is_done) and name not in self._told_to_stop:
-                log.warning("Cancelling %s: the task has failed, and nobody waits for it any more.", name)
-                # Noted at the end alone: the store may be what failed.
-                if name not in self._ledger.cancelled:
-                    self._ledger.cancelled.append(name)
-                self._cancel(name)
-        self._save()
+    def abandon(self, found: Iterable[BatchJob]) -> None:
+        """Cancel what still runs: the task has failed for good, and nobody would fetch the results.
+
+        :param found: jobs that an unanswered create call may have made.
+        """
+        self.remember(found)
+        names = [*self.own, *(job.name for job in found)]
+        running = [name for name in dict.fromkeys(names) if name in self._ledger.jobs and not self._has_ended(name)]
+        for name in running:
+            if name in self._told_to_stop:
+                continue
+            log.warning("Cancelling %s: the task has failed, and nobody waits for it any more.", name)
+            # Noted at the end alone: the store may be what failed.
+            if name not in self._ledger.cancelled:
+                self._ledger.cancelled.append(name)
+            self._cancel(name)
+        if running:
+            # Not otherwise: a try that could not read its notes must not write empty ones over them.
+            self._save()
+
+    def _has_ended(self, name: str) -> bool:
+        return name in self._jobs and self._jobs[name].is_done

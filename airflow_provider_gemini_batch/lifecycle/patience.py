@@ -1,18 +1,20 @@
-"""When waiting has gone on for too long: jobs that do not move, and the deadline, and what is done about them."""
+"""How long to wait: for errors to pass, for jobs that do not move, and for the end at most; and what follows then."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
+from airflow_provider_gemini_batch.api.errors import QuotaExceeded, UnexpectedAnswer
 from airflow_provider_gemini_batch.lifecycle.events import Reason
 from airflow_provider_gemini_batch.lifecycle.judge import Deadline, Refused, Stalled, judge, judge_all
 from airflow_provider_gemini_batch.lifecycle.ports import TaskFailed
-from airflow_provider_gemini_batch.lifecycle.waiting import may_resubmit
+from airflow_provider_gemini_batch.lifecycle.waiting import may_resubmit, poll_delay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_provider_gemini_batch.api.errors import GeminiBatchError
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.lifecycle.events import WatchReport
     from airflow_provider_gemini_batch.lifecycle.known import KnownJobs
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NO_QUOTA = "The service's quota left no room for the job until the deadline. Nothing was submitted."
+_TOO_LATE = "The time was over before the rows could be submitted: the service's quota left no room, or calls failed."
+# Errors that pass are sat out at growing pauses from this one on, in seconds.
+_FIRST_PAUSE = 15.0
+# An answer that cannot be read may be a proxy's, and pass; or it may be the service's new way, and stay.
+_UNREADABLE_ANSWERS = 5
+# A job that may have been made is looked for beyond the deadline, to be cancelled, even if calls fail for so long.
+_LOOKING_ON = 3600.0
 
 
 class Patience:
@@ -36,6 +44,26 @@ class Patience:
         self._ledger = ledger
         self._known = known
         self._lasting = lasting
+
+    def resume_at(self, error: GeminiBatchError, now: float) -> float | None:
+        """Tell when to go on after an error; None when it does not pass by waiting, or not in time."""
+        ledger = self._ledger
+        if ledger.began is None:
+            ledger.began = now
+        limit = self._known.limit()
+        if ledger.intents and now >= limit:
+            limit = max(limit, max(ledger.intents.values()) + _LOOKING_ON)
+        passes = error.retryable or (isinstance(error, UnexpectedAnswer) and ledger.troubles < _UNREADABLE_ANSWERS)
+        if not passes or now >= limit:
+            return None
+        ledger.troubles += 1
+        retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
+        return min(now + poll_delay(None, _FIRST_PAUSE, failures=ledger.troubles, retry_after=retry_after), limit)
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether the task's own time has passed, so that nothing more may be sent."""
+        began = self._ledger.began
+        return self._policy.timeout is not None and began is not None and now >= began + self._policy.timeout
 
     def check_stalls(self, active: Sequence[BatchJob], report: WatchReport, now: float) -> None:
         """Cancel jobs that do not move, to be submitted again when they have ended.
@@ -81,4 +109,4 @@ class Patience:
                 # The next try could not tell our own cancellation from a person's.
                 self._known.see_cancelled(active)
         late = [Deadline(job.name, now - self._known.submitted(job), stopped.get(job.name, False)) for job in active]
-        raise TaskFailed(judge_all(late) if late else judge(Refused(_NO_QUOTA, retry=True)), deadline=True)
+        raise TaskFailed(judge_all(late) if late else judge(Refused(_TOO_LATE, retry=True)), deadline=True)

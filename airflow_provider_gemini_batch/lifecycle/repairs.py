@@ -43,13 +43,18 @@ class Repairs:
         self._known = known
         self._work = work
 
-    def rows_for(self, plan: Plan, round_: int, used: Sequence[BatchJob]) -> Sequence[int] | None:
-        """Give the rows of the next round, or None when there is none; empty: jobs of that round are there already."""
+    def rows_for(
+        self, plan: Plan, round_: int, used: Sequence[BatchJob], *, too_late: bool = False
+    ) -> Sequence[int] | None:
+        """Give the rows of the next round, or None when there is none; empty: jobs of that round are there already.
+
+        :param too_late: the task's time is over: nothing more is sent.
+        """
         base = self.generation_of(used)
         self._known.tidy_up(adoption.outdated_repairs(self._known.all, self._identity, base=base))
         if any(self._belongs(job, round_, base) for job in self._known.all):
             return ()
-        if not plan.can_resend:
+        if too_late or not plan.can_resend:
             return None
         if round_ > self._policy.repair_rounds and (self._first_try or self._ledger.rounds is not None):
             return None

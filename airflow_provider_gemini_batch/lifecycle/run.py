@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
-    QuotaExceeded,
     ResultsGone,
-    UnexpectedAnswer,
 )
 from airflow_provider_gemini_batch.api.models import JobState
-from airflow_provider_gemini_batch.lifecycle import adoption, waiting
+from airflow_provider_gemini_batch.lifecycle import adoption
 from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport
 from airflow_provider_gemini_batch.lifecycle.identity import tag_of
 from airflow_provider_gemini_batch.lifecycle.judge import (
@@ -47,11 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Errors that pass are sat out at growing pauses from this one on, in seconds.
-_FIRST_PAUSE = 15.0
-# An answer that cannot be read may be a proxy's, and pass; or it may be the service's new way, and stay.
-_UNREADABLE_ANSWERS = 5
-
 
 class _Round:
     """What one round (0: the shards, later: repairs) has come to."""
@@ -60,6 +53,7 @@ class _Round:
         self.active: list[BatchJob] = []
         self.ended: list[BatchJob] = []
         self.over_capacity = False
+        self.too_late = False
         self.unsendable = False
         self.postponed: Postponed | None = None
 
@@ -148,24 +142,18 @@ class BatchRun:
         return step
 
     def _sit_out(self, error: GeminiBatchError) -> Wake:
-        """Wait until an error has passed, up to the deadline: a paid job must not be lost over a bad minute."""
-        ledger, now = self._ledger, self._clock.now()
-        passes = error.retryable or (isinstance(error, UnexpectedAnswer) and ledger.troubles < _UNREADABLE_ANSWERS)
-        if ledger.began is None:
-            ledger.began = now
-        limit = self._known.limit()
-        if not passes or now >= limit:
+        """Wait until an error has passed: a paid job must not be lost over a bad minute."""
+        at = self._patience.resume_at(error, self._clock.now())
+        if at is None:
             if not error.retryable:
                 self._give_up()
             raise error
-        ledger.troubles += 1
-        retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
-        pause = waiting.poll_delay(None, _FIRST_PAUSE, failures=ledger.troubles, retry_after=retry_after)
-        self._submitter.save()
-        log.warning("Going on in %.0f s, since a call failed: %s", pause, error)
-        return self._wake(min(now + pause, limit), str(error))
+        log.warning("Going on in %.0f s, since a call failed: %s", at - self._clock.now(), error)
+        return self._wake(at, str(error))
 
     def _wake(self, at: float, reason: str) -> Wake:
+        # What this try has learnt so far (the input's fingerprint, say) must not be read back as the last try left it.
+        self._submitter.save()
         return Wake(at=at, memo=self._ledger.to_json(), reason=reason, job_names=self._known.unfinished())
 
     def _give_up(self, *, deadline: bool = False) -> None:
@@ -173,7 +161,7 @@ class BatchRun:
         if deadline and not self._policy.cancel_on_timeout:
             return
         try:
-            self._known.abandon()
+            self._known.abandon(self._submitter.suspects())
         except Exception:
             log.warning("Could not cancel what still runs.", exc_info=True)
 
@@ -302,14 +290,16 @@ class BatchRun:
         )
         while True:
             state = self._settle(plan, round_, rows, used)
-            if state.active or state.postponed or state.over_capacity:
+            if state.active or state.postponed or state.over_capacity or state.too_late:
                 return self._wait(state)
             self._raise_bad_ending(used + state.ended)
             if state.unsendable:
                 self._raise_unsendable()
             used.extend(state.ended)
             try:
-                rows = self._repairs.rows_for(plan, round_ + 1, used)
+                rows = self._repairs.rows_for(
+                    plan, round_ + 1, used, too_late=self._patience.is_over(self._clock.now())
+                )
             except ResultsGone as error:
                 return self._without_results(plan, used, error)
             if rows is None:
@@ -364,6 +354,8 @@ class BatchRun:
             return None
         if self._policy.max_active_jobs is not None and len(state.active) >= self._policy.max_active_jobs:
             state.over_capacity = True
+        elif self._patience.is_over(self._clock.now()):
+            state.too_late = True
         elif state.postponed is None:
             log.info("Submitting a job: %s.", decision.why)
             missing = self._missing(place, used, parts) if parts else rows

@@ -138,14 +138,21 @@ class Submitter:
             wait = error.retry_after if error.retry_after is not None else _QUOTA_PAUSES[pauses - 1]
             raise Postponed(self._clock.now() + max(wait, 1.0), f"the service's quota is used up ({error})") from error
 
+    def suspects(self) -> list[BatchJob]:
+        """Give the jobs seen so far that an open intent may have made."""
+        return [job for wanted in self._ledger.intents for job in self._answers(wanted)]
+
     def _find(self, wanted: str) -> list[BatchJob]:
         self.seen.update((job.name, job) for job in self._service.find(self._identity))
-        tags = [(job, tag_of(job)) for job in self.seen.values()]
+        found = self._answers(wanted)
+        return found if wanted != UNRECORDED or self.are_all(found) else []
+
+    def _answers(self, wanted: str) -> list[BatchJob]:
+        tags = [(job, tag) for job in self.seen.values() if (tag := tag_of(job)) is not None]
         if wanted != UNRECORDED:
-            return [job for job, tag in tags if tag is not None and str(tag) == wanted]
+            return [job for job, tag in tags if str(tag) == wanted]
         current = (self._ledger.generation, self._ledger.fingerprint)
-        ours = [job for job, tag in tags if tag is not None and (tag.generation, tag.fingerprint) == current]
-        return ours if self.are_all(ours) else []
+        return [job for job, tag in tags if (tag.generation, tag.fingerprint) == current]
 
     def _strike(self, job: BatchJob) -> None:
         tag = tag_of(job)

@@ -142,19 +142,20 @@ def test_a_later_submission_outweighs_what_a_person_did_to_an_earlier_one() -> N
     assert submission(decide([cancelled, failed], place(), cancelled_by_us=())) == 2
 
 
-def test_a_job_that_is_being_cancelled_is_waited_for_on_a_retry_and_replaced_after_a_clear() -> None:
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_job_that_is_being_cancelled_is_waited_for(generation: int) -> None:
     ending = job(JobState.CANCELLING)
-    assert adopted(decide([ending], place())) == ending.name
-    decision = decide([ending], place(generation=1))
-    assert submission(decision) == 1
-    assert decision.tidying == Tidying()
+    assert adopted(decide([ending], place(generation=generation))) == ending.name
 
 
-def test_a_job_whose_cancellation_was_asked_for_but_not_seen_yet_is_not_taken_for_running() -> None:
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_job_whose_cancellation_was_asked_for_is_waited_for_beside_a_good_one(generation: int) -> None:
     ending = job(JobState.RUNNING)
-    assert adopted(decide([ending], place(), cancelled_by_us={ending.name})) == ending.name
-    decision = decide([ending], place(generation=1), cancelled_by_us={ending.name})
-    assert submission(decision) == 1
+    where = place(generation=generation)
+    assert adopted(decide([ending], where, cancelled_by_us={ending.name})) == ending.name
+    good = job(JobState.RUNNING, name="batches/two", submission=1)
+    decision = decide([ending, good], where, cancelled_by_us={ending.name})
+    assert adopted(decision) == good.name
     assert decision.tidying.duplicates == (ending,)
 
 
