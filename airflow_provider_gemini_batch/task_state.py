@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.sdk import Context
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
 _STORE_KEY = "gemini_batch"
+# Airflow's own client has asked more than once by then: a longer pause is what is left to try.
+_PAUSES = (1.0, 5.0)
 
 
 class WallClock:
@@ -26,8 +36,13 @@ class WallClock:
 class TaskStateStore:
     """The ledger in Airflow's task state store; nowhere on Airflow 3.2, which has none."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Take the store of this task instance.
+
+        :param sleep: pauses this process, in seconds.
+        """
         self._store: Any = context.get("task_state_store")
+        self._sleep = sleep
 
     @property
     def lasting(self) -> bool:
@@ -36,10 +51,22 @@ class TaskStateStore:
 
     def load(self) -> str | None:
         """Read the notes of earlier tries."""
-        text = self._store.get(_STORE_KEY) if self._store is not None else None
+        if self._store is None:
+            return None
+        text = self._insist(lambda: self._store.get(_STORE_KEY))
         return text if isinstance(text, str) else None
 
     def save(self, text: str) -> None:
         """Keep the notes; raises when Airflow does not take them, and then nothing is sent either."""
         if self._store is not None:
-            self._store.set(_STORE_KEY, text)
+            self._insist(lambda: self._store.set(_STORE_KEY, text))
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        """Ask again where Airflow cannot answer: a job may just have been made, and its name must not be lost."""
+        for pause in _PAUSES:
+            try:
+                return call()
+            except AirflowRuntimeError as error:  # noqa: PERF203  three rounds
+                log.warning("Airflow's store of task states does not answer (%s): asking again.", error)
+                self._sleep(pause)
+        return call()

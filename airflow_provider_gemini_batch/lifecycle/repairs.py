@@ -46,7 +46,7 @@ class Repairs:
     def rows_for(
         self, plan: Plan, round_: int, used: Sequence[BatchJob], *, too_late: bool = False
     ) -> Sequence[int] | None:
-        """Give the rows of the next round, or None when there is none; empty: jobs of that round are there already.
+        """Give the rows of the next round: None when there is none, empty when jobs of it or of a later one exist.
 
         :param too_late: the task's time is over: nothing more is sent.
         """
@@ -91,7 +91,8 @@ class Repairs:
         tag = tag_of(job)
         return (
             tag is not None
-            and (tag.identity, tag.round, tag.fingerprint) == (self._identity, round_, self._ledger.fingerprint)
+            and (tag.identity, tag.fingerprint) == (self._identity, self._ledger.fingerprint)
+            and tag.round >= round_
             and base <= tag.generation
             and (tag.generation == self._generation or not self._known.was_delivered(job.name))
             and job.state is not JobState.FAILED

@@ -348,6 +348,8 @@ class BatchRun:
         if isinstance(decision, adoption.Adopt):
             log.info("Using %s: %s.", decision.job.name, decision.why)
             return decision.job
+        if rows is not None and not rows and not parts:
+            return None  # this round's job is gone, but a later round's is there
         if plan.fingerprint is None:
             # Others may be running, whose answers are paid for: they are waited for first.
             state.unsendable = True

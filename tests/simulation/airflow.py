@@ -238,7 +238,8 @@ class Airflow:
         if self.state in ("none", *ENDED):
             return
         worker, was = self.worker, self.state
-        self.checks.ended_by_person(was)
+        watched = was == "deferred" and self.triggerers.is_alive(self.trigger_key)
+        self.checks.ended_by_person("deferred" if watched else "unwatched")
         self._leave_trigger()
         self._set(state)
         if worker is not None and was in ("running", "restarting"):

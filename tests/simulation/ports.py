@@ -6,6 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
+
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.lifecycle.identity import Tag, display_name, tag_of
 from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
@@ -18,12 +21,18 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 
-class Superseded(Exception):
+class Superseded(AirflowRuntimeError):
     """Airflow's API does not know this try any more."""
 
+    def __init__(self) -> None:
+        super().__init__(ErrorResponse(error=ErrorType.GENERIC_ERROR))
 
-class Hiccup(Exception):
+
+class Hiccup(AirflowRuntimeError):
     """The metadata database is not there for a moment."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
 
 
 class Steps:

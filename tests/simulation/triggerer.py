@@ -256,6 +256,10 @@ class Triggerers:
         self._assigned = TriggerRun(self, key, arguments, fire=self._fire, task_state=self._task_state)
         self._runs.append(self._assigned)
 
+    def is_alive(self, key: int) -> bool:
+        """Whether a triggerer runs this trigger: in the seconds before it does, and after a loss, none can act."""
+        return any(run.key == key and not run.dead for run in self._runs)
+
     def drop(self, key: int) -> None:
         """Let go of a trigger whose task no longer waits for it; the triggerers notice a little later."""
         for run in self._runs:

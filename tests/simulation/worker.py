@@ -57,7 +57,7 @@ class SimTaskRun(TaskRun):
             last_try=airflow.try_number > airflow.max_tries,
             policy=self._policy(Service.GEMINI, airflow.setting.request_timeout),
             service=worker.service(self._refuse_when_killed),
-            store=TaskStateStore(worker.context),
+            store=TaskStateStore(worker.context, self._clock.sleep),
             clock=self._clock,
             work=worker.work,
             on_job=self._announce,
