@@ -176,7 +176,7 @@ def _parts(response: Mapping[str, Any]) -> list[Any]:
 def _object(line: bytes | str) -> Any:
     """The JSON object in a line, or None. The second reader takes what the first refuses: lone surrogates."""
     try:
-        found = from_json(line)
+        found = from_json(line, cache_strings="keys")
     except ValueError:
         found = _lenient(line)
     return found if isinstance(found, dict) else None

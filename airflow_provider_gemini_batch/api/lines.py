@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+_LINE_END = 10
+
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Give the lines that hold anything, without their ends; the last needs none. Long lines cost linear time."""
+    """Give the lines that hold anything, their ends with them; the last needs none. Long lines cost linear time."""
     begun: list[bytes] = []
     for chunk in chunks:
-        first, *rest = chunk.split(b"\n")
-        begun.append(first)
-        if not rest:
-            continue
-        line = b"".join(begun)
-        if line.strip():
-            yield line
-        begun = [rest.pop()]
-        for line in rest:
-            if line.strip():
+        for line in BytesIO(chunk):
+            if line[-1] != _LINE_END:
+                begun.append(line)
+            elif begun:
+                begun.append(line)
+                whole = b"".join(begun)
+                begun.clear()
+                if not whole.isspace():
+                    yield whole
+            elif not line.isspace():
                 yield line
-    line = b"".join(begun)
-    if line.strip():
-        yield line
+    last = b"".join(begun)
+    if last.strip():
+        yield last

@@ -59,6 +59,11 @@ class RowStatus(IntEnum):
 _WORDS = ("missing", "ok", "invalid_output", "truncated", "blocked", "error", "error")
 REPAIRABLE = frozenset({RowStatus.MISSING, RowStatus.INVALID_OUTPUT, RowStatus.TRUNCATED, RowStatus.TRANSIENT_ERROR})
 _OK = RowStatus.OK
+# What RowMaker.members() makes of a plain good answer, as JSON: writing it costs half of what a dictionary does.
+_QUICK_ROW = (
+    b'{"key":%b,"status":"ok","text":%b,"finish_reason":"STOP","usage":'
+    b'{"input_tokens":%d,"output_tokens":%d,"thinking_tokens":%d,"cached_tokens":%d},"error":null}\n'
+)
 
 
 AnswerRow = tuple[RowStatus, bytes, tuple[int, int, int, int] | None]
@@ -166,23 +171,14 @@ def _quick_row(response: dict[str, Any], key: str) -> AnswerRow | None:
         or "toolUsePromptTokenCount" in counts
         or "promptFeedback" in response
         or not type(tokens_in) is type(tokens_out) is type(thought) is type(cached) is int
-        or min(tokens_in, tokens_out, thought, cached) < 0
+        or tokens_in < 0
+        or tokens_out < 0
+        or thought < 0
+        or cached < 0
     ):
         return None
-    row = {
-        "key": key,
-        "status": "ok",
-        "text": text,
-        "finish_reason": "STOP",
-        "usage": {
-            "input_tokens": tokens_in,
-            "output_tokens": tokens_out,
-            "thinking_tokens": thought,
-            "cached_tokens": cached,
-        },
-        "error": None,
-    }
-    return _OK, to_json(row) + b"\n", (tokens_in, tokens_out, thought, cached)
+    usage = (tokens_in, tokens_out, thought, cached)
+    return _OK, _QUICK_ROW % (to_json(key), to_json(text), *usage), usage
 
 
 def _bad_ending(response: dict[str, Any], reason: str | None) -> tuple[RowStatus, str]:

@@ -2,11 +2,12 @@
 
 Rows are gathered in buckets of neighbours; a bucket that has filled its buffer is appended to the file as one extent.
 In the end each bucket is read whole, so that neither writing nor reading costs a system call a row. Memory holds the
-buffers (at most 16 MiB), one bucket (the file's size by 512), and twelve bytes a row.
+buffers (at most 8 MiB), one bucket (the file's size by 256) twice, and twelve bytes a row.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_BUCKETS_LOG2 = 9
+_BUCKETS_LOG2 = 8
 _EXTENT_BYTES = 32 << 10
+_PIECE_ROWS = 1024
 _BLOCK_BYTES = 1 << 20
 
 
@@ -30,43 +32,36 @@ class Spill:
         self._size = 0
         self._shift = max(0, rows.bit_length() - _BUCKETS_LOG2)
         buckets = (rows >> self._shift) + 1
-        self._held: list[list[bytes]] = [[] for _ in range(buckets)]
-        self._held_bytes = [0] * buckets
-        self._filled = [0] * buckets
+        self._held = [bytearray() for _ in range(buckets)]
+        self._written = [0] * buckets
         self._extents: list[list[tuple[int, int]]] = [[] for _ in range(buckets)]
         self._starts = array("q", bytes(8 * rows))
         self._widths = array("i", bytes(4 * rows))
 
     def add(self, row: int, line: bytes) -> None:
         """Put in the line of a row."""
-        width = len(line)
         bucket = row >> self._shift
-        self._starts[row] = self._filled[bucket]
-        self._widths[row] = width
-        self._filled[bucket] += width
-        self._held[bucket].append(line)
-        self._held_bytes[bucket] = held = self._held_bytes[bucket] + width
-        if held >= _EXTENT_BYTES:
+        held = self._held[bucket]
+        self._starts[row] = self._written[bucket] + len(held)
+        self._widths[row] = len(line)
+        held += line
+        if len(held) >= _EXTENT_BYTES:
             self._write(bucket)
 
     def pieces(self, first: int) -> Iterator[tuple[int, int, bytes]]:
-        """All rows from ``first`` on as ``(row, next row, bytes)``; empty bytes for a row that was never put in.
-
-        Neighbours that came one after the other are one piece, of a MiB or a little more at most.
-        """
-        widths, starts = self._widths, self._starts
+        """All rows from ``first`` on as ``(row, next row, bytes)``; empty bytes for a row that was never put in."""
         for bucket in range(first >> self._shift, len(self._held)):
-            row = max(first, bucket << self._shift)
+            begin = max(first, bucket << self._shift)
             end = min(self._rows, (bucket + 1) << self._shift)
             block = self._read(bucket)
-            while row < end:
-                start, width = starts[row], widths[row]
-                last = row + 1
-                while width and last < end and starts[last] == start + width and widths[last] and width < _BLOCK_BYTES:
-                    width += widths[last]
-                    last += 1
-                yield row, last, block[start : start + width]
-                row = last
+            for row in range(begin, end, _PIECE_ROWS):
+                last = min(end, row + _PIECE_ROWS)
+                places = zip(self._starts[row:last], self._widths[row:last], strict=True)
+                lines = [block[start : start + width] for start, width in places]
+                if all(lines):
+                    yield row, last, b"".join(lines)
+                else:
+                    yield from ((row + index, row + index + 1, line) for index, line in enumerate(lines))
 
     def close(self) -> None:
         """Remove the file."""
@@ -78,19 +73,22 @@ class Spill:
     def _write(self, bucket: int) -> None:
         if self._handle is None:
             self._handle = self._path.open("w+b", buffering=0)
-        self._handle.write(b"".join(self._held[bucket]))
-        self._extents[bucket].append((self._size, self._held_bytes[bucket]))
-        self._size += self._held_bytes[bucket]
-        self._held[bucket].clear()
-        self._held_bytes[bucket] = 0
+        held = self._held[bucket]
+        width = len(held)
+        if self._handle.write(held) != width:
+            raise OSError(errno.ENOSPC, "no room for the rows that wait for their turn")
+        self._extents[bucket].append((self._size, width))
+        self._size += width
+        self._written[bucket] += width
+        held.clear()
 
     def _read(self, bucket: int) -> bytes:
-        found = []
+        found: list[bytes | bytearray] = []
         if self._handle is not None:
             number = self._handle.fileno()
-            found = [os.pread(number, width, start) for start, width in self._extents[bucket]]
-        found += self._held[bucket]
-        self._held[bucket].clear()
+            found += [os.pread(number, width, start) for start, width in self._extents[bucket]]
+        found.append(self._held[bucket])
+        self._held[bucket] = bytearray()
         return b"".join(found)
 
 
