@@ -325,10 +325,11 @@ class OwnRows(TaskWork):
             max_output_tokens=self._spec.defaults(set()).generation_config.get("maxOutputTokens"),
         )
 
-    def bring_media(self) -> None:
-        """Upload or stage the files that go with the rows."""
+    def bring_media(self, lines: Path) -> None:
+        """Upload or stage the files that go with the rows of one job."""
         if self._media is not None:
-            self._media.bring()
+            with lines.open("rb") as handle:
+                self._media.bring(handle)
 
     def shard(self, index: int) -> Shard:
         """Give the lines of one job."""

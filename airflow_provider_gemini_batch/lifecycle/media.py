@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import mimetypes
+import re
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -18,7 +19,7 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.data.spec import Attachment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import File
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 _FILE_URI = "https://generativelanguage.googleapis.com/v1beta/{name}"
 _READ_BYTES = 1 << 20
 _CONFLICT = 409
+_NAME_DIGITS = 36
+# How a line names a file of ours, in either service's address.
+_NAMED = re.compile(rb"(?:files/gb-|/media/)([0-9a-f]{%d})" % _NAME_DIGITS)
 # Uploads live 48 hours and a job may start only after a day in the queue.
 _YOUNG = timedelta(hours=20)
 
@@ -65,9 +69,12 @@ class MediaShelf:
             known = self._known[path] = self._look_at(path)
         return known
 
-    def bring(self) -> None:
-        """Upload the files that are not there yet."""
+    def bring(self, lines: Iterable[bytes]) -> None:
+        """Upload the files that these lines name and that are not there yet."""
+        named = {digest for line in lines for digest in _NAMED.findall(line)}
         for target, (path, mime_type, digest) in self._sources.items():
+            if digest[:_NAME_DIGITS].encode() not in named:
+                continue
             if self._service is Service.VERTEX:
                 self._stage(path, target, digest)
             else:
@@ -91,7 +98,7 @@ class MediaShelf:
             self._sources[target] = (path, mime_type, digest)
             return _attachment(target, mime_type, digest)
         # At most 40 characters, lower-case letters, digits and dashes.
-        name = f"files/gb-{digest[:36]}"
+        name = f"files/gb-{digest[:_NAME_DIGITS]}"
         self._sources[name] = (path, mime_type, digest)
         return _attachment(_FILE_URI.format(name=name), mime_type, digest)
 

@@ -43,14 +43,14 @@ _LABEL_REFUSED = re.compile(r"[^a-z0-9_-]+")
 class RowSupply(Protocol):
     """Gives the wire lines of a job's rows as a local file."""
 
-    def bring_media(self) -> None:
-        """Bring the files that go with the rows to the service."""
-
     def shard(self, index: int) -> Shard:
         """Give the file of a whole shard."""
 
     def subset(self, rows: Sequence[int], name: str) -> Shard:
         """Write the lines of some rows into a file of their own."""
+
+    def bring_media(self, lines: Path) -> None:
+        """Bring the files that go with these rows to the service."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class ClientJobService:
         """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object."""
         if self._supply is None:
             return ReadyInput(self._settings.source, destination=self._destination(tag))
-        self._supply.bring_media()
         shard = self._supply.shard(tag.shard) if rows is None else self._supply.subset(rows, str(tag))
+        self._supply.bring_media(shard.path)
         if self._client.service is Service.VERTEX:
             return self._stage(tag, shard)
         if shard.bytes <= _INLINE_BYTES and shard.rows <= _INLINE_ROWS:

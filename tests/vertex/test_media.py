@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
@@ -46,8 +47,18 @@ def test_a_file_is_staged_whole_or_not_at_all(
     opened: list[Callable[[], Any]] = [lambda: io.BytesIO(PICTURE), second, lambda: io.BytesIO(PICTURE)]
     shelf = MediaShelf(lambda: client, Service.VERTEX, lambda _: opened.pop(0)(), folder)
     part = shelf.attach("/pictures/red.png").part
+    line = json.dumps(part).encode()
     with pytest.raises(error):
-        shelf.bring()
+        shelf.bring([line])
     assert client.storage.filesystem.find(folder) == []
-    shelf.bring()
+    shelf.bring([line])
     assert b"".join(client.storage.iter_bytes(part["fileData"]["fileUri"])) == PICTURE
+
+
+def test_only_the_files_that_the_lines_of_a_job_name_are_staged(client: BatchClient, tmp_path: Path) -> None:
+    folder = f"gs://stage/{tmp_path.name}"
+    shelf = MediaShelf(lambda: client, Service.VERTEX, lambda path: io.BytesIO(path.encode()), folder)
+    parts = [shelf.attach(f"/pictures/{name}.png").part for name in ("red", "green", "blue")]
+    shelf.bring([json.dumps(parts[0]).encode(), json.dumps(parts[2]).encode(), b'{"text": "no file"}'])
+    staged = {f"gs://{each}" for each in client.storage.filesystem.find(folder)}
+    assert staged == {parts[index]["fileData"]["fileUri"] for index in (0, 2)}
