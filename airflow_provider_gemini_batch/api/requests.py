@@ -42,6 +42,10 @@ from airflow_provider_gemini_batch.api.models import JobKind, Service
 INLINE_LIMIT_BYTES = 20 * 1024 * 1024
 """Largest body of a create call on the Gemini Developer API (the service names 20971520 bytes)."""
 
+# Before Python 3.12 a member of an enumeration costs a call each time that it is named: too much for every row.
+_VERTEX = Service.VERTEX
+_GENERATION = JobKind.GENERATION
+
 _NOT_WITH_CACHE = frozenset({"systemInstruction", "tools", "toolConfig"})
 _KEY_NAMES = ("key", "custom_id", "customId")
 
@@ -164,7 +168,7 @@ def normalise(
 
 def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
     """True when :func:`normalise` would leave this request alone but for defaults. Raises InputError as it does."""
-    if kind is JobKind.GENERATION and _is_one_text(request):
+    if kind is _GENERATION and _is_one_text(request):
         return True
     if not _is_rest(request, kind) or "model" in request:
         return False
@@ -182,9 +186,9 @@ def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) ->
 
 def wire_line(service: Service, kind: JobKind, key: bytes, body: bytes) -> bytes:
     """Put the key beside its request, both JSON already (Vertex: ``custom_id`` for generation, else ``key``)."""
-    if service is Service.VERTEX and kind is JobKind.GENERATION:
-        return b'{"request":%b,"custom_id":%b}\n' % (body, key)
-    return b'{"key":%b,"request":%b}\n' % (key, body)
+    if service is _VERTEX and kind is _GENERATION:
+        return b"".join((b'{"request":', body, b',"custom_id":', key, b"}\n"))
+    return b"".join((b'{"key":', key, b',"request":', body, b"}\n"))
 
 
 def inline_item(key: str | None, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,10 +45,13 @@ BYTES_PER_TOKEN = 4
 """The estimate of input tokens: UTF-8 bytes of a request's JSON by four; for short rows it errs on the high side."""
 
 _WRITE_BYTES = 1 << 20
+_BLOCK_BYTES = 256 << 10
 _KEY_BUCKETS = 64
 _SPACED = b'{"key": %b, "request": '
 _COMPACT = b'{"key":%b,"request":'
-_NOT_RAW = (None, None, None)
+
+_Written = tuple[str | None, bytes | None, bytes, bytes | None]
+"""A row's key, the key as JSON, its request as JSON, and what stands for that in the fingerprint where it differs."""
 
 
 @dataclass(frozen=True)
@@ -222,40 +225,40 @@ class _Pass:
         return json_bytes([*parts, defaults])
 
     def _add(self, row: Row) -> None:
-        if row.fault is not None:
-            self._bad.add(row.place, row.fault)
+        """Write one row, or note what is wrong with it; after the first bad one nothing is written any more."""
+        place, value, raw, fault = row
+        if fault is not None:
+            self._bad.add(place, fault)
             return
         try:
-            self._write(row)
+            made = None if raw is None or self._raw is None else self._raw.read(raw, value)
+            key, written, body, hash_as = made or self._shaped(value)
+            carried = None if self._carried is None else carried_line(value, self._spec.carry)
+            if self._bad.places:
+                return
+            number = self._out.rows
+            if key is not None:
+                self._keys.add(key)
+            if place - number != self._shift:
+                self._shift = place if number == 0 else None
+            self._out.write(wire_line(self._service, self._kind, wrap_key_json(number, written), body), hash_as)
+            if carried is not None and self._carried is not None:
+                self._carried.write(carried)
+                self._carry_types.see(value)
         except InputError as error:
-            self._bad.add(row.place, str(error))
+            self._bad.add(place, str(error))
 
-    def _write(self, row: Row) -> None:
-        plain_body = body = None
-        if self._raw is not None and row.raw is not None:
-            key, written, body = self._raw.read(row.raw, row.value)
-        if body is None:
-            shaped = self._shaper.shape(row.value)
-            key = shaped.key
-            written = None if key is None else key_json(key)
-            body = request_body(self._service, self._kind, shaped.request)
-            if shaped.attachments:
-                self._tokens += sum(attachment.estimated_tokens for attachment in shaped.attachments)
-                identities = to_json([attachment.identity for attachment in shaped.attachments])
-                plain_body = body + identities
-                body = request_body(self._service, self._kind, with_attachments(shaped.request, shaped.attachments))
-        carried = None if self._carried is None else carried_line(row.value, self._spec.carry)
-        if self._bad.places:
-            return
-        number = self._out.rows
-        if key is not None:
-            self._keys.add(key)
-        if row.place - number != self._shift:
-            self._shift = row.place if number == 0 else None
-        self._out.write(wire_line(self._service, self._kind, wrap_key_json(number, written), body), plain_body)
-        if carried is not None and self._carried is not None:
-            self._carried.write(carried)
-            self._carry_types.see(row.value)
+    def _shaped(self, value: Any) -> _Written:
+        """Bring a row into the service's form, with its attachments."""
+        key, request, attachments = self._shaper.shape(value)
+        written = None if key is None else key_json(key)
+        body = request_body(self._service, self._kind, request)
+        if not attachments:
+            return key, written, body, None
+        self._tokens += sum(attachment.estimated_tokens for attachment in attachments)
+        identities = to_json([attachment.identity for attachment in attachments])
+        whole = request_body(self._service, self._kind, with_attachments(request, attachments))
+        return key, written, whole, body + identities
 
     def _check_whole(self, shards: Sequence[Shard]) -> None:
         """What can be said only at the end: bad rows, no rows, columns that never came, keys used twice."""
@@ -285,10 +288,10 @@ class _RawBody:
         self._members = frozenset(members)
         self._tail = b"," + json_bytes(members)[1:] if members else b""
 
-    def read(self, raw: bytes, value: Any) -> tuple[str | None, bytes | None, bytes | None]:
-        """Key, key as JSON and request of the line; the request is None when the line has to go the long way."""
+    def read(self, raw: bytes, value: Any) -> _Written | None:
+        """The row as it stands in its line; None when it has to go the long way."""
         if self._off or type(value) is not dict:
-            return _NOT_RAW
+            return None
         key = written = None
         request = value.get("request")
         if request is None:
@@ -296,28 +299,20 @@ class _RawBody:
         else:
             key = value.get("key")
             if type(request) is not dict or type(key) is not str or not key or len(value) != 2:  # noqa: PLR2004
-                return _NOT_RAW
-            written = key_json(key)
-            lead = _lead(raw, written)
-            if not lead:
-                return _NOT_RAW
-            body = raw[lead:-1]
+                return None
+            written = to_json(key)
+            # Any other layout than {"key": ..., "request": {...}} is written anew.
+            lead = (_SPACED if raw[7:8] == b" " else _COMPACT) % written
+            if not (raw.startswith(lead) and raw.endswith(b"}}")):
+                return None
+            body = raw[len(lead) : -1]
         if not is_ready(request, self._kind) or (self._needs_roles and with_roles(request) is not request):
-            return _NOT_RAW
+            return None
         if self._tail:
             if not self._members.isdisjoint(request):
-                return _NOT_RAW
+                return None
             body = body[:-1] + self._tail
-        return key, written, body
-
-
-def _lead(raw: bytes, written: bytes) -> int:
-    """How many bytes stand before the request in ``{"key": ..., "request": {...}}``; 0 for any other layout."""
-    if raw.endswith(b"}}"):
-        lead = (_SPACED if raw[7:8] == b" " else _COMPACT) % written
-        if raw.startswith(lead):
-            return len(lead)
-    return 0
+        return key, written, body, None
 
 
 class _ShardWriter:
@@ -329,8 +324,7 @@ class _ShardWriter:
         self._max_bytes = max_bytes
         self._shards: list[Shard] = []
         self._handle: BinaryIO | None = None
-        self._buffer: list[bytes] = []
-        self._buffered = 0
+        self._block = bytearray()
         self._first_row = 0
         self._size = 0
         self.hasher = hashlib.sha256()
@@ -339,22 +333,22 @@ class _ShardWriter:
 
     def write(self, line: bytes, hash_as: bytes | None = None) -> None:
         """Add a line; ``hash_as`` stands for it in the fingerprint. Raises InputError when no job could hold it."""
-        width = len(line)
-        if self._size + width > self._max_bytes or self.rows - self._first_row == self._max_rows:
-            if width > self._max_bytes:
-                raise InputError(f"the request has {width} bytes; a job takes {self._max_bytes}")
+        start, end = self._size, self._size + len(line)
+        if end > self._max_bytes or self.rows - self._first_row == self._max_rows:
+            if len(line) > self._max_bytes:
+                raise InputError(f"the request has {len(line)} bytes; a job takes {self._max_bytes}")
             self._end_shard()
+            start, end = 0, len(line)
         if hash_as is None:
-            self._buffer.append(line)
-            self._buffered += width
-            if self._buffered > _WRITE_BYTES:
+            self._block += line
+            if len(self._block) >= _BLOCK_BYTES:
                 self._flush()
         else:
             self._flush()
             self.hasher.update(hash_as)
             self._file().write(line)
-        self.starts.append(self._size)
-        self._size += width
+        self.starts.append(start)
+        self._size = end
         self.rows += 1
 
     def close(self) -> tuple[Shard, ...]:
@@ -364,19 +358,17 @@ class _ShardWriter:
 
     def _file(self) -> BinaryIO:
         if self._handle is None:
-            self._handle = self._path().open("wb", buffering=_WRITE_BYTES)
+            self._handle = self._path().open("wb")
         return self._handle
 
     def _path(self) -> Path:
         return self._folder / f"shard-{len(self._shards):05d}.jsonl"
 
     def _flush(self) -> None:
-        if self._buffer:
-            block = b"".join(self._buffer)
-            self._buffer.clear()
-            self._buffered = 0
-            self.hasher.update(block)
-            self._file().write(block)
+        if self._block:
+            self.hasher.update(self._block)
+            self._file().write(self._block)
+            self._block.clear()
 
     def _end_shard(self) -> None:
         self._flush()
