@@ -111,11 +111,13 @@ class Stage:
         A try that is stopped while it hands its results over has delivered nothing: whoever comes after it never sees
         them.
         """
-        found = {}
-        for line in read_lines(self._folder / "deliveries.jsonl"):
-            if line["dag_id"] == self.case.name:
-                found[line["map_index"], line["try"]] = line
+        found = self._handed_over()
         return [line for key, line in found.items() if key in self._successes()] if found else []
+
+    def _handed_over(self) -> dict[tuple[int, int], dict[str, Any]]:
+        """What tries handed over, whether Airflow counts them or not, by map index and number of the try."""
+        lines = read_lines(self._folder / "deliveries.jsonl")
+        return {(line["map_index"], line["try"]): line for line in lines if line["dag_id"] == self.case.name}
 
     def _successes(self) -> set[tuple[int, int]]:
         """Map index and number of each try that succeeded."""
@@ -385,6 +387,9 @@ class Stage:
         self._compare(found, "the run ended", run, case.end)
         self._compare(found, "jobs created", len(self.jobs), case.created)
         self._compare(found, "deliveries", len(self.deliveries), case.deliveries)
+        if len(self.deliveries) != case.deliveries:
+            odd = self._handed_over().keys() ^ self._successes()
+            found.append(f"handed over or a success, but not both (place, try): {sorted(odd)}")
         self._compare(found, "jobs ended", self._states(), case.expected_states)
         self._compare(found, "cancel calls", sum(job["cancel_calls"] for job in self.jobs), case.cancels)
         if case.kind == "create":
