@@ -1,4 +1,4 @@
-"""The operators: what a Dag author writes. Each is a thin layer; what they do lies in :mod:`.task_run` and below.
+"""The operators: what a Dag author writes. Each is a thin layer; what they do lies in :mod:`.tasks.run` and below.
 
 Rules of this file: importing it loads nothing beyond what Airflow has loaded when it parses a Dag; whatever sends,
 reads or stages is imported when a task runs.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from airflow_provider_gemini_batch.hooks import GeminiBatchHook
-    from airflow_provider_gemini_batch.task_run import TaskRun
+    from airflow_provider_gemini_batch.tasks.run import TaskRun
 
 DEFAULT_CONN_ID = "gemini_batch_default"
 # Airflow warns above 64 KiB of notes; an XCom of 48 KiB fits every metadata database and backend.
@@ -193,7 +193,7 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or find the batch; wait by deferring; land the results."""
-        from airflow_provider_gemini_batch.task_run import TaskRun
+        from airflow_provider_gemini_batch.tasks.run import TaskRun
 
         self._unwrap()
         self._run = TaskRun(self, context)
@@ -202,7 +202,7 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
 
     def execute_complete(self, context: Context, event: Any, memo: str = "") -> dict[str, Any]:
         """Go on after a wait, in a fresh process: nothing of ``execute`` is left but its arguments."""
-        from airflow_provider_gemini_batch.task_run import TaskRun
+        from airflow_provider_gemini_batch.tasks.run import TaskRun
 
         self._unwrap()
         self._run = TaskRun(self, context)
@@ -414,7 +414,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream the answers."""
-        from airflow_provider_gemini_batch.task_run import land_responses
+        from airflow_provider_gemini_batch.tasks.run import land_responses
 
         return land_responses(self, context)
 

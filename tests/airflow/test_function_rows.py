@@ -14,8 +14,8 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.data.spec import InputSpec
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.storage import Paths
-from airflow_provider_gemini_batch.task_files import Spool
-from airflow_provider_gemini_batch.task_run import TaskRun, _identity
+from airflow_provider_gemini_batch.tasks.files import Spool
+from airflow_provider_gemini_batch.tasks.run import TaskRun, _identity
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from task_context import task_context
 
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
-from airflow_provider_gemini_batch.task_run import Killed, TaskRun
+from airflow_provider_gemini_batch.tasks.run import Killed, TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from task_context import task_context
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
-from airflow_provider_gemini_batch.task_run import TaskRun
+from airflow_provider_gemini_batch.tasks.run import TaskRun
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator

@@ -11,8 +11,8 @@ from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.hooks import airflow_errors
 from airflow_provider_gemini_batch.lifecycle.run import BatchRun
-from airflow_provider_gemini_batch.task_run import TaskRun
-from airflow_provider_gemini_batch.task_state import TaskStateStore
+from airflow_provider_gemini_batch.tasks.run import TaskRun
+from airflow_provider_gemini_batch.tasks.state import TaskStateStore
 from simulation.clockwork import Process
 from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_gemini_batch.api.legacy import keys_by_instance, with_keys
 from airflow_provider_gemini_batch.data.results import AnswerSource, land
 from airflow_provider_gemini_batch.lifecycle.identity import tag_of
-from airflow_provider_gemini_batch.task_files import Nowhere
+from airflow_provider_gemini_batch.tasks.files import Nowhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -34,9 +34,9 @@ from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
 from airflow_provider_gemini_batch.lineage import lineage_of, tell_hook_lineage
 from airflow_provider_gemini_batch.links import JOB_NAME_KEY
 from airflow_provider_gemini_batch.storage import Paths
-from airflow_provider_gemini_batch.task_files import Output
-from airflow_provider_gemini_batch.task_state import TaskStateStore, WallClock
-from airflow_provider_gemini_batch.task_work import make_work
+from airflow_provider_gemini_batch.tasks.files import Output
+from airflow_provider_gemini_batch.tasks.state import TaskStateStore, WallClock
+from airflow_provider_gemini_batch.tasks.work import make_work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

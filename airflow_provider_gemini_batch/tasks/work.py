@@ -1,6 +1,6 @@
 """The rows of a task: from an operator's arguments to what is sent, from the answers to where the author wants them.
 
-The other half of :mod:`.task_run`; here is what needs to know operators, files and ``data`` at once.
+The other half of :mod:`.run`; here is what needs to know operators, files and ``data`` at once.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from airflow_provider_gemini_batch.lifecycle.identity import tag_of
 from airflow_provider_gemini_batch.lifecycle.media import MediaShelf
 from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
 from airflow_provider_gemini_batch.storage import Paths
-from airflow_provider_gemini_batch.task_checks import check_places, check_settings
-from airflow_provider_gemini_batch.task_files import Nowhere, Output, Spool, lines_of
-from airflow_provider_gemini_batch.task_keyless import KeylessJobs
+from airflow_provider_gemini_batch.tasks.checks import check_places, check_settings
+from airflow_provider_gemini_batch.tasks.files import Nowhere, Output, Spool, lines_of
+from airflow_provider_gemini_batch.tasks.keyless import KeylessJobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
