@@ -270,24 +270,19 @@ class _Known(_Base):
         if by and (by == job or row < self._next):
             self._stray(result, "duplicate")
             return
-        status, line, usage = self._maker.line(result, key if key is not None else str(row))
-        if usage is not None:
-            self._count_usage(usage)
+        status, line, usage = self._maker.line(result, key or str(row))
+        self._count_usage(usage)
         if by and self._status[row] == _OK:
             self._put_aside(result, "duplicate")
             return
         self._by[row] = job
         self._status[row] = status
-        if result.error is not None:
+        if status is not _OK and result.error is not None:
             self._code_of[row] = result.error.code
         elif by:
             self._code_of.pop(row, None)
         if row == self._next and (status is _OK or row < limit):
-            if self._carried is None:
-                self._next = row + 1
-                self._sink.write(line)
-            else:
-                self._emit(line)
+            self._emit(line)
         else:
             self._spill.add(row, line)
 
