@@ -192,6 +192,9 @@ def _lenient(line: bytes | str) -> Any:
 
 
 def _key(item: Mapping[str, Any]) -> str | None:
+    plain = item["key"] if "key" in item else item.get("custom_id")
+    if type(plain) is str:
+        return plain
     metadata = item.get("metadata")
     places = (item.get("key"), item.get("custom_id"), metadata.get("key") if isinstance(metadata, dict) else None)
     for value in places:
