@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TOO_LATE = "The time was over before the rows could be submitted: the service's quota left no room, or calls failed."
+_TOO_LATE = (
+    "The time was over before all rows could be submitted: the service's quota left no room, or calls failed (see the "
+    "log above). Raise `timeout`, or clear the task later: what is done already is used."
+)
 # Errors that pass are sat out at growing pauses from this one on, in seconds.
 _FIRST_PAUSE = 15.0
 # An answer that cannot be read may be a proxy's, and pass; or it may be the service's new way, and stay.
