@@ -1,0 +1,246 @@
+"""Many deferred tasks in the triggerer of a real Airflow, and how often that says that its event loop was blocked.
+
+One triggerer, PostgreSQL, one connection, the emulator as the service. The jobs run until all tasks are deferred and
+have been watched for a while; then all end at once. What the triggerer logs is counted phase by phase, and next to it
+how often a full garbage collection of its process was the reason. If there was any warning at all, as many tasks with
+Airflow's own trigger follow in a fresh triggerer. In the end a trigger blocks the loop on purpose, so that none counted
+means none there.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
+from sqlalchemy import create_engine, text
+
+from benchmarks import gc_notes
+from benchmarks.machine import ROOT, Claims, table
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+from chaos.postgres import postgres
+
+from airflow_provider_gemini_batch.emulator import Emulator
+from stack.local_airflow import LocalAirflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+TASKS = 500
+INTERVAL = 10.0
+WATCHED_SECONDS = 120.0
+IDLE_SECONDS = 30.0
+#: Airflow says this when its probe, a sleep of 0.1 s, took more than [triggerer] blocked_main_thread_warning_threshold,
+#: which is 0.2 s by default.
+_WARNING = re.compile(r"^(\S+) .*Triggerer's async thread was blocked for ([0-9.]+) seconds", re.MULTILINE)
+#: The sleep of its probe, in seconds.
+_SLEEP = 0.1
+#: Seconds between a warning and what it tells of that may pass on the way into the log.
+_SLACK = 0.5
+_PATIENCE = 2400.0
+_SETTINGS = {
+    # Airflow's defaults, which are patient: 500 tasks start on a machine with less to give than they ask for.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "5",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "30",
+}
+
+
+class Look(NamedTuple):
+    """What there has been until a moment."""
+
+    at: float
+    warnings: int
+    #: Those of the warnings that a full garbage collection explains.
+    collections: int
+    requests: int
+    #: CPU seconds of the process that has the event loop, and of those around it.
+    loop: float
+    others: float
+
+
+class Triggerer:
+    """A real Airflow, seen from its one triggerer.
+
+    :param tasks: how many tasks a run of ``ours`` or ``plain`` has.
+    """
+
+    def __init__(self, tasks: int) -> None:
+        self.tasks = tasks
+        heading = ["tasks", "phase", "seconds", "warnings", "of garbage collection", "requests", "CPU s of the loop"]
+        self.rows = [[*heading, "CPU s around it"]]
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.database_url = stack.enter_context(postgres())
+            self.emulator = stack.enter_context(Emulator(pending_seconds=0.3, running_seconds=1.0))
+            self.airflow = self._airflow()
+            gc_notes.prepare(self.airflow.home)
+            stack.enter_context(self.airflow)
+            self._stack = stack.pop_all()
+        self._database = create_engine(self.database_url)
+        self._stack.callback(self._database.dispose)
+        (self._name,) = self.airflow.triggerers()
+        self._mark = self._look()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _airflow(self) -> LocalAirflow:
+        return LocalAirflow(
+            [ROOT / "benchmarks" / "dags"],
+            connections={"gemini_batch_default": self.emulator.connection("gemini")},
+            database_url=self.database_url,
+            settings={
+                **_SETTINGS,
+                "PYTHONPATH": str(ROOT),
+                "BENCH_TASKS": str(self.tasks),
+                "BENCH_INTERVAL": str(INTERVAL),
+            },
+        )
+
+    def restart(self) -> None:
+        """Have a fresh triggerer."""
+        self.airflow.restart(self._name)
+        self.airflow.wait_healthy()
+        self._mark = self._look()
+
+    def _look(self) -> Look:
+        requests: dict[str, int] = self.emulator.control.books()["requests"]
+        supervisor = psutil.Process(self.airflow.pid(self._name))
+        loop, others, pids = 0.0, 0.0, []
+        for each in [supervisor, *supervisor.children(recursive=True)]:
+            times = each.cpu_times()
+            # The process with the loop is forked, and keeps the name; that of the log server changes it.
+            if each != supervisor and each.cmdline()[-1:] == ["triggerer"]:
+                loop += times.user + times.system
+                pids.append(each.pid)
+            else:
+                others += times.user + times.system
+        log = (self.airflow.home / "component-logs" / f"{self._name}.log").read_text("utf-8", errors="replace")
+        warnings = [(_seconds(when), float(blocked)) for when, blocked in _WARNING.findall(log)]
+        collections = [each for each in gc_notes.read(self.airflow.home) if each.pid in pids]
+        explained = sum(_explained(when, blocked, collections) for when, blocked in warnings)
+        return Look(time.monotonic(), len(warnings), explained, sum(requests.values()), loop, others)
+
+    def phase(self, whose: str, name: str) -> Look:
+        """End a phase; gives what there was in it."""
+        time.sleep(1.0)  # a line takes a moment from the loop into the log
+        before, self._mark = self._mark, self._look()
+        spent = Look(*(now - then for now, then in zip(self._mark, before, strict=True)))  # type: ignore[arg-type]
+        numbers = [f"{spent.at:.0f}", *(f"{number}" for number in spent[1:4]), *(f"{cpu:.1f}" for cpu in spent[4:])]
+        self.rows.append([whose, name, *numbers])
+        print(f"  {whose}, {name}: {spent.at:.0f} s, {spent.warnings} warnings", flush=True)
+        return spent
+
+    def states(self, dag_id: str) -> dict[str, int]:
+        """How many tasks of a Dag are in which state, asked of the database: Airflow's API has enough to do."""
+        query = text("SELECT COALESCE(state, 'none'), COUNT(*) FROM task_instance WHERE dag_id = :dag GROUP BY 1")
+        with self._database.connect() as connection:
+            return {str(row[0]): int(row[1]) for row in connection.execute(query, {"dag": dag_id})}
+
+    def taken(self) -> int:
+        """How many triggers the triggerer has been given."""
+        with self._database.connect() as connection:
+            return int(connection.execute(text("SELECT COUNT(triggerer_id) FROM trigger")).scalar_one())
+
+    def until(self, dag_id: str, run_id: str, enough: Callable[[dict[str, int]], bool]) -> None:
+        """Wait for states of tasks.
+
+        :raises RuntimeError: a task failed, or it took too long; says why.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while not enough(states := self.states(dag_id)):
+            if states.keys() & {"failed", "up_for_retry", "upstream_failed"} or time.monotonic() > deadline:
+                told = self.airflow.explain(dag_id, run_id).splitlines()
+                failed = "\n".join([line for line in told if line.startswith(" ") or "failed" in line][:60])
+                raise RuntimeError(f"{dag_id}: {states}\n{failed}\n{self.airflow.component_logs(lines=15)}")
+            time.sleep(1.0)
+
+    def until_deferred(self, dag_id: str, run_id: str) -> None:
+        """Wait until the triggerer has all tasks, and each has been looked at."""
+        self.until(dag_id, run_id, lambda states: states == {"deferred": self.tasks} and self.taken() == self.tasks)
+        time.sleep(INTERVAL)
+
+    def until_over(self, dag_id: str, run_id: str) -> None:
+        """Wait until all tasks have ended well."""
+        self.until(dag_id, run_id, lambda states: states == {"success": self.tasks})
+
+
+def _seconds(when: str) -> float:
+    """Seconds since the epoch of a time in the log."""
+    return datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp()
+
+
+def _explained(when: float, blocked: float, collections: list[gc_notes.Collection]) -> bool:
+    """Whether a collection took up most of the time that a warning tells of: all but what its sleep and noise take."""
+    began = when - blocked - _SLACK
+    taken = sum(min(each.ended, when) - max(each.began, began) for each in collections if began < each.ended < when)
+    return taken >= 0.5 * (blocked - _SLEEP)
+
+
+def watch_ours(triggerer: Triggerer, watched: float) -> tuple[list[Look], float]:
+    """Run our tasks; gives what each phase took, the watching second, and the seconds until their jobs ended."""
+    whose, began = f"{triggerer.tasks} of this provider", time.monotonic()
+    triggerer.emulator.control.faults(hold_running=True)
+    run_id = triggerer.airflow.trigger("ours")
+    triggerer.until_deferred("ours", run_id)
+    phases = [triggerer.phase(whose, "until all were deferred")]
+    time.sleep(watched)
+    phases.append(triggerer.phase(whose, "watched"))
+    lasted = time.monotonic() - began
+    triggerer.emulator.control.faults(hold_running=None)
+    triggerer.until("ours", run_id, lambda states: "deferred" not in states)
+    phases.append(triggerer.phase(whose, "until all ends were noticed"))
+    triggerer.until_over("ours", run_id)
+    return [*phases, triggerer.phase(whose, "until all tasks had ended")], lasted
+
+
+def watch_plain(triggerer: Triggerer, watched: float, lasted: float) -> list[Look]:
+    """Run as many tasks with Airflow's own trigger in a fresh triggerer, for about as long; gives the same phases."""
+    whose = f"{triggerer.tasks} of Airflow's own"
+    triggerer.restart()
+    moment = datetime.now(timezone.utc) + timedelta(seconds=lasted)
+    run_id = triggerer.airflow.trigger("plain", {"moment": moment.isoformat()})
+    triggerer.until_deferred("plain", run_id)
+    phases = [triggerer.phase(whose, "until all were deferred")]
+    time.sleep(watched)
+    phases.append(triggerer.phase(whose, "watched"))
+    # They take less time to start than ours, so their moment lies ahead.
+    time.sleep(max(0.0, (moment - datetime.now(timezone.utc)).total_seconds()))
+    triggerer.phase(whose, "watched further")
+    triggerer.until("plain", run_id, lambda states: "deferred" not in states)
+    phases.append(triggerer.phase(whose, "until all ends were noticed"))
+    triggerer.until_over("plain", run_id)
+    return [*phases, triggerer.phase(whose, "until all tasks had ended")]
+
+
+def measure(claims: Claims, *, tasks: int = TASKS, watched: float = WATCHED_SECONDS) -> str:
+    """Count the warnings with our tasks; only if there are any, also those with as many of Airflow's own."""
+    print(f"  {tasks} tasks in a real Airflow ...", flush=True)
+    with Triggerer(tasks) as triggerer:
+        time.sleep(IDLE_SECONDS)
+        triggerer.phase("none", "idle")
+        ours, lasted = watch_ours(triggerer, watched)
+        plain = watch_plain(triggerer, watched, lasted) if any(phase.warnings for phase in ours) else []
+        blocking = triggerer.airflow.trigger("blocking")
+        triggerer.airflow.expect_run("blocking", blocking)
+        seen = triggerer.phase("one that blocks for 0.5 s", "all")
+    assert seen.warnings > seen.collections, "a trigger blocked the loop, and the warning was not seen"
+    claims.add(f"{tasks} tasks in a real triggerer, warnings while it watches them", ours[1].warnings, 0)
+    claims.add(
+        f"{tasks} tasks in a real triggerer, other warnings than of garbage collection, against Airflow's own trigger",
+        sum(phase.warnings - phase.collections for phase in ours),
+        sum(phase.warnings - phase.collections for phase in plain),
+    )
+    heading = f"{tasks} deferred tasks in the triggerer of a real Airflow, looks every {INTERVAL:g} s"
+    return table(heading, triggerer.rows)
