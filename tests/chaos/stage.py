@@ -48,7 +48,7 @@ class Stage:
         #: Seconds to wait for a state of the task.
         self.patience = PATIENCE
         self._frozen: list[int] = []
-        self._succeeded: set[tuple[int, int]] | None = None
+        self._ended_tries: dict[tuple[int, int], str] = {}
         self._frozen_triggerer = ""
 
     # -- setting up
@@ -106,33 +106,32 @@ class Stage:
 
     @property
     def deliveries(self) -> list[dict[str, Any]]:
-        """What reached the author of this case: what a try handed over that Airflow counts as a success.
+        """What reached the author of this case: what tries handed over, but for those that did not succeed.
 
         A try that is stopped while it hands its results over has delivered nothing: whoever comes after it never sees
-        them.
+        them. A try that Airflow has no record of counts: where a worker is lost while Airflow queues its task, Airflow
+        may count one try more than its workers are told of.
         """
-        found = self._handed_over()
-        return [line for key, line in found.items() if key in self._successes()] if found else []
+        return [line for key, line in self._handed_over().items() if self._tries().get(key, "success") == "success"]
 
     def _handed_over(self) -> dict[tuple[int, int], dict[str, Any]]:
         """What tries handed over, whether Airflow counts them or not, by map index and number of the try."""
         lines = read_lines(self._folder / "deliveries.jsonl")
         return {(line["map_index"], line["try"]): line for line in lines if line["dag_id"] == self.case.name}
 
-    def _successes(self) -> set[tuple[int, int]]:
-        """Map index and number of each try that succeeded."""
-        if self._succeeded is None:
+    def _tries(self) -> dict[tuple[int, int], str]:
+        """How each try ended, by map index and number of the try; asked for when all is over."""
+        if not self._ended_tries:
             path = f"/dags/{self.case.name}/dagRuns/{self.run_id}/taskInstances/batch"
             places = [task["map_index"] for task in self._rest.task_instances(self.case.name, self.run_id)]
-            self._succeeded = {
-                (place, each["try_number"])
+            self._ended_tries = {
+                (place, each["try_number"]): each["state"]
                 for place in places
                 for each in self._rest.call("GET", f"{path}/{place}/tries" if place >= 0 else f"{path}/tries")[
                     "task_instances"
                 ]
-                if each["state"] == "success"
             }
-        return self._succeeded
+        return self._ended_tries
 
     def log(self) -> str:
         """Everything that workers and triggerers wrote down for this run, file by file."""
@@ -382,14 +381,16 @@ class Stage:
         with suppress(TimeoutError):
             self._wait(lambda: self._states() == case.expected_states, "the jobs to end", seconds=40)
         found: list[str] = []
-        self._succeeded = None
+        self._ended_tries = {}
         run = self._rest.run_state(case.name, self.run_id)
         self._compare(found, "the run ended", run, case.end)
         self._compare(found, "jobs created", len(self.jobs), case.created)
         self._compare(found, "deliveries", len(self.deliveries), case.deliveries)
         if len(self.deliveries) != case.deliveries:
-            odd = self._handed_over().keys() ^ self._successes()
-            found.append(f"handed over or a success, but not both (place, try): {sorted(odd)}")
+            successes = {key for key, state in self._tries().items() if state == "success"}
+            odd = {place for place, _ in self._handed_over().keys() ^ successes}
+            found += [f"try {key} ended in {state}" for key, state in self._tries().items() if key[0] in odd]
+            found += [f"try {key} handed over" for key in self._handed_over() if key[0] in odd]
         self._compare(found, "jobs ended", self._states(), case.expected_states)
         self._compare(found, "cancel calls", sum(job["cancel_calls"] for job in self.jobs), case.cancels)
         if case.kind == "create":
