@@ -201,21 +201,32 @@ async def _task_state(trigger: GeminiBatchJobTrigger) -> str | None:
 
 async def _cancel(trigger: GeminiBatchJobTrigger, hold: Hold, name: str) -> None:
     try:
-        await asyncio.wait_for(hold.watcher.call(lambda client: _cancelled(client, name)), _CANCEL_PATIENCE)
+        running = await asyncio.wait_for(hold.watcher.call(lambda client: _cancelled(client, name)), _CANCEL_PATIENCE)
     except (GeminiBatchError, asyncio.TimeoutError) as error:
         trigger.log.warning("%s could not be cancelled: %s", name, str(error) or "no answer in time")
     else:
-        trigger.log.info("Cancelled %s, since the task was ended", name)
+        trigger.log.info("Cancelled %s, since the task was ended" if running else "%s had ended already", name)
 
 
-def _cancelled(client: WatchClient, name: str, tries: int = _CANCEL_TRIES) -> None:
-    """Cancel a job, in a thread; one that is gone needs no cancelling."""
+def _cancelled(client: WatchClient, name: str, tries: int = _CANCEL_TRIES) -> bool:
+    """Cancel a job, in a thread; False for one that has ended or is gone."""
+    if _has_ended(client, name):
+        return False
     try:
         client.cancel(name)
     except NotFound:
-        return
+        return False
     except GeminiBatchError as error:
         if tries <= 1 or not error.retryable:
             raise
         time.sleep(0.5)
-        _cancelled(client, name, tries - 1)
+        return _cancelled(client, name, tries - 1)
+    return True
+
+
+def _has_ended(client: WatchClient, name: str) -> bool:
+    """Look first: a triggerer that lost the trigger to another is told to kill it when the task has long succeeded."""
+    try:
+        return client.get(name, brief=True).is_done
+    except GeminiBatchError:
+        return False

@@ -38,7 +38,7 @@ class _Client:
         if job is not None:
             self._world.stop(job, "a trigger")
 
-    def get(self, name: str) -> BatchJob:
+    def get(self, name: str, *, brief: bool = False) -> BatchJob:  # noqa: ARG002
         """Show a job."""
         return self._world.get(name)
 

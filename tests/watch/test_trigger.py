@@ -282,6 +282,16 @@ def test_a_cleared_task_or_one_taken_over_leaves_its_job_running(
     assert client.get(name).state is JobState.PENDING
 
 
+def test_a_trigger_that_was_lost_to_another_does_not_cancel_what_has_ended(
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor
+) -> None:
+    name = made(client)
+    emulator.control.set_job(name, state="SUCCEEDED")
+    supervisor.state = "success"
+    asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
+    assert not emulator.control.books()["requests"].get("cancel")
+
+
 def test_a_state_that_cannot_be_had_leaves_the_job_running(
     client: BatchClient, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
