@@ -38,8 +38,9 @@ def make_database() -> None:
 
 def start_execution_api() -> None:
     """Start the execution API that tasks of this process talk to; takes seconds, once."""
-    from airflow.sdk.execution_time import supervisor
+    from airflow.sdk.execution_time import supervisor as parts
 
+    supervisor: Any = parts  # typed differently in 3.2 and 3.3
     if not hasattr(supervisor.in_process_api_server, "cache_clear"):
         # Airflow 3.2 starts one for every try of a task; later ones keep the first.
         supervisor.in_process_api_server = cache(supervisor.in_process_api_server)

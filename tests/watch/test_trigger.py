@@ -88,7 +88,8 @@ def made(client: BatchClient, rows: int = 2) -> str:
 
 def trigger(job_name: str | list[str], **arguments: Any) -> GeminiBatchJobTrigger:
     made = GeminiBatchJobTrigger(job_name, "c", **{"poll_interval": QUICK, **arguments})
-    made.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="run", map_index=-1)  # type: ignore[assignment]
+    task_instance: Any = SimpleNamespace(dag_id="d", task_id="t", run_id="run", map_index=-1)
+    made.task_instance = task_instance
     return made
 
 
