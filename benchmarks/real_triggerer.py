@@ -182,10 +182,10 @@ def _seconds(when: str) -> float:
 
 
 def _explained(when: float, blocked: float, collections: list[gc_notes.Collection]) -> bool:
-    """Whether a collection took up most of the time that a warning tells of: all but what its sleep and noise take."""
-    began = when - blocked - _SLACK
-    taken = sum(min(each.ended, when) - max(each.began, began) for each in collections if began < each.ended < when)
-    return taken >= 0.5 * (blocked - _SLEEP)
+    """Whether collections took up most of the time that a warning tells of; the rest is its sleep and noise."""
+    earliest, latest = when - blocked - _SLACK, when + _SLACK
+    near = (each for each in collections if earliest < each.began and each.ended < latest)
+    return sum(each.ended - each.began for each in near) >= 0.5 * (blocked - _SLEEP)
 
 
 def watch_ours(triggerer: Triggerer, watched: float) -> tuple[list[Look], float]:
@@ -216,7 +216,7 @@ def watch_plain(triggerer: Triggerer, watched: float, lasted: float) -> list[Loo
     time.sleep(watched)
     phases.append(triggerer.phase(whose, "watched"))
     # They take less time to start than ours, so their moment lies ahead.
-    time.sleep(max(0.0, (moment - datetime.now(timezone.utc)).total_seconds()))
+    time.sleep(max(0.0, (moment - datetime.now(timezone.utc)).total_seconds() - 3.0))
     triggerer.phase(whose, "watched further")
     triggerer.until("plain", run_id, lambda states: "deferred" not in states)
     phases.append(triggerer.phase(whose, "until all ends were noticed"))
@@ -238,7 +238,7 @@ def measure(claims: Claims, *, tasks: int = TASKS, watched: float = WATCHED_SECO
     assert seen.warnings > seen.collections, "a trigger blocked the loop, and the warning was not seen"
     claims.add(f"{tasks} tasks in a real triggerer, warnings while it watches them", ours[1].warnings, 0)
     claims.add(
-        f"{tasks} tasks in a real triggerer, other warnings than of garbage collection, against Airflow's own trigger",
+        f"{tasks} tasks in a real triggerer, warnings not of garbage collection, against Airflow's own trigger",
         sum(phase.warnings - phase.collections for phase in ours),
         sum(phase.warnings - phase.collections for phase in plain),
     )
