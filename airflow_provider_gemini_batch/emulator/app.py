@@ -153,11 +153,14 @@ class Application:
         target = f"{call.request.url.path}?{call.request.url.query}"
         kind = "vertex" if route.service == "vertex" else route.service
         with world.lock:
+            resets = world.resets
             world.books.requests[route.operation] += 1
             faults = world.faults.hitting(route.operation, "gemini" if kind == "session" else kind, target)
         for fault in faults:
             if not fault.after and (early := await _apply(fault, call)) is not None:
                 return early
+        if world.resets != resets:
+            raise files.Cut
         response = await self._act(route, call)
         for fault in faults:
             if fault.after:

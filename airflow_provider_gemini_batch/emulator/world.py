@@ -69,6 +69,8 @@ class World:
         self.books = Books(self.store)
         #: Seconds by which the clock was moved forward by order.
         self.advanced = 0.0
+        #: How often everything was forgotten: a call that began before has no place in the new world.
+        self.resets = 0
         self._anchor_real = time.time()
         self._anchor = max(self._anchor_real, float(self.store.load("clock").get("now") or 0))
 
@@ -101,6 +103,7 @@ class World:
     def reset(self) -> None:
         """Go back to an empty world of the original settings and the real time. Jobs are forgotten by the engine."""
         with self.lock:
+            self.resets += 1
             self.faults.clear()
             self.store.wipe()
             self.books.clear()

@@ -28,3 +28,10 @@ def service(_airflow_database: None, gemini_batch_emulator: Emulator, monkeypatc
     monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection(password="hidden-key"))
     monkeypatch.setenv("AIRFLOW_CONN_VERTEX", gemini_batch_emulator.connection("vertex"))
     return gemini_batch_emulator
+
+
+@pytest.fixture
+def impatient(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make calls give up soon: on Airflow 3.2 a retry sits out what an earlier try may have sent, before it sends."""
+    connection = service.connection(password="hidden-key", timeout=0.6)
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", connection)

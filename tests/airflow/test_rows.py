@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,12 +27,16 @@ TEXTS = [f"Text {number}." for number in range(1, 9)]
 ONCE = {"times": 1}
 
 
+# On Airflow 3.2 nobody knows who cancelled a job, and it is taken for the task's own doing.
+HAS_STORE = find_spec("airflow.models.task_state_store") is not None
+
+
 def one(**arguments: Any) -> Run:
     with DAG("rows", schedule=None) as dag:
         GeminiCreateBatchJobOperator(
             task_id="t",
             retry_delay=timedelta(hours=1),
-            **{"model": MODEL, "poll_interval": 0.1, "inlined_requests": TEXTS, **arguments},
+            **{"model": MODEL, "poll_interval": 0.1, "lookup_timeout": 1.0, "inlined_requests": TEXTS, **arguments},
         )
     return Run(dag)
 
@@ -178,6 +183,7 @@ def test_more_rows_than_one_job_holds_are_mended_round_by_round(
 # What a retry of Airflow sends
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_retry_sends_only_what_failed_too_often(service: Emulator, tmp_path: Path) -> None:
     service.control.faults(row_error_every={"value": 4, **ONCE})
     run = one(retries=1, max_failed_rows=1, output_path=f"{tmp_path}/out.jsonl")
@@ -191,6 +197,7 @@ def test_a_retry_sends_only_what_failed_too_often(service: Emulator, tmp_path: P
     assert statuses(read_lines(tmp_path / "out.jsonl")) == ["ok"] * 8
 
 
+@pytest.mark.usefixtures("impatient")
 def test_rows_still_bad_after_all_rounds_are_judged_and_a_retry_takes_up_from_there(service: Emulator) -> None:
     service.control.faults(row_error_every={"value": 2, "times": 2})
     run = one(retries=1, max_failure_rate=0, repair_rounds=1)
@@ -202,6 +209,7 @@ def test_rows_still_bad_after_all_rounds_are_judged_and_a_retry_takes_up_from_th
     assert sizes(service) == [8, 4, 2]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("state", ["EXPIRED", "CANCELLED"])
 def test_rows_that_a_stopped_job_finished_are_not_paid_for_again(state: str, service: Emulator) -> None:
     service.control.faults(hold_running=True)
@@ -211,7 +219,7 @@ def test_rows_that_a_stopped_job_finished_are_not_paid_for_again(state: str, ser
     service.control.set_job(service.control.books()["jobs"][0]["name"], state=state, rows=6)
     service.control.clear_faults()
     second = run.attempt("t")
-    if state == "CANCELLED":
+    if state == "CANCELLED" and HAS_STORE:
         # Somebody decided to cancel: a person has to say that it shall run all the same.
         assert second.state == "failed"
         run.clear("t")
@@ -223,6 +231,7 @@ def test_rows_that_a_stopped_job_finished_are_not_paid_for_again(state: str, ser
     assert len(result["job_names"]) == 2
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_upload_whose_job_was_not_made_is_used_by_the_next_try(service: Emulator) -> None:
     texts = [f"Text {number}." for number in range(600)]
     service.control.faults(http={"operation": "create", "status": 429})
@@ -254,6 +263,7 @@ class Author:
             yield {"key": f"row-{number}", "text": text}
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("place", ["staging", "output"])
 def test_a_function_is_called_once_for_a_submission_and_its_rows_are_kept_until_delivery(
     place: str, service: Emulator, tmp_path: Path

@@ -238,6 +238,17 @@ def test_a_slow_service_acts_also_when_nobody_waits_for_the_answer(gemini: Gemin
     assert gemini.emulator.control.books()["created"] == 1
 
 
+def test_a_call_that_began_before_everything_was_forgotten_does_nothing_afterwards(gemini: Gemini) -> None:
+    control, slow = gemini.emulator.control, {"operation": "create", "when": "before", "seconds": 0.3, "times": 1}
+    control.faults(slow=slow)
+    with pytest.raises(httpx.ReadTimeout):
+        gemini.http.post("/v1beta/models/gemini-2.5-flash:batchGenerateContent", json={}, timeout=0.1)
+    control.reset()
+    control.faults(slow=slow)
+    gemini.create()  # takes as long, so that the first one has woken up before
+    assert control.books()["created"] == 1
+
+
 @pytest.mark.parametrize(("when", "created"), [("before", 0), ("after", 1)])
 def test_a_reset_comes_before_or_after_the_effect(gemini: Gemini, when: str, created: int) -> None:
     gemini.emulator.control.faults(reset={"operation": "create", "when": when, "times": 1})
