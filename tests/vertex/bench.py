@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.storage import ObjectStore
     from airflow_provider_gemini_batch.emulator import Emulator
 
+# On Airflow 3.2, a retry sits out what an earlier try may have sent, before it sends.
+HAS_STORE = find_spec("airflow.models.task_state_store") is not None
 FLASH, EMBEDDING, LEGACY = "gemini-2.5-flash", "gemini-embedding-001", "text-embedding-005"
 
 
@@ -34,7 +37,7 @@ class Bench:
 
     def run(self, **arguments: Any) -> Run:
         """Make a Dag of one create task named ``batch``; a ``task_type`` or an embedding model makes it embed."""
-        given = {"model": FLASH, "gemini_conn_id": "vertex", "poll_interval": 0.1, **arguments}
+        given = {"model": FLASH, "gemini_conn_id": "vertex", "poll_interval": 0.1, "lookup_timeout": 1.0, **arguments}
         kind = GeminiCreateEmbeddingsBatchJobOperator if "embedding" in given["model"] else GeminiCreateBatchJobOperator
         with DAG("vertex_bench", schedule=None) as dag:
             kind(task_id="batch", **given)

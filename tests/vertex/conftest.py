@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from dag_runs import make_database
-from vertex.bench import Bench
+from vertex.bench import HAS_STORE, Bench
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.emulator import Emulator
@@ -62,7 +62,8 @@ def bench(
     """An emulator, connections ``gemini`` and ``vertex`` to it, a folder, and the objects."""
     with Emulator(speed=SPEED, storage_endpoint=gcs) as emulator:
         stage = f"gs://stage/{tmp_path.name}"
-        vertex = emulator.connection("vertex", storage_endpoint=gcs, staging_path=stage)
+        patience = {} if HAS_STORE else {"timeout": 2.0}
+        vertex = emulator.connection("vertex", storage_endpoint=gcs, staging_path=stage, **patience)
         monkeypatch.setenv("AIRFLOW_CONN_GEMINI", emulator.connection(password="hidden-key"))
         monkeypatch.setenv("AIRFLOW_CONN_VERTEX", vertex)
         yield Bench(emulator, store, tmp_path, stage, gcs)
