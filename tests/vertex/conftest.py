@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from dag_runs import make_database
+from dag_runs import make_database, start_execution_api
 from vertex.bench import HAS_STORE, Bench
 
 from airflow_provider_gemini_batch.api.client import BatchClient
@@ -40,8 +40,9 @@ def gcs() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
-    """Give the test process a migrated database."""
+    """Give the test process a migrated database and Airflow's execution API."""
     make_database()
+    start_execution_api()
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +63,7 @@ def bench(
     """An emulator, connections ``gemini`` and ``vertex`` to it, a folder, and the objects."""
     with Emulator(speed=SPEED, storage_endpoint=gcs) as emulator:
         stage = f"gs://stage/{tmp_path.name}"
-        patience = {} if HAS_STORE else {"timeout": 2.0}
+        patience: dict[str, Any] = {} if HAS_STORE else {"timeout": 2.0}
         vertex = emulator.connection("vertex", storage_endpoint=gcs, staging_path=stage, **patience)
         monkeypatch.setenv("AIRFLOW_CONN_GEMINI", emulator.connection(password="hidden-key"))
         monkeypatch.setenv("AIRFLOW_CONN_VERTEX", vertex)
