@@ -6,6 +6,7 @@ Ends with 1 if a promise was not kept. ``--quick`` leaves out the growth to thou
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 
@@ -20,6 +21,8 @@ def main() -> int:
     parser.add_argument("--only", choices=["imports", "triggers", "growth", "triggerer"], help="one part alone")
     parser.add_argument("--tasks", type=int, default=500, help="deferred tasks in the real triggerer")
     args = parser.parse_args()
+    # As Ctrl-C does: what was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     claims = Claims()
     python = "" if args.only == "triggerer" else interpreter()
     machine = describe()
