@@ -127,7 +127,7 @@ class Stage:
 
     def _tries(self) -> dict[tuple[int, int], str]:
         """How each try ended, by map index and number of the try; asked for when all is over."""
-        if not self._ended_tries:
+        if self.run_id and not self._ended_tries:
             path = f"/dags/{self.case.name}/dagRuns/{self.run_id}/taskInstances/batch"
             places = [task["map_index"] for task in self._rest.task_instances(self.case.name, self.run_id)]
             self._ended_tries = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 import requests
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 FINISHED = frozenset({"success", "failed"})
+#: How long a call is repeated that a busy Airflow did not take.
+_BUSY_SECONDS = 30.0
+_SERVER_ERROR = 500
 
 
 class AirflowRest:
@@ -22,11 +26,29 @@ class AirflowRest:
         self._session: requests.Session | None = None
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """Call ``/api/v2<path>`` and return the JSON answer (None when there is none)."""
-        answer = self._logged_in().request(method, f"{self.base_url}/api/v2{path}", timeout=60, **options)
-        if not answer.ok:
-            raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:1000]}")
-        return answer.json() if answer.content else None
+        """Call ``/api/v2<path>`` and return the JSON answer (None when there is none).
+
+        A 500 is asked again: on SQLite, Airflow answers so to one of two who write at the same moment, and has done
+        nothing. So is a look whose connection the server closed because it had been idle.
+        """
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            answer = self._ask(method, path, options)
+            if answer.ok:
+                return answer.json() if answer.content else None
+            if answer.status_code != _SERVER_ERROR or time.monotonic() >= deadline:
+                raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:1000]}")
+            time.sleep(0.3)
+
+    def _ask(self, method: str, path: str, options: dict[str, Any]) -> requests.Response:
+        url = f"{self.base_url}/api/v2{path}"
+        try:
+            return self._logged_in().request(method, url, timeout=60, **options)
+        except requests.ConnectionError:
+            if method != "GET":
+                raise
+            self.forget_login()
+            return self._logged_in().request(method, url, timeout=60, **options)
 
     def _logged_in(self) -> requests.Session:
         if self._session is None:
@@ -65,9 +87,8 @@ class AirflowRest:
         For a Dag without a schedule; one with a schedule starts a run of its own when it is unpaused.
         """
         self.unpause(dag_id)
-        body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}
-        if run_id is not None:
-            body["dag_run_id"] = run_id
+        # A name of ours: a call that is repeated cannot start a second run.
+        body = {"logical_date": None, "conf": conf or {}, "dag_run_id": run_id or f"manual__{uuid4().hex[:12]}"}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def unpause(self, dag_id: str) -> None:
