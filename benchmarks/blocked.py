@@ -52,7 +52,7 @@ def cause(warned: Warned, collections: Iterable[Collection], queue: RunQueue) ->
     """Judge a warning.
 
     :param collections: full garbage collections of the process.
-    :param queue: tells how long its loop's thread waited for a core.
+    :param queue: tells how long its threads waited for a core.
     """
     began, latest = warned.at - warned.blocked, warned.at + _SLACK
     near = [each for each in collections if began - _SLACK < each.began and each.ended < latest]

@@ -2,9 +2,9 @@
 
     python benchmarks/rows.py [--rows 1000000] [--folder DIR] [--write]
 
-Each line of the table is the best of three processes of its own, so that its memory is its own; ratios are taken
-within one run. ``--write`` puts the table into the README beside this file. Nothing leaves the machine: files are
-served by a small server here, and uploads go to the emulator.
+Each line of a table is the best of three processes of its own, so that its memory is its own; the lines take turns.
+Ratios are taken within one run. ``--write`` puts the table into the README beside this file. Nothing leaves the
+machine: files are served by a small server here, and uploads go to the emulator.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+ROUNDS = 3
 TEXT = "The quick brown fox jumps over the lazy dog and looks back once more. " * 10
 
 
@@ -54,34 +55,30 @@ def main() -> None:
 HEAD = "| | seconds | CPU | MB/s | MiB above idle | ratio | of CPU |\n|---|---:|---:|---:|---:|---:|---:|\n"
 
 
-class Table:
-    """Runs tasks and keeps a line for each; ratios are to the sum of lines that went before."""
+class Line(NamedTuple):
+    """One line of a table: what is done, and the lines before it that its ratio is taken to."""
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+    words: str
+    task: str
+    path: Path
+    where: str = ""
+    base: tuple[int, ...] = ()
 
-    def run(
-        self,
-        words: str,
-        task: str,
-        path: Path,
-        count: int,
-        *,
-        where: str = "",
-        base: list[dict[str, float]] | None = None,
-    ) -> dict[str, float]:
-        made = ask(task, f"{path}={where}", count)
+
+def measured(lines: Sequence[Line], rows: int) -> str:
+    """Do everything in turn, three rounds of it, and give the table: a machine that slows down slows down all lines."""
+    rounds = [[ask(line.task, f"{line.path}={line.where}", rows) for line in lines] for _ in range(ROUNDS)]
+    best = [best_of(found) for found in zip(*rounds, strict=True)]
+    told = []
+    for line, made in zip(lines, best, strict=True):
         ratios = ["", ""]
-        if base:
-            ratios = [f"{made[name] / sum(one[name] for one in base):.2f}" for name in ("seconds", "cpu")]
-        speed = path.stat().st_size / 1e6 / made["seconds"]
-        told = f"{made['seconds']:.1f} | {made['cpu']:.1f} | {speed:.0f} | {made['peak']:.0f}"
-        self.lines.append(f"| {words} | {told} | {' | '.join(ratios)} |")
-        print(self.lines[-1], file=sys.stderr)
-        return made
-
-    def __str__(self) -> str:
-        return HEAD + "\n".join(self.lines)
+        if line.base:
+            ratios = [f"{made[name] / sum(best[base][name] for base in line.base):.2f}" for name in ("seconds", "cpu")]
+        speed = line.path.stat().st_size / 1e6 / made["seconds"]
+        numbers = f"{made['seconds']:.1f} | {made['cpu']:.1f} | {speed:.0f} | {made['peak']:.0f}"
+        told.append(f"| {line.words} | {numbers} | {' | '.join(ratios)} |")
+        print(told[-1], file=sys.stderr)
+    return HEAD + "\n".join(told)
 
 
 def measure(folder: Path, rows: int) -> str:
@@ -103,17 +100,16 @@ def measure_results(folder: Path, rows: int) -> str:
     write_results(shuffled, order)
     server = serve(folder)
     address = f"http://127.0.0.1:{server.server_address[1]}"
-    table = Table()
-    loads = table.run("`json.loads` of every line, from disk (1)", "loads", results, rows)
-    table.run("landed, from disk, in order; ratio to (1)", "land", results, rows, base=[loads])
-    table.run("landed, from disk, shuffled; ratio to (1)", "land", shuffled, rows, base=[loads])
-    download = table.run("bare `requests` download to disk (2)", "download", results, rows, where=address)
-    both = [loads, download]
-    table.run("landed over HTTP, in order; ratio to (1) + (2)", "land", results, rows, where=address, base=both)
-    table.run("landed over HTTP, shuffled; ratio to (1) + (2)", "land", shuffled, rows, where=address, base=both)
-    table.run(
-        "whole file in memory, parsed, written; ratio to (1) + (2)", "whole", results, rows, where=address, base=both
-    )
+    lines = [
+        Line("`json.loads` of every line, from disk (1)", "loads", results),
+        Line("bare `requests` download to disk (2)", "download", results, address),
+        Line("landed, from disk, in order; ratio to (1)", "land", results, base=(0,)),
+        Line("landed, from disk, shuffled; ratio to (1)", "land", shuffled, base=(0,)),
+        Line("landed over HTTP, in order; ratio to (1) + (2)", "land", results, address, (0, 1)),
+        Line("landed over HTTP, shuffled; ratio to (1) + (2)", "land", shuffled, address, (0, 1)),
+        Line("whole file in memory, parsed, written; ratio to (1) + (2)", "whole", results, address, (0, 1)),
+    ]
+    table = measured(lines, rows)
     server.shutdown()
     return f"(a) A result file of {rows:,} rows, {results.stat().st_size / 1e6:.0f} MB.\n\n{table}\n"
 
@@ -122,12 +118,14 @@ def measure_input(folder: Path, rows: int) -> str:
     path = folder / "input.jsonl"
     write_input(path, rows)
     emulator, address = start_emulator()
-    table = Table()
+    lines = [
+        Line("`json.loads` of every line (3)", "loads", path),
+        Line("uploaded to the emulator (4)", "upload", path, address),
+        Line("validated, fingerprinted, written for upload; ratio to (3)", "stage", path, base=(0,)),
+        Line("all of it; ratio to (3) + (4)", "stage", path, address, (0, 1)),
+    ]
     try:
-        loads = table.run("`json.loads` of every line (3)", "loads", path, rows)
-        table.run("validated, fingerprinted, written for upload; ratio to (3)", "stage", path, rows, base=[loads])
-        upload = table.run("uploaded to the emulator (4)", "upload", path, rows, where=address)
-        table.run("all of it; ratio to (3) + (4)", "stage", path, rows, where=address, base=[loads, upload])
+        table = measured(lines, rows)
     finally:
         emulator.terminate()
         emulator.wait()
@@ -139,9 +137,9 @@ def measure_growth(folder: Path, rows: int) -> str:
     lines = []
     for count in (rows // 100, rows // 10, rows):
         write_input(part, count)
-        staged = ask("stage", f"{part}=", count)
+        staged = best_of([ask("stage", f"{part}=", count) for _ in range(ROUNDS)])
         write_results(part, list(range(count)))
-        landed = ask("land", f"{part}=", count)
+        landed = best_of([ask("land", f"{part}=", count) for _ in range(ROUNDS)])
         told = [f"{made['cpu'] / count * 1e6:.1f} | {made['peak']:.0f}" for made in (staged, landed)]
         lines.append(f"| {count:,} | {' | '.join(told)} |")
         print(lines[-1], file=sys.stderr)
@@ -158,15 +156,16 @@ def measure_vertex(folder: Path, rows: int) -> str:
     order = list(range(rows))
     random.Random(1).shuffle(order)
     write_results(path, order, vertex=True)
-    table = Table()
     with storage_server("bench") as address:
         with vertex_client(address) as client:
             client.storage.upload(path, f"gs://bench/{path.name}")
-        loads = table.run("`json.loads` of every line, from disk (5)", "loads", path, rows)
-        download = table.run("bare `gcsfs` download to disk (6)", "gcsfs", path, rows, where=address)
-        table.run("landed, from disk; ratio to (5)", "vertex", path, rows, base=[loads])
-        both = [loads, download]
-        table.run("landed from gs://; ratio to (5) + (6)", "vertex", path, rows, where=address, base=both)
+        lines = [
+            Line("`json.loads` of every line, from disk (5)", "loads", path),
+            Line("bare `gcsfs` download to disk (6)", "gcsfs", path, address),
+            Line("landed, from disk; ratio to (5)", "vertex", path, base=(0,)),
+            Line("landed from gs://; ratio to (5) + (6)", "vertex", path, address, (0, 1)),
+        ]
+        table = measured(lines, rows)
     return f"(d) Vertex AI: an object of {rows:,} rows, {path.stat().st_size / 1e6:.0f} MB, shuffled.\n\n{table}\n"
 
 
@@ -177,9 +176,14 @@ def vertex_client(address: str) -> Any:
 
 
 def ask(task: str, what: str, count: int) -> dict[str, float]:
-    """The best of three processes: other work on the machine only ever makes one slower."""
+    """Do it in a process of its own."""
     command = [sys.executable, __file__, "--child", task, what, str(count)]
-    made = [json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for _ in range(3)]
+    made: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return made
+
+
+def best_of(made: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The best of several processes, since other work on the machine only ever makes one slower; the most memory."""
     best = {name: min(one[name] for one in made) for name in ("seconds", "cpu")}
     return {**best, "peak": max(one["peak"] for one in made)}
 
