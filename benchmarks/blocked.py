@@ -1,26 +1,28 @@
 """The triggerer's warnings of a blocked event loop, and what blocked it: a judgement by what would have been without.
 
 Airflow's probe is a sleep of 0.1 s. When it took more than [triggerer] blocked_main_thread_warning_threshold, 0.2 s by
-default, there is a line in the log. A warning is laid to a cause that is nobody's trigger only if the probe would have
-stayed within the threshold without it.
+default, there is a line in the log. A warning is laid to somebody if the probe would have stayed within the threshold
+without what he did, this provider first.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from benchmarks.triggerer_notes import SUSPECT
 
-    from benchmarks.gc_notes import Collection
-    from benchmarks.run_queue import RunQueue
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.triggerer_notes import Span
 
 SLEEP = 0.1
 THRESHOLD = 0.2
-#: Seconds by which a line in the log, or a note, may be late.
+#: Seconds by which a line in the log may be late.
 _SLACK = 0.5
 _LINE = re.compile(r"^(\S+) .*Triggerer's async thread was blocked for ([0-9.]+) seconds", re.MULTILINE)
 
@@ -28,9 +30,9 @@ _LINE = re.compile(r"^(\S+) .*Triggerer's async thread was blocked for ([0-9.]+)
 class Cause(str, Enum):
     """What blocked the loop."""
 
-    COLLECTION = "garbage collection"
-    CORE = "waiting for a core"
-    OTHER = "other"
+    PROVIDER = "by this provider"
+    COLLECTION = "by garbage collection"
+    OTHER = "by Airflow or the machine"
 
 
 class Warned(NamedTuple):
@@ -38,6 +40,11 @@ class Warned(NamedTuple):
 
     at: float
     blocked: float
+
+    @property
+    def began(self) -> float:
+        """The earliest moment at which the probe may have begun."""
+        return self.at - self.blocked - _SLACK
 
 
 def warnings(log: str) -> list[Warned]:
@@ -48,17 +55,27 @@ def warnings(log: str) -> list[Warned]:
     ]
 
 
-def cause(warned: Warned, collections: Iterable[Collection], queue: RunQueue) -> Cause:
+def cause(warned: Warned, collections: Sequence[Span], held: Sequence[Span]) -> Cause:
     """Judge a warning.
 
-    :param collections: full garbage collections of the process.
-    :param queue: tells how long its threads waited for a core.
+    :param collections: full garbage collections of the process; they may begin in anybody's code.
+    :param held: what held its loop.
     """
-    began, latest = warned.at - warned.blocked, warned.at + _SLACK
-    near = [each for each in collections if began - _SLACK < each.began and each.ended < latest]
+    near = [each for each in collections if each.within(warned.began, warned.at)]
     collected = sum(each.ended - each.began for each in near)
-    if warned.blocked - collected <= THRESHOLD:
-        return Cause.COLLECTION
-    # Part of a collection's time may itself have been waiting, so that only what exceeds it counts beside it.
-    waited = min(queue.waited(began, warned.at), warned.blocked - SLEEP)
-    return Cause.CORE if warned.blocked - max(collected, waited) <= THRESHOLD else Cause.OTHER
+    ours = 0.0
+    for each in held:
+        if each.what.startswith(SUSPECT) and each.within(warned.began, warned.at):
+            began, ended = max(each.began, warned.began), min(each.ended, warned.at)
+            ours += ended - began - sum(one.within(began, ended) for one in near)
+    if ours and warned.blocked - ours <= THRESHOLD:
+        return Cause.PROVIDER
+    return Cause.COLLECTION if warned.blocked - collected <= THRESHOLD else Cause.OTHER
+
+
+def places(warned: Warned, held: Sequence[Span], *, most: int = 4) -> str:
+    """Where the loop was meanwhile, in milliseconds, the longest first."""
+    spent: Counter[str] = Counter()
+    for each in held:
+        spent[each.what] += round(1000 * each.within(warned.began, warned.at))
+    return ", ".join(f"{what} {milliseconds} ms" for what, milliseconds in spent.most_common(most) if milliseconds)

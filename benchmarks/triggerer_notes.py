@@ -1,0 +1,127 @@
+"""Notes that a triggerer takes of itself: what holds its event loop, and Python's full garbage collections.
+
+A thread looks at the main thread's stack some 200 times a second. Time in which it could not look, since something
+kept the interpreter for itself, goes to what it finds afterwards. A full collection stops all threads and looks at
+everything that Airflow has loaded, so that it alone can make the triggerer warn of a blocked event loop.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+#: Who is under suspicion: this provider, and the trigger that blocks on purpose.
+SUSPECT = "suspect"
+_SUSPECTS = ("/airflow_provider_gemini_batch/", "/benchmarks/blocker.py")
+_PAUSE = 0.005
+#: Collections that are left out: shorter ones, in seconds.
+_SHORT = 0.02
+_OLDEST = 2
+_COLLECTIONS, _HELD = "collections.txt", "held.txt"
+
+
+class Span(NamedTuple):
+    """Seconds since the epoch in which a process did one thing, named by file and function."""
+
+    pid: int
+    began: float
+    ended: float
+    what: str
+
+    def within(self, began: float, ended: float) -> float:
+        """How many of its seconds lie between two moments."""
+        return max(0.0, min(ended, self.ended) - max(began, self.began))
+
+
+def prepare(home: Path) -> None:
+    """Have the processes of the Airflow with this home take notes, by the file that Airflow loads for that."""
+    config = home / "config"
+    config.mkdir(parents=True, exist_ok=True)
+    lines = ["from benchmarks.triggerer_notes import install as _install", f"_install({str(home)!r})", ""]
+    (config / "airflow_local_settings.py").write_text("\n".join(lines), encoding="utf-8")
+
+
+def install(home: str) -> None:
+    """Take notes in the processes that a triggerer forks; the others go about their work."""
+    if "triggerer" not in sys.argv:
+        return
+
+    def begin() -> None:
+        _note_collections(Path(home) / _COLLECTIONS)
+        threading.Thread(target=_note_held, args=(Path(home) / _HELD,), name="notes", daemon=True).start()
+
+    os.register_at_fork(after_in_child=begin)
+
+
+def _note_collections(path: Path) -> None:
+    began = 0.0
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        nonlocal began
+        if info["generation"] < _OLDEST:
+            return
+        if phase == "start":
+            began = time.time()
+        elif (ended := time.time()) - began > _SHORT:
+            with path.open("a", encoding="utf-8") as notes:
+                notes.write(f"{os.getpid()}\t{began}\t{ended}\tcollection\n")
+
+    gc.callbacks.append(note)
+
+
+def _note_held(path: Path) -> None:
+    main, pid = threading.main_thread().ident or 0, os.getpid()
+    since = looked = time.time()
+    before = ""
+    with path.open("a", encoding="utf-8") as notes:
+        while True:
+            time.sleep(_PAUSE)
+            now, at = time.time(), _place(sys._current_frames().get(main))  # noqa: SLF001  there is no other way
+            if at != before:
+                if before:
+                    notes.write(f"{pid}\t{since}\t{looked}\t{before}\n")
+                    notes.flush()
+                since, before = looked, at
+            looked = now
+
+
+def _place(frame: FrameType | None) -> str:
+    """What a stack is at: the suspect's innermost function, or else the innermost of all; "" for a loop at rest."""
+    if frame is None or frame.f_code.co_filename.endswith("/selectors.py"):
+        return ""
+    innermost = _name(frame)
+    each: FrameType | None = frame
+    while each is not None:
+        if any(part in each.f_code.co_filename for part in _SUSPECTS):
+            return f"{SUSPECT} {_name(each)}"
+        each = each.f_back
+    return innermost
+
+
+def _name(frame: FrameType) -> str:
+    return f"{'/'.join(frame.f_code.co_filename.split('/')[-2:])}:{frame.f_code.co_name}"
+
+
+def collections(home: Path, pid: int) -> list[Span]:
+    """Full garbage collections of a process until now."""
+    return _read(home / _COLLECTIONS, pid)
+
+
+def held(home: Path, pid: int) -> list[Span]:
+    """What held the loop of a process until now; it was at rest in between."""
+    return _read(home / _HELD, pid)
+
+
+def _read(path: Path, pid: int) -> list[Span]:
+    if not path.exists():
+        return []
+    fields = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
+    return [Span(pid, float(one[1]), float(one[2]), one[3]) for one in fields if int(one[0]) == pid]
