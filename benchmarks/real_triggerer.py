@@ -2,9 +2,8 @@
 
 One triggerer, PostgreSQL, one connection, the emulator as the service. The jobs run until all tasks are deferred and
 have been watched for a while; then all end at once. What the triggerer logs is counted phase by phase, and each warning
-is laid to this provider, to garbage collection or to neither, by notes of what held the loop. If there was any warning
-at all, as many tasks with Airflow's own trigger follow in a fresh triggerer. In the end a trigger blocks the loop on
-purpose and must be found out, so that none counted means none there.
+is laid to this provider, to garbage collection or to neither, by notes of what held the loop. In the end a trigger
+blocks the loop on purpose and must be found out, so that none counted means none there.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
@@ -65,7 +63,7 @@ class Look(NamedTuple):
 class Triggerer:
     """A real Airflow, seen from its one triggerer.
 
-    :param tasks: how many tasks a run of ``ours`` or ``plain`` has.
+    :param tasks: how many tasks there are.
     """
 
     def __init__(self, tasks: int) -> None:
@@ -112,12 +110,6 @@ class Triggerer:
         (self._loop,) = [child for child in children if child.cmdline()[-1:] == ["triggerer"]]
         self._around = [supervisor, *(child for child in children if child != self._loop)]
         self._mark = self._look()
-
-    def restart(self) -> None:
-        """Have a fresh triggerer."""
-        self.airflow.restart(self._name)
-        self.airflow.wait_healthy()
-        self._begin()
 
     def _judge(self) -> None:
         """Judge the warnings that are new in the log."""
@@ -193,51 +185,29 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def watch_ours(triggerer: Triggerer, watched: float) -> tuple[list[Look], float]:
-    """Run our tasks; gives what each phase took, the watching second, and the seconds until their jobs ended."""
-    whose, began = f"{triggerer.tasks} of this provider", time.monotonic()
+def watch_ours(triggerer: Triggerer, watched: float) -> list[Look]:
+    """Run our tasks; gives what each phase took, the second of which is the watching."""
+    whose = f"{triggerer.tasks} of this provider"
     triggerer.emulator.control.faults(hold_running=True)
     run_id = triggerer.airflow.trigger("ours")
     triggerer.until_deferred("ours", run_id)
     phases = [triggerer.phase(whose, "until all were deferred")]
     time.sleep(watched)
     phases.append(triggerer.phase(whose, "watched"))
-    lasted = time.monotonic() - began
     triggerer.emulator.control.faults(hold_running=None)
     triggerer.until("ours", run_id, lambda states: "deferred" not in states)
     phases.append(triggerer.phase(whose, "until all ends were noticed"))
     triggerer.until_over("ours", run_id)
-    return [*phases, triggerer.phase(whose, "until all tasks had ended")], lasted
-
-
-def watch_plain(triggerer: Triggerer, watched: float, lasted: float) -> None:
-    """Run as many tasks with Airflow's own trigger in a fresh triggerer, for about as long, through the same phases."""
-    whose = f"{triggerer.tasks} of Airflow's own"
-    triggerer.restart()
-    moment = datetime.now(timezone.utc) + timedelta(seconds=lasted)
-    run_id = triggerer.airflow.trigger("plain", {"moment": moment.isoformat()})
-    triggerer.until_deferred("plain", run_id)
-    triggerer.phase(whose, "until all were deferred")
-    time.sleep(watched)
-    triggerer.phase(whose, "watched")
-    # They take less time to start than ours, so their moment lies ahead.
-    time.sleep(max(0.0, (moment - datetime.now(timezone.utc)).total_seconds() - 3.0))
-    triggerer.phase(whose, "watched further")
-    triggerer.until("plain", run_id, lambda states: "deferred" not in states)
-    triggerer.phase(whose, "until all ends were noticed")
-    triggerer.until_over("plain", run_id)
-    triggerer.phase(whose, "until all tasks had ended")
+    return [*phases, triggerer.phase(whose, "until all tasks had ended")]
 
 
 def measure(claims: Claims, *, tasks: int = TASKS, watched: float = WATCHED_SECONDS) -> str:
-    """Count the warnings with our tasks; only if there are any, also those with as many of Airflow's own."""
+    """Count the warnings while our tasks come, wait and end, and see that a trigger that blocks is found out."""
     print(f"  {tasks} tasks in a real Airflow ...", flush=True)
     with Triggerer(tasks) as triggerer:
         time.sleep(IDLE_SECONDS)
         triggerer.phase("none", "idle")
-        ours, lasted = watch_ours(triggerer, watched)
-        if any(phase.warnings for phase in ours):
-            watch_plain(triggerer, watched, lasted)
+        ours = watch_ours(triggerer, watched)
         blocking = triggerer.airflow.trigger("blocking")
         triggerer.airflow.expect_run("blocking", blocking)
         seen = triggerer.phase("one that blocks for 0.5 s", "all")

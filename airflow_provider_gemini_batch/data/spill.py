@@ -2,7 +2,7 @@
 
 Rows are gathered in buckets of neighbours; a bucket that has filled its buffer is appended to the file as one extent.
 In the end each bucket is read whole, so that neither writing nor reading costs a system call a row. Memory holds the
-buffers (at most 16 MiB), one bucket (the file's size by 512) twice, and twelve bytes a row.
+buffers (at most 8 MiB), one bucket (the file's size by 512) twice, and twelve bytes a row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BUCKETS_LOG2 = 9
-_EXTENT_BYTES = 32 << 10
+_EXTENT_BYTES = 16 << 10
 _PIECE_ROWS = 128
 _BLOCK_BYTES = 1 << 20
 

@@ -1,12 +1,10 @@
-"""Dags for a real triggerer: many deferred tasks of ours, as many plain ones, and one that blocks the event loop."""
+"""Dags for a real triggerer: many deferred tasks, and one that blocks the event loop."""
 
 from __future__ import annotations
 
 import os
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import DAG, BaseOperator
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
@@ -16,24 +14,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 ROWS = [[f"Row of {number}."] for number in range(int(os.environ["BENCH_TASKS"]))]
-
-
-class WaitOperator(BaseOperator):
-    """Wait with Airflow's own trigger for a moment until that the run names, and do nothing else.
-
-    :param row: tells the mapped tasks apart.
-    """
-
-    def __init__(self, *, row: list[str], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.row = row
-
-    def execute(self, context: Context) -> None:
-        moment = datetime.fromisoformat((context["dag_run"].conf or {})["moment"])
-        self.defer(trigger=DateTimeTrigger(moment), method_name="done")
-
-    def done(self, context: Context, event: Any) -> None:
-        """End."""
 
 
 class BlockOperator(BaseOperator):
@@ -50,9 +30,6 @@ with DAG("ours", schedule=None, catchup=False, max_active_tasks=128):
     GeminiCreateBatchJobOperator.partial(
         task_id="wait", model="gemini-2.5-flash", poll_interval=float(os.environ["BENCH_INTERVAL"])
     ).expand(inlined_requests=ROWS)
-
-with DAG("plain", schedule=None, catchup=False, max_active_tasks=128):
-    WaitOperator.partial(task_id="wait").expand(row=ROWS)
 
 with DAG("blocking", schedule=None, catchup=False):
     BlockOperator(task_id="wait")
