@@ -58,18 +58,13 @@ def warnings(log: str) -> list[Warned]:
 def cause(warned: Warned, collections: Sequence[Span], held: Sequence[Span]) -> Cause:
     """Judge a warning.
 
-    :param collections: full garbage collections of the process; they may begin in anybody's code.
+    :param collections: full garbage collections of the process; one that begins in our code counts as ours.
     :param held: what held its loop.
     """
-    near = [each for each in collections if each.within(warned.began, warned.at)]
-    collected = sum(each.ended - each.began for each in near)
-    ours = 0.0
-    for each in held:
-        if each.what.startswith(SUSPECT) and each.within(warned.began, warned.at):
-            began, ended = max(each.began, warned.began), min(each.ended, warned.at)
-            ours += ended - began - sum(one.within(began, ended) for one in near)
+    ours = sum(each.within(warned.began, warned.at) for each in held if each.what.startswith(SUSPECT))
     if ours and warned.blocked - ours <= THRESHOLD:
         return Cause.PROVIDER
+    collected = sum(each.ended - each.began for each in collections if each.within(warned.began, warned.at))
     return Cause.COLLECTION if warned.blocked - collected <= THRESHOLD else Cause.OTHER
 
 

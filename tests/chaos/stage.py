@@ -126,7 +126,7 @@ class Stage:
         return [line for line in read_lines(self._folder / "deliveries.jsonl") if line["dag_id"] == self.case.name]
 
     def _tries(self) -> dict[tuple[int, int], str]:
-        """How each try ended, by map index and number of the try; asked for when all is over."""
+        """How each try ended, by map index and number of the try, asked for when all is over; none without a run."""
         if self.run_id and not self._ended_tries:
             path = f"/dags/{self.case.name}/dagRuns/{self.run_id}/taskInstances/batch"
             places = [task["map_index"] for task in self._rest.task_instances(self.case.name, self.run_id)]
