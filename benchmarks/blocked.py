@@ -58,13 +58,16 @@ def warnings(log: str) -> list[Warned]:
 def cause(warned: Warned, collections: Sequence[Span], held: Sequence[Span]) -> Cause:
     """Judge a warning.
 
-    :param collections: full garbage collections of the process; one that begins in our code counts as ours.
+    :param collections: full garbage collections of the process; one that our code set off, in any thread, is ours.
     :param held: what held its loop.
     """
+    meanwhile = [each for each in collections if each.within(warned.began, warned.at)]
     ours = sum(each.within(warned.began, warned.at) for each in held if each.what.startswith(SUSPECT))
+    # One in the loop's own thread is in both: it may count twice, against us.
+    ours += sum(each.ended - each.began for each in meanwhile if each.what.startswith(SUSPECT))
     if ours and warned.blocked - ours <= THRESHOLD:
         return Cause.PROVIDER
-    collected = sum(each.ended - each.began for each in collections if each.within(warned.began, warned.at))
+    collected = sum(each.ended - each.began for each in meanwhile)
     return Cause.COLLECTION if warned.blocked - collected <= THRESHOLD else Cause.OTHER
 
 

@@ -62,17 +62,17 @@ def install(home: str) -> None:
 
 
 def _note_collections(path: Path) -> None:
-    began = 0.0
+    began, at = 0.0, ""
 
     def note(phase: str, info: dict[str, int]) -> None:
-        nonlocal began
+        nonlocal began, at
         if info["generation"] < _OLDEST:
             return
         if phase == "start":
-            began = time.time()
+            began, at = time.time(), _place(sys._getframe(1))  # noqa: SLF001  whose code it interrupts, in any thread
         elif (ended := time.time()) - began > _SHORT:
             with path.open("a", encoding="utf-8") as notes:
-                notes.write(f"{os.getpid()}\t{began}\t{ended}\tcollection\n")
+                notes.write(f"{os.getpid()}\t{began}\t{ended}\t{at}\n")
 
     gc.callbacks.append(note)
 

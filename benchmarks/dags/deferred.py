@@ -1,10 +1,12 @@
-"""Dags for a real triggerer: many deferred tasks, and one that blocks the event loop."""
+"""Dags for a real triggerer: tasks that wait with Airflow's own trigger, many of ours, one that blocks the loop."""
 
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk import DAG, BaseOperator
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
@@ -16,6 +18,24 @@ if TYPE_CHECKING:
 ROWS = [[f"Row of {number}."] for number in range(int(os.environ["BENCH_TASKS"]))]
 
 
+class WaitOperator(BaseOperator):
+    """Wait with Airflow's own trigger for a moment that the run names, and do nothing else.
+
+    :param number: tells the mapped tasks apart.
+    """
+
+    def __init__(self, *, number: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.number = number
+
+    def execute(self, context: Context) -> None:
+        moment = datetime.fromisoformat((context["dag_run"].conf or {})["moment"])
+        self.defer(trigger=DateTimeTrigger(moment), method_name="done")
+
+    def done(self, context: Context, event: Any) -> None:
+        """End."""
+
+
 class BlockOperator(BaseOperator):
     """Have a trigger block the event loop for half a second."""
 
@@ -25,6 +45,9 @@ class BlockOperator(BaseOperator):
     def done(self, context: Context, event: Any) -> None:
         """End."""
 
+
+with DAG("first", schedule=None, catchup=False, max_active_tasks=128):
+    WaitOperator.partial(task_id="wait").expand(number=list(range(int(os.environ["BENCH_FIRST_TASKS"]))))
 
 with DAG("ours", schedule=None, catchup=False, max_active_tasks=128):
     GeminiCreateBatchJobOperator.partial(
