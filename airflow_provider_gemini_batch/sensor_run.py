@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError, NotFound
-from airflow_provider_gemini_batch.api.models import JobState
+from airflow_provider_gemini_batch.api.models import JobState, Seen
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook, airflow_errors
 from airflow_provider_gemini_batch.lifecycle.events import Reason, from_event
-from airflow_provider_gemini_batch.lifecycle.following import Seen
 from airflow_provider_gemini_batch.lifecycle.judge import Ended, Gone, Refused, judge_all
 from airflow_provider_gemini_batch.lifecycle.progress import Progress, span
 from airflow_provider_gemini_batch.lifecycle.waiting import GoneForGood, Trouble, WillNotPass

@@ -104,6 +104,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     made = triggers(kind, count, interval)
     ends_at = control(url, f"/control/reset?count={count}&seconds={seconds}")["ends_at"]
     gc.collect()
+    collected = collections()
     lag, noticed = Lag(), list[float]()
     probe = asyncio.create_task(lag.probe() if options.what == "measure" else asyncio.sleep(0))
     await asyncio.sleep(0)
@@ -119,12 +120,18 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     probe.cancel()
     return {
         "cpu_s": cpu,
+        "collections": collections() - collected,
         "wall_s": time.monotonic() - began,
         "late_s": max((moment - ends_at for moment in noticed), default=0.0),
         "noticed": len(noticed),
         **control(url, "/control/books"),
         **lag.summary(),
     }
+
+
+def collections() -> int:
+    """How often Python's garbage collector has run, for whichever generation."""
+    return sum(generation["collections"] for generation in gc.get_stats())
 
 
 def resident() -> int:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_provider_gemini_batch.api.backends import Backend, Row
-    from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage
+    from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage, GlancePage
 
 __all__ = ["BatchClient", "job_page_url"]
 
@@ -356,6 +356,10 @@ class BatchClient:
         if not 1 <= page_size <= 1000:  # noqa: PLR2004
             raise ConfigurationError(f"page_size must be from 1 to 1000, not {page_size}")
         return self._backend.list(page_size=page_size, page_token=page_token, filter_=filter, brief=brief)
+
+    def glances(self, *, page_size: int = 100, page_token: str | None = None) -> GlancePage:
+        """Ask for one page of looks at jobs, newest first: a brief list for those who watch thousands."""
+        return self._backend.glances(page_size=page_size, page_token=page_token)
 
     def list_all(
         self,

@@ -7,7 +7,6 @@ Upload protocol: ``start`` gives a session's address, ``upload`` sends chunks, `
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.api.models import File, FilePage
 from airflow_provider_gemini_batch.api.transport import Call, FilePart, Retry
-from airflow_provider_gemini_batch.api.wire import dict_at, int_of, objects_at, time_of
+from airflow_provider_gemini_batch.api.wire import dict_at, int_of, objects_at, text_at, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,7 +234,7 @@ class GeminiFiles:
         answer = self._transport.send(Call("list files", "GET", self._url("files"), params=params))
         page = answer.json()
         found = tuple(_file(member, answer) for member in objects_at(page, "files"))
-        return FilePage(files=found, next_page_token=page.get("nextPageToken") or None)
+        return FilePage(files=found, next_page_token=text_at(page, "nextPageToken"))
 
     def delete(self, name: str) -> None:
         """Remove an upload."""
@@ -366,6 +365,6 @@ def _sha256(value: object) -> str | None:
     """Read the service's hash: base64 of the hexadecimal text."""
     try:
         text = base64.b64decode(value, validate=True).decode("ascii") if isinstance(value, str) and value else ""
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no ASCII
         return None
     return text or None

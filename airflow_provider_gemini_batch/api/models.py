@@ -21,10 +21,13 @@ __all__ = [
     "CompletionStats",
     "File",
     "FilePage",
+    "Glance",
+    "GlancePage",
     "JobDestination",
     "JobKind",
     "JobSource",
     "JobState",
+    "Seen",
     "Service",
     "ServiceError",
     "Usage",
@@ -149,6 +152,61 @@ class BatchJobPage(_Value):
     def has_more_pages(self) -> bool:
         """True when the service has a further page; a page may be empty and still have one."""
         return bool(self.next_page_token)
+
+
+class Seen(NamedTuple):
+    """What changes of a job while it runs. ``counted`` is False when the service tells no counts."""
+
+    state: JobState = JobState.UNKNOWN
+    raw_state: str = ""
+    total: int | None = None
+    success: int = 0
+    failure: int = 0
+    error: ServiceError | None = None
+    counted: bool = False
+
+    @classmethod
+    def told(cls, state: JobState, raw_state: str, stats: CompletionStats | None, error: ServiceError | None) -> Seen:
+        """Put together what the service tells."""
+        if stats is None:
+            return cls(state, raw_state, error=error)
+        return cls(state, raw_state, stats.total, stats.success, stats.failure, error, counted=True)
+
+    @classmethod
+    def of(cls, job: BatchJob) -> Seen:
+        """Take from a job what may change."""
+        return cls.told(job.state, job.raw_state, job.completion_stats, job.error)
+
+    @property
+    def done(self) -> int:
+        """Requests that have an answer, good or bad."""
+        return self.success + self.failure
+
+
+class Glance(NamedTuple):
+    """A look at one job: two tuples where a :class:`BatchJob` is a dozen objects.
+
+    For those who look at thousands again and again: Python's full garbage collection, which stops every thread, comes
+    the sooner the more objects are alive at a time.
+    """
+
+    name: str
+    seen: Seen
+    create_time: datetime | None = None
+    start_time: datetime | None = None
+    as_of: datetime | None = None
+
+    @classmethod
+    def of(cls, job: BatchJob) -> Glance:
+        """Take from a job what a look at it tells."""
+        return cls(job.name, Seen.of(job), job.create_time, job.start_time, job.as_of)
+
+
+class GlancePage(NamedTuple):
+    """One page of the list of jobs, newest first, as looks at them."""
+
+    glances: list[Glance]
+    next_page_token: str | None
 
 
 class File(_Value):

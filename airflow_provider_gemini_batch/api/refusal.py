@@ -56,7 +56,8 @@ def refusal(
     error = _error_member(body)
     message = _shown(str(error.get("message") or ""), secrets)
     canonical = str(error.get("status") or "")
-    details = [detail for detail in error.get("details") or () if isinstance(detail, dict)]
+    found = error.get("details")
+    details = [detail for detail in found if isinstance(detail, dict)] if isinstance(found, list) else []
     reason = next((str(detail["reason"]) for detail in details if detail.get("reason")), "")
     text = f"{what}: {status}{' ' + canonical if canonical else ''}"
     text += f": {message}" if message else " and no message that can be read"
@@ -90,7 +91,7 @@ def _kind(status: int, canonical: str, reason: str, message: str) -> type[ApiErr
 def _error_member(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if isinstance(value, list) and value:
         value = value[0]

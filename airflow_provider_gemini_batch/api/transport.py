@@ -108,7 +108,7 @@ class Answer:
         """Read the body as a JSON object; :class:`UnexpectedAnswer` when it is none."""
         try:
             value = json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             start = "HTML" if self.body.lstrip()[:1] == b"<" else f"{len(self.body)} bytes"
             # The cause would show the body, which may hold answers.
             text = f"{self.words}: {self.status}, but the answer is no JSON ({start}, {type(error).__name__})"

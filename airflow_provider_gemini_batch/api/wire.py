@@ -35,8 +35,11 @@ def time_of(value: object) -> datetime | None:
         return None
     seconds, fraction, zone = found.groups()
     micro = int((fraction or "0")[:6].ljust(6, "0"))
-    moment = datetime.fromisoformat(seconds + ("+00:00" if zone in {None, "Z"} else zone))
-    return moment.astimezone(timezone.utc).replace(microsecond=micro)
+    try:
+        moment = datetime.fromisoformat(seconds + ("+00:00" if zone in {None, "Z"} else zone))
+        return moment.astimezone(timezone.utc).replace(microsecond=micro)
+    except (ValueError, OverflowError):  # a 32nd of May; the year 1, east of Greenwich
+        return None
 
 
 def int_of(value: object) -> int | None:
@@ -62,6 +65,12 @@ def dict_at(value: Mapping[str, Any], *path: str) -> dict[str, Any]:
     for step in path:
         here = here.get(step) if isinstance(here, dict) else None
     return here if isinstance(here, dict) else {}
+
+
+def text_at(value: Mapping[str, Any], *path: str) -> str | None:
+    """Walk down objects to a text; None where there is none, or an empty one."""
+    here = dict_at(value, *path[:-1]).get(path[-1])
+    return here if isinstance(here, str) and here else None
 
 
 def objects_at(value: Mapping[str, Any], member: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.api.models import Glance
 from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport
 from airflow_provider_gemini_batch.lifecycle.waiting import (
     Ended,
@@ -52,7 +53,7 @@ class _Vigil:
         self.seen[name] = job
         self._troubles[name] = Trouble()
         self.moved = False
-        match self._looks[name].saw(job, self._clock.now()):
+        match self._looks[name].saw(Glance.of(job), self._clock.now()):
             case Ended():
                 self.ended.add(name)
             case Stalled(kind=kind):

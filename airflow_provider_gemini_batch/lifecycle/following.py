@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, Service, ServiceError
+from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, Seen, Service
 from airflow_provider_gemini_batch.lifecycle.events import Reason
 from airflow_provider_gemini_batch.lifecycle.lookup import Target
 from airflow_provider_gemini_batch.lifecycle.waiting import (
@@ -26,33 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+    from airflow_provider_gemini_batch.api.models import Glance
 
 # So many failures in a row are worth a line in the task's log; fewer are weather.
 WORTH_TELLING = 3
-
-
-class Seen(NamedTuple):
-    """What is kept of a job between two looks: a small part, because there may be thousands."""
-
-    state: JobState = JobState.UNKNOWN
-    raw_state: str = ""
-    total: int | None = None
-    success: int = 0
-    failure: int = 0
-    error: ServiceError | None = None
-
-    @classmethod
-    def of(cls, job: BatchJob) -> Seen:
-        """Take from a job what is kept."""
-        stats = job.completion_stats
-        if stats is None:
-            return cls(job.state, job.raw_state, error=job.error)
-        return cls(job.state, job.raw_state, stats.total, stats.success, stats.failure, job.error)
-
-    @property
-    def done(self) -> int:
-        """Requests that have an answer, good or bad."""
-        return self.success + self.failure
 
 
 class Ending(NamedTuple):
@@ -82,19 +59,19 @@ class Entry(Target):
         self.busy = False
         self.denied_at: int | None = None
 
-    def saw(self, job: BatchJob, now: float) -> tuple[bool, float]:
+    def saw(self, glance: Glance, now: float) -> tuple[bool, float]:
         """Take an answer; returns whether there is something new, and the seconds until the next look."""
-        before, self.seen = self.seen, Seen.of(job)
+        before, self.seen = self.seen, glance.seen
         news = self.seen != before or (self.trouble is not None and self.trouble.failures >= WORTH_TELLING)
         self.trouble = self.denied_at = None
-        result = self.watch.saw(job, now)
+        result = self.watch.saw(glance, now)
         if isinstance(result, Waiting):
             self.watch = result.watch
             return news, result.delay
         if isinstance(result, Ended):
             self.end(Reason.ENDED, "")
         elif isinstance(result, DeadlineReached):
-            self.end(Reason.DEADLINE, f"{self.name} had not ended at the deadline; it was {job.state.value}")
+            self.end(Reason.DEADLINE, f"{self.name} had not ended at the deadline; it was {self.seen.state.value}")
         elif isinstance(result, Stalled) and result.kind == "queue":
             self.end(Reason.QUEUE_TIMEOUT, f"{self.name} has been in the queue for {result.stuck_for:.0f} s")
         else:

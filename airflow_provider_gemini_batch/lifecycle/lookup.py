@@ -11,11 +11,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError, QuotaExceeded
+from airflow_provider_gemini_batch.api.models import Glance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage
+    from airflow_provider_gemini_batch.api.models import BatchJob, GlancePage
 
 # The largest page that is known to be taken: clients of the service treat more than this as a violation.
 PAGE_SIZE: Final = 100
@@ -43,7 +44,7 @@ class JobReader(Protocol):
     def get(self, name: str, *, brief: bool = False) -> BatchJob:
         """Ask for one job."""
 
-    def list(self, *, page_size: int = PAGE_SIZE, page_token: str | None = None, brief: bool = False) -> BatchJobPage:
+    def glances(self, *, page_size: int = PAGE_SIZE, page_token: str | None = None) -> GlancePage:
         """Ask for one page of the list of jobs, newest first."""
 
 
@@ -60,7 +61,7 @@ class Target:
 
 
 # The name as asked for, and what came of it; None: not asked, because the round's calls are used up or it was stopped.
-Answer = tuple[str, "BatchJob | GeminiBatchError | None"]
+Answer = tuple[str, "Glance | GeminiBatchError | None"]
 
 
 def pages_worth(pages: Iterable[int]) -> int:
@@ -189,7 +190,7 @@ class Round:
         while True:
             self.calls += 1
             try:
-                page = self._reader.list(page_size=PAGE_SIZE, page_token=token, brief=True)
+                page = self._reader.glances(page_size=PAGE_SIZE, page_token=token)
             except GeminiBatchError as error:
                 self._list_failed(error, habit)
                 return
@@ -209,17 +210,17 @@ class Round:
         if missed:
             habit.missed()
 
-    def _take_page(self, page: BatchJobPage, number: int) -> int:
+    def _take_page(self, page: GlancePage, number: int) -> int:
         """Report everybody on the page whom somebody watches; returns how many of them were due."""
         answers: list[Answer] = []
         found = 0
-        for job in page.batch_jobs:
-            target = self._left.pop(job.name, None)
+        for glance in page.glances:
+            target = self._left.pop(glance.name, None)
             found += target is not None
-            target = target or self._watched(job.name)
+            target = target or self._watched(glance.name)
             if target is not None:
                 target.page = number
-                answers.append((target.name, job))
+                answers.append((target.name, glance))
         if answers:
             self._failures = 0
             self._report(answers)
@@ -242,7 +243,7 @@ class Round:
         """Ask for the jobs left until none is left; several threads may do so at once."""
         while (target := self._next()) is not None:
             try:
-                answer: BatchJob | GeminiBatchError = self._reader.get(target.name, brief=True)
+                answer: Glance | GeminiBatchError = Glance.of(self._reader.get(target.name, brief=True))
             except GeminiBatchError as error:
                 answer = error
             if isinstance(answer, GeminiBatchError):

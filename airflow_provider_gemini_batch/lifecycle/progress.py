@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_gemini_batch.lifecycle.following import Seen
+    from airflow_provider_gemini_batch.api.models import Seen
 
 
 class Progress:

@@ -17,7 +17,8 @@ from airflow_provider_gemini_batch.api.errors import (
     NotFound,
     QuotaExceeded,
 )
-from airflow_provider_gemini_batch.api.models import BatchJob, JobState, Service
+from airflow_provider_gemini_batch.api.models import BatchJob, Glance, JobState, Seen, Service
+from airflow_provider_gemini_batch.api.states import NEVER_STARTED
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.errors import GeminiBatchError
@@ -44,7 +45,7 @@ def longest_wait(service: Service) -> float:
     return _LONGEST[service]
 
 
-def job_age(job: BatchJob) -> float | None:
+def job_age(job: BatchJob | Glance) -> float | None:
     """Tell a job's age in seconds from the service's clock alone; None when the service does not say enough."""
     if job.create_time is None or job.as_of is None:
         return None
@@ -96,8 +97,6 @@ def _stretch(age: float | None, poll_interval: float) -> float:
 class Ended:
     """The job has ended, well or not."""
 
-    job: BatchJob
-
 
 @dataclass(frozen=True, slots=True)
 class DeadlineReached:
@@ -138,27 +137,27 @@ class Watch:
     progress: tuple[int, int] | None = None
     progress_at: float | None = None
 
-    def saw(self, job: BatchJob, now: float) -> Waiting | Ended | Stalled | DeadlineReached:
+    def saw(self, glance: Glance, now: float) -> Waiting | Ended | Stalled | DeadlineReached:
         """Judge a look: a terminal state beats the deadline, the deadline a stall; unknown states are waited for."""
-        if job.is_done:
-            return Ended(job)
+        if glance.seen.state.is_terminal:
+            return Ended()
         if now >= self.deadline:
             return DeadlineReached(self.deadline)
-        queued_for = self._queued_for(job, now)
+        queued_for = self._queued_for(glance, now)
         if self.queue_timeout is not None and queued_for is not None and queued_for >= self.queue_timeout:
             return Stalled("queue", queued_for)
-        progress = _progress(job)
+        progress = _progress(glance.seen)
         since = self.progress_at if progress == self.progress and self.progress_at is not None else now
         unchanged = now - since
         # A job that tells no counts cannot be told to stand still.
         if self.progress_timeout is not None and progress is not None and unchanged >= self.progress_timeout:
             return Stalled("progress", unchanged)
         watch = replace(self, progress=progress, progress_at=since)
-        return Waiting(watch, self.pause(job, now), moved=progress is not None and progress != self.progress)
+        return Waiting(watch, self.pause(glance, now), moved=progress is not None and progress != self.progress)
 
-    def pause(self, job: BatchJob | None, now: float) -> float:
+    def pause(self, glance: Glance, now: float) -> float:
         """Give the pause before the next look, which never goes beyond the deadline."""
-        age = job_age(job) if job is not None else None
+        age = job_age(glance)
         if age is None and self.submitted is not None:
             age = now - self.submitted
         return max(0.0, min(poll_delay(age, self.poll_interval), self.deadline - now))
@@ -167,21 +166,20 @@ class Watch:
         """Whether the deadline has come: for looks that brought no answer."""
         return now >= self.deadline
 
-    def _queued_for(self, job: BatchJob, now: float) -> float | None:
-        if not job.never_started or job.start_time is not None:
+    def _queued_for(self, glance: Glance, now: float) -> float | None:
+        if glance.seen.state not in NEVER_STARTED or glance.start_time is not None:
             return None
-        age = job_age(job)
+        age = job_age(glance)
         if age is None and self.submitted is not None:
             return now - self.submitted
         return age
 
 
-def _progress(job: BatchJob) -> tuple[int, int] | None:
+def _progress(seen: Seen) -> tuple[int, int] | None:
     """Give what must grow while a job runs; nothing is expected of one that waits in the queue or is being stopped."""
-    stats = job.completion_stats
-    if stats is None or job.never_started or job.state is JobState.CANCELLING:
+    if not seen.counted or seen.state in NEVER_STARTED or seen.state is JobState.CANCELLING:
         return None
-    return (stats.success, stats.failure)
+    return (seen.success, seen.failure)
 
 
 # -- errors on the way -------------------------------------------------------------------------------------------------

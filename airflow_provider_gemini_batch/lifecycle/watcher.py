@@ -35,7 +35,7 @@ from airflow_provider_gemini_batch.lifecycle.waiting import poll_delay
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from airflow_provider_gemini_batch.api.models import BatchJob
+    from airflow_provider_gemini_batch.api.models import Glance
     from airflow_provider_gemini_batch.lifecycle.lookup import Answer, Target
 
 _T = TypeVar("_T")
@@ -363,7 +363,7 @@ class Watcher:
                 wakes += 1
         return wakes
 
-    def _digest(self, entry: Entry, answer: BatchJob | GeminiBatchError, asked_at: float) -> bool:
+    def _digest(self, entry: Entry, answer: Glance | GeminiBatchError, asked_at: float) -> bool:
         now = self._now()
         if isinstance(answer, AccessDenied) and not entry.watch.overdue(now) and self._may_be_mended(entry):
             news, pause = False, max(_GAP, _RIDE_ALONG * entry.watch.poll_interval)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.models import JobKind, JobState, Service
+from airflow_provider_gemini_batch.api.models import Glance, JobKind, JobState, Seen, Service
 from airflow_provider_gemini_batch.api.wire import state_of
 
 if TYPE_CHECKING:
@@ -110,6 +111,27 @@ def test_a_brief_look_leaves_out_the_answers(client: BatchClient, emulator: Emul
     assert client.list(brief=True).batch_jobs[0].state is JobState.SUCCEEDED
 
 
+def test_looks_tell_of_each_job_what_the_list_tells(client: BatchClient, emulator: Emulator) -> None:
+    for number in range(3):
+        emulator.control.advance(60)
+        client.create(FLASH, inlined_requests=[f"{number}?"])
+    told = [Glance.of(job) for job in client.list(brief=True).batch_jobs]
+    assert len({glance.seen.state for glance in told}) > 1
+    first = client.glances(page_size=2)
+    rest = client.glances(page_size=2, page_token=first.next_page_token)
+    assert rest.next_page_token is None
+    seen = first.glances + rest.glances
+    assert [glance._replace(as_of=None) for glance in seen] == [glance._replace(as_of=None) for glance in told]
+    assert all(glance.as_of is not None and glance.seen.counted for glance in seen)
+
+
+def test_the_garbage_collector_has_two_tuples_to_look_at_in_a_look(client: BatchClient) -> None:
+    client.create(FLASH, inlined_requests=["One?"])
+    (glance,) = client.glances().glances
+    held = [each for owner in (glance, glance.seen) for each in gc.get_referents(owner) if gc.is_tracked(each)]
+    assert {type(each) for each in held} <= {type, Seen, JobState}
+
+
 def test_refused_masks_are_not_tried_again(client: BatchClient, emulator: Emulator) -> None:
     job = client.create(FLASH, inlined_requests=["One?"])
     emulator.control.faults(refuse_fields=True)
@@ -117,8 +139,9 @@ def test_refused_masks_are_not_tried_again(client: BatchClient, emulator: Emulat
     assert calls(emulator, "get") == 2
     assert client.get(job.name, brief=True).kind is JobKind.GENERATION
     assert client.list(brief=True).batch_jobs[0].name == job.name
+    assert client.glances().glances[0].name == job.name
     assert calls(emulator, "get") == 3
-    assert calls(emulator, "list") == 1
+    assert calls(emulator, "list") == 2
 
 
 def test_a_400_that_masks_have_nothing_to_do_with_leaves_them_on(client: BatchClient, emulator: Emulator) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -141,6 +141,7 @@ def test_a_redirect_is_refused_for_it_would_carry_the_credentials_along() -> Non
 
 
 @given(st.integers(300, 599), st.binary(max_size=200))
+@example(500, b"[" * 100_000)
 def test_no_answer_makes_the_reader_stumble(status: int, body: bytes) -> None:
     assert isinstance(refusal(status, {}, body, what="x"), GeminiBatchError)
 
@@ -159,5 +160,6 @@ def test_no_answer_makes_the_reader_stumble(status: int, body: bytes) -> None:
         max_leaves=12,
     )
 )
+@example({"error": {"details": 1}})
 def test_no_shape_of_json_makes_the_reader_stumble(value: Any) -> None:
     assert isinstance(refusal(429, {}, json.dumps(value).encode(), what="x"), QuotaExceeded)

@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, Service
+from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, Glance, JobState, Service
 from airflow_provider_gemini_batch.lifecycle.waiting import (
     DeadlineReached,
     Ended,
@@ -48,11 +48,13 @@ waiting_states = st.sampled_from([state for state in JobState if not state.is_te
 terminal_states = st.sampled_from([state for state in JobState if state.is_terminal])
 
 
-def seen(state: JobState, *, age: float | None = None, done: int | None = None) -> BatchJob:
-    return job(
-        state,
-        as_of=None if age is None else NOON + timedelta(seconds=age),
-    ).model_copy(update={"completion_stats": None if done is None else CompletionStats(total=100, success=done)})
+def aged(state: JobState, age: float | None = None) -> BatchJob:
+    return job(state, as_of=None if age is None else NOON + timedelta(seconds=age))
+
+
+def seen(state: JobState, *, age: float | None = None, done: int | None = None) -> Glance:
+    stats = None if done is None else CompletionStats(total=100, success=done)
+    return Glance.of(aged(state, age).model_copy(update={"completion_stats": stats}))
 
 
 # -- deadlines
@@ -64,12 +66,12 @@ def test_a_job_may_take_the_services_longest_time_and_an_hour() -> None:
 
 
 def test_an_age_is_told_from_the_services_clock_alone() -> None:
-    two_hours = seen(JobState.RUNNING, age=2 * HOUR)
+    two_hours = aged(JobState.RUNNING, 2 * HOUR)
     assert job_age(two_hours) == 2 * HOUR
     assert submitted_at(two_hours, now=T) == T - 2 * HOUR
     assert submitted_at(two_hours, now=T, recorded=T - 5) == T - 5
     assert job_age(seen(JobState.RUNNING)) is None
-    assert submitted_at(seen(JobState.RUNNING), now=T) == T
+    assert submitted_at(aged(JobState.RUNNING), now=T) == T
     assert job_age(seen(JobState.RUNNING, age=-30)) == 0
 
 
@@ -112,14 +114,13 @@ def test_the_services_own_word_on_when_to_come_back_is_kept_up_to_an_hour() -> N
 
 @given(terminal_states, st.floats(0, 2 * T))
 def test_a_job_that_ends_exactly_at_the_deadline_or_later_counts_as_ended(state: JobState, now: float) -> None:
-    ended = job(state)
-    assert Watch(T).saw(ended, now) == Ended(ended)
-    assert Watch(T, queue_timeout=0, progress_timeout=0).saw(ended, T) == Ended(ended)
+    assert Watch(T).saw(seen(state), now) == Ended()
+    assert Watch(T, queue_timeout=0, progress_timeout=0).saw(seen(state), T) == Ended()
 
 
 @given(waiting_states, st.floats(0, 1e6))
 def test_no_state_is_waited_for_beyond_the_deadline(state: JobState, late: float) -> None:
-    assert Watch(T).saw(job(state), T + late) == DeadlineReached(T)
+    assert Watch(T).saw(seen(state), T + late) == DeadlineReached(T)
     assert Watch(T).overdue(T + late)
 
 
@@ -134,7 +135,7 @@ def test_the_next_look_is_never_beyond_the_deadline(
 
 
 def test_an_unknown_state_is_waited_for() -> None:
-    assert isinstance(Watch(T).saw(job(JobState.UNKNOWN), T - 1), Waiting)
+    assert isinstance(Watch(T).saw(seen(JobState.UNKNOWN), T - 1), Waiting)
 
 
 def test_a_job_that_never_left_the_queue_is_stuck_by_the_services_own_times() -> None:
@@ -143,7 +144,7 @@ def test_a_job_that_never_left_the_queue_is_stuck_by_the_services_own_times() ->
         assert watch.saw(seen(state, age=HOUR), T) == Stalled("queue", HOUR)
         assert isinstance(watch.saw(seen(state, age=HOUR - 1), T), Waiting)
     assert isinstance(watch.saw(seen(JobState.RUNNING, age=9 * HOUR), T), Waiting)
-    started = seen(JobState.PENDING, age=9 * HOUR).model_copy(update={"start_time": NOON})
+    started = seen(JobState.PENDING, age=9 * HOUR)._replace(start_time=NOON)
     assert isinstance(watch.saw(started, T), Waiting)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch import trigger_run
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.api.models import Glance
 from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, to_event
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
@@ -82,7 +83,7 @@ class _Watcher:
         except GeminiBatchError as error:
             news, pause = entry.failed(error, run.clock.now)
         else:
-            news, pause = entry.saw(job, run.clock.now)
+            news, pause = entry.saw(Glance.of(job), run.clock.now)
         if entry.ending is None:
             run.clock.after(max(pause, 0.5), lambda: self._look(entry))
         if news:

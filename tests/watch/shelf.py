@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError, NotFound
-from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, CompletionStats, JobState, Service
+from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, Glance, GlancePage, JobState, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -50,16 +50,13 @@ class Shelf:
             raise NotFound(f"{name} not found", http_status=404)
         return self.jobs[name]
 
-    def list(self, *, page_size: int = 100, page_token: str | None = None, brief: bool = False) -> BatchJobPage:
-        assert brief
+    def glances(self, *, page_size: int = 100, page_token: str | None = None) -> GlancePage:
         assert page_size == 100
         self._called("list", page_token or "")
-        shown = [job for name, job in reversed(self.jobs.items()) if name not in self.unlisted]
+        shown = [Glance.of(job) for name, job in reversed(self.jobs.items()) if name not in self.unlisted]
         start = int(page_token or 0)
         rest = start + page_size < len(shown)
-        return BatchJobPage(
-            batch_jobs=tuple(shown[start : start + page_size]), next_page_token=str(start + page_size) if rest else None
-        )
+        return GlancePage(shown[start : start + page_size], str(start + page_size) if rest else None)
 
     def cancel(self, name: str) -> None:
         self._called("cancel", name)

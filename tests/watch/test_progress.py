@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gemini_batch.api.models import JobState
-from airflow_provider_gemini_batch.lifecycle.following import Seen
+from airflow_provider_gemini_batch.api.models import JobState, Seen
 from airflow_provider_gemini_batch.lifecycle.progress import Progress, span
 
 

@@ -9,7 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import TypeAlias
 
-    from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, JobKind, Service
+    from airflow_provider_gemini_batch.api.models import (
+        BatchJob,
+        BatchJobPage,
+        BatchResult,
+        GlancePage,
+        JobKind,
+        Service,
+    )
     from airflow_provider_gemini_batch.api.requests import BatchRequest
 
     Row: TypeAlias = str | Mapping[str, Any] | BatchRequest
@@ -60,6 +67,9 @@ class Backend(Protocol):
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Ask for a page of jobs, newest first."""
+
+    def glances(self, *, page_size: int, page_token: str | None) -> GlancePage:
+        """Ask for a page of looks at jobs, newest first."""
 
     def cancel(self, name: str) -> None:
         """Ask the service to stop a job; nothing happens to one that has ended."""

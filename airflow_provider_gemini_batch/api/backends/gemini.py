@@ -25,10 +25,13 @@ from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     BatchJobPage,
     CompletionStats,
+    Glance,
+    GlancePage,
     JobDestination,
     JobKind,
     JobSource,
     JobState,
+    Seen,
     Service,
 )
 from airflow_provider_gemini_batch.api.requests import INLINE_LIMIT_BYTES, inline_item, normalise, request_defaults
@@ -40,12 +43,12 @@ from airflow_provider_gemini_batch.api.wire import (
     objects_at,
     says_no_state,
     state_of,
+    text_at,
     time_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from airflow_provider_gemini_batch.api.backends import NewJob
     from airflow_provider_gemini_batch.api.files import GeminiFiles
@@ -123,16 +126,27 @@ class GeminiBackend:
         return _job(answer.json(), answer)
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
-        """Ask for a page of jobs, newest first; the page size is always sent: without it the list may come empty."""
+        """Ask for a page of jobs, newest first."""
         if filter_ is not None:
             raise ConfigurationError("filter: the Gemini API documents none for batches; only Vertex AI takes one")
+        answer = self._page(page_size, page_token, _PAGE_MASK if brief else None)
+        page = answer.json()
+        jobs = tuple(_job(entry, answer) for entry in objects_at(page, "operations"))
+        return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
+
+    def glances(self, *, page_size: int, page_token: str | None) -> GlancePage:
+        """Ask for a page of looks at jobs."""
+        answer = self._page(page_size, page_token, _PAGE_MASK)
+        page = answer.json()
+        glances = [_glance(entry, answer) for entry in objects_at(page, "operations")]
+        return GlancePage(glances, text_at(page, "nextPageToken"))
+
+    def _page(self, page_size: int, page_token: str | None, mask: str | None) -> Answer:
+        """Ask for a page; its size is always sent: without it the list may come empty."""
         params = {"pageSize": str(page_size)}
         if page_token:
             params["pageToken"] = page_token
-        answer = self._masked("list", f"{self._root}/batches", "", params, _PAGE_MASK if brief else None)
-        page = answer.json()
-        jobs = tuple(_job(entry, answer) for entry in objects_at(page, "operations"))
-        return BatchJobPage(batch_jobs=jobs, next_page_token=page.get("nextPageToken") or None)
+        return self._masked("list", f"{self._root}/batches", "", params, mask)
 
     def cancel(self, name: str) -> None:
         """Ask for the end of a job; the service goes on for a while and may still finish it."""
@@ -236,8 +250,8 @@ def _inline_results(output: dict[str, Any]) -> Iterator[BatchResult]:
 
 
 def _destination(output: dict[str, Any]) -> JobDestination | None:
-    file_name = output.get("responsesFile")
-    if isinstance(file_name, str) and file_name:
+    file_name = text_at(output, "responsesFile")
+    if file_name:
         return JobDestination(file_name=file_name)
     return JobDestination(inlined=True) if "inlinedResponses" in output else None
 
@@ -269,17 +283,32 @@ def _stats(metadata: dict[str, Any]) -> CompletionStats | None:
     )
 
 
-def _job(operation: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
-    """Turn an operation into a job."""
-    as_of: datetime | None = answer.date
-    metadata = dict_at(operation, "metadata")
+def _name(operation: dict[str, Any], metadata: dict[str, Any], answer: Answer) -> str:
     name = operation.get("name") or metadata.get("name")
     if not isinstance(name, str) or not name.startswith("batches/"):
         raise UnexpectedAnswer(f"{answer.words}: the answer describes no batch job")
+    return name
+
+
+def _glance(operation: dict[str, Any], answer: Answer) -> Glance:
+    """Turn an operation into a look."""
+    metadata = dict_at(operation, "metadata")
     raw = str(metadata.get("state") or "")
-    source = dict_at(metadata, "inputConfig").get("fileName")
+    return Glance(
+        _name(operation, metadata, answer),
+        Seen.told(_state(operation, raw), raw, _stats(metadata), error_of(operation.get("error"))),
+        time_of(metadata.get("createTime")),
+        time_of(metadata.get("startTime")),
+        answer.date,
+    )
+
+
+def _job(operation: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
+    """Turn an operation into a job."""
+    metadata = dict_at(operation, "metadata")
+    raw = str(metadata.get("state") or "")
     return BatchJob(
-        name=name,
+        name=_name(operation, metadata, answer),
         service=Service.GEMINI,
         state=_state(operation, raw),
         raw_state=raw,
@@ -290,10 +319,10 @@ def _job(operation: dict[str, Any], answer: Answer, *, kind: JobKind | None = No
         start_time=time_of(metadata.get("startTime")),
         update_time=time_of(metadata.get("updateTime")),
         end_time=time_of(metadata.get("endTime")),
-        as_of=as_of,
+        as_of=answer.date,
         completion_stats=_stats(metadata),
         error=error_of(operation.get("error")),
-        src=JobSource(file_name=source if isinstance(source, str) else None),
+        src=JobSource(file_name=text_at(metadata, "inputConfig", "fileName")),
         dest=_destination(_output(operation)),
         priority=int_of(metadata.get("priority")),
     )

@@ -20,13 +20,16 @@ from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     BatchJobPage,
     CompletionStats,
+    Glance,
+    GlancePage,
     JobDestination,
     JobKind,
     JobSource,
+    Seen,
     Service,
 )
 from airflow_provider_gemini_batch.api.transport import Call, Retry, checked_base_url
-from airflow_provider_gemini_batch.api.wire import dict_at, error_of, int_of, objects_at, state_of, time_of
+from airflow_provider_gemini_batch.api.wire import dict_at, error_of, int_of, objects_at, state_of, text_at, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -129,15 +132,22 @@ class VertexBackend:
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Ask for a page of jobs of this project and location."""
+        answer = self._page(page_size, page_token, filter_, masked=brief and self._masks)
+        page = answer.json()
+        jobs = tuple(_job(entry, answer) for entry in objects_at(page, "batchPredictionJobs"))
+        return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
+
+    def glances(self, *, page_size: int, page_token: str | None) -> GlancePage:
+        """Ask for a page of looks at jobs."""
+        answer = self._page(page_size, page_token, None, masked=self._masks)
+        page = answer.json()
+        glances = [_glance(entry, answer) for entry in objects_at(page, "batchPredictionJobs")]
+        return GlancePage(glances, text_at(page, "nextPageToken"))
+
+    def _page(self, page_size: int, page_token: str | None, filter_: str | None, *, masked: bool) -> Answer:
         params = {"pageSize": str(page_size)}
         params |= {"pageToken": page_token} if page_token else {}
         params |= {"filter": filter_} if filter_ else {}
-        answer = self._page(params, masked=brief and self._masks)
-        page = answer.json()
-        jobs = tuple(_job(entry, answer) for entry in objects_at(page, "batchPredictionJobs"))
-        return BatchJobPage(batch_jobs=jobs, next_page_token=page.get("nextPageToken") or None)
-
-    def _page(self, params: dict[str, str], *, masked: bool) -> Answer:
         if masked:
             try:
                 return self._transport.send(
@@ -243,20 +253,21 @@ def _output_config(destination: str | None) -> dict[str, Any]:
 
 
 def _source(raw: dict[str, Any]) -> JobSource:
-    uris = dict_at(raw, "inputConfig", "gcsSource").get("uris") or ()
-    table = dict_at(raw, "inputConfig", "bigquerySource").get("inputUri")
-    # The guide shows a bare text in the place of the list.
-    return JobSource(gcs_uris=(uris,) if isinstance(uris, str) else tuple(map(str, uris)), bigquery_uri=table)
+    uris = dict_at(raw, "inputConfig", "gcsSource").get("uris")
+    if isinstance(uris, str):  # the guide shows a bare text in the place of the list
+        uris = [uris]
+    table = text_at(raw, "inputConfig", "bigquerySource", "inputUri")
+    return JobSource(gcs_uris=tuple(map(str, uris)) if isinstance(uris, list) else (), bigquery_uri=table)
 
 
 def _destination(raw: dict[str, Any]) -> JobDestination | None:
     """Read where the answers are: what the service used once it says so, else what it was asked for."""
     info, config = dict_at(raw, "outputInfo"), dict_at(raw, "outputConfig")
-    folder = info.get("gcsOutputDirectory") or dict_at(config, "gcsDestination").get("outputUriPrefix")
-    table = dict_at(config, "bigqueryDestination").get("outputUri")
-    dataset, name = info.get("bigqueryOutputDataset"), info.get("bigqueryOutputTable")
+    folder = text_at(info, "gcsOutputDirectory") or text_at(config, "gcsDestination", "outputUriPrefix")
+    table = text_at(config, "bigqueryDestination", "outputUri")
+    dataset, name = text_at(info, "bigqueryOutputDataset"), text_at(info, "bigqueryOutputTable")
     if dataset and name:
-        table = name if str(name).startswith("bq://") else f"{dataset}.{name}"
+        table = name if name.startswith("bq://") else f"{dataset}.{name}"
     return JobDestination(gcs_uri=folder, bigquery_uri=table) if folder or table else None
 
 
@@ -271,15 +282,31 @@ def _stats(raw: dict[str, Any]) -> CompletionStats | None:
     return CompletionStats(total=success + failure + pending, success=success, failure=failure, pending=pending)
 
 
-def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
-    """Turn a BatchPredictionJob into a job. Only its model's name may tell what kind it is."""
+def _name(raw: dict[str, Any], answer: Answer) -> str:
     name = raw.get("name")
     if not isinstance(name, str) or "/batchPredictionJobs/" not in name:
         raise UnexpectedAnswer(f"{answer.words}: the answer describes no batch job")
+    return name
+
+
+def _glance(raw: dict[str, Any], answer: Answer) -> Glance:
+    """Turn a BatchPredictionJob into a look."""
+    state = str(raw.get("state") or "")
+    return Glance(
+        _name(raw, answer),
+        Seen.told(state_of(state), state, _stats(raw), error_of(raw.get("error"))),
+        time_of(raw.get("createTime")),
+        time_of(raw.get("startTime")),
+        answer.date,
+    )
+
+
+def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
+    """Turn a BatchPredictionJob into a job. Only its model's name may tell what kind it is."""
     state = str(raw.get("state") or "")
     model = names.bare_model(str(raw.get("model") or ""))
     return BatchJob(
-        name=name,
+        name=_name(raw, answer),
         service=Service.VERTEX,
         state=state_of(state),
         raw_state=state,
