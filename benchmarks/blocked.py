@@ -59,7 +59,7 @@ def cause(warned: Warned, collections: Sequence[Span], held: Sequence[Span]) -> 
     """Judge a warning.
 
     :param collections: full garbage collections of the process; one that our code set off, in any thread, is ours.
-    :param held: what held its loop.
+    :param held: what held its loop, and what this provider's threads computed, which may have kept the interpreter.
     """
     meanwhile = [each for each in collections if each.within(warned.began, warned.at)]
     ours = sum(each.within(warned.began, warned.at) for each in held if each.what.startswith(SUSPECT))

@@ -1,8 +1,9 @@
 """Notes that a triggerer takes of itself: what holds its event loop, and Python's full garbage collections.
 
 A thread looks at the main thread's stack some 200 times a second. Time in which it could not look, since something
-kept the interpreter for itself, goes to what it finds afterwards. A full collection stops all threads and looks at
-everything that Airflow has loaded, so that it alone can make the triggerer warn of a blocked event loop.
+kept the interpreter for itself, goes to what it finds afterwards. It looks as well at what the kernel tells of threads:
+how long this provider's have computed, and how long the main thread waited for a core. A full collection stops all
+threads and looks at everything that Airflow has loaded, so that it alone can make the triggerer warn of a blocked loop.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 #: Who is under suspicion: this provider, and the trigger that blocks on purpose.
 SUSPECT = "suspect"
 _SUSPECTS = ("/airflow_provider_gemini_batch/", "/benchmarks/blocker.py")
+_OUR_THREADS = "gemini-batch-watch"
 _PAUSE = 0.005
 #: Collections that are left out: shorter ones, in seconds.
 _SHORT = 0.02
@@ -78,19 +80,42 @@ def _note_collections(path: Path) -> None:
 
 
 def _note_held(path: Path) -> None:
-    main, pid = threading.main_thread().ident or 0, os.getpid()
+    main, pid = threading.main_thread(), os.getpid()
     since = looked = time.time()
     before = ""
+    computed: dict[int, float] = {}
+    waited = _kernel(main)[1]
     with path.open("a", encoding="utf-8") as notes:
+
+        def note(began: float, ended: float, what: str) -> None:
+            notes.write(f"{pid}\t{began}\t{ended}\t{what}\n")
+            notes.flush()
+
         while True:
             time.sleep(_PAUSE)
-            now, at = time.time(), _place(sys._current_frames().get(main))  # noqa: SLF001  there is no other way
+            now, at = time.time(), _place(sys._current_frames().get(main.ident or 0))  # noqa: SLF001  no other way
             if at != before:
                 if before:
-                    notes.write(f"{pid}\t{since}\t{looked}\t{before}\n")
-                    notes.flush()
+                    note(since, looked, before)
                 since, before = looked, at
-            looked = now
+            waited, longer = (told := _kernel(main)[1]), told - waited
+            if longer > _PAUSE:
+                note(now - longer, now, "no core for the loop")
+            threads = [each for each in threading.enumerate() if each.name == _OUR_THREADS]
+            ours = {each.native_id or 0: _kernel(each)[0] for each in threads}
+            spent = sum(max(0.0, seconds - computed.get(thread, 0.0)) for thread, seconds in ours.items())
+            if spent > 0:
+                note(now - spent, now, f"{SUSPECT} {_OUR_THREADS}")
+            computed, looked = ours, now
+
+
+def _kernel(thread: threading.Thread) -> tuple[float, float]:
+    """Seconds that a thread has computed, and seconds that it was ready and had no core."""
+    try:
+        computed, waited, _ = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text(encoding="ascii").split()
+    except OSError:  # it has ended meanwhile
+        return 0.0, 0.0
+    return int(computed) / 1e9, int(waited) / 1e9
 
 
 def _place(frame: FrameType | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from airflow_provider_gemini_batch.operators import (
     GeminiCreateBatchJobOperator,
     GeminiCreateEmbeddingsBatchJobOperator,
 )
+from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 MODEL = "gemini-2.5-flash"
 ROWS = ["One.", "Two.", "Three.", "Four."]
 needs_notes = pytest.mark.skipif(
-    find_spec("airflow.models.task_state_store") is None,
+    not HAS_STORE,
     reason="Airflow 3.2 keeps no notes between tries: a retry looks for jobs as long as one may show up, for minutes",
 )
 STUDIO = "https://aistudio.google.com/batches"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,7 @@ from airflow_provider_gemini_batch.operators import (
     GeminiCreateBatchJobOperator,
     GeminiCreateEmbeddingsBatchJobOperator,
 )
+from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,6 @@ ONCE = {"times": 1}
 
 
 # On Airflow 3.2 nobody knows who cancelled a job, and it is taken for the task's own doing.
-HAS_STORE = find_spec("airflow.models.task_state_store") is not None
 
 
 def one(**arguments: Any) -> Run:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
 
 from chaos.play import Theatre
 from chaos.table import REPRESENTATIVES, TABLE
+from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
     from chaos.case import Case
-
-HAS_NOTES = find_spec("airflow.models.task_state_store") is not None
 
 
 def played() -> list[Case]:
     """What can be played here: Airflow 3.2 tells a trigger of nothing and keeps no notes, so logs have other words."""
     cases = [case for case in TABLE if case.name in REPRESENTATIVES]
-    if HAS_NOTES:
+    if HAS_STORE:
         return cases
     return [replace(case, said="") for case in cases if case.name != "mark_failed_while_deferred"]
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
+#: Whether this Airflow keeps notes of a task from one try to the next, as 3.3 does.
+HAS_STORE = find_spec("airflow.models.task_state_store") is not None
 # Long enough for two busy cores: four Python programs import Airflow at once.
 START_SECONDS = 150.0
 HEALTHY = ("scheduler", "dag_processor", "triggerer")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
 
 # On Airflow 3.2, a retry sits out what an earlier try may have sent, before it sends.
-HAS_STORE = find_spec("airflow.models.task_state_store") is not None
 FLASH, EMBEDDING, LEGACY = "gemini-2.5-flash", "gemini-embedding-001", "text-embedding-005"
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from dag_runs import make_database, start_execution_api
-from vertex.bench import HAS_STORE, Bench
+from vertex.bench import Bench
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.emulator import Emulator
 from emulator.storage_server import storage_server
+from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

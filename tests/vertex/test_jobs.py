@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from vertex.bench import HAS_STORE, rows_of
+from vertex.bench import rows_of
 
 from airflow_provider_gemini_batch.lifecycle.identity import Tag, from_label
+from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
     from vertex.bench import Bench
