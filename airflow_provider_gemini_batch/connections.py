@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.api.states import Service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

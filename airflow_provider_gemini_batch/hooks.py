@@ -22,7 +22,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     TransportError,
 )
-from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.states import JobKind, Service
 from airflow_provider_gemini_batch.connections import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:

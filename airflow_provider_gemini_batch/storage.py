@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, NotFound, TransportError
-from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.api.states import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,6 +24,8 @@ OURS = {
     f"{NAME}.sensors",
     f"{NAME}.triggers",
 }
+# A Dag file whose tasks use the hook loads these as well: no client, and none of the values that it gives.
+HOOK = {f"{NAME}.connections", f"{NAME}.hooks"}
 _SCRIPT = f"""
 import json, sys, typing
 import airflow.sdk, airflow.triggers.base, airflow.dag_processing.processor
@@ -31,15 +33,18 @@ before = set(sys.modules)
 import {NAME}.operators, {NAME}.sensors, {NAME}.triggers, {NAME}.decorators
 import {NAME}
 {NAME}.get_provider_info()
-print(json.dumps(sorted(set(sys.modules) - before)))
+loaded = set(sys.modules) - before
+import {NAME}.hooks
+print(json.dumps([sorted(loaded), sorted(set(sys.modules) - before - loaded)]))
 """
 
 
 @pytest.mark.slow
 def test_the_dag_facing_modules_load_nothing_beyond_airflow_and_themselves() -> None:
     done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True)
-    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    loaded, with_hook = map(set, json.loads(done.stdout.splitlines()[-1]))
     ours = {name for name in loaded if not name.startswith("airflow.")}
     assert (ours | {NAME}) - {f"{NAME}.provider_info"} == OURS
     # Parts of the task SDK that any operator, sensor and decorator is made from.
     assert {name for name in loaded - ours if not name.startswith("airflow.sdk.")} == set()
+    assert {name for name in with_hook if not name.startswith("airflow.sdk.")} == HOOK
