@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SLEEP = 0.1
 THRESHOLD = 0.2
-#: Seconds by which a line in the log may be late.
+#: Seconds by which a line in the log may be late, and by which it mostly is.
+_LATEST = 30.0
 _SLACK = 0.5
 _LINE = re.compile(r"^(\S+) .*Triggerer's async thread was blocked for ([0-9.]+) seconds", re.MULTILINE)
 
@@ -36,23 +37,30 @@ class Cause(str, Enum):
 
 
 class Warned(NamedTuple):
-    """A warning: seconds since the epoch, and the seconds that the probe took."""
+    """A warning: when the loop was blocked, in seconds since the epoch, and the seconds that Airflow's probe took."""
 
+    began: float
     at: float
     blocked: float
 
-    @property
-    def began(self) -> float:
-        """The earliest moment at which the probe may have begun."""
-        return self.at - self.blocked - _SLACK
 
+def warnings(log: str, late: Sequence[Span]) -> list[Warned]:
+    """Find all warnings in a log.
 
-def warnings(log: str) -> list[Warned]:
-    """Find all warnings in a log."""
+    :param late: what a probe of our own saw, with exact times: a line in the log comes from a thread, and may be late.
+    """
     return [
-        Warned(datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp(), float(blocked))
+        _matched(datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp(), float(blocked), late)
         for when, blocked in _LINE.findall(log)
     ]
+
+
+def _matched(at: float, blocked: float, late: Sequence[Span]) -> Warned:
+    """The latest moment before the line at which our probe was late by as much; else the moment before the line."""
+    for each in reversed(late):
+        if at - _LATEST < each.ended < at + _SLACK and abs(each.ended - each.began - blocked) < SLEEP:
+            return Warned(each.began, each.ended, blocked)
+    return Warned(at - blocked - _SLACK, at, blocked)
 
 
 def cause(warned: Warned, collections: Sequence[Span], held: Sequence[Span]) -> Cause:

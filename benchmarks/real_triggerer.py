@@ -124,7 +124,8 @@ class Triggerer:
         home, pid = self.airflow.home, self._loop.pid
         log = (home / "component-logs" / f"{self._name}.log").read_text("utf-8", errors="replace")
         collections, held = triggerer_notes.collections(home, pid), triggerer_notes.held(home, pid)
-        for warned in blocked.warnings(log)[len(self._causes) :]:
+        late = triggerer_notes.late(home, pid)
+        for warned in blocked.warnings(log, late)[len(self._causes) :]:
             cause = blocked.cause(warned, collections, held)
             print(f"    blocked for {warned.blocked - blocked.SLEEP:.2f} s {cause.value}", flush=True)
             print(f"      {blocked.places(warned, held)}", flush=True)

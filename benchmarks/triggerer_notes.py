@@ -4,10 +4,12 @@ A thread looks at the main thread's stack some 200 times a second. Time in which
 kept the interpreter for itself, goes to what it finds afterwards. It looks as well at what the kernel tells of threads:
 how long this provider's have computed, and how long the main thread waited for a core. A full collection stops all
 threads and looks at everything that Airflow has loaded, so that it alone can make the triggerer warn of a blocked loop.
+A probe beside Airflow's own tells when the loop was late: Airflow's line is logged by a thread, seconds later at times.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
@@ -27,7 +29,9 @@ _PAUSE = 0.005
 #: Collections that are left out: shorter ones, in seconds.
 _SHORT = 0.02
 _OLDEST = 2
-_COLLECTIONS, _HELD = "collections.txt", "held.txt"
+_COLLECTIONS, _HELD, _LATE = "collections.txt", "held.txt", "late.txt"
+_PROBE = 0.1
+_LATE_AT = 0.15
 
 
 class Span(NamedTuple):
@@ -58,6 +62,7 @@ def install(home: str) -> None:
 
     def begin() -> None:
         _note_collections(Path(home) / _COLLECTIONS)
+        _note_late(Path(home) / _LATE)
         threading.Thread(target=_note_held, args=(Path(home) / _HELD,), name="notes", daemon=True).start()
 
     os.register_at_fork(after_in_child=begin)
@@ -79,12 +84,34 @@ def _note_collections(path: Path) -> None:
     gc.callbacks.append(note)
 
 
+def _note_late(path: Path) -> None:
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+
+    watchdog = TriggerRunner.block_watchdog
+
+    async def probe() -> None:
+        while True:
+            began = time.time()
+            await asyncio.sleep(_PROBE)
+            if time.time() - began > _LATE_AT:
+                with path.open("a", encoding="utf-8") as notes:
+                    notes.write(f"{os.getpid()}\t{began}\t{time.time()}\tlate\n")
+
+    async def both(runner: TriggerRunner) -> None:
+        beside = asyncio.create_task(probe())
+        await watchdog(runner)  # type: ignore[no-untyped-call]
+        beside.cancel()
+
+    TriggerRunner.block_watchdog = both  # type: ignore[method-assign]
+
+
 def _note_held(path: Path) -> None:
     main, pid = threading.main_thread(), os.getpid()
     since = looked = time.time()
     before = ""
     computed: dict[int, float] = {}
-    waited = _kernel(main)[1]
+    computing, waited = _kernel(main)
+    rest = time.process_time() - time.thread_time()
     with path.open("a", encoding="utf-8") as notes:
 
         def note(began: float, ended: float, what: str) -> None:
@@ -98,9 +125,12 @@ def _note_held(path: Path) -> None:
                 if before:
                     note(since, looked, before)
                 since, before = looked, at
-            waited, longer = (told := _kernel(main)[1]), told - waited
-            if longer > _PAUSE:
-                note(now - longer, now, "no core for the loop")
+            (looping, waiting), others = _kernel(main), time.process_time() - time.thread_time()
+            if waiting - waited > _PAUSE:
+                note(now - waiting + waited, now, "no core for the loop")
+            if (elsewhere := others - rest - looping + computing) > _PAUSE:
+                note(now - elsewhere, now, "other threads")
+            computing, waited, rest = looping, waiting, others
             threads = [each for each in threading.enumerate() if each.name == _OUR_THREADS]
             ours = {each.native_id or 0: _kernel(each)[0] for each in threads}
             spent = sum(max(0.0, seconds - computed.get(thread, 0.0)) for thread, seconds in ours.items())
@@ -138,6 +168,11 @@ def _name(frame: FrameType) -> str:
 def collections(home: Path, pid: int) -> list[Span]:
     """Full garbage collections of a process until now."""
     return _read(home / _COLLECTIONS, pid)
+
+
+def late(home: Path, pid: int) -> list[Span]:
+    """When the loop came back late to one who asked for a short sleep."""
+    return _read(home / _LATE, pid)
 
 
 def held(home: Path, pid: int) -> list[Span]:
