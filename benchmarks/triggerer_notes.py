@@ -176,7 +176,7 @@ def late(home: Path, pid: int) -> list[Span]:
 
 
 def held(home: Path, pid: int) -> list[Span]:
-    """What held the loop of a process until now; it was at rest in between."""
+    """What held the loop of a process until now, and who computed meanwhile; the loop was at rest in between."""
     return _read(home / _HELD, pid)
 
 

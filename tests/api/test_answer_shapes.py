@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -12,8 +11,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.backends.gemini import GeminiBackend
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
-from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
 from airflow_provider_gemini_batch.api.files import GeminiFiles
+from airflow_provider_gemini_batch.api.models import Glance
 from airflow_provider_gemini_batch.api.transport import Answer
 
 if TYPE_CHECKING:
@@ -63,18 +63,25 @@ def transport(answer: object) -> Transport:
     return cast("Transport", _Answers(answer))
 
 
+def gemini(answer: object) -> GeminiBackend:
+    nothing = cast("GeminiFiles", None)  # a list opens no file
+    return GeminiBackend(transport(answer), nothing, base_url="http://x", api_version="v1beta")
+
+
+def read(backend: GeminiBackend | VertexBackend) -> None:
+    """A job that has a name can be read, in full and as a look, and both tell the same."""
+    page = backend.list(page_size=1, page_token=None, filter_=None, brief=True)
+    looks = backend.glances(page_size=1, page_token=None)
+    assert [Glance.of(job) for job in page.batch_jobs] == looks.glances
+    assert len(looks.glances) == 1
+    assert looks.next_page_token == page.next_page_token
+
+
 @given(shapes(GEMINI), shapes(GEMINI), st.integers() | st.text(max_size=3))
 @example({}, {"createTime": TIMES[0]}, 5)
 def test_a_job_of_the_gemini_api(operation: dict[str, Any], metadata: dict[str, Any], token: object) -> None:
     for entry in (operation, {**operation, "metadata": metadata}):
-        answer = {"operations": [{**entry, "name": "batches/one"}], "nextPageToken": token}
-        nothing = cast("GeminiFiles", None)  # a list opens no file
-        backend = GeminiBackend(transport(answer), nothing, base_url="http://x", api_version="v1beta")
-        with suppress(GeminiBatchError):
-            page = backend.list(page_size=1, page_token=None, filter_=None, brief=True)
-            looks = backend.glances(page_size=1, page_token=None)
-            assert looks.glances[0].seen.state is page.batch_jobs[0].state
-            assert looks.next_page_token == page.next_page_token
+        read(gemini({"operations": [{**entry, "name": "batches/one"}], "nextPageToken": token}))
 
 
 @given(shapes(VERTEX), st.integers() | st.text(max_size=3))
@@ -83,12 +90,7 @@ def test_a_job_of_vertex(job: dict[str, Any], token: object) -> None:
     name = "projects/p/locations/global/batchPredictionJobs/1"
     answer = {"batchPredictionJobs": [{**job, "name": name}], "nextPageToken": token}
     nothing = cast("Any", None)  # a list opens neither objects nor tables
-    backend = VertexBackend(transport(answer), nothing, nothing, VertexPlace.of("p", "global"))
-    with suppress(GeminiBatchError):
-        page = backend.list(page_size=1, page_token=None, filter_=None, brief=True)
-        looks = backend.glances(page_size=1, page_token=None)
-        assert looks.glances[0].seen.state is page.batch_jobs[0].state
-        assert looks.next_page_token == page.next_page_token
+    read(VertexBackend(transport(answer), nothing, nothing, VertexPlace.of("p", "global")))
 
 
 @given(shapes(FILES), st.integers() | st.text(max_size=3))
@@ -96,12 +98,15 @@ def test_a_job_of_vertex(job: dict[str, Any], token: object) -> None:
 def test_a_file(file: dict[str, Any], token: object) -> None:
     answer = {"files": [{**file, "name": "files/one"}], "nextPageToken": token}
     files = GeminiFiles(transport(answer), base_url="http://x", api_version="v1beta", own_host=False)
-    with suppress(GeminiBatchError):
-        assert files.list(page_size=1, page_token=None).files[0].name == "files/one"
+    assert files.list(page_size=1, page_token=None).files[0].name == "files/one"
 
 
-@pytest.mark.parametrize("answer", [[], "text", 1, None, {"operations": 1}, {"operations": [1, None]}])
-def test_a_page_that_is_none(answer: object) -> None:
-    backend = GeminiBackend(transport(answer), cast("GeminiFiles", None), base_url="http://x", api_version="v1beta")
-    with suppress(GeminiBatchError):
-        assert backend.glances(page_size=1, page_token=None).glances == []
+@pytest.mark.parametrize("answer", [{}, {"operations": 1}, {"operations": [1, None]}])
+def test_a_page_without_jobs(answer: object) -> None:
+    assert gemini(answer).glances(page_size=1, page_token=None).glances == []
+
+
+@pytest.mark.parametrize("answer", [[], "text", 1, None, {"operations": [{"name": 1}]}])
+def test_an_answer_that_is_no_page_of_jobs(answer: object) -> None:
+    with pytest.raises(UnexpectedAnswer):
+        gemini(answer).glances(page_size=1, page_token=None)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.storage import ObjectStore
     from airflow_provider_gemini_batch.emulator import Emulator
 
-# On Airflow 3.2, a retry sits out what an earlier try may have sent, before it sends.
 FLASH, EMBEDDING, LEGACY = "gemini-2.5-flash", "gemini-embedding-001", "text-embedding-005"
 
 

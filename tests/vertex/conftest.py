@@ -64,6 +64,7 @@ def bench(
     """An emulator, connections ``gemini`` and ``vertex`` to it, a folder, and the objects."""
     with Emulator(speed=SPEED, storage_endpoint=gcs) as emulator:
         stage = f"gs://stage/{tmp_path.name}"
+        # Without a store, a retry sits out what an earlier try may have sent, before it sends.
         patience: dict[str, Any] = {} if HAS_STORE else {"timeout": 2.0}
         vertex = emulator.connection("vertex", storage_endpoint=gcs, staging_path=stage, **patience)
         monkeypatch.setenv("AIRFLOW_CONN_GEMINI", emulator.connection(password="hidden-key"))
