@@ -79,12 +79,14 @@ def read(backend: GeminiBackend | VertexBackend) -> None:
 
 @given(shapes(GEMINI), shapes(GEMINI), st.integers() | st.text(max_size=3))
 @example({}, {"createTime": TIMES[0]}, 5)
+@example({}, {"createTime": TIMES[2], "startTime": TIMES[2], "batchStats": {"requestCount": "3"}}, "next")
 def test_a_job_of_the_gemini_api(operation: dict[str, Any], metadata: dict[str, Any], token: object) -> None:
     for entry in (operation, {**operation, "metadata": metadata}):
         read(gemini({"operations": [{**entry, "name": "batches/one"}], "nextPageToken": token}))
 
 
 @given(shapes(VERTEX), st.integers() | st.text(max_size=3))
+@example({"createTime": TIMES[2], "startTime": TIMES[2], "completionStats": {"incompleteCount": "-1"}}, "next")
 @example({"inputConfig": {"gcsSource": {"uris": 1}}, "outputInfo": {"gcsOutputDirectory": [None]}}, 5)
 def test_a_job_of_vertex(job: dict[str, Any], token: object) -> None:
     name = "projects/p/locations/global/batchPredictionJobs/1"
