@@ -7,131 +7,33 @@ that a Dag file which names the hook stays cheap to parse. The hook raises the e
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.sdk.bases.hook import BaseHook
 
 from airflow_provider_gemini_batch.api.errors import (
-    AccessDenied,
-    ApiError,
-    ConfigurationError,
     GeminiBatchError,
-    NotFound,
-    QuotaExceeded,
-    TransportError,
 )
 from airflow_provider_gemini_batch.api.states import JobKind, Service
-from airflow_provider_gemini_batch.connections import ConnectionSettings, read_connection
+from airflow_provider_gemini_batch.runtime.client import (
+    DEFAULT_CONN_ID,
+    client_from_settings,
+    explain,
+    project_words,
+)
+from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from airflow.sdk import Connection
     from typing_extensions import Self
 
     from airflow_provider_gemini_batch.api.backends import Row
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage
-
-DEFAULT_CONN_ID = "gemini_batch_default"
-DEFAULT_ATTEMPTS = 4
-
-_API_OF = {
-    Service.GEMINI: "Generative Language API (generativelanguage.googleapis.com)",
-    Service.VERTEX: "Vertex AI API (aiplatform.googleapis.com)",
-}
-
-
-@contextmanager
-def airflow_errors() -> Iterator[None]:
-    """Turn what this provider raises into what Airflow acts upon, the cause kept.
-
-    :raises AirflowFailException: for an error that the same call would meet again: Airflow retries nothing.
-    :raises AirflowException: for one that may pass: Airflow retries as the task says.
-    """
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException
-
-    try:
-        yield
-    except GeminiBatchError as error:
-        kind = AirflowException if error.retryable else AirflowFailException
-        raise kind(str(error)) from error
-
-
-def client_from_connection(
-    conn: Connection, *, location: str | None = None, project_id: str | None = None, attempts: int = 4
-) -> BatchClient:
-    """Make a client from a connection that has already been fetched; talks to neither Airflow nor the service.
-
-    :param conn: a connection of type ``gemini_batch`` or ``google_cloud_platform``.
-    :param location: overrides the connection's Vertex location.
-    :param project_id: overrides the connection's Google Cloud project.
-    :param attempts: how often a call that is safe to repeat is sent at most.
-    :raises ConfigurationError: the connection cannot work; the message names the field.
-    """
-    return client_from_settings(read_connection(conn, location=location, project_id=project_id), attempts=attempts)
-
-
-def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> BatchClient:
-    """Make a client from a connection that has already been read.
-
-    :param attempts: how often a call that is safe to repeat is sent at most.
-    :raises ConfigurationError: the credentials cannot be loaded, or nothing names a project.
-    """
-    from airflow_provider_gemini_batch.api.client import BatchClient
-
-    try:
-        if settings.service is Service.GEMINI:
-            return BatchClient.for_gemini(
-                settings.api_key or "", base_url=settings.base_url, timeout=settings.timeout, attempts=attempts
-            )
-        return BatchClient.for_vertex(
-            settings.project_id,
-            settings.location,
-            keyfile_dict=settings.keyfile_dict,
-            key_path=settings.key_path,
-            credential_config_file=settings.credential_config_file,
-            impersonation_chain=settings.impersonation_chain,
-            iam_endpoint=settings.iam_endpoint,
-            quota_project_id=settings.quota_project_id,
-            base_url=settings.base_url,
-            storage_endpoint=settings.storage_endpoint,
-            timeout=settings.timeout,
-            attempts=attempts,
-        )
-    except ConfigurationError as error:
-        raise ConfigurationError(f"Connection {settings.conn_id!r}: {error}") from error
-
-
-async def aget_client_connection(conn_id: str) -> Connection:
-    """Fetch a connection from an event loop, for :func:`client_from_connection` to use in whatever thread.
-
-    Makes Airflow mask the connection's secrets in logs, as far as the running Airflow can do so from a loop.
-    """
-    if _has_no_async_supervisor():
-        conn = BaseHook.get_connection(conn_id)
-        _ = conn.extra_dejson  # reading it is what makes Airflow mask the secrets inside
-        return conn
-    conn = await BaseHook.aget_connection(conn_id)
-    mask = getattr(conn, "aextra_dejson", None)  # Airflow 3.3; in 3.2 the whole extra is masked as one text
-    if mask is not None:
-        await mask()
-    return conn
-
-
-def _has_no_async_supervisor() -> bool:
-    """Whether this is ``airflow dags test``, whose stand-in for the supervisor cannot be asked from an event loop.
-
-    Airflow does not say so: a connection of its database is then simply not found.
-    """
-    from airflow.sdk.execution_time import task_runner
-
-    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    return comms is not None and not hasattr(comms, "asend")
 
 
 class GeminiBatchHook(BaseHook):
@@ -215,7 +117,7 @@ class GeminiBatchHook(BaseHook):
         if self.service is Service.GEMINI:
             return True, "The Gemini Developer API took the key and listed its batches."
         return True, (
-            f"Vertex AI took the credentials and listed the batch jobs of {_project_words(self.settings)} "
+            f"Vertex AI took the credentials and listed the batch jobs of {project_words(self.settings)} "
             f"in {self.settings.location}."
         )
 
@@ -340,13 +242,13 @@ class GeminiBatchHook(BaseHook):
         :param output_schema: pydantic model that each answer must fit; its value is in the row's ``parsed``.
         :param keep_response: put the service's whole answer into each row.
         """
-        from airflow_provider_gemini_batch.data.results import Landing, iter_rows
-        from airflow_provider_gemini_batch.data.schema import OutputSchema
-        from airflow_provider_gemini_batch.lifecycle.identity import tag_of
+        from airflow_provider_gemini_batch.batch.tag import tag_of
+        from airflow_provider_gemini_batch.rows.landing import LandingSpec, iter_rows
+        from airflow_provider_gemini_batch.rows.schema import OutputSchema
 
         known = self.client.get(job) if isinstance(job, str) else job
         tag = tag_of(known)
-        landing = Landing(
+        landing = LandingSpec(
             kind=known.kind or JobKind.GENERATION,
             schema=None if output_schema is None else OutputSchema(output_schema),
             keep_response=keep_response,
@@ -384,52 +286,3 @@ class GeminiBatchHook(BaseHook):
     def iter_download(self, name: str) -> Iterator[bytes]:
         """The pieces of a file as they come, resuming after a cut."""
         return self.client.iter_download(name)
-
-
-def explain(error: GeminiBatchError, settings: ConnectionSettings | None = None) -> str:
-    """Say what a failed first call means for the connection, and what to do about it.
-
-    The service's own words are added; neither they nor ours hold a credential.
-    """
-    if settings is None or isinstance(error, ConfigurationError):
-        return str(error)
-    return f"{_verdict(error, settings)} ({error})"
-
-
-def _verdict(error: GeminiBatchError, settings: ConnectionSettings) -> str:
-    vertex = settings.service is Service.VERTEX
-    if isinstance(error, TransportError):
-        return "No connection; check Base URL, DNS, proxy and firewall."
-    if isinstance(error, QuotaExceeded):
-        return "The credentials are good, but their quota is used up for now."
-    if isinstance(error, AccessDenied):
-        return _denied(error, settings)
-    if isinstance(error, NotFound) and vertex:
-        return f"{_project_words(settings)} or location {settings.location} was not found; check both."
-    if isinstance(error, NotFound):
-        return "What answers there is not the Gemini Developer API; check Base URL."
-    if isinstance(error, ApiError) and error.http_status < 500:  # noqa: PLR2004  (where HTTP's server errors begin)
-        return "The service did not accept the call; check project, location and Base URL."
-    return "Something answered that cannot be used now; try again, and check Base URL if it goes on."
-
-
-def _denied(error: AccessDenied, settings: ConnectionSettings) -> str:
-    vertex = settings.service is Service.VERTEX
-    if error.reason == "SERVICE_DISABLED":
-        return f"The {_API_OF[settings.service]} is not enabled in the project; enable it and wait some minutes."
-    if error.reason == "API_KEY_SERVICE_BLOCKED":
-        return f"The API key may not be used for the {_API_OF[settings.service]}; change the key's restrictions."
-    if not vertex and (error.reason.startswith("API_KEY") or error.http_status in {400, 401}):
-        return "The API key was refused; paste a valid one into the field API key."
-    if error.http_status == 401:  # noqa: PLR2004
-        return "The credentials were refused; check the key and the service account behind it."
-    if vertex:
-        return (
-            f"The credentials may not list batch jobs in {_project_words(settings)}: check its name, and that the "
-            "account has the permission aiplatform.batchPredictionJobs.list."
-        )
-    return "The API key has no permission; check that it belongs to the right project."
-
-
-def _project_words(settings: ConnectionSettings) -> str:
-    return f"project {settings.project_id}" if settings.project_id else "the credentials' own project"

@@ -1,4 +1,4 @@
-"""The operators: what a Dag author writes. Each is a thin layer; what they do lies in :mod:`.tasks.run` and below.
+"""The operators: what a Dag author writes. Each is a thin layer over :mod:`.runtime.create_task`.
 
 Rules of this file: importing it loads nothing beyond what Airflow has loaded when it parses a Dag; whatever sends,
 reads or stages is imported when a task runs.
@@ -12,9 +12,9 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobKind
-from airflow_provider_gemini_batch.arguments import check_numbers
-from airflow_provider_gemini_batch.lineage import TellsLineage
 from airflow_provider_gemini_batch.links import GeminiBatchJobLink
+from airflow_provider_gemini_batch.runtime.arguments import check_numbers
+from airflow_provider_gemini_batch.runtime.lineage import TellsLineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from airflow_provider_gemini_batch.hooks import GeminiBatchHook
-    from airflow_provider_gemini_batch.tasks.run import TaskRun
+    from airflow_provider_gemini_batch.runtime.create_task import TaskRun
 
 DEFAULT_CONN_ID = "gemini_batch_default"
 # Airflow warns above 64 KiB of notes; an XCom of 48 KiB fits every metadata database and backend.
@@ -193,7 +193,7 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or find the batch; wait by deferring; land the results."""
-        from airflow_provider_gemini_batch.tasks.run import TaskRun
+        from airflow_provider_gemini_batch.runtime.create_task import TaskRun
 
         self._unwrap()
         self._run = TaskRun(self, context)
@@ -202,7 +202,7 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
 
     def execute_complete(self, context: Context, event: Any, memo: str = "") -> dict[str, Any]:
         """Go on after a wait, in a fresh process: nothing of ``execute`` is left but its arguments."""
-        from airflow_provider_gemini_batch.tasks.run import TaskRun
+        from airflow_provider_gemini_batch.runtime.create_task import TaskRun
 
         self._unwrap()
         self._run = TaskRun(self, context)
@@ -349,7 +349,7 @@ class GeminiGetBatchJobOperator(_JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Ask once."""
-        from airflow_provider_gemini_batch.hooks import airflow_errors
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         with airflow_errors(), self.hook() as hook:
             return hook.get(self.job_name).model_dump(mode="json")
@@ -376,7 +376,7 @@ class GeminiListBatchJobsOperator(_GeminiOperator):
         """Read as many pages as are needed."""
         from itertools import islice
 
-        from airflow_provider_gemini_batch.hooks import airflow_errors
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         with airflow_errors(), self.hook() as hook:
             # Brief: a whole job of the Gemini API carries its answers along when they are inline.
@@ -414,7 +414,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream the answers."""
-        from airflow_provider_gemini_batch.tasks.run import land_responses
+        from airflow_provider_gemini_batch.runtime.create_task import land_responses
 
         return land_responses(self, context)
 
@@ -428,7 +428,7 @@ class GeminiCancelBatchJobOperator(_JobOperator):
 
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Ask once."""
-        from airflow_provider_gemini_batch.hooks import airflow_errors
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         with airflow_errors(), self.hook() as hook:
             if hook.get(self.job_name, brief=True).is_done:
@@ -448,7 +448,7 @@ class GeminiDeleteBatchJobOperator(_JobOperator):
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Ask once."""
         from airflow_provider_gemini_batch.api.errors import NotFound
-        from airflow_provider_gemini_batch.hooks import airflow_errors
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         with airflow_errors(), self.hook() as hook:
             try:
@@ -484,8 +484,8 @@ class GeminiUploadFileOperator(_GeminiOperator):
 
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Upload in pieces; a broken connection is resumed."""
-        from airflow_provider_gemini_batch.hooks import airflow_errors
-        from airflow_provider_gemini_batch.storage import Paths
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
+        from airflow_provider_gemini_batch.runtime.paths import Paths
 
         with airflow_errors(), self.hook() as hook, Paths().open_for_reading(self.input_path) as source:
             return hook.upload_file(source, display_name=self.display_name, mime_type=self.mime_type).name

@@ -1,6 +1,6 @@
 """The sensor that waits for jobs which somebody else made. It never cancels: the jobs are not its own.
 
-This file is what an import costs a Dag file; what a running sensor needs is in :mod:`.sensor_run`.
+This file is what an import costs a Dag file; what a running sensor needs is in :mod:`.runtime.sensor_task`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_provider_gemini_batch.sensor_run import SensorRun
+    from airflow_provider_gemini_batch.runtime.sensor_task import SensorRun
 
 # The trigger keeps the deadline itself; Airflow's own is for the case that no triggerer runs.
 _SLACK: Final = timedelta(minutes=10)
@@ -66,7 +66,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
 
     @cached_property
     def _run(self) -> SensorRun:
-        from airflow_provider_gemini_batch.sensor_run import SensorRun  # not where Dag files are parsed
+        from airflow_provider_gemini_batch.runtime.sensor_task import SensorRun  # not where Dag files are parsed
 
         return SensorRun(self)
 

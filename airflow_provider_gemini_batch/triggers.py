@@ -1,7 +1,7 @@
 """The trigger that watches jobs in the triggerer, all of one connection together.
 
 It only looks: jobs are created by workers, and cancelled from here only when a person ended the task. This file is what
-an import costs a Dag file; what a running trigger needs is in :mod:`.trigger_run`.
+an import costs a Dag file; what a running trigger needs is in :mod:`.runtime.trigger_task`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DEFAULT_CONN_ID = "gemini_batch_default"
 class GeminiBatchJobTrigger(BaseTrigger):
     """Wait for one batch job, or several, and fire one event.
 
-    The event is what :func:`~airflow_provider_gemini_batch.lifecycle.events.from_event` reads: why the wait is over
+    The event is what :func:`~airflow_provider_gemini_batch.polling.report.from_event` reads: why the wait is over
     (ended, deadline, queue or progress time-out, refused, gone), and each job's state, counts and error.
 
     :param job_name: the job, or a list of jobs, as the service names them.
@@ -102,13 +102,13 @@ class GeminiBatchJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, telling of progress, and yield the one event."""
-        from airflow_provider_gemini_batch.trigger_run import wait  # not where Dag files are parsed
+        from airflow_provider_gemini_batch.runtime.trigger_task import wait  # not where Dag files are parsed
 
         yield TriggerEvent(await wait(self))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Cancel the jobs if a person has ended the task, and if they are this task's own; Airflow 3.3 calls it."""
         if self.cancel_on_kill:
-            from airflow_provider_gemini_batch.trigger_run import see_to_jobs  # not where Dag files are parsed
+            from airflow_provider_gemini_batch.runtime.trigger_task import see_to_jobs  # not where Dag files are parsed
 
             await see_to_jobs(self)

@@ -254,7 +254,7 @@ def task_gcsfs(path: Path, _: int, address: str) -> Any:
 
 
 def task_vertex(path: Path, count: int, address: str) -> Any:
-    from airflow_provider_gemini_batch.api.answers import parse_vertex_line
+    from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line
 
     if not address:
         return landing(path, count, lambda: local_pieces(path), parse_vertex_line)
@@ -264,8 +264,8 @@ def task_vertex(path: Path, count: int, address: str) -> Any:
 
 
 def task_land(path: Path, count: int, address: str) -> Any:
-    from airflow_provider_gemini_batch.api.answers import parse_result_line
     from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.responses.reading import parse_result_line
 
     def downloaded() -> Iterator[bytes]:
         with BatchClient.for_gemini("key", base_url=address) as client:
@@ -281,10 +281,10 @@ def local_pieces(path: Path) -> Iterator[bytes]:
 
 def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse: Callable[[bytes, int], Any]) -> Any:
     """Give the work of landing answers that come in pieces."""
-    from airflow_provider_gemini_batch.api.lines import lines_of
     from airflow_provider_gemini_batch.api.models import JobKind
-    from airflow_provider_gemini_batch.data.output import LocalFiles, deliver
-    from airflow_provider_gemini_batch.data.results import AnswerSource, Landing
+    from airflow_provider_gemini_batch.api.responses.lines import lines_of
+    from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver
+    from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
 
     def answers() -> Any:
         return (parse(line, place) for place, line in enumerate(lines_of(pieces())))
@@ -295,7 +295,7 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
                 str(path.with_suffix(".landed.jsonl")),
                 LocalFiles(),
                 [AnswerSource(answers, range(count))],
-                Landing(kind=JobKind.GENERATION, rows=count),
+                LandingSpec(kind=JobKind.GENERATION, rows=count),
                 task="t",
                 run="r",
                 job_names=["batches/1"],
@@ -310,8 +310,8 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
 def task_stage(path: Path, count: int, address: str) -> Any:
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import Service
-    from airflow_provider_gemini_batch.data.spec import InputSpec
-    from airflow_provider_gemini_batch.data.staging import stage
+    from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+    from airflow_provider_gemini_batch.rows.stage import stage
 
     def work() -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param, dag, task
 
-from airflow_provider_gemini_batch.api.requests import BatchRequest
+from airflow_provider_gemini_batch.api.requests.request import BatchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_gemini_batch import operators
-from airflow_provider_gemini_batch.connections import ConnectionSettings
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
+from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 
 ROOT = Path(__file__).resolve().parents[1]

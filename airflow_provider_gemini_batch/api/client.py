@@ -14,11 +14,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.api.auth import ApiKey, GoogleCredential, default_project, google_loader
 from airflow_provider_gemini_batch.api.backends import NewJob
 from airflow_provider_gemini_batch.api.backends.gemini import DEFAULT_BASE_URL, GeminiBackend
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
-from airflow_provider_gemini_batch.api.bigquery import AnswerTables
+from airflow_provider_gemini_batch.api.credentials import ApiKey, GoogleCredential, default_project, google_loader
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
@@ -26,11 +25,12 @@ from airflow_provider_gemini_batch.api.errors import (
     JobTimedOut,
     QuotaExceeded,
 )
-from airflow_provider_gemini_batch.api.files import GeminiFiles
+from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
+from airflow_provider_gemini_batch.api.google.files import GeminiFiles
+from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.names import job_page_url
-from airflow_provider_gemini_batch.api.results import responses
-from airflow_provider_gemini_batch.api.storage import ObjectStore
+from airflow_provider_gemini_batch.api.responses.results import responses
 from airflow_provider_gemini_batch.api.transport import Transport, checked_base_url, is_local_url
 
 if TYPE_CHECKING:
@@ -357,9 +357,9 @@ class BatchClient:
             raise ConfigurationError(f"page_size must be from 1 to 1000, not {page_size}")
         return self._backend.list(page_size=page_size, page_token=page_token, filter_=filter, brief=brief)
 
-    def glances(self, *, page_size: int = 100, page_token: str | None = None) -> GlancePage:
+    def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> GlancePage:
         """Ask for one page of looks at jobs, newest first: a brief list for those who watch thousands."""
-        return self._backend.glances(page_size=page_size, page_token=page_token)
+        return self._backend.snapshots(page_size=page_size, page_token=page_token)
 
     def list_all(
         self,

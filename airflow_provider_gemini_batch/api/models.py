@@ -21,13 +21,13 @@ __all__ = [
     "CompletionStats",
     "File",
     "FilePage",
-    "Glance",
     "GlancePage",
     "JobDestination",
     "JobKind",
+    "JobProgress",
+    "JobSnapshot",
     "JobSource",
     "JobState",
-    "Seen",
     "Service",
     "ServiceError",
     "Usage",
@@ -154,7 +154,7 @@ class BatchJobPage(_Value):
         return bool(self.next_page_token)
 
 
-class Seen(NamedTuple):
+class JobProgress(NamedTuple):
     """What changes of a job while it runs. ``counted`` is False when the service tells no counts."""
 
     state: JobState = JobState.UNKNOWN
@@ -166,14 +166,16 @@ class Seen(NamedTuple):
     counted: bool = False
 
     @classmethod
-    def told(cls, state: JobState, raw_state: str, stats: CompletionStats | None, error: ServiceError | None) -> Seen:
+    def told(
+        cls, state: JobState, raw_state: str, stats: CompletionStats | None, error: ServiceError | None
+    ) -> JobProgress:
         """Put together what the service tells."""
         if stats is None:
             return cls(state, raw_state, error=error)
         return cls(state, raw_state, stats.total, stats.success, stats.failure, error, counted=True)
 
     @classmethod
-    def of(cls, job: BatchJob) -> Seen:
+    def of(cls, job: BatchJob) -> JobProgress:
         """Take from a job what may change."""
         return cls.told(job.state, job.raw_state, job.completion_stats, job.error)
 
@@ -183,7 +185,7 @@ class Seen(NamedTuple):
         return self.success + self.failure
 
 
-class Glance(NamedTuple):
+class JobSnapshot(NamedTuple):
     """A look at one job: two tuples where a :class:`BatchJob` is a dozen objects.
 
     For those who look at thousands again and again: Python's full garbage collection, which stops every thread, comes
@@ -191,21 +193,21 @@ class Glance(NamedTuple):
     """
 
     name: str
-    seen: Seen
+    seen: JobProgress
     create_time: datetime | None = None
     start_time: datetime | None = None
     as_of: datetime | None = None
 
     @classmethod
-    def of(cls, job: BatchJob) -> Glance:
+    def of(cls, job: BatchJob) -> JobSnapshot:
         """Take from a job what a look at it tells."""
-        return cls(job.name, Seen.of(job), job.create_time, job.start_time, job.as_of)
+        return cls(job.name, JobProgress.of(job), job.create_time, job.start_time, job.as_of)
 
 
 class GlancePage(NamedTuple):
     """One page of the list of jobs, newest first, as looks at them."""
 
-    glances: list[Glance]
+    snapshots: list[JobSnapshot]
     next_page_token: str | None
 
 

@@ -35,13 +35,13 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.refusal import http_date, refusal
+from airflow_provider_gemini_batch.api.responses.refusal import http_date, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from airflow_provider_gemini_batch.api.auth import Credential
+    from airflow_provider_gemini_batch.api.credentials import Credential
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from airflow_provider_gemini_batch.api.backends.gemini import GeminiBackend
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
 from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
-from airflow_provider_gemini_batch.api.files import GeminiFiles
-from airflow_provider_gemini_batch.api.models import Glance
+from airflow_provider_gemini_batch.api.google.files import GeminiFiles
+from airflow_provider_gemini_batch.api.models import JobSnapshot
 from airflow_provider_gemini_batch.api.transport import Answer
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def gemini(answer: object) -> GeminiBackend:
 def read(backend: GeminiBackend | VertexBackend) -> None:
     """A job that has a name can be read, in full and as a look, and both tell the same."""
     page = backend.list(page_size=1, page_token=None, filter_=None, brief=True)
-    looks = backend.glances(page_size=1, page_token=None)
-    assert [Glance.of(job) for job in page.batch_jobs] == looks.glances
-    assert len(looks.glances) == 1
+    looks = backend.snapshots(page_size=1, page_token=None)
+    assert [JobSnapshot.of(job) for job in page.batch_jobs] == looks.snapshots
+    assert len(looks.snapshots) == 1
     assert looks.next_page_token == page.next_page_token
 
 
@@ -105,10 +105,10 @@ def test_a_file(file: dict[str, Any], token: object) -> None:
 
 @pytest.mark.parametrize("answer", [{}, {"operations": 1}, {"operations": [1, None]}])
 def test_a_page_without_jobs(answer: object) -> None:
-    assert gemini(answer).glances(page_size=1, page_token=None).glances == []
+    assert gemini(answer).snapshots(page_size=1, page_token=None).snapshots == []
 
 
 @pytest.mark.parametrize("answer", [[], "text", 1, None, {"operations": [{"name": 1}]}])
 def test_an_answer_that_is_no_page_of_jobs(answer: object) -> None:
     with pytest.raises(UnexpectedAnswer):
-        gemini(answer).glances(page_size=1, page_token=None)
+        gemini(answer).snapshots(page_size=1, page_token=None)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gemini_batch.api import files
 from airflow_provider_gemini_batch.api.errors import (
     ApiError,
     ConfigurationError,
@@ -19,7 +18,8 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.lines import lines_of
+from airflow_provider_gemini_batch.api.google import files
+from airflow_provider_gemini_batch.api.responses.lines import lines_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ import pytest
 
 from airflow_provider_gemini_batch.api.errors import JobFailed
 from airflow_provider_gemini_batch.api.wire import error_of
-from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, to_event
-from airflow_provider_gemini_batch.lifecycle.judge import Ended, judge
+from airflow_provider_gemini_batch.batch.verdict import Ended, judge
+from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, to_event
 
 if TYPE_CHECKING:
     from api.virtual_time import VirtualTime

@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.models import Glance, JobKind, JobState, Seen, Service
+from airflow_provider_gemini_batch.api.models import JobKind, JobProgress, JobSnapshot, JobState, Service
 from airflow_provider_gemini_batch.api.wire import state_of
 
 if TYPE_CHECKING:
@@ -115,21 +115,21 @@ def test_looks_tell_of_each_job_what_the_list_tells(client: BatchClient, emulato
     for number in range(3):
         emulator.control.advance(60)
         client.create(FLASH, inlined_requests=[f"{number}?"])
-    told = [Glance.of(job) for job in client.list(brief=True).batch_jobs]
-    assert len({glance.seen.state for glance in told}) > 1
-    first = client.glances(page_size=2)
-    rest = client.glances(page_size=2, page_token=first.next_page_token)
+    told = [JobSnapshot.of(job) for job in client.list(brief=True).batch_jobs]
+    assert len({snapshot.seen.state for snapshot in told}) > 1
+    first = client.snapshots(page_size=2)
+    rest = client.snapshots(page_size=2, page_token=first.next_page_token)
     assert rest.next_page_token is None
-    seen = first.glances + rest.glances
-    assert [glance._replace(as_of=None) for glance in seen] == [glance._replace(as_of=None) for glance in told]
-    assert all(glance.as_of is not None and glance.seen.counted for glance in seen)
+    seen = first.snapshots + rest.snapshots
+    assert [snapshot._replace(as_of=None) for snapshot in seen] == [snapshot._replace(as_of=None) for snapshot in told]
+    assert all(snapshot.as_of is not None and snapshot.seen.counted for snapshot in seen)
 
 
 def test_the_garbage_collector_has_two_tuples_to_look_at_in_a_look(client: BatchClient) -> None:
     client.create(FLASH, inlined_requests=["One?"])
-    (glance,) = client.glances().glances
-    held = [each for owner in (glance, glance.seen) for each in gc.get_referents(owner) if gc.is_tracked(each)]
-    assert {type(each) for each in held} <= {type, Seen, JobState}
+    (snapshot,) = client.snapshots().snapshots
+    held = [each for owner in (snapshot, snapshot.seen) for each in gc.get_referents(owner) if gc.is_tracked(each)]
+    assert {type(each) for each in held} <= {type, JobProgress, JobState}
 
 
 def test_refused_masks_are_not_tried_again(client: BatchClient, emulator: Emulator) -> None:
@@ -139,7 +139,7 @@ def test_refused_masks_are_not_tried_again(client: BatchClient, emulator: Emulat
     assert calls(emulator, "get") == 2
     assert client.get(job.name, brief=True).kind is JobKind.GENERATION
     assert client.list(brief=True).batch_jobs[0].name == job.name
-    assert client.glances().glances[0].name == job.name
+    assert client.snapshots().snapshots[0].name == job.name
     assert calls(emulator, "get") == 3
     assert calls(emulator, "list") == 2
 

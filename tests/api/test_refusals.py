@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.api.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.refusal import refusal
+from airflow_provider_gemini_batch.api.responses.refusal import refusal
 
 
 def refused(

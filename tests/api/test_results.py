@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_gemini_batch.api.backends import Outcome
 from airflow_provider_gemini_batch.api.errors import JobError, JobFailed, NotFound, ResultsGone
 from airflow_provider_gemini_batch.api.models import BatchJob, JobDestination, JobState, Service
-from airflow_provider_gemini_batch.api.results import responses
+from airflow_provider_gemini_batch.api.responses.results import responses
 
 if TYPE_CHECKING:
     from api.virtual_time import VirtualTime

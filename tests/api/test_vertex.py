@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from api.virtual_time import VirtualTime
 
-from airflow_provider_gemini_batch.api import storage as storage_module
 from airflow_provider_gemini_batch.api.backends.vertex import VertexPlace
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, JobError, NotFound
-from airflow_provider_gemini_batch.api.models import Glance, JobKind, JobState, Service
+from airflow_provider_gemini_batch.api.google import storage as storage_module
+from airflow_provider_gemini_batch.api.models import JobKind, JobSnapshot, JobState, Service
 from airflow_provider_gemini_batch.emulator import Emulator
 from emulator.storage_server import storage_server
 
@@ -92,10 +92,10 @@ def test_lists_are_filtered_and_masked(vertex: BatchClient, emulator: Emulator) 
         (found,) = vertex.list_all(filter="labels.team=b", brief=brief)
         assert (found.name, found.display_name, found.labels) == (wanted.name, "two", {"team": "b"})
         assert bool(found.src.gcs_uris) is not brief
-    told = [Glance.of(job)._replace(as_of=None) for job in vertex.list_all(brief=True)]
-    first = vertex.glances(page_size=1)
-    rest = vertex.glances(page_token=first.next_page_token)
-    assert [glance._replace(as_of=None) for glance in first.glances + rest.glances] == told
+    told = [JobSnapshot.of(job)._replace(as_of=None) for job in vertex.list_all(brief=True)]
+    first = vertex.snapshots(page_size=1)
+    rest = vertex.snapshots(page_token=first.next_page_token)
+    assert [snapshot._replace(as_of=None) for snapshot in first.snapshots + rest.snapshots] == told
     emulator.control.faults(refuse_fields=True)
     before = emulator.control.books()["requests"]["list"]
     assert len(list(vertex.list_all(page_size=1, brief=True))) == 2

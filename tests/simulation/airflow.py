@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_gemini_batch.lifecycle.identity import TaskIdentity
+from airflow_provider_gemini_batch.batch.tag import TaskIdentity
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 from simulation.checks import ENDED, Checks
 from simulation.clockwork import START, Clockwork, Killed

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_gemini_batch.api.models import JobState, Service
-from airflow_provider_gemini_batch.lifecycle.identity import Tag
-from airflow_provider_gemini_batch.lifecycle.ledger import Ledger
-from airflow_provider_gemini_batch.lifecycle.waiting import longest_wait
+from airflow_provider_gemini_batch.batch.state import Ledger
+from airflow_provider_gemini_batch.batch.tag import Tag
+from airflow_provider_gemini_batch.polling.policy import longest_wait
 from simulation.clockwork import START, Killed
 from simulation.ports import Hiccup, Superseded
 from simulation.worker import Deferred

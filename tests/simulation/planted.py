@@ -27,7 +27,7 @@ class Plant:
 PLANTS = (
     Plant(
         "the trigger creates the job",
-        "trigger_run.py",
+        "runtime/trigger_task.py",
         "        hold.watcher.join(following)\n",
         "        for name in trigger.job_names:\n"
         "            job = await hold.watcher.call(lambda client, name=name: client.get(name))\n"
@@ -38,13 +38,13 @@ PLANTS = (
     ),
     Plant(
         "a create call is sent again blindly",
-        "lifecycle/submitting.py",
+        "batch/submit.py",
         "            found = self.look_up(str(tag))\n",
         "            found = None\n",
     ),
     Plant(
         "jobs from other input are adopted",
-        "lifecycle/adoption.py",
+        "batch/adoption.py",
         "    same = [one for one in ours if one.tag.fingerprint == fingerprint]\n",
         "    same = list(ours)\n",
     ),
@@ -53,9 +53,9 @@ PLANTS = (
         "triggers.py",
         "    async def on_kill(self) -> None:\n",
         "    async def cleanup(self) -> None:\n"
-        "        from airflow_provider_gemini_batch import trigger_run\n"
+        "        from airflow_provider_gemini_batch.runtime import trigger_task\n"
         "\n"
-        "        hold = trigger_run._hold(self)\n"
+        "        hold = trigger_task._hold(self)\n"
         "        for name in self.job_names:\n"
         "            await hold.watcher.call(lambda client, name=name: client.cancel(name))\n"
         "\n"
@@ -63,13 +63,13 @@ PLANTS = (
     ),
     Plant(
         "any on_kill cancels",
-        "trigger_run.py",
+        "runtime/trigger_task.py",
         "        if state in _ENDED_BY_A_PERSON:\n",
         "        if state != 'never':\n",
     ),
     Plant(
         "adoption knows no generation",
-        "lifecycle/adoption.py",
+        "batch/adoption.py",
         "older=tag.generation < place.generation",
         "older=False",
     ),

@@ -10,8 +10,8 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider_gemini_batch.api.errors import InputError
-from airflow_provider_gemini_batch.lifecycle.identity import Tag, display_name, tag_of
-from airflow_provider_gemini_batch.lifecycle.ports import Landing, Plan
+from airflow_provider_gemini_batch.batch.ports import Landing, Plan
+from airflow_provider_gemini_batch.batch.tag import Tag, display_name, tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

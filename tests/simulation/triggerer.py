@@ -9,17 +9,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch import trigger_run
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
-from airflow_provider_gemini_batch.api.models import Glance
-from airflow_provider_gemini_batch.lifecycle.events import Reason, WatchReport, to_event
+from airflow_provider_gemini_batch.api.models import JobSnapshot
+from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, to_event
+from airflow_provider_gemini_batch.runtime import trigger_task
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from airflow_provider_gemini_batch.api.models import BatchJob
-    from airflow_provider_gemini_batch.lifecycle.following import Entry, Following
+    from airflow_provider_gemini_batch.polling.job_wait import Entry, Following
     from simulation.clockwork import Clockwork
     from simulation.world import World
 
@@ -83,7 +83,7 @@ class _Watcher:
         except GeminiBatchError as error:
             news, pause = entry.failed(error, run.clock.now)
         else:
-            news, pause = entry.saw(Glance.of(job), run.clock.now)
+            news, pause = entry.saw(JobSnapshot.of(job), run.clock.now)
         if entry.ending is None:
             run.clock.after(max(pause, 0.5), lambda: self._look(entry))
         if news:
@@ -131,9 +131,9 @@ async def _sleep(trigger: SimTrigger) -> None:
     await awake
 
 
-trigger_run._hold = _hold  # type: ignore[assignment]
-trigger_run._sleep = _sleep  # type: ignore[assignment]
-trigger_run._task_state = _task_state  # type: ignore[assignment]
+trigger_task._hold = _hold  # type: ignore[assignment]
+trigger_task._sleep = _sleep  # type: ignore[assignment]
+trigger_task._task_state = _task_state  # type: ignore[assignment]
 
 
 class TriggerRun:

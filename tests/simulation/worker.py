@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import Service
-from airflow_provider_gemini_batch.hooks import airflow_errors
-from airflow_provider_gemini_batch.lifecycle.run import BatchRun
-from airflow_provider_gemini_batch.tasks.run import TaskRun
-from airflow_provider_gemini_batch.tasks.state import TaskStateStore
+from airflow_provider_gemini_batch.batch.run import BatchRun
+from airflow_provider_gemini_batch.runtime.client import airflow_errors
+from airflow_provider_gemini_batch.runtime.create_task import TaskRun
+from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
 from simulation.clockwork import Process
 from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_provider_gemini_batch.api.models import BatchJob
-    from airflow_provider_gemini_batch.lifecycle.ports import Landing
+    from airflow_provider_gemini_batch.batch.ports import Landing
     from simulation.airflow import Airflow
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dag_runs import Result
 
-    from airflow_provider_gemini_batch.api.storage import ObjectStore
+    from airflow_provider_gemini_batch.api.google.storage import ObjectStore
     from airflow_provider_gemini_batch.emulator import Emulator
 
 FLASH, EMBEDDING, LEGACY = "gemini-2.5-flash", "gemini-embedding-001", "text-embedding-005"

@@ -17,7 +17,7 @@ from stack.local_airflow import HAS_STORE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_provider_gemini_batch.api.storage import ObjectStore
+    from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 
 HERE = Path(__file__).parent
 # A job takes three seconds of the emulator's clock.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from vertex.bench import rows_of
 
-from airflow_provider_gemini_batch.lifecycle.identity import Tag, from_label
+from airflow_provider_gemini_batch.batch.tag import Tag, from_label
 from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError, InputError, TransportError
 from airflow_provider_gemini_batch.api.models import Service
-from airflow_provider_gemini_batch.lifecycle.media import MediaShelf
+from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def test_a_file_is_staged_whole_or_not_at_all(
 ) -> None:
     folder = f"gs://stage/{tmp_path.name}"
     opened: list[Callable[[], Any]] = [lambda: io.BytesIO(PICTURE), second, lambda: io.BytesIO(PICTURE)]
-    shelf = MediaShelf(lambda: client, Service.VERTEX, lambda _: opened.pop(0)(), folder)
+    shelf = AttachmentUploader(lambda: client, Service.VERTEX, lambda _: opened.pop(0)(), folder)
     part = shelf.attach("/pictures/red.png").part
     line = json.dumps(part).encode()
     with pytest.raises(error):
@@ -57,7 +57,7 @@ def test_a_file_is_staged_whole_or_not_at_all(
 
 def test_only_the_files_that_the_lines_of_a_job_name_are_staged(client: BatchClient, tmp_path: Path) -> None:
     folder = f"gs://stage/{tmp_path.name}"
-    shelf = MediaShelf(lambda: client, Service.VERTEX, lambda path: io.BytesIO(path.encode()), folder)
+    shelf = AttachmentUploader(lambda: client, Service.VERTEX, lambda path: io.BytesIO(path.encode()), folder)
     parts = [shelf.attach(f"/pictures/{name}.png").part for name in ("red", "green", "blue")]
     shelf.bring([json.dumps(parts[0]).encode(), json.dumps(parts[2]).encode(), b'{"text": "no file"}'])
     staged = {f"gs://{each}" for each in client.storage.filesystem.find(folder)}

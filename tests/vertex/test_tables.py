@@ -68,7 +68,7 @@ def test_rows_of_a_table_are_landed_where_the_author_wants_them(bench: Bench, ta
 
 
 def test_a_table_that_is_gone_says_so(bench: Bench, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_gemini_batch.api.results._LATE_OUTPUT_PAUSES", ())
+    monkeypatch.setattr("airflow_provider_gemini_batch.api.responses.results._LATE_OUTPUT_PAUSES", ())
     tables.columns.clear()
     result = bench.run(
         bigquery_uri="bq://demo-project.texts.inbox",
@@ -82,7 +82,7 @@ def test_a_table_that_is_gone_says_so(bench: Bench, tables: Tables, monkeypatch:
 def test_without_the_library_rows_are_refused_before_anything_is_sent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_gemini_batch.tasks.checks.find_spec", lambda _name: None)
+    monkeypatch.setattr("airflow_provider_gemini_batch.runtime.checks.find_spec", lambda _name: None)
     result = bench.run(bigquery_uri="bq://p.texts.inbox", output_path=str(bench.folder / "out.jsonl")).attempt("batch")
     assert result.state == "failed"
     assert "[bigquery]" in result.message

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         JobKind,
         Service,
     )
-    from airflow_provider_gemini_batch.api.requests import BatchRequest
+    from airflow_provider_gemini_batch.api.requests.request import BatchRequest
 
     Row: TypeAlias = str | Mapping[str, Any] | BatchRequest
 
@@ -68,7 +68,7 @@ class Backend(Protocol):
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Ask for a page of jobs, newest first."""
 
-    def glances(self, *, page_size: int, page_token: str | None) -> GlancePage:
+    def snapshots(self, *, page_size: int, page_token: str | None) -> GlancePage:
         """Ask for a page of looks at jobs, newest first."""
 
     def cancel(self, name: str) -> None:

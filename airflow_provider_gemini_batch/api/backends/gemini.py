@@ -11,7 +11,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
-from airflow_provider_gemini_batch.api.answers import parse_result_line, result_of
 from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE, Outcome
 from airflow_provider_gemini_batch.api.errors import (
     ApiError,
@@ -20,21 +19,27 @@ from airflow_provider_gemini_batch.api.errors import (
     NotFound,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.lines import lines_of
 from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     BatchJobPage,
     CompletionStats,
-    Glance,
     GlancePage,
     JobDestination,
     JobKind,
+    JobProgress,
+    JobSnapshot,
     JobSource,
     JobState,
-    Seen,
     Service,
 )
-from airflow_provider_gemini_batch.api.requests import INLINE_LIMIT_BYTES, inline_item, normalise, request_defaults
+from airflow_provider_gemini_batch.api.requests.request import (
+    INLINE_LIMIT_BYTES,
+    inline_item,
+    normalise,
+    request_defaults,
+)
+from airflow_provider_gemini_batch.api.responses.lines import lines_of
+from airflow_provider_gemini_batch.api.responses.reading import parse_result_line, result_of
 from airflow_provider_gemini_batch.api.transport import Call, Retry
 from airflow_provider_gemini_batch.api.wire import (
     dict_at,
@@ -51,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_gemini_batch.api.backends import NewJob
-    from airflow_provider_gemini_batch.api.files import GeminiFiles
+    from airflow_provider_gemini_batch.api.google.files import GeminiFiles
     from airflow_provider_gemini_batch.api.models import BatchResult
     from airflow_provider_gemini_batch.api.transport import Answer, Transport
 
@@ -134,12 +139,12 @@ class GeminiBackend:
         jobs = tuple(_job(entry, answer) for entry in objects_at(page, "operations"))
         return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
 
-    def glances(self, *, page_size: int, page_token: str | None) -> GlancePage:
+    def snapshots(self, *, page_size: int, page_token: str | None) -> GlancePage:
         """Ask for a page of looks at jobs."""
         answer = self._page(page_size, page_token, _PAGE_MASK)
         page = answer.json()
-        glances = [_glance(entry, answer) for entry in objects_at(page, "operations")]
-        return GlancePage(glances, text_at(page, "nextPageToken"))
+        snapshots = [_glance(entry, answer) for entry in objects_at(page, "operations")]
+        return GlancePage(snapshots, text_at(page, "nextPageToken"))
 
     def _page(self, page_size: int, page_token: str | None, mask: str | None) -> Answer:
         """Ask for a page; its size is always sent: without it the list may come empty."""
@@ -290,13 +295,13 @@ def _name(operation: dict[str, Any], metadata: dict[str, Any], answer: Answer) -
     return name
 
 
-def _glance(operation: dict[str, Any], answer: Answer) -> Glance:
+def _glance(operation: dict[str, Any], answer: Answer) -> JobSnapshot:
     """Turn an operation into a look."""
     metadata = dict_at(operation, "metadata")
     raw = str(metadata.get("state") or "")
-    return Glance(
+    return JobSnapshot(
         _name(operation, metadata, answer),
-        Seen.told(_state(operation, raw), raw, _stats(metadata), error_of(operation.get("error"))),
+        JobProgress.told(_state(operation, raw), raw, _stats(metadata), error_of(operation.get("error"))),
         time_of(metadata.get("createTime")),
         time_of(metadata.get("startTime")),
         answer.date,

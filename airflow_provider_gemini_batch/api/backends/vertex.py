@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
-from airflow_provider_gemini_batch.api.answers import parse_vertex_line
 from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE, Outcome
 from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, NotFound, UnexpectedAnswer
-from airflow_provider_gemini_batch.api.lines import lines_of
 from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     BatchJobPage,
     CompletionStats,
-    Glance,
     GlancePage,
     JobDestination,
     JobKind,
+    JobProgress,
+    JobSnapshot,
     JobSource,
-    Seen,
     Service,
 )
+from airflow_provider_gemini_batch.api.responses.lines import lines_of
+from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line
 from airflow_provider_gemini_batch.api.transport import Call, Retry, checked_base_url
 from airflow_provider_gemini_batch.api.wire import dict_at, error_of, int_of, objects_at, state_of, text_at, time_of
 
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow_provider_gemini_batch.api.backends import NewJob
-    from airflow_provider_gemini_batch.api.bigquery import AnswerTables
+    from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
+    from airflow_provider_gemini_batch.api.google.storage import ObjectStore
     from airflow_provider_gemini_batch.api.models import BatchResult
-    from airflow_provider_gemini_batch.api.storage import ObjectStore
     from airflow_provider_gemini_batch.api.transport import Answer, Transport
 
 _log = logging.getLogger(__name__)
@@ -137,12 +137,12 @@ class VertexBackend:
         jobs = tuple(_job(entry, answer) for entry in objects_at(page, "batchPredictionJobs"))
         return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
 
-    def glances(self, *, page_size: int, page_token: str | None) -> GlancePage:
+    def snapshots(self, *, page_size: int, page_token: str | None) -> GlancePage:
         """Ask for a page of looks at jobs."""
         answer = self._page(page_size, page_token, None, masked=self._masks)
         page = answer.json()
-        glances = [_glance(entry, answer) for entry in objects_at(page, "batchPredictionJobs")]
-        return GlancePage(glances, text_at(page, "nextPageToken"))
+        snapshots = [_glance(entry, answer) for entry in objects_at(page, "batchPredictionJobs")]
+        return GlancePage(snapshots, text_at(page, "nextPageToken"))
 
     def _page(self, page_size: int, page_token: str | None, filter_: str | None, *, masked: bool) -> Answer:
         params = {"pageSize": str(page_size)}
@@ -289,12 +289,12 @@ def _name(raw: dict[str, Any], answer: Answer) -> str:
     return name
 
 
-def _glance(raw: dict[str, Any], answer: Answer) -> Glance:
+def _glance(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
     """Turn a BatchPredictionJob into a look."""
     state = str(raw.get("state") or "")
-    return Glance(
+    return JobSnapshot(
         _name(raw, answer),
-        Seen.told(state_of(state), state, _stats(raw), error_of(raw.get("error"))),
+        JobProgress.told(state_of(state), state, _stats(raw), error_of(raw.get("error"))),
         time_of(raw.get("createTime")),
         time_of(raw.get("startTime")),
         answer.date,

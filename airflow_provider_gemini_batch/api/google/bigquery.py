@@ -1,0 +1,108 @@
+"""Answers that Vertex AI wrote into a BigQuery table, read through Google's own client (extra ``bigquery``).
+
+``BIGQUERY_EMULATOR_HOST`` is read by that client; an endpoint on this machine gets no credentials.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api import names
+from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
+    ApiError,
+    ConfigurationError,
+    GeminiBatchError,
+    NotFound,
+    QuotaExceeded,
+    ServiceUnavailable,
+    TransportError,
+)
+from airflow_provider_gemini_batch.api.responses.reading import vertex_result_of
+from airflow_provider_gemini_batch.api.transport import is_local_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_gemini_batch.api.credentials import GoogleCredential
+    from airflow_provider_gemini_batch.api.models import BatchResult
+
+NO_LIBRARY = (
+    "reading rows of a BigQuery table needs Google's client: pip install 'airflow-provider-gemini-batch[bigquery]'"
+)
+# Columns of an answer table; those that the author's input table had beside them are not asked for.
+_COLUMNS = frozenset({"key", "custom_id", "response", "status", "instance", "predictions"})
+_PAGE_ROWS = 1000
+_SECONDS = 60.0
+
+
+class AnswerTables:
+    """Tables that jobs wrote, read page by page with a client's credentials."""
+
+    def __init__(self, credential: GoogleCredential, *, project: str) -> None:
+        self._credential = credential
+        self._project = project
+
+    def __repr__(self) -> str:
+        return "AnswerTables(bq://)"
+
+    def results(self, uri: str) -> Iterator[BatchResult]:
+        """Open a table (errors come at once) and give its answers, in no order.
+
+        :raises ConfigurationError: the extra ``bigquery`` is not installed.
+        :raises NotFound: there is no such table (any more).
+        """
+        table = names.bigquery_uri(uri, "table").removeprefix("bq://")
+        with _table_errors(uri):
+            client = self._client()
+            found = client.get_table(table, timeout=_SECONDS)
+            columns = [column for column in found.schema if column.name in _COLUMNS]
+            if "response" not in {column.name for column in columns}:
+                raise ConfigurationError(f"{uri} holds no answers: it has no column 'response'")
+            rows = client.list_rows(found, selected_fields=columns, page_size=_PAGE_ROWS, timeout=_SECONDS)
+        return _results(uri, rows)
+
+    def _client(self) -> Any:
+        try:
+            from google.auth.credentials import AnonymousCredentials
+            from google.cloud import bigquery
+        except ImportError as error:
+            raise ConfigurationError(NO_LIBRARY) from error
+        local = is_local_url(os.environ.get("BIGQUERY_EMULATOR_HOST", ""))
+        credentials = AnonymousCredentials() if local else self._credential.google  # type: ignore[no-untyped-call]
+        return bigquery.Client(project=self._project, credentials=credentials)
+
+
+def _results(uri: str, rows: Any) -> Iterator[BatchResult]:
+    with _table_errors(uri):
+        for position, row in enumerate(rows):
+            yield vertex_result_of(dict(row.items()), position)
+
+
+@contextmanager
+def _table_errors(uri: str) -> Iterator[None]:
+    """Turn what Google's client raises into our errors."""
+    what = f"read of {uri}"
+    try:
+        yield
+    except (GeminiBatchError, GeneratorExit):
+        raise
+    except Exception as error:
+        code = getattr(error, "code", None)
+        raise _translated(what, int(code) if isinstance(code, int) else 0, error) from error
+
+
+def _translated(what: str, status: int, error: Exception) -> GeminiBatchError:
+    if status == 404:  # noqa: PLR2004
+        return NotFound(f"{what}: there is no such table", http_status=404, status="NOT_FOUND")
+    if status in {401, 403}:
+        return AccessDenied(f"{what}: {status}, these credentials may not", http_status=status)
+    if status == 429:  # noqa: PLR2004
+        return QuotaExceeded(f"{what}: 429, too many requests", http_status=429)
+    if status >= 500:  # noqa: PLR2004
+        return ServiceUnavailable(f"{what}: {status}", http_status=status)
+    if status:
+        return ApiError(f"{what}: {status}", http_status=status)
+    return TransportError(f"{what} failed: {type(error).__name__}", sent=True)

@@ -1,0 +1,216 @@
+"""gs:// objects through gcsfs, the library under Airflow's own object storage, with the connection's credentials.
+
+``gcsfs.core.GCSFileSystem`` on purpose: the package's newer default class first asks over gRPC for the bucket's type,
+which hangs on anything that is not Google's own endpoint. gcsfs (extra ``vertex``) is imported at first use.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from airflow_provider_gemini_batch.api import names
+from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
+    ApiError,
+    ConfigurationError,
+    GeminiBatchError,
+    NotFound,
+    QuotaExceeded,
+    ServiceUnavailable,
+    TransportError,
+)
+from airflow_provider_gemini_batch.api.transport import checked_base_url, is_local_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_gemini_batch.api.credentials import GoogleCredential
+
+READ_BYTES = 4 * 2**20
+_BLOCK_BYTES = 8 * 2**20
+_CONNECT_SECONDS = 10.0
+_READ_SECONDS = 60.0
+
+
+class ObjectStore:
+    """Cloud Storage, opened at first use; addresses are whole ones, ``gs://bucket/object``.
+
+    :param endpoint: base URL of another Cloud Storage; ``STORAGE_EMULATOR_HOST`` is read when it is None. An endpoint
+        on this machine gets no credentials.
+    """
+
+    def __init__(self, credential: GoogleCredential, *, project: str, endpoint: str | None) -> None:
+        self._credential = credential
+        self._project = project
+        self._endpoint = checked_base_url(endpoint) if endpoint else None
+        self._lock = threading.Lock()
+        self._made: Any = None
+
+    def __repr__(self) -> str:
+        return "ObjectStore(gs://)"
+
+    @property
+    def filesystem(self) -> Any:
+        """The gcsfs filesystem, for libraries that take one."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def _make(self) -> Any:
+        try:
+            from aiohttp import ClientTimeout
+            from gcsfs.core import GCSFileSystem
+        except ImportError as error:
+            raise ConfigurationError(
+                "Cloud Storage needs gcsfs: pip install 'airflow-provider-gemini-batch[vertex]'"
+            ) from error
+        endpoint = self._endpoint or _emulator_from_environment()
+        local = endpoint is not None and is_local_url(endpoint)
+        # Its default is five minutes for a whole call: too short for a slow line, too long for a dead one.
+        patience = ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
+        # gcsfs caches instances by their arguments; ours hold credentials and end with the client.
+        return GCSFileSystem(
+            project=self._project,
+            token="anon" if local else self._credential.google,
+            endpoint_url=endpoint,
+            use_listings_cache=False,
+            # Proxies from the environment, as for all other calls.
+            session_kwargs={"trust_env": not local, "timeout": patience},
+            skip_instance_cache=True,
+        )
+
+    def open(self, uri: str, mode: str = "rb") -> BinaryIO:
+        """Open an object for reading, or for writing: it appears when closed."""
+        with _storage_errors("open", uri):
+            return cast("BinaryIO", self.filesystem.open(names.gcs_uri(uri, "address"), mode, block_size=_BLOCK_BYTES))
+
+    @contextmanager
+    def write_whole(self, uri: str) -> Iterator[BinaryIO]:
+        """Open an object for writing; it is there when the block ends well, and not when it raises."""
+        handle = self.open(uri, "wb")
+        try:
+            yield handle
+        except BaseException:
+            with suppress(Exception):
+                handle.discard()  # type: ignore[attr-defined]
+            # A gcsfs file that is collected unclosed is closed, and so uploaded: it must believe that it was.
+            with suppress(Exception):
+                handle.closed = True  # type: ignore[misc]
+            raise
+        with _storage_errors("write", uri):
+            handle.close()
+
+    def size(self, uri: str) -> int:
+        """Give an object's size in bytes. Raises NotFound when there is none."""
+        return int(self._info(uri)["size"])
+
+    def exists(self, uri: str) -> bool:
+        """Tell whether there is such an object."""
+        with _storage_errors("look-up", uri):
+            return bool(self.filesystem.exists(names.gcs_uri(uri, "address")))
+
+    def glob(self, pattern: str) -> list[str]:
+        """Give the addresses of the objects that match, sorted."""
+        with _storage_errors("list", pattern):
+            return sorted(f"gs://{path}" for path in self.filesystem.glob(names.gcs_uri(pattern, "address")))
+
+    def delete(self, uri: str) -> None:
+        """Remove an object; one that is gone already is no error."""
+        try:
+            with _storage_errors("delete", uri):
+                self.filesystem.rm_file(names.gcs_uri(uri, "address"))
+        except NotFound:
+            return
+
+    def delete_folder(self, uri: str) -> None:
+        """Remove all objects whose names begin with this address and a slash."""
+        base = names.gcs_uri(uri, "address").rstrip("/")
+        with _storage_errors("list", uri):
+            found = self.filesystem.find(base)
+        for path in found:
+            self.delete(f"gs://{path}")
+
+    def upload(self, path: str | os.PathLike[str], uri: str) -> None:
+        """Copy a local file to an object, which appears when it is whole."""
+        with _storage_errors("upload", uri):
+            self.filesystem.put_file(os.fspath(path), names.gcs_uri(uri, "address"))
+
+    def prediction_files(self, folder: str) -> list[str]:
+        """Give the result files of a job in its output folder, sorted; empty when there are none (yet)."""
+        base = names.gcs_uri(folder, "folder").rstrip("/")
+        try:
+            with _storage_errors("list", folder):
+                # No glob: the folder's name is a time with colons, and may hold what a pattern gives a meaning.
+                found = self.filesystem.ls(base, detail=False)
+        except NotFound:
+            return []
+        return sorted(
+            f"gs://{path}" for path in found if fnmatch.fnmatchcase(path.rpartition("/")[2], "predictions*.jsonl")
+        )
+
+    def iter_bytes(self, uri: str) -> Iterator[bytes]:
+        """Give an object's bytes in pieces of 4 MiB, each a ranged read of its own, which gcsfs retries by itself.
+
+        Raises ApiError when the object is replaced while it is read.
+        """
+        info = self._info(uri)
+        size, generation = int(info["size"]), info.get("generation")
+        for begin in range(0, size, READ_BYTES):
+            yield self._range(uri, begin, min(size, begin + READ_BYTES))
+        if size > READ_BYTES and self._info(uri).get("generation") != generation:
+            raise ApiError(f"{uri} was replaced while it was read: read it again", http_status=412)
+
+    def _info(self, uri: str) -> dict[str, Any]:
+        with _storage_errors("look-up", uri):
+            return cast("dict[str, Any]", self.filesystem.info(names.gcs_uri(uri, "address")))
+
+    def _range(self, uri: str, begin: int, end: int) -> bytes:
+        with _storage_errors("read", uri):
+            data = bytes(self.filesystem.cat_file(uri, start=begin, end=end))
+        if len(data) != end - begin:
+            raise TransportError(f"read of {uri}: {len(data)} bytes came instead of {end - begin}", sent=True)
+        return data
+
+
+def _emulator_from_environment() -> str | None:
+    host = os.environ.get("STORAGE_EMULATOR_HOST")
+    if not host:
+        return None
+    return checked_base_url(host if "://" in host else f"http://{host}")
+
+
+@contextmanager
+def _storage_errors(operation: str, uri: str) -> Iterator[None]:
+    """Turn what gcsfs raises into our errors."""
+    what = f"{operation} of {uri}"
+    try:
+        yield
+    except GeminiBatchError:
+        raise
+    except FileNotFoundError as error:
+        raise NotFound(f"{what}: there is no such object or bucket", http_status=404, status="NOT_FOUND") from error
+    except PermissionError as error:
+        raise AccessDenied(f"{what}: these credentials may not", http_status=403, status="PERMISSION_DENIED") from error
+    except Exception as error:
+        raise _translated(what, error) from error
+
+
+def _translated(what: str, error: Exception) -> GeminiBatchError:
+    code = getattr(error, "code", None) or getattr(error, "status", None)
+    status = int(code) if isinstance(code, (int, str)) and str(code).isdigit() else 0
+    if status in {401, 403}:
+        return AccessDenied(f"{what}: {status}, these credentials may not", http_status=status)
+    if status == 429:  # noqa: PLR2004
+        return QuotaExceeded(f"{what}: 429, too many requests", http_status=429)
+    if status >= 500:  # noqa: PLR2004
+        return ServiceUnavailable(f"{what}: {status}", http_status=status)
+    if status:
+        return ApiError(f"{what}: {status}", http_status=status)
+    if type(error).__module__.startswith("google.auth"):
+        return AccessDenied(f"{what}: Google gave no access token ({type(error).__name__})", http_status=401)
+    return TransportError(f"{what} failed: {type(error).__name__}", sent=True)

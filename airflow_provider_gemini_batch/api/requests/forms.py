@@ -1,0 +1,184 @@
+"""From what authors and SDKs write to the REST form of a request: names, places, short forms, the shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableSet
+from functools import partial
+from typing import Any
+
+from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.api.requests.fields import (
+    CONFIG_MEMBERS,
+    CONFIG_NAMES,
+    MEMBERS,
+    camel,
+    hint,
+    kind_of,
+    shown,
+)
+
+
+def user_content(text: str) -> dict[str, Any]:
+    """One turn of the user with one text part."""
+    return {"role": "user", "parts": [{"text": text}]}
+
+
+def from_text(text: str, kind: JobKind) -> dict[str, Any]:
+    """A request that asks just this text."""
+    if not text.strip():
+        raise InputError("the text is empty")
+    if kind is JobKind.EMBEDDINGS:
+        return {"content": {"parts": [{"text": text}]}}
+    return {"contents": [user_content(text)]}
+
+
+def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
+    """The value as a mapping. Raises InputError naming the member."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"'{name}' must be an object, not {kind_of(value)}")
+    return value
+
+
+def rest_form(
+    given: Mapping[str, Any], kind: JobKind, trusted: frozenset[str], notes: MutableSet[str]
+) -> dict[str, Any]:
+    """Bring names to lowerCamel, flat settings to their place and short forms of content to their long ones."""
+    request: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    place = partial(_place, kind=kind, request=request, config=config, trusted=trusted, notes=notes)
+    for name, value in given.items():
+        spelled = camel(name)
+        if spelled in CONFIG_NAMES and value is not None:
+            if spelled == "config":
+                notes.add("SDK-style 'config' was turned into the REST form")
+            for inner, inner_value in mapping_of(value, name).items():
+                place(camel(inner), inner_value, inside=True)
+        elif spelled == "text":
+            _put(request, "content" if kind is JobKind.EMBEDDINGS else "contents", value)
+        else:
+            place(spelled, value, inside=False)
+    if config:
+        request["generationConfig"] = config
+    _long_forms(request, kind, notes)
+    return request
+
+
+def _place(
+    name: str,
+    value: Any,
+    *,
+    inside: bool,
+    kind: JobKind,
+    request: dict[str, Any],
+    config: dict[str, Any],
+    trusted: frozenset[str],
+    notes: MutableSet[str],
+) -> None:
+    """Put one setting where REST wants it; ``inside``: it was found in a config."""
+    if value is None:
+        return
+    if kind is JobKind.GENERATION and name in CONFIG_MEMBERS:
+        if not inside:
+            notes.add(f"'{name}' was moved into generationConfig, where the service looks for it")
+        _put(config, name, value)
+    elif name in MEMBERS[kind] or (not inside and name in trusted):
+        if inside and kind is JobKind.GENERATION:
+            notes.add(f"'{name}' was moved out of the configuration to the request, where the service looks for it")
+        _put(request, name, value)
+    elif kind is JobKind.EMBEDDINGS and name == "contents":
+        _put(request, "content", value)
+    elif inside and name in trusted:
+        _put(config, name, value)
+    else:
+        where = "generationConfig" if inside and kind is JobKind.GENERATION else f"a request for {kind.value}"
+        raise InputError(f"'{shown(name)}' is no member of {where}{hint(name, kind)}")
+
+
+def _put(target: dict[str, Any], name: str, value: Any) -> None:
+    if name in target:
+        raise InputError(f"'{name}' is given twice, in two spellings or places")
+    target[name] = value
+
+
+def _long_forms(request: dict[str, Any], kind: JobKind, notes: MutableSet[str]) -> None:
+    if isinstance(request.get("systemInstruction"), str):
+        request["systemInstruction"] = {"parts": [{"text": request["systemInstruction"]}]}
+    elif isinstance(request.get("systemInstruction"), (list, tuple)):
+        notes.add("'systemInstruction' was a list; the service takes one content")
+        request["systemInstruction"] = {"parts": [_part(part) for part in request["systemInstruction"]]}
+    if kind is JobKind.EMBEDDINGS:
+        if "content" in request:
+            request["content"] = _embedding_content(request["content"])
+    elif "contents" in request:
+        request["contents"] = _contents(request["contents"], notes)
+
+
+def _contents(value: Any, notes: MutableSet[str]) -> list[Any]:
+    if isinstance(value, str):
+        return from_text(value, JobKind.GENERATION)["contents"]  # type: ignore[no-any-return]
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"'contents' must be a list, not {kind_of(value)}")
+    turns: list[Any] = []
+    loose: list[Any] = []
+    for item in value:
+        if isinstance(item, Mapping) and ("parts" in item or "role" in item):
+            if loose:
+                turns.append({"role": "user", "parts": loose})
+                loose = []
+            turns.append(item)
+        else:
+            notes.add("loose parts in 'contents' were put into a content with the role user")
+            loose.append(_part(item))
+    if loose:
+        turns.append({"role": "user", "parts": loose})
+    return turns
+
+
+def _embedding_content(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        if len(value) != 1:
+            raise InputError("an embedding request takes one content; make a row of each")
+        value = value[0]
+    if isinstance(value, str):
+        return from_text(value, JobKind.EMBEDDINGS)["content"]
+    if isinstance(value, Mapping) and "parts" not in value and "text" in value:
+        return {"parts": [value]}
+    return value
+
+
+def _part(item: Any) -> Any:
+    if isinstance(item, str):
+        return {"text": item}
+    if isinstance(item, Mapping):
+        return item
+    raise InputError(f"a part is a text or an object, not {kind_of(item)}")
+
+
+def check_contents(request: Mapping[str, Any], kind: JobKind) -> None:
+    """Raise InputError for a request without content, or with content in no shape of the service's."""
+    if kind is JobKind.EMBEDDINGS:
+        if "content" not in request:
+            raise InputError("'content' is missing")
+        _check_content(request["content"], "content")
+        return
+    contents = request.get("contents")
+    if contents is None:
+        raise InputError("'contents' is missing")
+    if not isinstance(contents, list) or not contents:
+        raise InputError("'contents' must be a list with at least one content")
+    for content in contents:
+        _check_content(content, "contents")
+
+
+def _check_content(content: Any, name: str) -> None:
+    if type(content) is not dict and not isinstance(content, Mapping):
+        raise InputError(f"'{name}' must hold objects with 'parts', not {kind_of(content)}")
+    parts = content.get("parts")
+    if not isinstance(parts, list) or not parts:
+        raise InputError(f"'{name}' needs 'parts', a list with at least one part")
+    for part in parts:
+        if not part or (type(part) is not dict and not isinstance(part, Mapping)):
+            raise InputError(f"a part of '{name}' must be an object with at least one member")

@@ -1,0 +1,368 @@
+"""What a row may look like when it is handed in, and the one request form that leaves us.
+
+A row is a text, a :class:`BatchRequest`, or a mapping in one of these forms. All end as a key and a REST request:
+
+========================================  ==================================================================
+``{"key": "a", "request": {...}}``        the documented line; ``custom_id`` or ``metadata.key`` serve as key
+``{"contents": [...]}``                   a bare request, ``{"content": {...}}`` for embeddings
+``{"key": "a", "text": "..."}``           the members of :class:`BatchRequest`
+``{"contents": "...", "config": {...}}``  the SDK's flat form, made REST-shaped with a warning
+========================================  ==================================================================
+
+Names are read in lowerCamel and snake_case at the two levels that are known here (the request and its
+``generationConfig``) and written in lowerCamel; what lies deeper is sent as it came. Sources for the names: the REST
+reference of ``models.generateContent`` and ``models.embedContent``, Vertex' ``GenerateContentRequest``, and the
+fields of google-genai 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableSet
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json, to_json
+
+from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.fields import (
+    CONFIG_MEMBERS,
+    CONFIG_NAMES,
+    MEMBERS,
+    camel,
+    kind_of,
+    known,
+    nearly,
+    shown,
+    snake,
+)
+from airflow_provider_gemini_batch.api.requests.forms import check_contents, from_text, rest_form
+
+INLINE_LIMIT_BYTES = 20 * 1024 * 1024
+"""Largest body of a create call on the Gemini Developer API (the service names 20971520 bytes)."""
+
+# Before Python 3.12 a member of an enumeration costs a call each time that it is named: too much for every row.
+_VERTEX = Service.VERTEX
+_GENERATION = JobKind.GENERATION
+
+_NOT_WITH_CACHE = frozenset({"systemInstruction", "tools", "toolConfig"})
+_KEY_NAMES = ("key", "custom_id", "customId")
+
+
+class BatchRequest(BaseModel):
+    """One request, typed. Exactly one of ``text``, ``contents`` (generation) and ``content`` (embeddings) is given.
+
+    ``key`` names the row in the output; ``title`` is for embeddings; ``extra`` holds any other member of the service's
+    request (``tools``, ``safetySettings``, ``cachedContent`` ...). Nothing of it shows in a repr but the key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str | None = Field(default=None, repr=False)
+    contents: str | list[Any] | None = Field(default=None, repr=False)
+    content: str | dict[str, Any] | None = Field(default=None, repr=False)
+    key: str | int | None = None
+    system_instruction: str | dict[str, Any] | None = Field(default=None, repr=False)
+    generation_config: dict[str, Any] | None = Field(default=None, repr=False)
+    title: str | None = Field(default=None, repr=False)
+    task_type: str | None = None
+    output_dimensionality: int | None = None
+    extra: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    def members(self) -> dict[str, Any]:
+        """The members that are set, ``extra`` merged in, as a mapping for :func:`normalise`."""
+        names = type(self).model_fields
+        found = {name: getattr(self, name) for name in names if name != "extra" and getattr(self, name) is not None}
+        return {**self.extra, **found}
+
+
+@dataclass(frozen=True)
+class RequestDefaults:
+    """What every request of a job gets unless it says otherwise, in REST form. Made by :func:`request_defaults`."""
+
+    members: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    generation_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    model: str | None = None
+    trusted: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        """True when there is anything to merge."""
+        return bool(self.members or self.generation_config)
+
+
+NO_DEFAULTS = RequestDefaults()
+
+
+def request_defaults(
+    kind: JobKind,
+    *,
+    model: str | None = None,
+    generation_config: Mapping[str, Any] | None = None,
+    system_instruction: str | Mapping[str, Any] | None = None,
+    members: Mapping[str, Any] | None = None,
+    task_type: str | None = None,
+    output_dimensionality: int | None = None,
+    warnings: MutableSet[str] | None = None,
+) -> RequestDefaults:
+    """Check the author's defaults once. Raises InputError (a ConfigurationError) naming the argument.
+
+    A name in ``members`` that is not known here passes and is from then on known for the rows too, so that a new member
+    of the service can be used before we know it; one that is nearly a known name is refused as a typing error.
+    """
+    notes: MutableSet[str] = set() if warnings is None else warnings
+    given = dict(members or {})
+    if generation_config:
+        _refuse_kind(kind, JobKind.GENERATION, "generation_config")
+        if "generationConfig" in given or "generation_config" in given:
+            raise InputError("generation_config is given twice, by itself and in request_defaults")
+        given["generationConfig"] = generation_config
+    if system_instruction is not None:
+        _refuse_kind(kind, JobKind.GENERATION, "system_instruction")
+        given["systemInstruction"] = system_instruction
+    for name, value in (("taskType", task_type), ("outputDimensionality", output_dimensionality)):
+        if value is not None:
+            _refuse_kind(kind, JobKind.EMBEDDINGS, name)
+            given[name] = value
+    trusted = frozenset(
+        name for name in (camel(name) for name in given) if not known(name, kind) and not nearly(name, kind)
+    )
+    merged = rest_form(given, kind, trusted, notes)
+    if "contents" in merged or "content" in merged:
+        raise InputError("contents belong in the rows, not in request_defaults")
+    _check_cache(merged)
+    config = merged.pop("generationConfig", {})
+    merged.pop("model", None)
+    return RequestDefaults(members=merged, generation_config=config, model=_bare_model(model), trusted=trusted)
+
+
+def normalise(
+    row: str | Mapping[str, Any] | BatchRequest,
+    *,
+    kind: JobKind = JobKind.GENERATION,
+    defaults: RequestDefaults = NO_DEFAULTS,
+    warnings: MutableSet[str] | None = None,
+) -> tuple[str | None, Mapping[str, Any]]:
+    """Turn one row into its key (or None) and its request in REST form, defaults merged.
+
+    ``warnings`` collects one sentence for each kind of thing that was put right. Raises InputError that says what is
+    wrong with the row, never what is in it. The row itself is not changed; parts of it are shared with the request.
+    """
+    notes: MutableSet[str] = set() if warnings is None else warnings
+    if isinstance(row, str):
+        return None, _merge(from_text(row, kind), defaults)
+    if isinstance(row, BatchRequest):
+        row = row.members()
+    elif not isinstance(row, Mapping):
+        raise InputError(f"a row is a text, an object or a BatchRequest, not {kind_of(row)}")
+    key, request = _open_envelope(row, kind, notes)
+    if not _is_rest(request, kind):
+        request = rest_form(request, kind, defaults.trusted, notes)
+    check_contents(request, kind)
+    request = _merge(request, defaults)
+    if "model" in request:
+        request = _without_model(request, defaults.model)
+    _check_cache(request)
+    return key, request
+
+
+def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
+    """True when :func:`normalise` would leave this request alone but for defaults. Raises InputError as it does."""
+    if kind is _GENERATION and _is_one_text(request):
+        return True
+    if not _is_rest(request, kind) or "model" in request:
+        return False
+    check_contents(request, kind)
+    _check_cache(request)
+    return True
+
+
+def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) -> bytes:
+    """The JSON of a request as this service wants it."""
+    if service is Service.VERTEX:
+        request = _vertex_embedding(request) if kind is JobKind.EMBEDDINGS else with_roles(request)
+    return json_bytes(request)
+
+
+def wire_line(service: Service, kind: JobKind, key: bytes, body: bytes) -> bytes:
+    """Put the key beside its request, both JSON already (Vertex: ``custom_id`` for generation, else ``key``)."""
+    if service is _VERTEX and kind is _GENERATION:
+        return b"".join((b'{"request":', body, b',"custom_id":', key, b"}\n"))
+    return b"".join((b'{"key":', key, b',"request":', body, b"}\n"))
+
+
+def inline_item(key: str | None, request: Mapping[str, Any]) -> dict[str, Any]:
+    """One element of ``inputConfig.requests.requests`` (Gemini Developer API only)."""
+    item: dict[str, Any] = {"request": dict(request)}
+    if key is not None:
+        item["metadata"] = {"key": key}
+    return item
+
+
+def with_roles(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give every content without a role the role ``user``: Vertex refuses a row otherwise."""
+    contents = request.get("contents")
+    if not isinstance(contents, list):
+        return request
+    for content in contents:
+        if "role" not in content:
+            break
+    else:
+        return request
+    return {
+        **request,
+        "contents": [content if "role" in content else {"role": "user", **content} for content in contents],
+    }
+
+
+def json_bytes(value: Any) -> bytes:
+    """Compact UTF-8 JSON of a request. Raises InputError for NaN, lone surrogates and what JSON does not have."""
+    try:
+        body = to_json(value)
+        if b"NaN" in body or b"Infinity" in body:
+            from_json(body, allow_inf_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"the request cannot be written as JSON ({type(error).__name__})") from None
+    return body
+
+
+def key_json(key: str) -> bytes:
+    """A key as JSON. Raises InputError for lone surrogates."""
+    try:
+        return to_json(key)
+    except ValueError:
+        raise InputError("the key is no valid Unicode text") from None
+
+
+def _open_envelope(
+    row: Mapping[str, Any], kind: JobKind, notes: MutableSet[str]
+) -> tuple[str | None, Mapping[str, Any]]:
+    """Part the key from the request, whichever of the forms the row has."""
+    if "request" not in row:
+        if any(name in row for name in _KEY_NAMES) or "metadata" in row:
+            rest = {name: value for name, value in row.items() if name not in _KEY_NAMES and name != "metadata"}
+            return _key(row), rest
+        return None, row
+    request = row["request"]
+    if not isinstance(request, Mapping):
+        raise InputError(f"'request' must be an object, not {kind_of(request)}")
+    if len(row) == 1:
+        return None, request
+    beside = [name for name in row if name not in ("request", "metadata", *_KEY_NAMES)]
+    if beside:
+        for name in beside:
+            if camel(name) not in CONFIG_NAMES and not known(camel(name), kind):
+                raise InputError(
+                    f"'{shown(name)}' beside 'request' would be ignored by the service: move it into the request"
+                )
+            if name in request or camel(name) in request:
+                raise InputError(f"'{shown(name)}' is given twice, in the request and beside it")
+        notes.add(
+            f"{', '.join(sorted(map(shown, beside)))} beside 'request' would be ignored by the service: moved into it"
+        )
+        request = {**request, **{name: row[name] for name in beside}}
+    return _key(row), request
+
+
+def _key(row: Mapping[str, Any]) -> str | None:
+    found = [row[name] for name in _KEY_NAMES if row.get(name) is not None]
+    metadata = row.get("metadata")
+    if isinstance(metadata, Mapping) and metadata.get("key") is not None:
+        found.append(metadata["key"])
+    if not found:
+        return None
+    return key_text(found[0])
+
+
+def key_text(value: object) -> str:
+    """A key as text; whole numbers are taken as written. Raises InputError for anything else."""
+    if isinstance(value, str):
+        if not value:
+            raise InputError("the key is empty")
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"a key is a text or a whole number, not {kind_of(value)}")
+
+
+def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
+    """True when nothing has to be put right: the way that nearly every row of a large file takes."""
+    if not _all_in(request, MEMBERS[kind]):
+        return False
+    if kind is JobKind.EMBEDDINGS:
+        content = request.get("content")
+        return isinstance(content, dict) and "parts" in content
+    config = request.get("generationConfig")
+    if config is not None and not (type(config) is dict and _all_in(config, CONFIG_MEMBERS)):
+        return False
+    contents = request.get("contents")
+    if not isinstance(contents, list):
+        return False
+    for content in contents:
+        if not isinstance(content, dict) or "parts" not in content:
+            return False
+    instruction = request.get("systemInstruction")
+    return instruction is None or isinstance(instruction, dict)
+
+
+def _is_one_text(request: Mapping[str, Any]) -> bool:
+    """True for the commonest request of all: one text, and settings at their place."""
+    try:
+        (content,) = request["contents"]
+        (part,) = content["parts"]
+        if type(content) is not dict or type(part) is not dict or not part["text"]:
+            return False
+        count = len(request)
+        if count == 1:
+            return True
+        config = request["generationConfig"]
+        return count == 2 and type(config) is dict and _all_in(config, CONFIG_MEMBERS)  # noqa: PLR2004
+    except (KeyError, ValueError, TypeError):
+        return False
+
+
+def _all_in(names: Iterable[str], known_names: frozenset[str]) -> bool:
+    """The same as a comparison of sets, in half the time for the few members of a request."""
+    for name in names:  # noqa: SIM110  (a generator costs more than the loop)
+        if name not in known_names:
+            return False
+    return True
+
+
+def _merge(request: Mapping[str, Any], defaults: RequestDefaults) -> Mapping[str, Any]:
+    if not defaults:
+        return request
+    merged = {**request, **{name: value for name, value in defaults.members.items() if name not in request}}
+    if defaults.generation_config:
+        merged["generationConfig"] = {**defaults.generation_config, **(request.get("generationConfig") or {})}
+    return merged
+
+
+def _check_cache(request: Mapping[str, Any]) -> None:
+    if "cachedContent" in request and (clash := sorted(_NOT_WITH_CACHE & request.keys())):
+        raise InputError(f"cachedContent cannot go with {', '.join(clash)}: put them into the cache")
+
+
+def _without_model(request: Mapping[str, Any], wanted: str | None) -> dict[str, Any]:
+    """A job has one model; a row may repeat it and nothing else."""
+    named = request["model"]
+    if wanted is not None and (not isinstance(named, str) or _bare_model(named) != wanted):
+        raise InputError(f"the row names another model than the job ({shown(named)} instead of {wanted})")
+    return {name: value for name, value in request.items() if name != "model"}
+
+
+def _vertex_embedding(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Vertex wants the options of an embedding in ``embed_content_config``, in snake_case as documented."""
+    config = {snake(name): value for name, value in request.items() if name != "content"}
+    return {"content": request["content"], **({"embed_content_config": config} if config else {})}
+
+
+def _bare_model(model: str | None) -> str | None:
+    if model is None:
+        return None
+    return model.removeprefix("models/").rpartition("/")[2]
+
+
+def _refuse_kind(kind: JobKind, wanted: JobKind, name: str) -> None:
+    if kind is not wanted:
+        raise InputError(f"'{name}' is for {wanted.value} only")

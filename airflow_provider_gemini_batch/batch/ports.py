@@ -1,0 +1,193 @@
+"""The borders of a run: what it asks of the service, the store, the clock and the rows, and what it answers to Airflow.
+
+The operator supplies the real ones; a simulation may supply others. Everything between them is the product's own code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow_provider_gemini_batch.api.models import BatchJob, Usage
+    from airflow_provider_gemini_batch.batch.tag import Tag
+    from airflow_provider_gemini_batch.batch.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be submitted.
+
+    ``fingerprint`` is None when the input cannot be read any more: then only jobs that are there already can be used.
+    ``incomplete``: what is landed without the input lacks something that the author asked for.
+    """
+
+    fingerprint: str | None
+    shards: int
+    can_resend: bool
+    incomplete: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Landing:
+    """What reached the author, in numbers. ``repairable`` are the rows that a second try can mend, by number."""
+
+    total: int
+    succeeded: int
+    failed: int
+    counts: dict[str, int] = field(default_factory=dict)
+    usage: Usage | None = None
+    output: str | None = None
+    responses: list[dict[str, Any]] | None = None
+    repairable: tuple[int, ...] = ()
+
+
+#: Input that lies ready at the service or in memory; only its maker looks inside.
+Prepared = Any
+
+
+class JobService(Protocol):
+    """The batch service as one task sees it."""
+
+    def get(self, name: str) -> BatchJob:
+        """Ask for one job; raises NotFound."""
+
+    def find(self, identity: str) -> Iterable[BatchJob]:
+        """List the jobs whose tag carries this identity, as far back as the first try could reach."""
+
+    def cancel(self, name: str) -> None:
+        """Ask for a job to be cancelled; an ended or unknown job is no error."""
+
+    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> Prepared:
+        """Bring the input of one job to where the service can read it.
+
+        ``rows`` None: the whole shard. ``reuse``: an upload may be left from before.
+        """
+
+    def create(self, prepared: Prepared, tag: Tag) -> BatchJob:
+        """Send the create call once; never repeated in here unless it surely was not sent."""
+
+    def discard(self, prepared: Prepared) -> None:
+        """Remove the input again, after a create call that was refused."""
+
+    def ended(self, jobs: Sequence[BatchJob]) -> None:
+        """Remove what was uploaded or staged for jobs that have ended. Best effort."""
+
+
+class Store(Protocol):
+    """Where the ledger is kept between tries."""
+
+    @property
+    def lasting(self) -> bool:
+        """False when nothing outlives the process (Airflow 3.2): then a retry looks at the service's list."""
+
+    def load(self) -> str | None:
+        """Read the ledger's text."""
+
+    def save(self, text: str) -> None:
+        """Write the ledger's text; when this returns it has been kept."""
+
+
+class Clock(Protocol):
+    """Wall-clock time in seconds since the epoch, and short pauses."""
+
+    def now(self) -> float:
+        """Tell the time."""
+
+    def sleep(self, seconds: float) -> None:
+        """Pause in the worker."""
+
+
+class Work(Protocol):
+    """The rows of the task: reading them in, and landing what comes back."""
+
+    def plan(self, *, again: bool) -> Plan:
+        """Read, check and fingerprint the input. Raises ConfigurationError; nothing has been sent.
+
+        ``again``: it was read before for the jobs that are there, in another process.
+        """
+
+    def forget_input(self) -> Plan:
+        """Go on as if the input could not be read: it is not the one that the jobs were made from."""
+
+    def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
+        """Read the jobs' answers without landing them: which rows, of one shard or of all, need sending."""
+
+    def land(self, jobs: Sequence[BatchJob]) -> Landing:
+        """Bring the jobs' answers to the author, whole or not at all; later jobs mend earlier ones.
+
+        :raises ResultsGone: the service no longer keeps them.
+        """
+
+    def was_delivered(self, job_name: str) -> bool | None:
+        """Tell whether what lies at the output came from this job; None when there is no output to look at."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Wait for jobs: all of them, or (``until`` "any") for the first that ends; not beyond ``end_time``.
+
+    ``end_time`` is in seconds since the epoch.
+    ``stalls_count`` False: one of them is being cancelled already, so that its standing still is no news.
+    """
+
+    job_names: tuple[str, ...]
+    end_time: float
+    until: str
+    memo: str
+    stalls_count: bool = True
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Wait until a moment. ``job_names`` are jobs that may run meanwhile, for whoever ends the task before."""
+
+    at: float
+    memo: str
+    reason: str
+    job_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """The batch is over and delivered; ``jobs`` in the order of their use."""
+
+    jobs: tuple[BatchJob, ...]
+    landing: Landing
+    memo: str
+
+
+class TaskFailed(Exception):
+    """The batch ends without success.
+
+    ``verdict`` says whether Airflow may try again; ``landing`` what was kept; ``deadline`` that our time was over.
+    """
+
+    def __init__(self, verdict: Verdict, *, landing: Landing | None = None, deadline: bool = False) -> None:
+        """Keep the verdict."""
+        super().__init__(verdict.message)
+        self.verdict = verdict
+        self.landing = landing
+        self.deadline = deadline
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the author asked for; times in seconds."""
+
+    service_wait: float
+    reattach: bool = True
+    lookup_timeout: float = 120.0
+    request_timeout: float = 60.0
+    timeout: float | None = None
+    cancel_on_timeout: bool = True
+    queue_timeout: float | None = None
+    on_stall: str = "fail"
+    max_resubmits: int = 1
+    repair_rounds: int = 0
+    max_active_jobs: int | None = None
+    max_failed_rows: int | None = None
+    max_failure_rate: float | None = None

@@ -1,1 +1,0 @@
-"""Rows in, rows out: reading, checking and staging input; landing results, usage and cost. No Airflow, no network."""

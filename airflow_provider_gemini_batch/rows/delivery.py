@@ -1,0 +1,254 @@
+"""Putting a finished output where it belongs, whole or not at all, with a manifest beside it, written last.
+
+On a local disk the output has a temporary name until it is whole; on an object store it appears under its own name
+when it is closed. The manifest ``<output>.manifest.json`` says that it is whole and which jobs it holds; it is gone
+while an output is being replaced. Another task of the same run that has written there is an error: two mapped tasks
+share a path.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from pydantic_core import from_json, to_json
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.models import Usage
+from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, land
+from airflow_provider_gemini_batch.rows.writers import check_output_path, open_sink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from airflow_provider_gemini_batch.api.models import BatchResult
+
+_VERSION = 1
+
+
+class Files(Protocol):
+    """What is needed of a file system."""
+
+    def read(self, path: str) -> BinaryIO:
+        """Open for reading. Raises FileNotFoundError."""
+
+    def write_whole(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """Open for writing; the file is there when the block ends well, and not when it raises."""
+
+    def exists(self, path: str) -> bool:
+        """True when there is a file."""
+
+    def remove(self, path: str) -> None:
+        """Remove it; nothing happens when it is not there."""
+
+
+class LocalFiles:
+    """Files of this machine; folders are made as needed, ``file://`` is understood."""
+
+    def read(self, path: str) -> BinaryIO:
+        """Open for reading."""
+        return _local(path).open("rb")
+
+    @contextmanager
+    def write_whole(self, path: str) -> Iterator[BinaryIO]:
+        """Write under a temporary name in the same folder and rename at the end."""
+        target = _local(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+        try:
+            with partial.open("xb") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def exists(self, path: str) -> bool:
+        """True when there is a file."""
+        return _local(path).exists()
+
+    def remove(self, path: str) -> None:
+        """Remove it."""
+        _local(path).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class OpenedFiles:
+    """Files of an object store, through three callables: ``open(path, mode)``, ``exists(path)``, ``remove(path)``."""
+
+    open: Callable[[str, str], BinaryIO]
+    exists_: Callable[[str], bool]
+    remove_: Callable[[str], None]
+
+    def read(self, path: str) -> BinaryIO:
+        """Open for reading."""
+        return self.open(path, "rb")
+
+    @contextmanager
+    def write_whole(self, path: str) -> Iterator[BinaryIO]:
+        """Write under its own name: an object appears when it is closed, and is given up when the block raises."""
+        handle = self.open(path, "wb")
+        try:
+            yield handle
+        except BaseException:
+            with suppress(Exception):
+                handle.discard()  # type: ignore[attr-defined]
+            # An fsspec file that is collected unclosed is closed, and so uploaded: it must believe that it was.
+            with suppress(Exception):
+                handle.closed = True  # type: ignore[misc]
+            raise
+        handle.close()
+
+    def exists(self, path: str) -> bool:
+        """True when there is an object."""
+        return self.exists_(path)
+
+    def remove(self, path: str) -> None:
+        """Remove it."""
+        with suppress(FileNotFoundError):
+            self.remove_(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What stands beside an output: whose it is, and what is in it. ``task`` is unique in its ``run``."""
+
+    task: str
+    run: str
+    job_names: tuple[str, ...]
+    counts: Mapping[str, int]
+    usage: Usage
+    fingerprint: str
+    output: str
+    rows: int
+    aside: str | None = None
+
+    def to_json(self) -> bytes:
+        """The manifest as it is written."""
+        members = {
+            "version": _VERSION,
+            "whole": True,
+            "task": self.task,
+            "run": self.run,
+            "job_names": self.job_names,
+            "counts": dict(self.counts),
+            "usage": self.usage._asdict(),
+            "fingerprint": self.fingerprint,
+            "output": self.output,
+            "rows": self.rows,
+            "aside": self.aside,
+        }
+        return to_json(members, indent=2) + b"\n"
+
+
+def manifest_path(output: str) -> str:
+    """Where the manifest of an output is."""
+    return f"{output}.manifest.json"
+
+
+def aside_path(output: str) -> str:
+    """Where answers go that belong to no row."""
+    return f"{output}.aside.jsonl"
+
+
+def read_manifest(files: Files, output: str) -> Manifest | None:
+    """The manifest of an output, or None when there is none that says that it is whole."""
+    try:
+        with files.read(manifest_path(output)) as handle:
+            members = from_json(handle.read())
+        if members["whole"] is not True or members["version"] != _VERSION:
+            return None
+        return Manifest(
+            task=str(members["task"]),
+            run=str(members["run"]),
+            job_names=tuple(map(str, members["job_names"])),
+            counts=dict(members["counts"]),
+            usage=Usage(**members["usage"]),
+            fingerprint=str(members["fingerprint"]),
+            output=str(members["output"]),
+            rows=int(members["rows"]),
+            aside=members.get("aside"),
+        )
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+def check_target(files: Files, output: str, *, task: str, run: str) -> Manifest | None:
+    """Raise ConfigurationError when the output is no good name or another task of this run has written there.
+
+    Returns the manifest that is there, of this task or of another run.
+    """
+    check_output_path(output)
+    found = read_manifest(files, output)
+    if found is not None and found.run == run and found.task != task:
+        raise ConfigurationError(
+            "another task of this run has written its rows to this output_path; give each its own, for mapped tasks "
+            "with {{ ti.map_index }} in it"
+        )
+    return found
+
+
+def deliver(
+    output: str,
+    files: Files,
+    sources: Sequence[AnswerSource | Callable[[], Iterable[BatchResult]]],
+    landing: LandingSpec,
+    *,
+    task: str,
+    run: str,
+    job_names: Sequence[str],
+    fingerprint: str,
+    workdir: Path,
+    carried_types: Mapping[str, str] | None = None,
+) -> tuple[LandingSummary, Manifest]:
+    """Land all answers at ``output`` and write the manifest. Nothing new is there when it raises."""
+    check_target(files, output, task=task, run=run)
+    with files.write_whole(output) as handle:
+        sink = open_sink(
+            output,
+            handle,
+            kind=landing.kind,
+            parsed=landing.schema is not None,
+            response=landing.keep_response,
+            carried=carried_types,
+        )
+        summary = land(sources, sink, landing, workdir)
+        sink.close()
+        # From here on an old manifest would speak of rows that are being replaced.
+        files.remove(manifest_path(output))
+    aside = _deliver_aside(files, output, summary.aside)
+    manifest = Manifest(
+        task=task,
+        run=run,
+        job_names=tuple(job_names),
+        counts=summary.counts,
+        usage=summary.usage,
+        fingerprint=fingerprint,
+        output=output,
+        rows=summary.rows,
+        aside=aside,
+    )
+    with files.write_whole(manifest_path(output)) as handle:
+        handle.write(manifest.to_json())
+    return summary, manifest
+
+
+def _deliver_aside(files: Files, output: str, found: Path | None) -> str | None:
+    target = aside_path(output)
+    if found is None:
+        files.remove(target)
+        return None
+    with found.open("rb") as source, files.write_whole(target) as handle:
+        shutil.copyfileobj(source, handle, 1 << 20)
+    return target
+
+
+def _local(path: str) -> Path:
+    return Path(path.removeprefix("file://"))

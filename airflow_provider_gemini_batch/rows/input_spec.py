@@ -1,0 +1,142 @@
+"""What the author wants made of the input, checked for sense before a single row is read; and the limits of a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.legacy import is_legacy
+from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, request_defaults
+from airflow_provider_gemini_batch.rows.sources import Opener, Rows, open_local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ROW_MEMBERS = (
+    "key",
+    "status",
+    "text",
+    "embedding",
+    "parsed",
+    "finish_reason",
+    "usage",
+    "error",
+    "response",
+)
+"""Names of the output row that a carried column may not take; it has either ``text`` or ``embedding``."""
+
+
+class JobLimits(NamedTuple):
+    """What the service takes in one job."""
+
+    rows: int | None
+    file_bytes: int
+
+
+def job_limits(service: Service, kind: JobKind, model: str = "") -> JobLimits:
+    """The documented limits: Gemini 2 GB a file; Vertex 1 GB and 200,000 requests, 1,000,000 for embeddings.
+
+    Legacy embedding models of Vertex (``text-embedding-*``, ``textembedding-*``) take 30,000 texts.
+    """
+    if service is Service.GEMINI:
+        return JobLimits(None, 2_000_000_000)
+    if kind is JobKind.GENERATION:
+        return JobLimits(200_000, 1_000_000_000)
+    return JobLimits(30_000 if is_legacy(model) else 1_000_000, 1_000_000_000)
+
+
+class Attachment(NamedTuple):
+    """A file that goes with a row: the part for the request, and what the fingerprint covers in its place.
+
+    ``identity`` names the content (a hash, or the URI of an object), so that a file uploaded anew under another name
+    does not look like another input. ``estimated_tokens`` goes into the estimate of cost.
+    """
+
+    part: Mapping[str, Any]
+    identity: str
+    estimated_tokens: int = 258
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """One input and what is to be made of it. Exactly one of ``rows`` and ``path`` is given.
+
+    ``rows``: a list, or a callable that returns or yields rows. ``path``: whatever ``opener`` opens.
+    ``prompt_template``, ``key_field``, ``title_field``, ``media_field`` and ``carry`` name columns. ``attach`` turns a
+    value of ``media_field`` into an :class:`Attachment`. ``response_schema`` is in the service's form (see
+    ``data.schema``). ``max_rows_per_job`` and ``max_bytes_per_job`` only ever lower the service's limits.
+    """
+
+    service: Service
+    kind: JobKind = JobKind.GENERATION
+    model: str
+    project: str = ""
+    location: str = ""
+    rows: Rows | None = field(default=None, repr=False)
+    path: str | None = None
+    file_format: str | None = None
+    opener: Opener = field(default=open_local, repr=False)
+    prompt_template: str | None = field(default=None, repr=False)
+    key_field: str | None = None
+    title_field: str | None = None
+    media_field: str | None = None
+    attach: Callable[[str], Attachment] | None = field(default=None, repr=False)
+    carry: tuple[str, ...] = ()
+    generation_config: Mapping[str, Any] | None = field(default=None, repr=False)
+    system_instruction: str | Mapping[str, Any] | None = field(default=None, repr=False)
+    request_defaults: Mapping[str, Any] | None = field(default=None, repr=False)
+    response_schema: Mapping[str, Any] | None = field(default=None, repr=False)
+    task_type: str | None = None
+    output_dimensionality: int | None = None
+    max_rows_per_job: int | None = None
+    max_bytes_per_job: int | None = None
+
+    def check(self) -> None:
+        """Raise ConfigurationError for what cannot work whatever the rows are."""
+        if (self.rows is None) == (self.path is None):
+            raise ConfigurationError("give the input either as rows or as a path")
+        if self.media_field is not None and self.attach is None:
+            raise ConfigurationError("media_field needs a place to put the files")
+        if self.media_field is not None and self.kind is JobKind.EMBEDDINGS:
+            raise ConfigurationError("media_field is for generation only")
+        if self.title_field is not None and self.kind is not JobKind.EMBEDDINGS:
+            raise ConfigurationError("title_field is for embeddings only")
+        absent = "text" if self.kind is JobKind.EMBEDDINGS else "embedding"
+        if taken := sorted(set(self.carry) & set(ROW_MEMBERS) - {absent}):
+            raise ConfigurationError(
+                f"carry cannot take {', '.join(taken)}: the output row has members of that name; rename the column"
+            )
+        if len(set(self.carry)) != len(self.carry):
+            raise ConfigurationError("carry names a column twice")
+        for name, value in (("max_rows_per_job", self.max_rows_per_job), ("max_bytes_per_job", self.max_bytes_per_job)):
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name} must be at least 1")
+
+    def limits(self) -> JobLimits:
+        """The service's limits, lowered by the author's."""
+        rows, file_bytes = job_limits(self.service, self.kind, self.model)
+        if self.max_rows_per_job is not None:
+            rows = self.max_rows_per_job if rows is None else min(rows, self.max_rows_per_job)
+        return JobLimits(rows, min(file_bytes, self.max_bytes_per_job or file_bytes))
+
+    def defaults(self, warnings: set[str]) -> RequestDefaults:
+        """The members that every request gets, the response schema among them."""
+        config = dict(self.generation_config or {})
+        if self.response_schema is not None:
+            if {"responseSchema", "response_schema"} & config.keys():
+                raise ConfigurationError("give either output_schema or generation_config.responseSchema")
+            config["responseSchema"] = self.response_schema
+            if not {"responseMimeType", "response_mime_type"} & config.keys():
+                config["responseMimeType"] = "application/json"
+        return request_defaults(
+            self.kind,
+            model=self.model,
+            generation_config=config,
+            system_instruction=self.system_instruction,
+            members=self.request_defaults,
+            task_type=self.task_type,
+            output_dimensionality=self.output_dimensionality,
+            warnings=warnings,
+        )

@@ -1,0 +1,343 @@
+"""Landing: answers of one or several jobs in any order become one row per input row, in input order.
+
+Answers find their row by the number in their key. A row that is next in line and final goes straight to the sink; any
+other is put into a spill file, with its place in it kept in an array: 15 bytes a row, whatever the size of the
+answers. Jobs are read in the order given; a later one may replace a row that failed, never one that is good.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+from airflow_provider_gemini_batch.rows.reorder import Spill, Waiting
+from airflow_provider_gemini_batch.rows.result_rows import REPAIRABLE, RowMaker, RowStatus
+from airflow_provider_gemini_batch.rows.wire_keys import unwrap_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.rows.schema import OutputSchema
+    from airflow_provider_gemini_batch.rows.writers import Sink
+
+_BUFFER_BYTES = 1 << 20
+_OK = RowStatus.OK
+
+
+class AnswerSource(NamedTuple):
+    """The answers of one job. ``row_numbers``, where known, are the rows it was asked for, in the order of its input.
+
+    They serve to write failed rows early when no later job may replace them, and to match by position the answers of a
+    job that gave no key back at all.
+    """
+
+    open: Callable[[], Iterable[BatchResult]]
+    row_numbers: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandingSpec:
+    """How answers are to be landed.
+
+    ``rows``: how many the input has; None when it is not known, and then there is one row per answer in the order they
+    come. ``carried`` gives the carried columns of every row as lines of JSON objects, in order. ``author_key`` finds
+    the key of a row that got no answer. ``wrapped_keys`` is False for jobs made by others, whose keys are theirs.
+    """
+
+    kind: JobKind
+    rows: int | None = None
+    schema: OutputSchema | None = field(default=None, repr=False)
+    keep_response: bool = False
+    carried: Callable[[], Iterator[bytes]] | None = field(default=None, repr=False)
+    author_key: Callable[[int], str | None] | None = field(default=None, repr=False)
+    wrapped_keys: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandingSummary:
+    """What came of it.
+
+    ``usage`` sums every answer that was read, also those that a later round replaced: they were
+    paid.
+
+    ``by_status`` counts rows by the word in the output. ``extra`` answers belong to no row, ``duplicate`` ones to a
+    row that had its answer; both are in ``aside``, a file of JSON lines, when there are any. ``repairable`` rows may
+    come out well in a second try. ``error_codes`` counts the codes of rows with status ``error``.
+    """
+
+    rows: int
+    succeeded: int
+    by_status: dict[str, int]
+    extra: int
+    duplicate: int
+    usage: Usage
+    repairable: Sequence[int] = field(repr=False)
+    error_codes: dict[int | None, int]
+    aside: Path | None
+
+    @property
+    def failed(self) -> int:
+        """Rows that are not ok."""
+        return self.rows - self.succeeded
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """``total``, ``succeeded``, ``failed``, then each bad status that there is, ``extra`` and ``duplicate``."""
+        bad = {word: count for word, count in self.by_status.items() if word != "ok"}
+        strays = {name: count for name, count in (("extra", self.extra), ("duplicate", self.duplicate)) if count}
+        return {"total": self.rows, "succeeded": self.succeeded, "failed": self.failed, **bad, **strays}
+
+
+def land(
+    sources: Iterable[AnswerSource | Callable[[], Iterable[BatchResult]]],
+    sink: Sink,
+    landing: LandingSpec,
+    workdir: Path,
+) -> LandingSummary:
+    """Read all answers and write all rows. The caller closes the sink and removes ``workdir``.
+
+    Errors of a source (the download breaks for good) and of the sink pass through; nothing is then to be kept.
+    """
+    known = [source if isinstance(source, AnswerSource) else AnswerSource(source) for source in sources]
+    made = _Known(landing, sink, workdir) if landing.rows is not None else _Unknown(landing, sink, workdir)
+    try:
+        for index, source in enumerate(known):
+            made.read(index, source, _final_below(known[index + 1 :]))
+        return made.finish()
+    finally:
+        made.close()
+
+
+def iter_rows(results: Iterable[BatchResult], landing: LandingSpec) -> Iterator[dict[str, Any]]:
+    """The same rows in Python, one per answer, in the order they come, without carried columns."""
+    maker = RowMaker(landing.kind, schema=landing.schema, keep_response=landing.keep_response)
+    for result in results:
+        yield maker.members(result, _shown_key(result, wrapped=landing.wrapped_keys))[1]
+
+
+def _shown_key(result: BatchResult, *, wrapped: bool) -> str:
+    row, key = unwrap_key(result.key) if wrapped else (None, result.key)
+    if key is not None:
+        return key
+    return str(result.position if row is None else row)
+
+
+def _final_below(later: Sequence[AnswerSource]) -> int | None:
+    """Rows below this number have no later job; None: all of them."""
+    lowest: int | None = None
+    for source in later:
+        if source.row_numbers is None:
+            return 0
+        if source.row_numbers:
+            first = source.row_numbers[0] if isinstance(source.row_numbers, range) else min(source.row_numbers)
+            lowest = first if lowest is None else min(lowest, first)
+    return lowest
+
+
+class _Base:
+    """What both ways of landing share: rows are made, usage is summed, strays are put aside."""
+
+    def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path) -> None:
+        self._landing = landing
+        self._sink = sink
+        self._workdir = workdir
+        self._maker = RowMaker(landing.kind, schema=landing.schema, keep_response=landing.keep_response)
+        self._used = [0, 0, 0, 0]
+        self._codes: Counter[int | None] = Counter()
+        self._aside_path = workdir / "aside.jsonl"
+        self._aside: BinaryIO | None = None
+        self._strays = {"extra": 0, "duplicate": 0}
+
+    def _count_usage(self, usage: tuple[int, int, int, int] | None) -> None:
+        if usage is not None:
+            used = self._used
+            used[0] += usage[0]
+            used[1] += usage[1]
+            used[2] += usage[2]
+            used[3] += usage[3]
+
+    def _put_aside(self, result: BatchResult, why: str) -> None:
+        self._strays[why] += 1
+        if self._aside is None:
+            self._aside = self._aside_path.open("wb", buffering=_BUFFER_BYTES)
+        error = None if result.error is None else result.error.model_dump()
+        self._aside.write(
+            to_json({"why": why, "key": result.key, "response": result.response, "error": error}, inf_nan_mode="null")
+            + b"\n"
+        )
+
+    def _summary(self, by_status: dict[str, int], repairable: Sequence[int]) -> LandingSummary:
+        return LandingSummary(
+            rows=sum(by_status.values()),
+            succeeded=by_status.get("ok", 0),
+            by_status=by_status,
+            extra=self._strays["extra"],
+            duplicate=self._strays["duplicate"],
+            usage=Usage(*self._used),
+            repairable=repairable,
+            error_codes=dict(self._codes),
+            aside=None if self._aside is None else self._aside_path,
+        )
+
+    def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:
+        """Take in all answers of a job."""
+        raise NotImplementedError
+
+    def finish(self) -> LandingSummary:
+        """Write what is left and sum up."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the files of this landing's own."""
+        if self._aside is not None:
+            self._aside.close()
+
+
+class _Unknown(_Base):
+    """The input is not known: one row per answer, in the order they come."""
+
+    def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path) -> None:
+        super().__init__(landing, sink, workdir)
+        self._by_status: Counter[str] = Counter()
+
+    def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:  # noqa: ARG002
+        """Write a row for every answer."""
+        for result in source.open():
+            status, line, usage = self._maker.line(result, _shown_key(result, wrapped=self._landing.wrapped_keys))
+            self._count_usage(usage)
+            self._by_status[status.word] += 1
+            if result.error is not None:
+                self._codes[result.error.code] += 1
+            self._sink.write(line)
+
+    def finish(self) -> LandingSummary:
+        """Sum up."""
+        return self._summary(dict(self._by_status), ())
+
+
+class _Known(_Base):
+    """The input is known: every row gets its place."""
+
+    def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path) -> None:
+        super().__init__(landing, sink, workdir)
+        rows = landing.rows or 0
+        self._rows = rows
+        self._next = 0
+        self._status = bytearray(rows)
+        self._by = array("H", bytes(2 * rows))
+        self._code_of: dict[int, int | None] = {}
+        self._spill = Spill(workdir / "spill.jsonl", rows)
+        self._keyless = Waiting(workdir / "keyless.jsonl")
+        self._carried = None if landing.carried is None else landing.carried()
+
+    def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:
+        """Give every answer its place; those without a key wait until it is known that no answer has one."""
+        limit = self._rows if final_below is None else final_below
+        keyed = keyless = 0
+        wait_for_position = source.row_numbers is not None
+        rows, place_row = self._rows, self._place_row
+        for result in source.open():
+            row, key = unwrap_key(result[0])
+            if row is not None and row < rows:
+                keyed += 1
+                place_row(result, row, key, index + 1, limit)
+            elif result.key is None and wait_for_position:
+                keyless += 1
+                error = None if result.error is None else result.error.model_dump()
+                self._keyless.add(to_json([result.response, error, result.position]) + b"\n")
+            else:
+                keyed += 1
+                self._stray(result, "extra")
+        if keyless:
+            numbers = source.row_numbers if keyed == 0 and keyless == len(source.row_numbers or ()) else None
+            self._place_keyless(numbers, index + 1, limit)
+
+    def _place_keyless(self, numbers: Sequence[int] | None, job: int, limit: int) -> None:
+        for position, line in enumerate(self._keyless.take()):
+            response, error, place = from_json(line)
+            result = BatchResult(None, response, None if error is None else ServiceError(**error), place)
+            if numbers is None:
+                self._stray(result, "extra")
+            else:
+                row = numbers[position]
+                self._place_row(result, row, self._author_key(row), job, limit)
+
+    def _place_row(self, result: BatchResult, row: int, key: str | None, job: int, limit: int) -> None:
+        by = self._by[row]
+        if by and (by == job or row < self._next):
+            self._stray(result, "duplicate")
+            return
+        status, line, usage = self._maker.line(result, key or str(row))
+        self._count_usage(usage)
+        if by and self._status[row] == _OK:
+            self._put_aside(result, "duplicate")
+            return
+        self._by[row] = job
+        self._status[row] = status
+        if status is not _OK and result.error is not None:
+            self._code_of[row] = result.error.code
+        elif by:
+            self._code_of.pop(row, None)
+        if row == self._next and (status is _OK or row < limit):
+            self._emit(line)
+        else:
+            self._spill.add(row, line)
+
+    def _stray(self, result: BatchResult, why: str) -> None:
+        if result.key is None and result.response is not None:
+            self._count_usage(self._maker.line(result, "")[2])
+        self._put_aside(result, why)
+
+    def _author_key(self, row: int) -> str | None:
+        return None if self._landing.author_key is None else self._landing.author_key(row)
+
+    def _emit(self, line: bytes) -> None:
+        """Write the row that is next in line."""
+        self._next += 1
+        self._sink.write(line if self._carried is None else self._with_carried(line))
+
+    def _with_carried(self, line: bytes) -> bytes:
+        assert self._carried is not None  # noqa: S101  (the one caller has looked)
+        carried = next(self._carried, None)
+        if carried is None or len(carried) <= len(b"{}\n"):
+            return line
+        if not self._landing.keep_response:
+            return line[:-2] + b"," + carried[1:]
+        row = from_json(line)
+        response = row.pop("response")
+        return to_json({**row, **from_json(carried), "response": response}) + b"\n"
+
+    def finish(self) -> LandingSummary:
+        """Write the rows that waited and those that never came, in order."""
+        for row, last, lines in self._spill.pieces(self._next):
+            if not lines:
+                self._emit(self._maker.missing(self._author_key(row) or str(row)))
+            elif self._carried is None:
+                self._next = last
+                self._sink.write(lines)
+            else:
+                for line in lines.splitlines(keepends=True):
+                    self._emit(line)
+        return self._sum_up()
+
+    def _sum_up(self) -> LandingSummary:
+        self._codes.update(self._code_of.values())
+        by_status: Counter[str] = Counter()
+        for state in RowStatus:
+            by_status[state.word] += self._status.count(state)
+        bad = array("q")
+        if by_status["ok"] < self._rows:
+            bad.extend(row for row, state in enumerate(self._status) if state in REPAIRABLE)
+        return self._summary({word: count for word, count in by_status.items() if count}, bad)
+
+    def close(self) -> None:
+        """Close all files."""
+        super().close()
+        self._spill.close()
+        self._keyless.close()

@@ -1,0 +1,247 @@
+"""From a row as it stands in the input to its key, its request and the columns to carry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic_core import to_json
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.requests.fields import MEMBERS, kind_of, shown
+from airflow_provider_gemini_batch.api.requests.request import BatchRequest, RequestDefaults, key_text, normalise
+from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
+
+_PLACE = re.compile(r"\{([^{}]+)\}")
+_TEXT_COLUMNS = ("text", "prompt")
+
+
+class Shaped(NamedTuple):
+    """One row ready to be written: the request is in REST form, without its attachments."""
+
+    key: str | None
+    request: Mapping[str, Any]
+    attachments: tuple[Attachment, ...] = ()
+
+
+class Template:
+    """A prompt with places for columns: ``{name}`` is replaced where ``name`` is a column, every other brace stays.
+
+    A name in braces that could be a column's and is none (``{boddy}``) is refused, naming the columns that exist;
+    braces around anything else (``{"a": 1}``, ``{}``) are the author's own.
+    """
+
+    def __init__(self, template: str) -> None:
+        self._pieces = _PLACE.split(template)
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Raise InputError when a place names no column."""
+        for name in self._pieces[1::2]:
+            if name not in columns and name.isidentifier():
+                raise InputError(f"prompt_template: there is no column '{shown(name)}'; there are {_listed(columns)}")
+
+    def fill(self, row: Mapping[str, Any]) -> str:
+        """The prompt of one row. Raises InputError when the row lacks a column or when nothing was filled in."""
+        pieces = self._pieces
+        if len(pieces) == 1:
+            return pieces[0]
+        filled = []
+        empty = True
+        for index, piece in enumerate(pieces):
+            if index % 2 == 0:
+                filled.append(piece)
+            elif piece in row:
+                value = _as_text(row[piece])
+                empty = empty and not value.strip()
+                filled.append(value)
+            else:
+                if piece.isidentifier():
+                    raise InputError(
+                        f"prompt_template: the row has no column '{shown(piece)}'; it has {_listed(list(row))}"
+                    )
+                filled.append("{" + piece + "}")
+                empty = False
+        if empty:
+            raise InputError("every column of prompt_template is empty")
+        return "".join(filled)
+
+
+class Shaper:
+    """Turns rows into requests as the spec says; remembers which columns it has met."""
+
+    def __init__(
+        self, spec: InputSpec, defaults: RequestDefaults, columns: Sequence[str] | None, notes: set[str]
+    ) -> None:
+        self._spec = spec
+        self._kind = spec.kind
+        self._defaults = defaults
+        self._notes = notes
+        self._template = None if spec.prompt_template is None else Template(spec.prompt_template)
+        self._helpers = frozenset(
+            name for name in (spec.key_field, spec.title_field, spec.media_field, *spec.carry) if name is not None
+        )
+        self._own = self._helpers - MEMBERS[spec.kind] - {"text", "request", "contents", "content"}
+        self._text_column = None
+        if columns is not None:
+            self._check_columns(columns)
+            if self._template is None:
+                self._text_column = _text_column(columns)
+        self.plain = not self._helpers and self._template is None and columns is None
+        """True when a row is nothing but a request, so that its JSON may go out as it came."""
+
+    def _check_columns(self, columns: Sequence[str]) -> None:
+        for argument, name in _named_columns(self._spec):
+            if name not in columns:
+                raise InputError(f"{argument}: there is no column '{shown(name)}'; there are {_listed(columns)}")
+        if self._template is not None:
+            self._template.check(columns)
+
+    def shape(self, value: Any) -> Shaped:
+        """The key, the request and the attachments of a row. Raises InputError."""
+        if self.plain:
+            return Shaped(*normalise(value, kind=self._kind, defaults=self._defaults, warnings=self._notes))
+        if isinstance(value, BatchRequest):
+            value = value.members()
+        if not isinstance(value, Mapping):
+            if self._helpers or self._template is not None:
+                raise InputError(f"the row must be an object with columns, not {kind_of(value)}")
+            return Shaped(*normalise(value, kind=self._kind, defaults=self._defaults, warnings=self._notes))
+        key, request = normalise(
+            self._request_row(value), kind=self._kind, defaults=self._defaults, warnings=self._notes
+        )
+        if self._spec.key_field is not None:
+            key = key_text(_column(value, self._spec.key_field, "key_field"))
+        return Shaped(key, request, self._attachments(value))
+
+    def _request_row(self, row: Mapping[str, Any]) -> Any:
+        if self._template is not None:
+            made: dict[str, Any] = {"text": self._template.fill(row)}
+        elif self._text_column is not None:
+            made = {"text": _as_text(row[self._text_column])}
+        else:
+            made = {name: value for name, value in row.items() if name not in self._own}
+        if self._spec.title_field is not None:
+            title = _as_text(_column(row, self._spec.title_field, "title_field"))
+            if title:
+                made = (
+                    {**made, "title": title}
+                    if "request" not in made
+                    else made | {"request": {**made["request"], "title": title}}
+                )
+        return made
+
+    def _attachments(self, row: Mapping[str, Any]) -> tuple[Attachment, ...]:
+        if self._spec.media_field is None or self._spec.attach is None:
+            return ()
+        found = row.get(self._spec.media_field)
+        if found is None or found == "":
+            return ()
+        paths = found if isinstance(found, (list, tuple)) else [found]
+        if not all(isinstance(path, str) and path for path in paths):
+            raise InputError(f"media_field: '{shown(self._spec.media_field)}' must hold a path or a list of paths")
+        return tuple(self._spec.attach(path) for path in paths)
+
+
+def carried_line(row: Any, carry: Sequence[str]) -> bytes:
+    """The carried columns of a row as one line of JSON; a column that the row lacks is null."""
+    if isinstance(row, BatchRequest):
+        row = row.members()
+    columns = row if isinstance(row, Mapping) else {}
+    try:
+        return to_json({name: columns.get(name) for name in carry}, inf_nan_mode="null") + b"\n"
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"carry: a column cannot be written as JSON ({type(error).__name__})") from None
+
+
+class ColumnTypes:
+    """Finds one type for each carried column: ``bool``, ``int``, ``float``, ``str``, or ``json`` where they differ."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._types: dict[str, str | None] = dict.fromkeys(names)
+        self._unmet = set(names)
+
+    def see(self, row: Any) -> None:
+        """Take the values of one row into account."""
+        columns = row.members() if isinstance(row, BatchRequest) else row
+        if not isinstance(columns, Mapping):
+            return
+        for name, before in self._types.items():
+            if name in columns:
+                self._unmet.discard(name)
+                value = columns[name]
+                now = before if value is None else _type_word(value)
+                if now != before:
+                    self._types[name] = now if before is None else _common_type(before, now)
+
+    def unmet(self) -> list[str]:
+        """Columns that no row had."""
+        return sorted(self._unmet)
+
+    def found(self) -> dict[str, str]:
+        """The type of every column; one that was null throughout is text."""
+        return {name: form or "str" for name, form in self._types.items()}
+
+
+def _type_word(value: Any) -> str:
+    kind = type(value)
+    if kind is int:
+        return "int" if -(2**63) <= value < 2**63 else "json"
+    known = {str: "str", bool: "bool", float: "float", dict: "json", list: "json", tuple: "json"}
+    # Dates, decimals and the like are written as JSON texts; other numbers keep their own form.
+    return known.get(kind) or ("json" if isinstance(value, (int, float, Mapping, Sequence)) else "str")
+
+
+def _common_type(one: str, other: str | None) -> str:
+    return "float" if {one, other} == {"int", "float"} else "json"
+
+
+def with_attachments(request: Mapping[str, Any], attachments: Sequence[Attachment]) -> Mapping[str, Any]:
+    """Put the files in front of the parts of the first content, where the service's guide wants them."""
+    if not attachments:
+        return request
+    first, *rest = request["contents"]
+    parts = [*(dict(attachment.part) for attachment in attachments), *first["parts"]]
+    return {**request, "contents": [{**first, "parts": parts}, *rest]}
+
+
+def _named_columns(spec: InputSpec) -> list[tuple[str, str]]:
+    named = [("key_field", spec.key_field), ("title_field", spec.title_field), ("media_field", spec.media_field)]
+    return [(argument, name) for argument, name in named if name is not None] + [("carry", name) for name in spec.carry]
+
+
+def _text_column(columns: Sequence[str]) -> str:
+    if len(columns) == 1:
+        return columns[0]
+    for name in _TEXT_COLUMNS:
+        if name in columns:
+            return name
+    raise ConfigurationError(
+        f"say with prompt_template what to make of the columns {_listed(columns)}, or call one of them 'text'"
+    )
+
+
+def _column(row: Mapping[str, Any], name: str, argument: str) -> Any:
+    if name not in row:
+        raise InputError(f"{argument}: the row has no column '{shown(name)}'")
+    return row[name]
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        raise InputError("a column holds bytes, which cannot stand in a prompt")
+    if isinstance(value, (bool, list, dict, tuple)):
+        return to_json(value).decode()
+    return str(value)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    some = ", ".join(shown(name) for name in columns[:20])
+    return f"{some} and {len(columns) - 20} more" if len(columns) > 20 else some or "none"  # noqa: PLR2004
+
+
+Attach = Callable[[str], Attachment]

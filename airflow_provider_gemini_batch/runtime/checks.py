@@ -1,0 +1,66 @@
+"""Arguments that cannot work with the service of a connection: refused before anything is read or sent."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.google.bigquery import NO_LIBRARY
+from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.api.names import gemini_model, labels, vertex_model
+from airflow_provider_gemini_batch.staging.places import is_inside
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.operators import _CreateBatchJob
+
+
+def check_settings(operator: _CreateBatchJob, service: Service) -> None:
+    """Refuse now what the create call would refuse when rows have been uploaded or staged for it.
+
+    :raises ConfigurationError: names the argument and says what to do.
+    """
+    priority: object = operator.priority
+    if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
+        raise ConfigurationError("priority must be a whole number")
+    if service is Service.GEMINI:
+        gemini_model(operator.model)
+        if operator.labels:
+            raise ConfigurationError("labels: jobs of the Gemini API have none; only Vertex AI takes them")
+        return
+    vertex_model(operator.model)
+    labels(operator.labels or {})
+    if priority is not None:
+        raise ConfigurationError("priority: Vertex AI has none; only the Gemini API takes one")
+
+
+def check_places(operator: _CreateBatchJob, service: Service, staging: str | None) -> None:
+    """Refuse what has no place to be read from or written to.
+
+    :param staging: the folder for what Vertex AI reads and writes, from operator, connection or configuration.
+    :raises ConfigurationError: names the argument and says what to do.
+    """
+    if service is Service.GEMINI:
+        if operator.destination is not None:
+            raise ConfigurationError(
+                "destination is for Vertex AI; on the Gemini API results are landed with output_path"
+            )
+        return
+    uris = [operator.gcs_uri] if isinstance(operator.gcs_uri, str) else list(operator.gcs_uri or ())
+    needs_staging = operator.bigquery_uri is None and not (uris and operator.destination)
+    if needs_staging and not (staging or "").startswith("gs://"):
+        what = "writes answers to" if uris else "reads rows from"
+        raise ConfigurationError(
+            f"Vertex AI {what} Cloud Storage: give {'destination or ' if uris else ''}staging_path (operator, "
+            "connection or [gemini_batch] in the configuration), a gs:// folder"
+        )
+    to_table = (operator.destination or "").startswith("bq://") or (operator.bigquery_uri and not operator.destination)
+    if to_table and operator.output_path is not None and find_spec("google.cloud.bigquery") is None:
+        raise ConfigurationError(f"output_path: {NO_LIBRARY}, or leave output_path out to have table and counts only")
+    place = operator.destination or staging or ""
+    inside = is_inside(place, uris)
+    if inside is not None:
+        raise ConfigurationError(
+            f"the answers would be written to {place}, inside the input {inside}, and be read as rows the next time: "
+            "give another destination"
+        )

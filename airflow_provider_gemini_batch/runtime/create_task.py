@@ -1,0 +1,490 @@
+"""Where Airflow meets the batch: a task's arguments and context become the ports of a run, its steps become deferrals.
+
+Imported only when a task runs. Everything that decides lies in ``batch``; here is only what needs Airflow: the task
+state store, XCom, deferring, failing, asset events.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE
+from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.batch.ports import Done, Policy, TaskFailed, Wake, Watch
+from airflow_provider_gemini_batch.batch.run import BatchRun
+from airflow_provider_gemini_batch.batch.state import Ledger
+from airflow_provider_gemini_batch.batch.tag import TaskIdentity, tag_of
+from airflow_provider_gemini_batch.links import JOB_NAME_KEY
+from airflow_provider_gemini_batch.polling.blocking import wait_here
+from airflow_provider_gemini_batch.polling.policy import longest_wait
+from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, from_event
+from airflow_provider_gemini_batch.rows.cost import cost_of
+from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
+from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings
+from airflow_provider_gemini_batch.runtime.lineage import lineage_of, tell_hook_lineage
+from airflow_provider_gemini_batch.runtime.outputs import Output
+from airflow_provider_gemini_batch.runtime.paths import Paths
+from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
+from airflow_provider_gemini_batch.runtime.task_rows import make_work
+from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings, job_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from airflow.sdk import Context
+    from typing_extensions import Self
+
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.models import BatchJob
+    from airflow_provider_gemini_batch.batch.ports import Landing
+    from airflow_provider_gemini_batch.operators import GeminiGetBatchResponsesOperator, _CreateBatchJob
+    from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
+
+log = logging.getLogger(__name__)
+
+# The service's clock and ours are compared in one place only, to end a look-up early: this much they may differ.
+_CLOCK_SLACK = timedelta(minutes=15)
+# What a worker's own kill may take: SIGKILL follows five seconds after SIGTERM.
+_KILL_TIMEOUT = 2.0
+_ADDRESSES = (("api", "base_url"), ("core", "execution_api_server_url"))
+_NAMELESS = (
+    "This Airflow has no name of its own: another one that uses the same API key or project, and the same names of "
+    "Dag, task and run, could take this one's jobs for its own. Set [gemini_batch] deployment_id, and in each Airflow "
+    "to something else."
+)
+
+
+class Killed(AirflowException):
+    """The task was told to stop."""
+
+
+class TaskRun:
+    """One process of one task: opened by ``execute`` and again by ``execute_complete``."""
+
+    def __init__(self, operator: _CreateBatchJob, context: Context) -> None:
+        self._operator = operator
+        self._context = context
+        self._stack = ExitStack()
+        self._killed = False
+        self._active: dict[str, BatchJob] = {}
+        #: What a kill would cancel, and how: in memory, because nothing can be asked for in a signal handler.
+        self._running: set[str] = set()
+        self._settings: ConnectionSettings | None = None
+        self._clock = WallClock()
+
+    def __enter__(self) -> Self:
+        """Open the connection and a folder for what is staged; both go when the process is done with the task."""
+        with ExitStack() as stack:
+            stack.enter_context(airflow_errors())
+            self._hook = stack.enter_context(self._operator.hook())
+            self._settings = self._hook.settings
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
+            self._run = self._make_run(Path(folder))
+            # Whatever was raised so far has been told in Airflow's terms, and nothing stays open.
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+    def begin(self) -> dict[str, Any]:
+        """Run a try from its beginning; a dry run ends when the input has been read."""
+        if self._operator.is_dry_run:
+            return self._dry_run()
+        if not _deployment():
+            log.warning("%s", _NAMELESS)
+        return self._follow(None)
+
+    def _dry_run(self) -> dict[str, Any]:
+        try:
+            self._work.plan(again=False)
+            estimate = self._work.estimate()
+        finally:
+            self._drop_kept_rows()
+        log.info("Dry run, nothing was sent: %s.", estimate)
+        return {"job_name": None, "job_names": [], "state": "DRY_RUN", "model": self._operator.model, **estimate}
+
+    def resume(self, event: Any, memo: str) -> dict[str, Any]:
+        """Go on after a wait. ``memo`` is what ``defer`` kept, for triggers that do not carry it."""
+        report = from_event(event)
+        if not report.memo:
+            report = replace(report, memo=memo)
+        # Before the input is read again, which takes a while.
+        watched = Ledger.from_json(report.memo) or Ledger()
+        self._running = set(watched.watching) - {job.name for job in report.jobs if job.is_done}
+        return self._follow(report)
+
+    def kill(self) -> None:
+        """Called inside the signal handler: only memory and a client of its own may be used, and only for a moment.
+
+        Airflow is asked for nothing: the signal may have come in the middle of another question to its supervisor.
+        A job that a further try may adopt is left alone; else it is cancelled.
+        """
+        self._killed = True
+        ti = self._context["ti"]
+        may_be_retried = ti.try_number <= ti.max_tries
+        if self._operator.cancel_on_kill and not may_be_retried:
+            self._cancel_now()
+        raise Killed("The task was told to stop; no create call is sent after this.")
+
+    def _cancel_now(self) -> None:
+        if not self._running or self._settings is None:
+            return
+        # A client of its own: the signal may have come in the middle of a call of the other.
+        with client_from_settings(replace(self._settings, timeout=_KILL_TIMEOUT), attempts=1) as client:
+            for name in sorted(self._running):
+                _try_to_cancel(client, name)
+
+    # -- following the run
+
+    def _follow(self, report: WatchReport | None) -> dict[str, Any]:
+        while True:
+            try:
+                step = self._run.advance(report)
+            except TaskFailed as failure:
+                ti = self._context["ti"]
+                if not failure.verdict.retry or ti.try_number > ti.max_tries:
+                    self._drop_kept_rows()
+                raise self._failure(failure) from failure.__cause__
+            match step:
+                case Done():
+                    return self._delivered(step)
+                case Watch():
+                    if not self._operator.wait_for_completion and step.until == "all":
+                        return self._submitted(step)
+                    report = self._watch(step)
+                case Wake():
+                    report = self._wake(step)
+
+    def _watch(self, step: Watch) -> WatchReport:
+        operator = self._operator
+        if not operator.deferrable:
+            return wait_here(
+                lambda name: self._hook.client.get(name, brief=True),
+                step,
+                clock=self._clock,
+                poll_interval=operator.poll_interval,
+                queue_timeout=operator.queue_timeout,
+                progress_timeout=operator.progress_timeout,
+                on_look=_log_progress,
+            )
+        stalls = step.stalls_count
+        return self._defer(
+            list(step.job_names),
+            step.end_time,
+            until=step.until,
+            memo=step.memo,
+            queue_timeout=operator.queue_timeout if stalls else None,
+            progress_timeout=operator.progress_timeout if stalls else None,
+        )
+
+    def _defer(
+        self,
+        names: list[str],
+        end_time: float,
+        *,
+        until: str,
+        memo: str,
+        queue_timeout: float | None = None,
+        progress_timeout: float | None = None,
+    ) -> NoReturn:
+        from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
+
+        operator = self._operator
+        operator.defer(
+            trigger=GeminiBatchJobTrigger(
+                names[0] if len(names) == 1 else names,
+                gemini_conn_id=operator.gemini_conn_id,
+                poll_interval=operator.poll_interval,
+                end_time=end_time,
+                cancel_on_kill=operator.cancel_on_kill,
+                location=operator.location,
+                project_id=operator.project_id,
+                queue_timeout=queue_timeout,
+                progress_timeout=progress_timeout,
+                until=until,
+                memo=memo,
+            ),
+            method_name="execute_complete",
+            kwargs={"memo": memo},
+        )
+        raise AssertionError("defer() does not return")
+
+    def _wake(self, step: Wake) -> WatchReport:
+        if not self._operator.deferrable:
+            self._clock.sleep(max(0.0, step.at - self._clock.now()))
+            return WatchReport(Reason.WAKE, memo=step.memo)
+        if step.job_names:
+            # Not Airflow's trigger: a person who ends the task meanwhile ends its jobs.
+            self._defer(list(step.job_names), step.at, until="time", memo=step.memo)
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        moment = datetime.fromtimestamp(step.at, tz=timezone.utc)
+        self._operator.defer(
+            trigger=DateTimeTrigger(moment), method_name="execute_complete", kwargs={"memo": step.memo}
+        )
+        raise AssertionError("defer() does not return")
+
+    def _failure(self, failure: TaskFailed) -> AirflowException:
+        landing = failure.landing
+        message = failure.verdict.message
+        if landing is not None and landing.output:
+            message = f"{message} The rows are at {landing.output}."
+        return AirflowException(message) if failure.verdict.retry else AirflowFailException(message)
+
+    # -- what the author gets
+
+    def _announce(self, job: BatchJob) -> None:
+        """Tell of a job as soon as there is one: a crash after this cannot hide it."""
+        first = not self._active
+        self._active[job.name] = job
+        if job.is_done:
+            self._running.discard(job.name)
+        else:
+            self._running.add(job.name)
+        if first:
+            self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
+
+    def _submitted(self, step: Watch) -> dict[str, Any]:
+        jobs = [self._active[name] for name in step.job_names if name in self._active]
+        counts = {"total": 0, "succeeded": 0, "failed": 0}
+        for job in jobs:
+            if job.completion_stats is not None:
+                counts["total"] += job.completion_stats.total or 0
+        # This task does not come back, and no other knows of its rows.
+        self._drop_kept_rows()
+        return _summary(jobs, counts=counts)
+
+    def _delivered(self, step: Done) -> dict[str, Any]:
+        landing = step.landing
+        counts = landing.counts or {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
+        usage = landing.usage._asdict() if landing.usage is not None else None
+        summary = _summary(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
+        summary["cost"] = self._count(landing)
+        if landing.responses is None and not landing.output and landing.total:
+            log.warning(
+                "The %d rows do not fit into XCom (max_xcom_bytes=%d) and there is no output_path: they stay with the "
+                "service as long as it keeps them. Set output_path, or read them with GeminiGetBatchResponsesOperator.",
+                landing.total,
+                self._operator.max_xcom_bytes,
+            )
+        self._tell_assets(summary)
+        self._drop_kept_rows()
+        if self._operator.output_path:
+            # Only now: until an output stands under its own name, a crash would lose what was paid for.
+            self._service.delivered(step.jobs)
+        self._tell_lineage(step.jobs, summary)
+        return summary
+
+    def _drop_kept_rows(self) -> None:
+        try:
+            self._work.delivered()
+        except (GeminiBatchError, OSError) as error:
+            log.warning("Could not remove the rows that were kept for this task: %s", error)
+
+    def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
+        """Say what was read and written: to Airflow now, to OpenLineage when its listener asks the operator."""
+        places = [self._service.place_of_answers(job) for job in jobs]
+        lineage = lineage_of(self._operator, summary, [place for place in places if place])
+        tell_hook_lineage(self._hook, lineage)
+        self._operator.told = (lineage, summary)
+
+    def _count(self, landing: Landing) -> dict[str, Any] | None:
+        """Add up tokens and rows in Airflow's metrics; give what they cost, where there are prices."""
+        from airflow.sdk.observability.stats import Stats
+
+        operator = self._operator
+        model = operator.model.rpartition("/")[2]
+        tags = {"dag_id": operator.dag_id, "task_id": operator.task_id, "model": model}
+        Stats.incr("gemini_batch.rows.succeeded", landing.succeeded, tags=tags)
+        Stats.incr("gemini_batch.rows.failed", landing.failed, tags=tags)
+        if landing.usage is None:
+            return None
+        for name, tokens in landing.usage._asdict().items():
+            Stats.incr(f"gemini_batch.{name}", tokens, tags=tags)
+        if not any(landing.usage):
+            return None  # the service told of no tokens, which does not mean that there were none
+        cost = cost_of(landing.usage, model, rows=landing.total)
+        return cost.plain() if cost.usd is not None else None
+
+    def _tell_assets(self, summary: dict[str, Any]) -> None:
+        """Give the events of the declared outlets what a consumer wants to know; never rows."""
+        told = {name: summary[name] for name in ("job_name", "job_names", "counts", "usage", "output")}
+        for outlet in self._operator.outlets or ():
+            self._context["outlet_events"][outlet].extra.update(told)
+
+    # -- assembling the ports
+
+    def _make_run(self, folder: Path) -> BatchRun:
+        operator, settings = self._operator, self._hook.settings
+        ti = self._context["ti"]
+        dag_run = self._context["dag_run"]
+        identity = _identity(ti)
+        store = TaskStateStore(self._context)
+        noted = Ledger.from_json(store.load()) if ti.try_number <= 1 else None
+        anew = ti.try_number <= 1 and (noted is None or not noted.fingerprint)
+        self._work = work = make_work(operator, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew)
+        never_cleared = ti.max_tries <= (operator.retries or 0)
+        not_before = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
+        self._service = service = ClientJobService(
+            self._hook.client,
+            JobSettings(
+                model=operator.model,
+                kind=operator.kind,
+                display_name=operator.display_name,
+                priority=operator.priority,
+                labels=self._labels(ti),
+                source=work.source,
+                destination=operator.destination,
+                staging_path=operator.staging_path or settings.staging_path,
+                keep_input=operator.keep_input,
+                not_before=not_before,
+            ),
+            supply=work.supply,
+            before_create=self._refuse_when_killed,
+        )
+        return BatchRun(
+            identity=identity.digest,
+            generation=ti.max_tries,
+            first_try=ti.try_number <= 1,
+            last_try=ti.try_number > ti.max_tries,
+            policy=self._policy(settings.service, settings.timeout),
+            service=service,
+            store=store,
+            clock=self._clock,
+            work=work,
+            on_job=self._announce,
+        )
+
+    def _labels(self, ti: Any) -> dict[str, str]:
+        """Only Vertex AI has labels; the Dag may run on either."""
+        if self._hook.service is not Service.VERTEX:
+            return {}
+        given = {**self._hook.settings.labels, **(self._operator.labels or {})}
+        return job_labels(given, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id)
+
+    def _policy(self, service: Service, request_timeout: float) -> Policy:
+        operator = self._operator
+        return Policy(
+            service_wait=longest_wait(service),
+            reattach=operator.reattach,
+            lookup_timeout=operator.lookup_timeout,
+            # How long the service may still act on a create call whose answer never came.
+            request_timeout=request_timeout * CREATE_PATIENCE,
+            timeout=operator.timeout,
+            cancel_on_timeout=operator.cancel_on_timeout,
+            queue_timeout=operator.queue_timeout,
+            on_stall=operator.on_stall,
+            max_resubmits=operator.max_resubmits,
+            repair_rounds=operator.repair_rounds,
+            max_active_jobs=operator.max_active_jobs,
+            max_failed_rows=operator.max_failed_rows,
+            max_failure_rate=operator.max_failure_rate,
+        )
+
+    def _refuse_when_killed(self) -> None:
+        if self._killed:
+            raise Killed("The task was told to stop; the create call was not sent.")
+
+
+def _try_to_cancel(client: BatchClient, name: str) -> None:
+    try:
+        client.cancel(name)
+    except GeminiBatchError as error:
+        log.warning("Could not cancel %s: %s", name, error)
+
+
+def land_responses(operator: GeminiGetBatchResponsesOperator, context: Context) -> dict[str, Any]:
+    """Land the answers of one job that has ended, whoever made it.
+
+    :raises AirflowFailException: the job has not ended, or has no answers.
+    """
+    ti = context["ti"]
+    task = _identity(ti)
+    with airflow_errors(), operator.hook() as hook, tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
+        output = Output(
+            operator.output_path,
+            operator.output_conn_id,
+            Paths.of(hook),
+            Path(folder),
+            task=task.digest,
+            run=f"{task.dag_id} {task.run_id}",
+        )
+        output.check()
+        job = hook.get(operator.job_name, brief=True)
+        tag = tag_of(job)
+        landing = LandingSpec(
+            kind=job.kind or JobKind.GENERATION,
+            keep_response=operator.keep_response,
+            wrapped_keys=tag is not None and tag.wrapped,
+        )
+        summary, responses = output.write(
+            [AnswerSource(lambda: hook.get_responses(job))],
+            landing,
+            job_names=[job.name],
+            fingerprint="",
+            max_xcom_bytes=operator.max_xcom_bytes,
+        )
+    return _summary(
+        [job], counts=summary.counts, usage=summary.usage._asdict(), output=output.path, responses=responses
+    )
+
+
+def _identity(ti: Any) -> TaskIdentity:
+    return TaskIdentity(_deployment(), ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+
+
+def _deployment() -> str:
+    """Tell this Airflow from others that may share a key: as configured, else by its own addresses, else not at all.
+
+    No secret of Airflow's takes their place, although it would differ: not every worker needs to have it, and it is
+    changed from time to time. Either would make a task miss its own job, and buy it twice.
+    """
+    from airflow.sdk.configuration import conf
+
+    named: str = conf.get("gemini_batch", "deployment_id", fallback="").strip()
+    if named:
+        return named
+    addresses = [conf.get(*option, fallback="").strip() for option in _ADDRESSES]
+    return "|".join(addresses) if any(addresses) else ""
+
+
+def _summary(
+    jobs: Any,
+    *,
+    counts: dict[str, int],
+    usage: dict[str, int] | None = None,
+    output: str | None = None,
+    responses: list[Any] | None = None,
+) -> dict[str, Any]:
+    """Plain values only: what is not plain cannot be read back from XCom."""
+    last = jobs[-1]
+    return {
+        "job_name": jobs[0].name,
+        "job_names": [job.name for job in jobs],
+        "state": last.state.value,
+        "model": last.model,
+        "display_name": jobs[0].display_name,
+        "counts": counts,
+        "usage": usage,
+        "output": output,
+        "responses": responses,
+    }
+
+
+def _log_progress(job: BatchJob) -> None:
+    stats = job.completion_stats
+    if stats is not None and stats.total:
+        log.info("%d of %d done, %d failed.", stats.success + stats.failure, stats.total, stats.failure)

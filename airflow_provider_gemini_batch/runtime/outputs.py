@@ -1,0 +1,160 @@
+"""Where a task's rows are kept while it waits, and where its results are landed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json, to_json
+
+from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, read_manifest
+from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, land
+from airflow_provider_gemini_batch.rows.writers import JsonlSink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.rows.delivery import Manifest
+    from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+    from airflow_provider_gemini_batch.runtime.paths import Paths
+
+
+@dataclass(frozen=True)
+class SavedRows:
+    """The rows of a callable, kept until results are delivered: another process needs them again, hours later.
+
+    ``anew``: no try of this task instance has run before, so what lies there is of a Dag run that was deleted and made
+    again under the same id.
+    """
+
+    path: str
+    paths: Paths
+    conn_id: str | None = None
+    anew: bool = False
+
+    def spec(self, spec: InputSpec, *, again: bool) -> InputSpec:
+        """Give the input as a file, which is written first unless an earlier try of this submission has.
+
+        :param again: jobs were made from these rows, so the function is not called, whatever has become of them.
+        :raises InputError: the rows are needed again, and they are gone.
+        """
+        there = self.paths.files_of(self.path, self.conn_id).exists(self.path)
+        if again and not there:
+            raise InputError("the rows that the function gave were kept, but somebody has removed them")
+        if not again and (self.anew or not there):
+            self._write(spec)
+        return replace(
+            spec,
+            rows=None,
+            path=self.path,
+            file_format="jsonl",
+            opener=lambda path: self.paths.open_for_reading(path, self.conn_id),
+        )
+
+    def _write(self, spec: InputSpec) -> None:
+        from airflow_provider_gemini_batch.rows.sources import from_python
+
+        assert callable(spec.rows)  # noqa: S101  (the one caller has looked)
+        with self.paths.files_of(self.path, self.conn_id).write_whole(self.path) as handle:
+            for row in from_python(spec.rows).rows:
+                value = row.value.members() if hasattr(row.value, "members") else row.value
+                try:
+                    handle.write(to_json(value) + b"\n")
+                except ValueError as error:
+                    raise InputError(
+                        f"item {row.place}: {type(row.value).__name__} is no row: give a text, a dict or a BatchRequest"
+                    ) from error
+
+    def remove(self) -> None:
+        """Remove the rows."""
+        self.paths.files_of(self.path, self.conn_id).remove(self.path)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where rows are landed: at a path of the author's or, without one, in XCom when they fit."""
+
+    path: str | None
+    conn_id: str | None
+    paths: Paths
+    folder: Path
+    task: str
+    run: str
+
+    def check(self) -> None:
+        """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
+        if self.path is not None:
+            check_target(self.paths.files_of(self.path, self.conn_id), self.path, task=self.task, run=self.run)
+
+    def holds(self, job_name: str) -> bool | None:
+        """Tell whether what lies there was made from a job; None without a path."""
+        if self.path is None:
+            return None
+        manifest = self._manifest()
+        return manifest is not None and job_name in manifest.job_names
+
+    def made_from(self, job_names: Sequence[str]) -> Manifest | None:
+        """Give the manifest of an output that an earlier try has landed whole from exactly these jobs."""
+        manifest = self._manifest()
+        ours = manifest is not None and manifest.task == self.task and set(manifest.job_names) == set(job_names)
+        return manifest if ours else None
+
+    def _manifest(self) -> Manifest | None:
+        return None if self.path is None else read_manifest(self.paths.files_of(self.path, self.conn_id), self.path)
+
+    def write(
+        self,
+        sources: Sequence[AnswerSource],
+        landing: LandingSpec,
+        *,
+        job_names: Sequence[str],
+        fingerprint: str,
+        carried_types: Mapping[str, str] | None = None,
+        max_xcom_bytes: int,
+    ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
+        """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
+        if self.path is None:
+            return self._for_xcom(sources, landing, max_xcom_bytes)
+        summary, _ = deliver(
+            self.path,
+            self.paths.files_of(self.path, self.conn_id),
+            sources,
+            landing,
+            task=self.task,
+            run=self.run,
+            job_names=job_names,
+            fingerprint=fingerprint,
+            workdir=self.folder,
+            carried_types=carried_types,
+        )
+        return summary, None
+
+    def _for_xcom(
+        self, sources: Sequence[AnswerSource], landing: LandingSpec, max_xcom_bytes: int
+    ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
+        small = self.folder / "responses.jsonl"
+        with small.open("wb", buffering=0) as handle:
+            sink = JsonlSink(handle)
+            summary = land(sources, sink, landing, self.folder)
+            sink.close()
+        if small.stat().st_size > max_xcom_bytes:
+            return summary, None
+        return summary, [from_json(line) for line in lines_of(small)]
+
+
+class NullSink:
+    """A sink for rows that are only counted."""
+
+    def write(self, line: bytes) -> None:
+        """Drop a row."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """Read a local file line by line."""
+    with path.open("rb") as lines:
+        yield from lines

@@ -1,0 +1,138 @@
+"""Paths as an author writes them: a local path, gs:// on Vertex AI, or any address that ObjectStoragePath opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, NotFound, TransportError
+from airflow_provider_gemini_batch.api.states import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from airflow.sdk import ObjectStoragePath
+
+    from airflow_provider_gemini_batch.api.google.storage import ObjectStore
+    from airflow_provider_gemini_batch.hooks import GeminiBatchHook
+    from airflow_provider_gemini_batch.rows.delivery import Files
+
+_BUFFER = 1 << 20
+
+
+def is_local(path: str) -> bool:
+    """Whether a path lies on this machine's own disks."""
+    return "://" not in path or path.startswith("file://")
+
+
+def local_path(path: str) -> Path:
+    """Give the file of a local path. Raises ConfigurationError for a relative one: a worker's folder is nobody's."""
+    found = Path(path.removeprefix("file://")).expanduser()
+    if not found.is_absolute():
+        raise ConfigurationError(
+            f"{path!r} is relative; give the whole path, since workers start in folders of their own"
+        )
+    return found
+
+
+def object_path(path: str, conn_id: str | None = None) -> ObjectStoragePath:
+    """Give Airflow's path for an address; ``conn_id`` names the connection unless the address does."""
+    from airflow.sdk import ObjectStoragePath
+
+    return ObjectStoragePath(path, conn_id=conn_id) if conn_id else ObjectStoragePath(path)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """How one task reads and writes its paths.
+
+    ``store`` gives the Cloud Storage of the task's own connection, when that means Vertex AI: gs:// addresses that name
+    no connection go through it, so that they need neither a second connection nor Google's provider. All other
+    addresses go through Airflow's ObjectStoragePath.
+    """
+
+    store: Callable[[], ObjectStore] | None = None
+
+    @classmethod
+    def of(cls, hook: GeminiBatchHook) -> Paths:
+        """Give the paths of a task that uses this hook."""
+        return cls((lambda: hook.client.storage) if hook.service is Service.VERTEX else None)
+
+    def open_for_reading(self, path: str, conn_id: str | None = None) -> BinaryIO:
+        """Open a path for reading bytes.
+
+        :raises ConfigurationError: nothing can be read there, whenever it is tried; names the path.
+        :raises TransportError: it could not be read just now.
+        """
+        try:
+            if is_local(path):
+                return local_path(path).open("rb", buffering=_BUFFER)
+            store = self._store_for(path, conn_id)
+            if store is not None:
+                return store.open(path)
+            return cast("BinaryIO", object_path(path, conn_id).open("rb"))  # type: ignore[no-untyped-call]
+        except NotFound as error:
+            raise ConfigurationError(f"cannot read {path}: there is no such object") from error
+        except (*NEVER_READABLE, ImportError, ValueError) as error:
+            raise ConfigurationError(f"cannot read {path}: {_reason(error)}") from error
+        except OSError as error:
+            raise TransportError(
+                f"cannot read {path} just now: {_reason(error)}; nothing was sent", sent=False
+            ) from error
+
+    def files_of(self, path: str, conn_id: str | None = None) -> Files:
+        """Give the file system that a path lies on, for writing whole files or none."""
+        from airflow_provider_gemini_batch.rows.delivery import LocalFiles, OpenedFiles
+
+        if is_local(path):
+            local_path(path)
+            return LocalFiles()
+        store = self._store_for(path, conn_id)
+        if store is not None:
+            return StoreFiles(store)
+
+        def opened(name: str, mode: str) -> BinaryIO:
+            return cast("BinaryIO", object_path(name, conn_id).open(mode))  # type: ignore[no-untyped-call]
+
+        def removed(name: str) -> None:
+            found = object_path(name, conn_id)
+            if found.exists():
+                found.unlink()
+
+        return OpenedFiles(opened, lambda name: bool(object_path(name, conn_id).exists()), removed)
+
+    def _store_for(self, path: str, conn_id: str | None) -> ObjectStore | None:
+        named = conn_id is not None or "@" in path.partition("://")[2].partition("/")[0]
+        return self.store() if self.store is not None and path.startswith("gs://") and not named else None
+
+
+@dataclass(frozen=True)
+class StoreFiles:
+    """Objects of a client's Cloud Storage in the words that landing uses; see ``data.output.Files``."""
+
+    store: ObjectStore
+
+    def read(self, path: str) -> BinaryIO:
+        """Open for reading. Raises FileNotFoundError."""
+        try:
+            return self.store.open(path)
+        except NotFound as error:
+            raise FileNotFoundError(path) from error
+
+    def write_whole(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """Open for writing; the object is there when the block ends well, and not when it raises."""
+        return self.store.write_whole(path)
+
+    def exists(self, path: str) -> bool:
+        """True when there is such an object."""
+        return self.store.exists(path)
+
+    def remove(self, path: str) -> None:
+        """Remove it; nothing happens when it is not there."""
+        self.store.delete(path)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

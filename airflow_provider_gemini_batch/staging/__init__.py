@@ -1,0 +1,1 @@
+"""How input gets to Google, and how it is removed afterwards."""

@@ -1,0 +1,163 @@
+"""Files that go with rows: images, documents, sound. Named by their content, so that each is uploaded once.
+
+The name that a file will have at the service follows from its bytes. So the input can be checked and fingerprinted as
+a whole before the first file leaves, and a file that an earlier try or another task has uploaded is used again while it
+is young.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import mimetypes
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, BinaryIO
+
+from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ApiError, InputError, NotFound, TransportError
+from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.rows.input_spec import Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.models import File
+
+log = logging.getLogger(__name__)
+
+# The service's own address of a file; a proxy in front of it changes how calls get there, not what files are called.
+_FILE_URI = "https://generativelanguage.googleapis.com/v1beta/{name}"
+_READ_BYTES = 1 << 20
+_CONFLICT = 409
+_NAME_DIGITS = 36
+# How a line names a file of ours, in either service's address.
+_NAMED = re.compile(rb"(?:files/gb-|/media/)([0-9a-f]{%d})" % _NAME_DIGITS)
+# Uploads live 48 hours and a job may start only after a day in the queue.
+_YOUNG = timedelta(hours=20)
+
+
+class AttachmentUploader:
+    """The files of one input: told apart in one pass, brought to the service before a job is made."""
+
+    def __init__(
+        self,
+        client: Callable[[], BatchClient],
+        service: Service,
+        opener: Callable[[str], BinaryIO],
+        staging_path: str | None,
+    ) -> None:
+        """Take what is needed to read files and to bring them there.
+
+        :param client: gives the client when one is needed.
+        :param staging_path: ``gs://`` folder for files that Vertex is to read; files there already go as they are.
+        """
+        self._client = client
+        self._service = service
+        self._opener = opener
+        self._staging_path = staging_path
+        self._known: dict[str, Attachment] = {}
+        self._sources: dict[str, tuple[str, str, str]] = {}
+
+    def attach(self, path: str) -> Attachment:
+        """Give the part of the request for a file. Nothing is sent.
+
+        :raises InputError: the kind of file cannot be told from its name, or it cannot be read.
+        """
+        known = self._known.get(path)
+        if known is None:
+            known = self._known[path] = self._look_at(path)
+        return known
+
+    def bring(self, lines: Iterable[bytes]) -> None:
+        """Upload the files that these lines name and that are not there yet."""
+        named = {digest for line in lines for digest in _NAMED.findall(line)}
+        for target, (path, mime_type, digest) in self._sources.items():
+            if digest[:_NAME_DIGITS].encode() not in named:
+                continue
+            if self._service is Service.VERTEX:
+                self._stage(path, target, digest)
+            else:
+                self._upload(path, target, mime_type)
+
+    def _look_at(self, path: str) -> Attachment:
+        mime_type = mimetypes.guess_type(path.partition("?")[0])[0]
+        if mime_type is None:
+            raise InputError(
+                "media_field: the kind of the file cannot be told from its name; give it an ending such as .png"
+            )
+        if self._service is Service.VERTEX and path.startswith("gs://"):
+            return _attachment(path, mime_type, path)
+        if path.startswith(_FILE_URI.format(name="files/")):
+            return _attachment(path, mime_type, path)
+        digest = self._digest(path)
+        if self._service is Service.VERTEX:
+            target = (
+                f"{(self._staging_path or '').rstrip('/')}/media/{digest}{mimetypes.guess_extension(mime_type) or ''}"
+            )
+            self._sources[target] = (path, mime_type, digest)
+            return _attachment(target, mime_type, digest)
+        # At most 40 characters, lower-case letters, digits and dashes.
+        name = f"files/gb-{digest[:_NAME_DIGITS]}"
+        self._sources[name] = (path, mime_type, digest)
+        return _attachment(_FILE_URI.format(name=name), mime_type, digest)
+
+    def _digest(self, path: str) -> str:
+        digest = hashlib.sha256()
+        try:
+            with self._opener(path) as handle:
+                for block in _blocks(handle):
+                    digest.update(block)
+        except (*NEVER_READABLE, ValueError) as error:
+            raise InputError("media_field: the file cannot be read") from error
+        return digest.hexdigest()
+
+    def _upload(self, path: str, name: str, mime_type: str) -> None:
+        client = self._client()
+        try:
+            there = client.get_file(name)
+        except NotFound:
+            there = None
+        if there is not None and not _is_young(there, datetime.now(timezone.utc)):
+            client.delete_file(name)
+        elif there is not None:
+            return
+        with self._opener(path) as handle:
+            try:
+                client.upload_file(handle, name=name, mime_type=mime_type, display_name=name)
+            except ApiError as error:
+                # Another task brought the same file a moment ago.
+                if error.http_status != _CONFLICT:
+                    raise
+
+    def _stage(self, path: str, target: str, digest: str) -> None:
+        store = self._client().storage
+        if store.exists(target):
+            return
+        copied = hashlib.sha256()
+        # Whole or not at all: whatever stands under the name of a content is taken for that content from then on.
+        with self._opener(path) as source, store.write_whole(target) as handle:
+            for block in _blocks(source):
+                copied.update(block)
+                handle.write(block)
+            if copied.hexdigest() != digest:
+                raise InputError("media_field: a file has changed while it was read; nothing was sent")
+
+
+def _blocks(source: BinaryIO) -> Iterator[bytes]:
+    try:
+        while block := source.read(_READ_BYTES):
+            yield block
+    except NEVER_READABLE:
+        raise
+    except OSError as error:
+        raise TransportError("media_field: a file cannot be read just now; nothing was sent", sent=False) from error
+
+
+def _attachment(uri: str, mime_type: str, identity: str) -> Attachment:
+    return Attachment({"fileData": {"fileUri": uri, "mimeType": mime_type}}, identity)
+
+
+def _is_young(file: File, now: datetime) -> bool:
+    # Two clocks are compared here; against a day they may differ by what clocks differ.
+    return file.create_time is None or now - file.create_time < _YOUNG

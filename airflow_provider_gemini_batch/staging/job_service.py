@@ -1,0 +1,282 @@
+"""The batch service as one task sees it: a :class:`BatchClient` behind the port of :mod:`.ports`.
+
+Knows how the input of a job gets to the service (inline, upload, staged object, or a source that lies there already),
+under which name and labels the job is made, and how its jobs are found again.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic_core import from_json
+
+from airflow_provider_gemini_batch.api import names
+from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, GeminiBatchError, NotFound
+from airflow_provider_gemini_batch.api.legacy import is_legacy, wire_lines
+from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, Service
+from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, display_name, label_value, tag_of
+from airflow_provider_gemini_batch.staging import places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.rows.stage import Shard
+
+log = logging.getLogger(__name__)
+
+#: The label that all jobs of a task share; :data:`LABEL_KEY` holds the whole tag, which differs from job to job.
+TASK_LABEL = "airflow-gemini-batch-task"
+# Inline answers come back inside the job itself, in one piece: only what is small may take that way.
+_INLINE_BYTES = 1 << 20
+_INLINE_ROWS = 500
+# An upload lives 48 hours; one that a crash left is used again only while the job can still read it in time.
+_YOUNG_UPLOAD = timedelta(hours=24)
+_LABEL_REFUSED = re.compile(r"[^a-z0-9_-]+")
+
+
+class RowSupply(Protocol):
+    """Gives the wire lines of a job's rows as a local file."""
+
+    def shard(self, index: int) -> Shard:
+        """Give the file of a whole shard."""
+
+    def subset(self, rows: Sequence[int], name: str) -> Shard:
+        """Write the lines of some rows into a file of their own."""
+
+    def bring_media(self, lines: Path) -> None:
+        """Bring the files that go with these rows to the service."""
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What every job of a task is made with.
+
+    ``source`` holds ``file_name``, ``gcs_uri`` or ``bigquery_uri``, for input that lies at the service already.
+    ``staging_path`` is a gs:// folder, for Vertex AI only.
+    """
+
+    model: str
+    kind: JobKind
+    display_name: str | None = None
+    priority: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    destination: str | None = None
+    staging_path: str | None = None
+    keep_input: bool = False
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ReadyInput:
+    """Input that the service can read: arguments of the create call, and what is to be removed afterwards."""
+
+    source: Mapping[str, Any] = field(repr=False)
+    upload: str | None = None
+    destination: str | None = None
+
+
+class ClientJobService:
+    """The port :class:`~.ports.JobService` over a client."""
+
+    def __init__(
+        self,
+        client: BatchClient,
+        settings: JobSettings,
+        *,
+        supply: RowSupply | None,
+        before_create: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the client and the rows.
+
+        :param supply: where rows of ours come from; None for a source that lies at the service already.
+        :param before_create: called right before a create call; raises when the task has been told to stop.
+        """
+        self._client = client
+        self._settings = settings
+        self._supply = supply
+        self._before_create = before_create
+
+    def get(self, name: str) -> BatchJob:
+        """Ask for one job, with its source and destination, which a partial response leaves out."""
+        return self._client.get(name)
+
+    def find(self, identity: str) -> Iterator[BatchJob]:
+        """List this task's jobs, newest first, until they are older than its first try could be."""
+        vertex = self._client.service is Service.VERTEX
+        # Of the few that a filter leaves, whole jobs: a partial answer does not say where they write.
+        wanted = f'labels.{TASK_LABEL}="{identity}"' if vertex else None
+        found = self._client.list_all(filter=wanted, brief=not vertex)
+        for job in found:
+            oldest = self._settings.not_before
+            if oldest is not None and job.create_time is not None and job.create_time < oldest:
+                return
+            tag = tag_of(job)
+            if tag is not None and tag.identity == identity:
+                yield job
+
+    def cancel(self, name: str) -> None:
+        """Ask for a job to be cancelled. One that has ended or is gone is what was wanted."""
+        try:
+            self._client.cancel(name)
+        except NotFound:
+            log.info("%s is gone already.", name)
+        except ApiError as error:
+            if error.status != "FAILED_PRECONDITION":
+                raise
+            log.info("%s has ended already.", name)
+
+    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> ReadyInput:
+        """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object."""
+        if self._supply is None:
+            return ReadyInput(self._settings.source, destination=self._destination(tag))
+        shard = self._supply.shard(tag.shard) if rows is None else self._supply.subset(rows, str(tag))
+        self._supply.bring_media(shard.path)
+        if self._client.service is Service.VERTEX:
+            return self._stage(tag, shard)
+        if shard.bytes <= _INLINE_BYTES and shard.rows <= _INLINE_ROWS:
+            return ReadyInput({"inlined_requests": _requests(shard.path)})
+        return self._upload(tag, shard.path, reuse=reuse)
+
+    def create(self, prepared: ReadyInput, tag: Tag) -> BatchJob:
+        """Send the create call once."""
+        settings = self._settings
+        # Keys of a source that lies there already are its author's own, whatever they look like.
+        tag = replace(tag, wrapped=self._supply is not None)
+        vertex = self._client.service is Service.VERTEX
+        make = self._client.create_embeddings if settings.kind is JobKind.EMBEDDINGS else self._client.create
+        labels = {**settings.labels, TASK_LABEL: tag.identity, LABEL_KEY: label_value(tag)} if vertex else None
+        self._before_create()
+        return make(
+            settings.model,
+            **prepared.source,
+            destination=prepared.destination,
+            display_name=display_name(settings.display_name, tag),
+            priority=settings.priority,
+            labels=labels,
+        )
+
+    def discard(self, prepared: ReadyInput) -> None:
+        """Remove an upload or staged object that no job will read."""
+        if prepared.upload is not None:
+            self._remove(prepared.upload)
+
+    def ended(self, jobs: Sequence[BatchJob]) -> None:
+        """Remove the uploads and staged objects of jobs that have ended."""
+        if self._supply is None or self._settings.keep_input:
+            return
+        for job in jobs:
+            if not job.is_done:
+                continue
+            if job.src.file_name:
+                self._remove(job.src.file_name)
+            for uri in job.src.gcs_uris:
+                if self._is_ours(uri, job, places.staged_input):
+                    self._remove(uri)
+
+    def delivered(self, jobs: Sequence[BatchJob]) -> None:
+        """Remove the answers from where this task had the service write them: they are with the author now."""
+        if self._settings.keep_input:
+            return
+        for job in jobs:
+            folder = job.dest.gcs_uri if job.dest is not None else None
+            if folder and self._is_ours(folder, job, places.made_destination):
+                try:
+                    self._client.storage.delete_folder(folder)
+                except GeminiBatchError as error:
+                    log.warning("Could not remove %s, which this task made: %s", folder, error)
+
+    def place_of_answers(self, job: BatchJob) -> str | None:
+        """Tell where the service wrote answers that stay there: a place of the author's, a table or a folder."""
+        dest = job.dest
+        if dest is None:
+            return None
+        ours = dest.gcs_uri is not None and self._is_ours(dest.gcs_uri, job, places.made_destination)
+        return dest.bigquery_uri or (None if ours else dest.gcs_uri)
+
+    def _is_ours(self, uri: str, job: BatchJob, place: Callable[[str, Tag], str]) -> bool:
+        tag, staging = tag_of(job), self._settings.staging_path
+        return tag is not None and bool(staging) and f"{uri}/".startswith(f"{place(staging or '', tag)}/")
+
+    def _destination(self, tag: Tag) -> str | None:
+        """Give what the author named, else a place of ours; only Vertex AI needs one."""
+        settings = self._settings
+        if settings.destination is not None or self._client.service is not Service.VERTEX:
+            return settings.destination
+        table = settings.source.get("bigquery_uri")
+        if table is not None:
+            return places.answers_table(str(table), tag)
+        return places.made_destination(settings.staging_path or "", tag)
+
+    def _upload(self, tag: Tag, path: Path, *, reuse: bool) -> ReadyInput:
+        name = str(tag)
+        found = self._earlier_upload(name, path.stat().st_size) if reuse else None
+        if found is None:
+            log.info("Uploading %.1f MB.", path.stat().st_size / 1e6)
+            found = self._client.upload_file(path, display_name=name).name
+        return ReadyInput({"file_name": found}, upload=found)
+
+    def _earlier_upload(self, name: str, size: int) -> str | None:
+        """Find an upload of these very rows (the tag holds their fingerprint) that an earlier try left."""
+        token: str | None = None
+        while True:
+            page = self._client.list_files(page_size=100, page_token=token)
+            for file in page.files:
+                whole = file.display_name == name and file.size_bytes == size and file.state in ("ACTIVE", "")
+                if whole and file.create_time and file.expiration_time:
+                    newest = max((one.create_time for one in page.files if one.create_time), default=file.create_time)
+                    if newest - file.create_time < _YOUNG_UPLOAD:
+                        log.info("Using the upload %s that an earlier try made.", file.name)
+                        return file.name
+            token = page.next_page_token
+            if not token:
+                return None
+
+    def _stage(self, tag: Tag, shard: Shard) -> ReadyInput:
+        uri = places.staged_input(self._settings.staging_path or "", tag)
+        log.info("Staging %.1f MB at %s.", shard.bytes / 1e6, uri)
+        if is_legacy(self._settings.model):
+            with shard.path.open("rb") as lines, self._client.storage.write_whole(uri) as handle:
+                handle.writelines(wire_lines(lines))
+        else:
+            self._client.storage.upload(shard.path, uri)
+        named = self._settings.destination
+        destination = self._destination(tag) if named is None else places.own_destination(named, tag)
+        return ReadyInput({"gcs_uri": uri}, upload=uri, destination=destination)
+
+    def _remove(self, name: str) -> None:
+        try:
+            if name.startswith("gs://"):
+                self._client.storage.delete(name)
+            else:
+                self._client.delete_file(name)
+        except NotFound:
+            return
+        except GeminiBatchError as error:
+            log.warning("Could not remove %s, which this task made: %s", name, error)
+
+
+def _requests(path: Path) -> list[Any]:
+    with path.open("rb") as lines:
+        return [from_json(line) for line in lines]
+
+
+def job_labels(given: Mapping[str, str], *, dag_id: str, task_id: str, run_id: str) -> dict[str, str]:
+    """Add the names of Dag, task and run, in the form that Google's labels allow, to the author's labels.
+
+    :raises ConfigurationError: a label breaks Google's rules, or has a name that is kept for ours.
+    """
+    parts = {"airflow-dag-id": dag_id, "airflow-task-id": task_id, "airflow-run-id": run_id}
+    for name in (*parts, TASK_LABEL, LABEL_KEY):
+        if name in given:
+            raise ConfigurationError(f"label {name!r} is written by this provider itself: choose another name")
+    ours = {name: _LABEL_REFUSED.sub("-", value.lower())[:63].strip("-_") for name, value in parts.items()}
+    # The two that differ from job to job are counted, so that nothing is staged for a job that would be refused.
+    names.labels({**given, **ours, TASK_LABEL: "", LABEL_KEY: ""})
+    return {**given, **ours}

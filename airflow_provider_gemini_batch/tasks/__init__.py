@@ -1,1 +1,0 @@
-"""What a create operator does when it runs in a worker. A Dag file loads none of it."""

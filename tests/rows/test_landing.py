@@ -1,0 +1,303 @@
+"""Answers in any order become one row per input row, in input order; what does not fit is counted and kept."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, iter_rows, land
+from airflow_provider_gemini_batch.rows.result_rows import RowMaker
+from airflow_provider_gemini_batch.rows.schema import OutputSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Lines:
+    """A sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, line: bytes) -> None:
+        self.data += line
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.data.splitlines()]
+
+
+def response(text: str, reason: str = "STOP", **counts: int) -> dict[str, Any]:
+    usage = {"promptTokenCount": 5, "candidatesTokenCount": 2, **counts}
+    return {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": reason}], "usageMetadata": usage}
+
+
+def good(row: int, text: str | None = None, key: str | None = None) -> BatchResult:
+    wire = f"r{row}" if key is None else f"r{row}-{key}"
+    return BatchResult(wire, response(f"answer {row}" if text is None else text), None, 0)
+
+
+def bad(row: int, code: int | None = 13) -> BatchResult:
+    return BatchResult(f"r{row}", None, ServiceError(code=code, message="went wrong"), 0)
+
+
+def landed(
+    folder: Path, *jobs: Sequence[BatchResult] | AnswerSource, **given: Any
+) -> tuple[list[dict[str, Any]], LandingSummary]:
+    sink = Lines()
+    sources = [job if isinstance(job, AnswerSource) else AnswerSource(job.__iter__) for job in jobs]
+    summary = land(sources, sink, LandingSpec(**{"kind": JobKind.GENERATION, **given}), folder)
+    return sink.rows, summary
+
+
+def test_a_row_has_its_members_in_the_order_that_is_promised(tmp_path: Path) -> None:
+    rows, summary = landed(tmp_path, [good(0, "hello", "k")], rows=1)
+    assert list(rows[0].items()) == [
+        ("key", "k"),
+        ("status", "ok"),
+        ("text", "hello"),
+        ("finish_reason", "STOP"),
+        ("usage", {"input_tokens": 5, "output_tokens": 2, "thinking_tokens": 0, "cached_tokens": 0}),
+        ("error", None),
+    ]
+    assert summary.counts == {"total": 1, "succeeded": 1, "failed": 0}
+    assert summary.usage == Usage(5, 2, 0, 0)
+    assert summary.aside is None
+
+
+def test_carried_columns_come_before_the_response_and_both_are_last(tmp_path: Path) -> None:
+    rows, _ = landed(
+        tmp_path, [good(1), good(0)], rows=2, carried=lambda: iter([b'{"id":1}\n', b'{"id":2}\n']), keep_response=True
+    )
+    assert [row["id"] for row in rows] == [1, 2]
+    assert list(rows[0])[-3:] == ["error", "id", "response"]
+    assert rows[0]["response"] == response("answer 0")
+
+
+@pytest.mark.parametrize("keep_response", [False, True])
+def test_carried_columns_reach_missing_rows_too(keep_response: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    carried = [b'{"id":1}\n', b'{"id":2}\n', b'{"id":3}\n']
+    rows, _ = landed(tmp_path, [good(2), bad(0)], rows=3, carried=lambda: iter(carried), keep_response=keep_response)
+    assert [(row["id"], row["status"]) for row in rows] == [(1, "error"), (2, "missing"), (3, "ok")]
+
+
+def test_a_missing_row_gets_the_authors_key_back(tmp_path: Path) -> None:
+    rows, summary = landed(tmp_path, [good(1)], rows=3, author_key=lambda row: "k0" if row == 0 else None)
+    assert [(row["key"], row["status"]) for row in rows] == [("k0", "missing"), ("1", "ok"), ("2", "missing")]
+    assert list(summary.repairable) == [0, 2]
+    assert summary.by_status == {"missing": 2, "ok": 1}
+
+
+def test_extra_and_duplicate_answers_are_counted_and_kept_aside(tmp_path: Path) -> None:
+    stray = BatchResult("theirs", response("x"), None, 0)
+    nameless = BatchResult(None, None, ServiceError(message="unreadable"), 3)
+    rows, summary = landed(tmp_path, [good(0), good(0, "again"), good(5), stray, nameless, good(1)], rows=2)
+    assert [row["text"] for row in rows] == ["answer 0", "answer 1"]
+    assert (summary.extra, summary.duplicate) == (3, 1)
+    assert summary.counts["extra"] == 3
+    assert summary.aside is not None
+    aside = [json.loads(line) for line in summary.aside.read_bytes().splitlines()]
+    assert [(line["why"], line["key"]) for line in aside] == [
+        ("duplicate", "r0"),
+        ("extra", "r5"),
+        ("extra", "theirs"),
+        ("extra", None),
+    ]
+    assert aside[0]["response"] == response("again")
+
+
+def test_a_later_job_mends_what_failed_and_leaves_what_is_good(tmp_path: Path) -> None:
+    first = [good(0), bad(1), bad(2, 3), good(3)]
+    second = [good(1, "mended"), good(3, "not wanted"), bad(2, 8)]
+    rows, summary = landed(tmp_path, first, second, rows=5)
+    assert [row["status"] for row in rows] == ["ok", "ok", "error", "ok", "missing"]
+    assert [row["text"] for row in rows[:2]] == ["answer 0", "mended"]
+    assert rows[3]["text"] == "answer 3"
+    assert rows[2]["error"] == {"code": 8, "message": "went wrong"}
+    assert list(summary.repairable) == [2, 4]
+    assert summary.error_codes == {8: 1}
+    assert summary.duplicate == 1
+    assert summary.usage == Usage(5 * 4, 2 * 4)
+
+
+def test_codes_that_a_second_try_can_mend_are_told_from_others(tmp_path: Path) -> None:
+    codes = [None, 1, 2, 4, 8, 10, 13, 14, 3, 5, 7, 9, 11, 12, 16]
+    _, summary = landed(tmp_path, [bad(row, code) for row, code in enumerate(codes)], rows=len(codes))
+    assert list(summary.repairable) == list(range(8))
+
+
+def test_answers_without_any_key_are_matched_by_position_when_all_are_there(tmp_path: Path) -> None:
+    answers = [BatchResult(None, response(text), None, place) for place, text in enumerate("abc")]
+    source = AnswerSource(answers.__iter__, range(3))
+    rows, _ = landed(tmp_path, source, rows=3, author_key=lambda row: f"k{row}")
+    assert [(row["key"], row["text"]) for row in rows] == [("k0", "a"), ("k1", "b"), ("k2", "c")]
+    rows, summary = landed(tmp_path, AnswerSource(answers[:2].__iter__, range(3)), rows=3)
+    assert [row["status"] for row in rows] == ["missing"] * 3
+    assert summary.extra == 2
+    mixed = [good(0), *answers[1:]]
+    _, summary = landed(tmp_path, AnswerSource(mixed.__iter__, range(3)), rows=3)
+    assert (summary.extra, summary.succeeded) == (2, 1)
+
+
+def test_two_jobs_without_keys_do_not_mix(tmp_path: Path) -> None:
+    sources = [
+        AnswerSource([BatchResult(None, response(text), None, 0) for text in texts].__iter__, numbers)
+        for texts, numbers in (("ab", range(2)), ("cd", range(2, 4)))
+    ]
+    rows, _ = landed(tmp_path, *sources, rows=4)
+    assert [row["text"] for row in rows] == list("abcd")
+
+
+def test_failed_rows_of_shards_go_straight_out_when_no_later_job_has_them(tmp_path: Path) -> None:
+    shards = [AnswerSource([bad(0), good(1)].__iter__, range(2)), AnswerSource([good(2), bad(3)].__iter__, range(2, 4))]
+    rows, _ = landed(tmp_path, *shards, rows=4)
+    assert [row["status"] for row in rows] == ["error", "ok", "ok", "error"]
+    assert not (tmp_path / "spill.jsonl").exists()
+
+
+def test_an_answer_that_a_job_had_no_business_to_give_does_not_write_a_row_twice(tmp_path: Path) -> None:
+    shards = [
+        AnswerSource([bad(0), good(1)].__iter__, range(2)),
+        AnswerSource([good(2), good(0)].__iter__, range(2, 3)),
+    ]
+    rows, summary = landed(tmp_path, *shards, rows=3)
+    assert [row["key"] for row in rows] == ["0", "1", "2"]
+    assert summary.duplicate == 1
+
+
+def test_with_an_unknown_input_there_is_a_row_for_each_answer_as_it_comes(tmp_path: Path) -> None:
+    rows, summary = landed(tmp_path, [good(7, key="x"), bad(2), good(7)], rows=None)
+    assert [(row["key"], row["status"]) for row in rows] == [("x", "ok"), ("2", "error"), ("7", "ok")]
+    assert summary.counts == {"total": 3, "succeeded": 2, "failed": 1, "error": 1}
+
+
+def test_keys_of_other_peoples_jobs_are_theirs() -> None:
+    results = [BatchResult("r7-x", response("a"), None, 0), BatchResult(None, response("b"), None, 1)]
+    rows = list(iter_rows(results, LandingSpec(kind=JobKind.GENERATION, wrapped_keys=False)))
+    assert [row["key"] for row in rows] == ["r7-x", "1"]
+
+
+CASES: list[tuple[dict[str, Any], str]] = [
+    (response("x"), "ok"),
+    (response("x", "MAX_TOKENS"), "truncated"),
+    (response("x", "SAFETY"), "blocked"),
+    (response("", "RECITATION"), "blocked"),
+    (response("x", "MALFORMED_FUNCTION_CALL"), "invalid_output"),
+    (response("x", "SOMETHING_NEW"), "invalid_output"),
+    (response(""), "invalid_output"),
+    ({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 1}}, "blocked"),
+    ({"candidates": []}, "invalid_output"),
+    ({"candidates": [{"finishReason": "STOP", "content": {"parts": [{"functionCall": {"name": "f"}}]}}]}, "ok"),
+    ({"candidates": [{"content": {"parts": [{"text": "no reason told"}]}}]}, "ok"),
+    (
+        {"candidates": [{"content": {"parts": [{"text": "t", "thought": True}]}, "finishReason": "STOP"}]},
+        "invalid_output",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "status"), CASES)
+def test_the_status_follows_from_how_the_answer_ended(answer: dict[str, Any], status: str) -> None:
+    row = RowMaker(JobKind.GENERATION).members(BatchResult("r0", answer, None, 0), "k")[1]
+    assert row["status"] == status
+    assert (row["error"] is None) == (status == "ok")
+
+
+@pytest.mark.parametrize(("answer", "status"), [*CASES, (response("x", cachedContentTokenCount=3), "ok")])
+def test_the_short_way_writes_the_same_bytes_as_the_long_one(answer: dict[str, Any], status: str) -> None:
+    result = BatchResult("r0", answer, None, 0)
+    maker = RowMaker(JobKind.GENERATION)
+    found, line, usage = maker.line(result, "kä")
+    assert found.word == status
+    assert json.loads(line) == maker.members(result, "kä")[1]
+    assert list(json.loads(line)) == list(maker.members(result, "kä")[1])
+    assert (usage or Usage()) == (maker.members(result, "kä")[2] or Usage())
+
+
+class Verdict(BaseModel):
+    label: str
+    score: int
+
+
+def test_structured_answers_are_parsed_and_their_text_is_kept(tmp_path: Path) -> None:
+    texts = ['{"label": "a", "score": 1}', '{"label": "a"}', "no json"]
+    rows, summary = landed(
+        tmp_path, [good(row, text) for row, text in enumerate(texts)], rows=3, schema=OutputSchema(Verdict)
+    )
+    assert [row["status"] for row in rows] == ["ok", "invalid_output", "invalid_output"]
+    assert rows[0]["parsed"] == {"label": "a", "score": 1}
+    assert [row["text"] for row in rows] == texts
+    assert "score" in rows[1]["error"]["message"]
+    assert list(summary.repairable) == [1, 2]
+
+
+def test_embeddings_have_a_vector_in_place_of_a_text(tmp_path: Path) -> None:
+    answers = [
+        BatchResult("r0", {"embedding": {"values": [0.5, 1]}, "usageMetadata": {"promptTokenCount": 1}}, None, 0),
+        BatchResult("r1", {"embedding": {}}, None, 1),
+        BatchResult("r2", {"embedding": {"values": [0.25]}, "tokenCount": "3"}, None, 2),
+    ]
+    rows, summary = landed(tmp_path, answers, rows=3, kind=JobKind.EMBEDDINGS)
+    assert [row["embedding"] for row in rows] == [[0.5, 1], None, [0.25]]
+    assert "text" not in rows[0]
+    assert [row["status"] for row in rows] == ["ok", "invalid_output", "ok"]
+    assert summary.usage == Usage(4)
+
+
+def test_a_download_that_breaks_for_good_breaks_the_landing_and_leaves_no_spill(tmp_path: Path) -> None:
+    def breaks() -> Any:
+        yield good(1)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        land([breaks], Lines(), LandingSpec(kind=JobKind.GENERATION, rows=2), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_repr_of_a_summary_shows_counts_only(tmp_path: Path) -> None:
+    _, summary = landed(tmp_path, [good(0, "secret")], rows=2)
+    assert "secret" not in repr(summary)
+
+
+OUTCOMES = st.sampled_from(["good", "bad", "fatal", "absent"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rounds=st.lists(st.lists(OUTCOMES, min_size=12, max_size=12), min_size=1, max_size=3),
+    order=st.randoms(use_true_random=False),
+    told=st.sampled_from(["which rows were asked", "nothing"]),
+)
+def test_whatever_comes_every_row_comes_out_once_and_in_order(
+    rounds: list[list[str]], order: Any, told: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sources = []
+    best = ["absent"] * 12
+    wanted: dict[int, str] = {}
+    for number, outcomes in enumerate(rounds):
+        answers = [answer(number, row, outcome) for row, outcome in enumerate(outcomes) if outcome != "absent"]
+        order.shuffle(answers)
+        asked = [row for row in range(12) if number == 0 or best[row] != "good"]
+        sources.append(AnswerSource(answers.__iter__, None if told == "nothing" else asked))
+        best = [old if old == "good" or new == "absent" else new for old, new in zip(best, outcomes, strict=True)]
+        wanted = {row: f"{number}/{row}" for row in range(12) if outcomes[row] == "good"} | wanted
+    rows, summary = landed(tmp_path_factory.mktemp("land"), *sources, rows=12)
+    assert [row["key"] for row in rows] == [str(row) for row in range(12)]
+    words = {"good": "ok", "bad": "error", "fatal": "error", "absent": "missing"}
+    assert [row["status"] for row in rows] == [words[outcome] for outcome in best]
+    assert list(summary.repairable) == [row for row, outcome in enumerate(best) if outcome in ("bad", "absent")]
+    assert {row: rows[row]["text"] for row in wanted} == wanted
+
+
+def answer(job: int, row: int, outcome: str) -> BatchResult:
+    return good(row, f"{job}/{row}") if outcome == "good" else bad(row, 3 if outcome == "fatal" else 13)

@@ -1,0 +1,283 @@
+"""Every accepted form of a row ends as the same REST request, and every wrong one is named."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.request import (
+    BatchRequest,
+    inline_item,
+    is_ready,
+    key_json,
+    normalise,
+    request_body,
+    request_defaults,
+    wire_line,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def request_line(service: Service, kind: JobKind, key: str, request: Mapping[str, Any]) -> bytes:
+    """The line of an input file."""
+    return wire_line(service, kind, key_json(key), request_body(service, kind, request))
+
+
+HELLO = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
+HELLO_VECTOR = {"content": {"parts": [{"text": "hello"}]}}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "hello",
+        BatchRequest(text="hello"),
+        BatchRequest(contents="hello"),
+        {"text": "hello"},
+        {"contents": "hello"},
+        {"contents": ["hello"]},
+        {"contents": [{"text": "hello"}]},
+        {"contents": {"role": "user", "parts": [{"text": "hello"}]}},
+        HELLO,
+        {"request": HELLO},
+        {"request": {"contents": "hello"}},
+    ],
+)
+def test_all_forms_of_one_text_are_the_same_request(row: Any) -> None:
+    assert normalise(row) == (None, HELLO)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "hello",
+        BatchRequest(text="hello"),
+        BatchRequest(content="hello"),
+        {"content": {"parts": [{"text": "hello"}]}},
+        {"content": "hello"},
+        {"content": {"text": "hello"}},
+        {"contents": ["hello"]},
+        {"request": {"content": {"parts": [{"text": "hello"}]}}},
+    ],
+)
+def test_all_forms_of_one_text_are_the_same_embedding_request(row: Any) -> None:
+    assert normalise(row, kind=JobKind.EMBEDDINGS) == (None, HELLO_VECTOR)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"key": "a", "request": HELLO},
+        {"custom_id": "a", "request": HELLO},
+        {"metadata": {"key": "a"}, "request": HELLO},
+        {"key": "a", **HELLO},
+        {"key": "a", "text": "hello"},
+        BatchRequest(text="hello", key="a"),
+    ],
+)
+def test_a_key_is_found_wherever_the_forms_put_it(row: Any) -> None:
+    assert normalise(row) == ("a", HELLO)
+
+
+def test_a_number_is_a_key() -> None:
+    assert normalise({"key": 7, "text": "hello"})[0] == "7"
+
+
+def test_both_spellings_end_as_one() -> None:
+    row = {"contents": "x", "system_instruction": "s", "generation_config": {"max_output_tokens": 5, "topK": 2}}
+    assert normalise(row)[1] == {
+        "contents": [{"role": "user", "parts": [{"text": "x"}]}],
+        "systemInstruction": {"parts": [{"text": "s"}]},
+        "generationConfig": {"maxOutputTokens": 5, "topK": 2},
+    }
+
+
+def test_the_flat_form_of_the_sdk_is_put_right_with_a_warning() -> None:
+    warnings: set[str] = set()
+    row = {
+        "contents": "x",
+        "config": {
+            "temperature": 0.5,
+            "system_instruction": "s",
+            "safety_settings": [{"category": "c", "threshold": "t"}],
+            "tools": [{"googleSearch": {}}],
+            "thinking_config": {"thinking_budget": 0},
+        },
+    }
+    assert normalise(row, warnings=warnings)[1] == {
+        "contents": [{"role": "user", "parts": [{"text": "x"}]}],
+        "systemInstruction": {"parts": [{"text": "s"}]},
+        "safetySettings": [{"category": "c", "threshold": "t"}],
+        "tools": [{"googleSearch": {}}],
+        "generationConfig": {"temperature": 0.5, "thinkingConfig": {"thinking_budget": 0}},
+    }
+    assert len(warnings) == 4
+
+
+@pytest.mark.parametrize("beside", [{"config": {"temperature": 1}}, {"temperature": 1}])
+def test_settings_beside_the_request_are_moved_into_it_with_a_warning(beside: dict[str, Any]) -> None:
+    warnings: set[str] = set()
+    key, request = normalise({"key": "a", "request": HELLO, **beside}, warnings=warnings)
+    assert (key, request) == ("a", {**HELLO, "generationConfig": {"temperature": 1}})
+    assert any("beside 'request'" in warning for warning in warnings)
+
+
+def test_the_row_is_not_changed() -> None:
+    row = {"contents": "x", "config": {"temperature": 1}}
+    normalise(row, defaults=request_defaults(JobKind.GENERATION, generation_config={"topK": 1}))
+    assert row == {"contents": "x", "config": {"temperature": 1}}
+
+
+def test_the_rows_own_value_wins_over_the_default() -> None:
+    defaults = request_defaults(
+        JobKind.GENERATION,
+        generation_config={"temperature": 0.1, "maxOutputTokens": 9},
+        system_instruction="default",
+        members={"safety_settings": [1]},
+    )
+    row = {"contents": "x", "systemInstruction": {"parts": [{"text": "own"}]}, "generationConfig": {"temperature": 1}}
+    request = normalise(row, defaults=defaults)[1]
+    assert request["systemInstruction"] == {"parts": [{"text": "own"}]}
+    assert request["generationConfig"] == {"temperature": 1, "maxOutputTokens": 9}
+    assert request["safetySettings"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (None, "not null"),
+        (7, "not a number"),
+        (["x"], "not a list"),
+        ("", "the text is empty"),
+        ("  ", "the text is empty"),
+        ({}, "'contents' is missing"),
+        ({"contents": []}, "at least one content"),
+        ({"contents": 1}, "not a number"),
+        ({"contents": [{"role": "user"}]}, "'parts'"),
+        ({"contents": [{"parts": []}]}, "at least one part"),
+        ({"contents": [{"parts": [{}]}]}, "at least one member"),
+        ({"request": []}, "'request' must be an object, not a list"),
+        ({"request": None}, "'request' must be an object, not null"),
+        ({"conents": "x"}, "is 'contents' meant?"),
+        ({"contents": "x", "temprature": 1}, "is 'temperature' meant?"),
+        ({"contents": "x", "generationConfig": {"max_tokens": 1}}, "'maxTokens' is no member of generationConfig"),
+        ({"contents": "x", "generationConfig": []}, "must be an object"),
+        ({"contents": "x", "taskType": "A"}, "it is not for generation"),
+        ({"contents": "x", "shoe_size": 1}, "name a member that is new"),
+        ({"contents": "x", "generationConfig": {"topK": 1}, "top_k": 2}, "given twice"),
+        ({"contents": "x", "systemInstruction": "a", "system_instruction": "b"}, "given twice"),
+        ({"request": HELLO, "shoe": 1}, "'shoe' beside 'request'"),
+        ({"request": {**HELLO, "labels": {}}, "labels": {}}, "given twice"),
+        ({"key": "", "text": "x"}, "the key is empty"),
+        ({"key": 1.5, "text": "x"}, "a key is a text or a whole number"),
+        ({"key": True, "text": "x"}, "a key is a text or a whole number"),
+        ({"contents": "x", "cachedContent": "c", "tools": [{"a": 1}]}, "cachedContent cannot go with tools"),
+        ({1: "x"}, "member names must be texts"),
+    ],
+)
+def test_a_wrong_row_is_refused_and_says_why(row: Any, words: str) -> None:
+    with pytest.raises(InputError) as refused:
+        normalise(row)
+    assert words in str(refused.value)
+
+
+def test_another_model_than_the_jobs_is_refused_and_the_same_is_left_out() -> None:
+    defaults = request_defaults(JobKind.GENERATION, model="models/gemini-2.5-flash")
+    assert normalise({**HELLO, "model": "gemini-2.5-flash"}, defaults=defaults) == (None, HELLO)
+    with pytest.raises(InputError, match="another model"):
+        normalise({**HELLO, "model": "models/gemini-2.5-pro"}, defaults=defaults)
+
+
+def test_a_member_that_is_new_to_us_passes_when_the_defaults_name_it() -> None:
+    defaults = request_defaults(JobKind.GENERATION, members={"shoeSize": 43})
+    assert normalise("hello", defaults=defaults)[1] == {**HELLO, "shoeSize": 43}
+    assert normalise({**HELLO, "shoe_size": 44}, defaults=defaults)[1] == {**HELLO, "shoeSize": 44}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"generation_config": {"temprature": 1}},
+        {"generation_config": [1]},
+        {"generation_config": {"topK": 1}, "members": {"generationConfig": {"topK": 2}}},
+        {"members": {"safetySetings": []}},
+        {"members": {"contents": "x"}},
+        {"members": {"cachedContent": "c"}, "system_instruction": "s"},
+        {"task_type": "RETRIEVAL_QUERY"},
+    ],
+)
+def test_wrong_defaults_are_refused_before_any_row(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        request_defaults(JobKind.GENERATION, **wrong)
+
+
+def test_texts_of_embeddings_get_their_options() -> None:
+    defaults = request_defaults(JobKind.EMBEDDINGS, task_type="RETRIEVAL_DOCUMENT", output_dimensionality=64)
+    key, request = normalise({"key": "d", "text": "x", "title": "t"}, kind=JobKind.EMBEDDINGS, defaults=defaults)
+    assert json.loads(request_line(Service.GEMINI, JobKind.EMBEDDINGS, "d", request)) == {
+        "key": "d",
+        "request": {
+            "content": {"parts": [{"text": "x"}]},
+            "title": "t",
+            "taskType": "RETRIEVAL_DOCUMENT",
+            "outputDimensionality": 64,
+        },
+    }
+    assert key == "d"
+    assert json.loads(request_line(Service.VERTEX, JobKind.EMBEDDINGS, "d", request)) == {
+        "key": "d",
+        "request": {
+            "content": {"parts": [{"text": "x"}]},
+            "embed_content_config": {"title": "t", "task_type": "RETRIEVAL_DOCUMENT", "output_dimensionality": 64},
+        },
+    }
+
+
+def test_several_contents_of_an_embedding_are_refused() -> None:
+    with pytest.raises(InputError, match="make a row of each"):
+        normalise({"contents": ["a", "b"]}, kind=JobKind.EMBEDDINGS)
+
+
+def test_vertex_gets_the_key_as_custom_id_and_a_role_for_every_content() -> None:
+    line = request_line(Service.VERTEX, JobKind.GENERATION, "r1-a", {"contents": [{"parts": [{"text": "x"}]}]})
+    assert json.loads(line) == {
+        "request": {"contents": [{"role": "user", "parts": [{"text": "x"}]}]},
+        "custom_id": "r1-a",
+    }
+    assert line.endswith(b"\n")
+
+
+def test_an_inline_item_carries_its_key_as_metadata() -> None:
+    assert inline_item("a", HELLO) == {"request": HELLO, "metadata": {"key": "a"}}
+    assert inline_item(None, HELLO) == {"request": HELLO}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", object()])
+def test_what_json_cannot_hold_is_refused(value: object) -> None:
+    with pytest.raises(InputError, match="cannot be written as JSON"):
+        request_line(Service.GEMINI, JobKind.GENERATION, "a", {"contents": [value]})
+
+
+def test_a_text_that_speaks_of_nan_is_fine() -> None:
+    assert b"NaN" in request_line(Service.GEMINI, JobKind.GENERATION, "a", normalise("What is NaN?")[1])
+
+
+def test_only_what_needs_no_change_is_ready() -> None:
+    assert is_ready(HELLO, JobKind.GENERATION)
+    assert is_ready({**HELLO, "generationConfig": {"topK": 1}}, JobKind.GENERATION)
+    assert not is_ready({**HELLO, "generation_config": {"topK": 1}}, JobKind.GENERATION)
+    assert not is_ready({**HELLO, "generationConfig": {"top_k": 1}}, JobKind.GENERATION)
+    assert not is_ready({**HELLO, "model": "m"}, JobKind.GENERATION)
+    assert not is_ready(HELLO, JobKind.EMBEDDINGS)
+    assert is_ready(HELLO_VECTOR, JobKind.EMBEDDINGS)
+
+
+def test_a_repr_shows_no_prompt() -> None:
+    assert "secret" not in repr(BatchRequest(text="secret", key="k", system_instruction="secret"))
+    assert "secret" not in repr(request_defaults(JobKind.GENERATION, system_instruction="secret"))

@@ -1,0 +1,129 @@
+"""A pydantic model becomes what Gemini takes, and answers are held against it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from enum import Enum
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.rows.schema import OutputSchema
+
+
+class Mood(str, Enum):
+    GOOD = "good"
+    BAD = "bad"
+
+
+class Line(BaseModel):
+    """A line of an order."""
+
+    amount: int = Field(gt=0, le=10)
+    mood: Mood
+    kind: Literal["a"] | None = None
+
+
+class Order(BaseModel):
+    why: str = Field(description="the reasons first", min_length=1)
+    lines: list[Line] = Field(max_length=3)
+    when: dt.datetime
+    day: dt.date
+    pair: tuple[int, str]
+    number: Literal[1, 2]
+    first: Line | None = None
+    either: int | str
+
+
+class Recursive(BaseModel):
+    children: list[Recursive]
+
+
+def test_a_model_is_written_out_in_the_services_words() -> None:
+    made = OutputSchema(Order).response_schema
+    assert made["type"] == "OBJECT"
+    assert made["propertyOrdering"] == ["why", "lines", "when", "day", "pair", "number", "first", "either"]
+    members = made["properties"]
+    assert members["why"] == {"type": "STRING", "title": "Why", "description": "the reasons first", "minLength": 1}
+    line = members["lines"]["items"]
+    assert members["lines"]["maxItems"] == 3
+    assert line["required"] == ["amount", "mood"]
+    assert line["properties"]["amount"] == {"type": "INTEGER", "title": "Amount", "maximum": 10}
+    assert line["properties"]["mood"]["enum"] == ["good", "bad"]
+    assert line["properties"]["mood"]["format"] == "enum"
+    assert line["properties"]["kind"]["nullable"] is True
+    assert members["when"]["format"] == "date-time"
+    assert "format" not in members["day"]
+    assert members["pair"]["items"] == {"anyOf": [{"type": "INTEGER"}, {"type": "STRING"}]}
+    assert "enum" not in members["number"]
+    assert members["first"]["nullable"] is True
+    assert members["first"]["properties"] == line["properties"]
+    assert [choice["type"] for choice in members["either"]["anyOf"]] == ["INTEGER", "STRING"]
+
+
+def test_no_word_is_left_that_gemini_does_not_know() -> None:
+    known = {
+        "type", "title", "description", "nullable", "enum", "format", "maxItems", "minItems", "properties", "required",
+        "propertyOrdering", "items", "anyOf", "minimum", "maximum", "minLength", "maxLength", "pattern",
+        "minProperties", "maxProperties",
+    }  # fmt: skip
+
+    def check(node: dict[str, Any]) -> None:
+        inner_nodes = [*node.get("properties", {}).values(), *node.get("anyOf", [])]
+        assert node.keys() <= known
+        for inner in inner_nodes + [node[name] for name in ("items",) if name in node]:
+            check(inner)
+
+    check(OutputSchema(Order).response_schema)
+
+
+@pytest.mark.parametrize(
+    ("model", "where"),
+    [
+        (Recursive, "refers to itself"),
+        (dict[str, int], "free names"),
+        (Any, "any value would do"),
+        (list[Any], r"output_schema\[\]"),
+        (None, "can only be null|any value"),
+        (object(), "pydantic model"),
+        (Literal[1, "a"], "one type"),
+    ],
+)
+def test_a_type_that_cannot_be_told_is_refused(model: Any, where: str) -> None:
+    with pytest.raises(ConfigurationError, match=where):
+        OutputSchema(model)
+
+
+def test_lists_and_plain_types_work_too() -> None:
+    assert OutputSchema(list[str]).response_schema == {"type": "ARRAY", "items": {"type": "STRING"}}
+    assert OutputSchema(Mood).response_schema["enum"] == ["good", "bad"]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"amount":1,"mood":"good"}', ' {"amount":1,"mood":"good"}\n', '```json\n{"amount":1,"mood":"good"}\n```']
+)
+def test_a_right_answer_is_read_with_and_without_a_fence(text: str) -> None:
+    assert OutputSchema(Line).read(text) == ({"amount": 1, "mood": "good", "kind": None}, "")
+
+
+def test_a_wrong_answer_says_where_and_not_what() -> None:
+    value, fault = OutputSchema(Line).read('{"amount":99,"mood":"secret"}')
+    assert value is None
+    assert "amount" in fault
+    assert "mood" in fault
+    assert "secret" not in fault
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", "null", '{"amount":', "```", "\ud800"])
+def test_no_text_crashes_the_reader(text: str) -> None:
+    value, fault = OutputSchema(Line).read(text)
+    assert value is None
+    assert fault
+
+
+def test_values_come_back_in_plain_json_types() -> None:
+    value, _ = OutputSchema(list[dt.date]).read('["2026-01-02"]')
+    assert json.dumps(value) == '["2026-01-02"]'

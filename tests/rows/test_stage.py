@@ -1,0 +1,404 @@
+"""Rows from anywhere become checked wire lines in one pass, and every bad row is named before anything is sent."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.request import BatchRequest
+from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec, job_limits
+from airflow_provider_gemini_batch.rows.stage import Staged, stage
+from airflow_provider_gemini_batch.rows.wire_keys import unwrap_key, wrap_key, wrap_key_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BARE = '{"contents": [{"parts": [{"text": "%s"}]}]}'
+KEYED = '{"key": "%s", "request": {"contents": [{"parts": [{"text": "%s"}]}]}}'
+
+
+def spec(**given: Any) -> InputSpec:
+    return InputSpec(**{"service": Service.GEMINI, "model": "gemini-2.5-flash", **given})
+
+
+def wire(staged: Staged) -> list[dict[str, Any]]:
+    return [json.loads(line) for shard in staged.shards for line in shard.path.read_bytes().splitlines()]
+
+
+def carried(staged: Staged) -> list[bytes]:
+    return [] if staged.carried_path is None else staged.carried_path.read_bytes().splitlines(keepends=True)
+
+
+def texts(staged: Staged) -> list[str]:
+    return [item["request"]["contents"][0]["parts"][-1]["text"] for item in wire(staged)]
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@given(row=st.integers(min_value=0, max_value=10**17), key=st.none() | st.text(min_size=1))
+def test_a_wrapped_key_comes_back_whole(row: int, key: str | None) -> None:
+    wrapped = wrap_key(row, key)
+    assert wrapped[0] == "r"
+    assert unwrap_key(wrapped) == (row, key)
+    as_json = None if key is None else json.dumps(key).encode()
+    assert json.loads(wrap_key_json(row, as_json)) == wrapped
+
+
+@pytest.mark.parametrize(
+    "key", ["", "17", "r", "r-1", "r01", "r1x", "R1", "r¹", "r1_0", " r1", "r" + "9" * 30, "row-1"]
+)
+def test_a_key_that_is_not_ours_stays_as_it_is(key: str) -> None:
+    assert unwrap_key(key) == (None, key)
+
+
+def test_a_list_of_all_kinds_of_rows_is_numbered_and_keyed(tmp_path: Path) -> None:
+    rows = ["a", BatchRequest(text="b", key="kb"), {"key": 3, "contents": "c"}, json.loads(KEYED % ("kd", "d"))]
+    staged = stage(spec(rows=rows), tmp_path)
+    assert [item["key"] for item in wire(staged)] == ["r0", "r1-kb", "r2-3", "r3-kd"]
+    assert texts(staged) == ["a", "b", "c", "d"]
+    assert staged.rows == 4
+    assert [staged.author_key(row) for row in range(5)] == [None, "kb", "3", "kd", None]
+
+
+def test_a_callable_may_return_or_yield_rows(tmp_path: Path) -> None:
+    def yields() -> Any:
+        yield from ("a", "b")
+
+    assert texts(stage(spec(rows=yields), tmp_path)) == ["a", "b"]
+    assert texts(stage(spec(rows=lambda: ["a", "b"]), tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("rows", [(x for x in "ab"), "text", {"text": "x"}, lambda: "text", lambda: 7])
+def test_what_is_no_list_of_rows_is_refused(rows: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        stage(spec(rows=rows), tmp_path)
+
+
+def test_json_lines_of_every_form_are_read_and_blank_ones_left_out(tmp_path: Path) -> None:
+    lines = [KEYED % ("a", "1"), "", BARE % "2", '"3"', '{"text": "4", "key": "d"}', "  "]
+    staged = stage(spec(path=write(tmp_path, "in.jsonl", "\ufeff" + "\n".join(lines))), tmp_path)
+    assert [item["key"] for item in wire(staged)] == ["r0-a", "r1", "r2", "r3-d"]
+    assert texts(staged) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("service", list(Service))
+@pytest.mark.parametrize("defaults", [None, {"temperature": 0.5}, {"topK": 3}])
+def test_the_short_way_and_the_long_way_make_the_same_requests(
+    service: Service, defaults: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    request = {"contents": [{"role": "user", "parts": [{"text": 'a "quoted" ä'}]}], "generationConfig": {"topK": 7}}
+    forms = [request, {"key": "kä", "request": request}, {"request": request, "key": "k2"}]
+    layouts: list[dict[str, Any]] = [{}, {"separators": (",", ":")}, {"ensure_ascii": False}]
+    for number, (form, layout) in enumerate((form, layout) for form in forms for layout in layouts):
+        path = write(tmp_path, f"in{number}.jsonl", json.dumps(form, **layout) + "\n")
+        from_line = stage(spec(service=service, path=path, generation_config=defaults), tmp_path)
+        from_line_wire = wire(from_line)
+        from_list = stage(spec(service=service, rows=[form], generation_config=defaults), tmp_path)
+        assert from_line_wire == wire(from_list)
+
+
+def test_text_files_hold_a_prompt_a_line(tmp_path: Path) -> None:
+    assert texts(stage(spec(path=write(tmp_path, "in.txt", "one\n\ntwo\r\n")), tmp_path)) == ["one", "two"]
+
+
+def test_a_packed_file_is_unpacked_on_the_way(tmp_path: Path) -> None:
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(b"text\nhello\n"))
+    assert texts(stage(spec(path=str(tmp_path / "in.csv.gz")), tmp_path)) == ["hello"]
+
+
+def test_csv_fills_the_template_and_keeps_every_other_brace(tmp_path: Path) -> None:
+    path = write(tmp_path, "in.csv", 'id,body,First Name\n1,"a\nb",Ada\n2,c,Alan\n')
+    template = 'Sum {body} for {First Name}: {"a": {body}} {} {1} {{id}}'
+    staged = stage(spec(path=path, prompt_template=template, key_field="id", carry=("id", "First Name")), tmp_path)
+    assert texts(staged) == [
+        'Sum a\nb for Ada: {"a": a\nb} {} {1} {1}',
+        'Sum c for Alan: {"a": c} {} {1} {2}',
+    ]
+    assert [item["key"] for item in wire(staged)] == ["r0-1", "r1-2"]
+    assert [json.loads(line) for line in carried(staged)] == [
+        {"id": "1", "First Name": "Ada"},
+        {"id": "2", "First Name": "Alan"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prompt_template": "{boddy}"}, "there is no column 'boddy'; there are id, body"),
+        ({"key_field": "nr", "prompt_template": "{body}"}, "key_field: there is no column 'nr'"),
+        ({"carry": ("url",), "prompt_template": "{body}"}, "carry: there is no column 'url'"),
+        ({}, "prompt_template"),
+    ],
+)
+def test_a_column_that_the_table_lacks_is_refused_naming_those_it_has(
+    given: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        stage(spec(path=write(tmp_path, "in.csv", "id,body\n1,a\n"), **given), tmp_path)
+    assert words in str(refused.value)
+
+
+def test_rows_of_any_shape_go_through_a_template(tmp_path: Path) -> None:
+    rows = [{"id": 1, "body": "x", "tags": ["a"]}, {"id": 2, "body": None, "tags": []}]
+    staged = stage(spec(rows=rows, prompt_template="{body} {tags} {id}", key_field="id", carry=("tags",)), tmp_path)
+    assert texts(staged) == ['x ["a"] 1', " [] 2"]
+    assert staged.carried_types == {"tags": "json"}
+
+
+def test_a_template_without_places_asks_the_same_of_every_row(tmp_path: Path) -> None:
+    assert texts(stage(spec(rows=[{"a": 1}, {"a": 2}], prompt_template="Same."), tmp_path)) == ["Same.", "Same."]
+
+
+def test_request_rows_may_carry_columns_beside(tmp_path: Path) -> None:
+    row = {"id": "x1", "url": "u", "contents": "hello"}
+    staged = stage(spec(rows=[row], key_field="id", carry=("url",)), tmp_path)
+    assert wire(staged)[0]["key"] == "r0-x1"
+    assert carried(staged) == [b'{"url":"u"}\n']
+
+
+def test_a_column_that_no_row_has_cannot_be_carried(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no row has a column url"):
+        stage(spec(rows=[{"text": "x"}], carry=("url",)), tmp_path)
+
+
+def test_parquet_is_read_with_its_types(tmp_path: Path) -> None:
+    table = pa.table({"id": [1, 2], "text": ["a", "b"], "score": [0.5, None]})
+    parquet.write_table(table, tmp_path / "in.parquet")
+    staged = stage(spec(path=str(tmp_path / "in.parquet"), key_field="id", carry=("score",)), tmp_path)
+    assert texts(staged) == ["a", "b"]
+    assert staged.carried_types == {"score": "float"}
+
+
+def test_embeddings_take_title_and_task_type(tmp_path: Path) -> None:
+    path = write(tmp_path, "in.csv", "id,text,head\n1,a,H\n2,b,\n")
+    staged = stage(
+        spec(kind=JobKind.EMBEDDINGS, path=path, title_field="head", task_type="RETRIEVAL_DOCUMENT"), tmp_path
+    )
+    first, second = (item["request"] for item in wire(staged))
+    assert first == {"content": {"parts": [{"text": "a"}]}, "title": "H", "taskType": "RETRIEVAL_DOCUMENT"}
+    assert "title" not in second
+
+
+def test_media_goes_in_front_of_the_prompt_and_only_its_content_counts_in_the_fingerprint(tmp_path: Path) -> None:
+    def attach(uri: str) -> Any:
+        return lambda path: Attachment({"fileData": {"fileUri": uri + path, "mimeType": "image/png"}}, f"hash-{path}")
+
+    rows: list[dict[str, Any]] = [
+        {"text": "What is it?", "image": "a.png"},
+        {"text": "And this?", "image": ["b.png", "c.png"]},
+        {"text": "x"},
+    ]
+    first = stage(spec(rows=rows, media_field="image", attach=attach("one/")), tmp_path)
+    parts = [item["request"]["contents"][0]["parts"] for item in wire(first)]
+    assert [len(part) for part in parts] == [2, 3, 1]
+    assert parts[0][0] == {"fileData": {"fileUri": "one/a.png", "mimeType": "image/png"}}
+    again = stage(spec(rows=rows, media_field="image", attach=attach("two/")), tmp_path)
+    assert again.fingerprint == first.fingerprint
+    rows[0]["image"] = "other.png"
+    assert stage(spec(rows=rows, media_field="image", attach=attach("one/")), tmp_path).fingerprint != first.fingerprint
+
+
+def test_every_bad_line_is_named_up_to_twenty(tmp_path: Path) -> None:
+    lines = [
+        BARE % "good",
+        "{",
+        BARE % "good",
+        '{"conents": "x"}',
+        "[1]",
+        '{"contents": "x", "generationConfig": {"topp": 1}}',
+    ]
+    with pytest.raises(InputError) as refused:
+        stage(spec(path=write(tmp_path, "in.jsonl", "\n".join(lines))), tmp_path)
+    told = str(refused.value)
+    assert "4 bad rows" in told
+    assert [line.split(":")[0].strip() for line in told.splitlines()[1:]] == ["line 2", "line 4", "line 5", "line 6"]
+    with pytest.raises(InputError) as refused:
+        stage(spec(path=write(tmp_path, "in.jsonl", "{\n" * 50)), tmp_path)
+    assert "at least 20 bad rows" in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 21
+
+
+def test_no_message_shows_what_is_in_a_row(tmp_path: Path) -> None:
+    lines = ['{"contents": "secret", "shoe": "secret"}', '{"contents": secret}', '{"contents": [{"secret": 1}]}', '"']
+    with pytest.raises(InputError) as refused:
+        stage(spec(path=write(tmp_path, "in.jsonl", "\n".join(lines))), tmp_path)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_key_used_twice_is_named_with_both_places(tmp_path: Path) -> None:
+    lines = [KEYED % ("a", "1"), KEYED % ("b", "2"), KEYED % ("a", "3"), KEYED % ("a", "4")]
+    with pytest.raises(InputError) as refused:
+        stage(spec(path=write(tmp_path, "in.jsonl", "\n".join(lines)), max_rows_per_job=2), tmp_path)
+    assert "line 3: the key 'a' was used before, in line 1" in str(refused.value)
+    assert "line 4: the key 'a' was used before, in line 1" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("in.jsonl", "", "no rows"),
+        ("in.jsonl", "\n\n", "no rows"),
+        ("in.csv", "", "no rows"),
+        ("in.csv", "text\n", "no rows"),
+        ("in.csv", "a,a\n1,2\n", "each column once"),
+        ("in.csv", "text,b\n1\n", "1 cells, the header has 2"),
+        ("in.csv", 'text\n"open', "no CSV from here on"),
+        ("in.jsonl", "[\n{}\n]", "one JSON array"),
+        ("in.parquet", "no parquet", "no Parquet file"),
+        ("in.docx", "x", "cannot tell the format"),
+        ("in.txt", "a\x00", ""),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(name: str, text: str, words: str, tmp_path: Path) -> None:
+    path = write(tmp_path, name, text)
+    if words:
+        with pytest.raises(ConfigurationError) as refused:
+            stage(spec(path=path), tmp_path)
+        assert words in str(refused.value)
+    else:
+        assert stage(spec(path=path), tmp_path).rows == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"rows": ["a"], "path": "x.jsonl"},
+        {"rows": ["a"], "title_field": "t"},
+        {"rows": ["a"], "media_field": "m"},
+        {"rows": ["a"], "carry": ("status",)},
+        {"rows": ["a"], "carry": ("x", "x")},
+        {"rows": ["a"], "max_rows_per_job": 0},
+        {"rows": ["a"], "response_schema": {}, "generation_config": {"responseSchema": {}}},
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(given: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        stage(spec(**given), tmp_path)
+
+
+def test_what_exceeds_a_job_becomes_several_numbered_through(tmp_path: Path) -> None:
+    staged = stage(spec(rows=["x"] * 10, max_rows_per_job=4), tmp_path)
+    assert [(shard.index, shard.first_row, shard.rows) for shard in staged.shards] == [(0, 0, 4), (1, 4, 4), (2, 8, 2)]
+    assert [item["key"] for item in wire(staged)] == [f"r{row}" for row in range(10)]
+    width = staged.shards[0].bytes // 4
+    by_bytes = stage(spec(rows=["x"] * 10, max_bytes_per_job=3 * width), tmp_path)
+    assert [shard.rows for shard in by_bytes.shards] == [3, 3, 3, 1]
+    assert all(shard.bytes == shard.path.stat().st_size <= 3 * width for shard in by_bytes.shards)
+
+
+def test_a_row_that_no_job_can_hold_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"item 1: the request has \d+ bytes; a job takes 200"):
+        stage(spec(rows=["x", "x" * 500], max_bytes_per_job=200), tmp_path)
+
+
+def test_the_services_limits_hold_where_the_author_sets_none() -> None:
+    assert job_limits(Service.GEMINI, JobKind.GENERATION) == (None, 2_000_000_000)
+    assert job_limits(Service.VERTEX, JobKind.GENERATION) == (200_000, 1_000_000_000)
+    assert job_limits(Service.VERTEX, JobKind.EMBEDDINGS, "gemini-embedding-001").rows == 1_000_000
+    assert job_limits(Service.VERTEX, JobKind.EMBEDDINGS, "text-embedding-005").rows == 30_000
+    assert spec(rows=[""], service=Service.VERTEX, max_rows_per_job=10**9).limits().rows == 200_000
+
+
+def test_rows_can_be_sent_again_byte_for_byte(tmp_path: Path) -> None:
+    staged = stage(spec(rows=[f"text {row}" for row in range(10)], max_rows_per_job=3), tmp_path)
+    lines = [line for shard in staged.shards for line in shard.path.read_bytes().splitlines(keepends=True)]
+    shard = staged.subset([1, 5, 9], tmp_path / "again.jsonl")
+    assert shard.path.read_bytes() == lines[1] + lines[5] + lines[9]
+    assert (shard.rows, shard.bytes, list(shard.numbers())) == (3, shard.path.stat().st_size, [1, 5, 9])
+    with pytest.raises(IndexError):
+        staged.subset([10], tmp_path / "none.jsonl")
+
+
+def test_a_column_is_carried_under_any_name_that_the_output_row_does_not_have(tmp_path: Path) -> None:
+    row = {"text": "t", "embedding": "e"}
+    vectors = stage(spec(rows=[row], kind=JobKind.EMBEDDINGS, prompt_template="{text}", carry=("text",)), tmp_path)
+    assert carried(vectors) == [b'{"text":"t"}\n']
+    texts = stage(spec(rows=[row], prompt_template="{text}", carry=("embedding",)), tmp_path)
+    assert carried(texts) == [b'{"embedding":"e"}\n']
+    with pytest.raises(ConfigurationError, match="carry cannot take text: the output row"):
+        stage(spec(rows=[row], carry=("text",)), tmp_path)
+    with pytest.raises(ConfigurationError, match="carry cannot take embedding, status"):
+        stage(spec(rows=[row], kind=JobKind.EMBEDDINGS, carry=("status", "embedding")), tmp_path)
+
+
+def test_rows_that_are_sent_again_fill_one_job_at_most(tmp_path: Path) -> None:
+    few = stage(spec(rows=[f"text {row}" for row in range(10)], max_rows_per_job=3), tmp_path)
+    assert list(few.fitting([1, 5, 7, 9])) == [1, 5, 7]
+    assert list(few.fitting([1, 5, 7])) == [1, 5, 7]
+    width = few.shards[0].bytes // 3
+    small = stage(spec(rows=[f"text {row}" for row in range(10)], max_bytes_per_job=2 * width), tmp_path)
+    assert list(small.fitting(range(4, 10))) == [4, 5]
+
+
+def test_the_fingerprint_knows_everything_that_decides_about_the_answers(tmp_path: Path) -> None:
+    base: dict[str, Any] = {"rows": ["a", "b"], "project": "p", "location": "l"}
+    first = stage(spec(**base), tmp_path).fingerprint
+    assert len(first) == 12
+    assert stage(spec(**base), tmp_path).fingerprint == first
+    others: list[dict[str, Any]] = [
+        {"rows": ["b", "a"]},
+        {"rows": ["a", "b", "c"]},
+        {"rows": ["ab", ""][:1]},
+        {"model": "gemini-2.5-pro"},
+        {"service": Service.VERTEX},
+        {"project": "q"},
+        {"location": "m"},
+        {"generation_config": {"temperature": 0}},
+        {"system_instruction": "s"},
+        {"response_schema": {"type": "STRING"}},
+        {"request_defaults": {"safetySettings": []}},
+        {"max_rows_per_job": 1},
+    ]
+    seen = {first} | {stage(spec(**{**base, **other}), tmp_path).fingerprint for other in others}
+    assert len(seen) == len(others) + 1
+
+
+def test_the_fingerprint_does_not_care_how_the_model_is_spelled(tmp_path: Path) -> None:
+    spellings = ("gemini-2.5-flash", "models/gemini-2.5-flash")
+    assert len({stage(spec(rows=["a"], model=model), tmp_path).fingerprint for model in spellings}) == 1
+
+
+def test_tokens_are_estimated_and_warnings_kept(tmp_path: Path) -> None:
+    staged = stage(spec(rows=[{"contents": "x" * 4000, "config": {"temperature": 1}}]), tmp_path)
+    assert 1000 <= staged.estimated_input_tokens <= 1100
+    assert staged.warnings == ("SDK-style 'config' was turned into the REST form",)
+
+
+def test_a_schema_goes_into_every_request(tmp_path: Path) -> None:
+    staged = stage(spec(rows=["a"], response_schema={"type": "STRING"}), tmp_path)
+    assert wire(staged)[0]["request"]["generationConfig"] == {
+        "responseSchema": {"type": "STRING"},
+        "responseMimeType": "application/json",
+    }
+
+
+def test_the_input_is_closed_whatever_happens(tmp_path: Path) -> None:
+    handles: list[io.BytesIO] = []
+
+    def opener(_: str) -> io.BytesIO:
+        handles.append(io.BytesIO(b"{\n" * 30))
+        return handles[-1]
+
+    with pytest.raises(InputError):
+        stage(spec(path="any.jsonl", opener=opener), tmp_path)
+    assert handles[0].closed
+
+
+def test_the_repr_of_a_spec_shows_no_prompt() -> None:
+    shown = repr(spec(rows=["secret"], prompt_template="secret {a}", system_instruction="secret"))
+    assert "secret" not in shown

@@ -1,0 +1,127 @@
+"""Rows that a function gives: called once for a submission, kept while its job runs, none taken from another run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from task_context import task_context
+
+from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+from airflow_provider_gemini_batch.runtime.create_task import TaskRun, _identity
+from airflow_provider_gemini_batch.runtime.outputs import SavedRows
+from airflow_provider_gemini_batch.runtime.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+
+class Function:
+    """Gives the rows that it was last told to, and counts its calls."""
+
+    def __init__(self, *rows: str) -> None:
+        self.rows = rows
+        self.calls = 0
+
+    def __call__(self) -> list[str]:
+        self.calls += 1
+        return list(self.rows)
+
+
+def spec(function: Function) -> InputSpec:
+    return InputSpec(service=Service.GEMINI, model="gemini-2.5-flash", rows=function)
+
+
+def kept(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_rows_of_an_earlier_try_are_used_and_the_function_is_not_called(tmp_path: Path) -> None:
+    path, function = tmp_path / "rows.jsonl", Function("one")
+    spool = SavedRows(str(path), Paths())
+    spool.spec(spec(function), again=False)
+    function.rows = ("two",)
+    spool.spec(spec(function), again=False)
+    assert (function.calls, kept(path)) == (1, ["one"])
+
+
+def test_a_first_try_takes_no_rows_that_a_deleted_run_left(tmp_path: Path) -> None:
+    path, function = tmp_path / "rows.jsonl", Function("old")
+    SavedRows(str(path), Paths()).spec(spec(function), again=False)
+    function.rows = ("new",)
+    SavedRows(str(path), Paths(), anew=True).spec(spec(function), again=False)
+    assert kept(path) == ["new"]
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_after_a_wait_the_function_is_never_called(tmp_path: Path, *, anew: bool) -> None:
+    path, function = tmp_path / "rows.jsonl", Function("one")
+    spool = SavedRows(str(path), Paths(), anew=anew)
+    with pytest.raises(InputError, match="removed"):
+        spool.spec(spec(function), again=True)
+    spool.spec(spec(function), again=False)
+    spool.spec(spec(function), again=True)
+    assert (function.calls, kept(path)) == (1, ["one"])
+
+
+def begin(function: Function, folder: Path, **arguments: Any) -> tuple[Any, TaskRun]:
+    task = GeminiCreateBatchJobOperator(
+        task_id="t",
+        model="gemini-2.5-flash",
+        inlined_requests=function,
+        output_path=f"{folder}/out.jsonl",
+        **arguments,
+    )
+    task._unwrap()
+    return task, TaskRun(task, task_context())
+
+
+@pytest.fixture
+def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
+    gemini_batch_emulator.control.speed(0)
+    return gemini_batch_emulator
+
+
+def test_a_run_that_was_deleted_and_made_again_sends_the_rows_of_today(service: Emulator, tmp_path: Path) -> None:
+    function = Function("New.")
+    _, run = begin(function, tmp_path)
+    # What is kept has the name of the task instance, which a run that was made again under its id shares.
+    rows = tmp_path / f".{_identity(task_context()['ti']).digest}-0.rows.jsonl"
+    rows.write_text('"Old."\n"Older."\n')
+    with pytest.raises(TaskDeferred), run:
+        run.begin()
+    assert (kept(rows), function.calls) == (["New."], 1)
+    assert [job["rows"] for job in service.control.books()["jobs"]] == [1]
+
+
+@pytest.mark.parametrize("arguments", [{"dry_run": True}, {"wait_for_completion": False}], ids=["dry run", "no wait"])
+@pytest.mark.usefixtures("service")
+def test_rows_are_not_kept_for_nobody(arguments: dict[str, Any], tmp_path: Path) -> None:
+    function = Function("One.")
+    _, run = begin(function, tmp_path, **arguments)
+    with run:
+        run.begin()
+    assert function.calls == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_a_task_that_has_failed_for_good_are_not_kept(service: Emulator, tmp_path: Path) -> None:
+    service.control.faults(job_ending={"state": "FAILED", "code": 3, "message": "no"})
+    function = Function("One.")
+    task, run = begin(function, tmp_path)
+    with pytest.raises(TaskDeferred) as deferred, run:
+        run.begin()
+    assert len(list(tmp_path.iterdir())) == 1
+    service.control.advance(3600)
+    with pytest.raises(AirflowFailException), TaskRun(task, task_context()) as again:
+        again.resume(None, (deferred.value.kwargs or {})["memo"])
+    assert function.calls == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,340 @@
+"""The trigger against the emulator: one event, told progress, and a careful hand when a task is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetTaskStates, SetXCom, TaskStatesResult
+
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.models import JobState
+from airflow_provider_gemini_batch.polling import lease, poller
+from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, from_event
+from airflow_provider_gemini_batch.runtime import trigger_task
+from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+QUICK = 0.05
+
+
+class Supervisor:
+    """Stands where Airflow's supervisor answers the triggerer."""
+
+    def __init__(self, state: str = "deferred") -> None:
+        self.state = state
+        self.pushed: list[SetXCom] = []
+        self.asked: list[GetTaskStates] = []
+        self.silent = False
+
+    async def asend(self, message: Any) -> Any:
+        if not isinstance(message, (SetXCom, GetTaskStates)):
+            return None  # asks for secrets to be masked
+        if self.silent:
+            await asyncio.Event().wait()
+        if isinstance(message, SetXCom):
+            self.pushed.append(message)
+            return None
+        self.asked.append(message)
+        return TaskStatesResult(task_states={"run": {"t": self.state}})
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    supervisor = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    monkeypatch.setattr(trigger_task.XComGate, "free_at", 0.0)
+    return supervisor
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator) -> Emulator:
+    monkeypatch.setenv("AIRFLOW_CONN_C", gemini_batch_emulator.connection())
+    gemini_batch_emulator.control.speed(0.0)
+    return gemini_batch_emulator
+
+
+@pytest.fixture
+def client(emulator: Emulator) -> Iterator[BatchClient]:
+    key = json.loads(emulator.connection())["password"]
+    with BatchClient.for_gemini(key, base_url=emulator.url) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    assert not lease._watchers
+    end = time.monotonic() + 10.0
+    while any(thread.name == "gemini-batch-watch" for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def made(client: BatchClient, rows: int = 2) -> str:
+    return client.create("gemini-2.5-flash", inlined_requests=[f"row {number}" for number in range(rows)]).name
+
+
+def trigger(job_name: str | list[str], **arguments: Any) -> GeminiBatchJobTrigger:
+    made = GeminiBatchJobTrigger(job_name, "c", **{"poll_interval": QUICK, **arguments})
+    task_instance: Any = SimpleNamespace(dag_id="d", task_id="t", run_id="run", map_index=-1)
+    made.task_instance = task_instance
+    return made
+
+
+async def fired(trigger: GeminiBatchJobTrigger) -> WatchReport:
+    events = [event async for event in trigger.run()]
+    assert len(events) == 1
+    assert json.loads(json.dumps(events[0].payload)) == events[0].payload
+    return from_event(events[0].payload)
+
+
+def run(trigger: GeminiBatchJobTrigger) -> WatchReport:
+    return asyncio.run(asyncio.wait_for(fired(trigger), 30.0))
+
+
+async def cancelled_by(trigger: GeminiBatchJobTrigger, *, after: float = 0.3) -> None:
+    """Do what the triggerer does when somebody acts on the task, or another triggerer has taken over."""
+    task = asyncio.create_task(fired(trigger))
+    await asyncio.sleep(after)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await trigger.on_kill()
+    await trigger.cleanup()
+
+
+def test_the_event_says_how_the_job_ended(client: BatchClient, emulator: Emulator) -> None:
+    name = made(client)
+    emulator.control.advance(3600.0)
+    report = run(trigger(name, memo="m"))
+    assert report.reason is Reason.ENDED
+    assert report.memo == "m"
+    assert [(job.name, job.state) for job in report.jobs] == [(name, JobState.SUCCEEDED)]
+    assert report.jobs[0].completion_stats is not None
+    assert report.jobs[0].completion_stats.success == 2
+
+
+def test_a_job_that_ends_while_it_is_watched_is_noticed(client: BatchClient, emulator: Emulator) -> None:
+    name = made(client)
+    timer = threading.Timer(0.3, emulator.control.advance, (3600.0,))
+    timer.start()
+    assert run(trigger(name)).reason is Reason.ENDED
+    timer.join()
+
+
+def test_two_jobs_are_waited_for_together(client: BatchClient, emulator: Emulator) -> None:
+    names = [made(client), made(client)]
+    emulator.control.advance(3600.0)
+    report = run(trigger(names))
+    assert [job.name for job in report.jobs] == names
+    assert {job.state for job in report.jobs} == {JobState.SUCCEEDED}
+
+
+def test_the_deadline_is_a_moment_and_not_a_span(client: BatchClient) -> None:
+    report = run(trigger(made(client), end_time=time.time() - 5.0))
+    assert report.reason is Reason.DEADLINE
+    assert report.jobs[0].state is JobState.PENDING
+
+
+def test_a_refused_key_ends_the_wait_and_says_so(
+    client: BatchClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = made(client)
+    wrong = {**json.loads(emulator.connection()), "password": "bad-AIza"}
+    monkeypatch.setenv("AIRFLOW_CONN_C", json.dumps(wrong))
+    report = run(trigger(name))
+    assert report.reason is Reason.REFUSED
+    assert "AIza" not in report.message
+
+
+def test_a_connection_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "_NONSENSE_PATIENCE", 0.1)
+    monkeypatch.setenv("AIRFLOW_CONN_C", json.dumps({"conn_type": "gemini_batch"}))
+    report = run(trigger("batches/x"))
+    assert report.reason is Reason.REFUSED
+    assert "'c'" in report.message
+
+
+def test_masks_that_the_service_refuses_are_left_out_and_the_call_is_repeated(
+    client: BatchClient, emulator: Emulator
+) -> None:
+    name = made(client)
+    emulator.control.advance(3600.0)
+    emulator.control.faults(refuse_fields=True)
+    assert run(trigger(name)).reason is Reason.ENDED
+
+
+def test_a_trigger_survives_being_written_down_and_read_again() -> None:
+    original = GeminiBatchJobTrigger(
+        ["batches/a", "batches/b"],
+        "c",
+        12.5,
+        1e9,
+        cancel_on_kill=True,
+        location="europe-west4",
+        project_id="p",
+        queue_timeout=1.0,
+        progress_timeout=2.0,
+        until="any",
+        memo="memo",
+    )
+    path, arguments = original.serialize()
+    assert path == "airflow_provider_gemini_batch.triggers.GeminiBatchJobTrigger"
+    again = GeminiBatchJobTrigger(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == original.serialize()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"job_name": ""}, {"job_name": []}, {"job_name": "b", "poll_interval": 0}, {"job_name": "b", "until": "some"}],
+)
+def test_arguments_that_cannot_work_are_refused_before_the_task_is_deferred(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        GeminiBatchJobTrigger(**arguments)
+
+
+def test_a_run_of_a_dag_without_airflow_around_it_has_no_task_instance_and_works(
+    client: BatchClient, emulator: Emulator
+) -> None:
+    name = made(client)
+    emulator.control.advance(3600.0)
+    bare = GeminiBatchJobTrigger(name, "c", QUICK, cancel_on_kill=True)
+    assert run(bare).reason is Reason.ENDED
+    asyncio.run(bare.on_kill())
+    assert client.get(name).state is JobState.SUCCEEDED
+
+
+# -- progress ----------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_pushed_once_a_minute_at_most(
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor
+) -> None:
+    name = made(client)
+
+    def move() -> None:
+        for seconds in (1.5, 0.1, 0.1, 3600.0):
+            time.sleep(0.2)
+            emulator.control.advance(seconds)
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    run(trigger(name))
+    mover.join()
+    assert len(supervisor.pushed) == 1
+    assert supervisor.pushed[0].key == "progress"
+    assert supervisor.pushed[0].task_id == "t"
+    assert json.dumps(supervisor.pushed[0].value)
+
+
+def test_a_supervisor_that_does_not_answer_holds_nothing_up(
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trigger_task, "_XCOM_PATIENCE", 0.1)
+    supervisor.silent = True
+    name = made(client)
+    timer = threading.Timer(0.5, emulator.control.advance, (3600.0,))
+    timer.start()
+    assert run(trigger(name)).reason is Reason.ENDED
+    timer.join()
+
+
+def test_all_triggers_of_a_process_share_the_right_to_push() -> None:
+    gate = trigger_task.XComGate
+    gate.free_at = 0.0
+    assert gate.passes(100.0)
+    assert not gate.passes(100.1)
+    assert gate.passes(101.0)
+
+
+# -- killing -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_task_that_a_person_ended_takes_its_job_with_it(
+    client: BatchClient, supervisor: Supervisor, state: str
+) -> None:
+    name = made(client)
+    supervisor.state = state
+    asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
+    assert client.get(name).state in (JobState.CANCELLED, JobState.CANCELLING)
+    assert supervisor.asked[0].task_ids == ["t"]
+    assert supervisor.asked[0].run_ids == ["run"]
+
+
+@pytest.mark.parametrize("state", ["deferred", "queued", "scheduled", "running", "restarting", "up_for_retry"])
+def test_a_cleared_task_or_one_taken_over_leaves_its_job_running(
+    client: BatchClient, supervisor: Supervisor, state: str
+) -> None:
+    name = made(client)
+    supervisor.state = state
+    asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
+    assert client.get(name).state is JobState.PENDING
+
+
+def test_a_trigger_that_was_lost_to_another_does_not_cancel_what_has_ended(
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor
+) -> None:
+    name = made(client)
+    emulator.control.set_job(name, state="SUCCEEDED")
+    supervisor.state = "success"
+    asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
+    assert not emulator.control.books()["requests"].get("cancel")
+
+
+def test_a_state_that_cannot_be_had_leaves_the_job_running(
+    client: BatchClient, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trigger_task, "_STATE_PATIENCE", 0.1)
+    name = made(client)
+    supervisor.silent = True
+    asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
+    assert client.get(name).state is JobState.PENDING
+
+
+def test_only_those_who_made_the_jobs_cancel_them(
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor
+) -> None:
+    name = made(client)
+    supervisor.state = "failed"
+    asyncio.run(cancelled_by(trigger(name)))
+    assert client.get(name).state is JobState.PENDING
+    assert not supervisor.asked
+    assert not emulator.control.books()["requests"].get("cancel")
+
+
+def test_a_stop_of_the_triggerer_cancels_nothing(client: BatchClient, supervisor: Supervisor) -> None:
+    name = made(client)
+    supervisor.state = "failed"
+
+    async def stop() -> None:
+        watching = trigger(name, cancel_on_kill=True)
+        task = asyncio.create_task(fired(watching))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await watching.cleanup()
+
+    asyncio.run(stop())
+    assert client.get(name).state is JobState.PENDING
+
+
+def test_all_jobs_of_a_killed_task_are_cancelled_also_when_a_call_fails_at_first(
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor
+) -> None:
+    names = [made(client), made(client), made(client)]
+    supervisor.state = "failed"
+    emulator.control.faults(http={"operation": "cancel", "status": 503, "times": 1})
+    asyncio.run(cancelled_by(trigger(names, cancel_on_kill=True)))
+    assert all(client.get(name).state in (JobState.CANCELLED, JobState.CANCELLING) for name in names)
