@@ -46,26 +46,25 @@ DEFAULT_DIMENSIONS = 768
 
 def request_texts(request: dict[str, Any]) -> list[str]:
     """Return the text parts of a generation or embedding request, in order."""
+    return [text for content in contents_of(request) for text in _texts(content)]
+
+
+def contents_of(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the contents of a generation request, or the one content of an embedding request."""
     contents = request.get("contents")
     if contents is None:
         contents = [request.get("content")]
-    return [text for content in contents for text in _texts(content)]
+    return [content for content in contents if content]
 
 
 def _texts(content: Any) -> list[str]:
-    if not content:
-        return []
     return [part["text"] for part in content.get("parts") or () if part.get("text")]
 
 
 def _has_content(request: dict[str, Any]) -> bool:
-    contents = request.get("contents")
-    if contents is None:
-        contents = [request.get("content")]
     return any(
         part.get("text") or set(part) - {"text"}
-        for content in contents
-        if content
+        for content in contents_of(request)
         for part in content.get("parts") or ()
     )
 

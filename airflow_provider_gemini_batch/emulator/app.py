@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from airflow_provider_gemini_batch.emulator import control, files, gemini, tokens, vertex
-from airflow_provider_gemini_batch.emulator.call import Call, Service
+from airflow_provider_gemini_batch.emulator import control, files, gemini, tokens, uploads, vertex
+from airflow_provider_gemini_batch.emulator.call import Call, ConnectionCut, Service
 from airflow_provider_gemini_batch.emulator.wire import ApiError, quota_error
 
 if TYPE_CHECKING:
@@ -109,10 +109,10 @@ def find_route(request: Request) -> tuple[Route, dict[str, str]]:
 
 def _upload_route(request: Request) -> Route:
     if not request.query_params.get("upload_id"):
-        return _route("POST", "", "upload_start", files.upload_start, "gemini")
+        return _route("POST", "", "upload_start", uploads.upload_start, "gemini")
     command = request.headers.get("x-goog-upload-command", "").strip().lower()
     operation = f"upload_{command}" if command in ("query", "cancel") else "upload_chunk"
-    return _route("POST", "", operation, files.upload_bytes, "session")
+    return _route("POST", "", operation, uploads.upload_bytes, "session")
 
 
 class Application:
@@ -122,7 +122,7 @@ class Application:
         self.service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one call; a Cut closes its connection."""
+        """Serve one call; a ConnectionCut closes it without an answer."""
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
@@ -130,7 +130,7 @@ class Application:
         try:
             response = await self._respond(request)
             await response(scope, receive, sent)
-        except files.Cut:
+        except ConnectionCut:
             await _hang_up(receive)
         except Exception:
             log.exception("The emulator failed at %s %s", request.method, request.url.path)
@@ -160,7 +160,7 @@ class Application:
             if not fault.after and (early := await _apply(fault, call)) is not None:
                 return early
         if world.resets != resets:
-            raise files.Cut
+            raise ConnectionCut
         response = await self._act(route, call)
         for fault in faults:
             if fault.after:
@@ -208,12 +208,22 @@ async def _apply(fault: RequestFault, call: Call) -> Response | None:
         await asyncio.sleep(float(options.get("seconds", 1)))
         return None
     if fault.kind == "reset":
-        raise files.Cut
+        raise ConnectionCut
     if fault.kind == "garbage":
         return Response(str(options.get("body", "<<<")).encode(), 200, media_type="application/json")
     if not fault.after:
         await _drain(call.request)
+    if fault.kind == "redirect":
+        return redirect_to(call, str(options.get("to") or call.own_url), int(options.get("status", 302)))
     return _error_answer(options)
+
+
+def redirect_to(call: Call, target: str, status: int = 302) -> Response:
+    """Send the caller to a URL; an origin without a path keeps the path and query of the call."""
+    if "/" not in target.partition("://")[2]:
+        url = call.request.url
+        target += f"{url.path}?{url.query}" if url.query else url.path
+    return Response(status_code=status, headers={"location": target})
 
 
 def _error_answer(options: dict[str, Any]) -> Response:

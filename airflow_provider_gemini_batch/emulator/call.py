@@ -11,13 +11,17 @@ from airflow_provider_gemini_batch.emulator.wire import ApiError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from airflow_provider_gemini_batch.emulator.files import FileShelf
+    from airflow_provider_gemini_batch.emulator.file_store import FileStore
     from airflow_provider_gemini_batch.emulator.jobs import Engine
-    from airflow_provider_gemini_batch.emulator.tokens import Tokens
+    from airflow_provider_gemini_batch.emulator.token_store import TokenStore
     from airflow_provider_gemini_batch.emulator.world import World
 
 #: The largest body of a create call with inline requests, in bytes; the service names this number in its refusal.
 MAX_BODY = 20_971_520
+
+
+class ConnectionCut(Exception):
+    """The connection is to be closed without a whole answer."""
 
 
 @dataclass
@@ -26,8 +30,8 @@ class Service:
 
     world: World
     engine: Engine
-    shelf: FileShelf
-    tokens: Tokens
+    files: FileStore
+    tokens: TokenStore
 
 
 @dataclass
@@ -54,6 +58,11 @@ class Call:
     def engine(self) -> Engine:
         """The jobs of this emulator."""
         return self.service.engine
+
+    @property
+    def own_url(self) -> str:
+        """The base URL under which the caller reached the emulator."""
+        return f"{self.request.url.scheme}://{self.request.headers.get('host', 'localhost')}"
 
     def query(self, name: str) -> str | None:
         """Return a query parameter by its lowerCamel name, however it is spelt (``$fields`` is ``fields``)."""

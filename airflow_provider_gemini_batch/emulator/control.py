@@ -51,10 +51,10 @@ class Control:
         ``created``: jobs ever created, also before a restart; ``created_by_service``; ``jobs``: each job, oldest
         first; ``requests``: calls by operation; ``files``: live uploads; ``file_bytes``: their size.
         """
-        engine, shelf = self._service.engine, self._service.shelf
+        engine, stored = self._service.engine, self._service.files
         engine.tick()
         with self._world.lock:
-            files = shelf.live()
+            files = stored.live()
             return {
                 "created": sum(self._world.books.jobs.values()),
                 "created_by_service": dict(self._world.books.jobs),
@@ -132,7 +132,7 @@ class Control:
         """Forget jobs, files, faults and counts, and go back to the settings of the start."""
         with self._world.lock:
             self._service.engine.forget()
-            self._service.shelf.forget()
+            self._service.files.forget()
             self._service.tokens.forget()
             self._world.reset()
 

@@ -3,7 +3,7 @@
 A switch has a name and a value, set by ``--fault name=value``, ``POST /emulator/faults`` or ``control.faults()``.
 Any switch may be given as ``{"value": ..., "times": n}``: it then serves n times (n jobs, n pages, n chunks).
 Row and ending switches belong to the jobs that are created after they were set; holds without ``times`` act at once
-on all jobs and let go when cleared. The four request faults ``http``, ``reset``, ``slow`` and ``garbage`` take an
+on all jobs and let go when cleared. Request faults (``http``, ``reset``, ``slow``, ``garbage``, ``redirect``) take an
 object or a list of objects, see ``RequestFault``; each call adds to those that are there.
 """
 
@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.emulator.vertex_output import read_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +39,9 @@ JOB_SWITCHES = {
     "job_ending": "{state, code, message}: how jobs end instead of SUCCEEDED",
     "expire": "jobs end EXPIRED when their time has come",
     "unknown_state": "running jobs show this text as their state",
+    "output_layout": "names of the objects that a Vertex job writes, see vertex_output.py: predictions, shards, "
+    "numbered, results, export, incremental, unknown, or {layout, count, missing, incremental, litter, name}",
+    "no_output_info": "an ended Vertex job does not say where its output is",
     "partial_rows": "share (0 to 1) of rows answered when a job is stopped on its way; default: as far as it came",
 }
 #: Looked up when they are needed.
@@ -56,11 +61,16 @@ LIVE_SWITCHES = {
     "upload_partial": "only the first n bytes of a chunk are kept, then the connection is closed",
     "download_cut": "close the connection after n bytes of a download",
     "output_retention": "seconds that outputs are kept, default 48 h",
+    "download_redirect": "the short download path answers 302: true to the long path of the same host, "
+    "or to the origin that the text names",
+    "file_processing": "uploaded files stay PROCESSING: seconds, or {seconds, looks, above}: for so many reads of "
+    "their record, files of at least so many bytes",
+    "file_failed": "uploaded files end FAILED: true, a message or {code, message}",
     "refuse_mime": "refuse uploads of this MIME type",
     "max_active": "429 for a create when so many jobs are active",
     "bigquery_rows": "rows that a bq:// job is said to have, default 3",
 }
-REQUEST_KINDS = ("http", "reset", "slow", "garbage")
+REQUEST_KINDS = ("http", "reset", "slow", "garbage", "redirect")
 
 
 @dataclass
@@ -71,7 +81,8 @@ class RequestFault:
     file_get, file_list, file_delete, token, sts, iam; ``*`` is any of them.
 
     :param kind: ``http`` (options status, message, retry_info, retry_after, body = json | html | text | array,
-        after_effect), ``reset`` (when = before | after), ``slow`` (seconds, when), ``garbage`` (body).
+        after_effect), ``reset`` (when = before | after), ``slow`` (seconds, when), ``garbage`` (body),
+        ``redirect`` (to = an origin or URL, default: the very same URL; status, default 302).
     :param times: how many calls are hit, None for all.
     :param skip: how many calls pass before the first hit.
     :param match: regular expression searched in ``path?query``.
@@ -127,6 +138,8 @@ class Faults:
             if name not in JOB_SWITCHES and name not in LIVE_SWITCHES and name not in REQUEST_KINDS:
                 known = ", ".join(sorted([*JOB_SWITCHES, *LIVE_SWITCHES, *REQUEST_KINDS]))
                 raise ValueError(f"No fault named {name!r}; there are: {known}")
+            if name == "output_layout":
+                read_layout(values[name])
         for name, value in values.items():
             if name in REQUEST_KINDS:
                 self._add(name, value)

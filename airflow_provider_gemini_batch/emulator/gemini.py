@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from airflow_provider_gemini_batch.emulator import schema
 from airflow_provider_gemini_batch.emulator.jobs import TERMINAL, Job
-from airflow_provider_gemini_batch.emulator.rows import check_lines, check_request
+from airflow_provider_gemini_batch.emulator.rows import check_files, check_lines, check_request, file_not_active
 from airflow_provider_gemini_batch.emulator.wire import (
     JSON_TYPE,
     ApiError,
@@ -129,17 +129,20 @@ async def _create(call: Call, *, embeds: bool) -> Response:
 
 
 async def _take_file(call: Call, job: Job, name: str) -> None:
-    file = call.service.shelf.find(call.space, name)
+    file = call.service.files.find(call.space, name)
     if file is None or file.generated:
         raise ApiError(
             403, f"You do not have permission to access the File {name.removeprefix('files/')} or it may not exist."
         )
+    unusable = call.service.files.unusable(call.space)
+    if file.id in unusable:
+        raise file_not_active(file.id)
     job.spec["inputConfig"] = {"fileName": f"files/{file.id}"}
     job.source = file.path
 
     def check() -> int:
         with call.world.store.path(file.path).open("rb", buffering=1 << 20) as lines:
-            return check_lines(lines, embeds=job.embeds)
+            return check_lines(lines, embeds=job.embeds, unusable=unusable)
 
     job.rows = await asyncio.to_thread(check)
 
@@ -147,6 +150,7 @@ async def _take_file(call: Call, job: Job, name: str) -> None:
 def _take_inline(call: Call, job: Job, items: list[dict[str, Any]]) -> None:
     if not items:
         raise ApiError(400, "* BatchGenerateContentRequest.batch.input_config.requests: requests must not be empty\n")
+    unusable = call.service.files.unusable(call.space)
     for index, item in enumerate(items):
         request = item.get("request")
         place = f"batch.input_config.requests.requests[{index}].request"
@@ -161,6 +165,7 @@ def _take_inline(call: Call, job: Job, items: list[dict[str, Any]]) -> None:
         own = request.get("model")
         if own and own.removeprefix("models/") != job.model.removeprefix("models/"):
             raise ApiError(400, f"* {place}.model: must be the model of the batch\n")
+        check_files(request, unusable)
     job.rows = len(items)
     job.source = f"in-{job.id}"
     with call.world.store.path(job.source).open("wb") as sink:

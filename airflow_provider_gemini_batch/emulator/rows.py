@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import schema
-from airflow_provider_gemini_batch.emulator.answers import Answerer, block, truncate
+from airflow_provider_gemini_batch.emulator.answers import Answerer, block, contents_of, truncate
 from airflow_provider_gemini_batch.emulator.wire import ApiError
 
 if TYPE_CHECKING:
@@ -51,6 +51,24 @@ def check_request(request: Any, *, embeds: bool, vertex: bool = False) -> None:
         raise schema.Complaint("cachedContent", clash)
 
 
+def file_not_active(name: str) -> ApiError:
+    """Return the refusal of a file that is still processed or has failed."""
+    text = f"The File {name} is not in an ACTIVE state and usage is not allowed."
+    return ApiError(400, text, status="FAILED_PRECONDITION")
+
+
+def check_files(request: dict[str, Any], unusable: frozenset[str]) -> None:
+    """Refuse a checked request that names a file of the Files API which is not ACTIVE; raises ApiError 400."""
+    if not unusable:
+        return
+    for content in contents_of(request):
+        for part in content.get("parts") or ():
+            uri = schema.get(schema.get(part, "fileData"), "fileUri") or ""
+            name = uri.rpartition("/")[2]
+            if name in unusable:
+                raise file_not_active(name)
+
+
 def split_line(row: dict[str, Any]) -> tuple[Any, str | None]:
     """Return the request and the key of an input line, keyed or bare."""
     if "request" in row:
@@ -58,10 +76,11 @@ def split_line(row: dict[str, Any]) -> tuple[Any, str | None]:
     return {name: value for name, value in row.items() if name != "key"}, None
 
 
-def check_lines(lines: Iterable[bytes], *, embeds: bool) -> int:
+def check_lines(lines: Iterable[bytes], *, embeds: bool, unusable: frozenset[str] = frozenset()) -> int:
     """Check every line of an input file and return how many there are.
 
-    Raises ApiError 400 that names every bad line, ``Error on line N: ...``, one to a line.
+    Raises ApiError 400 that names every bad line, ``Error on line N: ...``, one to a line; at a file that is not
+    ACTIVE (``unusable``: the ids of those) it names that file alone.
     """
     complaints: list[str] = []
     rows = 0
@@ -69,7 +88,7 @@ def check_lines(lines: Iterable[bytes], *, embeds: bool) -> int:
         if not line.strip():
             continue
         rows += 1
-        wrong = _check_line(line, embeds=embeds)
+        wrong = _check_line(line, embeds=embeds, unusable=unusable)
         if wrong is not None and len(complaints) < MAX_COMPLAINTS:
             complaints.append(f"Error on line {number}: {wrong}")
     if complaints:
@@ -79,7 +98,7 @@ def check_lines(lines: Iterable[bytes], *, embeds: bool) -> int:
     return rows
 
 
-def _check_line(line: bytes, *, embeds: bool) -> str | None:
+def _check_line(line: bytes, *, embeds: bool, unusable: frozenset[str]) -> str | None:
     try:
         row = decode(line.decode())
     except UnicodeDecodeError as error:
@@ -89,20 +108,21 @@ def _check_line(line: bytes, *, embeds: bool) -> str | None:
     except ValueError as error:
         return f"invalid JSON: {error}"
     try:
-        _check_row(row, embeds=embeds)
+        _check_row(row, embeds=embeds, unusable=unusable)
     except schema.Complaint as complaint:
         column = max(0, line.decode().find(f'"{complaint.name}"')) + 1
         return f"invalid JSON, near column {column}: {complaint.text}"
     return None
 
 
-def _check_row(row: Any, *, embeds: bool) -> None:
+def _check_row(row: Any, *, embeds: bool, unusable: frozenset[str]) -> None:
     if not isinstance(row, dict):
         raise schema.Complaint("", f"unexpected value of type {type(row).__name__}; expected '{{'")
     if not isinstance(row.get("key", ""), str):
         raise schema.Complaint("key", "the key must be a string")
     request, _ = split_line(row)
     check_request(request, embeds=embeds)
+    check_files(request, unusable)
 
 
 @dataclass

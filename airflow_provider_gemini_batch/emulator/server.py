@@ -13,9 +13,9 @@ import uvicorn
 from airflow_provider_gemini_batch.emulator.app import Application
 from airflow_provider_gemini_batch.emulator.call import Service
 from airflow_provider_gemini_batch.emulator.control import DEMO_ACCOUNT, Control, connection_json
-from airflow_provider_gemini_batch.emulator.files import FileShelf
+from airflow_provider_gemini_batch.emulator.file_store import FileStore
 from airflow_provider_gemini_batch.emulator.jobs import Engine
-from airflow_provider_gemini_batch.emulator.tokens import Tokens, write_federation_file
+from airflow_provider_gemini_batch.emulator.token_store import TokenStore, write_federation_file
 from airflow_provider_gemini_batch.emulator.vertex import VertexWork
 from airflow_provider_gemini_batch.emulator.world import Settings, World
 
@@ -83,7 +83,7 @@ class Emulator:
         )
         world = World(settings, state)
         engine = Engine(world, VertexWork(world))
-        self._service = Service(world, engine, FileShelf(world), Tokens(world))
+        self._service = Service(world, engine, FileStore(world), TokenStore(world))
         self.control = Control(self._service)
         if faults:
             self.control.faults(**faults)

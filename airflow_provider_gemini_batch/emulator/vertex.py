@@ -13,6 +13,7 @@ from airflow_provider_gemini_batch.emulator.gemini import check_body
 from airflow_provider_gemini_batch.emulator.jobs import Job, JobFailure
 from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, shuffled
 from airflow_provider_gemini_batch.emulator.storage import NoBucket, NoObject, Storage, split_uri
+from airflow_provider_gemini_batch.emulator.vertex_output import write_folder
 from airflow_provider_gemini_batch.emulator.vertex_rows import (
     Importer,
     ImportTrap,
@@ -258,7 +259,7 @@ def document_of(job: Job) -> dict[str, Any]:
     stats = _stats(job)
     if stats is not None:
         document["completionStats"] = stats
-    if job.output_info:
+    if job.output_info and not job.bound.get("no_output_info"):
         document["outputInfo"] = job.output_info
     if job.error:
         document["error"] = job.error
@@ -408,7 +409,8 @@ class VertexWork:
             plan.limit = int(job.rows * plan.share)
         tally = Tally()
         stamp = datetime.fromtimestamp(self.world.now(), tz=timezone.utc).isoformat(timespec="milliseconds")
-        storage.write(f"{folder}/predictions.jsonl", self._answered(spool, plan, tally, stamp, job.id))
+        answered = self._answered(spool, plan, tally, stamp, job.id)
+        write_folder(storage, folder, answered, job.rows, plan.faults.get("output_layout"))
         return tally
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
 
 MODEL = "/v1beta/models/gemini-2.5-flash"
+PUBLISHER_MODEL = "publishers/google/models/gemini-2.5-flash"
+PARENT = "/v1/projects/demo-project/locations/us-central1/batchPredictionJobs"
 
 
 class Gemini:
@@ -87,3 +90,56 @@ class Gemini:
         answer = self.http.post(f"{MODEL}:batchGenerateContent", json=body)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["name"])
+
+
+def vertex_row(text: str = "Hi.", **beside: Any) -> dict[str, Any]:
+    """Return an input row of Vertex."""
+    return {"request": {"contents": [{"role": "user", "parts": [{"text": text}]}]}, **beside}
+
+
+class Vertex:
+    """A bare client of the Vertex dialect and of the storage beside it."""
+
+    def __init__(self, emulator: Emulator, storage: str = "") -> None:
+        self.emulator = emulator
+        self.storage = storage
+        token, _ = emulator._service.tokens.issue("tester")
+        self.http = httpx.Client(base_url=emulator.url, headers={"authorization": f"Bearer {token}"}, trust_env=False)
+
+    def body(self, uri: str = "gs://in/x.jsonl", model: str = PUBLISHER_MODEL, **more: Any) -> dict[str, Any]:
+        """Return the body of a create call."""
+        return {
+            "displayName": "job",
+            "model": model,
+            "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": [uri]}},
+            "outputConfig": {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": "gs://out/run"}},
+            **more,
+        }
+
+    def run(self, **body: Any) -> dict[str, Any]:
+        """Create a job, let it end and return it."""
+        created = self.http.post(PARENT, json=self.body(**body))
+        assert created.status_code == 200, created.text
+        self.emulator.control.advance(60)
+        document: dict[str, Any] = self.http.get(f"/v1/{created.json()['name']}").json()
+        return document
+
+    def put(self, name: str, *rows: Any) -> None:
+        """Write an object of the input bucket."""
+        lines = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+        url = f"{self.storage}/upload/storage/v1/b/in/o"
+        self.http.post(url, params={"uploadType": "media", "name": name}, content=lines).raise_for_status()
+
+    def objects(self, job: dict[str, Any]) -> dict[str, str]:
+        """Return the objects of a job's folder: short name to content."""
+        prefix = job["outputInfo"]["gcsOutputDirectory"].removeprefix("gs://out/") + "/"
+        listed = self.http.get(f"{self.storage}/storage/v1/b/out/o", params={"prefix": prefix}).json()
+        found = {}
+        for item in listed.get("items") or []:
+            url = f"{self.storage}/storage/v1/b/out/o/{quote(item['name'], safe='')}"
+            found[item["name"].removeprefix(prefix)] = self.http.get(url, params={"alt": "media"}).text
+        return found
+
+    def predictions(self, job: dict[str, Any], name: str = "predictions.jsonl") -> list[dict[str, Any]]:
+        """Return the rows of one object that a job has written."""
+        return [json.loads(line) for line in self.objects(job)[name].splitlines()]

@@ -9,21 +9,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from emulator.calls import Gemini
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from airflow_provider_gemini_batch.emulator import Emulator
+    from emulator.calls import Gemini
 
 CHUNK = 262_144
-
-
-@pytest.fixture
-def gemini(gemini_batch_emulator: Emulator) -> Iterator[Gemini]:
-    """A bare client on a fresh emulator."""
-    with Gemini(gemini_batch_emulator) as client:
-        yield client
 
 
 def test_an_upload_in_chunks_yields_a_file_with_its_hash(gemini: Gemini) -> None:

@@ -14,15 +14,7 @@ from airflow_provider_gemini_batch.emulator import Emulator
 from emulator.calls import MODEL, Gemini
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def gemini(gemini_batch_emulator: Emulator) -> Iterator[Gemini]:
-    """A bare client on a fresh emulator."""
-    with Gemini(gemini_batch_emulator) as client:
-        yield client
 
 
 def test_a_job_goes_from_pending_through_running_to_its_answers(gemini: Gemini) -> None:

@@ -2,91 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import Any
 
 import httpx
 import pytest
 
-from airflow_provider_gemini_batch.emulator import Emulator
 from airflow_provider_gemini_batch.emulator.filters import compile_filter
 from airflow_provider_gemini_batch.emulator.wire import ApiError
-from emulator.storage_server import storage_server
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-MODEL = "publishers/google/models/gemini-2.5-flash"
-PARENT = "/v1/projects/demo-project/locations/us-central1/batchPredictionJobs"
-
-
-def _row(text: str = "Hi.", **beside: Any) -> dict[str, Any]:
-    return {"request": {"contents": [{"role": "user", "parts": [{"text": text}]}]}, **beside}
-
-
-class Vertex:
-    """A bare client of the Vertex dialect and of the storage beside it."""
-
-    def __init__(self, emulator: Emulator, storage: str = "") -> None:
-        self.emulator = emulator
-        self.storage = storage
-        token, _ = emulator._service.tokens.issue("tester")
-        self.http = httpx.Client(base_url=emulator.url, headers={"authorization": f"Bearer {token}"}, trust_env=False)
-
-    def body(self, uri: str = "gs://in/x.jsonl", model: str = MODEL, **more: Any) -> dict[str, Any]:
-        """Return the body of a create call."""
-        return {
-            "displayName": "job",
-            "model": model,
-            "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": [uri]}},
-            "outputConfig": {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": "gs://out/run"}},
-            **more,
-        }
-
-    def run(self, **body: Any) -> dict[str, Any]:
-        """Create a job, let it end and return it."""
-        created = self.http.post(PARENT, json=self.body(**body))
-        assert created.status_code == 200, created.text
-        self.emulator.control.advance(60)
-        document: dict[str, Any] = self.http.get(f"/v1/{created.json()['name']}").json()
-        return document
-
-    def put(self, name: str, *rows: Any) -> None:
-        """Write an object of the input bucket."""
-        lines = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
-        url = f"{self.storage}/upload/storage/v1/b/in/o"
-        self.http.post(url, params={"uploadType": "media", "name": name}, content=lines).raise_for_status()
-
-    def predictions(self, job: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the rows that a job has written."""
-        name = job["outputInfo"]["gcsOutputDirectory"].removeprefix("gs://out/") + "/predictions.jsonl"
-        answer = self.http.get(f"{self.storage}/storage/v1/b/out/o/{quote(name, safe='')}", params={"alt": "media"})
-        return [json.loads(line) for line in answer.raise_for_status().text.splitlines()]
-
-
-@pytest.fixture
-def vertex(gemini_batch_emulator: Emulator) -> Iterator[Vertex]:
-    """A bare client without storage."""
-    client = Vertex(gemini_batch_emulator)
-    with client.http:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def storage_url() -> Iterator[str]:
-    """A Cloud Storage emulator with the buckets ``in`` and ``out``."""
-    with storage_server("in", "out") as url:
-        yield url
-
-
-@pytest.fixture
-def stored(storage_url: str) -> Iterator[Vertex]:
-    """A bare client of an emulator that reads and writes objects."""
-    with Emulator(storage_endpoint=storage_url) as emulator:
-        client = Vertex(emulator, storage_url)
-        with client.http:
-            yield client
+from emulator.calls import PARENT, PUBLISHER_MODEL, Vertex, vertex_row
 
 
 def test_a_call_needs_a_token_that_is_known_and_not_expired(vertex: Vertex) -> None:
@@ -187,7 +110,7 @@ def test_filters_choose_as_they_say(text: str, passes: bool) -> None:  # noqa: F
         "displayName": "nightly-1",
         "state": "JOB_STATE_RUNNING",
         "labels": {"team": "a"},
-        "model": MODEL,
+        "model": PUBLISHER_MODEL,
         "createTime": "2026-02-01T00:00:00.123456Z",
     }
     assert compile_filter(text)(job) is passes
@@ -202,8 +125,8 @@ def test_filters_that_cannot_be_read_are_refused(text: str) -> None:
 
 
 def test_objects_are_read_by_wildcard_and_answered_in_another_order(stored: Vertex) -> None:
-    stored.put("many/a.jsonl", *[_row(f"Row {n}.", custom_id=f"r{n}") for n in range(60)])
-    stored.put("many/b.jsonl", _row("Last.", custom_id="0012"))
+    stored.put("many/a.jsonl", *[vertex_row(f"Row {n}.", custom_id=f"r{n}") for n in range(60)])
+    stored.put("many/b.jsonl", vertex_row("Last.", custom_id="0012"))
     job = stored.run(uri="gs://in/many/*.jsonl")
     assert job["completionStats"] == {"successfulCount": "61"}
     rows = stored.predictions(job)
@@ -214,7 +137,9 @@ def test_objects_are_read_by_wildcard_and_answered_in_another_order(stored: Vert
 
 
 def test_rows_without_a_role_fail_and_the_others_do_not(stored: Vertex) -> None:
-    stored.put("role.jsonl", _row(key="good"), {"request": {"contents": [{"parts": [{"text": "x"}]}]}, "key": "bad"})
+    stored.put(
+        "role.jsonl", vertex_row(key="good"), {"request": {"contents": [{"parts": [{"text": "x"}]}]}, "key": "bad"}
+    )
     job = stored.run(uri="gs://in/role.jsonl")
     assert job["completionStats"] == {"successfulCount": "1", "failedCount": "1"}
     rows = {row["key"]: row for row in stored.predictions(job)}
@@ -228,15 +153,15 @@ def test_rows_without_a_role_fail_and_the_others_do_not(stored: Vertex) -> None:
         "{broken",
         "[]",
         {"contents": []},
-        {**_row(), "a name": 1},
+        {**vertex_row(), "a name": 1},
         {"request": {"contents": [{"role": "user", "parts": [{"text": None}]}]}},
-        {"request": {**_row()["request"], "tools": [{"google_search": {}}]}},
-        {"request": {**_row()["request"], "generationConfig": {"responseJsonSchema": {"$defs": {"x": 1}}}}},
-        _row(other=["a list"]),
+        {"request": {**vertex_row()["request"], "tools": [{"google_search": {}}]}},
+        {"request": {**vertex_row()["request"], "generationConfig": {"responseJsonSchema": {"$defs": {"x": 1}}}}},
+        vertex_row(other=["a list"]),
     ],
 )
 def test_one_trap_in_the_import_fails_the_whole_job(stored: Vertex, row: Any) -> None:
-    stored.put("trap.jsonl", _row(other="a scalar"), row)
+    stored.put("trap.jsonl", vertex_row(other="a scalar"), row)
     job = stored.run(uri="gs://in/trap.jsonl")
     assert job["state"] == "JOB_STATE_FAILED"
     assert job["error"]["code"] == 3
@@ -270,7 +195,7 @@ def test_embeddings_come_in_both_shapes(stored: Vertex) -> None:
 
 
 def test_a_cancelled_job_leaves_the_rows_that_it_has_answered(stored: Vertex) -> None:
-    stored.put("c.jsonl", *[_row(key=f"k{n}") for n in range(10)])
+    stored.put("c.jsonl", *[vertex_row(key=f"k{n}") for n in range(10)])
     stored.emulator.control.speed(0)
     stored.emulator.control.faults(partial_rows=0.4)
     name = stored.http.post(PARENT, json=stored.body(uri="gs://in/c.jsonl")).json()["name"]
