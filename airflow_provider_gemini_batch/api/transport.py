@@ -13,14 +13,14 @@ import re
 import ssl
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -50,6 +50,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 # A longer wait is the caller's business: a worker may rather be given back.
 _LONGEST_RETRY_AFTER = 30.0
 _LONGEST_ERROR_BODY = 1 << 20
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS = 5
+_PORTS = {"https": 443, "http": 80}
 # Connecting failed; the class names are urllib3's, found in the chain of causes.
 _NEVER_CONNECTED = frozenset(
     {"NewConnectionError", "ConnectTimeoutError", "NameResolutionError", "ProxyError", "InvalidProxyURL"}
@@ -228,19 +231,36 @@ class Transport:
         return Answer(response.status_code, response.headers, body, call.words)
 
     def opened(self, call: Call) -> requests.Response:
-        """Send a call once and give its 2xx with the body still to be read; the caller closes it."""
-        response = self._dispatch(call)
-        if response.status_code == 401 and not call.anonymous and self._credential.renew(_sent_with(response)):  # noqa: PLR2004
+        """Return the 2xx answer to one call, with its body still to be read; the caller closes it.
+
+        A GET is followed to other addresses of the same origin, as Google's downloads ask for, and to no other origin:
+        the credentials go along.
+        """
+        response = self._answered(call)
+        for _ in range(_MOST_REDIRECTS):
+            if not _leads_on(call, response):
+                break
             response.close()
-            response = self._dispatch(call)
+            url = _same_origin(call, response)
+            response = self._answered(replace(call, url=url, params={}))
         if 200 <= response.status_code < 300:  # noqa: PLR2004
             return response
         with response:
+            if _leads_on(call, response):
+                raise UnexpectedAnswer(f"{call.words} was redirected more than {_MOST_REDIRECTS} times.")
             body = self._read(call, response, limit=_LONGEST_ERROR_BODY)
         what = f"{call.words} was refused"
         raise refusal(
             response.status_code, response.headers, body, what=what, secrets=self._credential.secrets()
         ) from None
+
+    def _answered(self, call: Call) -> requests.Response:
+        """Return the answer to one call, sent again with fresh credentials when those were refused."""
+        response = self._dispatch(call)
+        if response.status_code == 401 and not call.anonymous and self._credential.renew(_sent_with(response)):  # noqa: PLR2004
+            response.close()
+            response = self._dispatch(call)
+        return response
 
     def _dispatch(self, call: Call) -> requests.Response:
         """Send once; whatever requests, urllib3 and the token endpoint can raise leaves as one of our errors."""
@@ -289,12 +309,19 @@ class Transport:
         )
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects to us: requests reads their whole body, and raises on an odd address."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: no answer leads anywhere by itself."""
+
+
 def new_session(*, pool_size: int = 8, loopback: bool = False) -> requests.Session:
     """Make a session that several threads may use: no cookies, no .netrc, no retries of its own.
 
     Proxies and private CAs come from the environment unless the peer is on this machine.
     """
-    session = requests.Session()
+    session = _Session()
     session.trust_env = not loopback
     session.auth = _no_netrc
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -316,6 +343,36 @@ def _may_repeat(retry: Retry, error: GeminiBatchError) -> bool:
     if isinstance(error, QuotaExceeded) and (error.retry_after or 0.0) > _LONGEST_RETRY_AFTER:
         return False
     return retry is Retry.SAFE and error.retryable
+
+
+def _leads_on(call: Call, response: requests.Response) -> bool:
+    """Return whether an answer sends us elsewhere. The 308 of a resumable upload names no place, and is no GET's."""
+    return call.method == "GET" and response.status_code in _REDIRECTS and "Location" in response.headers
+
+
+def _same_origin(call: Call, response: requests.Response) -> str:
+    """Return where a redirect leads; UnexpectedAnswer, which names the host alone, when it leaves the origin."""
+    try:
+        to = urlsplit(urljoin(call.url, response.headers["Location"]))
+        there = origin(to.geturl())
+    except ValueError:
+        raise UnexpectedAnswer(f"{call.words} was redirected to an address that cannot be read.") from None
+    if there != origin(call.url):
+        host = there[1] if _HOST.match(there[1]) else "another host"
+        raise UnexpectedAnswer(
+            f"{call.words} was redirected to {host} ({there[0]}, port {there[2]}), which would get the credentials: "
+            "redirects are followed to the same scheme, host and port only."
+        )
+    here = urlsplit(call.url)
+    return urlunsplit((here.scheme, here.netloc, to.path, to.query, ""))
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of a URL; ValueError when it has none that can be read, or names a user."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+        raise ValueError
+    return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]
 
 
 def _sent_with(response: requests.Response) -> str:

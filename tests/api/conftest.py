@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from api.listener import Listener, listening
 from api.virtual_time import VirtualTime
 from google.auth.credentials import Credentials
 
@@ -56,4 +57,10 @@ def offline_vertex() -> Iterator[BatchClient]:
     with BatchClient.for_vertex(
         "demo-project", "us-central1", credentials=FixedToken(), base_url="http://127.0.0.1:9", sleep=lambda _: None
     ) as made:
+        yield made
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with listening() as made:
         yield made

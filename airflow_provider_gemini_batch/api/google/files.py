@@ -11,7 +11,7 @@ import json
 import os
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -241,9 +241,19 @@ class GeminiFiles:
         self._transport.send(Call("delete", "DELETE", self._url(names.own_file_name(name)), subject=name))
 
     def iter_download(self, name: str) -> Iterator[bytes]:
-        """Open a download (errors come at once) and give its bytes; goes on after a cut where it was."""
-        url = f"{self._url(names.file_name(name))}:download"
-        return resumed(self._transport, Call("download", "GET", url, subject=name, params={"alt": "media"}))
+        """Open a download (errors come at once) and give its bytes; goes on after a cut where it was.
+
+        The path under ``/download/`` is the documented one (https://ai.google.dev/gemini-api/docs/batch-api); the
+        short one, which the SDKs use, is for gateways that know no other.
+        """
+        path = f"{self._version}/{names.file_name(name)}:download"
+        long = Call("download", "GET", f"{self._base}/download/{path}", subject=name, params={"alt": "media"})
+        try:
+            return resumed(self._transport, long)
+        except ApiError as error:
+            if not _knows_no_such_path(error):
+                raise
+        return resumed(self._transport, replace(long, url=f"{self._base}/{path}"))
 
     def download(self, name: str, target: str | os.PathLike[str] | BinaryIO) -> int:
         """Download to a path, which appears when whole, or into an open file; gives the number of bytes."""
@@ -325,6 +335,11 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[BinaryI
         ) from error
     label = getattr(source, "name", None)
     yield source, begin, size, Path(label).name if isinstance(label, str) else "the file"
+
+
+def _knows_no_such_path(error: ApiError) -> bool:
+    """Return whether a path may be unknown to the host: a 404, or a gateway's refusal that is not in Google's form."""
+    return error.http_status == 404 or (error.http_status in {400, 403, 405} and not error.status)  # noqa: PLR2004
 
 
 def _written(file: BinaryIO, chunk: bytes) -> int:
