@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from airflow_provider_gemini_batch.emulator import control, files, gemini, tokens, uploads, vertex
+from airflow_provider_gemini_batch.emulator import bigquery, control, files, gemini, tokens, uploads, vertex
 from airflow_provider_gemini_batch.emulator.call import Call, ConnectionCut, Service
 from airflow_provider_gemini_batch.emulator.wire import ApiError, quota_error
 
@@ -55,6 +55,9 @@ _V = r"/(?P<version>v1|v1beta|v1alpha)"
 _UPLOAD = r"/upload(?:/(?P<version>v1|v1beta|v1alpha))?/files"
 _JOBS = r"/(?P<version>v1|v1beta1)/projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/batchPredictionJobs"
 _ID = r"(?P<id>[^/:]+)"
+_DATASETS = r"/bigquery/v2/projects/(?P<project>[^/]+)/datasets"
+_TABLES = rf"{_DATASETS}/(?P<dataset>[^/]+)/tables"
+_TABLE = r"(?P<table>[^/]+)"
 
 ROUTES = [
     _route("GET", rf"{_V}/batches/{_ID}", "get", gemini.get, "gemini"),
@@ -88,6 +91,14 @@ ROUTES = [
     _route("POST", "/token", "token", tokens.token, "auth"),
     _route("POST", "/sts/v1/token", "sts", tokens.exchange, "auth"),
     _route("POST", rf"/v1/projects/-/serviceAccounts/{_ID}:generateAccessToken", "iam", tokens.impersonate, "auth"),
+    _route("GET", rf"{_TABLES}/{_TABLE}", "table_get", bigquery.get_table, "bigquery"),
+    _route("GET", rf"{_TABLES}/{_TABLE}/data", "table_rows", bigquery.list_rows, "bigquery"),
+    _route("GET", _TABLES, "table_list", bigquery.list_tables, "bigquery"),
+    _route("POST", _TABLES, "table_create", bigquery.create_table, "bigquery"),
+    _route("POST", rf"{_TABLES}/{_TABLE}/insertAll", "table_insert", bigquery.insert_rows, "bigquery"),
+    _route("DELETE", rf"{_TABLES}/{_TABLE}", "table_delete", bigquery.delete_table, "bigquery"),
+    _route("GET", rf"{_DATASETS}/(?P<dataset>[^/]+)", "dataset_get", bigquery.get_dataset, "bigquery"),
+    _route("POST", _DATASETS, "dataset_create", bigquery.create_dataset, "bigquery"),
     *(_route(method, path, "control", handler, "control") for method, path, handler in control.ROUTES),
 ]
 _SESSION = re.compile(_UPLOAD)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.emulator.file_store import FileStore
     from airflow_provider_gemini_batch.emulator.jobs import Engine
+    from airflow_provider_gemini_batch.emulator.table_store import TableStore
     from airflow_provider_gemini_batch.emulator.token_store import TokenStore
     from airflow_provider_gemini_batch.emulator.world import World
 
@@ -32,6 +33,7 @@ class Service:
     engine: Engine
     files: FileStore
     tokens: TokenStore
+    tables: TableStore
 
 
 @dataclass

@@ -120,6 +120,23 @@ class Control:
         self._service.engine.settle()
         return _job_entry(job)
 
+    def put_table(self, name: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
+        """Write a BigQuery table that jobs can read; ValueError for a bad name, type or column.
+
+        :param name: ``project.dataset.table``.
+        :param columns: BigQuery types by column.
+        :param rows: values by column; a JSON column takes a value or a JSON text.
+        """
+        self._service.tables.put(name, columns, rows)
+
+    def table(self, name: str) -> dict[str, Any]:
+        """Return ``columns`` and ``rows`` of a table; KeyError for an unknown one."""
+        tables = self._service.tables
+        columns = tables.columns(name)
+        if columns is None:
+            raise KeyError(name)
+        return {"columns": columns, "rows": list(tables.rows(name))}
+
     def revoke_tokens(self) -> None:
         """Make every access token invalid that was issued so far."""
         self._service.tokens.revoke()
@@ -134,6 +151,7 @@ class Control:
             self._service.engine.forget()
             self._service.files.forget()
             self._service.tokens.forget()
+            self._service.tables.forget()
             self._world.reset()
 
 
@@ -150,6 +168,7 @@ def _job_entry(job: Job) -> dict[str, Any]:
         "rows": job.rows,
         "succeeded": tally.get("succeeded", 0),
         "failed": tally.get("failed", 0),
+        "reused": tally.get("reused", 0),
         "prompt_tokens": tally.get("prompt_tokens", 0),
         "candidates_tokens": tally.get("candidates_tokens", 0),
         "thoughts_tokens": tally.get("thoughts_tokens", 0),
@@ -210,6 +229,22 @@ async def _set_job(call: Call) -> Response:
         raise ApiError(404, "No such job.") from error
 
 
+async def _put_table(call: Call) -> Response:
+    order = await call.json()
+    try:
+        _control(call).put_table(call.path["name"], order["columns"], order.get("rows") or [])
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ApiError(400, f"A table is {{columns: {{name: type}}, rows: [...]}}: {error}") from error
+    return answer({})
+
+
+async def _table(call: Call) -> Response:
+    try:
+        return answer(_control(call).table(call.path["name"]))
+    except KeyError as error:
+        raise ApiError(404, "No such table.") from error
+
+
 async def _reset(call: Call) -> Response:
     _control(call).reset()
     return answer({})
@@ -245,6 +280,8 @@ ROUTES = [
     ("DELETE", "/emulator/faults", _clear_faults),
     ("POST", "/emulator/clock", _clock),
     ("POST", "/emulator/jobs/(?P<name>.+)", _set_job),
+    ("GET", "/emulator/tables/(?P<name>.+)", _table),
+    ("POST", "/emulator/tables/(?P<name>.+)", _put_table),
     ("POST", "/emulator/tokens/revoke", _revoke),
     ("POST", "/emulator/reset", _reset),
 ]

@@ -42,6 +42,12 @@ JOB_SWITCHES = {
     "output_layout": "names of the objects that a Vertex job writes, see vertex_output.py: predictions, shards, "
     "numbered, results, export, incremental, unknown, or {layout, count, missing, incremental, litter, name}",
     "no_output_info": "an ended Vertex job does not say where its output is",
+    "unfinished_rows": "what the output of a stopped Vertex job says of rows that were not done: bare (default: the "
+    "row without answer or status), empty (status and response are empty), omit",
+    "predictions_type": "type of the column predictions of a table of embeddings: STRING (default) or JSON",
+    "done_state": "the state that an ended job of the Gemini API shows beside done: true",
+    "inline_nesting": "single: inline answers come as one list, not as a list in an object",
+    "null_every": "every n-th answer is null",
     "partial_rows": "share (0 to 1) of rows answered when a job is stopped on its way; default: as far as it came",
 }
 #: Looked up when they are needed.
@@ -66,6 +72,9 @@ LIVE_SWITCHES = {
     "file_processing": "uploaded files stay PROCESSING: seconds, or {seconds, looks, above}: for so many reads of "
     "their record, files of at least so many bytes",
     "file_failed": "uploaded files end FAILED: true, a message or {code, message}",
+    "create_lag": "seconds until a new job can be read, cancelled or deleted: 404 before",
+    "cancel_refused": "HTTP status (400, 404, 409) that answers a cancel of an ended job",
+    "no_resume": "a Vertex job whose input is another's output does all its rows",
     "refuse_mime": "refuse uploads of this MIME type",
     "max_active": "429 for a create when so many jobs are active",
     "bigquery_rows": "rows that a bq:// job is said to have, default 3",
@@ -78,7 +87,7 @@ class RequestFault:
     """A fault of calls to one operation.
 
     Operations: create, get, list, cancel, delete, upload_start, upload_chunk, upload_query, upload_cancel, download,
-    file_get, file_list, file_delete, token, sts, iam; ``*`` is any of them.
+    file_get, file_list, file_delete, token, sts, iam, table_get, table_rows; ``*`` is any of them.
 
     :param kind: ``http`` (options status, message, retry_info, retry_after, body = json | html | text | array,
         after_effect), ``reset`` (when = before | after), ``slow`` (seconds, when), ``garbage`` (body),

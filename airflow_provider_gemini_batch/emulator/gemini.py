@@ -168,7 +168,7 @@ def _take_inline(call: Call, job: Job, items: list[dict[str, Any]]) -> None:
         check_files(request, unusable)
     job.rows = len(items)
     job.source = f"in-{job.id}"
-    with call.world.store.path(job.source).open("wb") as sink:
+    with call.world.store.open(job.source, "wb") as sink:
         sink.writelines(json.dumps(item).encode() + b"\n" for item in items)
 
 
@@ -196,6 +196,8 @@ def _state_text(job: Job) -> str:
         return job.shown
     if job.state == "RUNNING" and job.bound.get("unknown_state"):
         return str(job.bound["unknown_state"])
+    if job.state in TERMINAL and job.bound.get("done_state"):
+        return str(job.bound["done_state"])
     return f"BATCH_STATE_{job.state}"
 
 
@@ -209,6 +211,8 @@ def _output(world: World, job: Job, now: float) -> dict[str, Any] | None:
         return {"responsesFile": f"files/{job.output}"}
     if now > job.ended + float(world.faults.peek("output_retention") or 48 * 3600):
         return None
+    if job.bound.get("inline_nesting") == "single":
+        return {"inlinedResponses": _ROWS_MARK}
     return {"inlinedResponses": {"inlinedResponses": _ROWS_MARK}}
 
 
@@ -246,7 +250,7 @@ def _operation(world: World, job: Job, now: float, *, listed: bool = False) -> d
 
 def _find(call: Call) -> Job:
     job = call.engine.find("gemini", call.space, call.path["id"])
-    if job is None:
+    if job is None or call.world.now() < job.created + float(call.world.faults.peek("create_lag") or 0):
         raise ApiError(404, "Requested entity was not found.")
     return job
 
@@ -303,9 +307,21 @@ async def list_(call: Call) -> Response:
         return answer(_masked(call, document))
 
 
+def cancel_refusal(status: int, text: str) -> ApiError:
+    """Return the refusal of a cancel that comes too late."""
+    names = {400: "FAILED_PRECONDITION", 409: "ABORTED"}
+    return ApiError(status, text, status=names.get(status))
+
+
 async def cancel(call: Call) -> Response:
     """Ask for the end of a job; ended ones stay as they are."""
-    call.engine.cancel(_find(call))
+    job = _find(call)
+    status = call.world.faults.peek("cancel_refused")
+    if status and not job.active:
+        job.cancel_calls += 1
+        call.world.faults.take("cancel_refused")
+        raise cancel_refusal(int(status), f"Batch {job.id} has already ended.")
+    call.engine.cancel(job)
     return answer({})
 
 

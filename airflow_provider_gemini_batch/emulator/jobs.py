@@ -188,7 +188,7 @@ class Engine:
         if job.service == "vertex":
             ending: dict[str, Any] = {"state": "CANCELLED", "code": 1, "message": "CANCELED"}
             share = self._share(job, now)
-            return {**ending, "share": share, "rest": "omit"} if job.state == "RUNNING" and share else ending
+            return {**ending, "share": share, "rest": "bare"} if job.state == "RUNNING" else ending
         if job.state == "PENDING":
             return {"state": "CANCELLED", **CANCELLED_BEFORE_START}
         kind = self.world.faults.take("cancel_ending", "cancelled")
@@ -244,7 +244,7 @@ class Engine:
             limit = (
                 {}
                 if state == "SUCCEEDED" or not changes.get("rows")
-                else {"limit": int(changes["rows"]), "rest": "omit"}
+                else {"limit": int(changes["rows"]), "rest": "bare" if job.service == "vertex" else "omit"}
             )
             job.ending = {"state": state, **(error or {}), **limit}
             job.started = job.started or now
@@ -331,11 +331,16 @@ class Engine:
         return True
 
     def _due_ending(self, job: Job) -> dict[str, Any]:
+        part: dict[str, Any] = {}
+        if "partial_rows" in job.bound:
+            rest = "bare" if job.service == "vertex" else "omit"
+            part = {"share": float(job.bound["partial_rows"]), "rest": rest}
         if job.bound.get("expire"):
-            part = {"share": float(job.bound["partial_rows"]), "rest": "omit"} if "partial_rows" in job.bound else {}
             return {"state": "EXPIRED", **EXPIRED_ERROR, **part}
         ending = job.bound.get("job_ending")
-        return dict(ending) if isinstance(ending, dict) else {"state": ending or "SUCCEEDED"}
+        ending = dict(ending) if isinstance(ending, dict) else {"state": ending or "SUCCEEDED"}
+        stopped = ending["state"] in ("FAILED", "CANCELLED", "EXPIRED")
+        return {**part, **ending} if stopped and job.service == "vertex" else ending
 
     def _begin(self, job: Job, ending: dict[str, Any], now: float) -> None:
         writes = ending["state"] in ("SUCCEEDED", "PARTIALLY_SUCCEEDED") or ending.keys() & {"limit", "share"}
@@ -381,8 +386,8 @@ class Engine:
             return tally
         if job.source is None:
             return None
-        source, target = self.world.store.path(job.source), self.world.store.path(f"out-{job.id}")
-        tally = write_output(source, target, plan, job.id)
+        store = self.world.store
+        tally = write_output(store.path(job.source), store, f"out-{job.id}", plan, job.id)
         job.output = f"batch-{job.id}"
         return tally
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_gemini_batch.emulator.answers import Responder
+    from airflow_provider_gemini_batch.emulator.store import Store
 
 MAX_COMPLAINTS = 200
 SHUFFLE_WINDOW = 10_000
@@ -131,6 +132,8 @@ class Tally:
 
     succeeded: int = 0
     failed: int = 0
+    #: Rows among the succeeded ones that an earlier job had answered.
+    reused: int = 0
     prompt_tokens: int = 0
     candidates_tokens: int = 0
     thoughts_tokens: int = 0
@@ -158,7 +161,7 @@ class Plan:
     :param faults: the switches that the job took with it.
     :param limit: how many rows are answered, None for all.
     :param share: the same as a share of all rows, for jobs whose rows are not counted yet.
-    :param rest: what becomes of the others: ``error`` (code 1) or ``omit``.
+    :param rest: what becomes of the others: ``error`` (code 1), ``omit``, or ``bare`` (the row without an answer).
     """
 
     model: str
@@ -227,6 +230,9 @@ def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[b
         tally.count(answer)
         if plan.every("missing_every", number):
             continue
+        if plan.every("null_every", number):
+            yield b"null\n"
+            continue
         encoded = dump_line(_named(answer, key, metadata, plan, number))
         yield encoded
         if plan.every("duplicate_every", number):
@@ -268,12 +274,12 @@ def shuffled(lines: Iterable[bytes], seed: str) -> Iterator[bytes]:
     yield from window
 
 
-def write_output(source: Path, target: Path, plan: Plan, seed: str) -> Tally:
+def write_output(source: Path, store: Store, name: str, plan: Plan, seed: str) -> Tally:
     """Answer a whole input file into an output file, in constant memory; the file appears when it is whole."""
     tally = Tally()
-    part = target.with_name(target.name + ".part")
-    with source.open("rb", buffering=1 << 20) as lines, part.open("wb", buffering=1 << 20) as sink:
+    part = f"{name}.part"
+    with source.open("rb", buffering=1 << 20) as lines, store.open(part, "wb") as sink:
         answered = answer_lines(lines, plan, tally)
         sink.writelines(shuffled(answered, seed) if plan.faults.get("shuffle") else answered)
-    part.replace(target)
+    store.path(part).replace(store.path(name))
     return tally

@@ -15,8 +15,9 @@ from airflow_provider_gemini_batch.emulator.call import Service
 from airflow_provider_gemini_batch.emulator.control import DEMO_ACCOUNT, Control, connection_json
 from airflow_provider_gemini_batch.emulator.file_store import FileStore
 from airflow_provider_gemini_batch.emulator.jobs import Engine
+from airflow_provider_gemini_batch.emulator.table_store import TableStore
 from airflow_provider_gemini_batch.emulator.token_store import TokenStore, write_federation_file
-from airflow_provider_gemini_batch.emulator.vertex import VertexWork
+from airflow_provider_gemini_batch.emulator.vertex_work import VertexWork
 from airflow_provider_gemini_batch.emulator.world import Settings, World
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ class Emulator:
             storage_endpoint=storage_endpoint,
         )
         world = World(settings, state)
-        engine = Engine(world, VertexWork(world))
-        self._service = Service(world, engine, FileStore(world), TokenStore(world))
+        tables = TableStore(world)
+        engine = Engine(world, VertexWork(world, tables))
+        self._service = Service(world, engine, FileStore(world), TokenStore(world), tables)
         self.control = Control(self._service)
         if faults:
             self.control.faults(**faults)

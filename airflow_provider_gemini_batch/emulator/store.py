@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 class Store:
@@ -23,7 +24,10 @@ class Store:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.folder = path.with_name(path.name + ".files")
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            # SQLite gives its journal files the mode of the database.
+            os.close(_open_private(str(path), os.O_CREAT | os.O_RDWR))
+            path.chmod(0o600)
         self._db = sqlite3.connect(str(path) if path else ":memory:", check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
@@ -46,6 +50,10 @@ class Store:
         """Return where the row file of that name lives."""
         return self.folder / name
 
+    def open(self, name: str, mode: str) -> IO[bytes]:
+        """Open a row file to write it; what rows hold is for this user's eyes alone."""
+        return open(self.folder / name, mode, buffering=1 << 20, opener=_open_private)
+
     def wipe(self) -> None:
         """Forget every record and row file."""
         self._db.execute("DELETE FROM records")
@@ -57,3 +65,7 @@ class Store:
         self._db.close()
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

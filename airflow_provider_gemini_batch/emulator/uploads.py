@@ -48,7 +48,7 @@ async def upload_start(call: Call) -> Response:
     asked = document.get("file") or {}
     session = _new_session(call, asked)
     with call.world.lock:
-        call.world.store.path(session.path).touch()
+        call.world.store.open(session.path, "wb").close()
         call.service.files.sessions[session.id] = session
         call.service.files.save_session(session)
     version = call.path.get("version")

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import schema
 from airflow_provider_gemini_batch.emulator.filters import compile_filter
-from airflow_provider_gemini_batch.emulator.gemini import check_body
-from airflow_provider_gemini_batch.emulator.jobs import Job, JobFailure
-from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, shuffled
-from airflow_provider_gemini_batch.emulator.storage import NoBucket, NoObject, Storage, split_uri
-from airflow_provider_gemini_batch.emulator.vertex_output import write_folder
-from airflow_provider_gemini_batch.emulator.vertex_rows import (
-    Importer,
-    ImportTrap,
-    answer_vertex_lines,
-    is_legacy,
-    lines_of,
-)
+from airflow_provider_gemini_batch.emulator.gemini import cancel_refusal, check_body
+from airflow_provider_gemini_batch.emulator.jobs import Job
 from airflow_provider_gemini_batch.emulator.wire import (
     ApiError,
     answer,
@@ -32,9 +21,6 @@ from airflow_provider_gemini_batch.emulator.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from starlette.responses import Response
 
     from airflow_provider_gemini_batch.emulator.call import Call
@@ -268,7 +254,7 @@ def document_of(job: Job) -> dict[str, Any]:
 
 def _find(call: Call) -> Job:
     job = call.engine.find("vertex", call.space, call.path["id"])
-    if job is None:
+    if job is None or call.world.now() < job.created + float(call.world.faults.peek("create_lag") or 0):
         raise ApiError(404, f"The BatchPredictionJob {call.path['id']} was not found.")
     return job
 
@@ -329,7 +315,7 @@ async def cancel(call: Call) -> Response:
     if not job.active:
         job.cancel_calls += 1
         text = f"The BatchPredictionJob is in state JOB_STATE_{job.state} and can not be cancelled."
-        raise ApiError(400, text, status="FAILED_PRECONDITION")
+        raise cancel_refusal(int(call.world.faults.take("cancel_refused", 400)), text)
     call.engine.cancel(job)
     return answer({})
 
@@ -354,74 +340,3 @@ async def delete(call: Call) -> Response:
             "response": {"@type": "type.googleapis.com/google.protobuf.Empty"},
         }
     )
-
-
-class VertexWork:
-    """What happens to a job's rows: import, answers, export."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def __call__(self, job: Job, plan: Plan) -> tuple[Tally | None, dict[str, Any]]:
-        """Answer a job and return its counts (None when unknown) and its ``outputInfo``; JobFailure when it fails."""
-        now = self.world.now()
-        config = job.spec["outputConfig"]
-        if "bigqueryDestination" in config:
-            return self._counted(plan), _table_info(config["bigqueryDestination"]["outputUri"], now)
-        if "gcsDestination" not in config:
-            project, location = job.space.split("/")
-            dataset = f"projects/{project}/locations/{location}/datasets/{job.number + 5_000_000}"
-            return self._counted(plan), {"vertexMultimodalDatasetName": dataset}
-        prefix = config["gcsDestination"]["outputUriPrefix"].rstrip("/")
-        folder = f"{prefix}/prediction-model-{micros(job.started or now)}"
-        endpoint = self.world.settings.storage_endpoint
-        if endpoint is None or "gcsSource" not in job.spec["inputConfig"]:
-            return None, {"gcsOutputDirectory": folder}
-        spool = self.world.store.path(f"spool-{job.id}")
-        try:
-            with Storage(endpoint) as storage:
-                return self._through_storage(storage, job, plan, folder, spool), {"gcsOutputDirectory": folder}
-        except NoBucket as error:
-            raise JobFailure(9, f"The Cloud Storage bucket does not exist: {error}") from error
-        except (NoObject, ImportTrap) as error:
-            raise JobFailure(3, f"Failed to import data. Please check the input file: {error}") from error
-        finally:
-            spool.unlink(missing_ok=True)
-
-    def _counted(self, plan: Plan) -> Tally:
-        rows = int(self.world.faults.peek("bigquery_rows", 3))
-        rows = rows if plan.share is None else int(rows * plan.share)
-        every = int(plan.faults.get("row_error_every") or 0)
-        failed = rows // every if every else 0
-        return Tally(succeeded=rows - failed, failed=failed)
-
-    def _through_storage(self, storage: Storage, job: Job, plan: Plan, folder: str, spool: Path) -> Tally:
-        storage.check_bucket(split_uri(folder)[0])
-        importer = Importer(legacy=is_legacy(job.model))
-        with spool.open("wb", buffering=1 << 20) as sink:
-            for uri in job.spec["inputConfig"]["gcsSource"]["uris"]:
-                for item in storage.expand(uri):
-                    sink.writelines(line + b"\n" for line in importer.take(lines_of(storage.read(item))))
-        job.rows = importer.rows
-        if not job.rows:
-            raise ImportTrap("no rows")
-        if plan.share is not None:
-            plan.limit = int(job.rows * plan.share)
-        tally = Tally()
-        stamp = datetime.fromtimestamp(self.world.now(), tz=timezone.utc).isoformat(timespec="milliseconds")
-        answered = self._answered(spool, plan, tally, stamp, job.id)
-        write_folder(storage, folder, answered, job.rows, plan.faults.get("output_layout"))
-        return tally
-
-    @staticmethod
-    def _answered(spool: Path, plan: Plan, tally: Tally, stamp: str, seed: str) -> Iterator[bytes]:
-        with spool.open("rb", buffering=1 << 20) as lines:
-            yield from shuffled(answer_vertex_lines(lines, plan, tally, stamp), seed)
-
-
-def _table_info(uri: str, now: float) -> dict[str, str]:
-    names = uri.removeprefix("bq://").split(".")
-    stamp = datetime.fromtimestamp(now, tz=timezone.utc).strftime("%Y_%m_%dT%H_%M_%S_%f")
-    dataset = names[1] if len(names) > 1 else f"prediction_{stamp}"
-    table = names[2] if len(names) > 2 else f"predictions_{stamp}"  # noqa: PLR2004 - project, dataset, table
-    return {"bigqueryOutputDataset": f"bq://{names[0]}.{dataset}", "bigqueryOutputTable": table}

@@ -29,6 +29,14 @@ _LEGACY = re.compile(r"(text-embedding-\d|text-multilingual-embedding|textembedd
 LEGACY_DIMENSIONS = 768
 
 
+#: Stands before a line that an earlier job has answered.
+DONE = b"\x01"
+#: What a job adds to a row.
+_ADDED = frozenset({"status", "response", "processed_time", "error", "predictions"})
+#: What a line of answers says of its own.
+_WRITTEN = frozenset({"request", "status", "response", "processed_time"})
+
+
 class ImportTrap(Exception):
     """The input cannot be imported: line number and reason."""
 
@@ -49,38 +57,66 @@ def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class Importer:
-    """Checks lines as the service's table import does; one object sees all lines of a job."""
+    """Checks rows as the service's table import does; one object sees all rows of a job.
 
-    def __init__(self, *, legacy: bool) -> None:
+    :param legacy: whether rows are those of the older embedding models.
+    :param from_table: whether rows come from a table, which has types already.
+    """
+
+    def __init__(self, *, legacy: bool, from_table: bool = False) -> None:
+        self.from_table = from_table
         self._legacy = legacy
         self._kinds: dict[str, str] = {}
+        #: How many rows there are, and how many of them an earlier job has answered.
         self.rows = 0
+        self.done = 0
+        #: Types of the table's columns; names that stand beside ``request`` in lines.
+        self.columns: dict[str, str] = {}
+        self.beside: set[str] = set()
 
-    def take(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the lines that hold rows; raises ImportTrap."""
+    def take(self, lines: Iterable[bytes], *, resumes: bool = False) -> Iterator[bytes]:
+        """Yield the lines that hold rows; raises ImportTrap.
+
+        :param resumes: whether the lines are an earlier job's output. Rows that it answered come marked with ``DONE``,
+            the others as they were before.
+        """
         for line in lines:
-            if line.strip():
-                self.rows += 1
-                self._check(line)
-                yield line
+            if not line.strip():
+                continue
+            self.rows += 1
+            row = self._read(line)
+            if resumes and is_answered(row, legacy=self._legacy):
+                self.done += 1
+                yield DONE + line
+                continue
+            if resumes:
+                row = _as_it_was(row)
+            self._check(row)
+            yield dump_line(row)[:-1] if resumes else line
 
-    def _check(self, line: bytes) -> None:
+    def _read(self, line: bytes) -> dict[str, Any]:
         try:
             row = decode(line.decode())
-        except ValueError as error:
-            raise ImportTrap(f"row {self.rows} is no JSON") from error
+        except (ValueError, RecursionError) as error:
+            raise ImportTrap(f"row {self.rows} is not valid JSON") from error
         if not isinstance(row, dict):
-            raise ImportTrap(f"row {self.rows} is no object")
-        if ("content" if self._legacy else "request") not in row:
-            raise ImportTrap(f"row {self.rows} has no {'content' if self._legacy else 'request'}")
-        self._walk(row, "", 1)
+            raise ImportTrap(f"row {self.rows} is not a JSON object")
+        return row
+
+    def _check(self, row: dict[str, Any]) -> None:
+        wanted = "content" if self._legacy else "request"
+        if wanted not in row:
+            raise ImportTrap(f"row {self.rows} has no {wanted}")
+        self.beside.update(row.keys() - {"request"})
+        if not self.from_table:
+            self._walk(row, "", 1)
 
     def _walk(self, value: Any, path: str, depth: int) -> None:
         if isinstance(value, dict):
             if depth > MAX_DEPTH:
                 raise ImportTrap(f"row {self.rows} is nested deeper than {MAX_DEPTH}")
             if not value:
-                raise ImportTrap(f"row {self.rows} has an empty object at {path}")
+                raise ImportTrap(f"row {self.rows}: Cannot store struct '{path.lstrip('.')}' with no fields")
             for name, item in value.items():
                 if name.startswith("$") or " " in name or not name:
                     raise ImportTrap(f"row {self.rows} has a member that cannot be a column: {name!r}")
@@ -98,6 +134,28 @@ class Importer:
         kind = "list" if isinstance(value, list) else "object" if isinstance(value, dict) else "scalar"
         if self._kinds.setdefault(path, kind) != kind:
             raise ImportTrap(f"row {self.rows} has a {kind} at {path}, another row a {self._kinds[path]}")
+
+
+def is_answered(row: dict[str, Any], *, legacy: bool) -> bool:
+    """Say whether a row of an output has an answer."""
+    if row.get("status") or row.get("error"):
+        return False
+    return bool(row.get("predictions" if legacy else "response"))
+
+
+def _as_it_was(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the input row that an unanswered row of an output was made of."""
+    if isinstance(row.get("instance"), dict):
+        return dict(row["instance"])
+    return {name: value for name, value in row.items() if name not in _ADDED}
+
+
+def to_table_row(row: dict[str, Any], columns: Iterable[str]) -> dict[str, Any]:
+    """Return an output line as a row of a table with these columns."""
+    flat = {**row.get("instance", {}), **row}
+    if "predictions" in flat:
+        flat["predictions"] = json.dumps(flat["predictions"])
+    return {column: flat[column] for column in columns if flat.get(column) is not None}
 
 
 def status_text(error: dict[str, Any]) -> str:
@@ -142,14 +200,25 @@ def _complaint(request: Any, *, embeds: bool) -> dict[str, Any] | None:
     return None
 
 
-def answer_vertex_lines(lines: Iterable[bytes], plan: Plan, tally: Tally, stamp: str) -> Iterator[bytes]:
+def answer_vertex_lines(
+    lines: Iterable[bytes], plan: Plan, tally: Tally, stamp: str, *, imported: bool = True
+) -> Iterator[bytes]:
     """Yield the output lines of a Vertex job, and count them.
 
     :param stamp: what ``processed_time`` says in every row.
+    :param imported: whether rows have gone through the import of JSON lines, which leaves its traces.
     """
     answerer = plan.answerer()
     legacy = is_legacy(plan.model)
-    for number, line in enumerate(lines, start=1):
+    number = 0
+    for line in lines:
+        if line.startswith(DONE):
+            tally.succeeded += 1
+            tally.reused += 1
+            row = decode(line[1:].decode())
+            yield dump_line(_as_answered(row) if legacy else row)
+            continue
+        number += 1
         row = decode(line.decode())
         if legacy:
             answered = _legacy_row(row, plan, tally, number)
@@ -159,8 +228,10 @@ def answer_vertex_lines(lines: Iterable[bytes], plan: Plan, tally: Tally, stamp:
             wrong = _complaint(request, embeds=plan.embeds)
             within = plan.limit is None or number <= plan.limit
             answer = {"error": wrong} if wrong and within else plan.answer(answerer, request, key, number)
-            answered = None if answer is None else _row(row, answer, plan, stamp)
-            if answer is not None:
+            if answer is None:
+                answered = _unfinished(row, plan)
+            else:
+                answered = _row(row, answer, plan, stamp, imported=imported)
                 tally.count(answer)
         if answered is None or plan.every("missing_every", number):
             continue
@@ -172,8 +243,26 @@ def answer_vertex_lines(lines: Iterable[bytes], plan: Plan, tally: Tally, stamp:
             yield encoded
 
 
-def _row(row: dict[str, Any], answer: dict[str, Any], plan: Plan, stamp: str) -> dict[str, Any]:
-    beside = {name: _imported(value) for name, value in row.items() if name != "request"}
+def _unfinished(row: dict[str, Any], plan: Plan) -> dict[str, Any] | None:
+    """Return what the output says of a row that was not done: by default the row alone, without answer or status."""
+    kind = plan.faults.get("unfinished_rows", plan.rest)
+    if kind == "omit":
+        return None
+    alone = {"instance": row} if is_legacy(plan.model) else row
+    return {**alone, "response": {}, "status": ""} if kind == "empty" else alone
+
+
+def _as_answered(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the older embedding models as its job wrote it, wherever it comes from."""
+    if "instance" in row:
+        return row
+    instance = {name: value for name, value in row.items() if name not in _ADDED}
+    return {"instance": instance, "predictions": row["predictions"], "status": ""}
+
+
+def _row(row: dict[str, Any], answer: dict[str, Any], plan: Plan, stamp: str, *, imported: bool) -> dict[str, Any]:
+    others = {name: value for name, value in row.items() if name not in _WRITTEN}
+    beside = {name: _imported(value) for name, value in others.items()} if imported else others
     error = answer.get("error")
     status = status_text(error) if error else ""
     if plan.embeds and not error:
@@ -181,7 +270,7 @@ def _row(row: dict[str, Any], answer: dict[str, Any], plan: Plan, stamp: str) ->
     return {
         "status": status,
         "processed_time": stamp,
-        "request": _echo(row["request"]),
+        "request": _echo(row["request"]) if imported else row["request"],
         "response": answer.get("response") or {},
         **beside,
     }
@@ -189,8 +278,8 @@ def _row(row: dict[str, Any], answer: dict[str, Any], plan: Plan, stamp: str) ->
 
 def _legacy_row(row: dict[str, Any], plan: Plan, tally: Tally, number: int) -> dict[str, Any] | None:
     text = str(row["content"])
-    if plan.limit is not None and number > plan.limit and plan.rest == "omit":
-        return None
+    if plan.limit is not None and number > plan.limit and plan.rest != "error":
+        return _unfinished(row, plan)
     if plan.every("row_error_every", number) or (plan.limit is not None and number > plan.limit):
         tally.failed += 1
         return {

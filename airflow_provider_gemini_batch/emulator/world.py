@@ -67,6 +67,8 @@ class World:
         self.store = Store(state)
         self.faults = Faults()
         self.books = Books(self.store)
+        #: Folders and tables that Vertex jobs have written.
+        self.outputs: set[str] = set(self.store.load("output"))
         #: Seconds by which the clock was moved forward by order.
         self.advanced = 0.0
         #: How often everything was forgotten: a call that began before has no place in the new world.
@@ -107,6 +109,7 @@ class World:
             self.faults.clear()
             self.store.wipe()
             self.books.clear()
+            self.outputs.clear()
             self.settings.__dict__.update(vars(self.defaults))
             self._anchor = self._anchor_real = time.time()
             self.advanced = 0.0

@@ -366,3 +366,41 @@ def test_the_control_works_over_http_too(gemini: Gemini) -> None:
     assert books["requests"]["create"] == 1
     gemini.http.post("/emulator/reset")
     assert gemini.http.get("/emulator/books").json()["jobs"] == []
+
+
+def test_an_ended_job_may_show_any_state_beside_done(gemini: Gemini) -> None:
+    gemini.emulator.control.faults(done_state="BATCH_STATE_PARTIALLY_SUCCEEDED")
+    name = gemini.create_from_file(3)
+    assert gemini.state(name) == "PENDING"
+    gemini.emulator.control.advance(60)
+    job = gemini.get(name)
+    assert (job["done"], job["metadata"]["state"]) == (True, "BATCH_STATE_PARTIALLY_SUCCEEDED")
+    assert job["response"]["responsesFile"] == job["metadata"]["output"]["responsesFile"]
+
+
+def test_inline_answers_may_be_nested_once_only_and_be_null(gemini: Gemini) -> None:
+    gemini.emulator.control.faults(inline_nesting="single", null_every=2)
+    name = gemini.create(rows=3)
+    gemini.emulator.control.advance(60)
+    answers = gemini.get(name)["response"]["inlinedResponses"]
+    assert [answer and answer["metadata"]["key"] for answer in answers] == ["k1", None, "k3"]
+
+
+def test_a_new_job_may_not_be_known_yet(gemini: Gemini) -> None:
+    gemini.emulator.control.speed(0)
+    gemini.emulator.control.faults(create_lag=30)
+    name = gemini.create()
+    assert gemini.http.get(f"/v1beta/{name}").status_code == 404
+    assert gemini.http.post(f"/v1beta/{name}:cancel").status_code == 404
+    gemini.emulator.control.advance(30)
+    assert gemini.http.get(f"/v1beta/{name}").status_code == 200
+
+
+@pytest.mark.parametrize(("status", "word"), [(400, "FAILED_PRECONDITION"), (409, "ABORTED"), (404, "NOT_FOUND")])
+def test_a_cancel_that_comes_too_late_may_be_refused(gemini: Gemini, status: int, word: str) -> None:
+    name = gemini.create()
+    gemini.emulator.control.faults(cancel_refused=status, hold_running=True)
+    assert gemini.http.post(f"/v1beta/{name}:cancel").status_code == 200
+    gemini.emulator.control.advance(60)
+    late = gemini.http.post(f"/v1beta/{name}:cancel")
+    assert (late.status_code, late.json()["error"]["status"]) == (status, word)

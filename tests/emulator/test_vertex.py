@@ -194,7 +194,7 @@ def test_embeddings_come_in_both_shapes(stored: Vertex) -> None:
     assert legacy["predictions"][0]["embeddings"]["values"] == row["response"]["embedding"]["values"]
 
 
-def test_a_cancelled_job_leaves_the_rows_that_it_has_answered(stored: Vertex) -> None:
+def test_the_output_of_a_cancelled_job_has_a_line_for_every_row(stored: Vertex) -> None:
     stored.put("c.jsonl", *[vertex_row(key=f"k{n}") for n in range(10)])
     stored.emulator.control.speed(0)
     stored.emulator.control.faults(partial_rows=0.4)
@@ -205,4 +205,7 @@ def test_a_cancelled_job_leaves_the_rows_that_it_has_answered(stored: Vertex) ->
     stored.emulator.control.advance(1)
     job = stored.http.get(f"/v1/{name}").json()
     assert (job["state"], job["error"]["code"]) == ("JOB_STATE_CANCELLED", 1)
-    assert len(stored.predictions(job)) == 4
+    rows = stored.predictions(job)
+    assert sorted(row["key"] for row in rows) == [f"k{n}" for n in range(10)]
+    assert sum("response" in row for row in rows) == 4
+    assert all(set(row) == {"request", "key"} for row in rows if "response" not in row)
