@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint check demo test test-fast test-slow test-stack test-all chaos bench build constraints clean
+.PHONY: help setup lint check demo test test-fast test-slow test-stack test-all chaos bench docs diagrams build constraints clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,14 +73,25 @@ chaos: $(INSTALLED)  ## the long search for a second bill: many simulated schedu
 bench: $(INSTALLED)  ## measurements, with a table at the end
 	@$(BIN)/python -m benchmarks
 
+$(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) $(INSTALLED)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.installed-docs  ## the documentation as HTML in docs/_build (warnings are errors)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs docs/_build
+	@echo "Built docs/_build/index.html"
+
+diagrams:  ## draw the pictures of docs/diagrams anew (needs Graphviz)
+	for each in docs/diagrams/*.dot; do dot -Tsvg $$each -o docs/_static/$$(basename $$each .dot).svg; done
+
 build: $(INSTALLED)  ## wheel and sdist in dist/
 	rm -rf dist
 	$(BIN)/uv build --quiet --python $(BIN)/python --out-dir dist
 	ls -l dist
 
 constraints: $(INSTALLED)  ## resolve the pinned versions anew
-	$(BIN)/python constraints/resolve.py
+	$(BIN)/python constraints/resolve.py --upgrade
 
 clean:  ## remove what these targets made, the virtual environments included
-	rm -rf .venv .venv-* .airflow .demo .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .airflow .demo .cache dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

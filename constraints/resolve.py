@@ -13,7 +13,7 @@ AIRFLOWS = {
     "3.2": ["apache-airflow>=3.2,<3.3", "fastapi<0.137", "pydantic<2.13", "sqlalchemy<2.1"],
     "3.3": ["apache-airflow>=3.3,<3.4"],
 }
-EXTRAS = ("parquet", "vertex", "bigquery", "genai-prices", "test")
+EXTRAS = ("parquet", "vertex", "bigquery", "genai-prices", "test", "docs")
 
 
 def resolve(airflow: str, requirements: list[str]) -> None:
@@ -23,7 +23,8 @@ def resolve(airflow: str, requirements: list[str]) -> None:
         limit.flush()
         command = [str(Path(sys.executable).with_name("uv")), "pip", "compile", str(HERE.parent / "pyproject.toml")]
         command += [part for extra in EXTRAS for part in ("--extra", extra)]
-        command += ["--constraint", limit.name, "--universal", "--python-version", "3.10", "--upgrade", "--quiet"]
+        command += ["--constraint", limit.name, "--universal", "--python-version", "3.10", "--quiet"]
+        command += ["--upgrade"] if "--upgrade" in sys.argv else []
         command += ["--no-annotate", "--no-header", "--no-emit-index-url"]
         command += ["--output-file", str(HERE / f"airflow-{airflow}.txt")]
         subprocess.run(command, check=True)

@@ -17,7 +17,7 @@ from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)]
 PACKAGE = "airflow_provider_gemini_batch"
 # Airflow's own, and names that only make sense in the code.
 NOT_OURS = {"self", "kwargs"}
@@ -118,3 +118,22 @@ def test_the_methods_of_the_hook_are_named() -> None:
     page = text_of(ROOT / "docs" / "operators.md")
     methods = {name for name, value in vars(GeminiBatchHook).items() if inspect.isfunction(value) and name[0] != "_"}
     assert {name for name in methods - {"close", "get_conn", "test_connection"} if f"`{name}`" not in page} == set()
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "docs" / "diagrams").glob("*.dot")), ids=lambda source: source.stem)
+def test_the_pictures_are_drawn_from_their_sources(source: Path) -> None:
+    drawn = "".join(re.findall(r"<text[^>]*>([^<]*)</text>", text_of(ROOT / "docs/_static" / f"{source.stem}.svg")))
+    for label in re.findall(r'label="([^"]*)"', text_of(source)):
+        assert all(line in drawn for line in label.split("\\n")), (
+            f"run `make diagrams`: {label!r} is missing"
+        )
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    folder = ROOT / "docs"
+    listed = set()
+    for index in folder.rglob("index.md"):
+        for block in re.findall(r"```{toctree}\n(.*?)```", text_of(index), re.DOTALL):
+            names = [line for line in block.splitlines() if line and not line.startswith(":")]
+            listed |= {page for name in names for page in index.parent.glob(f"{name}.md")}
+    assert {page for page in folder.rglob("*.md") if "_build" not in page.parts} - listed == {folder / "index.md"}

@@ -1,20 +1,22 @@
-"""The exception tree of the provider, drawn.
+"""The exception tree of the provider, drawn. ::
 
-GeminiBatchError                        retryable: may the same call work later?
-├── ConfigurationError                  nothing was sent: fix the connection or the arguments
-│   └── InputError                      nothing was sent: fix the input (names lines or keys)
-├── TransportError          (retryable) no usable answer: DNS, reset, time-out; .sent: may the service have acted?
-├── ApiError                            the service said no: http_status, status, reason
-│   ├── AccessDenied                    401, 403, and 400 for a refused API key or region
-│   ├── NotFound                        404 (and 403 for a file)
-│   ├── QuotaExceeded       (retryable) 429; .retry_after in seconds, or None
-│   └── ServiceUnavailable  (retryable) 5xx
-├── UnexpectedAnswer                    the service answered in a shape that we do not know
-├── ResultsGone                         the job's results are no longer kept
-└── JobError                            carries the BatchJob as .job
-    ├── JobFailed                       ended badly
-    ├── JobTimedOut         (retryable) our own deadline
-    └── JobGone             (retryable) the service does not know the job any more
+    GeminiBatchError                        retryable: may the same call work later?
+    ├── ConfigurationError                  nothing was sent: fix the connection or the arguments
+    │   └── InputError                      nothing was sent: fix the input (names lines or keys)
+    ├── TransportError          (retryable) no usable answer: DNS, reset, time-out; .sent: may the service have acted?
+    ├── ApiError                            the service said no: http_status, status, reason
+    │   ├── AccessDenied                    401, 403, and 400 for a refused API key or region
+    │   ├── NotFound                        404 (and 403 for a file)
+    │   ├── QuotaExceeded       (retryable) 429; .retry_after in seconds, or None
+    │   └── ServiceUnavailable  (retryable) 5xx
+    ├── UnexpectedAnswer                    the service answered in a shape that we do not know
+    ├── ResultsGone                         the job's results are no longer kept
+    └── JobError                            carries the BatchJob as .job
+        ├── JobFailed                       ended badly
+        ├── JobTimedOut         (retryable) our own deadline
+        └── JobGone             (retryable) the service does not know the job any more
+
+Errors carry facts as attributes; their messages say what happened and what to do.
 """
 
 from __future__ import annotations
