@@ -3,6 +3,7 @@
     GeminiBatchError                        retryable: may the same call work later?
     ├── ConfigurationError                  nothing was sent: fix the connection or the arguments
     │   └── InputError                      nothing was sent: fix the input (names lines or keys)
+    │       └── InputUnavailable            rows to be sent again cannot be read, or are others than before
     ├── TransportError          (retryable) no usable answer: DNS, reset, time-out; .sent: may the service have acted?
     ├── ApiError                            the service said no: http_status, status, reason
     │   ├── AccessDenied                    401, 403, and 400 for a refused API key or region
@@ -48,6 +49,10 @@ class ConfigurationError(GeminiBatchError, ValueError):
 
 class InputError(ConfigurationError):
     """The rows cannot be sent; the message names lines or keys. Nothing has been sent."""
+
+
+class InputUnavailable(InputError):
+    """Rows that must be sent (again) cannot be read any more, or read differently than when they were checked."""
 
 
 class TransportError(GeminiBatchError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob, Usage
     from airflow_provider_gemini_batch.batch.tag import Tag
@@ -21,7 +21,9 @@ class Plan:
     """What is to be submitted.
 
     ``fingerprint`` is None when the input cannot be read any more: then only jobs that are there already can be used.
-    ``incomplete``: what is landed without the input lacks something that the author asked for.
+    ``incomplete``: what is landed without the input lacks something that the author asked for. ``note`` is what another
+    process needs to know of the input so that it does not have to read it again: small, plain, and only its maker looks
+    inside.
     """
 
     fingerprint: str | None
@@ -29,6 +31,7 @@ class Plan:
     can_resend: bool
     incomplete: bool = False
     warnings: tuple[str, ...] = ()
+    note: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class JobService(Protocol):
         """Bring the input of one job to where the service can read it.
 
         ``rows`` None: the whole shard. ``reuse``: an upload may be left from before.
+
+        :raises InputUnavailable: the rows cannot be read any more, or are not those that were planned.
         """
 
     def create(self, prepared: Prepared, tag: Tag) -> BatchJob:
@@ -104,10 +109,12 @@ class Clock(Protocol):
 class Work(Protocol):
     """The rows of the task: reading them in, and landing what comes back."""
 
-    def plan(self, *, again: bool) -> Plan:
+    def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:
         """Read, check and fingerprint the input. Raises ConfigurationError; nothing has been sent.
 
-        ``again``: it was read before for the jobs that are there, in another process.
+        :param again: it was read before for the jobs that are there, in another process.
+        :param note: the note of the plan that this task instance made before, since it was last cleared; empty without
+            one. The input is not read when there is one.
         """
 
     def forget_input(self) -> Plan:

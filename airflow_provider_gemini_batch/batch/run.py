@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
+    InputUnavailable,
     ResultsGone,
 )
 from airflow_provider_gemini_batch.api.models import JobState
@@ -56,6 +57,10 @@ class _Round:
         self.too_late = False
         self.unsendable = False
         self.postponed: Postponed | None = None
+
+
+class _ReadAnew(Exception):
+    """The input reads differently than when it was checked, and nothing of what it was then has been paid for."""
 
 
 class BatchRun:
@@ -101,6 +106,7 @@ class BatchRun:
         self._resumed = False
         self._announced: set[str] = set()
         self._unreadable: ConfigurationError | None = None
+        self._has_read_anew = False
 
     def advance(self, report: WatchReport | None) -> Watch | Wake | Done:
         """Do what is due and say how to go on.
@@ -129,6 +135,11 @@ class BatchRun:
             plan = self._plan()
             self._gather(plan)
             step = self._go_on(plan)
+        except _ReadAnew as changed:
+            log.warning("%s Nothing was bought for it: the input is read anew.", changed)
+            self._has_read_anew = True
+            self._ledger.input, self._ledger.fingerprint = {}, ""
+            return self._step()
         except Postponed as wait:
             log.info("Waiting: %s.", wait.reason)
             limit = self._known.limit()
@@ -236,11 +247,12 @@ class BatchRun:
         if plan.fingerprint is not None:
             self._ledger.fingerprint = plan.fingerprint
             self._ledger.shards = plan.shards
+            self._ledger.input = dict(plan.note)
         return plan
 
     def _read_input(self, *, known: bool) -> Plan:
         try:
-            return self._work.plan(again=self._resumed and known)
+            return self._work.plan(again=self._resumed and known, note=self._ledger.input)
         except ConfigurationError as error:
             if self._first_try and not known:
                 raise
@@ -293,9 +305,13 @@ class BatchRun:
             if state.active or state.postponed or state.over_capacity or state.too_late:
                 return self._wait(state)
             self._raise_bad_ending(used + state.ended)
-            if state.unsendable:
-                self._raise_unsendable()
             used.extend(state.ended)
+            if state.unsendable and not round_:
+                self._raise_unsendable(used)
+            if state.unsendable:
+                # What a repair would have mended counts as failed.
+                plan = replace(plan, can_resend=False)
+                break
             try:
                 rows = self._repairs.rows_for(
                     plan, round_ + 1, used, too_late=self._patience.is_over(self._clock.now())
@@ -392,8 +408,26 @@ class BatchRun:
                 self._submitter.save()
             state.postponed = wait
             return None
+        except InputUnavailable as error:
+            self._go_without_rows(tag, state, error)
+            return None
         self._known.see(job)
         return job
+
+    def _go_without_rows(self, tag: Tag, state: _Round, error: InputUnavailable) -> None:
+        """Note that rows cannot be sent; what others of the same input were paid for is used and never bought again."""
+        paid = [
+            job
+            for job in self._known.all
+            if (its := tag_of(job)) is not None
+            and its.fingerprint == tag.fingerprint
+            and (not job.is_done or adoption.has_finished_rows(job))
+        ]
+        if not paid and not self._has_read_anew:
+            raise _ReadAnew(str(error)) from error
+        log.warning("%s", error)
+        self._unreadable = error
+        state.unsendable = True
 
     def _use(self, job: BatchJob) -> None:
         self._known.use(job)
@@ -448,12 +482,14 @@ class BatchRun:
             log.warning("The rows that had been answered could not be landed: %s", error)
             return None
 
-    def _raise_unsendable(self) -> None:
+    def _raise_unsendable(self, used: Sequence[BatchJob]) -> None:
         """Say that rows are left which cannot be sent, since the input cannot be read."""
         if not self._known.all and self._unreadable is not None:
             raise self._unreadable
-        what = f"The input cannot be read, so that rows which still need an answer cannot be sent: {self._unreadable}"
-        raise TaskFailed(judge(Refused(what, retry=True))) from self._unreadable
+        what = f"Rows that still need an answer cannot be sent: {self._unreadable or 'the input cannot be read'}"
+        remains = [job for job in used if adoption.has_finished_rows(job)]
+        landing = self._land_remains(remains) if self._last_try else None
+        raise TaskFailed(judge(Refused(what, retry=True)), landing=landing) from self._unreadable
 
     def _deliver(self, plan: Plan, used: Sequence[BatchJob]) -> Watch | Wake | Done:
         if plan.incomplete and not self._last_try:

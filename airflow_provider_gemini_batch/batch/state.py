@@ -22,9 +22,9 @@ class Ledger:
     ``cancelled`` those that it cancelled itself; ``delivered`` those whose results reached the author; ``intents`` maps
     a tag to the wall-clock time of a create call that has no readable answer; ``stalled`` counts resubmissions after
     a stall; ``shards`` says into how many jobs the rows are divided; ``taken`` are jobs of an older generation that
-    this one uses; ``lost`` those that were cut short and whose finished rows are no longer kept. The members below the
-    line belong to one try and start afresh with the next: ``fresh`` are jobs that it made itself, ``troubles`` counts
-    errors in a row.
+    this one uses; ``lost`` those that were cut short and whose finished rows are no longer kept; ``input`` is what the
+    plan noted of the input, for as long as the generation lasts. The members below the line belong to one try and
+    start afresh with the next: ``fresh`` are jobs that it made itself, ``troubles`` counts errors in a row.
     """
 
     generation: int = 0
@@ -38,6 +38,7 @@ class Ledger:
     shards: int = 0
     taken: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    input: dict[str, Any] = field(default_factory=dict)
     # -- one try
     began: float | None = None
     rounds: int | None = None
@@ -62,6 +63,7 @@ class Ledger:
             shards=self.shards,
             taken=list(self.taken) if generation == self.generation else [],
             lost=list(self.lost),
+            input=dict(self.input) if generation == self.generation else {},
         )
 
     def to_json(self) -> str:

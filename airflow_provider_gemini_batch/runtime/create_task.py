@@ -109,7 +109,7 @@ class TaskRun:
 
     def _dry_run(self) -> dict[str, Any]:
         try:
-            self._work.plan(again=False)
+            self._work.plan(again=False, note={})
             estimate = self._work.estimate()
         finally:
             self._drop_kept_rows()

@@ -142,7 +142,7 @@ class TaskWork:
         """Tell whether the output that lies there was made from this job; None without an output path."""
         return self._output.holds(job_name)
 
-    def plan(self, *, again: bool) -> Plan:
+    def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:
         """Read, check and fingerprint the input."""
         raise NotImplementedError
 
@@ -221,7 +221,7 @@ class ExistingSource(TaskWork):
         super().__init__(operator, hook, folder, output)
         self.source = source
 
-    def plan(self, *, again: bool) -> Plan:  # noqa: ARG002
+    def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
         """Fingerprint the names."""
         settings = self._hook.settings
         parts = [
@@ -276,7 +276,7 @@ class OwnRows(TaskWork):
         self._keyless: LegacyKeyMatcher | None = None
         self.supply = self
 
-    def plan(self, *, again: bool) -> Plan:
+    def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
         """Read the input once; see :func:`.data.staging.stage`. A callable is not called a second time."""
         if again and not self._known_again:
             return self.forget_input()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from batch.made_up_jobs import INPUT, OTHER_INPUT, TASK, job, place
 
-from airflow_provider_gemini_batch.api.errors import ServiceUnavailable, TransportError
+from airflow_provider_gemini_batch.api.errors import InputUnavailable, ServiceUnavailable, TransportError
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
 from airflow_provider_gemini_batch.batch.ports import Done, Landing, Plan, Policy, TaskFailed, Wake, Watch
 from airflow_provider_gemini_batch.batch.run import BatchRun
@@ -16,7 +16,7 @@ from airflow_provider_gemini_batch.batch.state import Ledger
 from airflow_provider_gemini_batch.polling.report import Reason, WatchReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_provider_gemini_batch.batch.tag import Tag
 
@@ -32,6 +32,7 @@ class Service:
     down: Exception | None = None
     created: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    unsendable: set[int] = field(default_factory=set)
 
     def get(self, name: str) -> BatchJob:
         return self.jobs[name]
@@ -44,8 +45,10 @@ class Service:
     def cancel(self, name: str) -> None:
         self.cancelled.append(name)
 
-    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> None:
-        """Nothing is uploaded."""
+    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> None:  # noqa: ARG002
+        """Nothing is uploaded, and rows of some shards cannot be read."""
+        if tag.shard in self.unsendable and tag.fingerprint == INPUT:
+            raise InputUnavailable("The input reads differently.")
 
     def create(self, prepared: None, tag: Tag) -> BatchJob:  # noqa: ARG002
         self.created.append(str(tag))
@@ -106,10 +109,14 @@ class Work:
     shards: int = 1
     told: bool | None = None
     forgotten: bool = False
+    read: int = 0
     landed: list[str] = field(default_factory=list)
 
-    def plan(self, *, again: bool) -> Plan:  # noqa: ARG002
-        return Plan(self.fingerprint, self.shards, can_resend=True)
+    def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
+        if not note:
+            self.read += 1
+        fingerprint = note.get("fingerprint", self.fingerprint)
+        return Plan(fingerprint, self.shards, can_resend=True, note={"fingerprint": fingerprint})
 
     def forget_input(self) -> Plan:
         self.forgotten = True
@@ -245,3 +252,38 @@ def test_without_notes_the_rows_of_an_interrupted_batch_are_used_after_a_clear(d
     assert isinstance(step, Done)
     assert desk.work.landed == ["batches/a", "batches/b"]
     assert desk.service.created == []
+
+
+def test_what_was_planned_is_planned_again_by_its_note_until_the_task_is_cleared(desk: Desk) -> None:
+    step = desk.run().advance(None)
+    desk.work.fingerprint = OTHER_INPUT
+    step = desk.run().advance(woken(step))
+    step = desk.run(first_try=False).advance(None)
+    assert isinstance(step, Watch)
+    assert (desk.work.read, len(desk.service.created)) == (1, 1)
+    desk.run(generation=1, first_try=False).advance(None)
+    assert [OTHER_INPUT in tag for tag in desk.service.created] == [False, True]
+
+
+def test_input_that_reads_differently_before_anything_was_bought_is_planned_anew(desk: Desk) -> None:
+    desk.store.text = Ledger(fingerprint=INPUT, input={"fingerprint": INPUT}).to_json()
+    desk.service.unsendable, desk.work.fingerprint = {0}, OTHER_INPUT
+    step = desk.run(first_try=False).advance(None)
+    assert isinstance(step, Watch)
+    assert [OTHER_INPUT in tag for tag in desk.service.created] == [True]
+
+
+@pytest.mark.parametrize("last_try", [True, False])
+def test_rows_that_cannot_be_sent_fail_the_task_and_what_was_paid_for_is_kept(desk: Desk, *, last_try: bool) -> None:
+    desk.work.shards = 2
+    desk.service.unsendable = {1}
+    step = desk.run(last_try=last_try).advance(None)
+    assert isinstance(step, Watch)
+    (name,) = step.job_names
+    desk.service.jobs[name] = job(JobState.SUCCEEDED, name=name, at=place(shard=0))
+    with pytest.raises(TaskFailed, match="reads differently") as failed:
+        desk.run(last_try=last_try).advance(WatchReport(Reason.ENDED, memo=step.memo))
+    assert len(desk.service.created) == 1
+    assert desk.service.cancelled == []
+    assert desk.work.landed == ([name] if last_try else [])
+    assert failed.value.verdict.retry

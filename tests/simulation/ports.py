@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
@@ -14,7 +14,7 @@ from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.batch.tag import Tag, display_name, tag_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob
     from simulation.clockwork import Clockwork
@@ -223,7 +223,7 @@ class SimWork:
         self._epoch = epoch
         self._forgotten = False
 
-    def plan(self, *, again: bool) -> Plan:  # noqa: ARG002
+    def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
         self._steps.step()
         if not self._inputs.readable or self._forgotten:
             return Plan(None, self._inputs.shards, can_resend=False)
