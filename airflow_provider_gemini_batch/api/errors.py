@@ -1,4 +1,6 @@
-"""The exception tree of the provider, drawn. ::
+"""The exception tree of the provider, drawn.
+
+::
 
     GeminiBatchError                        retryable: may the same call work later?
     ├── ConfigurationError                  nothing was sent: fix the connection or the arguments
