@@ -42,7 +42,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_provider_gemini_batch.api.backends import Backend, Row
-    from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage, GlancePage
+    from airflow_provider_gemini_batch.api.models import (
+        BatchJob,
+        BatchJobPage,
+        BatchResult,
+        File,
+        FilePage,
+        GlancePage,
+        JobSource,
+    )
 
 __all__ = ["BatchClient", "job_page_url"]
 
@@ -438,6 +446,18 @@ class BatchClient:
         :raises ResultsGone: it ended well but the service no longer keeps its answers.
         """
         return responses(self._backend, job, sleep=self._transport.sleep)
+
+    def output_source(self, job: BatchJob | str) -> JobSource | None:
+        """Return what a new job of the same model may take as its input to complete an ended one.
+
+        Vertex AI only: from the output of a job that failed, was cancelled or expired, it does the rows that are not
+        done and brings the others along
+        (https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini, "Resume a job").
+
+        :returns: addresses of objects, or a table; None when the job left nothing, or the service cannot do this.
+        :raises NotFound: the service does not know the job.
+        """
+        return self._backend.output_source(job if isinstance(job, str) else job.name)
 
     def upload_file(
         self,

@@ -13,6 +13,7 @@
     │   ├── QuotaExceeded       (retryable) 429; .retry_after in seconds, or None
     │   └── ServiceUnavailable  (retryable) 5xx
     ├── UnexpectedAnswer                    the service answered in a shape that we do not know
+    │   └── UnknownOutput                   the job wrote objects that we cannot read: kept, for a later version to read
     ├── ResultsGone                         the job's results are no longer kept
     └── JobError                            carries the BatchJob as .job
         ├── JobFailed                       ended badly
@@ -123,6 +124,10 @@ class UnexpectedAnswer(GeminiBatchError):
     def maybe_acted(self) -> bool:
         """Always: the service did answer."""
         return True
+
+
+class UnknownOutput(UnexpectedAnswer):
+    """A job's output is there, but not whole, or under names that this version does not know. Nothing is lost."""
 
 
 class ResultsGone(GeminiBatchError):

@@ -185,7 +185,7 @@ def test_objects_are_written_read_listed_and_removed(stored: tuple[BatchClient, 
     assert not store.exists("gs://in/folder/a.jsonl")
     with pytest.raises(NotFound, match="no such object"):
         store.size("gs://in/folder/a.jsonl")
-    assert store.prediction_files("gs://out/nowhere") == []
+    assert store.list_folder("gs://out/nowhere") == []
 
 
 def test_a_large_object_is_read_in_ranges(

@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import TypeAlias
 
+    from airflow_provider_gemini_batch.api.errors import UnknownOutput
     from airflow_provider_gemini_batch.api.models import (
         BatchJob,
         BatchJobPage,
         BatchResult,
         GlancePage,
         JobKind,
+        JobSource,
         Service,
     )
     from airflow_provider_gemini_batch.api.requests.request import BatchRequest
@@ -48,10 +50,14 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job as it is now, and its answers as far as the service has any to give (None: there are none, or not yet)."""
+    """A job as it is now, and its answers as far as the service has any to give (None: there are none, or not yet).
+
+    :param problem: why an output that is there cannot be read; it may still change while the output is late.
+    """
 
     job: BatchJob
     answers: Iterator[BatchResult] | None
+    problem: UnknownOutput | None = None
 
 
 class Backend(Protocol):
@@ -79,6 +85,9 @@ class Backend(Protocol):
 
     def outcome(self, name: str) -> Outcome:
         """Ask for one job with its answers."""
+
+    def output_source(self, name: str) -> JobSource | None:
+        """Say where a new job can read what this one left, which the service then completes; None: nowhere."""
 
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
         """Open an output file by its name; NotFound when it is not there (any more, or yet)."""

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE, Outcome
-from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, NotFound, UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import (
+    ApiError,
+    ConfigurationError,
+    NotFound,
+    UnexpectedAnswer,
+    UnknownOutput,
+)
+from airflow_provider_gemini_batch.api.google.vertex_output import VertexOutput
 from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     BatchJobPage,
@@ -98,6 +105,7 @@ class VertexBackend:
         self._transport = transport
         self._storage = storage
         self._tables = tables
+        self._output = VertexOutput(storage)
         self._place = place
         self._masks = True
 
@@ -177,14 +185,23 @@ class VertexBackend:
     def outcome(self, name: str) -> Outcome:
         """Ask for one job and open its answers in Cloud Storage or BigQuery."""
         job, raw = self._asked(name)
-        info = dict_at(raw, "outputInfo")
-        folder = info.get("gcsOutputDirectory")
-        if not job.is_done or not info:
+        if not job.is_done:
             return Outcome(job, None)
-        if not isinstance(folder, str):
-            return Outcome(job, self._table_results(job))
-        files = self._storage.prediction_files(folder)
-        return Outcome(job, self._results(files) if files else None)
+        try:
+            left = self._output.of(job, raw)
+        except UnknownOutput as problem:
+            return Outcome(job, None, problem)
+        if left.table is not None:
+            return Outcome(job, self._table_results(left.table))
+        return Outcome(job, None if left.files is None else self._results(left.files))
+
+    def output_source(self, name: str) -> JobSource | None:
+        """Say which objects or which table a new job can go on from."""
+        job, raw = self._asked(name)
+        left = self._output.of(job, raw)
+        if left.table is not None:
+            return JobSource(bigquery_uri=left.table) if self._tables.exists(left.table) else None
+        return JobSource(gcs_uris=left.files) if left.files else None
 
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
         """Vertex AI has no output files of its own, only objects."""
@@ -197,10 +214,7 @@ class VertexBackend:
                 yield parse_vertex_line(line, position)
                 position += 1
 
-    def _table_results(self, job: BatchJob) -> Iterator[BatchResult] | None:
-        table = job.dest.bigquery_uri if job.dest else None
-        if table is None:
-            raise ConfigurationError(f"{job.name} wrote its answers to a place that is neither gs:// nor bq://")
+    def _table_results(self, table: str) -> Iterator[BatchResult] | None:
         try:
             return self._tables.results(table)
         except NotFound:

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.errors import (
@@ -19,6 +21,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     ServiceUnavailable,
     TransportError,
+    UnknownOutput,
 )
 from airflow_provider_gemini_batch.api.responses.reading import vertex_result_of
 from airflow_provider_gemini_batch.api.transport import is_local_url
@@ -34,6 +37,9 @@ NO_LIBRARY = (
 )
 # Columns of an answer table; those that the author's input table had beside them are not asked for.
 _COLUMNS = frozenset({"key", "custom_id", "response", "status", "instance", "predictions"})
+# What older embedding models were asked, which names the answer where the row has no key.
+_INSTANCE = ("content", "task_type", "title")
+_ANSWERS = frozenset({"response", "predictions"})
 _PAGE_ROWS = 1000
 _SECONDS = 60.0
 
@@ -58,11 +64,25 @@ class AnswerTables:
         with _table_errors(uri):
             client = self._client()
             found = client.get_table(table, timeout=_SECONDS)
-            columns = [column for column in found.schema if column.name in _COLUMNS]
-            if "response" not in {column.name for column in columns}:
-                raise ConfigurationError(f"{uri} holds no answers: it has no column 'response'")
+            present = {column.name for column in found.schema}
+            wanted = _COLUMNS | set(_INSTANCE if "predictions" in present else ())
+            columns = [column for column in found.schema if column.name in wanted]
+            if not _ANSWERS & present:
+                raise UnknownOutput(
+                    f"{uri} has neither a column 'response' nor 'predictions': no answers are known in it"
+                )
             rows = client.list_rows(found, selected_fields=columns, page_size=_PAGE_ROWS, timeout=_SECONDS)
         return _results(uri, rows)
+
+    def exists(self, uri: str) -> bool:
+        """Return whether there is such a table."""
+        table = names.bigquery_uri(uri, "table").removeprefix("bq://")
+        try:
+            with _table_errors(uri):
+                self._client().get_table(table, timeout=_SECONDS)
+        except NotFound:
+            return False
+        return True
 
     def _client(self) -> Any:
         try:
@@ -78,7 +98,19 @@ class AnswerTables:
 def _results(uri: str, rows: Any) -> Iterator[BatchResult]:
     with _table_errors(uri):
         for position, row in enumerate(rows):
-            yield vertex_result_of(dict(row.items()), position)
+            yield vertex_result_of(_plain(row), position)
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """Return a row as a line of a file would be: a column of JSON may come as text."""
+    members = dict(row.items())
+    predictions = members.get("predictions")
+    if isinstance(predictions, str):
+        with suppress(ValueError):
+            members["predictions"] = from_json(predictions)
+    if "content" in members:
+        members.setdefault("instance", {name: members[name] for name in _INSTANCE if members.get(name) is not None})
+    return members
 
 
 @contextmanager

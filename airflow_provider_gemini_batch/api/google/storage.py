@@ -6,7 +6,6 @@ which hangs on anything that is not Google's own endpoint. gcsfs (extra ``vertex
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import threading
 from contextlib import contextmanager, suppress
@@ -23,10 +22,12 @@ from airflow_provider_gemini_batch.api.errors import (
     ServiceUnavailable,
     TransportError,
 )
+from airflow_provider_gemini_batch.api.google.output_folder import StoredObject
 from airflow_provider_gemini_batch.api.transport import checked_base_url, is_local_url
+from airflow_provider_gemini_batch.api.wire import time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from airflow_provider_gemini_batch.api.credentials import GoogleCredential
 
@@ -140,18 +141,16 @@ class ObjectStore:
         with _storage_errors("upload", uri):
             self.filesystem.put_file(os.fspath(path), names.gcs_uri(uri, "address"))
 
-    def prediction_files(self, folder: str) -> list[str]:
-        """Give the result files of a job in its output folder, sorted; empty when there are none (yet)."""
+    def list_folder(self, folder: str) -> list[StoredObject]:
+        """Return what lies directly in a folder, sorted; empty when there is no such folder (yet)."""
         base = names.gcs_uri(folder, "folder").rstrip("/")
         try:
             with _storage_errors("list", folder):
                 # No glob: the folder's name is a time with colons, and may hold what a pattern gives a meaning.
-                found = self.filesystem.ls(base, detail=False)
+                found = self.filesystem.ls(base, detail=True)
         except NotFound:
             return []
-        return sorted(
-            f"gs://{path}" for path in found if fnmatch.fnmatchcase(path.rpartition("/")[2], "predictions*.jsonl")
-        )
+        return sorted(_stored(item) for item in found if item["name"].rstrip("/") != base.removeprefix("gs://"))
 
     def iter_bytes(self, uri: str) -> Iterator[bytes]:
         """Give an object's bytes in pieces of 4 MiB, each a ranged read of its own, which gcsfs retries by itself.
@@ -175,6 +174,13 @@ class ObjectStore:
         if len(data) != end - begin:
             raise TransportError(f"read of {uri}: {len(data)} bytes came instead of {end - begin}", sent=True)
         return data
+
+
+def _stored(item: Mapping[str, Any]) -> StoredObject:
+    name = str(item["name"]).rstrip("/").rpartition("/")[2]
+    if item.get("type") == "directory":
+        return StoredObject(f"{name}/", 0)
+    return StoredObject(name, int(item.get("size") or 0), time_of(item.get("updated")))
 
 
 def _emulator_from_environment() -> str | None:

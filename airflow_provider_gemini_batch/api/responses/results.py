@@ -33,11 +33,15 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
     while outcome.answers is None and outcome.job.state in _OWE_ANSWERS:
         pause = next(pauses, None) if _ended_lately(outcome.job) else None
         if pause is None:
+            if outcome.problem is not None:
+                raise outcome.problem
             raise ResultsGone(f"{name} ended well, but the service does not keep its answers any more")
         sleep(pause)
         outcome = _outcome(backend, name, known=outcome.job)
     if outcome.answers is not None:
         return outcome.answers
+    if outcome.problem is not None:
+        raise outcome.problem
     if outcome.job.state in _MAY_HAVE_NONE:
         return iter(())
     error = outcome.job.error

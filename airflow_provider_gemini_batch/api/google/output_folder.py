@@ -1,0 +1,114 @@
+"""Which objects of a Vertex job's folder hold its answers. Pure: names and sizes in, names out.
+
+The names are Google's, and there are several families of them: the batch guide's ``predictions.jsonl``, shards as Cloud
+Storage writers number them (``-00000-of-00003``), the REST reference's ``predictions_0001`` with ``errors_0001``,
+``prediction.results-*`` of older models, BigQuery's export names of twelve digits. A partial dump,
+``incremental_predictions.jsonl``, counts only where no final object is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+
+class StoredObject(NamedTuple):
+    """An object as a listing shows it: its name within the folder (a folder's ends in a slash) and its bytes."""
+
+    name: str
+    size: int
+    updated: datetime | None = None
+
+
+class OutputFiles(NamedTuple):
+    """What a folder holds.
+
+    :param answers: names of the objects to read, in order; none of them is empty.
+    :param exists: whether there is any object for answers, maybe an empty one.
+    :param missing: names of shards that should be there, as the names of the others tell.
+    :param unknown: names that mean nothing to us, of objects that are not empty.
+    """
+
+    answers: tuple[str, ...]
+    exists: bool
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+_SHARDED = re.compile(
+    r"(?P<stem>[^/]{1,200}?)(?P<before>[-_])(?P<number>\d{5})-of-(?P<total>\d{5})(?P<ending>\.[a-z]{1,10})?\Z"
+)
+# Families that are counted through, from 0 or 1, without a total.
+_COUNTED = re.compile(r"(?P<stem>predictions_)(?P<number>\d{4})(?P<ending>\.[a-z]{1,10})?\Z")
+_EXPORTED = re.compile(r"(?P<stem>)(?P<number>\d{12})(?P<ending>\.jsonl)\Z")
+# Names without their shard; the reference leaves the ending to the format.
+_FINAL = re.compile(r"(?:predictions[^/]*\.jsonl|predictions(?:_\d{1,12})?|prediction\.results(?:\.jsonl)?)\Z")
+_ERRORS = re.compile(r"errors?(?:_\d{1,12})?(?:\.jsonl)?\Z")
+_PARTIAL = re.compile(r"incremental_[^/]*\.jsonl\Z")
+# Counts of errors beside the answers of older models; notes of the service or of whoever copied the folder.
+_NOTES = re.compile(r"(?:[._].*|.*\.metadata|.*\.json|prediction\.errors_stats.*)\Z")
+_MOST_NAMES = 10
+_LONGEST_NAME = 100
+_MOST_SHARDS = 100_000
+
+
+def choose(objects: Iterable[StoredObject]) -> OutputFiles:
+    """Return which of a folder's objects are to be read."""
+    final: list[StoredObject] = []
+    partial: list[StoredObject] = []
+    unknown: list[str] = []
+    for item in sorted(objects):
+        stem = _without_shard(item.name)
+        if _PARTIAL.match(stem):
+            partial.append(item)
+        elif _EXPORTED.match(stem) or _FINAL.match(stem) or _ERRORS.match(stem):
+            final.append(item)
+        elif not _NOTES.match(item.name) and (item.size or item.name.endswith("/")):
+            unknown.append(item.name)
+    # Answers first, errors after them.
+    final.sort(key=lambda item: (_ERRORS.match(_without_shard(item.name)) is not None, item.name))
+    chosen = final if any(item.size for item in final) or not any(item.size for item in partial) else partial
+    return OutputFiles(
+        answers=tuple(item.name for item in chosen if item.size),
+        exists=bool(chosen),
+        missing=() if chosen is partial else tuple(_missing(item.name for item in chosen)),
+        unknown=tuple(unknown),
+    )
+
+
+def some(names: Iterable[str]) -> str:
+    """Return names for a message, not more than a few."""
+    listed = list(names)
+    shown = ", ".join(repr(name[:_LONGEST_NAME]) for name in listed[:_MOST_NAMES])
+    return shown if len(listed) <= _MOST_NAMES else f"{shown} and {len(listed) - _MOST_NAMES} more"
+
+
+def _without_shard(name: str) -> str:
+    found = _SHARDED.match(name)
+    return found["stem"] + (found["ending"] or "") if found else name
+
+
+def _missing(names: Iterable[str]) -> list[str]:
+    """Return the names of shards that the names of the others promise."""
+    sharded: dict[tuple[str, str, str, str], set[int]] = defaultdict(set)
+    counted: dict[tuple[str, int, str], set[int]] = defaultdict(set)
+    for name in names:
+        if found := _SHARDED.match(name):
+            family = (found["stem"], found["before"], found["total"], found["ending"] or "")
+            sharded[family].add(int(found["number"]))
+        elif found := _COUNTED.match(name) or _EXPORTED.match(name):
+            counted[found["stem"], len(found["number"]), found["ending"] or ""].add(int(found["number"]))
+    missing = []
+    for (stem, before, total, ending), numbers in sorted(sharded.items()):
+        lost = set(range(int(total))) - numbers
+        missing += [f"{stem}{before}{number:05d}-of-{total}{ending}" for number in sorted(lost)]
+    for (stem, digits, ending), numbers in sorted(counted.items()):
+        if max(numbers) < _MOST_SHARDS:
+            lost = set(range(min(*numbers, 1), max(numbers))) - numbers
+            missing += [f"{stem}{number:0{digits}d}{ending}" for number in sorted(lost)]
+    return missing

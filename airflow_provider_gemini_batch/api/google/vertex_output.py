@@ -1,0 +1,120 @@
+"""Where an ended Vertex job left its answers: the folder or the table, found also where the service does not say."""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_gemini_batch.api.errors import UnknownOutput
+from airflow_provider_gemini_batch.api.google.output_folder import choose, some
+from airflow_provider_gemini_batch.api.models import JobState
+from airflow_provider_gemini_batch.api.wire import text_at, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_gemini_batch.api.google.output_folder import StoredObject
+    from airflow_provider_gemini_batch.api.google.storage import ObjectStore
+    from airflow_provider_gemini_batch.api.models import BatchJob
+
+_log = logging.getLogger(__name__)
+
+# "prediction-model-2025-12-26T20:29:02.829566Z"; older models write the time with underscores.
+_FOLDER = re.compile(r"predictions?[-_].{0,200}?(\d{4})[-_](\d\d)[-_](\d\d)T(\d\d)[:_-](\d\d)[:_-](\d\d)")
+# A folder's time is neither the job's creation nor its start; it may lie a little outside of both.
+_BEFORE, _AFTER = timedelta(minutes=1), timedelta(minutes=10)
+_WHOLE = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
+# bq://project.dataset.table
+_TABLE_PARTS = 3
+
+
+class LeftOutput(NamedTuple):
+    """What a job left: a table, or the addresses of objects in the order of reading; both None: nothing."""
+
+    files: tuple[str, ...] | None = None
+    table: str | None = None
+
+
+class VertexOutput:
+    """Finds the output of jobs."""
+
+    def __init__(self, storage: ObjectStore) -> None:
+        self._storage = storage
+
+    def of(self, job: BatchJob, raw: dict[str, Any]) -> LeftOutput:
+        """Return what an ended job left; ``raw`` is the job as the service describes it.
+
+        :raises UnknownOutput: there is something, but shards are missing, or no name is known.
+        """
+        folder = text_at(raw, "outputInfo", "gcsOutputDirectory")
+        if folder is not None:
+            return LeftOutput(files=self._read(job, folder, self._storage.list_folder(folder)))
+        if job.dest is not None and job.dest.bigquery_uri is not None:
+            return LeftOutput(table=_table(job, job.dest.bigquery_uri))
+        prefix = text_at(raw, "outputConfig", "gcsDestination", "outputUriPrefix")
+        return LeftOutput(files=self._search(job, prefix)) if prefix is not None else LeftOutput()
+
+    def _search(self, job: BatchJob, prefix: str) -> tuple[str, ...] | None:
+        """Look for the folder of a job that does not say which; others may have written beside it."""
+        base = prefix.rstrip("/")
+        found = self._storage.list_folder(base)
+        folders = [item.name for item in found if item.name.endswith("/") and _FOLDER.match(item.name)]
+        ours = [name for name in folders if _is_of_time(job, _time_in(name))]
+        if len(ours) > 1:
+            raise UnknownOutput(
+                f"{job.name} does not say where its answers are, and several jobs wrote to {base} at that time: "
+                f"{some(ours)}. They are kept there."
+            )
+        if ours:
+            folder = f"{base}/{ours[0].rstrip('/')}"
+            return self._read(job, folder, self._storage.list_folder(folder))
+        objects = [item for item in found if not item.name.endswith("/") and _is_of_time(job, item.updated)]
+        known = choose(objects)
+        return self._read(job, base, objects) if known.exists else None
+
+    @staticmethod
+    def _read(job: BatchJob, folder: str, objects: Sequence[StoredObject]) -> tuple[str, ...] | None:
+        files = choose(objects)
+        base = folder.rstrip("/")
+        if not files.exists:
+            if files.unknown:
+                raise UnknownOutput(
+                    f"{job.name} wrote to {base}, but under names that this version does not know: "
+                    f"{some(files.unknown)}. They are kept there: update airflow-provider-gemini-batch, or tell its "
+                    "maintainers these names, then clear the task; nothing is bought again."
+                )
+            return None
+        # A job that was cut short may have left some shards unwritten; what is there has been paid for.
+        if files.missing and job.state in _WHOLE:
+            raise UnknownOutput(
+                f"{job.name} ended well, but its answers in {base} are not whole: {some(files.missing)} is not there. "
+                "If somebody has moved or removed objects, put them back and clear the task."
+            )
+        if files.unknown:
+            _log.warning("%s: objects with unknown names are passed over: %s", base, some(files.unknown))
+        return tuple(f"{base}/{name}" for name in files.answers)
+
+
+def _table(job: BatchJob, uri: str) -> str:
+    if uri.removeprefix("bq://").replace(":", ".").count(".") + 1 < _TABLE_PARTS:
+        raise UnknownOutput(
+            f"{job.name} does not say which table of {uri} holds its answers. They are kept there; give a whole table "
+            "(bq://project.dataset.table) as destination next time."
+        )
+    return uri
+
+
+def _time_in(name: str) -> datetime | None:
+    found = _FOLDER.match(name)
+    return time_of("{}-{}-{}T{}:{}:{}Z".format(*found.groups())) if found else None
+
+
+def _is_of_time(job: BatchJob, moment: datetime | None) -> bool:
+    """Return whether something that was written at this moment may be the job's."""
+    if moment is None:
+        return True
+    if job.create_time is not None and moment < job.create_time - _BEFORE:
+        return False
+    return job.end_time is None or moment <= job.end_time + _AFTER

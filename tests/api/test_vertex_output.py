@@ -1,0 +1,265 @@
+"""What a Vertex job leaves is found whatever its objects are called, and never taken for gone when it is there."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from api.test_vertex import FLASH, connected, rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_gemini_batch.api.backends.vertex import _job
+from airflow_provider_gemini_batch.api.errors import ResultsGone, UnknownOutput
+from airflow_provider_gemini_batch.api.google.output_folder import StoredObject, choose
+from airflow_provider_gemini_batch.api.google.vertex_output import LeftOutput, VertexOutput
+from airflow_provider_gemini_batch.api.transport import Answer
+from airflow_provider_gemini_batch.emulator import Emulator
+from emulator.storage_server import storage_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.google.storage import ObjectStore
+
+
+def chosen(*names: str, **sizes: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Objects of ten bytes by their names: which are read, which are missed, which nobody knows."""
+    files = choose(StoredObject(name, sizes.get(name.partition(".")[0], 10)) for name in names)
+    return files.answers, files.missing, files.unknown
+
+
+def shards(pattern: str, count: int) -> tuple[str, ...]:
+    return tuple(pattern.format(n=n, count=count) for n in range(count))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("predictions.jsonl",),
+        ("predictions-2.jsonl", "predictions.jsonl"),
+        shards("predictions.jsonl-{n:05d}-of-{count:05d}", 3),
+        shards("predictions-{n:05d}-of-{count:05d}.jsonl", 12),
+        shards("predictions_{n:05d}-of-{count:05d}", 2),
+        shards("prediction.results-{n:05d}-of-{count:05d}", 4),
+        ("prediction.results.jsonl",),
+        ("predictions_0001.jsonl", "predictions_0002.jsonl", "errors_0001.jsonl"),
+        ("predictions_0001", "errors_0001"),
+        ("predictions.jsonl", "errors.jsonl"),
+        shards("{n:012d}.jsonl", 3),
+        ("incremental_predictions.jsonl",),
+        ("errors_0001.jsonl",),
+    ],
+)
+def test_all_names_that_were_seen_are_read_whole_answers_before_errors(names: tuple[str, ...]) -> None:
+    assert chosen(*reversed(names)) == (names, (), ())
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (
+            ("predictions.jsonl-00001-of-00003",),
+            ("predictions.jsonl-00000-of-00003", "predictions.jsonl-00002-of-00003"),
+        ),
+        (("prediction.results-00000-of-00002",), ("prediction.results-00001-of-00002",)),
+        (("predictions-00001-of-00002.jsonl",), ("predictions-00000-of-00002.jsonl",)),
+        (("predictions_0001.jsonl", "predictions_0003.jsonl"), ("predictions_0002.jsonl",)),
+        (("predictions_0002.jsonl",), ("predictions_0001.jsonl",)),
+        (("000000000000.jsonl", "000000000002.jsonl"), ("000000000001.jsonl",)),
+        (("errors.jsonl-00000-of-00002", "predictions.jsonl"), ("errors.jsonl-00001-of-00002",)),
+    ],
+)
+def test_a_shard_that_the_other_names_promise_is_missed(names: tuple[str, ...], missing: tuple[str, ...]) -> None:
+    assert chosen(*names)[1] == missing
+
+
+def test_error_files_need_no_numbers_of_their_own() -> None:
+    assert chosen("predictions_0001.jsonl", "predictions_0002.jsonl", "errors_0002.jsonl")[1] == ()
+
+
+@pytest.mark.parametrize("name", ["predictions_20261126.jsonl", "999999999999.jsonl"])
+def test_a_number_that_does_not_count_shards_promises_none(name: str) -> None:
+    assert chosen(name) == ((name,), (), ())
+
+
+def test_a_partial_dump_is_read_only_where_no_final_object_is() -> None:
+    assert chosen("incremental_predictions.jsonl", "predictions.jsonl")[0] == ("predictions.jsonl",)
+    assert chosen("incremental_predictions.jsonl", "predictions.jsonl", predictions=0)[0] == (
+        "incremental_predictions.jsonl",
+    )
+
+
+def test_notes_and_empty_objects_are_neither_read_nor_missed() -> None:
+    litter = ("_SUCCESS", "job.json", "predictions.metadata", "prediction.errors_stats-00000-of-00001", ".part")
+    assert chosen("predictions.jsonl", *litter) == (("predictions.jsonl",), (), ())
+    files = choose(
+        [StoredObject("predictions.jsonl-00000-of-00002", 0), StoredObject("predictions.jsonl-00001-of-00002", 3)]
+    )
+    assert (files.answers, files.missing) == (("predictions.jsonl-00001-of-00002",), ())
+    assert choose([StoredObject("predictions.jsonl", 0)]) == ((), True, (), ())
+
+
+@pytest.mark.parametrize("name", ["answers-00000.txt", "predictions.avro", "predictions.jsonl.gz", "part-0/", "x"])
+def test_other_names_are_told(name: str) -> None:
+    assert chosen(name) == ((), (), (name,))
+
+
+@given(st.lists(st.tuples(st.text(max_size=40), st.integers(0, 5)), max_size=8))
+def test_any_listing_is_taken(listed: list[tuple[str, int]]) -> None:
+    files = choose(StoredObject(name, size) for name, size in listed)
+    names = {name for name, _ in listed}
+    assert set(files.answers) <= names
+    assert not set(files.answers) & set(files.unknown)
+
+
+@pytest.fixture(scope="module")
+def gcs() -> Iterator[str]:
+    with storage_server("in", "out") as url:
+        yield url
+
+
+@pytest.fixture
+def emulator(gcs: str) -> Iterator[Emulator]:
+    with Emulator(speed=0, storage_endpoint=gcs) as made:
+        yield made
+
+
+@pytest.fixture
+def client(emulator: Emulator, gcs: str) -> Iterator[BatchClient]:
+    with connected(emulator, gcs) as made:
+        yield made
+
+
+@pytest.fixture
+def where(request: pytest.FixtureRequest) -> str:
+    """A folder for one test's answers."""
+    return f"gs://out/{abs(hash(request.node.nodeid))}"
+
+
+def put(store: ObjectStore, uri: str, content: bytes) -> None:
+    with store.write_whole(uri) as handle:
+        handle.write(content)
+
+
+def ended(client: BatchClient, emulator: Emulator, where: str, count: int = 10, **faults: Any) -> str:
+    """Run a job of so many rows; gives its name."""
+    put(client.storage, f"{where}-in/rows.jsonl", rows(count))
+    emulator.control.faults(**faults)
+    job = client.create(FLASH, gcs_uri=f"{where}-in/rows.jsonl", destination=where)
+    emulator.control.advance(100)
+    return job.name
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "predictions",
+        {"layout": "shards", "count": 3},
+        {"layout": "numbered", "count": 2},
+        {"layout": "results", "count": 2},
+        {"layout": "export", "count": 2},
+        {"layout": "incremental"},
+        {"layout": "shards", "incremental": True, "litter": True},
+    ],
+)
+@pytest.mark.parametrize("silent", [False, True])
+def test_every_layout_gives_every_row_once(
+    client: BatchClient,
+    emulator: Emulator,
+    where: str,
+    layout: Any,
+    silent: bool,  # noqa: FBT001
+) -> None:
+    name = ended(client, emulator, where, output_layout=layout, row_error_every=5, no_output_info=silent)
+    answers = list(client.get_responses(name))
+    assert sorted(str(answer.key) for answer in answers) == sorted(f"k{n}" for n in range(10))
+    assert sum(answer.error is not None for answer in answers) == 2
+    assert [answer.position for answer in answers] == list(range(10))
+
+
+def test_unknown_names_are_listed_and_never_called_gone(client: BatchClient, emulator: Emulator, where: str) -> None:
+    name = ended(client, emulator, where, output_layout={"layout": "unknown", "name": "answers.avro"})
+    with pytest.raises(UnknownOutput, match=r"'answers\.avro'.*kept there.*update"):
+        client.get_responses(name)
+    with pytest.raises(UnknownOutput):
+        client.output_source(name)
+
+
+def test_a_missing_shard_is_named(client: BatchClient, emulator: Emulator, where: str) -> None:
+    name = ended(client, emulator, where, output_layout={"layout": "shards", "count": 3, "missing": [1]})
+    with pytest.raises(UnknownOutput, match=r"'predictions\.jsonl-00001-of-00003' is not there"):
+        client.get_responses(name)
+
+
+@pytest.mark.parametrize("state", ["JOB_STATE_EXPIRED", "JOB_STATE_CANCELLED", "JOB_STATE_FAILED"])
+@pytest.mark.parametrize("layout", ["incremental", {"layout": "shards", "count": 3, "missing": [2]}])
+def test_what_a_job_left_that_was_cut_short_is_read_and_can_be_gone_on_from(
+    client: BatchClient, emulator: Emulator, where: str, state: str, layout: Any
+) -> None:
+    name = ended(client, emulator, where, output_layout=layout)
+    emulator.control.set_job(name, state=state)
+    assert len(list(client.get_responses(name))) in {8, 10}
+    source = client.output_source(name)
+    assert source is not None
+    assert source.gcs_uris
+    assert all(client.storage.size(uri) for uri in source.gcs_uris)
+
+
+def test_the_folder_of_another_time_is_not_taken_for_the_jobs(
+    client: BatchClient, emulator: Emulator, where: str
+) -> None:
+    name = ended(client, emulator, where, no_output_info=True)
+    job = client.get(name)
+    assert job.create_time is not None
+    for shift in (timedelta(days=-1), timedelta(days=1)):
+        other = job.create_time + shift
+        put(client.storage, f"{where}/prediction-model-{other:%Y-%m-%dT%H:%M:%S}.5Z/predictions.jsonl", b"{}\n")
+    assert len(list(client.get_responses(name))) == 10
+    put(client.storage, f"{where}/prediction-model-{job.create_time:%Y-%m-%dT%H:%M:%S}.5Z/predictions.jsonl", b"{}\n")
+    with pytest.raises(UnknownOutput, match="several jobs wrote to"):
+        client.get_responses(name)
+
+
+def test_answers_directly_under_the_destination_are_read(client: BatchClient, emulator: Emulator, where: str) -> None:
+    name = ended(client, emulator, where, no_output_info=True)
+    client.storage.delete_folder(where)
+    put(client.storage, f"{where}/predictions.jsonl", b'{"key": "a", "response": {"x": 1}}\n')
+    assert [answer.key for answer in client.get_responses(name)] == ["a"]
+
+
+def test_a_folder_without_anything_is_gone(client: BatchClient, emulator: Emulator, where: str) -> None:
+    name = ended(client, emulator, where)
+    client.storage.delete_folder(where)
+    with pytest.raises(ResultsGone):
+        client.get_responses(name)
+    assert client.output_source(name) is None
+
+
+def test_the_answers_are_json_lines(client: BatchClient, emulator: Emulator, where: str) -> None:
+    name = ended(client, emulator, where, count=1)
+    source = client.output_source(name)
+    assert source is not None
+    (uri,) = source.gcs_uris
+    assert json.loads(b"".join(client.storage.iter_bytes(uri)))["custom_id"] == "k0"
+
+
+@pytest.mark.parametrize("info", [{}, {"bigqueryOutputDataset": "bq://p.ds", "bigqueryOutputTable": "answers"}])
+def test_a_table_is_found_with_and_without_a_word_of_the_service(client: BatchClient, info: dict[str, str]) -> None:
+    raw = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_SUCCEEDED", "outputInfo": info}
+    raw |= {"outputConfig": {"bigqueryDestination": {"outputUri": "bq://p.ds.answers"}}}
+    assert left(client, raw) == (None, "bq://p.ds.answers")
+
+
+def test_a_dataset_whose_table_is_not_named_is_said_so(client: BatchClient) -> None:
+    raw = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_SUCCEEDED"}
+    with pytest.raises(UnknownOutput, match=r"which table of bq://p\.ds holds its answers"):
+        left(client, {**raw, "outputConfig": {"bigqueryDestination": {"outputUri": "bq://p.ds"}}})
+    assert left(client, raw) == (None, None)
+
+
+def left(client: BatchClient, raw: dict[str, Any]) -> LeftOutput:
+    return VertexOutput(client.storage).of(_job(raw, Answer(200, {}, b"")), raw)
