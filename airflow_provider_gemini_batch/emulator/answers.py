@@ -9,9 +9,11 @@
 * Embedding: ``outputDimensionality`` (768 when absent) numbers in [-1, 1), six decimals: number ``i`` is the ``i %
   8``-th big-endian 32-bit word ``w`` of SHA-256 over ``digest:block`` with ``block = i // 8``, taken as ``w / 2**31
   - 1``.
+* A request with no text but media: ``digest`` is over the data or URIs of its media, joined by one newline.
+* Pictures, sound, function calls and the like, for requests that ask for them: ``drafts.py``.
 * Usage: ``promptTokenCount = max(1, len(text) // 4)``, where text is the system instruction's parts and the
   request's, joined by newlines; ``candidatesTokenCount = max(1, len(answer) // 4)``; their sum (and thoughts, when
-  the fault gives some) is the total.
+  the fault gives some) is the total. Media count as ``media.py`` says.
 * ``responseId`` is ``r`` + digest, ``modelVersion`` the model's last path segment. The same request gets the same
   ``response`` on both services.
 * A request without any content (no part, or only empty texts), or with a role other than user and model, is a row
@@ -22,17 +24,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import struct
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gemini_batch.emulator.drafts import Wish, draft, wish_of
+from airflow_provider_gemini_batch.emulator.media import SAMPLE_RATE, SPEECH_TOKENS_A_SECOND, image_output_tokens
 from airflow_provider_gemini_batch.emulator.schema import get
+from airflow_provider_gemini_batch.emulator.usage import (
+    CACHED_CONTENT_TOKENS,
+    contents_of,
+    details,
+    prompt_tokens,
+    texts_of,
+    usage_metadata,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    #: A user's own answers: (request, key) -> text, whole response, or {"error": {"code", "message"}}; raising makes
-    #: a row error.
+    from airflow_provider_gemini_batch.emulator.media import Lookup
+
+    #: A user's own answers: (request, key) -> text, {"parts": [...]} (counted by the emulator), a whole response, or
+    #: {"error": {"code", "message"}}; raising makes a row error.
     Responder = Callable[[dict[str, Any], "str | None"], "str | dict[str, Any]"]
 
 _PARAGRAPHS = re.compile(r"\n[^\S\n]*\n")
@@ -46,19 +61,7 @@ DEFAULT_DIMENSIONS = 768
 
 def request_texts(request: dict[str, Any]) -> list[str]:
     """Return the text parts of a generation or embedding request, in order."""
-    return [text for content in contents_of(request) for text in _texts(content)]
-
-
-def contents_of(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the contents of a generation request, or the one content of an embedding request."""
-    contents = request.get("contents")
-    if contents is None:
-        contents = [request.get("content")]
-    return [content for content in contents if content]
-
-
-def _texts(content: Any) -> list[str]:
-    return [part["text"] for part in content.get("parts") or () if part.get("text")]
+    return [text for content in contents_of(request) for text in texts_of(content)]
 
 
 def _has_content(request: dict[str, Any]) -> bool:
@@ -72,6 +75,17 @@ def _has_content(request: dict[str, Any]) -> bool:
 def digest_of(texts: list[str]) -> str:
     """Return the 16 hex characters that stand for these text parts."""
     return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def digest_of_request(request: dict[str, Any], texts: list[str]) -> str:
+    """Return the digest of a request: of its texts, or of its media when it has none."""
+    return digest_of(texts or _media_of(request))
+
+
+def _media_of(request: dict[str, Any]) -> list[str]:
+    parts = [part for content in contents_of(request) for part in content.get("parts") or ()]
+    named = [get(get(part, "fileData"), "fileUri") or get(get(part, "inlineData"), "data") for part in parts]
+    return [str(name) for name in named if name]
 
 
 def gist_of(text: str) -> str:
@@ -92,8 +106,12 @@ def embedding_of(digest: str, dimensions: int) -> list[float]:
 
 def answer_schema(schema: Any, digest: str) -> str:
     """Return the smallest JSON text that satisfies a response schema."""
-    pending = [digest]
-    return json.dumps(_sample(schema, pending, 0), ensure_ascii=False)
+    return json.dumps(sample_of(schema, digest), ensure_ascii=False)
+
+
+def sample_of(schema: Any, digest: str) -> Any:
+    """Return the smallest JSON value that satisfies a schema; its first string is the digest."""
+    return _sample(schema, [digest], 0)
 
 
 def _sample(schema: Any, digest: list[str], depth: int) -> Any:
@@ -127,7 +145,12 @@ class Answerer:
     :param model: model name; its last segment becomes ``modelVersion``.
     :param embeds: whether rows are embedding requests.
     :param thoughts: thought tokens of every answer, 0 for none.
+    :param cached: tokens of every prompt that come from a cache.
     :param count: ``usage``, ``token`` or None for both: how an embedding answer states its tokens.
+    :param dimensions: length of every vector, None for what the request asks for.
+    :param image_bytes: about how large pictures are, 0 for small ones.
+    :param audio_seconds: how long speech is, None: by the length of the text.
+    :param look_up: gives what is known of a file that a request names.
     """
 
     def __init__(
@@ -136,24 +159,37 @@ class Answerer:
         *,
         embeds: bool,
         thoughts: int = 0,
+        cached: int = 0,
         count: str | None = None,
+        dimensions: int | None = None,
+        image_bytes: int = 0,
+        audio_seconds: float | None = None,
         responder: Responder | None = None,
+        look_up: Lookup | None = None,
     ) -> None:
         self.model = model.rsplit("/", 1)[-1]
         self.embeds = embeds
         self.thoughts = thoughts
+        self.cached = cached
         self.count = count
+        self.dimensions = dimensions
+        self.image_bytes = image_bytes
+        self.audio_seconds = audio_seconds
         self.responder = responder
+        self.look_up = look_up
 
-    def answer(self, request: dict[str, Any], key: str | None) -> dict[str, Any]:
-        """Return ``{"response": ...}`` or ``{"error": ...}`` for one request."""
+    def answer(self, request: dict[str, Any], key: str | None, kind: str | None = None) -> dict[str, Any]:
+        """Return ``{"response": ...}`` or ``{"error": ...}`` for one request.
+
+        :param kind: what the answer has to be, one of ``drafts.KINDS``; None: what the request asks for.
+        """
         if self.responder is not None:
             return self._ask(self.responder, request, key)
         if not _has_content(request):
             return {"error": EMPTY_REQUEST}
         if not self.embeds and any(content.get("role", "user") not in _ROLES for content in request["contents"]):
             return {"error": WRONG_ROLE}
-        return {"response": self.embed(request) if self.embeds else self.generate(request)}
+        return {"response": self.embed(request) if self.embeds else self.generate(request, kind=kind)}
 
     def _ask(self, responder: Responder, request: dict[str, Any], key: str | None) -> dict[str, Any]:
         try:
@@ -164,29 +200,70 @@ class Answerer:
             return {"response": self.generate(request, said)}
         if set(said) == {"error"}:
             return dict(said)
+        if set(said) == {"parts"}:
+            return {"response": self._counted(request, said["parts"])}
         return {"response": said}
 
-    def generate(self, request: dict[str, Any], text: str | None = None) -> dict[str, Any]:
-        """Return the response to a generation request, with ``text`` as its answer when given."""
+    def generate(self, request: dict[str, Any], text: str | None = None, *, kind: str | None = None) -> dict[str, Any]:
+        """Return the response to a generation request, with ``text`` as its text when given."""
         texts = request_texts(request)
-        digest = digest_of(texts)
+        digest = digest_of_request(request, texts)
         config = get(request, "generationConfig")
         schema = get(config, "responseSchema") or get(config, "responseJsonSchema")
         if text is None:
             text = answer_schema(schema, digest) if schema else f"[{digest}] {gist_of(chr(10).join(texts))}"
-        candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": 0}
-        prompt = self._prompt_tokens(request, texts)
-        answered = max(1, len(text) // 4)
-        usage: dict[str, Any] = {
-            "promptTokenCount": prompt,
-            "candidatesTokenCount": answered,
-            "totalTokenCount": prompt + answered + self.thoughts,
-            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt}],
-        }
-        if self.thoughts:
-            usage["thoughtsTokenCount"] = self.thoughts
+        wish = wish_of(request, self.model, kind)
+        if wish is None:
+            candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": 0}
+            return self._response(request, digest, [candidate], {"TEXT": max(1, len(text) // 4)})
+        wish.image_bytes, wish.audio_seconds = self.image_bytes, self.audio_seconds
+        return self._drafted(request, digest, wish, text, is_json=bool(schema))
+
+    def _drafted(self, request: dict[str, Any], digest: str, wish: Wish, text: str, *, is_json: bool) -> dict[str, Any]:
+        candidates: list[dict[str, Any]] = []
+        tokens: dict[str, int] = {}
+        thoughts = tool = 0
+        for index in range(wish.candidates):
+            own = text if is_json or not index else f"{text} #{index + 1}"
+            made = draft(wish, own, digest if not index else digest_of([digest, str(index)]), self.model, sample_of)
+            content: dict[str, Any] = {"role": "model"}
+            if made.parts:
+                content["parts"] = made.parts
+            candidates.append({"content": content, "finishReason": "STOP", "index": index, **made.beside})
+            for modality, count in made.tokens.items():
+                tokens[modality] = tokens.get(modality, 0) + count
+            thoughts += made.thoughts
+            tool = max(tool, made.tool_tokens)
+        return self._response(request, digest, candidates, tokens, thoughts=thoughts, tool=tool)
+
+    def _counted(self, request: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the response that holds these parts."""
+        digest = digest_of_request(request, request_texts(request))
+        tokens: dict[str, int] = {}
+        for part in parts:
+            modality, count = _tokens_of(part, self.model)
+            tokens[modality] = tokens.get(modality, 0) + count
+        content = {"role": "model", "parts": parts}
+        return self._response(request, digest, [{"content": content, "finishReason": "STOP", "index": 0}], tokens)
+
+    def _response(
+        self,
+        request: dict[str, Any],
+        digest: str,
+        candidates: list[dict[str, Any]],
+        tokens: dict[str, int],
+        *,
+        thoughts: int = 0,
+        tool: int = 0,
+    ) -> dict[str, Any]:
+        prompt = prompt_tokens(request, self.model, self.look_up)
+        cached = self.cached
+        if get(request, "cachedContent"):
+            cached = CACHED_CONTENT_TOKENS
+            prompt = {**prompt, "TEXT": prompt.get("TEXT", 0) + cached}
+        usage = usage_metadata(prompt, tokens, thoughts=thoughts + self.thoughts, tool=tool, cached=cached)
         return {
-            "candidates": [candidate],
+            "candidates": candidates,
             "usageMetadata": usage,
             "modelVersion": self.model,
             "responseId": f"r{digest}",
@@ -197,26 +274,38 @@ class Answerer:
         texts = request_texts(request)
         config = get(request, "embedContentConfig") or {}
         dimensions = get(request, "outputDimensionality") or get(config, "outputDimensionality") or DEFAULT_DIMENSIONS
-        prompt = self._prompt_tokens(request, texts)
-        response: dict[str, Any] = {"embedding": {"values": embedding_of(digest_of(texts), int(dimensions))}}
+        prompt = prompt_tokens(request, self.model, self.look_up)
+        values = embedding_of(digest_of_request(request, texts), self.dimensions or int(dimensions))
+        response: dict[str, Any] = {"embedding": {"values": values}}
+        asked = sum(prompt.values())
         if self.count != "usage":
-            response["tokenCount"] = str(prompt)
+            response["tokenCount"] = str(asked)
         if self.count != "token":
-            response["usageMetadata"] = {"promptTokenCount": prompt}
+            response["usageMetadata"] = {"promptTokenCount": asked}
+            if set(prompt) != {"TEXT"}:
+                # Spelt in the singular for embeddings, unlike for generation.
+                response["usageMetadata"]["promptTokenDetails"] = details(prompt)
         return response
 
-    @staticmethod
-    def _prompt_tokens(request: dict[str, Any], texts: list[str]) -> int:
-        system = get(request, "systemInstruction")
-        joined = [*_texts(system), *texts] if system else texts
-        return max(1, (sum(map(len, joined)) + max(0, len(joined) - 1)) // 4)
+
+def _tokens_of(part: dict[str, Any], model: str) -> tuple[str, int]:
+    """Return modality and tokens of a part of an answer."""
+    inline = get(part, "inlineData")
+    if inline is None:
+        text = part.get("text")
+        return "TEXT", max(1, len(text if isinstance(text, str) else json.dumps(part)) // 4)
+    mime, size = str(get(inline, "mimeType")), len(str(inline.get("data") or "")) * 3 // 4
+    if mime.startswith("audio/"):
+        return "AUDIO", max(1, math.ceil(size / (2 * SAMPLE_RATE) * SPEECH_TOKENS_A_SECOND))
+    return "IMAGE", image_output_tokens(model, None)
 
 
 def truncate(response: dict[str, Any]) -> None:
     """Turn an answer into one that ran out of tokens half-way."""
     for candidate in response.get("candidates") or ():
-        part = candidate["content"]["parts"][0]
-        part["text"] = part["text"][: len(part["text"]) // 2]
+        for part in candidate.get("content", {}).get("parts") or ():
+            if part.get("text"):
+                part["text"] = part["text"][: len(part["text"]) // 2]
         candidate["finishReason"] = "MAX_TOKENS"
 
 

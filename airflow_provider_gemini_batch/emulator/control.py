@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gemini_batch.emulator.bill import bill_of
 from airflow_provider_gemini_batch.emulator.wire import ApiError, answer
 
 if TYPE_CHECKING:
@@ -73,6 +74,15 @@ class Control:
                 "quota_projects": dict(self._world.books.quota_projects),
                 "tokens_issued": self._service.tokens.issued,
             }
+
+    def bill(self) -> dict[str, Any]:
+        """Return what the service would charge, see ``bill.py``.
+
+        ``jobs``: name, model, tokens by kind and US dollars of each, oldest first; ``tokens`` and ``usd``: of all.
+        """
+        self._service.engine.tick()
+        with self._world.lock:
+            return bill_of(list(self._service.engine.jobs.values()), self._world.now())
 
     def faults(self, **values: Any) -> dict[str, Any]:
         """Set faults (see ``faults.py``) and return all that are set; ValueError for an unknown name."""
@@ -157,9 +167,8 @@ class Control:
 
 def _job_entry(job: Job) -> dict[str, Any]:
     tally = job.tally or {}
-    name = f"batches/{job.id}" if job.service == "gemini" else str(job.spec.get("name"))
     return {
-        "name": name,
+        "name": job.name,
         "display_name": job.display_name,
         "service": job.service,
         "project": job.space.partition("/")[0] if job.service == "vertex" else None,
@@ -193,6 +202,10 @@ async def _health(call: Call) -> Response:
 
 async def _books(call: Call) -> Response:
     return answer(_control(call).books())
+
+
+async def _bill(call: Call) -> Response:
+    return answer(_control(call).bill())
 
 
 async def _show_faults(call: Call) -> Response:
@@ -275,6 +288,7 @@ ROUTES = [
     ("POST", "/emulator/impersonation", _allow),
     ("GET", "/emulator/health", _health),
     ("GET", "/emulator/books", _books),
+    ("GET", "/emulator/bill", _bill),
     ("GET", "/emulator/faults", _show_faults),
     ("POST", "/emulator/faults", _set_faults),
     ("DELETE", "/emulator/faults", _clear_faults),

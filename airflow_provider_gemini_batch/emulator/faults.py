@@ -35,6 +35,12 @@ JOB_SWITCHES = {
     "blocked_every": "every n-th prompt is blocked: no candidates",
     "metadata_missing": "inline answers come back without their metadata",
     "thoughts": "thoughtsTokenCount of every answer",
+    "cached_tokens": "so many tokens of every prompt come from a cache",
+    "answer_kinds": "what answers are, in turn: a list of text, image, audio, function_call, code, candidates, "
+    "thoughts, signature, grounded, url_context, empty",
+    "image_bytes": "about how large pictures in answers are",
+    "audio_seconds": "how long speech in answers is",
+    "dimensions": "length of every vector, whatever was asked for",
     "embedding_count": "usage or token: write only that one of the two counts of an embedding answer",
     "job_ending": "{state, code, message}: how jobs end instead of SUCCEEDED",
     "expire": "jobs end EXPIRED when their time has come",

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gemini_batch.emulator.media import HEAD_BYTES, Sample
+
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator.world import World
 
@@ -162,6 +164,17 @@ class FileStore:
         if failed:
             said = failed if isinstance(failed, dict) else {"message": failed} if isinstance(failed, str) else {}
             file.error = {**FAILED_ERROR, **said}
+
+    def sample(self, uri: str) -> Sample | None:
+        """Return size and first bytes of the file that a URI of the Files API names, None for any other URI."""
+        file = self.files.get(uri.rpartition("files/")[2])
+        if file is None:
+            return None
+        try:
+            with self.world.store.path(file.path).open("rb") as content:
+                return Sample(file.size, content.read(HEAD_BYTES))
+        except OSError:
+            return None
 
     def look(self, file: StoredFile) -> None:
         """Count one reading of a file's record: processing may be over after so many of them."""

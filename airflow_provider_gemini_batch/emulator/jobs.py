@@ -19,6 +19,7 @@ from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, write_outpu
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from airflow_provider_gemini_batch.emulator.media import Lookup
     from airflow_provider_gemini_batch.emulator.world import World
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Job:
     error: dict[str, Any] | None = None
     output: str | None = None
     output_info: dict[str, Any] | None = None
-    tally: dict[str, int] | None = None
+    tally: dict[str, Any] | None = None
     counts: dict[str, int] | None = None
     bound: dict[str, Any] = field(default_factory=dict)
     ending: dict[str, Any] | None = None
@@ -73,6 +74,11 @@ class Job:
     shown: str | None = None
     cancel_calls: int = 0
     deleted: bool = False
+
+    @property
+    def name(self) -> str:
+        """The job's full name on the wire."""
+        return f"batches/{self.id}" if self.service == "gemini" else str(self.spec.get("name"))
 
     @property
     def active(self) -> bool:
@@ -93,6 +99,8 @@ class Engine:
         self.world = world
         #: Reads and writes the objects of a Vertex job; returns its counts and output information.
         self.vertex_work = vertex_work
+        #: Gives what is known of a file that a row names.
+        self.look_up: Lookup | None = None
         self.jobs: dict[tuple[str, str], Job] = {}
         self._spaces: dict[tuple[str, str], list[Job]] = {}
         self._active: dict[str, Job] = {}
@@ -380,6 +388,8 @@ class Engine:
             share=share,
             rest=ending.get("rest", "error"),
             responder=self.world.settings.responder,
+            look_up=self.look_up,
+            now=self.world.now(),
         )
         if job.service == "vertex":
             tally, job.output_info = self.vertex_work(job, plan)

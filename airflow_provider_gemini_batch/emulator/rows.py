@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import schema
-from airflow_provider_gemini_batch.emulator.answers import Answerer, block, contents_of, truncate
+from airflow_provider_gemini_batch.emulator.answers import Answerer, block, truncate
+from airflow_provider_gemini_batch.emulator.openai_rows import check_openai, is_openai, request_of, row_of
+from airflow_provider_gemini_batch.emulator.usage import billed_tokens, contents_of, whole_number
 from airflow_provider_gemini_batch.emulator.wire import ApiError
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_gemini_batch.emulator.answers import Responder
+    from airflow_provider_gemini_batch.emulator.media import Lookup
     from airflow_provider_gemini_batch.emulator.store import Store
 
 MAX_COMPLAINTS = 200
@@ -121,6 +124,9 @@ def _check_row(row: Any, *, embeds: bool, unusable: frozenset[str]) -> None:
         raise schema.Complaint("", f"unexpected value of type {type(row).__name__}; expected '{{'")
     if not isinstance(row.get("key", ""), str):
         raise schema.Complaint("key", "the key must be a string")
+    if is_openai(row) and not embeds:
+        check_openai(row)
+        return
     request, _ = split_line(row)
     check_request(request, embeds=embeds)
     check_files(request, unusable)
@@ -137,6 +143,8 @@ class Tally:
     prompt_tokens: int = 0
     candidates_tokens: int = 0
     thoughts_tokens: int = 0
+    #: What is billed, see ``usage.billed_tokens``.
+    billed: dict[str, int] = field(default_factory=dict)
 
     def count(self, answer: dict[str, Any]) -> None:
         """Add one answered row."""
@@ -145,13 +153,15 @@ class Tally:
             self.failed += 1
             return
         self.succeeded += 1
+        for kind, count in billed_tokens(response).items():
+            self.billed[kind] = self.billed.get(kind, 0) + count
         usage = response.get("usageMetadata")
         if usage is None:
-            self.prompt_tokens += int(response.get("tokenCount") or 0)
+            self.prompt_tokens += whole_number(response.get("tokenCount"))
             return
-        self.prompt_tokens += usage.get("promptTokenCount", 0)
-        self.candidates_tokens += usage.get("candidatesTokenCount", 0)
-        self.thoughts_tokens += usage.get("thoughtsTokenCount", 0)
+        self.prompt_tokens += whole_number(usage.get("promptTokenCount"))
+        self.candidates_tokens += whole_number(usage.get("candidatesTokenCount"))
+        self.thoughts_tokens += whole_number(usage.get("thoughtsTokenCount"))
 
 
 @dataclass
@@ -171,6 +181,9 @@ class Plan:
     rest: str = "error"
     share: float | None = None
     responder: Responder | None = None
+    look_up: Lookup | None = None
+    #: The emulator's time, for answers that name one.
+    now: float = 0.0
 
     def answerer(self) -> Answerer:
         """Return the answerer of these rows."""
@@ -178,8 +191,13 @@ class Plan:
             self.model,
             embeds=self.embeds,
             thoughts=int(self.faults.get("thoughts") or 0),
+            cached=int(self.faults.get("cached_tokens") or 0),
             count=self.faults.get("embedding_count"),
+            dimensions=self.faults.get("dimensions"),
+            image_bytes=int(self.faults.get("image_bytes") or 0),
+            audio_seconds=self.faults.get("audio_seconds"),
             responder=self.responder,
+            look_up=self.look_up,
         )
 
     def every(self, name: str, number: int) -> bool:
@@ -197,7 +215,8 @@ class Plan:
             return {"error": {"code": 1}} if self.rest == "error" else None
         if self.every("row_error_every", number):
             return {"error": self._row_error()}
-        answer = answerer.answer(request, key)
+        kinds = self.faults.get("answer_kinds")
+        answer = answerer.answer(request, key, kinds[(number - 1) % len(kinds)] if kinds else None)
         if "response" in answer and self.every("truncated_every", number):
             truncate(answer["response"])
         if "response" in answer and self.every("blocked_every", number):
@@ -221,9 +240,10 @@ def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[b
             continue
         number += 1
         row = decode(line.decode())
-        request, key = split_line(row)
+        openai = is_openai(row)
+        request, key = (request_of(row), None) if openai else split_line(row)
         metadata = row.get("metadata") if "request" in row else None
-        known = key if key is not None else (metadata or {}).get("key")
+        known = row["custom_id"] if openai else key if key is not None else (metadata or {}).get("key")
         answer = plan.answer(answerer, request, known, number)
         if answer is None:
             continue
@@ -233,7 +253,9 @@ def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[b
         if plan.every("null_every", number):
             yield b"null\n"
             continue
-        encoded = dump_line(_named(answer, key, metadata, plan, number))
+        encoded = dump_line(
+            row_of(row, answer, int(plan.now)) if openai else _named(answer, key, metadata, plan, number)
+        )
         yield encoded
         if plan.every("duplicate_every", number):
             yield encoded

@@ -85,7 +85,9 @@ class Emulator:
         world = World(settings, state)
         tables = TableStore(world)
         engine = Engine(world, VertexWork(world, tables))
-        self._service = Service(world, engine, FileStore(world), TokenStore(world), tables)
+        files = FileStore(world)
+        engine.look_up = files.sample
+        self._service = Service(world, engine, files, TokenStore(world), tables)
         self.control = Control(self._service)
         if faults:
             self.control.faults(**faults)

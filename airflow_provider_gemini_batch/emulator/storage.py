@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import httpx
 
+from airflow_provider_gemini_batch.emulator.media import HEAD_BYTES, Sample
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
@@ -84,6 +86,20 @@ class Storage:
                 raise NoObject(uri)
             answer.raise_for_status()
             yield from answer.iter_raw(1 << 20)
+
+    def sample(self, uri: str) -> Sample | None:
+        """Return size and first bytes of an object, None when it cannot be read."""
+        if not uri.startswith("gs://"):
+            return None
+        bucket, name = split_uri(uri)
+        url = f"{self._base}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
+        try:
+            size = int(self._http.get(url).raise_for_status().json()["size"])
+            with self._http.stream("GET", url, params={"alt": "media"}) as answer:
+                head = next(answer.iter_raw(HEAD_BYTES), b"")
+        except (httpx.HTTPError, KeyError, ValueError):
+            return None
+        return Sample(size, head)
 
     def write(self, uri: str, pieces: Iterable[bytes]) -> None:
         """Write an object through a resumable upload; it appears when the last byte is there."""

@@ -290,6 +290,7 @@ def _legacy_row(row: dict[str, Any], plan: Plan, tally: Tally, number: int) -> d
     tally.succeeded += 1
     tokens = max(1, len(text) // 4)
     tally.prompt_tokens += tokens
+    tally.billed["input_text"] = tally.billed.get("input_text", 0) + tokens
     dimensions = int(row.get("outputDimensionality") or row.get("output_dimensionality") or LEGACY_DIMENSIONS)
     values = embedding_of(digest_of([text]), dimensions)
     prediction = {"embeddings": {"statistics": {"token_count": tokens, "truncated": False}, "values": values}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator.jobs import JobFailure
@@ -106,6 +107,8 @@ class VertexWork:
                 raise ImportTrap("no rows")
             if plan.share is not None:
                 plan.limit = int((importer.rows - importer.done) * plan.share)
+            if self.world.settings.storage_endpoint:
+                plan.look_up = lru_cache(maxsize=1024)(storage.sample)
             tally = Tally()
             stamp = datetime.fromtimestamp(self.world.now(), tz=timezone.utc).isoformat(timespec="milliseconds")
             with self.world.store.path(spooled).open("rb", buffering=1 << 20) as lines:
