@@ -115,6 +115,7 @@ PROVIDER_INFO: dict[str, Any] = {
     ],
     "extra-links": [f"{_PACKAGE}.links.GeminiBatchJobLink"],
     "task-decorators": [{"name": "gemini_batch", "class-name": f"{_PACKAGE}.decorators.gemini_batch_task"}],
+    "cli": [f"{_PACKAGE}.cli.airflow_commands"],
     "config": {
         "gemini_batch": {
             "description": "Settings of the Gemini batch provider.",

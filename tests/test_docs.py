@@ -124,9 +124,7 @@ def test_the_methods_of_the_hook_are_named() -> None:
 def test_the_pictures_are_drawn_from_their_sources(source: Path) -> None:
     drawn = "".join(re.findall(r"<text[^>]*>([^<]*)</text>", text_of(ROOT / "docs/_static" / f"{source.stem}.svg")))
     for label in re.findall(r'label="([^"]*)"', text_of(source)):
-        assert all(line in drawn for line in label.split("\\n")), (
-            f"run `make diagrams`: {label!r} is missing"
-        )
+        assert all(line in drawn for line in label.split("\\n")), f"run `make diagrams`: {label!r} is missing"
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
@@ -137,3 +135,11 @@ def test_every_page_is_in_the_table_of_contents() -> None:
             names = [line for line in block.splitlines() if line and not line.startswith(":")]
             listed |= {page for name in names for page in index.parent.glob(f"{name}.md")}
     assert {page for page in folder.rglob("*.md") if "_build" not in page.parts} - listed == {folder / "index.md"}
+
+
+def test_the_page_of_the_command_line_names_each_command_and_each_exit_code() -> None:
+    from airflow_provider_gemini_batch.cli.parser import COMMANDS, EXIT_CODES
+
+    page = text_of(ROOT / "docs" / "command-line.md")
+    assert [command.name for command in COMMANDS if f"| `{command.name}" not in page] == []
+    assert re.findall(r"^  (\d+)", EXIT_CODES, re.MULTILINE) == re.findall(r"^\| (\d+) \|", page, re.MULTILINE)

@@ -48,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
     "triggers": _RUNTIME,
     "links": _RUNTIME,
     "decorators": _RUNTIME,
+    "cli": _RUNTIME | {"cli"},
     "emulator": {"emulator"},
     "pytest_plugin": {"emulator"},
 }

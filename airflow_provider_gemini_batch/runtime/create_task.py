@@ -30,6 +30,7 @@ from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, fr
 from airflow_provider_gemini_batch.rows.cost import cost_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings
+from airflow_provider_gemini_batch.runtime.deployment import deployment
 from airflow_provider_gemini_batch.runtime.lineage import lineage_of, tell_hook_lineage
 from airflow_provider_gemini_batch.runtime.outputs import Output
 from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -56,7 +57,6 @@ log = logging.getLogger(__name__)
 _CLOCK_SLACK = timedelta(minutes=15)
 # What a worker's own kill may take: SIGKILL follows five seconds after SIGTERM.
 _KILL_TIMEOUT = 2.0
-_ADDRESSES = (("api", "base_url"), ("core", "execution_api_server_url"))
 _NAMELESS = (
     "This Airflow has no name of its own: another one that uses the same API key or project, and the same names of "
     "Dag, task and run, could take this one's jobs for its own. Set [gemini_batch] deployment_id, and in each Airflow "
@@ -103,7 +103,7 @@ class TaskRun:
         """Run a try from its beginning; a dry run ends when the input has been read."""
         if self._operator.is_dry_run:
             return self._dry_run()
-        if not _deployment():
+        if not deployment():
             log.warning("%s", _NAMELESS)
         return self._follow(None)
 
@@ -443,22 +443,7 @@ def land_responses(operator: GeminiGetBatchResponsesOperator, context: Context) 
 
 
 def _identity(ti: Any) -> TaskIdentity:
-    return TaskIdentity(_deployment(), ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
-
-
-def _deployment() -> str:
-    """Tell this Airflow from others that may share a key: as configured, else by its own addresses, else not at all.
-
-    No secret of Airflow's takes their place, although it would differ: not every worker needs to have it, and it is
-    changed from time to time. Either would make a task miss its own job, and buy it twice.
-    """
-    from airflow.sdk.configuration import conf
-
-    named: str = conf.get("gemini_batch", "deployment_id", fallback="").strip()
-    if named:
-        return named
-    addresses = [conf.get(*option, fallback="").strip() for option in _ADDRESSES]
-    return "|".join(addresses) if any(addresses) else ""
+    return TaskIdentity(deployment(), ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
 
 
 def _summary(

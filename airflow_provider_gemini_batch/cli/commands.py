@@ -1,0 +1,305 @@
+"""What the commands do. Loaded when one of them runs, never by a parser."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, JobTimedOut, NotFound
+from airflow_provider_gemini_batch.cli.printing import Printer, ProgressBars
+from airflow_provider_gemini_batch.runtime.client import client_from_settings, explain
+from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.models import BatchJob
+
+DONE, REFUSED, NOT_SUCCEEDED, TIMED_OUT = 0, 1, 3, 4
+INTERRUPTED, PIPE_CLOSED = 130, 141
+
+
+def run_in_airflow(arguments: Namespace) -> None:
+    """Run a command of ``airflow gemini-batch``; leaves with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Namespace) -> int:
+    """Run one command and return its exit code; mistakes and refusals are one line on standard error."""
+    try:
+        code = _COMMANDS[arguments.subcommand](arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        print("Stopped. Jobs are left as they are.", file=sys.stderr)
+        return INTERRUPTED
+    except GeminiBatchError as error:
+        print(f"gemini-batch: {error}", file=sys.stderr)
+        return REFUSED
+    return code
+
+
+def connection_settings(arguments: Namespace) -> ConnectionSettings:
+    """Read the Airflow connection that the options name: from the environment, a secrets backend, or the database.
+
+    :raises ConfigurationError: the connection does not exist or cannot work.
+    """
+    from airflow.sdk.bases.hook import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    conn_id = arguments.conn_id
+    try:
+        conn = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+        raise ConfigurationError(
+            f"Connection {conn_id!r} was not found: create it in Airflow, or set {variable} in the environment"
+        ) from None
+    return read_connection(conn, location=arguments.location, project_id=arguments.project_id)
+
+
+def open_client(arguments: Namespace) -> BatchClient:
+    """Return a client for the connection that the options name."""
+    return client_from_settings(connection_settings(arguments))
+
+
+# -- commands about jobs ---------------------------------------------------------------------------------------------
+
+
+def _list(arguments: Namespace) -> int:
+    wanted = {state.upper().removeprefix("JOB_STATE_").removeprefix("BATCH_STATE_") for state in arguments.state or ()}
+    found: list[BatchJob] = []
+    with open_client(arguments) as client:
+        for job in client.list_all(page_size=min(arguments.limit, 100), brief=True):
+            if not wanted or job.state.value in wanted:
+                found.append(job)
+            if len(found) == arguments.limit:
+                break
+    Printer(arguments.output).jobs(found)
+    return DONE
+
+
+def _show(arguments: Namespace) -> int:
+    with open_client(arguments) as client:
+        job = client.get(arguments.job_name)
+    Printer(arguments.output).job(job)
+    return DONE
+
+
+def _wait(arguments: Namespace) -> int:
+    names = list(dict.fromkeys(arguments.job_names))
+    ended: list[BatchJob] = []
+    late = False
+    with open_client(arguments) as client, ProgressBars(names) as bars:
+        try:
+            for name in names:
+                # One by one: what has ended before an interruption is printed.
+                job = _wait_for(client, name, arguments, bars)
+                ended.append(job)
+        except JobTimedOut as error:
+            late = True
+            print(f"gemini-batch: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            bars.close()
+            left = ", ".join(name for name in names if name not in {job.name for job in ended})
+            print(f"Stopped waiting. Left as they are: {left}", file=sys.stderr)
+            return INTERRUPTED
+    Printer(arguments.output).jobs(ended)
+    if late:
+        return TIMED_OUT
+    return DONE if all(job.succeeded for job in ended) else NOT_SUCCEEDED
+
+
+def _wait_for(client: BatchClient, name: str, arguments: Namespace, bars: ProgressBars) -> BatchJob:
+    bars.update(client.get(name, brief=True))
+    return client.wait(name, poll_interval=arguments.poll_interval, timeout=arguments.timeout, on_progress=bars.update)
+
+
+def _cancel(arguments: Namespace) -> int:
+    with open_client(arguments) as client:
+        return _for_each(arguments, lambda name: _cancel_one(client, name))
+
+
+def _cancel_one(client: BatchClient, name: str) -> str:
+    if client.get(name, brief=True).is_done:
+        return "had already ended"
+    client.cancel(name)
+    return "cancellation requested"
+
+
+def _delete(arguments: Namespace) -> int:
+    with open_client(arguments) as client:
+        if not arguments.yes:
+            return _for_each(arguments, lambda name: f"would be deleted ({client.get(name, brief=True).state.value})")
+        return _for_each(arguments, lambda name: _delete_one(client, name))
+
+
+def _delete_one(client: BatchClient, name: str) -> str:
+    client.delete(name)
+    return "deleted"
+
+
+def _for_each(arguments: Namespace, act: Callable[[str], str]) -> int:
+    """Act on every job, also after one that failed; the exit code says whether all went well."""
+    rows, code = [], DONE
+    for name in dict.fromkeys(arguments.job_names):
+        try:
+            what = act(name)
+        except NotFound:
+            what, code = "not found", REFUSED
+        except GeminiBatchError as error:
+            what, code = str(error), REFUSED
+        rows.append({"job": name, "result": what})
+    Printer(arguments.output).rows(("job", "result"), rows)
+    return code
+
+
+def _results(arguments: Namespace) -> int:
+    from airflow_provider_gemini_batch.batch.tag import tag_of
+    from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
+    from airflow_provider_gemini_batch.rows.writers import check_output_path, open_sink
+
+    if arguments.to is not None:
+        check_output_path(arguments.to)
+    with open_client(arguments) as client, tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
+        job = client.get(arguments.job_name)
+        if not job.is_done:
+            raise ConfigurationError(f"{job.name} is still {job.state.value}: use `gemini-batch wait {job.name}` first")
+        kind = job.kind or _kind_of(job)
+        tag = tag_of(job)
+        spec = LandingSpec(
+            kind=kind, keep_response=arguments.keep_response, wrapped_keys=tag is not None and tag.wrapped
+        )
+        with contextlib.ExitStack() as stack:
+            target = _target(arguments.to, stack)
+            sink = open_sink(arguments.to or "rows.jsonl", target, kind=kind, response=arguments.keep_response)
+            summary = land([AnswerSource(lambda: client.get_responses(job))], sink, spec, Path(folder))
+            sink.close()
+    print(f"{summary.rows} rows, {summary.succeeded} ok, {summary.failed} failed", file=sys.stderr)
+    return DONE if job.succeeded and not summary.failed else NOT_SUCCEEDED
+
+
+def _kind_of(job: BatchJob) -> Any:
+    from airflow_provider_gemini_batch.api.models import JobKind
+
+    return JobKind.EMBEDDINGS if "embedding" in job.model else JobKind.GENERATION
+
+
+def _target(path: str | None, stack: contextlib.ExitStack) -> Any:
+    """Return where rows are written: standard output, or a file that appears when it is whole."""
+    if path is None:
+        return sys.stdout.buffer
+    from airflow_provider_gemini_batch.rows.delivery import LocalFiles
+
+    return stack.enter_context(LocalFiles().write_whole(str(Path(path).absolute())))
+
+
+# -- files, rows, housekeeping ----------------------------------------------------------------------------------------
+
+
+def _upload(arguments: Namespace) -> int:
+    path = Path(arguments.input_path)
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is not a file")
+    with open_client(arguments) as client:
+        file = client.upload_file(path, display_name=arguments.display_name or path.name, mime_type=arguments.mime_type)
+    expires = file.expiration_time.isoformat() if file.expiration_time else ""
+    columns = ("file", "bytes", "state", "expires")
+    row = {"file": file.name, "bytes": file.size_bytes, "state": file.state, "expires": expires}
+    Printer(arguments.output).rows(columns, [row])
+    return DONE
+
+
+def _submit(arguments: Namespace) -> int:
+    from airflow_provider_gemini_batch.cli.submit import submit
+
+    return submit(arguments)
+
+
+def _sweep(arguments: Namespace) -> int:
+    from airflow_provider_gemini_batch.cli.sweep import sweep
+
+    return sweep(arguments)
+
+
+def _check(arguments: Namespace) -> int:
+    """Try what a Dag would need, one line each."""
+    findings: list[dict[str, Any]] = []
+
+    def note(what: str, *, ok: bool | None, detail: str) -> None:
+        findings.append({"check": what, "result": "-" if ok is None else "ok" if ok else "FAILED", "detail": detail})
+
+    settings: ConnectionSettings | None = None
+    try:
+        settings = connection_settings(arguments)
+        note("connection", ok=True, detail=f"{settings.conn_id}: {settings.service.value}")
+        with client_from_settings(settings) as client:
+            client.list(page_size=1)
+            note("list jobs", ok=True, detail="the service accepted the credentials")
+            _check_staging(arguments.staging_path or settings.staging_path, client, note)
+    except GeminiBatchError as error:
+        note("connection" if settings is None else "list jobs", ok=False, detail=explain(error, settings))
+    for extra, module in _EXTRAS.items():
+        there = _is_importable(module)
+        note(f"extra {extra}", ok=True if there else None, detail="installed" if there else f"missing: {module}")
+    Printer(arguments.output).rows(("check", "result", "detail"), findings)
+    return NOT_SUCCEEDED if any(finding["result"] == "FAILED" for finding in findings) else DONE
+
+
+_EXTRAS = {
+    "vertex": "gcsfs",
+    "bigquery": "google.cloud.bigquery",
+    "parquet": "pyarrow",
+    "genai-prices": "genai_prices",
+}
+
+
+def _is_importable(module: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _check_staging(path: str | None, client: BatchClient, note: Callable[..., None]) -> None:
+    """Write a small object below the staging folder and remove it."""
+    if not path:
+        note("staging_path", ok=None, detail="not set; Vertex AI needs one for rows of your own")
+        return
+    if not path.startswith("gs://"):
+        note("staging_path", ok=None, detail="only gs:// folders are tried here")
+        return
+    probe = f"{path.rstrip('/')}/gemini-batch-check-{os.getpid()}.txt"
+    try:
+        with client.storage.write_whole(probe) as handle:
+            handle.write(b"written by `gemini-batch check`\n")
+        client.storage.delete(probe)
+    except (GeminiBatchError, ImportError) as error:
+        note("staging_path", ok=False, detail=str(error))
+    else:
+        note("staging_path", ok=True, detail=f"{path} can be written")
+
+
+_COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "list": _list,
+    "show": _show,
+    "wait": _wait,
+    "cancel": _cancel,
+    "delete": _delete,
+    "results": _results,
+    "submit": _submit,
+    "upload": _upload,
+    "sweep": _sweep,
+    "check": _check,
+}

@@ -1,0 +1,140 @@
+"""Tables, JSON and progress bars. Nothing that came from the service is read as markup or as a control sequence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from airflow_provider_gemini_batch.api.models import BatchJob
+
+_COLUMNS = ("job", "state", "model", "done", "failed", "total", "created", "display_name")
+
+
+class Printer:
+    """Prints values as a table for people or as JSON for programs.
+
+    :param form: ``table`` or ``json``.
+    """
+
+    def __init__(self, form: str) -> None:
+        self._json = form == "json"
+
+    def jobs(self, jobs: Iterable[BatchJob]) -> None:
+        """Print one line for each job."""
+        listed = list(jobs)
+        if self._json:
+            self._print_json([job.model_dump(mode="json") for job in listed])
+        else:
+            self._print_table(_COLUMNS, [_job_row(job) for job in listed])
+
+    def job(self, job: BatchJob) -> None:
+        """Print all that is known of one job."""
+        if self._json:
+            self._print_json(job.model_dump(mode="json"))
+            return
+        row = _job_row(job)
+        row["started"], row["ended"] = _time(job.start_time), _time(job.end_time)
+        if job.error is not None:
+            row["error"] = f"{'' if job.error.code is None else job.error.code} {job.error.message}".strip()
+        places = [job.src.file_name, *job.src.gcs_uris, job.src.bigquery_uri]
+        row["source"] = ", ".join(place for place in places if place) or "inline"
+        if job.dest is not None:
+            row["output"] = job.dest.file_name or job.dest.gcs_uri or job.dest.bigquery_uri or "inline"
+        self._print_table(("", "value"), [{"": name, "value": value} for name, value in row.items()])
+
+    def rows(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Print rows under column names."""
+        if self._json:
+            self._print_json([{name: row.get(name) for name in columns} for row in rows])
+        else:
+            self._print_table(columns, rows)
+
+    @staticmethod
+    def _print_json(value: Any) -> None:
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+
+    @staticmethod
+    def _print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in columns:
+            table.add_column(name.replace("_", " "), overflow="fold")
+        for row in rows:
+            table.add_row(*(_cell(row.get(name)) for name in columns))
+        # Into a pipe, lines are as long as they need to be.
+        Console(width=None if sys.stdout.isatty() else 10_000, soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+class ProgressBars:
+    """One bar a job on standard error, so that standard output holds results alone."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._progress = Progress(
+            TextColumn("{task.fields[name]}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[words]}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bars: dict[str, TaskID] = {
+            name: self._progress.add_task("", total=None, name=name, words="waiting") for name in names
+        }
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def update(self, job: BatchJob) -> None:
+        """Show what a look at a job has brought."""
+        stats = job.completion_stats
+        done = 0 if stats is None else stats.success + stats.failure
+        total = None if stats is None else stats.total
+        words = f"{job.state.value.lower()}" + (f" {done} of {total}" if total else "")
+        bar = self._bars.get(job.name)
+        if bar is not None:
+            self._progress.update(bar, total=total, completed=done, words=words)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        self._progress.stop()
+
+
+def _job_row(job: BatchJob) -> dict[str, Any]:
+    stats = job.completion_stats
+    return {
+        "job": job.name,
+        "state": job.state.value,
+        "model": job.model,
+        "done": None if stats is None else stats.success,
+        "failed": None if stats is None else stats.failure,
+        "total": None if stats is None else stats.total,
+        "created": _time(job.create_time),
+        "display_name": job.display_name,
+    }
+
+
+def _time(moment: datetime | None) -> str:
+    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def _cell(value: Any) -> Text:
+    text = "-" if value in (None, "") else str(value)
+    return Text("".join(character if character.isprintable() else " " for character in text))

@@ -1,0 +1,144 @@
+"""``gemini-batch submit``: a file of rows, checked like a task's input, becomes one job or several."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError
+from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.names import gemini_model, vertex_model
+from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity
+from airflow_provider_gemini_batch.cli.commands import DONE, REFUSED, connection_settings
+from airflow_provider_gemini_batch.cli.printing import Printer
+from airflow_provider_gemini_batch.rows.cost import estimated_cost
+from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+from airflow_provider_gemini_batch.rows.stage import stage
+from airflow_provider_gemini_batch.runtime.client import client_from_settings
+from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    from airflow_provider_gemini_batch.rows.stage import Shard, Staged
+    from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
+
+
+class _Shards:
+    """The rows of a file, for the job service."""
+
+    def __init__(self, staged: Staged) -> None:
+        self._staged = staged
+
+    def shard(self, index: int) -> Shard:
+        """Return the lines of one job."""
+        return self._staged.shards[index]
+
+    def subset(self, rows: Sequence[int], name: str) -> Shard:
+        """Never asked for: the command line sends no row again."""
+        raise NotImplementedError(name, len(rows))
+
+    def bring_media(self, lines: Path) -> None:
+        """Rows of the command line bring no files."""
+
+
+def submit(arguments: Namespace) -> int:
+    """Check the file, then send it unless ``--dry-run``; print the jobs."""
+    settings = connection_settings(arguments)
+    staging = arguments.staging_path or settings.staging_path
+    if settings.service is Service.VERTEX and not (staging or "").startswith("gs://"):
+        raise ConfigurationError("Vertex AI reads rows from Cloud Storage: give --staging-path, a gs:// folder")
+    (gemini_model if settings.service is Service.GEMINI else vertex_model)(arguments.model)
+    with tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
+        spec = _spec(arguments, settings)
+        staged = stage(spec, Path(folder))
+        for warning in staged.warnings:
+            print(f"gemini-batch: {warning}", file=sys.stderr)
+        if arguments.dry_run:
+            return _print_estimate(arguments, spec, staged)
+        return _send(arguments, settings, staging, spec, staged)
+
+
+def _spec(arguments: Namespace, settings: ConnectionSettings) -> InputSpec:
+    return InputSpec(
+        service=settings.service,
+        kind=JobKind.EMBEDDINGS if arguments.embeddings else JobKind.GENERATION,
+        model=arguments.model,
+        project=settings.project_id or "",
+        location=settings.location or "",
+        path=str(Path(arguments.input_path).absolute()),
+        prompt_template=arguments.prompt_template,
+        key_field=arguments.key_field,
+        generation_config=_generation_config(arguments.generation_config),
+        system_instruction=arguments.system_instruction,
+        task_type=arguments.task_type,
+        output_dimensionality=arguments.output_dimensionality,
+    )
+
+
+def _generation_config(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigurationError("--generation-config must be a JSON object, such as '{\"maxOutputTokens\": 300}'")
+    return value
+
+
+def _print_estimate(arguments: Namespace, spec: InputSpec, staged: Staged) -> int:
+    config = spec.generation_config or {}
+    bound = config.get("maxOutputTokens", config.get("max_output_tokens"))
+    cost = estimated_cost(
+        model=spec.model,
+        kind=spec.kind,
+        rows=staged.rows,
+        input_tokens=staged.estimated_input_tokens,
+        max_output_tokens=bound if isinstance(bound, int) else None,
+    )
+    columns = ("rows", "jobs", "estimated_input_tokens", "estimated_cost")
+    row = {
+        "rows": staged.rows,
+        "jobs": len(staged.shards),
+        "estimated_input_tokens": staged.estimated_input_tokens,
+        "estimated_cost": str(cost),
+    }
+    Printer(arguments.output).rows(columns, [row])
+    return DONE
+
+
+def _send(
+    arguments: Namespace, settings: ConnectionSettings, staging: str | None, spec: InputSpec, staged: Staged
+) -> int:
+    """Create the jobs one after the other. A create call is sent once; one without an answer may have been acted on."""
+    identity = TaskIdentity("command line", "", Path(arguments.input_path).name, uuid.uuid4().hex).digest
+    job_settings = JobSettings(
+        model=arguments.model,
+        kind=spec.kind,
+        display_name=arguments.display_name or Path(arguments.input_path).stem,
+        labels=settings.labels,
+        staging_path=staging,
+    )
+    rows, code = [], DONE
+    with client_from_settings(settings) as client:
+        service = ClientJobService(client, job_settings, supply=_Shards(staged))
+        for shard in staged.shards:
+            tag = Tag(identity, 0, shard.index, 0, 0, staged.fingerprint)
+            try:
+                job = service.create(service.prepare(tag, None, reuse=False), tag)
+            except GeminiBatchError as error:
+                print(f"gemini-batch: {error}", file=sys.stderr)
+                if error.maybe_acted:
+                    print(f"The job may exist all the same: look for {tag} with `gemini-batch list`.", file=sys.stderr)
+                code = REFUSED
+                break
+            rows.append({"job": job.name, "rows": shard.rows, "display_name": job.display_name})
+    Printer(arguments.output).rows(("job", "rows", "display_name"), rows)
+    return code

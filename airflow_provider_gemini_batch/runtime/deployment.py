@@ -1,0 +1,20 @@
+"""The name of this Airflow in the tags of its jobs."""
+
+from __future__ import annotations
+
+_ADDRESSES = (("api", "base_url"), ("core", "execution_api_server_url"))
+
+
+def deployment() -> str:
+    """Tell this Airflow from others that may share a key: as configured, else by its own addresses, else not at all.
+
+    No secret of Airflow's takes their place, although it would differ: not every worker needs to have it, and it is
+    changed from time to time. Either would make a task miss its own job, and buy it twice.
+    """
+    from airflow.sdk.configuration import conf
+
+    named: str = conf.get("gemini_batch", "deployment_id", fallback="").strip()
+    if named:
+        return named
+    addresses = [conf.get(*option, fallback="").strip() for option in _ADDRESSES]
+    return "|".join(addresses) if any(addresses) else ""

@@ -1,0 +1,288 @@
+"""The command line against the emulator: each command, both forms of output, exit codes, pipes and interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_gemini_batch.cli import airflow_commands
+from airflow_provider_gemini_batch.cli.parser import COMMANDS, EXIT_CODES, main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+    Command = Callable[..., tuple[int, Any]]
+
+MODEL = "gemini-2.5-flash"
+
+
+@pytest.fixture
+def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection(password="hidden-key"))
+    return gemini_batch_emulator
+
+
+@pytest.fixture
+def command(service: Emulator, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command; returns its exit code and what it printed, read as JSON where it is."""
+    assert service.url
+
+    def call(*words: str) -> tuple[int, Any]:
+        capsys.readouterr()
+        code = main(list(words))
+        out = capsys.readouterr().out
+        return code, json.loads(out) if "--output" in words else out
+
+    return call
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_text("id,name\na,Ada\nb,Grace\n", encoding="utf-8")
+    return path
+
+
+def submitted(command: Command, rows: Path) -> str:
+    words = ("--model", MODEL, "--prompt-template", "Who was {name}?", "--key-field", "id")
+    code, jobs = command("submit", str(rows), *words, "--output", "json")
+    assert code == 0
+    name: str = jobs[0]["job"]
+    return name
+
+
+def test_rows_of_a_file_are_submitted_waited_for_and_read(service: Emulator, command: Command, rows: Path) -> None:
+    name = submitted(command, rows)
+    service.control.advance(60)
+    code, jobs = command("wait", name, "--poll-interval", "0.1", "--output", "json")
+    assert (code, jobs[0]["state"]) == (0, "SUCCEEDED")
+    code, out = command("results", name)
+    answers = {row["key"]: row for row in map(json.loads, out.splitlines())}
+    assert code == 0
+    assert {key: row["status"] for key, row in answers.items()} == {"a": "ok", "b": "ok"}
+    assert "Ada" in answers["a"]["text"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_results_go_into_a_file(service: Emulator, command: Command, rows: Path, tmp_path: Path, ending: str) -> None:
+    name = submitted(command, rows)
+    service.control.advance(60)
+    target = tmp_path / "out" / f"rows.{ending}"
+    code, out = command("results", name, "--to", str(target))
+    assert (code, out) == (0, "")
+    if ending == "parquet":
+        from pyarrow import parquet
+
+        assert sorted(parquet.read_table(target).column("key").to_pylist()) == ["a", "b"]
+    else:
+        assert len(target.read_text("utf-8").splitlines()) == 2
+
+
+def test_results_of_a_job_that_runs_are_refused(command: Command, rows: Path, capsys: Any) -> None:
+    name = submitted(command, rows)
+    assert main(["results", name]) == 1
+    assert f"use `gemini-batch wait {name}` first" in capsys.readouterr().err
+
+
+def test_failed_rows_show_in_the_exit_code(service: Emulator, command: Command, rows: Path) -> None:
+    service.control.faults(row_error_every=2)
+    name = submitted(command, rows)
+    service.control.advance(60)
+    code, out = command("results", name)
+    assert code == 3
+    assert sorted(json.loads(line)["status"] for line in out.splitlines()) == ["error", "ok"]
+
+
+def test_a_dry_run_counts_and_prices_and_sends_nothing(service: Emulator, command: Command, rows: Path) -> None:
+    words = ("--model", MODEL, "--prompt-template", "Who was {name}?", "--generation-config", '{"maxOutputTokens": 9}')
+    code, found = command("submit", str(rows), *words, "--dry-run", "--output", "json")
+    assert code == 0
+    assert (found[0]["rows"], found[0]["jobs"]) == (2, 1)
+    assert "USD" in found[0]["estimated_cost"]
+    assert service.control.books()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--prompt-template", "Who was {nobody}?"), "nobody"),
+        (("--prompt-template", "{name}", "--generation-config", "[1]"), "--generation-config must be a JSON object"),
+        (("--prompt-template", "{name}", "--model", "no such model"), "model"),
+    ],
+)
+def test_a_bad_submission_is_refused_before_anything_is_sent(
+    service: Emulator, rows: Path, capsys: Any, words: tuple[str, ...], said: str
+) -> None:
+    assert main(["submit", str(rows), "--model", MODEL, *words]) == 1
+    assert said in capsys.readouterr().err
+    assert service.control.books()["jobs"] == []
+
+
+def test_jobs_are_listed_and_shown(service: Emulator, command: Command, rows: Path) -> None:
+    names = [submitted(command, rows) for _ in range(3)]
+    code, jobs = command("list", "--limit", "2", "--output", "json")
+    assert (code, [job["name"] for job in jobs]) == (0, [names[2], names[1]])
+    service.control.set_job(names[0], state="FAILED")
+    _, jobs = command("list", "--state", "failed", "--output", "json")
+    assert [job["name"] for job in jobs] == [names[0]]
+    _, table = command("list")
+    assert all(name in table for name in names)
+    _, table = command("show", names[1])
+    assert names[1] in table
+    assert MODEL in table
+
+
+@pytest.mark.usefixtures("service")
+def test_a_table_takes_nothing_of_the_service_as_markup_or_as_a_control_sequence(command: Command, rows: Path) -> None:
+    command("submit", str(rows), "--model", MODEL, "--prompt-template", "{name}", "--display-name", "[red]x[/red]")
+    _, table = command("list")
+    assert "[red]x" in table
+    assert "\x1b" not in table
+
+
+def test_jobs_are_cancelled_and_deleted_and_one_that_is_unknown_is_named(
+    service: Emulator, command: Command, rows: Path
+) -> None:
+    name = submitted(command, rows)
+    code, said = command("cancel", name, "batches/nobody", "--output", "json")
+    assert code == 1
+    assert said == [{"job": name, "result": "cancellation requested"}, {"job": "batches/nobody", "result": "not found"}]
+    service.control.advance(60)
+    _, said = command("cancel", name, "--output", "json")
+    assert said[0]["result"] == "had already ended"
+    _, said = command("delete", name, "--output", "json")
+    assert said[0]["result"].startswith("would be deleted")
+    code, said = command("delete", name, "--yes", "--output", "json")
+    assert (code, said[0]["result"]) == (0, "deleted")
+    assert command("show", name)[0] == 1
+
+
+def test_waiting_ends_at_its_time_out_and_the_job_runs_on(service: Emulator, command: Command, rows: Path) -> None:
+    service.control.faults(hold_running=True)
+    name = submitted(command, rows)
+    assert command("wait", name, "--poll-interval", "0.05", "--timeout", "0.2")[0] == 4
+    assert "CANCEL" not in service.control.books()["jobs"][0]["state"]
+
+
+def test_a_job_that_failed_shows_in_the_exit_code_of_waiting(service: Emulator, command: Command, rows: Path) -> None:
+    name = submitted(command, rows)
+    service.control.set_job(name, state="FAILED")
+    assert command("wait", name, "--poll-interval", "0.1", "--output", "json")[0] == 3
+
+
+@pytest.mark.usefixtures("service")
+def test_a_file_is_uploaded(command: Command, rows: Path) -> None:
+    code, files = command("upload", str(rows), "--mime-type", "text/csv", "--output", "json")
+    assert code == 0
+    assert files[0]["file"].startswith("files/")
+
+
+def test_the_check_names_what_is_wrong(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, found = command("check", "--output", "json")
+    assert code == 0
+    assert {row["check"]: row["result"] for row in found}["list jobs"] == "ok"
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", json.dumps({"conn_type": "gemini_batch"}))
+    code, found = command("check", "--output", "json")
+    assert code == 3
+    assert "API key" in next(row["detail"] for row in found if row["result"] == "FAILED")
+
+
+@pytest.mark.usefixtures("service")
+def test_a_connection_that_does_not_exist_is_named_with_the_way_to_make_it(capsys: Any) -> None:
+    assert main(["list", "--conn-id", "nowhere"]) == 1
+    assert "AIRFLOW_CONN_NOWHERE" in capsys.readouterr().err
+
+
+def test_the_key_is_in_no_output(command: Command, rows: Path, capsys: Any) -> None:
+    name = submitted(command, rows)
+    for words in (("list",), ("show", name), ("check",), ("show", "batches/nobody")):
+        main(list(words))
+    printed = capsys.readouterr()
+    assert "hidden-key" not in printed.out + printed.err
+
+
+def test_airflow_gets_the_same_commands() -> None:
+    (group,) = airflow_commands()
+    assert {command.name for command in group.subcommands} == {command.name for command in COMMANDS}  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("service")
+def test_airflows_parser_takes_our_commands(capsys: Any) -> None:
+    from airflow.cli import cli_parser
+
+    parsed = cli_parser.get_parser().parse_args(["gemini-batch", "list", "--output", "json"])
+    with pytest.raises(SystemExit) as ended:
+        parsed.func(parsed)
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_every_exit_code_is_documented() -> None:
+    from airflow_provider_gemini_batch.cli import commands
+
+    names = ("DONE", "REFUSED", "NOT_SUCCEEDED", "TIMED_OUT", "INTERRUPTED", "PIPE_CLOSED")
+    assert all(f"\n  {getattr(commands, name)} " in EXIT_CODES for name in names)
+
+
+def test_the_parser_loads_nothing_that_only_a_command_needs() -> None:
+    script = (
+        "import sys\n"
+        "from airflow_provider_gemini_batch.cli.parser import build\n"
+        "build()\n"
+        "print([name for name in ('requests', 'google', 'rich', 'airflow', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def in_another_process(service: Emulator, *words: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "AIRFLOW_CONN_GEMINI_BATCH_DEFAULT": service.connection(password="hidden-key")}
+    module = "airflow_provider_gemini_batch.cli.parser"
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+
+
+@pytest.mark.slow
+def test_a_pipe_that_is_closed_is_no_traceback(service: Emulator, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "many.txt"
+    path.write_text("\n".join(f"Count to {number}." for number in range(20_000)), encoding="utf-8")
+    _, jobs = command("submit", str(path), "--model", MODEL, "--output", "json")
+    service.control.advance(60)
+    with in_another_process(service, "results", jobs[0]["job"]) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait(60) == 141
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_an_interrupted_wait_leaves_the_job_alone_and_says_so(service: Emulator, command: Command, rows: Path) -> None:
+    service.control.faults(hold_running=True)
+    name = submitted(command, rows)
+
+    def calls() -> int:
+        return sum(service.control.books()["requests"].values())
+
+    before = calls()
+    with in_another_process(service, "wait", name, "--poll-interval", "1") as process:
+        # Its second question to the service says that it waits.
+        while calls() < before + 2:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert name in said.decode()
+    assert "CANCEL" not in service.control.books()["jobs"][0]["state"]
