@@ -22,7 +22,7 @@ os.environ.update(
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__DAGS_FOLDER=str(_HOME / "dags"),
     AIRFLOW__CORE__FERNET_KEY="ZmFrZS1mZXJuZXQta2V5LTMyLWJ5dGVzLWxvbmchISE=",
-    AIRFLOW__API_AUTH__JWT_SECRET="no-secret-only-for-tests-no-secret-only-for-tests",
+    AIRFLOW__API_AUTH__JWT_SECRET="no-secret-only-for-tests-" * 3,
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME / 'airflow.db'}",
     # A laptop without Google's metadata server must not be asked for one.
     NO_GCE_CHECK="true",

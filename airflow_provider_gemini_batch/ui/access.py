@@ -1,0 +1,41 @@
+"""Who may see what: Airflow's own rules for each Dag, asked of its auth manager."""
+
+from __future__ import annotations
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002  FastAPI reads annotations
+from airflow.models.dag import DagModel
+from fastapi import HTTPException, status
+
+# The page shows task instances and what they pushed: who may not see both may not see the page.
+_SHOWN = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
+
+
+def readable_dags(user: GetUserDep) -> frozenset[str]:
+    """Return the ids of all Dags that a user may read; for routes that show many Dags.
+
+    :raises HTTPException: 403, when the user may not see task instances or XComs at all. Airflow itself raises 401 for
+        somebody who is not logged in.
+    """
+    manager = get_auth_manager()
+    _refuse_unless(all(manager.is_authorized_dag(method="GET", access_entity=each, user=user) for each in _SHOWN))
+    return frozenset(manager.get_authorized_dag_ids(user=user, method="GET"))
+
+
+def readable_dag(user: GetUserDep, dag_id: str) -> str:
+    """Return the id of the Dag that a route shows, once it is clear that the user may read it.
+
+    :raises HTTPException: 403, also for a Dag that does not exist.
+    """
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    manager = get_auth_manager()
+    _refuse_unless(
+        all(manager.is_authorized_dag(method="GET", access_entity=each, details=details, user=user) for each in _SHOWN)
+    )
+    return dag_id
+
+
+def _refuse_unless(allowed: bool) -> None:  # noqa: FBT001
+    if not allowed:
+        raise HTTPException(status.HTTP_403_FORBIDDEN, "You may not see these batches")

@@ -1,0 +1,68 @@
+"""Addresses that the page links to: Airflow's own pages, jobs and files at Google."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.names import job_page_url
+
+_STORAGE = "https://console.cloud.google.com/storage/browser/"
+_BIGQUERY = "https://console.cloud.google.com/bigquery?"
+
+
+class Place(NamedTuple):
+    """Where a batch is in Airflow. ``map_index`` is -1 for a task that is not mapped."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    @property
+    def query(self) -> str:
+        """The query that names the batch in an address of the page."""
+        names = {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": self.task_id}
+        index = {"map_index": str(self.map_index)} if self.map_index >= 0 else {}
+        return urlencode(names | index, quote_via=quote)
+
+
+def task_page(base: str, place: Place, try_number: int | None = None) -> str:
+    """Return Airflow's page of a task instance, which opens with its log.
+
+    :param base: the path under which this Airflow is served, empty or ``/airflow``.
+    """
+    mapped = f"/mapped/{place.map_index}" if place.map_index >= 0 else ""
+    query = f"?try_number={try_number}" if try_number else ""
+    return f"{run_page(base, place)}/tasks/{_part(place.task_id)}{mapped}{query}"
+
+
+def run_page(base: str, place: Place) -> str:
+    """Return Airflow's page of a run."""
+    return f"{base}/dags/{_part(place.dag_id)}/runs/{_part(place.run_id)}"
+
+
+def job_page(name: str) -> str:
+    """Return Google's page of a job; empty for what is not a job's name."""
+    try:
+        return job_page_url(name)
+    except ConfigurationError:
+        return ""
+
+
+def output_page(output: str) -> str:
+    """Return where a browser can look at an output: Cloud Storage or BigQuery; empty for any other place."""
+    scheme, _, rest = output.partition("://")
+    if scheme == "gs" and rest.strip("/"):
+        return _STORAGE + quote(rest.strip("/"), safe="/")
+    project, _, table = rest.partition(".")
+    dataset, _, table = table.partition(".")
+    if scheme == "bq" and project and dataset:
+        place = {"project": project, "p": project, "d": dataset, "page": "dataset"}
+        return _BIGQUERY + urlencode(place | ({"t": table, "page": "table"} if table else {}))
+    return ""
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")

@@ -1,0 +1,216 @@
+"""The routes of the page. Imported by the api-server alone, with the first request.
+
+Every value is escaped by the templates; no script or style stands in a page, which its Content-Security-Policy says,
+too. Routes read and change nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from airflow.api_fastapi.common.db.common import SessionDep  # noqa: TC002  FastAPI reads annotations
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from airflow_provider_gemini_batch import __version__
+from airflow_provider_gemini_batch.ui import MOUNT, queries
+from airflow_provider_gemini_batch.ui.access import readable_dag, readable_dags
+from airflow_provider_gemini_batch.ui.addresses import Place
+from airflow_provider_gemini_batch.ui.batches import State, read_batch, shorten, tiles_of
+from airflow_provider_gemini_batch.ui.charts import column_chart, line_chart
+from airflow_provider_gemini_batch.ui.costs import add_up, first_moment, top
+from airflow_provider_gemini_batch.ui.pages import render
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.responses import Response
+
+    from airflow_provider_gemini_batch.ui.batches import Short
+
+ROWS_A_PAGE: Final = 50
+MOST_COST_ROWS: Final = 400
+REFRESH_SECONDS: Final = 10
+#: Choices of the list: days to look back, None for all.
+PERIODS: Final[dict[str, int | None]] = {"1": 1, "7": 7, "30": 30, "90": 90, "all": None}
+COST_DAYS: Final = (7, 30, 90)
+_WEEK: Final = timedelta(days=7)
+_CHOICE_ACTIVE: Final = "active"
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+app = FastAPI(title="Gemini batches", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+
+ReadableDags = Annotated[frozenset[str], Depends(readable_dags)]
+ReadableDag = Annotated[str, Depends(readable_dag)]
+
+
+@app.middleware("http")
+async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Add the headers that keep a page to itself."""
+    response = await call_next(request)
+    response.headers.update(_HEADERS)
+    if not request.url.path.startswith(f"{_base(request)}{MOUNT}/static/"):
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@app.exception_handler(AnyHTTPException)
+async def explain(request: Request, error: AnyHTTPException) -> HTMLResponse:
+    """Say in a page why there is none."""
+    known = {
+        401: ("You are not signed in", "Sign in to Airflow, then open this page again."),
+        403: ("Not for you", "Your Airflow user may not see these batches. Ask for permission to read the Dag."),
+        404: ("Nothing here", str(error.detail)),
+    }
+    title, text = known.get(error.status_code, ("This did not work", str(error.detail)))
+    return _page(request, "message.html", status=error.status_code, title=title, text=text)
+
+
+@app.get("/", response_class=HTMLResponse)
+def show_list(
+    *,
+    request: Request,
+    readable: ReadableDags,
+    session: SessionDep,
+    dag: str = "",
+    state: str = "",
+    model: str = "",
+    days: str = "7",
+    q: str = "",
+    page: str = "1",
+) -> HTMLResponse:
+    """Show batches, the newest first."""
+    now = datetime.now(tz=timezone.utc)
+    dags = [each for each in queries.dags(session) if each in readable]
+    days = days if days in PERIODS else "7"
+    period = PERIODS[days]
+    # The tiles look back a week, whatever the list shows.
+    since = None if period is None else now - max(_WEEK, timedelta(days=period))
+    batches = shorten(queries.scan(session, queries.Scan(dags, since)))
+    tiles = tiles_of(batches, now=now)
+    models = sorted({each.model for each in batches if each.model})
+    if q:
+        batches = shorten(queries.scan(session, queries.Scan(dags, since, q[:200])))
+    begin = None if period is None else now - timedelta(days=period)
+    wanted = [each for each in batches if _is_wanted(each, dag=dag, state=state, model=model, begin=begin)]
+    pages = max(1, -(-len(wanted) // ROWS_A_PAGE))
+    number = min(max(1, int(page)), pages) if page.isdecimal() and len(page) < 9 else 1  # noqa: PLR2004
+    shown = wanted[(number - 1) * ROWS_A_PAGE : number * ROWS_A_PAGE]
+    rows = queries.load(session, [each.key for each in shown])
+    return _page(
+        request,
+        "list.html",
+        batches=[read_batch(row, now=now.timestamp()) for row in rows],
+        total=len(wanted),
+        first=(number - 1) * ROWS_A_PAGE + 1,
+        number=number,
+        pages=pages,
+        tiles=tiles,
+        dags=dags,
+        models=models,
+        states=(_CHOICE_ACTIVE, *(each.value for each in State)),
+        periods=PERIODS,
+        chosen={"dag": dag, "state": state, "model": model, "days": days, "q": q},
+        refresh=REFRESH_SECONDS if tiles.active else None,
+    )
+
+
+def _is_wanted(batch: Short, *, dag: str, state: str, model: str, begin: datetime | None) -> bool:
+    if (dag and batch.dag_id != dag) or (model and batch.model != model):
+        return False
+    if state and not (batch.state.is_active if state == _CHOICE_ACTIVE else batch.state.value == state):
+        return False
+    moments = [moment for moment in (batch.began, batch.ended) if moment is not None]
+    return begin is None or batch.state.is_active or any(moment >= begin for moment in moments)
+
+
+@app.get("/batch", response_class=HTMLResponse)
+def show_batch(
+    *,
+    request: Request,
+    dag_id: ReadableDag,
+    session: SessionDep,
+    run_id: str = "",
+    task_id: str = "",
+    map_index: str = "",
+) -> HTMLResponse:
+    """Show one batch. Airflow leaves ``{MAP_INDEX}`` as it is for a task that is not mapped."""
+    index = int(map_index) if map_index.isdecimal() and len(map_index) < 9 else -1  # noqa: PLR2004
+    place = Place(dag_id, run_id, task_id, index)
+    row = queries.find(session, place)
+    if row is None:
+        raise HTTPException(404, "This task has not begun with a batch yet, or Airflow has cleared what it wrote.")
+    batch = read_batch(row, now=datetime.now(tz=timezone.utc).timestamp())
+    samples = [each for each in batch.samples if batch.total is None or each.done <= batch.total]
+    return _page(
+        request,
+        "batch.html",
+        batch=batch,
+        chart=line_chart(samples, batch.total),
+        mapped=queries.count_mapped(session, place) if index >= 0 else 1,
+        refresh=REFRESH_SECONDS if batch.state.is_active else None,
+    )
+
+
+@app.get("/cost", response_class=HTMLResponse)
+def show_cost(
+    *,
+    request: Request,
+    readable: ReadableDags,
+    session: SessionDep,
+    days: str = "30",
+    dag: str = "",
+    model: str = "",
+    by: str = "model",
+) -> HTMLResponse:
+    """Show what batches cost, by day, Dag and model."""
+    now = datetime.now(tz=timezone.utc)
+    period = int(days) if days in map(str, COST_DAYS) else 30
+    by = "dag" if by == "dag" else "model"
+    dags = [each for each in queries.dags(session) if each in readable]
+    found = shorten(queries.scan(session, queries.Scan(dags, first_moment(now, period))))
+    models = sorted({each.model for each in found if each.model})
+    chosen = [each for each in found if (not dag or each.dag_id == dag) and (not model or each.model == model)]
+    costs = add_up(chosen, now=now, days=period)
+    newest, left_out = top(costs.newest(), MOST_COST_ROWS)
+    return _page(
+        request,
+        "cost.html",
+        costs=costs,
+        dearest=costs.dearest(),
+        newest=newest,
+        left_out=left_out,
+        chart=column_chart(costs.days, costs.series(by)),
+        dags=dags,
+        models=models,
+        cost_days=COST_DAYS,
+        chosen={"dag": dag, "model": model, "days": str(period), "by": by},
+        refresh=None,
+    )
+
+
+def _base(request: Request) -> str:
+    """Return the path under which this Airflow is served; empty when it is the whole host."""
+    root: str = request.scope.get("root_path", "")
+    return root.removesuffix(MOUNT)
+
+
+def _page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    base = _base(request)
+    values.setdefault("refresh", None)
+    return HTMLResponse(
+        render(template, base=base, home=f"{base}{MOUNT}", version=__version__, **values),
+        status_code=status,
+    )

@@ -1,0 +1,352 @@
+"""From rows of Airflow's database to what is shown of a batch: its state in words, its numbers, its times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import isfinite
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_provider_gemini_batch.batch.overview import (
+    JobOverview,
+    Overview,
+    Progress,
+    Sample,
+    read_overview,
+    read_progress,
+    thin_out,
+)
+from airflow_provider_gemini_batch.ui.addresses import Place
+from airflow_provider_gemini_batch.ui.queries import ACTIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+_NOT_STARTED: Final = frozenset({"QUEUED", "PENDING"})
+_DAY: Final = 86400
+_MOST_MEASURED: Final = 500
+
+
+class State(str, Enum):
+    """What people are told that a batch does. The page, the log and the command line share these words."""
+
+    SCHEDULED = "scheduled"
+    SUBMITTING = "submitting"
+    WAITING_FOR_QUOTA = "waiting for quota"
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    REPAIRING = "repairing"
+    LANDING = "landing"
+    RETRYING = "retrying"
+    SUBMITTED = "submitted"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+    @property
+    def is_active(self) -> bool:
+        """True while something may still change."""
+        return self not in (State.SUBMITTED, State.SUCCEEDED, State.FAILED, State.SKIPPED)
+
+    @property
+    def tone(self) -> str:
+        """Return the name of the colour that stands for it."""
+        return _TONES.get(self, "blue")
+
+
+_TONES: Final = {
+    State.SCHEDULED: "grey",
+    State.WAITING_FOR_QUOTA: "amber",
+    State.WAITING: "amber",
+    State.QUEUED: "violet",
+    State.RETRYING: "amber",
+    State.SUBMITTED: "grey",
+    State.SUCCEEDED: "green",
+    State.FAILED: "red",
+    State.SKIPPED: "grey",
+}
+_BY_TASK: Final = {
+    "success": State.SUCCEEDED,
+    "failed": State.FAILED,
+    "upstream_failed": State.FAILED,
+    "skipped": State.SKIPPED,
+    "removed": State.SKIPPED,
+    "restarting": State.RETRYING,
+    "up_for_retry": State.RETRYING,
+    "up_for_reschedule": State.RETRYING,
+}
+_BY_PHASE: Final = {
+    "submitting": State.SUBMITTING,
+    "waiting for quota": State.WAITING_FOR_QUOTA,
+    "waiting": State.WAITING,
+    "landing": State.LANDING,
+    "repairing": State.REPAIRING,
+}
+
+
+def state_of(task_state: str | None, phase: str, *, has_started: bool) -> State:
+    """Return the state of a batch.
+
+    :param task_state: Airflow's own: it decides whether the batch has ended.
+    :param phase: what the task was last doing, from its overview.
+    :param has_started: whether the service has begun with any of its jobs.
+    """
+    if task_state in _BY_TASK:
+        known = _BY_TASK[task_state]
+        return State.SUBMITTED if known is State.SUCCEEDED and phase == "submitted" else known
+    if task_state not in ("running", "deferred"):
+        return State.SCHEDULED
+    return _BY_PHASE.get(phase) or (State.RUNNING if has_started else State.QUEUED)
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The few values of a batch that filters, sums and the order of a list need."""
+
+    key: tuple[int, str, int]
+    dag_id: str
+    model: str
+    state: State
+    began: datetime | None
+    ended: datetime | None
+    rows: int | None
+    usd: float | None
+    is_upper_bound: bool
+    queue_seconds: float | None
+    tokens: tuple[int, int, int, int]
+
+
+def shorten(rows: Iterable[Any]) -> list[Short]:
+    """Read the rows of a scan."""
+    return [_short(row) for row in rows]
+
+
+def _short(row: Any) -> Short:
+    submitted, started = _float(row.submitted_at), _float(row.started_at) or _float(row.progress_started_at)
+    total = _int(row.progress_total) or _int(row.total)
+    begun = started is not None or bool(_int(row.progress_done)) or _has_begun(row.progress_state or "")
+    return Short(
+        key=(row.dag_run_id, row.task_id, row.map_index),
+        dag_id=row.dag_id,
+        model=str(row.model or "")[:_LONGEST],
+        state=state_of(row.state, str(row.phase or ""), has_started=begun),
+        began=row.start_date,
+        ended=None if row.state in ACTIVE else row.end_date,
+        rows=total,
+        usd=_float(row.usd),
+        is_upper_bound=row.is_upper_bound in (True, 1, "1", "true"),
+        queue_seconds=started - submitted if started and submitted and started >= submitted else None,
+        tokens=(
+            _int(row.input_tokens) or 0,
+            _int(row.output_tokens) or 0,
+            _int(row.thinking_tokens) or 0,
+            _int(row.cached_tokens) or 0,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The numbers over the list."""
+
+    active: int
+    rows: int
+    failed: int
+    usd: float | None
+    is_upper_bound: bool
+    queue_seconds: float | None
+
+
+def tiles_of(batches: Sequence[Short], *, now: datetime) -> Tiles:
+    """Add up what is active now, what failed within a day, what the batches of a week cost."""
+    active = [each for each in batches if each.state.is_active]
+    week = [each for each in batches if each.ended and (now - each.ended).total_seconds() <= 7 * _DAY]
+    priced = [each for each in week if each.usd is not None]
+    waited = [each.queue_seconds for each in batches[:_MOST_MEASURED] if each.queue_seconds is not None]
+    return Tiles(
+        active=len(active),
+        rows=sum(each.rows or 0 for each in active),
+        failed=sum(
+            each.state is State.FAILED and (now - each.ended).total_seconds() <= _DAY for each in week if each.ended
+        ),
+        usd=sum(each.usd or 0.0 for each in priced) if priced else None,
+        is_upper_bound=any(each.is_upper_bound for each in priced),
+        queue_seconds=median(waited) if waited else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch, as a list and its own page show it."""
+
+    place: Place
+    label: str
+    run_date: datetime | None
+    task_state: str
+    try_number: int
+    tries: int
+    began: datetime | None
+    ended: datetime | None
+    state: State
+    overview: Overview
+    progress: Progress
+    now: float
+
+    @property
+    def total(self) -> int | None:
+        """Rows of the whole batch."""
+        return self.overview.total if self.overview.total is not None else self.progress.total
+
+    @property
+    def is_landed(self) -> bool:
+        """Whether rows were landed, so that their numbers are final."""
+        return self.overview.succeeded is not None
+
+    @property
+    def failed(self) -> int | None:
+        """Failed rows: landed ones, else as the service counts them."""
+        return self.overview.failed if self.is_landed else self.progress.failed
+
+    @property
+    def good(self) -> int | None:
+        """Rows that came out well: landed ones, else as the service counts them."""
+        if self.is_landed:
+            return self.overview.succeeded
+        return None if self.progress.done is None else max(0, self.progress.done - (self.progress.failed or 0))
+
+    @property
+    def rows_text(self) -> str:
+        """Return the rows in words, as they stand beside the bar."""
+        total, good, failed = self.total, self.good, self.failed
+        if self.is_landed and not self.state.is_active:
+            return f"{good or 0:,} ok" + (f", {failed:,} failed" if failed else "")
+        if total is None:
+            return "" if good is None else f"{good:,} done"
+        return f"{good or 0:,} of {total:,}" + (f", {failed:,} failed" if failed else "")
+
+    @property
+    def queue_seconds(self) -> float | None:
+        """How long the first job waited until the service began with it, or has waited so far."""
+        submitted = self.overview.submitted_at
+        if submitted is None:
+            return None
+        if self.started_at is not None:
+            return max(0.0, self.started_at - submitted)
+        return max(0.0, self.now - submitted) if self.state is State.QUEUED else None
+
+    @property
+    def started_at(self) -> float | None:
+        """When the service began with the first job."""
+        return self.overview.started_at or self.progress.started_at
+
+    @property
+    def running_seconds(self) -> float | None:
+        """How long the service has worked on it; to the end, where it has ended."""
+        if self.started_at is None:
+            return None
+        end = (
+            self.now
+            if self.state.is_active
+            else self.overview.ended_at or (self.ended.timestamp() if self.ended else None)
+        )
+        return None if end is None else max(0.0, end - self.started_at)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the rows are done, by the pace so far."""
+        left, at = self.progress.seconds_left, self.progress.at
+        if left is None or self.state not in (State.RUNNING, State.REPAIRING):
+            return None
+        return max(0.0, left - (self.now - at if at is not None and at <= self.now else 0.0))
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the estimate has passed without an end."""
+        return self.seconds_left == 0.0
+
+    @property
+    def tokens(self) -> tuple[int | None, int | None]:
+        """Tokens in and out; thinking counts as output."""
+        seen = self.overview
+        if seen.input_tokens is None and seen.output_tokens is None:
+            return None, None
+        return seen.input_tokens, (seen.output_tokens or 0) + (seen.thinking_tokens or 0)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """How done and failed rows grew: what the task kept of earlier waits, then this one."""
+        later = self.progress.samples
+        earlier = [each for each in self.overview.samples if not later or each.at < later[0].at]
+        return thin_out((*earlier, *later))
+
+    @property
+    def jobs(self) -> tuple[JobOverview, ...]:
+        """The jobs, with what the trigger last saw of those that run."""
+        return tuple(self._now(job) for job in self.overview.jobs)
+
+    def _now(self, job: JobOverview) -> JobOverview:
+        seen = self.progress.jobs.get(job.name)
+        if seen is None or job.ended_at is not None:
+            return job
+        state, total, done, failed = seen
+        return JobOverview(
+            name=job.name,
+            shard=job.shard,
+            round=job.round,
+            state=state or job.state,
+            adopted=job.adopted,
+            submitted_at=job.submitted_at,
+            started_at=job.started_at,
+            total=job.total if total is None else total,
+            done=done,
+            failed=failed,
+        )
+
+
+def read_batch(row: Any, *, now: float) -> Batch:
+    """Read a row that :func:`.queries.load` or :func:`.queries.find` returned.
+
+    :param now: seconds since the epoch.
+    """
+    overview = read_overview(row.overview) or Overview(phase="")
+    progress = read_progress(row.progress)
+    # A job that runs says more than the trigger's last look before the task was resumed.
+    begun = bool(overview.started_at or progress.started_at or progress.done) or _has_begun(progress.state)
+    return Batch(
+        place=Place(row.dag_id, row.run_id, row.task_id, row.map_index),
+        label=(row.rendered_map_index or str(row.map_index)) if row.map_index >= 0 else "",
+        run_date=row.logical_date or row.run_after,
+        task_state=row.state or "none",
+        try_number=row.try_number,
+        tries=row.max_tries + 1,
+        began=row.start_date,
+        ended=None if row.state in ACTIVE else row.end_date,
+        state=state_of(row.state, overview.phase, has_started=begun),
+        overview=overview,
+        progress=progress,
+        now=now,
+    )
+
+
+def _has_begun(job_state: str) -> bool:
+    return bool(job_state) and job_state not in _NOT_STARTED
+
+
+_LONGEST: Final = 300
+
+
+def _float(value: object) -> float | None:
+    """Read a number that a database took out of JSON: a number in one dialect, its text in another."""
+    try:
+        found = float(value) if isinstance(value, str | int | float) else None
+    except (ValueError, OverflowError):
+        return None
+    return found if found is not None and isfinite(found) and found >= 0 else None
+
+
+def _int(value: object) -> int | None:
+    found = _float(value)
+    return None if found is None else int(found)

@@ -1,0 +1,167 @@
+"""The questions that the page asks of Airflow's database.
+
+A batch is a task instance that has pushed an overview, so Airflow's index over XCom keys finds all of them without
+looking at any other task. From there primary and unique keys lead to the task instance, its run and its progress.
+``return_value``, which may hold responses, is never read.
+
+Lists and sums begin with a scan of a few short values of each batch; what these mean is decided in Python. So one
+query serves every dialect and every filter, and a value that somebody else pushed under our key breaks nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from sqlalchemy import String, and_, cast, func, or_, select, tuple_
+
+from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, PROGRESS_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Row, Select
+    from sqlalchemy.orm import Session
+
+    from airflow_provider_gemini_batch.ui.addresses import Place
+
+#: States in which Airflow may still do something with a task.
+ACTIVE: Final = ("running", "deferred", "queued", "scheduled", "restarting", "up_for_retry", "up_for_reschedule")
+#: The newest batches that a list or a sum takes in: a bound for memory, far above what a page is asked for.
+MOST_SCANNED: Final = 50_000
+
+_ti = TaskInstance.__table__
+_run = DagRun.__table__
+_overview = XComModel.__table__.alias("overview")
+_progress = XComModel.__table__.alias("progress")
+
+_KEY = (_overview.c.dag_run_id, _overview.c.task_id, _overview.c.map_index)
+_SCALARS: Final = (
+    "phase",
+    "model",
+    "total",
+    "submitted_at",
+    "started_at",
+    "usd",
+    "is_upper_bound",
+    "input_tokens",
+    "output_tokens",
+    "thinking_tokens",
+    "cached_tokens",
+)
+_PROGRESS_SCALARS: Final = ("state", "total", "done", "started_at")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Which batches are looked at: those of these Dags that began or ended ``since``, or are still active."""
+
+    dag_ids: Collection[str]
+    since: datetime | None = None
+    text: str = ""
+
+
+def scan(session: Session, wanted: Scan) -> Sequence[Row[Any]]:
+    """Return key, states and short values of each batch, the newest first."""
+    query = select(
+        *_KEY,
+        _ti.c.dag_id,
+        _ti.c.state,
+        _ti.c.start_date,
+        _ti.c.end_date,
+        *(_overview.c.value[name].as_string().label(name) for name in _SCALARS),
+        *(_progress.c.value[name].as_string().label(f"progress_{name}") for name in _PROGRESS_SCALARS),
+    )
+    query = _with_progress(query).where(_overview.c.key == OVERVIEW_KEY, _overview.c.dag_id.in_(wanted.dag_ids))
+    if wanted.since is not None:
+        recent = or_(_ti.c.start_date >= wanted.since, _ti.c.end_date >= wanted.since)
+        query = query.where(or_(_ti.c.state.in_(ACTIVE), recent))
+    if wanted.text:
+        texts = (_ti.c.run_id, _ti.c.task_id, cast(_overview.c.value["jobs"], String))
+        query = query.where(or_(*(text.contains(wanted.text, autoescape=True) for text in texts)))
+    newest = func.coalesce(_ti.c.start_date, _overview.c.timestamp).desc()
+    return session.execute(query.order_by(newest, *_KEY).limit(MOST_SCANNED)).all()
+
+
+def load(session: Session, keys: Sequence[tuple[int, str, int]]) -> Sequence[Row[Any]]:
+    """Return everything that is shown of the batches with these keys (run, task, map index), in their order."""
+    if not keys:
+        return []
+    found = session.execute(_whole().where(_overview.c.key == OVERVIEW_KEY, tuple_(*_KEY).in_(keys))).all()
+    by_key = {(row.dag_run_id, row.task_id, row.map_index): row for row in found}
+    return [by_key[key] for key in keys if key in by_key]
+
+
+def find(session: Session, place: Place) -> Row[Any] | None:
+    """Return one batch; None where the task instance has pushed no overview."""
+    query = _whole().where(
+        _overview.c.key == OVERVIEW_KEY,
+        _overview.c.dag_id == place.dag_id,
+        _overview.c.run_id == place.run_id,
+        _overview.c.task_id == place.task_id,
+        _overview.c.map_index == place.map_index,
+    )
+    return session.execute(query).one_or_none()
+
+
+def count_mapped(session: Session, place: Place) -> int:
+    """Return how many instances of a task in one run are batches."""
+    query = select(func.count()).where(
+        _overview.c.key == OVERVIEW_KEY,
+        _overview.c.dag_id == place.dag_id,
+        _overview.c.task_id == place.task_id,
+        _overview.c.run_id == place.run_id,
+    )
+    return session.scalar(query) or 0
+
+
+def dags(session: Session) -> list[str]:
+    """Return the ids of the Dags that have batches."""
+    return sorted(session.scalars(select(_overview.c.dag_id).where(_overview.c.key == OVERVIEW_KEY).distinct()))
+
+
+def _whole() -> Select[Any]:
+    query = select(
+        *_KEY,
+        _ti.c.dag_id,
+        _ti.c.run_id,
+        _ti.c.state,
+        _ti.c.try_number,
+        _ti.c.max_tries,
+        _ti.c.start_date,
+        _ti.c.end_date,
+        _ti.c.rendered_map_index,
+        _run.c.logical_date,
+        _run.c.run_after,
+        _overview.c.value.label("overview"),
+        _progress.c.value.label("progress"),
+    )
+    return _with_progress(query, _run)
+
+
+def _with_progress(query: Select[Any], run: Any = None) -> Select[Any]:
+    """Join an overview with its task instance, its progress and its run, each by a unique key."""
+    tables = _overview.join(
+        _ti,
+        and_(
+            _ti.c.dag_id == _overview.c.dag_id,
+            _ti.c.task_id == _overview.c.task_id,
+            _ti.c.run_id == _overview.c.run_id,
+            _ti.c.map_index == _overview.c.map_index,
+        ),
+    ).outerjoin(
+        _progress,
+        and_(
+            _progress.c.dag_run_id == _overview.c.dag_run_id,
+            _progress.c.task_id == _overview.c.task_id,
+            _progress.c.map_index == _overview.c.map_index,
+            _progress.c.key == PROGRESS_KEY,
+        ),
+    )
+    if run is not None:
+        tables = tables.join(run, run.c.id == _overview.c.dag_run_id)
+    return query.select_from(tables)

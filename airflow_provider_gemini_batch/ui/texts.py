@@ -1,0 +1,140 @@
+"""Numbers, times and sums of money in words, for people."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Final
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOTHING = "\N{EN DASH}"
+_LAST_TIME = 253402300799  # the end of year 9999: what lies beyond is not a time
+_SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
+_THOUSAND = 1000
+_CENT = 0.01
+_PARTS = re.compile(r"[^_/.]+[_/.]*|[_/.]+")
+# What the numbers of gRPC mean, in a word or two.
+_CODES: Final = {
+    "1": "cancelled",
+    "2": "unknown",
+    "3": "bad request",
+    "4": "time-out",
+    "5": "not found",
+    "7": "no permission",
+    "8": "quota",
+    "9": "not possible now",
+    "10": "aborted",
+    "13": "internal",
+    "14": "unavailable",
+    "16": "not signed in",
+}
+
+
+def number(value: float | None) -> str:
+    """Return a count with separators: ``124,010``."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def short_number(value: float | None) -> str:
+    """Return a large count in three digits: ``41.2 M``."""
+    if value is None:
+        return NOTHING
+    for unit in ("", " k", " M", " G"):
+        if value < _THOUSAND or unit == " G":
+            break
+        value /= _THOUSAND
+    digits = 1 if unit and value < _THOUSAND / 10 else 0
+    return f"{value:,.{digits}f}".removesuffix(".0") + unit
+
+
+def money(value: float | None) -> str:
+    """Return a sum of US dollars: ``$18.40``; small sums keep two digits that say something."""
+    if value is None:
+        return NOTHING
+    if 0 < value < _CENT:
+        return f"${value:.2g}" if value >= _CENT / 100 else "under $0.0001"
+    return f"${value:,.2f}"
+
+
+def cost(value: float | None, *, is_upper_bound: bool) -> str:
+    """Return a cost, with "at most" where it can only be less."""
+    return f"at most {money(value)}" if is_upper_bound and value else money(value)
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration in at most two units: ``1 h 12 min``."""
+    if seconds is None:
+        return NOTHING
+    seconds = max(0, round(seconds))
+    for index, (size, unit) in enumerate(_SPANS):
+        if seconds >= size:
+            whole, rest = divmod(seconds, size)
+            smaller, name = (_SPANS[index + 1]) if index + 1 < len(_SPANS) else (1, "s")
+            part = rest // smaller
+            return f"{whole} {unit} {part} {name}" if part and whole < 10 else f"{whole} {unit}"  # noqa: PLR2004
+    return f"{seconds} s"
+
+
+def about(seconds: float | None) -> str:
+    """Return a time left as an estimate should be told: never to the second."""
+    if seconds is None:
+        return NOTHING
+    if seconds < _SPANS[-1][0]:
+        return "under 1 min"
+    minutes = seconds / 60
+    step = 1 if minutes < 10 else 5 if minutes < 120 else 30  # noqa: PLR2004
+    return f"about {span(max(step, round(minutes / step) * step) * 60)}"
+
+
+def percent(part: float | None, whole: float | None) -> float:
+    """Return a share from 0 to 100; 0 where it cannot be told."""
+    return 0.0 if not part or not whole else min(100.0, 100.0 * part / whole)
+
+
+def moment(value: float | datetime | None) -> datetime | None:
+    """Return a time with its zone, UTC; None for what is not a time."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    if value is None or not 0 <= value <= _LAST_TIME:
+        return None
+    return datetime.fromtimestamp(value, tz=timezone.utc)
+
+
+def iso(value: float | datetime | None) -> str:
+    """Return a time for ``<time datetime>``; empty for what is not a time."""
+    found = moment(value)
+    return "" if found is None else found.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def clock(value: float | datetime | None, pattern: str = "%d %b %H:%M") -> str:
+    """Return a time for people, in UTC; the page's script puts it into the reader's zone."""
+    found = moment(value)
+    return NOTHING if found is None else found.astimezone(timezone.utc).strftime(pattern)
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that may be broken after an underscore, a slash or a dot; everything else of it is escaped."""
+    return Markup("<wbr>").join(_PARTS.findall(name))
+
+
+def rough(seconds: float | None) -> str:
+    """Return a duration for a narrow column: seconds only below a minute."""
+    return span(seconds if seconds is None or seconds < _SPANS[-1][0] else seconds // 60 * 60)
+
+
+def reasons(by_status: Mapping[str, int], by_code: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return what became of rows, the most frequent first; errors by the service's code, where it is known."""
+    found = dict(by_status)
+    errors = found.get("error", 0)
+    if errors and by_code:
+        for code, rows in by_code.items():
+            found[f"error {code}: {_CODES[code]}" if code in _CODES else f"error {code}"] = rows
+        rest = errors - sum(by_code.values())
+        found.pop("error")
+        if rest > 0:
+            found["error"] = rest
+    return sorted(found.items(), key=lambda each: (each[0] != "ok", -each[1], each[0]))
