@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint check demo test test-fast test-slow test-stack test-all chaos bench docs diagrams build constraints clean
+.PHONY: help setup lint check demo test test-fast test-slow test-stack test-common-ai test-all chaos bench docs diagrams build constraints clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,11 @@ test:  ## all checks and tests on this Python and Airflow $(AIRFLOW)
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory test-slow
 	@$(MAKE) --no-print-directory test-stack
+
+test-common-ai:  ## the adapter for common.ai, against the real package in an environment of its own
+	@$(MAKE) --no-print-directory setup AIRFLOW=3.3 VENV=.venv-common-ai
+	@.venv-common-ai/bin/uv pip install --quiet --python .venv-common-ai/bin/python --constraint constraints/airflow-3.3.txt "apache-airflow-providers-common-ai==1.0.0"
+	.venv-common-ai/bin/python -m pytest tests/common_ai
 
 test-all: $(INSTALLED)  ## all tests on every Python found here, with Airflow 3.2 and 3.3
 	@$(BIN)/python tests/matrix.py

@@ -51,6 +51,7 @@ LAYERS: dict[str, set[str]] = {
     "links": _RUNTIME | {"ui"},
     "decorators": _RUNTIME,
     "cli": _RUNTIME | {"cli"},
+    "common_ai": _ROWS,
     "emulator": {"emulator"},
     "pytest_plugin": {"emulator"},
 }

@@ -1,0 +1,196 @@
+"""common.ai's ``LLMBatchOperator`` and ``@task.llm_batch`` on Gemini, through our adapter and against the emulator."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from airflow.providers.common.ai.batch import dispatch
+from airflow.providers.common.ai.batch.output_schema import build_output_spec
+from airflow.providers.common.ai.exceptions import LLMBatchModelMismatchError
+from airflow.providers.common.ai.operators.llm_batch import LLMBatchOperator
+from airflow.sdk import DAG, task
+from dag_runs import Run
+from pydantic import BaseModel
+
+from airflow_provider_gemini_batch.common_ai import GeminiBatchAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+REVIEWS = ["Loved it.", "Broke after one use.", "Does what it says."]
+TEXT = build_output_spec(str)
+
+
+class Sentiment(BaseModel):
+    label: Literal["positive", "negative", "neutral"]
+    reason: str
+
+
+@pytest.fixture
+def adapter(service: Emulator) -> Iterator[GeminiBatchAdapter]:
+    made = GeminiBatchAdapter(api_key="hidden-key", base_url=service.url)
+    yield made
+    made.close()
+
+
+def jobs(service: Emulator) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = service.control.books()["jobs"]
+    return found
+
+
+def rows_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    path = manifest["result_uri"].removeprefix("file://")
+    with open(path, encoding="utf-8") as lines:  # noqa: PTH123  (an address that the manifest gives)
+        return [json.loads(line) for line in lines]
+
+
+def operator(folder: Path, **arguments: Any) -> LLMBatchOperator:
+    given = {"requests": REVIEWS, "model_id": "google:gemini-2.5-flash", "llm_conn_id": "pydanticai_default"}
+    return LLMBatchOperator(task_id="ask", result_path=f"file://{folder}", poll_interval=30, **{**given, **arguments})
+
+
+@pytest.mark.parametrize("name", ["google", "google-gla", "gemini"])
+def test_common_ai_finds_the_adapter_by_each_prefix(name: str) -> None:
+    assert dispatch.get_adapter_class("pydanticai", f"{name}:gemini-2.5-flash") is GeminiBatchAdapter
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("output_type", [str, Sentiment, list[str]])
+def test_a_batch_runs_with_no_change_in_the_dag(
+    service: Emulator, tmp_path: Path, output_type: Any, *, deferrable: bool
+) -> None:
+    with DAG("common_ai", schedule=None) as dag:
+        operator(tmp_path, output_type=output_type, deferrable=deferrable)
+    run = Run(dag)
+    result = run.attempt("ask")
+    assert result.state == "success", result.error
+    assert bool(result.deferrals) == deferrable
+    rows = rows_of(run.xcom("ask"))
+    assert sorted(row["index"] for row in rows) == [0, 1, 2]
+    assert {row["status"] for row in rows} == {"success"}
+    assert all(row["usage"]["input_tokens"] > 0 for row in rows)
+    if output_type is Sentiment:
+        assert all(Sentiment.model_validate(row["output"]) for row in rows)
+    assert len(jobs(service)) == 1
+
+
+def test_the_decorator_runs(service: Emulator, tmp_path: Path) -> None:
+    with DAG("common_ai_task", schedule=None) as dag:
+
+        @task.llm_batch(
+            llm_conn_id="pydanticai_default",
+            model_id="gemini:gemini-2.5-flash",
+            result_path=f"file://{tmp_path}",
+            system_prompt="Classify.",
+            poll_interval=30,
+        )
+        def ask() -> list[str]:
+            return REVIEWS
+
+        ask()
+    run = Run(dag)
+    assert run.attempt("ask").state == "success"
+    assert len(jobs(service)) == 1
+
+
+def test_a_row_that_failed_is_an_error_and_the_others_are_kept(service: Emulator, tmp_path: Path) -> None:
+    service.control.faults(row_error_every=3, row_error_code=8)
+    with DAG("common_ai_errors", schedule=None) as dag:
+        operator(tmp_path)
+    run = Run(dag)
+    run.attempt("ask")
+    rows = rows_of(run.xcom("ask"))
+    (failed,) = [row for row in rows if row["status"] != "success"]
+    assert failed["error"]["provider_code"] == "8"
+    assert len(rows) == 3
+
+
+def test_a_retry_after_a_lost_answer_finds_the_job(service: Emulator, tmp_path: Path) -> None:
+    service.control.faults(reset={"operation": "create", "when": "after", "times": 1})
+    with DAG("common_ai_orphan", schedule=None) as dag:
+        operator(tmp_path, retries=1)
+    run = Run(dag)
+    run.attempt("ask")
+    assert len(jobs(service)) == 1
+    assert run.attempt("ask").state == "success"
+    assert len(jobs(service)) == 1
+
+
+def test_an_orphan_is_known_by_task_and_input_together(service: Emulator, adapter: GeminiBatchAdapter) -> None:
+    requests: Any = [{"prompt": "Hello?"}]
+    made = adapter.submit(
+        requests, model="gemini-2.5-flash", idempotency_key="a" * 16, input_fingerprint="f" * 64, output_spec=TEXT
+    )
+    assert adapter.find_orphaned_batch("a" * 16, "f" * 64, "") == made.batch_id
+    assert adapter.find_orphaned_batch("a" * 16, "0" * 64, "") is None
+    assert adapter.find_orphaned_batch("b" * 16, "f" * 64, "") is None
+    assert adapter.find_orphaned_batch("a" * 16, "f" * 64, "2999-01-01T00:00:00+00:00") is None
+    assert len(jobs(service)) == 1
+
+
+def test_a_job_that_is_gone_is_told_as_common_ai_expects(adapter: GeminiBatchAdapter) -> None:
+    with pytest.raises(Exception, match="batches/nobody") as gone:
+        adapter.get_batch("batches/nobody")
+    assert LLMBatchOperator._is_not_found_error(gone.value)
+
+
+def test_a_cancel_that_comes_too_late_is_no_error(service: Emulator, adapter: GeminiBatchAdapter) -> None:
+    requests: Any = [{"prompt": "Hello?"}]
+    made = adapter.submit(
+        requests, model="gemini-2.5-flash", idempotency_key="a" * 16, input_fingerprint="f" * 64, output_spec=TEXT
+    )
+    service.control.advance(600)
+    adapter.cancel_batch(made.batch_id)
+    adapter.cancel_batch("batches/nobody")
+    assert adapter.get_batch(made.batch_id).status == "completed"
+
+
+def test_a_running_job_is_cancelled(service: Emulator, adapter: GeminiBatchAdapter) -> None:
+    service.control.faults(hold_running=True)
+    requests: Any = [{"prompt": "Hello?"}]
+    made = adapter.submit(
+        requests, model="gemini-2.5-flash", idempotency_key="a" * 16, input_fingerprint="f" * 64, output_spec=TEXT
+    )
+    adapter.cancel_batch(made.batch_id)
+    service.control.advance(600)
+    assert adapter.get_batch(made.batch_id).status == "cancelled"
+
+
+def test_many_rows_travel_as_an_upload(service: Emulator, adapter: GeminiBatchAdapter) -> None:
+    requests: Any = [{"prompt": f"{number} " + "word " * 400} for number in range(600)]
+    made = adapter.submit(
+        requests, model="gemini-2.5-flash", idempotency_key="a" * 16, input_fingerprint="f" * 64, output_spec=TEXT
+    )
+    assert made.provider_input_ref is not None
+    service.control.advance(600)
+    assert sorted(item.index for item in adapter.iter_results(made.batch_id)) == list(range(600))
+
+
+def test_a_request_for_another_model_is_refused_before_anything_is_sent(
+    service: Emulator, adapter: GeminiBatchAdapter
+) -> None:
+    requests: Any = [{"prompt": "Hello?", "model": "google-gla:gemini-2.5-pro"}]
+    with pytest.raises(LLMBatchModelMismatchError):
+        adapter.validate_requests(requests, model="gemini-2.5-flash", output_spec=TEXT, idempotency_key="a" * 16)
+    assert jobs(service) == []
+
+
+def test_what_a_request_says_wins_over_the_batch(adapter: GeminiBatchAdapter) -> None:
+    line = next(
+        adapter._lines(
+            [{"prompt": "Hello?", "max_tokens": 7, "params": {"temperature": 0.1}, "system_prompt": "Short."}],
+            "a" * 16,
+            {},
+            system_prompt="Long.",
+            max_tokens=99,
+            request_params={"temperature": 0.9, "topP": 0.5},
+        )
+    )
+    request = json.loads(line)["request"]
+    assert request["generationConfig"] == {"temperature": 0.1, "topP": 0.5, "maxOutputTokens": 7}
+    assert request["systemInstruction"]["parts"][0]["text"] == "Short."
