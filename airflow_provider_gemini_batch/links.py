@@ -8,12 +8,10 @@ from airflow.sdk import BaseOperatorLink
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.names import job_page_url
+from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
-
-# The key under which the operators push the name of their first job as soon as there is one.
-JOB_NAME_KEY = "job_name"
 
 
 class GeminiBatchJobLink(BaseOperatorLink):

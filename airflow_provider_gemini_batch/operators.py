@@ -13,22 +13,30 @@ from airflow.sdk import BaseOperator
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.links import GeminiBatchJobLink
-from airflow_provider_gemini_batch.runtime.arguments import check_numbers
-from airflow_provider_gemini_batch.runtime.lineage import TellsLineage
+from airflow_provider_gemini_batch.runtime.arguments import (
+    DEFAULT_CONN_ID,
+    DEFAULT_MAX_XCOM_BYTES,
+    SOURCES,
+    BatchArguments,
+    ResponsesArguments,
+    argument_names,
+    check_one_source,
+    check_parsed,
+    read_arguments,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
     from pydantic import BaseModel
 
     from airflow_provider_gemini_batch.hooks import GeminiBatchHook
     from airflow_provider_gemini_batch.runtime.create_task import TaskRun
 
-DEFAULT_CONN_ID = "gemini_batch_default"
-# Airflow warns above 64 KiB of notes; an XCom of 48 KiB fits every metadata database and backend.
-DEFAULT_MAX_XCOM_BYTES = 48 * 1024
-SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
+# Arguments whose names BaseOperator has taken for something else.
+_ATTRIBUTES = {"dry_run": "is_dry_run", "task_type": "embedding_task_type"}
 
 
 class _Uncalled(NamedTuple):
@@ -64,7 +72,7 @@ class _GeminiOperator(BaseOperator):
         return GeminiBatchHook(self.gemini_conn_id, location=self.location, project_id=self.project_id)
 
 
-class _CreateBatchJob(TellsLineage, _GeminiOperator):
+class _CreateBatchJob(_GeminiOperator):
     """Submit a batch, free the worker while it runs, and bring back one result row per input row."""
 
     kind: ClassVar[JobKind]
@@ -182,36 +190,52 @@ class _CreateBatchJob(TellsLineage, _GeminiOperator):
 
         :raises ConfigurationError: names the argument and says what to do.
         """
-        check_numbers(self)
-        given = [name for name in SOURCES if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ConfigurationError(f"one source is allowed, not {' and '.join(given)}")
-        if given and self._makes_its_own_rows:
-            raise ConfigurationError(f"the function gives the rows, so {given[0]} cannot be given as well")
-        if not given and not self._makes_its_own_rows:
-            raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
+        given = self._given()
+        check_parsed(BatchArguments, given)
+        check_one_source(given, makes_own_rows=self._makes_its_own_rows)
+
+    def _given(self) -> dict[str, Any]:
+        """Return the author's arguments as they stand now: as written, or rendered."""
+        attributes = {name: _ATTRIBUTES.get(name, name) for name in argument_names(BatchArguments)}
+        given = {name: getattr(self, held) for name, held in attributes.items() if hasattr(self, held)}
+        rows = given["inlined_requests"]
+        return {**given, "inlined_requests": rows.function} if isinstance(rows, _Uncalled) else given
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or find the batch; wait by deferring; land the results."""
-        from airflow_provider_gemini_batch.runtime.create_task import TaskRun
-
-        self._unwrap()
-        self._run = TaskRun(self, context)
-        with self._run as run:
+        with self.task_run(context) as run:
             return run.begin()
 
     def execute_complete(self, context: Context, event: Any, memo: str = "") -> dict[str, Any]:
         """Go on after a wait, in a fresh process: nothing of ``execute`` is left but its arguments."""
-        from airflow_provider_gemini_batch.runtime.create_task import TaskRun
-
-        self._unwrap()
-        self._run = TaskRun(self, context)
-        with self._run as run:
+        with self.task_run(context) as run:
             return run.resume(event, memo)
 
-    def _unwrap(self) -> None:
-        if isinstance(self.inlined_requests, _Uncalled):
-            self.inlined_requests = self.inlined_requests.function
+    def task_run(self, context: Context) -> TaskRun:
+        """Return what runs this task in one process.
+
+        :raises AirflowFailException: an argument cannot work.
+        """
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
+        from airflow_provider_gemini_batch.runtime.create_task import TaskRun
+        from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
+
+        with airflow_errors():
+            arguments = read_arguments(BatchArguments, self._given(), kind=self.kind)
+        self._run = TaskRun(arguments, self, context, hook=self.hook(), make_trigger=GeminiBatchJobTrigger)
+        return self._run
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Return what was read, written and used; asked by OpenLineage's provider when the task has succeeded."""
+        from airflow_provider_gemini_batch.runtime.lineage import lineage_of, openlineage_facets
+
+        if self._run is not None and self._run.lineage is not None:
+            return openlineage_facets(*self._run.lineage)
+        # Another process than the one that ran the task: the summary alone has to do.
+        summary = task_instance.xcom_pull(task_ids=self.task_id)
+        if not isinstance(summary, dict) or not summary.get("job_names"):
+            return None
+        return openlineage_facets(lineage_of(read_arguments(BatchArguments, self._given()), summary), summary)
 
     def on_kill(self) -> None:
         """Stop: no create call is sent after this, and a job that no further try would adopt is cancelled."""
@@ -414,9 +438,12 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream the answers."""
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
         from airflow_provider_gemini_batch.runtime.create_task import land_responses
 
-        return land_responses(self, context)
+        with airflow_errors(), self.hook() as hook:
+            given = {name: getattr(self, name) for name in argument_names(ResponsesArguments)}
+            return land_responses(read_arguments(ResponsesArguments, given), hook, context)
 
 
 class GeminiCancelBatchJobOperator(_JobOperator):

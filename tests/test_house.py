@@ -32,7 +32,9 @@ _BATCH = _POLLING | {"batch"}
 _STAGING = _ROWS | _BATCH | {"staging"}
 # What people import by name is thin: it loads a room below when something runs.
 _NAMES = {"hooks", "operators", "sensors", "triggers", "links", "decorators"}
-_RUNTIME = _STAGING | {"runtime"} | _NAMES
+# The sensor and the trigger still hand themselves to the room that runs them.
+_RUNTIME = _STAGING | {"runtime", "hooks", "sensors", "triggers"}
+_PUBLIC = _STAGING | {"runtime"} | _NAMES
 LAYERS: dict[str, set[str]] = {
     "provider_info": set(),
     "__init__": {"provider_info"},
@@ -42,15 +44,15 @@ LAYERS: dict[str, set[str]] = {
     "batch": _BATCH,
     "staging": _STAGING,
     "runtime": _RUNTIME,
-    "hooks": _RUNTIME,
-    "operators": _RUNTIME,
-    "sensors": _RUNTIME,
-    "triggers": _RUNTIME,
+    "hooks": _PUBLIC,
+    "operators": _PUBLIC,
+    "sensors": _PUBLIC,
+    "triggers": _PUBLIC,
     "ui": _BATCH | {"ui"},
     "plugin": {"ui"},
-    "links": _RUNTIME | {"ui"},
-    "decorators": _RUNTIME,
-    "cli": _RUNTIME | {"cli"},
+    "links": _PUBLIC | {"ui"},
+    "decorators": _PUBLIC,
+    "cli": _PUBLIC | {"cli"},
     "common_ai": _ROWS,
     "emulator": {"emulator"},
     "pytest_plugin": {"emulator"},

@@ -1,35 +1,182 @@
-"""What the arguments of a create operator may be, checked when the Dag is parsed."""
+"""The arguments of a task as one frozen value, read and checked in one place.
+
+Some are known when the Dag is parsed, the rest when templates have been rendered: :func:`check_parsed` and
+:func:`read_arguments` use the same readers, :mod:`.readers`. What depends on the connection is in :mod:`.checks`.
+
+Rules of this file: it is imported when a Dag file is parsed, so it imports nothing heavy; it knows no operator.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.states import JobKind
+from airflow_provider_gemini_batch.runtime.readers import (
+    Reader,
+    anything,
+    choice,
+    columns,
+    flag,
+    is_unknown,
+    mapping,
+    path,
+    paths,
+    rate,
+    seconds,
+    text,
+    usd,
+    whole,
+)
 
 if TYPE_CHECKING:
-    from airflow_provider_gemini_batch.operators import _CreateBatchJob
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pydantic import BaseModel
+
+DEFAULT_CONN_ID = "gemini_batch_default"
+# Airflow warns above 64 KiB of notes; an XCom of 48 KiB fits every metadata database and backend.
+DEFAULT_MAX_XCOM_BYTES = 48 * 1024
+SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
+
+T = TypeVar("T")
 
 
-def check_numbers(operator: _CreateBatchJob) -> None:
-    """Refuse numbers and choices that mean nothing.
+def _argument(reader: Reader, default: Any = None) -> Any:
+    """Declare an argument: how its value is read, and what None stands for."""
+    return field(default=default, metadata={"reader": reader})
 
-    :raises ConfigurationError: names the argument and what it may be.
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionArguments:
+    """What every operator takes: which connection, and what overrides it."""
+
+    gemini_conn_id: str = _argument(text, DEFAULT_CONN_ID)
+    location: str | None = _argument(text)
+    project_id: str | None = _argument(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchArguments(ConnectionArguments):
+    """What an author asks of a batch; see the create operators for the meaning of each. Times are in seconds.
+
+    ``kind`` is the operator's own. Members that hold prompts stay out of the repr.
     """
-    if operator.poll_interval <= 0:
-        raise ConfigurationError(f"poll_interval must be above 0 seconds, not {operator.poll_interval}")
-    if operator.on_stall not in {"fail", "resubmit"}:
-        raise ConfigurationError(f"on_stall must be 'fail' or 'resubmit', not {operator.on_stall!r}")
-    if operator.max_failure_rate is not None and not 0 <= operator.max_failure_rate <= 1:
-        raise ConfigurationError(f"max_failure_rate must lie between 0 and 1, not {operator.max_failure_rate}")
-    for name in ("timeout", "queue_timeout", "progress_timeout"):
-        seconds = getattr(operator, name)
-        if seconds is not None and seconds <= 0:
-            raise ConfigurationError(f"{name} must be above 0 seconds, not {seconds}")
-    for name in ("max_active_jobs", "max_rows_per_job", "max_bytes_per_job"):
-        least = getattr(operator, name)
-        if least is not None and least < 1:
-            raise ConfigurationError(f"{name} must be at least 1, not {least}")
-    for name in ("max_failed_rows", "max_resubmits", "repair_rounds", "lookup_timeout", "max_xcom_bytes"):
-        value = getattr(operator, name)
-        if value is not None and value < 0:
-            raise ConfigurationError(f"{name} must not be negative, but it is {value}")
+
+    kind: JobKind = JobKind.GENERATION
+    model: str = _argument(text, "")
+    inlined_requests: Any = field(default=None, repr=False, metadata={"reader": anything})
+    file_name: str | None = _argument(text)
+    input_path: str | None = _argument(path)
+    gcs_uri: str | list[str] | None = field(default=None, metadata={"reader": paths})
+    bigquery_uri: str | None = _argument(path)
+    generation_config: Mapping[str, Any] | None = field(default=None, repr=False, metadata={"reader": mapping})
+    system_instruction: Any = field(default=None, repr=False, metadata={"reader": anything})
+    request_defaults: Mapping[str, Any] | None = field(default=None, repr=False, metadata={"reader": mapping})
+    output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": anything})
+    task_type: str | None = _argument(text)
+    output_dimensionality: int | None = _argument(whole(at_least=1))
+    prompt_template: str | None = field(default=None, repr=False, metadata={"reader": text})
+    key_field: str | None = _argument(text)
+    title_field: str | None = _argument(text)
+    media_field: str | None = _argument(text)
+    carry: tuple[str, ...] = _argument(columns, ())
+    display_name: str | None = _argument(text)
+    priority: int | None = _argument(whole(at_least=None))
+    labels: Mapping[str, str] | None = _argument(mapping)
+    destination: str | None = _argument(path)
+    output_path: str | None = _argument(path)
+    output_conn_id: str | None = _argument(text)
+    staging_path: str | None = _argument(path)
+    wait_for_completion: bool = _argument(flag, default=True)
+    deferrable: bool = _argument(flag, default=True)
+    poll_interval: float = _argument(seconds(above_zero=True), 60.0)
+    timeout: float | None = _argument(seconds(above_zero=True))
+    cancel_on_kill: bool = _argument(flag, default=True)
+    cancel_on_timeout: bool = _argument(flag, default=True)
+    reattach: bool = _argument(flag, default=True)
+    lookup_timeout: float = _argument(seconds(), 120.0)
+    queue_timeout: float | None = _argument(seconds(above_zero=True))
+    progress_timeout: float | None = _argument(seconds(above_zero=True))
+    on_stall: str = _argument(choice("fail", "resubmit"), "fail")
+    max_resubmits: int = _argument(whole(), 1)
+    max_failed_rows: int | None = _argument(whole())
+    max_failure_rate: float | None = _argument(rate)
+    max_xcom_bytes: int = _argument(whole(), DEFAULT_MAX_XCOM_BYTES)
+    repair_rounds: int = _argument(whole(), 0)
+    max_cost_usd: float | None = _argument(usd)
+    max_rows_per_job: int | None = _argument(whole(at_least=1))
+    max_bytes_per_job: int | None = _argument(whole(at_least=1))
+    max_active_jobs: int | None = _argument(whole(at_least=1))
+    keep_input: bool = _argument(flag, default=False)
+    keep_response: bool = _argument(flag, default=False)
+    dry_run: bool = _argument(flag, default=False)
+
+    @property
+    def input_addresses(self) -> tuple[str, ...]:
+        """Where the input lies, as far as it has an address."""
+        uris = (self.gcs_uri,) if isinstance(self.gcs_uri, str) else tuple(self.gcs_uri or ())
+        return tuple(one for one in (*uris, self.bigquery_uri, self.input_path, self.file_name) if one)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponsesArguments(ConnectionArguments):
+    """What an author asks of the answers of one job."""
+
+    job_name: str = _argument(text, "")
+    output_path: str | None = _argument(path)
+    output_conn_id: str | None = _argument(text)
+    max_xcom_bytes: int = _argument(whole(), DEFAULT_MAX_XCOM_BYTES)
+    keep_response: bool = _argument(flag, default=False)
+
+
+def check_parsed(form: type[Any], given: Mapping[str, Any]) -> None:
+    """Refuse, when the Dag is parsed, what cannot work whatever the templates become.
+
+    :param form: the class of the arguments.
+    :raises ConfigurationError: names the argument and says what to do.
+    """
+    for name, reader, default in _readers(form):
+        if name in given and not is_unknown(given[name]):
+            _read(name, reader, given[name], default)
+
+
+def read_arguments(form: Callable[..., T], given: Mapping[str, Any], **own: Any) -> T:
+    """Return the arguments as one value, once templates have been rendered.
+
+    :param own: members that are not the author's to give.
+    :raises ConfigurationError: names the argument and says what to do.
+    """
+    values = {
+        name: _read(name, reader, given[name], default) for name, reader, default in _readers(form) if name in given
+    }
+    return form(**values, **own)
+
+
+def check_one_source(given: Mapping[str, Any], *, makes_own_rows: bool) -> None:
+    """Refuse no source, or several.
+
+    :param makes_own_rows: a decorated function yields the rows.
+    :raises ConfigurationError: names the arguments.
+    """
+    sources = [name for name in SOURCES if given.get(name) is not None]
+    if len(sources) > 1:
+        raise ConfigurationError(f"one source is allowed, not {' and '.join(sources)}")
+    if sources and makes_own_rows:
+        raise ConfigurationError(f"the function gives the rows, so {sources[0]} cannot be given as well")
+    if not sources and not makes_own_rows:
+        raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
+
+
+def argument_names(form: type[Any]) -> tuple[str, ...]:
+    """Return the names of the arguments that an author may give."""
+    return tuple(name for name, _, _ in _readers(form))
+
+
+def _readers(form: Any) -> Iterable[tuple[str, Reader, Any]]:
+    return ((each.name, each.metadata["reader"], each.default) for each in fields(form) if "reader" in each.metadata)
+
+
+def _read(name: str, reader: Reader, value: Any, default: Any) -> Any:
+    return default if value is None else reader(name, value)

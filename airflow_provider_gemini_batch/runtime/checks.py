@@ -12,52 +12,50 @@ from airflow_provider_gemini_batch.api.names import gemini_model, labels, vertex
 from airflow_provider_gemini_batch.staging.places import is_inside
 
 if TYPE_CHECKING:
-    from airflow_provider_gemini_batch.operators import _CreateBatchJob
+    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
 
 
-def check_settings(operator: _CreateBatchJob, service: Service) -> None:
+def check_settings(arguments: BatchArguments, service: Service) -> None:
     """Refuse now what the create call would refuse when rows have been uploaded or staged for it.
 
     :raises ConfigurationError: names the argument and says what to do.
     """
-    priority: object = operator.priority
-    if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
-        raise ConfigurationError("priority must be a whole number")
     if service is Service.GEMINI:
-        gemini_model(operator.model)
-        if operator.labels:
+        gemini_model(arguments.model)
+        if arguments.labels:
             raise ConfigurationError("labels: jobs of the Gemini API have none; only Vertex AI takes them")
         return
-    vertex_model(operator.model)
-    labels(operator.labels or {})
-    if priority is not None:
+    vertex_model(arguments.model)
+    labels(arguments.labels or {})
+    if arguments.priority is not None:
         raise ConfigurationError("priority: Vertex AI has none; only the Gemini API takes one")
 
 
-def check_places(operator: _CreateBatchJob, service: Service, staging: str | None) -> None:
+def check_places(arguments: BatchArguments, service: Service, staging: str | None) -> None:
     """Refuse what has no place to be read from or written to.
 
     :param staging: the folder for what Vertex AI reads and writes, from operator, connection or configuration.
     :raises ConfigurationError: names the argument and says what to do.
     """
     if service is Service.GEMINI:
-        if operator.destination is not None:
+        if arguments.destination is not None:
             raise ConfigurationError(
                 "destination is for Vertex AI; on the Gemini API results are landed with output_path"
             )
         return
-    uris = [operator.gcs_uri] if isinstance(operator.gcs_uri, str) else list(operator.gcs_uri or ())
-    needs_staging = operator.bigquery_uri is None and not (uris and operator.destination)
+    uris = [arguments.gcs_uri] if isinstance(arguments.gcs_uri, str) else list(arguments.gcs_uri or ())
+    needs_staging = arguments.bigquery_uri is None and not (uris and arguments.destination)
     if needs_staging and not (staging or "").startswith("gs://"):
         what = "writes answers to" if uris else "reads rows from"
         raise ConfigurationError(
             f"Vertex AI {what} Cloud Storage: give {'destination or ' if uris else ''}staging_path (operator, "
             "connection or [gemini_batch] in the configuration), a gs:// folder"
         )
-    to_table = (operator.destination or "").startswith("bq://") or (operator.bigquery_uri and not operator.destination)
-    if to_table and operator.output_path is not None and find_spec("google.cloud.bigquery") is None:
+    destination = arguments.destination or ""
+    to_table = destination.startswith("bq://") or (arguments.bigquery_uri and not destination)
+    if to_table and arguments.output_path is not None and find_spec("google.cloud.bigquery") is None:
         raise ConfigurationError(f"output_path: {NO_LIBRARY}, or leave output_path out to have table and counts only")
-    place = operator.destination or staging or ""
+    place = destination or staging or ""
     inside = is_inside(place, uris)
     if inside is not None:
         raise ConfigurationError(

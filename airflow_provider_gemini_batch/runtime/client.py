@@ -6,7 +6,7 @@ The client, and with it ``requests`` and ``google.auth``, is imported only when 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow.sdk.bases.hook import BaseHook
 
@@ -31,6 +31,30 @@ if TYPE_CHECKING:
 
 DEFAULT_CONN_ID = "gemini_batch_default"
 DEFAULT_ATTEMPTS = 4
+
+
+class ServiceAccess(Protocol):
+    """A connection that has been read and the client that it makes; :class:`.GeminiBatchHook` is one."""
+
+    @property
+    def settings(self) -> ConnectionSettings:
+        """The connection, read and checked once."""
+
+    @property
+    def client(self) -> BatchClient:
+        """The client, made at first use and kept."""
+
+    @property
+    def service(self) -> Service:
+        """Which service the connection means."""
+
+
+class OpenAccess(ServiceAccess, Protocol):
+    """An access whose sockets can be given back."""
+
+    def close(self) -> None:
+        """Give the sockets back; the next call opens new ones."""
+
 
 _API_OF = {
     Service.GEMINI: "Generative Language API (generativelanguage.googleapis.com)",

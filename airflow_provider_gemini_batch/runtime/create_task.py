@@ -23,7 +23,6 @@ from airflow_provider_gemini_batch.batch.ports import Done, Policy, TaskFailed, 
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.batch.state import Ledger
 from airflow_provider_gemini_batch.batch.tag import TaskIdentity, tag_of
-from airflow_provider_gemini_batch.links import JOB_NAME_KEY
 from airflow_provider_gemini_batch.polling.blocking import wait_here
 from airflow_provider_gemini_batch.polling.policy import longest_wait
 from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, from_event
@@ -31,24 +30,27 @@ from airflow_provider_gemini_batch.rows.cost import cost_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings
 from airflow_provider_gemini_batch.runtime.deployment import deployment
-from airflow_provider_gemini_batch.runtime.lineage import lineage_of, tell_hook_lineage
+from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, tell_hook_lineage
 from airflow_provider_gemini_batch.runtime.outputs import Output
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
+from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of
 from airflow_provider_gemini_batch.runtime.task_rows import make_work
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings, job_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
+    from airflow.triggers.base import BaseTrigger
     from typing_extensions import Self
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.batch.ports import Landing
-    from airflow_provider_gemini_batch.operators import GeminiGetBatchResponsesOperator, _CreateBatchJob
+    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, ResponsesArguments
+    from airflow_provider_gemini_batch.runtime.client import OpenAccess, ServiceAccess
     from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 
 log = logging.getLogger(__name__)
@@ -71,9 +73,28 @@ class Killed(AirflowException):
 class TaskRun:
     """One process of one task: opened by ``execute`` and again by ``execute_complete``."""
 
-    def __init__(self, operator: _CreateBatchJob, context: Context) -> None:
-        self._operator = operator
+    #: What was read and written, and the summary; known once results were delivered.
+    lineage: tuple[Lineage, dict[str, Any]] | None = None
+
+    def __init__(
+        self,
+        arguments: BatchArguments,
+        task: BaseOperator,
+        context: Context,
+        *,
+        hook: OpenAccess,
+        make_trigger: Callable[..., BaseTrigger],
+    ) -> None:
+        """Take what a run needs; nothing is opened yet.
+
+        :param task: defers, and knows its retries and outlets.
+        :param make_trigger: makes the trigger that waits for jobs.
+        """
+        self._arguments = arguments
+        self._task = task
         self._context = context
+        self._hook = hook
+        self._make_trigger = make_trigger
         self._stack = ExitStack()
         self._killed = False
         self._active: dict[str, BatchJob] = {}
@@ -86,7 +107,7 @@ class TaskRun:
         """Open the connection and a folder for what is staged; both go when the process is done with the task."""
         with ExitStack() as stack:
             stack.enter_context(airflow_errors())
-            self._hook = stack.enter_context(self._operator.hook())
+            stack.callback(self._hook.close)
             self._settings = self._hook.settings
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
             self._run = self._make_run(Path(folder))
@@ -101,7 +122,7 @@ class TaskRun:
 
     def begin(self) -> dict[str, Any]:
         """Run a try from its beginning; a dry run ends when the input has been read."""
-        if self._operator.is_dry_run:
+        if self._arguments.dry_run:
             return self._dry_run()
         if not deployment():
             log.warning("%s", _NAMELESS)
@@ -114,7 +135,7 @@ class TaskRun:
         finally:
             self._drop_kept_rows()
         log.info("Dry run, nothing was sent: %s.", estimate)
-        return {"job_name": None, "job_names": [], "state": "DRY_RUN", "model": self._operator.model, **estimate}
+        return {"job_name": None, "job_names": [], "state": "DRY_RUN", "model": self._arguments.model, **estimate}
 
     def resume(self, event: Any, memo: str) -> dict[str, Any]:
         """Go on after a wait. ``memo`` is what ``defer`` kept, for triggers that do not carry it."""
@@ -135,7 +156,7 @@ class TaskRun:
         self._killed = True
         ti = self._context["ti"]
         may_be_retried = ti.try_number <= ti.max_tries
-        if self._operator.cancel_on_kill and not may_be_retried:
+        if self._arguments.cancel_on_kill and not may_be_retried:
             self._cancel_now()
         raise Killed("The task was told to stop; no create call is sent after this.")
 
@@ -162,22 +183,22 @@ class TaskRun:
                 case Done():
                     return self._delivered(step)
                 case Watch():
-                    if not self._operator.wait_for_completion and step.until == "all":
+                    if not self._arguments.wait_for_completion and step.until == "all":
                         return self._submitted(step)
                     report = self._watch(step)
                 case Wake():
                     report = self._wake(step)
 
     def _watch(self, step: Watch) -> WatchReport:
-        operator = self._operator
-        if not operator.deferrable:
+        arguments = self._arguments
+        if not arguments.deferrable:
             return wait_here(
                 lambda name: self._hook.client.get(name, brief=True),
                 step,
                 clock=self._clock,
-                poll_interval=operator.poll_interval,
-                queue_timeout=operator.queue_timeout,
-                progress_timeout=operator.progress_timeout,
+                poll_interval=arguments.poll_interval,
+                queue_timeout=arguments.queue_timeout,
+                progress_timeout=arguments.progress_timeout,
                 on_look=_log_progress,
             )
         stalls = step.stalls_count
@@ -186,8 +207,8 @@ class TaskRun:
             step.end_time,
             until=step.until,
             memo=step.memo,
-            queue_timeout=operator.queue_timeout if stalls else None,
-            progress_timeout=operator.progress_timeout if stalls else None,
+            queue_timeout=arguments.queue_timeout if stalls else None,
+            progress_timeout=arguments.progress_timeout if stalls else None,
         )
 
     def _defer(
@@ -200,18 +221,16 @@ class TaskRun:
         queue_timeout: float | None = None,
         progress_timeout: float | None = None,
     ) -> NoReturn:
-        from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
-
-        operator = self._operator
-        operator.defer(
-            trigger=GeminiBatchJobTrigger(
+        arguments = self._arguments
+        self._task.defer(
+            trigger=self._make_trigger(
                 names[0] if len(names) == 1 else names,
-                gemini_conn_id=operator.gemini_conn_id,
-                poll_interval=operator.poll_interval,
+                gemini_conn_id=arguments.gemini_conn_id,
+                poll_interval=arguments.poll_interval,
                 end_time=end_time,
-                cancel_on_kill=operator.cancel_on_kill,
-                location=operator.location,
-                project_id=operator.project_id,
+                cancel_on_kill=arguments.cancel_on_kill,
+                location=arguments.location,
+                project_id=arguments.project_id,
                 queue_timeout=queue_timeout,
                 progress_timeout=progress_timeout,
                 until=until,
@@ -223,7 +242,7 @@ class TaskRun:
         raise AssertionError("defer() does not return")
 
     def _wake(self, step: Wake) -> WatchReport:
-        if not self._operator.deferrable:
+        if not self._arguments.deferrable:
             self._clock.sleep(max(0.0, step.at - self._clock.now()))
             return WatchReport(Reason.WAKE, memo=step.memo)
         if step.job_names:
@@ -232,9 +251,7 @@ class TaskRun:
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
         moment = datetime.fromtimestamp(step.at, tz=timezone.utc)
-        self._operator.defer(
-            trigger=DateTimeTrigger(moment), method_name="execute_complete", kwargs={"memo": step.memo}
-        )
+        self._task.defer(trigger=DateTimeTrigger(moment), method_name="execute_complete", kwargs={"memo": step.memo})
         raise AssertionError("defer() does not return")
 
     def _failure(self, failure: TaskFailed) -> AirflowException:
@@ -265,24 +282,24 @@ class TaskRun:
                 counts["total"] += job.completion_stats.total or 0
         # This task does not come back, and no other knows of its rows.
         self._drop_kept_rows()
-        return _summary(jobs, counts=counts)
+        return summary_of(jobs, counts=counts)
 
     def _delivered(self, step: Done) -> dict[str, Any]:
         landing = step.landing
         counts = landing.counts or {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
         usage = landing.usage._asdict() if landing.usage is not None else None
-        summary = _summary(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
+        summary = summary_of(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
         summary["cost"] = self._count(landing)
         if landing.responses is None and not landing.output and landing.total:
             log.warning(
                 "The %d rows do not fit into XCom (max_xcom_bytes=%d) and there is no output_path: they stay with the "
                 "service as long as it keeps them. Set output_path, or read them with GeminiGetBatchResponsesOperator.",
                 landing.total,
-                self._operator.max_xcom_bytes,
+                self._arguments.max_xcom_bytes,
             )
         self._tell_assets(summary)
         self._drop_kept_rows()
-        if self._operator.output_path:
+        if self._arguments.output_path:
             # Only now: until an output stands under its own name, a crash would lose what was paid for.
             self._service.delivered(step.jobs)
         self._tell_lineage(step.jobs, summary)
@@ -295,19 +312,19 @@ class TaskRun:
             log.warning("Could not remove the rows that were kept for this task: %s", error)
 
     def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
-        """Say what was read and written: to Airflow now, to OpenLineage when its listener asks the operator."""
+        """Say what was read and written: to Airflow now, to OpenLineage when its listener asks the arguments."""
         places = [self._service.place_of_answers(job) for job in jobs]
-        lineage = lineage_of(self._operator, summary, [place for place in places if place])
+        lineage = lineage_of(self._arguments, summary, [place for place in places if place])
         tell_hook_lineage(self._hook, lineage)
-        self._operator.told = (lineage, summary)
+        self.lineage = (lineage, summary)
 
     def _count(self, landing: Landing) -> dict[str, Any] | None:
         """Add up tokens and rows in Airflow's metrics; give what they cost, where there are prices."""
         from airflow.sdk.observability.stats import Stats
 
-        operator = self._operator
-        model = operator.model.rpartition("/")[2]
-        tags = {"dag_id": operator.dag_id, "task_id": operator.task_id, "model": model}
+        arguments = self._arguments
+        model = arguments.model.rpartition("/")[2]
+        tags = {"dag_id": self._task.dag_id, "task_id": self._task.task_id, "model": model}
         Stats.incr("gemini_batch.rows.succeeded", landing.succeeded, tags=tags)
         Stats.incr("gemini_batch.rows.failed", landing.failed, tags=tags)
         if landing.usage is None:
@@ -322,34 +339,34 @@ class TaskRun:
     def _tell_assets(self, summary: dict[str, Any]) -> None:
         """Give the events of the declared outlets what a consumer wants to know; never rows."""
         told = {name: summary[name] for name in ("job_name", "job_names", "counts", "usage", "output")}
-        for outlet in self._operator.outlets or ():
+        for outlet in self._task.outlets or ():
             self._context["outlet_events"][outlet].extra.update(told)
 
     # -- assembling the ports
 
     def _make_run(self, folder: Path) -> BatchRun:
-        operator, settings = self._operator, self._hook.settings
+        arguments, settings = self._arguments, self._hook.settings
         ti = self._context["ti"]
         dag_run = self._context["dag_run"]
         identity = _identity(ti)
         store = TaskStateStore(self._context)
         noted = Ledger.from_json(store.load()) if ti.try_number <= 1 else None
         anew = ti.try_number <= 1 and (noted is None or not noted.fingerprint)
-        self._work = work = make_work(operator, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew)
-        never_cleared = ti.max_tries <= (operator.retries or 0)
+        self._work = work = make_work(arguments, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew)
+        never_cleared = ti.max_tries <= (self._task.retries or 0)
         not_before = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
         self._service = service = ClientJobService(
             self._hook.client,
             JobSettings(
-                model=operator.model,
-                kind=operator.kind,
-                display_name=operator.display_name,
-                priority=operator.priority,
+                model=arguments.model,
+                kind=arguments.kind,
+                display_name=arguments.display_name,
+                priority=arguments.priority,
                 labels=self._labels(ti),
                 source=work.source,
-                destination=operator.destination,
-                staging_path=operator.staging_path or settings.staging_path,
-                keep_input=operator.keep_input,
+                destination=arguments.destination,
+                staging_path=arguments.staging_path or settings.staging_path,
+                keep_input=arguments.keep_input,
                 not_before=not_before,
             ),
             supply=work.supply,
@@ -372,26 +389,26 @@ class TaskRun:
         """Only Vertex AI has labels; the Dag may run on either."""
         if self._hook.service is not Service.VERTEX:
             return {}
-        given = {**self._hook.settings.labels, **(self._operator.labels or {})}
+        given = {**self._hook.settings.labels, **(self._arguments.labels or {})}
         return job_labels(given, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id)
 
     def _policy(self, service: Service, request_timeout: float) -> Policy:
-        operator = self._operator
+        arguments = self._arguments
         return Policy(
             service_wait=longest_wait(service),
-            reattach=operator.reattach,
-            lookup_timeout=operator.lookup_timeout,
+            reattach=arguments.reattach,
+            lookup_timeout=arguments.lookup_timeout,
             # How long the service may still act on a create call whose answer never came.
             request_timeout=request_timeout * CREATE_PATIENCE,
-            timeout=operator.timeout,
-            cancel_on_timeout=operator.cancel_on_timeout,
-            queue_timeout=operator.queue_timeout,
-            on_stall=operator.on_stall,
-            max_resubmits=operator.max_resubmits,
-            repair_rounds=operator.repair_rounds,
-            max_active_jobs=operator.max_active_jobs,
-            max_failed_rows=operator.max_failed_rows,
-            max_failure_rate=operator.max_failure_rate,
+            timeout=arguments.timeout,
+            cancel_on_timeout=arguments.cancel_on_timeout,
+            queue_timeout=arguments.queue_timeout,
+            on_stall=arguments.on_stall,
+            max_resubmits=arguments.max_resubmits,
+            repair_rounds=arguments.repair_rounds,
+            max_active_jobs=arguments.max_active_jobs,
+            max_failed_rows=arguments.max_failed_rows,
+            max_failure_rate=arguments.max_failure_rate,
         )
 
     def _refuse_when_killed(self) -> None:
@@ -406,67 +423,44 @@ def _try_to_cancel(client: BatchClient, name: str) -> None:
         log.warning("Could not cancel %s: %s", name, error)
 
 
-def land_responses(operator: GeminiGetBatchResponsesOperator, context: Context) -> dict[str, Any]:
+def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context: Context) -> dict[str, Any]:
     """Land the answers of one job that has ended, whoever made it.
 
-    :raises AirflowFailException: the job has not ended, or has no answers.
+    :raises GeminiBatchError: the job has not ended, or has no answers.
     """
     ti = context["ti"]
     task = _identity(ti)
-    with airflow_errors(), operator.hook() as hook, tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
         output = Output(
-            operator.output_path,
-            operator.output_conn_id,
-            Paths.of(hook),
+            arguments.output_path,
+            arguments.output_conn_id,
+            Paths.of(access),
             Path(folder),
             task=task.digest,
             run=f"{task.dag_id} {task.run_id}",
         )
         output.check()
-        job = hook.get(operator.job_name, brief=True)
+        job = access.client.get(arguments.job_name, brief=True)
         tag = tag_of(job)
         landing = LandingSpec(
             kind=job.kind or JobKind.GENERATION,
-            keep_response=operator.keep_response,
+            keep_response=arguments.keep_response,
             wrapped_keys=tag is not None and tag.wrapped,
         )
         summary, responses = output.write(
-            [AnswerSource(lambda: hook.get_responses(job))],
+            [AnswerSource(lambda: access.client.get_responses(job))],
             landing,
             job_names=[job.name],
             fingerprint="",
-            max_xcom_bytes=operator.max_xcom_bytes,
+            max_xcom_bytes=arguments.max_xcom_bytes,
         )
-    return _summary(
+    return summary_of(
         [job], counts=summary.counts, usage=summary.usage._asdict(), output=output.path, responses=responses
     )
 
 
 def _identity(ti: Any) -> TaskIdentity:
     return TaskIdentity(deployment(), ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
-
-
-def _summary(
-    jobs: Any,
-    *,
-    counts: dict[str, int],
-    usage: dict[str, int] | None = None,
-    output: str | None = None,
-    responses: list[Any] | None = None,
-) -> dict[str, Any]:
-    """Plain values only: what is not plain cannot be read back from XCom."""
-    last = jobs[-1]
-    return {
-        "job_name": jobs[0].name,
-        "job_names": [job.name for job in jobs],
-        "state": last.state.value,
-        "model": last.model,
-        "display_name": jobs[0].display_name,
-        "counts": counts,
-        "usage": usage,
-        "output": output,
-        "responses": responses,
-    }
 
 
 def _log_progress(job: BatchJob) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from airflow.providers.openlineage.extractors import OperatorLineage
-    from airflow.sdk import BaseHook
+
+    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
 
 _SCHEMA = "https://github.com/OpenLineage/OpenLineage/tree/main/spec/OpenLineage.json#/$defs/RunFacet"
 
@@ -26,48 +27,21 @@ class Lineage:
     outputs: tuple[str, ...] = ()
 
 
-class TellsLineage:
-    """An operator that OpenLineage's provider may ask, once its task has succeeded."""
-
-    task_id: str
-    #: What the run has told: its lineage and its summary.
-    told: tuple[Lineage, Mapping[str, Any]] | None = None
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
-        """Give what was read, written and used."""
-        told = self.told
-        if told is None:
-            # Another process than the one that ran the task: the summary alone has to do.
-            summary = task_instance.xcom_pull(task_ids=self.task_id)
-            if not isinstance(summary, dict) or not summary.get("job_names"):
-                return None
-            told = (lineage_of(self, summary), summary)
-        return openlineage_facets(*told)
-
-
-def lineage_of(operator: Any, summary: Mapping[str, Any], places: Iterable[str] = ()) -> Lineage:
+def lineage_of(arguments: BatchArguments, summary: Mapping[str, Any], places: Iterable[str] = ()) -> Lineage:
     """Put the author's sources and the places of the answers together.
 
     What this provider stages for a job is gone when the task ends, and is nobody's data set.
 
-    :param operator: one of the create operators.
     :param places: where the service itself wrote answers that stay there.
     """
-    uris = operator.gcs_uri
-    sources = [
-        *([uris] if isinstance(uris, str) else uris or ()),
-        operator.bigquery_uri,
-        operator.input_path,
-        operator.file_name,
-    ]
     outputs = [*places, summary.get("output")]
     return Lineage(
-        tuple(dict.fromkeys(_address(one) for one in sources if one)),
+        tuple(dict.fromkeys(_address(one) for one in arguments.input_addresses)),
         tuple(dict.fromkeys(_address(one) for one in outputs if one)),
     )
 
 
-def tell_hook_lineage(hook: BaseHook, lineage: Lineage) -> None:
+def tell_hook_lineage(hook: Any, lineage: Lineage) -> None:
     """Hand gs:// and bq:// addresses to the collector.
 
     Others are told by whoever reads and writes them: Airflow's ObjectStoragePath does so itself.

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_gemini_batch.api.google.storage import ObjectStore
-    from airflow_provider_gemini_batch.hooks import GeminiBatchHook
     from airflow_provider_gemini_batch.rows.delivery import Files
+    from airflow_provider_gemini_batch.runtime.client import ServiceAccess
 
 _BUFFER = 1 << 20
 
@@ -56,9 +56,9 @@ class Paths:
     store: Callable[[], ObjectStore] | None = None
 
     @classmethod
-    def of(cls, hook: GeminiBatchHook) -> Paths:
-        """Give the paths of a task that uses this hook."""
-        return cls((lambda: hook.client.storage) if hook.service is Service.VERTEX else None)
+    def of(cls, access: ServiceAccess) -> Paths:
+        """Return the paths of a task that uses this connection."""
+        return cls((lambda: access.client.storage) if access.service is Service.VERTEX else None)
 
     def open_for_reading(self, path: str, conn_id: str | None = None) -> BinaryIO:
         """Open a path for reading bytes.

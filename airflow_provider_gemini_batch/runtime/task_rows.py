@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchResult
     from airflow_provider_gemini_batch.batch.tag import TaskIdentity
-    from airflow_provider_gemini_batch.hooks import GeminiBatchHook
-    from airflow_provider_gemini_batch.operators import _CreateBatchJob
     from airflow_provider_gemini_batch.rows.schema import OutputSchema
+    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
+    from airflow_provider_gemini_batch.runtime.client import ServiceAccess
 
 log = logging.getLogger(__name__)
 
@@ -65,56 +65,56 @@ _DEFAULTS = (
     "generation_config",
     "system_instruction",
     "request_defaults",
-    "embedding_task_type",
+    "task_type",
     "output_dimensionality",
 )
 
 
 def make_work(
-    operator: _CreateBatchJob, hook: GeminiBatchHook, folder: Path, *, task: TaskIdentity, generation: int, anew: bool
+    arguments: BatchArguments, access: ServiceAccess, folder: Path, *, task: TaskIdentity, generation: int, anew: bool
 ) -> TaskWork:
     """Check the source against the service, and give the port that reads it.
 
     :param anew: no try of this task instance has run before.
     :raises ConfigurationError: the service cannot read this source, or an argument has no meaning for it.
     """
-    service = hook.service
+    service = access.service
     output = Output(
-        operator.output_path,
-        operator.output_conn_id,
-        Paths.of(hook),
+        arguments.output_path,
+        arguments.output_conn_id,
+        Paths.of(access),
         folder,
         task=task.digest,
         run=f"{task.dag_id} {task.run_id}",
     )
     output.check()
-    staging = operator.staging_path or hook.settings.staging_path
-    existing = {name: getattr(operator, name) for name in _READ_BY if getattr(operator, name) is not None}
+    staging = arguments.staging_path or access.settings.staging_path
+    existing = {name: getattr(arguments, name) for name in _READ_BY if getattr(arguments, name) is not None}
     for name in existing:
         if _READ_BY[name] is not service:
             raise ConfigurationError(f"{name} cannot be read by {_named(service)}; give {_INSTEAD[service]}")
-    check_settings(operator, service)
-    check_places(operator, service, staging)
+    check_settings(arguments, service)
+    check_places(arguments, service, staging)
     for name, value in existing.items():
         for argument in (*_OF_OUR_ROWS, *_DEFAULTS):
-            if getattr(operator, argument, None):
+            if getattr(arguments, argument):
                 raise ConfigurationError(
-                    f"{argument.removeprefix('embedding_')} has no effect on {name}, whose rows are sent as they are: "
+                    f"{argument} has no effect on {name}, whose rows are sent as they are: "
                     "put it into the rows, or hand them over with input_path"
                 )
-        return ExistingSource({name: value}, operator, hook, folder, output)
-    if operator.destination is not None and operator.destination.startswith("bq://"):
+        return ExistingSource({name: value}, arguments, access, folder, output)
+    if arguments.destination is not None and arguments.destination.startswith("bq://"):
         raise ConfigurationError(
             "destination: answers to rows of your own are read back, which a table does not allow; give a gs:// folder "
             "or nothing, or hand the rows over with gcs_uri or bigquery_uri"
         )
     return OwnRows(
-        _input_spec(operator, hook),
-        operator,
-        hook,
+        _input_spec(arguments, access),
+        arguments,
+        access,
         folder,
         output,
-        spool=_spool(operator, Paths.of(hook), staging, f"{task.digest}-{generation}", anew=anew),
+        spool=_spool(arguments, Paths.of(access), staging, f"{task.digest}-{generation}", anew=anew),
     )
 
 
@@ -128,15 +128,15 @@ class TaskWork:
     #: Columns of the input that go into the output, and what they hold.
     _carried_types: Mapping[str, str] = {}
 
-    def __init__(self, operator: _CreateBatchJob, hook: GeminiBatchHook, folder: Path, output: Output) -> None:
-        self._operator = operator
-        self._hook = hook
+    def __init__(self, arguments: BatchArguments, access: ServiceAccess, folder: Path, output: Output) -> None:
+        self._arguments = arguments
+        self._access = access
         self._folder = folder
         self._output = output
 
     @property
     def _client(self) -> BatchClient:
-        return self._hook.client
+        return self._access.client
 
     def was_delivered(self, job_name: str) -> bool | None:
         """Tell whether the output that lies there was made from this job; None without an output path."""
@@ -168,7 +168,7 @@ class TaskWork:
                 job_names=names,
                 fingerprint=self._fingerprint() or "",
                 carried_types=self._carried_types,
-                max_xcom_bytes=self._operator.max_xcom_bytes,
+                max_xcom_bytes=self._arguments.max_xcom_bytes,
             )
         except ResultsGone:
             return self._landed_before(names)
@@ -216,20 +216,20 @@ class ExistingSource(TaskWork):
     """Input that lies at the service already: its rows are not ours to read, so its names stand for it."""
 
     def __init__(
-        self, source: Mapping[str, Any], operator: _CreateBatchJob, hook: GeminiBatchHook, folder: Path, output: Output
+        self, source: Mapping[str, Any], arguments: BatchArguments, access: ServiceAccess, folder: Path, output: Output
     ) -> None:
-        super().__init__(operator, hook, folder, output)
+        super().__init__(arguments, access, folder, output)
         self.source = source
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
         """Fingerprint the names."""
-        settings = self._hook.settings
+        settings = self._access.settings
         parts = [
             settings.service.value,
             settings.project_id,
             settings.location,
-            self._operator.model,
-            self._operator.kind.value,
+            self._arguments.model,
+            self._arguments.kind.value,
             dict(self.source),
         ]
         return Plan(sha256(to_json(parts)).hexdigest()[:12], shards=1, can_resend=False)
@@ -245,14 +245,14 @@ class ExistingSource(TaskWork):
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
         """Land one row per answer; those in BigQuery are left there unless an output path says otherwise."""
         tables = [job.dest.bigquery_uri for job in jobs if job.dest is not None and job.dest.bigquery_uri]
-        if not tables or self._operator.output_path is not None:
+        if not tables or self._arguments.output_path is not None:
             return super().land(jobs)
         stats = [job.completion_stats for job in jobs if job.completion_stats is not None]
         done, bad = sum(one.success for one in stats), sum(one.failure for one in stats)
         return Landing(total=done + bad, succeeded=done, failed=bad, output=tables[-1])
 
     def _landing(self) -> LandingSpec:
-        return LandingSpec(kind=self._operator.kind, keep_response=self._operator.keep_response, wrapped_keys=False)
+        return LandingSpec(kind=self._arguments.kind, keep_response=self._arguments.keep_response, wrapped_keys=False)
 
 
 class OwnRows(TaskWork):
@@ -261,15 +261,15 @@ class OwnRows(TaskWork):
     def __init__(
         self,
         spec: InputSpec,
-        operator: _CreateBatchJob,
-        hook: GeminiBatchHook,
+        arguments: BatchArguments,
+        access: ServiceAccess,
         folder: Path,
         output: Output,
         *,
         spool: SavedRows | None,
     ) -> None:
-        super().__init__(operator, hook, folder, output)
-        self._media = _media(operator, hook) if spec.media_field is not None else None
+        super().__init__(arguments, access, folder, output)
+        self._media = _media(arguments, access) if spec.media_field is not None else None
         self._spec = spec if self._media is None else replace(spec, attach=self._media.attach)
         self._spool = spool
         self._staged: Staged | None = None
@@ -286,10 +286,10 @@ class OwnRows(TaskWork):
         self._staged = staged = stage(spec, self._folder)
         self._keyless = None
         self._carried_types = staged.carried_types
-        if self._operator.max_cost_usd is not None and not again:
+        if self._arguments.max_cost_usd is not None and not again:
             cost = self._estimated_cost(staged)
-            refuse_above(cost, self._operator.max_cost_usd)
-            log.info("Estimated: %s; max_cost_usd=%g.", cost, self._operator.max_cost_usd)
+            refuse_above(cost, self._arguments.max_cost_usd)
+            log.info("Estimated: %s; max_cost_usd=%g.", cost, self._arguments.max_cost_usd)
         log.info("Input: %d rows, %d job(s), fingerprint %s.", staged.rows, len(staged.shards), staged.fingerprint)
         return Plan(
             staged.fingerprint, shards=len(staged.shards), can_resend=self._known_again, warnings=staged.warnings
@@ -298,7 +298,7 @@ class OwnRows(TaskWork):
     def forget_input(self) -> Plan:
         """Use what is there: one row per answer, in the order they come, without carried columns."""
         self._staged = None
-        return Plan(None, shards=1, can_resend=False, incomplete=bool(self._operator.carry))
+        return Plan(None, shards=1, can_resend=False, incomplete=bool(self._arguments.carry))
 
     @property
     def _known_again(self) -> bool:
@@ -317,8 +317,8 @@ class OwnRows(TaskWork):
 
     def _estimated_cost(self, staged: Staged) -> Cost:
         return estimated_cost(
-            model=self._operator.model,
-            kind=self._operator.kind,
+            model=self._arguments.model,
+            kind=self._arguments.kind,
             rows=staged.rows,
             input_tokens=staged.estimated_input_tokens,
             max_output_tokens=self._spec.defaults(set()).generation_config.get("maxOutputTokens"),
@@ -371,7 +371,7 @@ class OwnRows(TaskWork):
     def _sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
         """Open the answers; those of models that know no keys get them back from the input."""
         staged = self._staged
-        if staged is None or self._hook.service is not Service.VERTEX or not is_legacy(self._operator.model):
+        if staged is None or self._access.service is not Service.VERTEX or not is_legacy(self._arguments.model):
             return super()._sources(jobs)
         if self._keyless is None:
             self._keyless = LegacyKeyMatcher(staged, self._landing(bare=True), self._answers, self._folder)
@@ -393,10 +393,10 @@ class OwnRows(TaskWork):
         staged = self._staged
         carried = staged.carried_path if staged is not None and not bare else None
         return LandingSpec(
-            kind=self._operator.kind,
+            kind=self._arguments.kind,
             rows=staged.rows if staged is not None else None,
-            schema=_schema(self._operator),
-            keep_response=self._operator.keep_response and not bare,
+            schema=_schema(self._arguments),
+            keep_response=self._arguments.keep_response and not bare,
             carried=None if carried is None else (lambda: lines_of(carried)),
             author_key=staged.author_key if staged is not None else None,
         )
@@ -405,17 +405,17 @@ class OwnRows(TaskWork):
         return self._staged.fingerprint if self._staged is not None else None
 
 
-def _spool(operator: _CreateBatchJob, paths: Paths, staging: str | None, stem: str, *, anew: bool) -> SavedRows | None:
-    if not callable(operator.inlined_requests):
+def _spool(arguments: BatchArguments, paths: Paths, staging: str | None, stem: str, *, anew: bool) -> SavedRows | None:
+    if not callable(arguments.inlined_requests):
         return None
     name = f"{stem}.rows.jsonl"
     if staging:
         return SavedRows(f"{staging.rstrip('/')}/{name}", paths, anew=anew)
-    if operator.output_path:
-        folder = operator.output_path.rpartition("/")[0]
-        return SavedRows(f"{folder}/.{name}", paths, operator.output_conn_id, anew=anew)
+    if arguments.output_path:
+        folder = arguments.output_path.rpartition("/")[0]
+        return SavedRows(f"{folder}/.{name}", paths, arguments.output_conn_id, anew=anew)
     for argument in ("carry", "repair_rounds"):
-        if getattr(operator, argument):
+        if getattr(arguments, argument):
             raise ConfigurationError(
                 f"{argument} needs the rows again after the wait, and those of a callable have no place to be kept: "
                 "give staging_path or output_path"
@@ -423,13 +423,13 @@ def _spool(operator: _CreateBatchJob, paths: Paths, staging: str | None, stem: s
     return None
 
 
-def _media(operator: _CreateBatchJob, hook: GeminiBatchHook) -> AttachmentUploader:
-    staging = operator.staging_path or hook.settings.staging_path
-    return AttachmentUploader(lambda: hook.client, hook.service, Paths.of(hook).open_for_reading, staging)
+def _media(arguments: BatchArguments, access: ServiceAccess) -> AttachmentUploader:
+    staging = arguments.staging_path or access.settings.staging_path
+    return AttachmentUploader(lambda: access.client, access.service, Paths.of(access).open_for_reading, staging)
 
 
-def _schema(operator: _CreateBatchJob) -> OutputSchema | None:
-    model = getattr(operator, "output_schema", None)
+def _schema(arguments: BatchArguments) -> OutputSchema | None:
+    model = arguments.output_schema
     if model is None:
         return None
     from airflow_provider_gemini_batch.rows.schema import OutputSchema
@@ -437,31 +437,31 @@ def _schema(operator: _CreateBatchJob) -> OutputSchema | None:
     return OutputSchema(model)
 
 
-def _input_spec(operator: _CreateBatchJob, hook: GeminiBatchHook) -> InputSpec:
-    schema = _schema(operator)
-    settings = hook.settings
+def _input_spec(arguments: BatchArguments, access: ServiceAccess) -> InputSpec:
+    schema = _schema(arguments)
+    settings = access.settings
     return InputSpec(
         service=settings.service,
-        kind=operator.kind,
-        model=operator.model,
+        kind=arguments.kind,
+        model=arguments.model,
         project=settings.project_id or "",
         location=settings.location if settings.service is Service.VERTEX else "",
-        rows=operator.inlined_requests,
-        path=operator.input_path,
-        opener=Paths.of(hook).open_for_reading,
-        prompt_template=operator.prompt_template,
-        key_field=operator.key_field,
-        title_field=getattr(operator, "title_field", None),
-        media_field=getattr(operator, "media_field", None),
-        carry=operator.carry,
-        generation_config=getattr(operator, "generation_config", None),
-        system_instruction=getattr(operator, "system_instruction", None),
-        request_defaults=operator.request_defaults,
+        rows=arguments.inlined_requests,
+        path=arguments.input_path,
+        opener=Paths.of(access).open_for_reading,
+        prompt_template=arguments.prompt_template,
+        key_field=arguments.key_field,
+        title_field=arguments.title_field,
+        media_field=arguments.media_field,
+        carry=arguments.carry,
+        generation_config=arguments.generation_config,
+        system_instruction=arguments.system_instruction,
+        request_defaults=arguments.request_defaults,
         response_schema=schema.response_schema if schema is not None else None,
-        task_type=getattr(operator, "embedding_task_type", None),
-        output_dimensionality=getattr(operator, "output_dimensionality", None),
-        max_rows_per_job=operator.max_rows_per_job,
-        max_bytes_per_job=operator.max_bytes_per_job,
+        task_type=arguments.task_type,
+        output_dimensionality=arguments.output_dimensionality,
+        max_rows_per_job=arguments.max_rows_per_job,
+        max_bytes_per_job=arguments.max_bytes_per_job,
     )
 
 

@@ -13,7 +13,7 @@ from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
-from airflow_provider_gemini_batch.runtime.create_task import TaskRun, _identity
+from airflow_provider_gemini_batch.runtime.create_task import _identity
 from airflow_provider_gemini_batch.runtime.outputs import SavedRows
 from airflow_provider_gemini_batch.runtime.paths import Paths
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_gemini_batch.emulator import Emulator
+    from airflow_provider_gemini_batch.runtime.create_task import TaskRun
 
 
 class Function:
@@ -79,8 +80,8 @@ def begin(function: Function, folder: Path, **arguments: Any) -> tuple[Any, Task
         output_path=f"{folder}/out.jsonl",
         **arguments,
     )
-    task._unwrap()
-    return task, TaskRun(task, task_context())
+
+    return task, task.task_run(task_context())
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_rows_of_a_task_that_has_failed_for_good_are_not_kept(service: Emulator,
         run.begin()
     assert len(list(tmp_path.iterdir())) == 1
     service.control.advance(3600)
-    with pytest.raises(AirflowFailException), TaskRun(task, task_context()) as again:
+    with pytest.raises(AirflowFailException), task.task_run(task_context()) as again:
         again.resume(None, (deferred.value.kwargs or {})["memo"])
     assert function.calls == 1
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from task_context import task_context
 
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
-from airflow_provider_gemini_batch.runtime.create_task import Killed, TaskRun
+from airflow_provider_gemini_batch.runtime.create_task import Killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def held(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Em
 
 def test_a_kill_while_the_connection_is_looked_up_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    run = TaskRun(operator(), task_context())
+    run = operator().task_run(task_context())
 
     def look_up(_: Any, conn_id: str) -> Any:
         asked.append(conn_id)
@@ -64,12 +64,12 @@ def test_a_kill_while_the_input_is_read_again_cancels_what_nobody_else_would_ado
 ) -> None:
     task = operator()
     now = task_context(max_tries=tries_left)
-    with pytest.raises(TaskDeferred) as deferred, TaskRun(task, now) as run:
+    with pytest.raises(TaskDeferred) as deferred, task.task_run(now) as run:
         run.begin()
     memo = deferred.value.kwargs["memo"] if deferred.value.kwargs else ""
     rows = Moment(["One."])
     task.inlined_requests = rows
-    again = TaskRun(task, now)
+    again = task.task_run(now)
     rows.happens = again.kill
     with pytest.raises(Killed), again:
         again.resume(None, memo)

@@ -9,7 +9,6 @@ from airflow.sdk.exceptions import TaskDeferred
 from task_context import task_context
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
-from airflow_provider_gemini_batch.runtime.create_task import TaskRun
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -36,8 +35,8 @@ def test_an_airflow_without_a_name_is_warned_once(
         monkeypatch.setenv(name, value)
     gemini_batch_emulator.control.faults(hold_pending=True)
     task = GeminiCreateBatchJobOperator(task_id="t", model="gemini-2.5-flash", inlined_requests=["x"])
-    with pytest.raises(TaskDeferred) as deferred, TaskRun(task, task_context()) as run:
+    with pytest.raises(TaskDeferred) as deferred, task.task_run(task_context()) as run:
         run.begin()
-    with pytest.raises(TaskDeferred), TaskRun(task, task_context()) as run:
+    with pytest.raises(TaskDeferred), task.task_run(task_context()) as run:
         run.resume(None, (deferred.value.kwargs or {})["memo"])
     assert sum("has no name of its own" in record.getMessage() for record in caplog.records) == warnings

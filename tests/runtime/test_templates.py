@@ -30,8 +30,7 @@ def operator(**arguments: Any) -> GeminiCreateBatchJobOperator:
 def test_rendering_does_not_call_a_function_that_gives_rows() -> None:
     task = operator(inlined_requests=prompts)
     task.render_template_fields(CONTEXT)
-    task._unwrap()
-    assert task.inlined_requests is prompts
+    assert task._given()["inlined_requests"] is prompts
     assert not called
 
 

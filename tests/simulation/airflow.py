@@ -36,7 +36,7 @@ class Airflow:
         self.kept: dict[str, str] = {}
         self.state = "none"
         self.try_number = 0
-        self.max_tries = self.setting.operator.retries
+        self.max_tries = self.setting.retries
         self.epoch = 0
         self.worker: Worker | None = None
         self.trigger_key = 0
@@ -231,7 +231,7 @@ class Airflow:
                 self._new_try(0.0)
             return
         self._leave_trigger()
-        self.max_tries = self.try_number + self.setting.operator.retries
+        self.max_tries = self.try_number + self.setting.retries
         self._new_try(0.0)
 
     def _mark(self, state: str) -> None:

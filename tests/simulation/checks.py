@@ -107,8 +107,8 @@ class Checks:
 
     def _counts(self, earlier: Job, other: Tag, tag: Tag) -> bool:
         """Whether the product was to know of, and to use, an earlier job."""
-        operator = self._airflow.setting.operator
-        if not operator.reattach:
+        arguments = self._airflow.setting.arguments
+        if not arguments.reattach:
             return False
         if earlier.ends == earlier.made and not earlier.rows:
             return False
@@ -159,11 +159,11 @@ class Checks:
         made = min((job.made for job in jobs if job.cancel_asked is None), default=self._now)
         if arguments["end_time"] < self._now - 1.0:
             self._break(f"the wait for {names} is over before it begins")
-        timeout = self._airflow.setting.operator.timeout
+        timeout = self._airflow.setting.arguments.timeout
         longest = longest_wait(Service.GEMINI) if timeout is None else timeout
         if arguments["end_time"] > made + longest + _SLACK + _LOOK_UP:
             self._break(f"the wait for {names} is to last until {arguments['end_time'] - START:.0f}")
-        if arguments["cancel_on_kill"] != self._airflow.setting.operator.cancel_on_kill:
+        if arguments["cancel_on_kill"] != self._airflow.setting.arguments.cancel_on_kill:
             self._break("cancel_on_kill is not what the author said")
         self._wait_until = arguments["end_time"]
         self._outage = self._airflow.triggerers.outage
@@ -222,7 +222,7 @@ class Checks:
         counts = result["counts"]
         if counts != {"total": last.total, "succeeded": len(last.good), "failed": failed}:
             self._break(f"counts {counts} for {last}")
-        limit = airflow.setting.operator.max_failed_rows
+        limit = airflow.setting.arguments.max_failed_rows
         if failed > (last.total - 1 if limit is None else limit):
             self._break(f"success with {failed} failed rows of {last.total}")
         self._check_nothing_lost(last.jobs, last.good)
@@ -230,7 +230,7 @@ class Checks:
     def _check_nothing_lost(self, used: tuple[str, ...], landed: frozenset[int]) -> None:
         """A row that was paid for and is good must be in the results, if its job serves this very batch."""
         airflow = self._airflow
-        if not airflow.setting.operator.reattach:
+        if not airflow.setting.arguments.reattach:
             return
         batch = {(self._tags[name].fingerprint, self._tags[name].generation) for name in used}
         for name, tag in self._tags.items():
@@ -246,18 +246,18 @@ class Checks:
         if airflow.state not in ENDED:
             self._break(f"the task never ended: {airflow.state}")
         self._check_left_running()
-        if airflow.state != "success" and airflow.setting.benign and airflow.losses <= airflow.setting.operator.retries:
+        if airflow.state != "success" and airflow.setting.benign and airflow.losses <= airflow.setting.retries:
             self._break("nothing stood in the way of success")
 
     def _check_left_running(self) -> None:
-        airflow, operator = self._airflow, self._airflow.setting.operator
+        airflow, arguments = self._airflow, self._airflow.setting.arguments
         excused = (
             airflow.killed
             or airflow.blind
             or airflow.world.locked_out
-            or not operator.reattach
-            or not operator.cancel_on_timeout
-            or not operator.cancel_on_kill
+            or not arguments.reattach
+            or not arguments.cancel_on_timeout
+            or not arguments.cancel_on_kill
             or (airflow.overlapped and not airflow.setting.store)
             or self._left_to_the_person()
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
 from simulation.world import NEVER, Weather
 
 if TYPE_CHECKING:
@@ -28,41 +29,12 @@ PERSON = (
 TRIGGERER = ("sigterm", "sigkill", "sigstop")
 
 
-@dataclass
-class Operator:
-    """The author's arguments, in the names of the real operator."""
-
-    deferrable: bool = True
-    wait_for_completion: bool = True
-    poll_interval: float = 60.0
-    timeout: float | None = None
-    cancel_on_kill: bool = True
-    cancel_on_timeout: bool = True
-    reattach: bool = True
-    lookup_timeout: float = 120.0
-    queue_timeout: float | None = None
-    progress_timeout: float | None = None
-    on_stall: str = "fail"
-    max_resubmits: int = 1
-    repair_rounds: int = 0
-    max_active_jobs: int | None = None
-    max_failed_rows: int | None = None
-    max_failure_rate: float | None = None
-    retries: int = 2
-    max_xcom_bytes: int = 1 << 20
-    gemini_conn_id: str = "gemini_batch_default"
-    location: str | None = None
-    project_id: str | None = None
-    outlets: tuple[Any, ...] = ()
-    is_dry_run: bool = False
-    output_path: str | None = None
-
-
 @dataclass(frozen=True)
 class Setting:
     """One schedule."""
 
-    operator: Operator
+    arguments: BatchArguments
+    retries: int
     weather: Weather
     store: bool
     """True on Airflow 3.3: a task state store, and ``on_kill`` of triggers."""
@@ -84,9 +56,9 @@ class Setting:
     @property
     def benign(self) -> bool:
         """Whether nothing but lost answers, lost workers and lost triggerers can go wrong: such a task must succeed."""
-        weather, operator = self.weather, self.operator
+        weather, arguments = self.weather, self.arguments
         troubles = (weather.failing, weather.hopeless, weather.expiring, weather.stuck, weather.bad_rows, self.hiccup)
-        limits = (operator.timeout, operator.queue_timeout, operator.progress_timeout)
+        limits = (arguments.timeout, arguments.queue_timeout, arguments.progress_timeout)
         return not self.person and not any(troubles) and limits == (None,) * 3 and weather.retention == NEVER
 
 
@@ -99,7 +71,7 @@ def draw(rnd: Random) -> Setting:
     duration = rnd.choice([60.0, 600.0, 600.0, 3 * HOUR])
     stuck = sometimes(0.1, 0.5)
     request_timeout = 60.0
-    operator = Operator(
+    arguments = BatchArguments(
         deferrable=rnd.random() < 0.8,
         # What gets stuck is waited for two days: few looks, or there would be few schedules.
         poll_interval=HOUR if stuck else (rnd.choice([30.0, 60.0]) if duration < HOUR else 600.0),
@@ -114,14 +86,15 @@ def draw(rnd: Random) -> Setting:
         repair_rounds=rnd.choice([0, 0, 1, 2]),
         max_active_jobs=rnd.choice([None, None, None, 1, 2]),
         max_failed_rows=rnd.choice([None, None, 0, 2]),
-        retries=rnd.choice([0, 1, 2, 3]),
+        max_xcom_bytes=1 << 20,
     )
+    retries = rnd.choice([0, 1, 2, 3])
     weather = Weather(
         lost=sometimes(0.3, rnd.choice([0.3, 0.8])),
         quota=sometimes(0.1, 0.5),
         refused=sometimes(0.15, rnd.choice([0.02, 0.1])),
         flaky_404=sometimes(0.05, 0.05),
-        lag=sometimes(0.5, 0.95 * operator.lookup_timeout),
+        lag=sometimes(0.5, 0.95 * arguments.lookup_timeout),
         late=rnd.uniform(0.0, request_timeout),
         duration=duration,
         failing=sometimes(0.15, 0.5),
@@ -138,7 +111,8 @@ def draw(rnd: Random) -> Setting:
     # Persons and triggerers act while jobs run, or somewhat later.
     horizon = 3 * duration + 300.0
     return Setting(
-        operator=operator,
+        arguments=arguments,
+        retries=retries,
         weather=weather,
         store=rnd.random() < 0.65,
         crash=sometimes(0.4, rnd.choice([0.01, 0.05])),

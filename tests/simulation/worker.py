@@ -13,6 +13,7 @@ from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 from airflow_provider_gemini_batch.runtime.create_task import TaskRun
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
+from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 from simulation.clockwork import Process
 from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
 
@@ -41,10 +42,12 @@ class SimTaskRun(TaskRun):
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        super().__init__(worker.operator, worker.context)  # type: ignore[arg-type]
+        task: Any = SimpleNamespace(defer=worker.defer, outlets=())
+        super().__init__(
+            worker.airflow.setting.arguments, task, worker.context, hook=worker.hook, make_trigger=GeminiBatchJobTrigger
+        )
         self._stack = ExitStack()
         self._clock = SimClock(worker.steps)  # type: ignore[assignment]
-        self._hook: Any = worker.hook
         self._work: Any = worker.work
 
     def __enter__(self) -> Self:
@@ -107,8 +110,7 @@ class Worker:
         client = SimpleNamespace(
             get=lambda name, *, brief: self.service(lambda: None).get(name)  # noqa: ARG005
         )
-        self.hook = SimpleNamespace(client=client)
-        self.operator = SimpleNamespace(**vars(setting.operator), defer=self._defer)
+        self.hook: Any = SimpleNamespace(client=client)
         store = RawStore(self.steps, airflow.kept, lambda: airflow.epoch == self.epoch, setting.hiccup)
         self.context: Any = {
             "ti": SimpleNamespace(
@@ -154,7 +156,8 @@ class Worker:
             self.airflow.killed = True
             self.process.kill()
 
-    def _defer(self, *, trigger: Any, method_name: str, kwargs: dict[str, Any]) -> None:
+    def defer(self, *, trigger: Any, method_name: str, kwargs: dict[str, Any]) -> None:
+        """Stand for the operator's way to defer."""
         assert method_name == "execute_complete"
         raise Deferred(trigger, kwargs["memo"])
 

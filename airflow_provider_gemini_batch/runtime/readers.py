@@ -1,0 +1,185 @@
+"""What an author may write where a text, a number, a path or a choice is meant, read into one form.
+
+A reader takes the name of an argument and a value that is not None; it returns the value in its one form or raises
+ConfigurationError with the argument's name and the type of what was given, never the value of what may hold rows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+
+Reader = Callable[[str, Any], Any]
+
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def is_unknown(value: object) -> bool:
+    """Whether a value is known only when the task runs: a template, or what another task will return."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    return not isinstance(value, os.PathLike) and callable(getattr(value, "resolve", None))
+
+
+def anything(name: str, value: Any) -> Any:  # noqa: ARG001
+    """Return the value as it is: it is read elsewhere."""
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """Return a text; a number, which native rendering makes of digits, is one."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise _wrong(name, "must be a text", value)
+
+
+def choice(*allowed: str) -> Reader:
+    """Return a reader of one of these words."""
+    listed = " or ".join(map(repr, allowed))
+
+    def read(name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise _wrong(name, f"must be {listed}", value)
+        if value not in allowed:
+            raise ConfigurationError(f"{name} must be {listed}, not {value[:40]!r}")
+        return value
+
+    return read
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False; a template leaves it as a text."""
+    if isinstance(value, bool):
+        return value
+    truth = _TRUTHS.get(str(value).strip().lower()) if isinstance(value, (str, int)) else None
+    if truth is None:
+        raise _wrong(name, "must be True or False", value)
+    return truth
+
+
+def whole(*, at_least: int | None = 0) -> Reader:
+    """Return a reader of whole numbers; a template leaves one as a text."""
+
+    def read(name: str, value: Any) -> int:
+        number = _number(name, value, "must be a whole number")
+        if number != int(number):
+            raise ConfigurationError(f"{name} must be a whole number, not {number:g}")
+        if at_least is not None and number < at_least:
+            least = f"must be at least {at_least}, not" if at_least else "must not be negative, but it is"
+            raise ConfigurationError(f"{name} {least} {number:g}")
+        return int(number)
+
+    return read
+
+
+def seconds(*, above_zero: bool = False) -> Reader:
+    """Return a reader of seconds, given as a number or a timedelta."""
+
+    def read(name: str, value: Any) -> float:
+        number = (
+            value.total_seconds()
+            if isinstance(value, timedelta)
+            else _number(name, value, "must be a number of seconds or a timedelta")
+        )
+        if above_zero and number <= 0:
+            raise ConfigurationError(f"{name} must be above 0 seconds, not {number:g}")
+        if number < 0:
+            raise ConfigurationError(f"{name} must not be negative, but it is {number:g}")
+        return float(number)
+
+    return read
+
+
+def rate(name: str, value: Any) -> float:
+    """Return a share between 0 and 1."""
+    number = float(_number(name, value, "must be a number between 0 and 1"))
+    if not 0 <= number <= 1:
+        raise ConfigurationError(f"{name} must lie between 0 and 1, not {number:g}")
+    return number
+
+
+def usd(name: str, value: Any) -> float:
+    """Return an amount of money above zero."""
+    number = float(_number(name, value, "must be a number of US dollars"))
+    if number <= 0:
+        raise ConfigurationError(f"{name} must be above 0 US dollars, not {number:g}")
+    return number
+
+
+def path(name: str, value: Any) -> str:
+    """Return the address of a path, given as text, ``pathlib.Path`` or ObjectStoragePath, its connection included."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, os.PathLike):
+        raise _wrong(name, "must be a path: a text, a pathlib.Path or an ObjectStoragePath", value)
+    address = str(value)
+    conn_id = getattr(value, "conn_id", None)
+    scheme, separator, rest = address.partition("://")
+    if conn_id and separator and "@" not in rest.partition("/")[0]:
+        return f"{scheme}://{conn_id}@{rest}"
+    return address
+
+
+def paths(name: str, value: Any) -> str | list[str]:
+    """Return one path, or a list of them."""
+    if isinstance(value, (list, tuple)):
+        return [path(name, one) for one in value]
+    return path(name, value)
+
+
+def columns(name: str, value: Any) -> tuple[str, ...]:
+    """Return names of columns; one alone may be given as a text."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, (list, tuple)):
+        raise _wrong(name, "must be a list of column names", value)
+    for one in value:
+        if not isinstance(one, str):
+            raise _wrong(name, "must be a list of column names", one)
+    return tuple(value)
+
+
+def mapping(name: str, value: Any) -> Mapping[str, Any]:
+    """Return a dict."""
+    if not isinstance(value, Mapping):
+        raise _wrong(name, "must be a dict", value)
+    return value
+
+
+def _number(name: str, value: Any, wanted: str) -> float:
+    """Return a finite number; of a text, the number that it spells."""
+    number = value
+    if isinstance(value, str):
+        try:
+            number = float(value.strip())
+        except ValueError:
+            raise ConfigurationError(f"{name} {wanted}, not the text {value[:40]!r}") from None
+    if isinstance(number, bool) or not isinstance(number, (Real, Decimal)):
+        raise _wrong(name, wanted, value)
+    if not math.isfinite(number):
+        raise ConfigurationError(f"{name} {wanted}, not {number}")
+    return number  # type: ignore[return-value]  # what behaves as a number, numpy's included
+
+
+def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
+    """Say what is wrong without the value: a dict may be the output of a task, with prompts or answers in it."""
+    hint = ""
+    if isinstance(value, Mapping):
+        member = name if name in value else "job_name" if "job_name" in value else None
+        if member is not None:
+            hint = f"; of a task's output take the member that is meant: task.output[{member!r}]"
+    return ConfigurationError(f"{name} {wanted}, not {kind_of_value(value)}{hint}")
+
+
+def kind_of_value(value: object) -> str:
+    """Return how a message names the type of a value."""
+    return f"one of type {type(value).__name__}"

@@ -1,0 +1,36 @@
+"""What a task hands on: the summary in XCom, and the key under which it pushes its first job's name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_gemini_batch.api.models import BatchJob
+
+JOB_NAME_KEY = "job_name"
+"""The XCom key of the first job's name, pushed as soon as there is one."""
+
+
+def summary_of(
+    jobs: Sequence[BatchJob],
+    *,
+    counts: dict[str, int],
+    usage: dict[str, int] | None = None,
+    output: str | None = None,
+    responses: list[Any] | None = None,
+) -> dict[str, Any]:
+    """Return the operator's result. Plain values only: what is not plain cannot be read back from XCom."""
+    last = jobs[-1]
+    return {
+        "job_name": jobs[0].name,
+        "job_names": [job.name for job in jobs],
+        "state": last.state.value,
+        "model": last.model,
+        "display_name": jobs[0].display_name,
+        "counts": counts,
+        "usage": usage,
+        "output": output,
+        "responses": responses,
+    }
