@@ -264,7 +264,7 @@ class GeminiBatchHook(BaseHook):
         mime_type: str = "application/jsonl",
         name: str | None = None,
     ) -> File:
-        """Upload a file to the Files API, resuming after a broken connection; Gemini Developer API only."""
+        """Upload a file to the Files API and wait until it can be used; Gemini Developer API only."""
         return self.client.upload_file(source, display_name=display_name, mime_type=mime_type, name=name)
 
     def get_file(self, name: str) -> File:

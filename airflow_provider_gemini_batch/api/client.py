@@ -26,7 +26,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
 )
 from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
-from airflow_provider_gemini_batch.api.google.files import GeminiFiles
+from airflow_provider_gemini_batch.api.google.files import LONGEST_PROCESSING, GeminiFiles
 from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.names import job_page_url
@@ -114,7 +114,8 @@ class BatchClient:
             loopback=is_local_url(base),
             sleep=sleep,
         )
-        files = GeminiFiles(transport, base_url=base, api_version=api_version, own_host=base_url is not None)
+        own_host = base_url is not None
+        files = GeminiFiles(transport, base_url=base, api_version=api_version, own_host=own_host, clock=clock)
         backend = GeminiBackend(transport, files, base_url=base, api_version=api_version)
         return cls(backend, transport, files=files, clock=clock)
 
@@ -466,15 +467,34 @@ class BatchClient:
         display_name: str | None = None,
         mime_type: str = "application/jsonl",
         name: str | None = None,
+        wait: float = LONGEST_PROCESSING,
     ) -> File:
         """Upload a file of at most 2 GiB, in chunks, going on after broken connections. It lives 48 hours.
+
+        Returns when the service has processed it: a job cannot use it before. What the service gives up on is removed
+        and uploaded once more.
 
         :param file: a path, or a binary file that can seek; read from where it stands.
         :param display_name: the file's own name when absent.
         :param name: ``files/<id>`` to choose the name oneself.
+        :param wait: seconds to wait for the service to process it; 0 returns the file as it is after the upload.
         :raises InputError: the file cannot be read or is too large.
+        :raises FileNotReady: it is there, but was not processed in time; see :meth:`wait_for_file`.
+        :raises FileFailed: the service cannot use it, in its words.
         """
-        return self._files.upload(file, display_name=display_name, mime_type=mime_type, name=name)
+        return self._files.upload(file, display_name=display_name, mime_type=mime_type, name=name, wait=wait)
+
+    def wait_for_file(self, file: File | str, *, timeout: float = LONGEST_PROCESSING) -> File:
+        """Return an upload once the service has processed it, which takes a while for large ones.
+
+        Asked after 1, 2, 4, 8 and then every 15 seconds (https://ai.google.dev/gemini-api/docs/files).
+
+        :param file: the upload, or its name.
+        :param timeout: seconds.
+        :raises FileNotReady: not in time. :raises FileFailed: the service gave it up; its words are in the message.
+        :raises NotFound: unknown or expired.
+        """
+        return self._files.wait(self._files.get(file) if isinstance(file, str) else file, timeout=timeout)
 
     def get_file(self, name: str) -> File:
         """Ask for an upload. Outputs of batches cannot be looked up, only downloaded.

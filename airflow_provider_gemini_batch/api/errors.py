@@ -12,6 +12,8 @@
     │   ├── NotFound                        404 (and 403 for a file)
     │   ├── QuotaExceeded       (retryable) 429; .retry_after in seconds, or None
     │   └── ServiceUnavailable  (retryable) 5xx
+    ├── FileNotReady            (retryable) the service is still processing an uploaded file; no job was made with it
+    ├── FileFailed                          the service cannot use an uploaded file; carries its words
     ├── UnexpectedAnswer                    the service answered in a shape that we do not know
     │   └── UnknownOutput                   the job wrote objects that we cannot read: kept, for a later version to read
     ├── ResultsGone                         the job's results are no longer kept
@@ -115,6 +117,16 @@ class ServiceUnavailable(ApiError):
     def maybe_acted(self) -> bool:
         """Always: a 5xx says nothing about what was done."""
         return True
+
+
+class FileNotReady(GeminiBatchError):
+    """A file that is to be read is still being processed; a create call that says so has made nothing."""
+
+    retryable = True
+
+
+class FileFailed(GeminiBatchError):
+    """The service has looked at an uploaded file and cannot use it."""
 
 
 class UnexpectedAnswer(GeminiBatchError):

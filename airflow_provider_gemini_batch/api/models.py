@@ -224,6 +224,17 @@ class File(_Value):
     uri: str = ""
     state: str = ""
     source: str = ""
+    error: ServiceError | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """True when the service can use the file; one that says nothing of a state can be used."""
+        return self.state in {"ACTIVE", "", "STATE_UNSPECIFIED"}
+
+    @property
+    def has_failed(self) -> bool:
+        """True when the service has given up on the file."""
+        return self.state == "FAILED"
 
 
 class FilePage(_Value):

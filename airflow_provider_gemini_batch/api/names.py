@@ -97,9 +97,14 @@ def file_name(name: str) -> str:
     return name
 
 
+def is_output_file(name: str) -> bool:
+    """Return whether a file is the output of a batch: those have longer ids than uploads."""
+    return len(file_name(name)) - len("files/") > _LONGEST_FILE_ID
+
+
 def own_file_name(name: str) -> str:
     """Check the name of a file that can be got or deleted: an upload, not the output of a batch."""
-    if len(file_name(name)) - len("files/") > _LONGEST_FILE_ID:
+    if is_output_file(name):
         raise ConfigurationError(
             f"{_short(name)} is the output of a batch: the service lets it be downloaded, but neither looked up nor "
             "deleted; it ends by itself"

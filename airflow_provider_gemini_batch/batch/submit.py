@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_provider_gemini_batch.api.errors import GeminiBatchError, QuotaExceeded, TransportError
+from airflow_provider_gemini_batch.api.errors import GeminiBatchError, QuotaExceeded
 from airflow_provider_gemini_batch.batch.tag import tag_of
 from airflow_provider_gemini_batch.polling.policy import next_look
 
@@ -79,7 +79,7 @@ class Submitter:
             except GeminiBatchError as error:
                 if not error.maybe_acted:
                     self._refused(tag, error)
-                    if not isinstance(error, (QuotaExceeded, TransportError)):
+                    if not error.retryable:
                         self._service.discard(prepared)
                     raise
                 log.warning("The create call for %s has no readable answer (%s): looking for the job.", tag, error)

@@ -11,10 +11,19 @@ import hashlib
 import logging
 import mimetypes
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, BinaryIO
+from http import HTTPStatus
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ApiError, InputError, NotFound, TransportError
+from airflow_provider_gemini_batch.api.errors import (
+    NEVER_READABLE,
+    ApiError,
+    FileFailed,
+    InputError,
+    NotFound,
+    TransportError,
+)
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.rows.input_spec import Attachment
 
@@ -29,12 +38,24 @@ log = logging.getLogger(__name__)
 # The service's own address of a file; a proxy in front of it changes how calls get there, not what files are called.
 _FILE_URI = "https://generativelanguage.googleapis.com/v1beta/{name}"
 _READ_BYTES = 1 << 20
-_CONFLICT = 409
 _NAME_DIGITS = 36
 # How a line names a file of ours, in either service's address.
 _NAMED = re.compile(rb"(?:files/gb-|/media/)([0-9a-f]{%d})" % _NAME_DIGITS)
 # Uploads live 48 hours and a job may start only after a day in the queue.
 _YOUNG = timedelta(hours=20)
+# A longer wait for a file is deferred, so that no worker is held.
+_LONGEST_HOLD = 30.0
+# Marks the second upload of the same content, after which there is no third.
+_AGAIN = " again"
+
+
+class _Upload(NamedTuple):
+    """A file to be had at the service: where it is read, its name there, its type, and its sha256 in hexadecimal."""
+
+    path: str
+    name: str
+    mime_type: str
+    digest: str
 
 
 class AttachmentUploader:
@@ -72,13 +93,17 @@ class AttachmentUploader:
     def bring(self, lines: Iterable[bytes]) -> None:
         """Upload the files that these lines name and that are not there yet."""
         named = {digest for line in lines for digest in _NAMED.findall(line)}
+        uploads: list[_Upload] = []
         for target, (path, mime_type, digest) in self._sources.items():
             if digest[:_NAME_DIGITS].encode() not in named:
                 continue
             if self._service is Service.VERTEX:
                 self._stage(path, target, digest)
             else:
-                self._upload(path, target, mime_type)
+                uploads.append(_Upload(path, target, mime_type, digest))
+        # All are brought before the first is waited for: the service processes them side by side.
+        for upload, file in [(upload, self._present(upload)) for upload in uploads]:
+            self._await(upload, file)
 
     def _look_at(self, path: str) -> Attachment:
         mime_type = mimetypes.guess_type(path.partition("?")[0])[0]
@@ -112,23 +137,70 @@ class AttachmentUploader:
             raise InputError("media_field: the file cannot be read") from error
         return digest.hexdigest()
 
-    def _upload(self, path: str, name: str, mime_type: str) -> None:
-        client = self._client()
+    def _present(self, upload: _Upload) -> File:
+        """Return the file at the service that holds this content, uploaded if there is none that can be used."""
         try:
-            there = client.get_file(name)
+            there = self._client().get_file(upload.name)
         except NotFound:
-            there = None
-        if there is not None and not _is_young(there, datetime.now(timezone.utc)):
-            client.delete_file(name)
-        elif there is not None:
-            return
-        with self._opener(path) as handle:
+            return self._send(upload, upload.name)
+        if self._is_usable(upload, there):
+            return there
+        self._remove(there)
+        if not there.has_failed:
+            return self._send(upload, upload.name)
+        if there.display_name.endswith(_AGAIN):
+            raise FileFailed(f"media_field: {there.name} could not be processed by the service, twice")
+        return self._send(upload, f"{upload.name}{_AGAIN}")
+
+    @staticmethod
+    def _is_usable(upload: _Upload, there: File) -> bool:
+        """Return whether a file of this name is young and holds this content, as far as the service can tell yet."""
+        if there.has_failed or not _is_young(there, datetime.now(timezone.utc)):
+            return False
+        # The name says what the content should be; anybody with the key may have written it.
+        return there.sha256_hex == upload.digest or (there.sha256_hex is None and not there.is_ready)
+
+    def _send(self, upload: _Upload, display_name: str) -> File:
+        client = self._client()
+        with self._opener(upload.path) as handle:
             try:
-                client.upload_file(handle, name=name, mime_type=mime_type, display_name=name)
+                file = client.upload_file(
+                    handle, name=upload.name, mime_type=upload.mime_type, display_name=display_name, wait=0
+                )
             except ApiError as error:
-                # Another task brought the same file a moment ago.
-                if error.http_status != _CONFLICT:
+                # Another task may have brought the same file a moment ago.
+                if error.http_status != HTTPStatus.CONFLICT:
                     raise
+                file = client.get_file(upload.name)
+                if not self._is_usable(upload, file):
+                    raise
+        if file.sha256_hex not in {upload.digest, None}:
+            self._remove(file)
+            raise InputError("media_field: a file has changed while it was read; nothing was sent")
+        return file
+
+    def _await(self, upload: _Upload, file: File, *, last: bool = False) -> None:
+        """Wait until a file can be used; what the service gives up on is uploaded once more.
+
+        :raises FileNotReady: it takes longer than a worker should be held.
+        :raises FileFailed: the service gave it up twice.
+        """
+        try:
+            ready = self._client().wait_for_file(file, timeout=_LONGEST_HOLD)
+        except (FileFailed, NotFound) as error:
+            if last or file.display_name.endswith(_AGAIN):
+                self._remove(file)
+                raise FileFailed(f"media_field: {error}") from error
+            log.warning("media_field: %s: uploading it once more.", error)
+        else:
+            if last or ready.sha256_hex in {upload.digest, None}:
+                return
+        self._remove(file)
+        self._await(upload, self._send(upload, f"{upload.name}{_AGAIN}"), last=True)
+
+    def _remove(self, file: File) -> None:
+        with suppress(NotFound):
+            self._client().delete_file(file.name)
 
     def _stage(self, path: str, target: str, digest: str) -> None:
         store = self._client().storage

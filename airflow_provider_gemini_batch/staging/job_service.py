@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api import names
-from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, GeminiBatchError, NotFound
+from airflow_provider_gemini_batch.api.errors import (
+    ApiError,
+    ConfigurationError,
+    FileFailed,
+    FileNotReady,
+    GeminiBatchError,
+    NotFound,
+)
 from airflow_provider_gemini_batch.api.legacy import is_legacy, wire_lines
 from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, Service
 from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, display_name, label_value, tag_of
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.api.models import File
     from airflow_provider_gemini_batch.rows.stage import Shard
 
 log = logging.getLogger(__name__)
@@ -37,6 +45,11 @@ _INLINE_BYTES = 1 << 20
 _INLINE_ROWS = 500
 # An upload lives 48 hours; one that a crash left is used again only while the job can still read it in time.
 _YOUNG_UPLOAD = timedelta(hours=24)
+# A longer wait for a file is deferred, so that no worker is held.
+_LONGEST_HOLD = 30.0
+# Marks the second upload of the same rows, after which there is no third.
+_AGAIN = " again"
+_BLAMED_FILE = re.compile(r"\bFile (?:files/)?([a-z0-9-]{1,40}) is not\b")
 _LABEL_REFUSED = re.compile(r"[^a-z0-9_-]+")
 
 
@@ -135,6 +148,9 @@ class ClientJobService:
     def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> ReadyInput:
         """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object."""
         if self._supply is None:
+            named = self._settings.source.get("file_name")
+            if named and not names.is_output_file(named):
+                self._await_file(named)
             return ReadyInput(self._settings.source, destination=self._destination(tag))
         shard = self._supply.shard(tag.shard) if rows is None else self._supply.subset(rows, str(tag))
         self._supply.bring_media(shard.path)
@@ -153,14 +169,40 @@ class ClientJobService:
         make = self._client.create_embeddings if settings.kind is JobKind.EMBEDDINGS else self._client.create
         labels = {**settings.labels, TASK_LABEL: tag.identity, LABEL_KEY: label_value(tag)} if vertex else None
         self._before_create()
-        return make(
-            settings.model,
-            **prepared.source,
-            destination=prepared.destination,
-            display_name=display_name(settings.display_name, tag),
-            priority=settings.priority,
-            labels=labels,
-        )
+        try:
+            return make(
+                settings.model,
+                **prepared.source,
+                destination=prepared.destination,
+                display_name=display_name(settings.display_name, tag),
+                priority=settings.priority,
+                labels=labels,
+            )
+        except (ApiError, FileNotReady) as error:
+            self._explain_by_files(error, prepared)
+            raise
+
+    def _explain_by_files(self, error: ApiError | FileNotReady, prepared: ReadyInput) -> None:
+        """Raise what is the matter with a file, where a create call was refused because of its state.
+
+        :raises FileFailed: it will never be ready.
+        :raises FileNotReady: it is being processed, whatever words the service found for that.
+        """
+        if isinstance(error, ApiError) and (type(error) is not ApiError or error.status != "FAILED_PRECONDITION"):
+            return
+        blamed = {f"files/{found}" for found in _BLAMED_FILE.findall(str(error))}
+        if named := prepared.source.get("file_name"):
+            blamed.add(named)
+        for name in sorted(blamed):
+            self._raise_unless_ready(name)
+
+    def _raise_unless_ready(self, name: str) -> None:
+        try:
+            self._client.wait_for_file(name, timeout=0)
+        except (FileFailed, FileNotReady):
+            raise
+        except GeminiBatchError:
+            return  # the refusal of the create call says more than a failed look at a file
 
     def discard(self, prepared: ReadyInput) -> None:
         """Remove an upload or staged object that no job will read."""
@@ -215,25 +257,41 @@ class ClientJobService:
         return places.made_destination(settings.staging_path or "", tag)
 
     def _upload(self, tag: Tag, path: Path, *, reuse: bool) -> ReadyInput:
-        name = str(tag)
-        found = self._earlier_upload(name, path.stat().st_size) if reuse else None
-        if found is None:
-            log.info("Uploading %.1f MB.", path.stat().st_size / 1e6)
-            found = self._client.upload_file(path, display_name=name).name
-        return ReadyInput({"file_name": found}, upload=found)
+        """Upload rows and wait until they can be used; what the service gives up on is uploaded once more."""
+        again = f"{tag}{_AGAIN}"
+        found = self._earlier_upload((again, str(tag)), path.stat().st_size) if reuse else None
+        for name in (str(tag), again):
+            if found is None:
+                log.info("Uploading %.1f MB.", path.stat().st_size / 1e6)
+                found = self._client.upload_file(path, display_name=name, wait=0)
+            try:
+                self._await_file(found.name)
+            except (FileFailed, NotFound) as error:
+                self._remove(found.name)
+                if again in {name, found.display_name}:
+                    raise
+                log.warning("%s: uploading the rows once more.", error)
+                found = None
+            else:
+                return ReadyInput({"file_name": found.name}, upload=found.name)
+        raise AssertionError("the second upload is the last")
 
-    def _earlier_upload(self, name: str, size: int) -> str | None:
+    def _await_file(self, name: str) -> None:
+        """Wait for a file for as long as a worker may be held; FileNotReady makes the task wait without one."""
+        self._client.wait_for_file(name, timeout=_LONGEST_HOLD)
+
+    def _earlier_upload(self, wanted: Sequence[str], size: int) -> File | None:
         """Find an upload of these very rows (the tag holds their fingerprint) that an earlier try left."""
         token: str | None = None
         while True:
             page = self._client.list_files(page_size=100, page_token=token)
             for file in page.files:
-                whole = file.display_name == name and file.size_bytes == size and file.state in ("ACTIVE", "")
+                whole = file.display_name in wanted and file.size_bytes == size
                 if whole and file.create_time and file.expiration_time:
                     newest = max((one.create_time for one in page.files if one.create_time), default=file.create_time)
                     if newest - file.create_time < _YOUNG_UPLOAD:
                         log.info("Using the upload %s that an earlier try made.", file.name)
-                        return file.name
+                        return file
             token = page.next_page_token
             if not token:
                 return None

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from airflow_provider_gemini_batch.api.errors import (
     ApiError,
     ConfigurationError,
+    FileFailed,
+    FileNotReady,
     InputError,
     NotFound,
     TransportError,
@@ -23,6 +25,8 @@ from airflow_provider_gemini_batch.api.responses.lines import lines_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from api.virtual_time import VirtualTime
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -175,6 +179,87 @@ def test_a_stream_that_cannot_seek_is_refused(offline: BatchClient) -> None:
 
     with pytest.raises(ConfigurationError, match="that can seek"):
         offline.upload_file(Pipe())  # type: ignore[arg-type]
+
+
+def test_an_upload_is_waited_for_until_the_service_has_processed_it(
+    client: BatchClient, emulator: Emulator, time: VirtualTime
+) -> None:
+    emulator.control.faults(file_processing=60)
+    file = client.upload_file(io.BytesIO(b"abc"))
+    assert file.state == "ACTIVE"
+    assert time.pauses == [1, 2, 4, 8, 15, 15, 15]
+
+
+def test_an_upload_that_is_to_be_left_alone_is_given_as_it_is(
+    client: BatchClient, emulator: Emulator, time: VirtualTime
+) -> None:
+    emulator.control.faults(file_processing=60)
+    assert client.upload_file(io.BytesIO(b"abc"), wait=0).state == "PROCESSING"
+    assert time.pauses == []
+
+
+def test_a_file_that_stays_in_processing_is_not_waited_for_for_ever(
+    client: BatchClient, emulator: Emulator, time: VirtualTime
+) -> None:
+    emulator.control.faults(file_processing=10_000)
+    with pytest.raises(FileNotReady, match="is still PROCESSING after 600 s") as caught:
+        client.upload_file(io.BytesIO(b"abc"))
+    assert caught.value.retryable
+    assert sum(time.pauses) == 600
+    (file,) = client.list_files().files
+    with pytest.raises(FileNotReady):
+        client.wait_for_file(file.name, timeout=0)
+
+
+@pytest.mark.parametrize("processing", [0, 20])
+def test_what_the_service_gives_up_on_is_removed_and_uploaded_once_more(
+    client: BatchClient, emulator: Emulator, processing: int
+) -> None:
+    emulator.control.faults(file_processing=processing, file_failed={"value": "Too odd.", "times": 1})
+    stream = io.BytesIO(b"skipped abc")
+    stream.seek(8)
+    file = client.upload_file(stream)
+    assert (file.state, file.sha256_hex) == ("ACTIVE", hashlib.sha256(b"abc").hexdigest())
+    assert client.list_files().files == (file,)
+
+
+def test_what_the_service_gives_up_on_twice_fails_with_its_words(client: BatchClient, emulator: Emulator) -> None:
+    emulator.control.faults(file_failed="Too odd.")
+    with pytest.raises(FileFailed, match=r"could not be processed by the service: Too odd\."):
+        client.upload_file(io.BytesIO(b"abc"))
+    assert calls(emulator, "upload_start") == 2
+
+
+def test_a_file_that_vanishes_while_it_is_processed_is_uploaded_once_more(
+    client: BatchClient, emulator: Emulator
+) -> None:
+    emulator.control.faults(
+        file_processing=10,
+        http={
+            "operation": "file_get",
+            "status": 403,
+            "times": 1,
+            "message": "You do not have permission to access the file abc or it may not exist.",
+        },
+    )
+    assert client.upload_file(io.BytesIO(b"abc")).state == "ACTIVE"
+    assert calls(emulator, "upload_start") == 2
+
+
+def test_a_look_that_fails_does_not_lose_an_upload(client: BatchClient, emulator: Emulator) -> None:
+    emulator.control.faults(file_processing=30, http={"operation": "file_get", "status": 503, "times": 6})
+    assert client.upload_file(io.BytesIO(b"abc")).state == "ACTIVE"
+    assert calls(emulator, "upload_start") == 1
+
+
+def test_a_create_call_that_is_too_early_says_so_and_may_be_sent_again(client: BatchClient, emulator: Emulator) -> None:
+    emulator.control.faults(file_processing=5)
+    file = client.upload_file(io.BytesIO(b'{"request":{"contents":[{"parts":[{"text":"x"}]}]}}'), wait=0)
+    with pytest.raises(FileNotReady, match=r"not in an ACTIVE state.*Nothing was made") as caught:
+        client.create("gemini-2.5-flash", file_name=file.name)
+    assert (caught.value.retryable, caught.value.maybe_acted) == (True, False)
+    emulator.control.advance(5)
+    client.create("gemini-2.5-flash", file_name=file.name)
 
 
 @pytest.fixture

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import re
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -21,8 +24,11 @@ from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
     ApiError,
     ConfigurationError,
+    FileFailed,
+    FileNotReady,
     GeminiBatchError,
     InputError,
+    NotFound,
     QuotaExceeded,
     ServiceUnavailable,
     TransportError,
@@ -30,20 +36,25 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.api.models import File, FilePage
 from airflow_provider_gemini_batch.api.transport import Call, FilePart, Retry
-from airflow_provider_gemini_batch.api.wire import dict_at, int_of, objects_at, text_at, time_of
+from airflow_provider_gemini_batch.api.wire import dict_at, error_of, int_of, objects_at, text_at, time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import requests
 
     from airflow_provider_gemini_batch.api.transport import Answer, Transport
+
+_log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 8 * 2**20
 READ_BYTES = 2**18
 # The service's limit for a file: https://ai.google.dev/gemini-api/docs/files
 LARGEST_FILE_BYTES = 2 * 2**30
 _MOST_SESSIONS = 3
+LONGEST_PROCESSING = 600.0
+"""Seconds that an upload is waited for, unless the caller says otherwise."""
+_PROCESSING_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _OWN_NAME = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
 _MIME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)?\Z")
 
@@ -61,6 +72,15 @@ class _Progress(NamedTuple):
 
     received: int
     file: File | None
+
+
+class _Content(NamedTuple):
+    """What is to be uploaded: an open file, where it begins, its bytes, and a short name for messages."""
+
+    file: BinaryIO
+    begin: int
+    size: int
+    label: str
 
 
 @dataclass(frozen=True)
@@ -81,8 +101,17 @@ class _Session:
 class GeminiFiles:
     """Files behind one API key. Uploads live 48 hours."""
 
-    def __init__(self, transport: Transport, *, base_url: str, api_version: str, own_host: bool) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        base_url: str,
+        api_version: str,
+        own_host: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._transport = transport
+        self._clock = clock
         self._base = base_url
         self._version = api_version
         self._own_host = own_host
@@ -94,6 +123,7 @@ class GeminiFiles:
         display_name: str | None,
         mime_type: str,
         name: str | None,
+        wait: float,
     ) -> File:
         """Upload a file, going on after broken connections; see :meth:`.BatchClient.upload_file`."""
         if name is not None and not _OWN_NAME.match(name):
@@ -107,32 +137,64 @@ class GeminiFiles:
                     f"{LARGEST_FILE_BYTES / 2**30:g} GiB a file: split it"
                 )
             title = display_name if display_name is not None else file_label
-            cause: GeminiBatchError | None = None
-            for _ in range(_MOST_SESSIONS):
-                session = self._start(size, title=title, mime_type=mime_type, name=name, label=file_label)
-                try:
-                    return self._send(session, file, begin, size)
-                except _SessionLost as lost:
-                    cause = lost.error
-        text = f"upload of {file_label}: the service dropped {_MOST_SESSIONS} upload sessions"
+            members = {"displayName": title[:512], "mimeType": mime_type, "sizeBytes": str(size)}
+            if name is not None:
+                members["name"] = name
+            content = _Content(file, begin, size, file_label)
+            uploaded = self._upload(content, members)
+            if wait <= 0:
+                return uploaded
+            try:
+                return self.wait(uploaded, timeout=wait)
+            except (FileFailed, NotFound) as error:
+                _log.warning("%s: uploading it once more.", error)
+            with suppress(NotFound):
+                self.delete(uploaded.name)
+            return self.wait(self._upload(content, members), timeout=wait)
+
+    def _upload(self, content: _Content, members: dict[str, str]) -> File:
+        cause: GeminiBatchError | None = None
+        for _ in range(_MOST_SESSIONS):
+            session = self._start(content, members)
+            try:
+                return self._send(session, content)
+            except _SessionLost as lost:
+                cause = lost.error
+        text = f"upload of {content.label}: the service dropped {_MOST_SESSIONS} upload sessions"
         raise UnexpectedAnswer(f"{text}; the last: {cause}" if cause else text) from cause
 
-    def _start(self, size: int, *, title: str, mime_type: str, name: str | None, label: str) -> _Session:
-        members = {"displayName": title[:512], "mimeType": mime_type, "sizeBytes": str(size)}
-        if name is not None:
-            members["name"] = name
+    def wait(self, file: File, *, timeout: float) -> File:
+        """Ask until the service has processed a file; see :meth:`.BatchClient.wait_for_file`."""
+        end = self._clock() + timeout
+        pauses = chain(_PROCESSING_PAUSES, repeat(_PROCESSING_PAUSES[-1]))
+        while not file.is_ready:
+            if file.has_failed:
+                why = file.error.message if file.error is not None else ""
+                raise FileFailed(f"{file.name} could not be processed by the service{f': {why}' if why else ''}")
+            left = end - self._clock()
+            if left <= 0:
+                raise FileNotReady(f"{file.name} is still {file.state[:40]} after {timeout:g} s: it cannot be used yet")
+            self._transport.sleep(min(next(pauses), left))
+            try:
+                file = self.get(file.name)
+            except GeminiBatchError as error:
+                if not error.retryable:
+                    raise
+        return file
+
+    def _start(self, content: _Content, members: dict[str, str]) -> _Session:
         answer = self._transport.send(
             Call(
                 "upload",
                 "POST",
                 f"{self._base}/upload/{self._version}/files",
-                subject=label,
+                subject=content.label,
                 headers={
                     "Content-Type": "application/json",
                     "X-Goog-Upload-Protocol": "resumable",
                     "X-Goog-Upload-Command": "start",
-                    "X-Goog-Upload-Header-Content-Length": str(size),
-                    "X-Goog-Upload-Header-Content-Type": mime_type,
+                    "X-Goog-Upload-Header-Content-Length": members["sizeBytes"],
+                    "X-Goog-Upload-Header-Content-Type": members["mimeType"],
                 },
                 body=_json({"file": members}),
             )
@@ -141,7 +203,7 @@ class GeminiFiles:
         if not url:
             raise UnexpectedAnswer(f"{answer.words}: the service opened no upload session")
         grain = int_of(answer.headers.get("x-goog-upload-chunk-granularity")) or 1
-        return _Session(self._reachable(url), max(grain, CHUNK_BYTES // grain * grain), label)
+        return _Session(self._reachable(url), max(grain, CHUNK_BYTES // grain * grain), content.label)
 
     def _reachable(self, url: str) -> str:
         """Lead a session's address through the base URL that was given, for Google's own may be out of reach."""
@@ -151,13 +213,13 @@ class GeminiFiles:
         path = session.path if session.path.startswith(base.path) else base.path + session.path
         return urlunsplit((base.scheme, base.netloc, path, session.query, ""))
 
-    def _send(self, session: _Session, file: BinaryIO, begin: int, size: int) -> File:
+    def _send(self, session: _Session, content: _Content) -> File:
         """Send chunks until the service has all; after trouble ask how far it got. Gives up when nothing moves."""
         offset, failures = 0, 0
         while True:
             trouble: GeminiBatchError | None = None
             try:
-                progress = self._chunk(session, file, begin, offset, size)
+                progress = self._chunk(session, content, offset)
             except (TransportError, ServiceUnavailable, QuotaExceeded) as error:
                 progress, trouble = None, error
             except ApiError as error:
@@ -176,15 +238,15 @@ class GeminiFiles:
                 failures = 0
             offset = progress.received
 
-    def _chunk(self, session: _Session, file: BinaryIO, begin: int, offset: int, size: int) -> _Progress | None:
+    def _chunk(self, session: _Session, content: _Content, offset: int) -> _Progress | None:
         """Send one chunk; None when the service's answer does not say whether it arrived."""
-        length = min(session.chunk, size - offset)
-        last = offset + length >= size
+        length = min(session.chunk, content.size - offset)
+        last = offset + length >= content.size
         call = session.call(
             "upload",
             "upload, finalize" if last else "upload",
             headers={"X-Goog-Upload-Offset": str(offset)},
-            body=FilePart(file, begin + offset, length),
+            body=FilePart(content.file, content.begin + offset, length),
         )
         answer = self._transport.send(call)
         status = _upload_status(answer)
@@ -373,6 +435,7 @@ def _file(member: dict[str, Any], answer: Answer) -> File:
         uri=str(member.get("uri") or ""),
         state=str(member.get("state") or ""),
         source=str(member.get("source") or ""),
+        error=error_of(member.get("error")),
     )
 
 

@@ -11,11 +11,13 @@ import json
 import re
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
     ApiError,
+    FileNotReady,
     GeminiBatchError,
     NotFound,
     QuotaExceeded,
@@ -35,6 +37,7 @@ _INVALID_VALUE = re.compile(r"(Invalid value at '[^']*'(?: \([^)]*\))?), .*", re
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
 _IDENTIFIER = re.compile(r"['\"][\w.$@/:{}\[\]-]{0,100}['\"]\Z")
 _FOREIGN_FILE = re.compile(r"access the file .* may not exist", re.IGNORECASE | re.DOTALL)
+_NOT_ACTIVE = re.compile(r"\bnot in an? ACTIVE state\b", re.IGNORECASE)
 _REGION = re.compile(r"location is not supported|billing", re.IGNORECASE)
 _KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"})
 
@@ -63,6 +66,8 @@ def refusal(
     text += f": {message}" if message else " and no message that can be read"
     if 300 <= status < 400:  # noqa: PLR2004  (the redirections of HTTP)
         return UnexpectedAnswer(f"{text}. A redirect is not followed, for it would carry the credentials along.")
+    if status == HTTPStatus.BAD_REQUEST and _NOT_ACTIVE.search(message):
+        return FileNotReady(f"{text} Nothing was made.")
     kind = _kind(status, canonical, reason, message)
     if kind is QuotaExceeded:
         wait = _retry_after(details, headers)

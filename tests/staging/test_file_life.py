@@ -1,0 +1,246 @@
+"""Files are used once the service has processed them, and uploaded anew when it gave up on them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_gemini_batch.api.errors import ApiError, FileFailed, FileNotReady
+from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.batch.tag import Tag
+from airflow_provider_gemini_batch.rows.stage import Shard
+from airflow_provider_gemini_batch.staging import job_service
+from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
+from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from api.virtual_time import VirtualTime
+
+    from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+FLASH = "gemini-2.5-flash"
+TAG = Tag("abcdefghij", 0, 0, 0, 0, "0123456789ab")
+LINE = b'{"key":"r0-a","request":{"contents":[{"parts":[{"text":"Row."}]}]}}\n'
+PICTURE = b"picture"
+
+
+class OneFile:
+    """A supply of one shard."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(LINE)
+        self._shard = Shard(index=0, first_row=0, rows=1, bytes=len(LINE), path=path)
+
+    def shard(self, index: int) -> Shard:
+        assert index == 0
+        return self._shard
+
+    def subset(self, rows: Sequence[int], name: str) -> Shard:
+        raise AssertionError((rows, name))
+
+    def bring_media(self, lines: Path) -> None:
+        """There is none."""
+
+
+@pytest.fixture
+def service(client: BatchClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClientJobService:
+    """The jobs of one task whose rows are uploaded."""
+    monkeypatch.setattr(job_service, "_INLINE_BYTES", 0)
+    settings = JobSettings(model=FLASH, kind=JobKind.GENERATION)
+    return ClientJobService(client, settings, supply=OneFile(tmp_path / "rows.jsonl"))
+
+
+def starts(emulator: Emulator) -> int:
+    return int(emulator.control.books()["requests"].get("upload_start", 0))
+
+
+def test_rows_that_are_processed_for_a_moment_are_waited_for(
+    service: ClientJobService, emulator: Emulator, time: VirtualTime
+) -> None:
+    emulator.control.faults(file_processing=5)
+    job = service.create(service.prepare(TAG, None, reuse=False), TAG)
+    assert job.name
+    assert time.pauses == [1, 2, 4]
+
+
+def test_rows_that_are_processed_for_long_are_waited_for_without_a_worker_and_uploaded_once(
+    service: ClientJobService, emulator: Emulator, time: VirtualTime
+) -> None:
+    emulator.control.faults(file_processing=100)
+    with pytest.raises(FileNotReady) as caught:
+        service.prepare(TAG, None, reuse=False)
+    assert caught.value.retryable
+    assert sum(time.pauses) == 30
+    emulator.control.advance(100)
+    service.create(service.prepare(TAG, None, reuse=True), TAG)
+    assert starts(emulator) == 1
+
+
+def test_rows_that_the_service_gives_up_on_are_uploaded_once_more(
+    service: ClientJobService, client: BatchClient, emulator: Emulator
+) -> None:
+    emulator.control.faults(file_processing=3, file_failed={"value": "Too odd.", "times": 1})
+    service.create(service.prepare(TAG, None, reuse=False), TAG)
+    assert starts(emulator) == 2
+    assert [file.state for file in client.list_files().files] == ["ACTIVE"]
+
+
+def test_rows_that_fail_twice_fail_with_the_services_words_also_after_a_long_wait(
+    service: ClientJobService, client: BatchClient, emulator: Emulator
+) -> None:
+    emulator.control.faults(file_processing=50, file_failed="Too odd.")
+    for reuse in (False, True):
+        with pytest.raises(FileNotReady):
+            service.prepare(TAG, None, reuse=reuse)
+        emulator.control.advance(50)
+    with pytest.raises(FileFailed, match=r"Too odd\."):
+        service.prepare(TAG, None, reuse=True)
+    assert starts(emulator) == 2
+    assert client.list_files().files == ()
+
+
+def test_a_create_call_that_was_too_early_keeps_the_upload(service: ClientJobService, emulator: Emulator) -> None:
+    prepared = service.prepare(TAG, None, reuse=False)
+    words = "The File abc is not in an ACTIVE state and usage is not allowed."
+    emulator.control.faults(
+        http={"operation": "create", "status": 400, "error_status": "FAILED_PRECONDITION", "message": words, "times": 1}
+    )
+    with pytest.raises(FileNotReady):
+        service.create(prepared, TAG)
+    service.create(prepared, TAG)
+
+
+def test_an_authors_own_file_is_waited_for_and_its_failure_is_told(
+    client: BatchClient, emulator: Emulator, time: VirtualTime
+) -> None:
+    def using(name: str) -> ClientJobService:
+        return ClientJobService(
+            client, JobSettings(model=FLASH, kind=JobKind.GENERATION, source={"file_name": name}), supply=None
+        )
+
+    emulator.control.faults(file_processing=5)
+    good = using(client.upload_file(io.BytesIO(LINE), wait=0).name)
+    good.create(good.prepare(TAG, None, reuse=False), TAG)
+    assert time.pauses == [1, 2, 4]
+    emulator.control.faults(file_processing=None, file_failed="Too odd.")
+    bad = using(client.upload_file(io.BytesIO(LINE), wait=0).name)
+    with pytest.raises(FileFailed, match=r"Too odd\."):
+        bad.prepare(TAG, None, reuse=False)
+
+
+def test_media_that_failed_are_named_by_the_refusal_of_a_create_call(client: BatchClient, emulator: Emulator) -> None:
+    emulator.control.faults(file_failed="Too odd.")
+    media = client.upload_file(io.BytesIO(PICTURE), mime_type="image/png", wait=0)
+    emulator.control.clear_faults()
+    part = {"fileData": {"fileUri": media.uri, "mimeType": "image/png"}}
+    line = json.dumps({"request": {"contents": [{"parts": [part]}]}}).encode()
+    rows = client.upload_file(io.BytesIO(line))
+    jobs = ClientJobService(
+        client, JobSettings(model=FLASH, kind=JobKind.GENERATION, source={"file_name": rows.name}), supply=None
+    )
+    with pytest.raises(FileFailed, match=rf"{media.name}.*Too odd\."):
+        jobs.create(jobs.prepare(TAG, None, reuse=False), TAG)
+    assert emulator.control.books()["created"] == 0
+
+
+def test_another_refusal_is_left_as_it_is(client: BatchClient, emulator: Emulator) -> None:
+    file = client.upload_file(io.BytesIO(LINE))
+    jobs = ClientJobService(
+        client, JobSettings(model=FLASH, kind=JobKind.GENERATION, source={"file_name": file.name}), supply=None
+    )
+    emulator.control.faults(http={"operation": "create", "status": 400, "message": "No such thing."})
+    with pytest.raises(ApiError, match="No such thing"):
+        jobs.create(jobs.prepare(TAG, None, reuse=False), TAG)
+
+
+@pytest.fixture
+def media(client: BatchClient) -> AttachmentUploader:
+    return AttachmentUploader(lambda: client, Service.GEMINI, lambda _: io.BytesIO(PICTURE), None)
+
+
+def bring(media: AttachmentUploader, path: str = "/pictures/red.png") -> str:
+    """Bring one file; gives its name at the service."""
+    part = media.attach(path).part
+    media.bring([json.dumps(part).encode()])
+    return f"files/{part['fileData']['fileUri'].rpartition('/')[2]}"
+
+
+def test_media_are_waited_for_and_used_again(
+    media: AttachmentUploader, client: BatchClient, emulator: Emulator, time: VirtualTime
+) -> None:
+    emulator.control.faults(file_processing=5)
+    name = bring(media)
+    assert client.get_file(name).state == "ACTIVE"
+    assert time.pauses == [1, 2, 4]
+    assert bring(media) == name
+    assert starts(emulator) == 1
+
+
+def test_media_that_take_long_are_waited_for_without_a_worker(media: AttachmentUploader, emulator: Emulator) -> None:
+    emulator.control.faults(file_processing=100)
+    with pytest.raises(FileNotReady):
+        bring(media)
+    emulator.control.advance(100)
+    bring(media)
+    assert starts(emulator) == 1
+
+
+@pytest.mark.parametrize("processing", [0, 5])
+def test_media_that_failed_are_uploaded_anew(
+    media: AttachmentUploader, client: BatchClient, emulator: Emulator, processing: int
+) -> None:
+    emulator.control.faults(file_processing=processing, file_failed={"value": True, "times": 1})
+    assert client.get_file(bring(media)).state == "ACTIVE"
+    assert starts(emulator) == 2
+
+
+def test_media_that_an_earlier_task_left_failed_are_uploaded_anew(
+    media: AttachmentUploader, client: BatchClient, emulator: Emulator
+) -> None:
+    name = bring(media)
+    client.delete_file(name)
+    emulator.control.faults(file_failed={"value": True, "times": 1})
+    client.upload_file(io.BytesIO(PICTURE), name=name, mime_type="image/png", wait=0)
+    assert client.get_file(bring(media)).state == "ACTIVE"
+
+
+def test_media_that_fail_twice_fail_with_the_services_words_also_after_a_long_wait(
+    media: AttachmentUploader, client: BatchClient, emulator: Emulator
+) -> None:
+    emulator.control.faults(file_processing=50, file_failed="Too odd.")
+    for _ in range(2):
+        with pytest.raises(FileNotReady):
+            bring(media)
+        emulator.control.advance(50)
+    with pytest.raises(FileFailed, match="media_field"):
+        bring(media)
+    assert starts(emulator) == 2
+    assert client.list_files().files == ()
+
+
+def test_media_are_compared_by_content_and_not_by_name(
+    media: AttachmentUploader, client: BatchClient, emulator: Emulator
+) -> None:
+    name = bring(media)
+    client.delete_file(name)
+    client.upload_file(io.BytesIO(b"something else"), name=name, mime_type="image/png")
+    assert bring(media) == name
+    assert client.get_file(name).sha256_hex == hashlib.sha256(PICTURE).hexdigest()
+    assert starts(emulator) == 3
+
+
+def test_media_that_vanish_while_they_are_processed_are_uploaded_anew(
+    media: AttachmentUploader, client: BatchClient, emulator: Emulator
+) -> None:
+    gone: dict[str, Any] = {"operation": "file_get", "status": 404, "times": 1, "skip": 1}
+    emulator.control.faults(file_processing=5, http=gone)
+    assert client.get_file(bring(media)).state == "ACTIVE"
+    assert starts(emulator) == 2
