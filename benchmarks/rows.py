@@ -311,6 +311,7 @@ def task_stage(path: Path, count: int, address: str) -> Any:
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import Service
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+    from airflow_provider_gemini_batch.rows.sending import ShardReader
     from airflow_provider_gemini_batch.rows.stage import stage
 
     def work() -> None:
@@ -320,8 +321,9 @@ def task_stage(path: Path, count: int, address: str) -> Any:
             assert staged.rows == count
             if address:
                 with BatchClient.for_gemini("key", base_url=address) as client:
-                    for shard in staged.shards:
-                        client.upload_file(shard.path)
+                    reader = ShardReader(spec, staged.layout, Path(folder), staged.files)
+                    for shard in staged.layout.shards:
+                        client.upload_file(reader.shard(shard.index).path)
 
     return work
 

@@ -57,14 +57,6 @@ def wire_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield to_json(instance_of(line)) + b"\n"
 
 
-def keys_by_instance(lines: Iterable[bytes]) -> dict[str, list[str]]:
-    """Give, for each instance, the keys of the lines that hold it."""
-    keys: dict[str, list[str]] = {}
-    for line in lines:
-        keys.setdefault(instance_key(instance_of(line)), []).append(from_json(line)["key"])
-    return keys
-
-
 def with_keys(results: Iterable[BatchResult], keys: Mapping[str, list[str]]) -> Iterator[BatchResult]:
     """Give the answers their rows' keys back; rows of the same content in turn."""
     used: dict[str, int] = {}

@@ -5,7 +5,7 @@ The operator supplies the real ones; a simulation may supply others. Everything 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Plan:
     """What is to be submitted.
 
     ``fingerprint`` is None when the input cannot be read any more: then only jobs that are there already can be used.
-    ``incomplete``: what is landed without the input lacks something that the author asked for. ``note`` is what another
+    ``incomplete``: why what can be landed lacks something that the author asked for. ``note`` is what another
     process needs to know of the input so that it does not have to read it again: small, plain, and only its maker looks
     inside.
     """
@@ -29,7 +29,7 @@ class Plan:
     fingerprint: str | None
     shards: int
     can_resend: bool
-    incomplete: bool = False
+    incomplete: str = ""
     warnings: tuple[str, ...] = ()
     note: Mapping[str, Any] = field(default_factory=dict)
 
@@ -46,6 +46,15 @@ class Landing:
     output: str | None = None
     responses: list[dict[str, Any]] | None = None
     repairable: tuple[int, ...] = ()
+
+    def with_missing(self, rows: int) -> Landing:
+        """Return the same with rows that were sent and have no answer; they count as failed."""
+        if not rows:
+            return self
+        counts = dict(self.counts)
+        for name in ("total", "failed", "missing"):
+            counts[name] = counts.get(name, 0) + rows
+        return replace(self, total=self.total + rows, failed=self.failed + rows, counts=counts)
 
 
 #: Input that lies ready at the service or in memory; only its maker looks inside.

@@ -335,7 +335,7 @@ class BatchRun:
             if job is not None:
                 beside = adoption.rows_beside(self._known.all, place, job, delivered=self._known.was_delivered)
                 used.extend(one for one in beside if one not in used and one.name not in self._ledger.lost)
-            elif not bad:
+            elif not bad and not state.unsendable:
                 job = self._adopt_or_submit(plan, place, rows, used, state)
             if job is None:
                 continue
@@ -492,9 +492,10 @@ class BatchRun:
         raise TaskFailed(judge(Refused(what, retry=True)), landing=landing) from self._unreadable
 
     def _deliver(self, plan: Plan, used: Sequence[BatchJob]) -> Watch | Wake | Done:
-        if plan.incomplete and not self._last_try:
-            what = f"Without the input, carried columns would be lost: {self._unreadable or 'it has changed'}"
-            raise TaskFailed(judge(Refused(what, retry=True))) from self._unreadable
+        if plan.incomplete:
+            what = f"Columns to be carried into the output are out of reach: {self._unreadable or plan.incomplete}"
+            landing = self._land_remains(used) if self._last_try else None
+            raise TaskFailed(judge(Refused(what, retry=True)), landing=landing) from self._unreadable
         try:
             landing = self._work.land(used)
         except ResultsGone as error:

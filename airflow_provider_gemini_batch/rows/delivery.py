@@ -47,8 +47,14 @@ class Files(Protocol):
         """Remove it; nothing happens when it is not there."""
 
 
+@dataclass(frozen=True)
 class LocalFiles:
-    """Files of this machine; folders are made as needed, ``file://`` is understood."""
+    """Files of this machine; folders are made as needed, ``file://`` is understood.
+
+    ``private``: what is written can be read by its owner alone, whatever the umask.
+    """
+
+    private: bool = False
 
     def read(self, path: str) -> BinaryIO:
         """Open for reading."""
@@ -61,7 +67,8 @@ class LocalFiles:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
         try:
-            with partial.open("xb") as handle:
+            mode = 0o600 if self.private else 0o666
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())

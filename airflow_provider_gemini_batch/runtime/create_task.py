@@ -111,6 +111,7 @@ class TaskRun:
             self._settings = self._hook.settings
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
             self._run = self._make_run(Path(folder))
+            stack.callback(self._work.close)
             # Whatever was raised so far has been told in Airflow's terms, and nothing stays open.
             self._stack = stack.pop_all()
         return self
@@ -352,7 +353,9 @@ class TaskRun:
         store = TaskStateStore(self._context)
         noted = Ledger.from_json(store.load()) if ti.try_number <= 1 else None
         anew = ti.try_number <= 1 and (noted is None or not noted.fingerprint)
-        self._work = work = make_work(arguments, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew)
+        self._work = work = make_work(
+            arguments, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew, store=store
+        )
         never_cleared = ti.max_tries <= (self._task.retries or 0)
         not_before = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
         self._service = service = ClientJobService(

@@ -1,7 +1,8 @@
 """Answers of models that know no keys: they find their rows by content, among the rows of their own job alone.
 
 Rows of the same content in two jobs would else be taken for each other, and one of them would seem to have no answer.
-Which rows a job was asked for follows from its tag: a whole shard, or what the jobs before it had left undone.
+Which rows a job was asked for follows from its tag: a whole shard, or what the jobs before it had left undone. What a
+row is recognised by was kept when its job was made.
 """
 
 from __future__ import annotations
@@ -10,38 +11,53 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_gemini_batch.api.legacy import keys_by_instance, with_keys
+from pydantic_core import from_json
+
+from airflow_provider_gemini_batch.api.legacy import with_keys
 from airflow_provider_gemini_batch.batch.tag import tag_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, land
+from airflow_provider_gemini_batch.rows.wire_keys import wrap_key
 from airflow_provider_gemini_batch.runtime.outputs import NullSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchResult
+    from airflow_provider_gemini_batch.rows.input_spec import JobLimits
     from airflow_provider_gemini_batch.rows.landing import LandingSpec
-    from airflow_provider_gemini_batch.rows.stage import Staged
+    from airflow_provider_gemini_batch.rows.layout import Layout
+    from airflow_provider_gemini_batch.rows.record import InputRecord
 
 
 class LegacyKeyMatcher:
-    """Gives the answers of jobs with the keys of their rows."""
+    """Returns the answers of jobs with the keys of their rows."""
 
     def __init__(
-        self, staged: Staged, landing: LandingSpec, answers: Callable[[BatchJob], Iterator[BatchResult]], folder: Path
+        self,
+        layout: Layout,
+        record: InputRecord,
+        landing: LandingSpec,
+        answers: Callable[[BatchJob], Iterator[BatchResult]],
+        *,
+        folder: Path,
+        limits: JobLimits,
     ) -> None:
-        """Take the input and what opens a job's answers.
+        """Take what is known of the input and what opens a job's answers.
 
         :param landing: how to count what earlier jobs have done.
         :param folder: for passing files.
+        :param limits: what one job takes.
         """
-        self._staged = staged
+        self._layout = layout
+        self._record = record
         self._landing = landing
         self._open = answers
         self._folder = folder
+        self._limits = limits
         self._rows: dict[str, Sequence[int]] = {}
 
     def sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
-        """Give the answers of jobs in the order of their use, in which each mends what is before it."""
+        """Return the answers of jobs in the order of their use, in which each mends what is before it."""
         return [
             AnswerSource(lambda job=job, before=jobs[:index]: self._keyed(job, before))  # type: ignore[misc]
             for index, job in enumerate(jobs)
@@ -51,20 +67,33 @@ class LegacyKeyMatcher:
         rows = self._rows.get(job.name)
         if rows is None:
             rows = self._rows[job.name] = self._rows_of(job, before)
-        return with_keys(self._open(job), keys_by_instance(self._staged.wire_lines(rows)))
+        keys: dict[str, list[str]] = {}
+        for row, line in self._record.of_rows(rows):
+            instance, _ = from_json(line.instance)
+            keys.setdefault(instance, []).append(wrap_key(row, from_json(line.key) if line.key else None))
+        return with_keys(self._open(job), keys)
 
     def _rows_of(self, job: BatchJob, before: Sequence[BatchJob]) -> Sequence[int]:
         tag = tag_of(job)
-        if tag is None or tag.shard >= len(self._staged.shards):
-            return range(self._staged.rows)
-        shard = self._staged.shards[tag.shard].numbers()
+        if tag is None or tag.shard >= len(self._layout.shards):
+            return range(self._layout.rows)
+        shard = self._layout.shards[tag.shard].numbers()
         if tag.round:
             return self._left_by(before)
         same = [one for one in before if (its := tag_of(one)) is not None and (its.shard, its.round) == (tag.shard, 0)]
         return self._left_by(same, shard) if same else shard
 
     def _left_by(self, jobs: Sequence[BatchJob], among: Sequence[int] | None = None) -> Sequence[int]:
-        """Tell which rows were sent again after these jobs, by the same count that decided it then."""
+        """Return the rows that were sent again after these jobs, by the same count that decided it then."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             left = land(self.sources(jobs), NullSink(), self._landing, Path(folder)).repairable
-        return self._staged.fitting([row for row in left if among is None or row in among])
+        return self._fitting([row for row in left if among is None or row in among])
+
+    def _fitting(self, rows: Sequence[int]) -> Sequence[int]:
+        """Return as many of these rows, from the first, as one job was given."""
+        size = 0
+        for count, (_, line) in enumerate(self._record.of_rows(rows)):
+            size += from_json(line.instance)[1]
+            if size > self._limits.file_bytes or count == self._limits.rows:
+                return rows[:count]
+        return rows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.api.errors import InputError, InputUnavailable
 from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, read_manifest
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, land
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
@@ -26,23 +26,24 @@ class SavedRows:
     """The rows of a callable, kept until results are delivered: another process needs them again, hours later.
 
     ``anew``: no try of this task instance has run before, so what lies there is of a Dag run that was deleted and made
-    again under the same id.
+    again under the same id. ``lasting`` False: they are kept for this process alone.
     """
 
     path: str
     paths: Paths
     conn_id: str | None = None
     anew: bool = False
+    lasting: bool = True
 
     def spec(self, spec: InputSpec, *, again: bool) -> InputSpec:
         """Give the input as a file, which is written first unless an earlier try of this submission has.
 
         :param again: jobs were made from these rows, so the function is not called, whatever has become of them.
-        :raises InputError: the rows are needed again, and they are gone.
+        :raises InputUnavailable: the rows are needed again, and they are gone.
         """
         there = self.paths.files_of(self.path, self.conn_id).exists(self.path)
         if again and not there:
-            raise InputError("the rows that the function gave were kept, but somebody has removed them")
+            raise InputUnavailable(f"the saved rows of the function are not at {self.path}")
         if not again and (self.anew or not there):
             self._write(spec)
         return replace(
@@ -57,7 +58,7 @@ class SavedRows:
         from airflow_provider_gemini_batch.rows.sources import from_python
 
         assert callable(spec.rows)  # noqa: S101  (the one caller has looked)
-        with self.paths.files_of(self.path, self.conn_id).write_whole(self.path) as handle:
+        with self.paths.files_of(self.path, self.conn_id, private=True).write_whole(self.path) as handle:
             for row in from_python(spec.rows).rows:
                 value = row.value.members() if hasattr(row.value, "members") else row.value
                 try:
@@ -100,6 +101,11 @@ class Output:
         manifest = self._manifest()
         ours = manifest is not None and manifest.task == self.task and set(manifest.job_names) == set(job_names)
         return manifest if ours else None
+
+    def is_of_this_task(self, fingerprint: str) -> bool:
+        """Tell whether an earlier try has landed this very input here."""
+        manifest = self._manifest()
+        return manifest is not None and (manifest.task, manifest.fingerprint) == (self.task, fingerprint)
 
     def _manifest(self) -> Manifest | None:
         return None if self.path is None else read_manifest(self.paths.files_of(self.path, self.conn_id), self.path)

@@ -82,13 +82,16 @@ class Paths:
                 f"cannot read {path} just now: {_reason(error)}; nothing was sent", sent=False
             ) from error
 
-    def files_of(self, path: str, conn_id: str | None = None) -> Files:
-        """Give the file system that a path lies on, for writing whole files or none."""
+    def files_of(self, path: str, conn_id: str | None = None, *, private: bool = False) -> Files:
+        """Give the file system that a path lies on, for writing whole files or none.
+
+        :param private: files on this machine are for their owner alone.
+        """
         from airflow_provider_gemini_batch.rows.delivery import LocalFiles, OpenedFiles
 
         if is_local(path):
             local_path(path)
-            return LocalFiles()
+            return LocalFiles(private=private)
         store = self._store_for(path, conn_id)
         if store is not None:
             return StoreFiles(store)

@@ -17,6 +17,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _STORE_KEY = "gemini_batch"
+_RECORD_KEY = "gemini_batch_input"
 # Airflow's own client has asked more than once by then: a longer pause is what is left to try.
 _PAUSES = (1.0, 5.0)
 
@@ -43,6 +44,7 @@ class TaskStateStore:
         """
         self._store: Any = context.get("task_state_store")
         self._sleep = sleep
+        self._has_record = False
 
     @property
     def lasting(self) -> bool:
@@ -60,6 +62,25 @@ class TaskStateStore:
         """Keep the notes; raises when Airflow does not take them, and then nothing is sent either."""
         if self._store is not None:
             self._insist(lambda: self._store.set(_STORE_KEY, text))
+
+    def load_record(self) -> str | None:
+        """Read what was kept of the input."""
+        if self._store is None:
+            return None
+        text = self._insist(lambda: self._store.get(_RECORD_KEY))
+        return text if isinstance(text, str) else None
+
+    def save_record(self, text: str) -> None:
+        """Keep what landing needs of the input."""
+        if self._store is not None:
+            self._insist(lambda: self._store.set(_RECORD_KEY, text))
+            self._has_record = True
+
+    def drop_record(self) -> None:
+        """Remove what was kept of the input, if anything was."""
+        if self._store is not None and (self._has_record or self.load_record() is not None):
+            self._insist(lambda: self._store.delete(_RECORD_KEY))
+            self._has_record = False
 
     def _insist(self, call: Callable[[], T]) -> T:
         """Ask again where Airflow cannot answer: a job may just have been made, and its name must not be lost."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import File
-    from airflow_provider_gemini_batch.rows.stage import Shard
+    from airflow_provider_gemini_batch.rows.layout import ShardFile
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ _LABEL_REFUSED = re.compile(r"[^a-z0-9_-]+")
 class RowSupply(Protocol):
     """Gives the wire lines of a job's rows as a local file."""
 
-    def shard(self, index: int) -> Shard:
+    def shard(self, index: int) -> ShardFile:
         """Give the file of a whole shard."""
 
-    def subset(self, rows: Sequence[int], name: str) -> Shard:
+    def subset(self, rows: Sequence[int], name: str) -> ShardFile:
         """Write the lines of some rows into a file of their own."""
 
     def bring_media(self, lines: Path) -> None:
@@ -296,7 +296,7 @@ class ClientJobService:
             if not token:
                 return None
 
-    def _stage(self, tag: Tag, shard: Shard) -> ReadyInput:
+    def _stage(self, tag: Tag, shard: ShardFile) -> ReadyInput:
         uri = places.staged_input(self._settings.staging_path or "", tag)
         log.info("Staging %.1f MB at %s.", shard.bytes / 1e6, uri)
         if is_legacy(self._settings.model):

@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -24,7 +25,9 @@ from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, Servi
 from airflow_provider_gemini_batch.api.responses.reading import parse_result_line, parse_vertex_line
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
+from airflow_provider_gemini_batch.rows.record import InputRecord, RecordWriter
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker
+from airflow_provider_gemini_batch.rows.sending import ShardReader
 from airflow_provider_gemini_batch.rows.stage import stage
 from airflow_provider_gemini_batch.rows.wire_keys import unwrap_key
 
@@ -148,19 +151,28 @@ def input_case(seed: int, folder: Path) -> None:
         max_rows_per_job=dice.choice([None, 1, 2]),
     )
     try:
-        staged = stage(spec, folder)
+        with RecordWriter(store=True, file=None, needed=True) as writer:
+            staged = stage(spec, folder, writer)
     except ConfigurationError as refused:
         if harmed or not wanted:
             return
         raise AssertionError("a good input was refused") from refused
-    items = [json.loads(line) for shard in staged.shards for line in shard.path.read_bytes().splitlines()]
-    assert staged.rows == len(items) == sum(shard.rows for shard in staged.shards)
+    reader = ShardReader(spec, staged.layout, folder, staged.files)
+    files = (reader.shard(shard.index) for shard in staged.layout.shards)
+    items = [json.loads(line) for file in files for line in file.path.read_bytes().splitlines()]
+    reader.close()
+    assert staged.rows == len(items)
     keys = [item.get("key", item.get("custom_id")) for item in items]
     assert [key.partition("-")[0] for key in keys] == [f"r{row}" for row in range(len(items))]
     if not harmed:
         found = [item["request"]["contents"][0]["parts"][0]["text"] for item in items]
         assert found == [mark for mark, _ in wanted]
-        assert [staged.author_key(row) for row in range(staged.rows)] == [key for _, key in wanted]
+        kept = writer.finish()
+        record = InputRecord(kept.name, lambda: io.BytesIO((kept.text or "").encode()))
+        if kept.text is None:
+            assert not any(key for _, key in wanted)
+        else:
+            assert [record.key(row) for row in range(staged.rows)] == [key for _, key in wanted]
         assert all(("generationConfig" in item["request"]) >= (spec.generation_config is not None) for item in items)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,15 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError, InputUnavailable
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest
 from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec, job_limits
+from airflow_provider_gemini_batch.rows.layout import Layout, ShardFile
+from airflow_provider_gemini_batch.rows.record import InputRecord, RecordWriter
+from airflow_provider_gemini_batch.rows.sending import ShardReader
 from airflow_provider_gemini_batch.rows.stage import Staged, stage
 from airflow_provider_gemini_batch.rows.wire_keys import unwrap_key, wrap_key, wrap_key_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 BARE = '{"contents": [{"parts": [{"text": "%s"}]}]}'
 KEYED = '{"key": "%s", "request": {"contents": [{"parts": [{"text": "%s"}]}]}}'
@@ -32,11 +37,21 @@ def spec(**given: Any) -> InputSpec:
 
 
 def wire(staged: Staged) -> list[dict[str, Any]]:
-    return [json.loads(line) for shard in staged.shards for line in shard.path.read_bytes().splitlines()]
+    assert len(staged.files) == len(staged.layout.shards)
+    return [json.loads(line) for file in staged.files.values() for line in file.path.read_bytes().splitlines()]
 
 
-def carried(staged: Staged) -> list[bytes]:
-    return [] if staged.carried_path is None else staged.carried_path.read_bytes().splitlines(keepends=True)
+def kept(given: InputSpec, folder: Path) -> InputRecord:
+    """The record of an input."""
+    with RecordWriter(store=True, file=None, needed=True) as writer:
+        stage(given, folder, writer)
+    done = writer.finish()
+    assert done.text is not None
+    return InputRecord(done.name, lambda: io.BytesIO((done.text or "").encode()))
+
+
+def carried(given: InputSpec, folder: Path) -> list[bytes]:
+    return list(kept(given, folder).carried())
 
 
 def texts(staged: Staged) -> list[str]:
@@ -67,11 +82,14 @@ def test_a_key_that_is_not_ours_stays_as_it_is(key: str) -> None:
 
 def test_a_list_of_all_kinds_of_rows_is_numbered_and_keyed(tmp_path: Path) -> None:
     rows = ["a", BatchRequest(text="b", key="kb"), {"key": 3, "contents": "c"}, json.loads(KEYED % ("kd", "d"))]
-    staged = stage(spec(rows=rows), tmp_path)
+    given = spec(rows=rows)
+    staged = stage(given, tmp_path)
     assert [item["key"] for item in wire(staged)] == ["r0", "r1-kb", "r2-3", "r3-kd"]
     assert texts(staged) == ["a", "b", "c", "d"]
     assert staged.rows == 4
-    assert [staged.author_key(row) for row in range(5)] == [None, "kb", "3", "kd", None]
+    record = kept(given, tmp_path)
+    assert [record.key(row) for row in range(5)] == [None, "kb", "3", "kd", None]
+    assert [record.key(row) for row in (3, 1, 2, 0)] == ["kd", "kb", "3", None]
 
 
 def test_a_callable_may_return_or_yield_rows(tmp_path: Path) -> None:
@@ -123,13 +141,14 @@ def test_a_packed_file_is_unpacked_on_the_way(tmp_path: Path) -> None:
 def test_csv_fills_the_template_and_keeps_every_other_brace(tmp_path: Path) -> None:
     path = write(tmp_path, "in.csv", 'id,body,First Name\n1,"a\nb",Ada\n2,c,Alan\n')
     template = 'Sum {body} for {First Name}: {"a": {body}} {} {1} {{id}}'
-    staged = stage(spec(path=path, prompt_template=template, key_field="id", carry=("id", "First Name")), tmp_path)
+    given = spec(path=path, prompt_template=template, key_field="id", carry=("id", "First Name"))
+    staged = stage(given, tmp_path)
     assert texts(staged) == [
         'Sum a\nb for Ada: {"a": a\nb} {} {1} {1}',
         'Sum c for Alan: {"a": c} {} {1} {2}',
     ]
     assert [item["key"] for item in wire(staged)] == ["r0-1", "r1-2"]
-    assert [json.loads(line) for line in carried(staged)] == [
+    assert [json.loads(line) for line in carried(given, tmp_path)] == [
         {"id": "1", "First Name": "Ada"},
         {"id": "2", "First Name": "Alan"},
     ]
@@ -165,9 +184,9 @@ def test_a_template_without_places_asks_the_same_of_every_row(tmp_path: Path) ->
 
 def test_request_rows_may_carry_columns_beside(tmp_path: Path) -> None:
     row = {"id": "x1", "url": "u", "contents": "hello"}
-    staged = stage(spec(rows=[row], key_field="id", carry=("url",)), tmp_path)
-    assert wire(staged)[0]["key"] == "r0-x1"
-    assert carried(staged) == [b'{"url":"u"}\n']
+    given = spec(rows=[row], key_field="id", carry=("url",))
+    assert wire(stage(given, tmp_path))[0]["key"] == "r0-x1"
+    assert carried(given, tmp_path) == [b'{"url":"u"}\n']
 
 
 def test_a_column_that_no_row_has_cannot_be_carried(tmp_path: Path) -> None:
@@ -292,13 +311,26 @@ def test_arguments_that_cannot_work_are_refused(given: dict[str, Any], tmp_path:
 
 
 def test_what_exceeds_a_job_becomes_several_numbered_through(tmp_path: Path) -> None:
-    staged = stage(spec(rows=["x"] * 10, max_rows_per_job=4), tmp_path)
-    assert [(shard.index, shard.first_row, shard.rows) for shard in staged.shards] == [(0, 0, 4), (1, 4, 4), (2, 8, 2)]
-    assert [item["key"] for item in wire(staged)] == [f"r{row}" for row in range(10)]
-    width = staged.shards[0].bytes // 4
-    by_bytes = stage(spec(rows=["x"] * 10, max_bytes_per_job=3 * width), tmp_path)
-    assert [shard.rows for shard in by_bytes.shards] == [3, 3, 3, 1]
-    assert all(shard.bytes == shard.path.stat().st_size <= 3 * width for shard in by_bytes.shards)
+    given = spec(rows=["x"] * 10, max_rows_per_job=4)
+    layout = stage(given, tmp_path).layout
+    assert [(shard.index, shard.first_row, shard.rows) for shard in layout.shards] == [(0, 0, 4), (1, 4, 4), (2, 8, 2)]
+    lines = [json.loads(line) for file in files(given, tmp_path) for line in file.path.read_bytes().splitlines()]
+    assert [item["key"] for item in lines] == [f"r{row}" for row in range(10)]
+    width = layout.shards[0].bytes // 4
+    by_bytes = spec(rows=["x"] * 10, max_bytes_per_job=3 * width)
+    assert [shard.rows for shard in stage(by_bytes, tmp_path).layout.shards] == [3, 3, 3, 1]
+    assert all(file.bytes == file.path.stat().st_size <= 3 * width for file in files(by_bytes, tmp_path))
+
+
+def files(given: InputSpec, folder: Path) -> Iterator[ShardFile]:
+    """The lines of each job in turn."""
+    folder = Path(tempfile.mkdtemp(dir=folder))
+    staged = stage(given, folder)
+    reader = ShardReader(given, staged.layout, folder, staged.files)
+    for shard in staged.layout.shards:
+        yield reader.shard(shard.index)
+        assert len(list(folder.glob("shard-*"))) <= 2
+    reader.close()
 
 
 def test_a_row_that_no_job_can_hold_is_named(tmp_path: Path) -> None:
@@ -314,22 +346,47 @@ def test_the_services_limits_hold_where_the_author_sets_none() -> None:
     assert spec(rows=[""], service=Service.VERTEX, max_rows_per_job=10**9).limits().rows == 200_000
 
 
-def test_rows_can_be_sent_again_byte_for_byte(tmp_path: Path) -> None:
-    staged = stage(spec(rows=[f"text {row}" for row in range(10)], max_rows_per_job=3), tmp_path)
-    lines = [line for shard in staged.shards for line in shard.path.read_bytes().splitlines(keepends=True)]
-    shard = staged.subset([1, 5, 9], tmp_path / "again.jsonl")
-    assert shard.path.read_bytes() == lines[1] + lines[5] + lines[9]
-    assert (shard.rows, shard.bytes, list(shard.numbers())) == (3, shard.path.stat().st_size, [1, 5, 9])
+@pytest.mark.parametrize("beforehand", [[], [0], [2], [1, 0]], ids=str)
+def test_rows_can_be_sent_again_byte_for_byte(beforehand: list[int], tmp_path: Path) -> None:
+    given = spec(rows=[f"text {row}" for row in range(10)], max_rows_per_job=3)
+    lines = [line for file in files(given, tmp_path) for line in file.path.read_bytes().splitlines(keepends=True)]
+    reader = ShardReader(given, stage(given, tmp_path).layout, tmp_path)
+    for index in beforehand:
+        assert reader.shard(index).path.read_bytes() == b"".join(lines[3 * index : 3 * index + 3])
+    again = reader.subset([1, 5, 9], tmp_path / "again.jsonl")
+    assert again.path.read_bytes() == lines[1] + lines[5] + lines[9]
+    assert (again.rows, again.bytes, list(again.numbers)) == (3, again.path.stat().st_size, [1, 5, 9])
     with pytest.raises(IndexError):
-        staged.subset([10], tmp_path / "none.jsonl")
+        reader.subset([10], tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [["a", "b", "c", "d"], ["a", "b", "x", "d", "e"], ["a", "b", "c", "e", "d"], ["a", "b", "c", {}, "e"], []],
+    ids=["shorter", "another row", "another order", "a bad row", "empty"],
+)
+def test_rows_that_read_differently_are_not_sent(changed: list[Any], tmp_path: Path) -> None:
+    layout = stage(spec(rows=["a", "b", "c", "d", "e"], max_rows_per_job=2), tmp_path).layout
+    reader = ShardReader(spec(rows=changed), layout, tmp_path)
+    with pytest.raises(InputUnavailable, match="has changed"):
+        [reader.shard(shard.index) for shard in layout.shards]
+    with pytest.raises(InputUnavailable, match="has changed"):
+        reader.subset([0, 2, 3, 4], tmp_path / "again.jsonl")
+
+
+def test_a_change_behind_the_rows_of_a_job_does_not_matter_to_it(tmp_path: Path) -> None:
+    layout = stage(spec(rows=["a", "b", "c"], max_rows_per_job=2), tmp_path).layout
+    reader = ShardReader(spec(rows=["a", "b", "x"], max_rows_per_job=2), layout, tmp_path)
+    assert reader.shard(0).rows == 2
+    assert reader.subset([1], tmp_path / "again.jsonl").rows == 1
 
 
 def test_a_column_is_carried_under_any_name_that_the_output_row_does_not_have(tmp_path: Path) -> None:
     row = {"text": "t", "embedding": "e"}
-    vectors = stage(spec(rows=[row], kind=JobKind.EMBEDDINGS, prompt_template="{text}", carry=("text",)), tmp_path)
-    assert carried(vectors) == [b'{"text":"t"}\n']
-    texts = stage(spec(rows=[row], prompt_template="{text}", carry=("embedding",)), tmp_path)
-    assert carried(texts) == [b'{"embedding":"e"}\n']
+    vectors = spec(rows=[row], kind=JobKind.EMBEDDINGS, prompt_template="{text}", carry=("text",))
+    assert carried(vectors, tmp_path) == [b'{"text":"t"}\n']
+    texts = spec(rows=[row], prompt_template="{text}", carry=("embedding",))
+    assert carried(texts, tmp_path) == [b'{"embedding":"e"}\n']
     with pytest.raises(ConfigurationError, match="carry cannot take text: the output row"):
         stage(spec(rows=[row], carry=("text",)), tmp_path)
     with pytest.raises(ConfigurationError, match="carry cannot take embedding, status"):
@@ -337,12 +394,15 @@ def test_a_column_is_carried_under_any_name_that_the_output_row_does_not_have(tm
 
 
 def test_rows_that_are_sent_again_fill_one_job_at_most(tmp_path: Path) -> None:
-    few = stage(spec(rows=[f"text {row}" for row in range(10)], max_rows_per_job=3), tmp_path)
-    assert list(few.fitting([1, 5, 7, 9])) == [1, 5, 7]
-    assert list(few.fitting([1, 5, 7])) == [1, 5, 7]
-    width = few.shards[0].bytes // 3
-    small = stage(spec(rows=[f"text {row}" for row in range(10)], max_bytes_per_job=2 * width), tmp_path)
-    assert list(small.fitting(range(4, 10))) == [4, 5]
+    def sent(wanted: Sequence[int], **limits: int) -> list[int]:
+        given = spec(rows=[f"text {row}" for row in range(10)], **limits)
+        layout = stage(given, tmp_path).layout
+        return list(ShardReader(given, layout, tmp_path).subset(wanted, tmp_path / "again.jsonl").numbers)
+
+    assert sent([1, 5, 7, 9], max_rows_per_job=3) == [1, 5, 7]
+    assert sent([1, 5, 7], max_rows_per_job=3) == [1, 5, 7]
+    width = stage(spec(rows=["text 0"]), tmp_path).layout.shards[0].bytes
+    assert sent(range(4, 10), max_bytes_per_job=2 * width) == [4, 5]
 
 
 def test_the_fingerprint_knows_everything_that_decides_about_the_answers(tmp_path: Path) -> None:
@@ -402,3 +462,9 @@ def test_the_input_is_closed_whatever_happens(tmp_path: Path) -> None:
 def test_the_repr_of_a_spec_shows_no_prompt() -> None:
     shown = repr(spec(rows=["secret"], prompt_template="secret {a}", system_instruction="secret"))
     assert "secret" not in shown
+
+
+def test_a_layout_comes_back_from_its_numbers(tmp_path: Path) -> None:
+    layout = stage(spec(rows=["x"] * 7, max_rows_per_job=3), tmp_path).layout
+    assert Layout.from_plain(json.loads(json.dumps(layout.plain()))) == layout
+    assert [layout.shard_of(row).index for row in range(7)] == [0, 0, 0, 1, 1, 1, 2]

@@ -65,7 +65,7 @@ def test_a_first_try_takes_no_rows_that_a_deleted_run_left(tmp_path: Path) -> No
 def test_after_a_wait_the_function_is_never_called(tmp_path: Path, *, anew: bool) -> None:
     path, function = tmp_path / "rows.jsonl", Function("one")
     spool = SavedRows(str(path), Paths(), anew=anew)
-    with pytest.raises(InputError, match="removed"):
+    with pytest.raises(InputError, match="not at"):
         spool.spec(spec(function), again=True)
     spool.spec(spec(function), again=False)
     spool.spec(spec(function), again=True)

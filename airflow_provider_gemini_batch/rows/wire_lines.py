@@ -1,0 +1,117 @@
+"""One row of the input becomes one line as the service reads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import to_json
+
+from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.request import (
+    RequestDefaults,
+    is_ready,
+    json_bytes,
+    key_json,
+    request_body,
+    wire_line,
+    with_roles,
+)
+from airflow_provider_gemini_batch.rows.templates import Shaper, with_attachments
+from airflow_provider_gemini_batch.rows.wire_keys import wrap_key_json
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+    from airflow_provider_gemini_batch.rows.sources import Row, RowSource
+
+_SPACED = b'{"key": %b, "request": '
+_COMPACT = b'{"key":%b,"request":'
+
+_Written = tuple[str | None, bytes | None, bytes, bytes | None, int]
+"""A row's key, the key as JSON, its request as JSON, what stands for that in the fingerprint, tokens of attachments."""
+
+
+class WireLine(NamedTuple):
+    """A row as it is sent. ``key_json`` is the author's key as JSON.
+
+    ``hash_as`` stands for the line in the fingerprint where it is not the line itself; ``tokens`` are those of its
+    attachments.
+    """
+
+    key: str | None
+    key_json: bytes | None
+    line: bytes
+    hash_as: bytes | None
+    tokens: int
+
+
+class LineMaker:
+    """Turns the rows of one source into lines."""
+
+    def __init__(self, spec: InputSpec, defaults: RequestDefaults, source: RowSource, notes: set[str]) -> None:
+        """Take the source.
+
+        :param notes: takes what an author should be told of.
+        :raises ConfigurationError: an argument names a column that the source lacks.
+        """
+        self._service = spec.service
+        self._kind = spec.kind
+        self._shaper = Shaper(spec, defaults, source.columns, notes)
+        self._raw = _RawBody(spec, defaults) if self._shaper.plain else None
+
+    def make(self, row: Row, number: int) -> WireLine:
+        """Return the line of a row that is ``number`` in the input. Raises InputError when it cannot be sent."""
+        made = None if row.raw is None or self._raw is None else self._raw.read(row.raw, row.value)
+        key, written, body, hash_as, tokens = made or self._shaped(row.value)
+        line = wire_line(self._service, self._kind, wrap_key_json(number, written), body)
+        return WireLine(key, written, line, hash_as, tokens)
+
+    def _shaped(self, value: Any) -> _Written:
+        """Bring a row into the service's form, with its attachments."""
+        key, request, attachments = self._shaper.shape(value)
+        written = None if key is None else key_json(key)
+        body = request_body(self._service, self._kind, request)
+        if not attachments:
+            return key, written, body, None, 0
+        identities = to_json([attachment.identity for attachment in attachments])
+        whole = request_body(self._service, self._kind, with_attachments(request, attachments))
+        return key, written, whole, body + identities, sum(one.estimated_tokens for one in attachments)
+
+
+class _RawBody:
+    """Takes the request out of a line as it stands when nothing in it has to change: the way of most large files."""
+
+    def __init__(self, spec: InputSpec, defaults: RequestDefaults) -> None:
+        self._kind = spec.kind
+        self._needs_roles = spec.service is Service.VERTEX
+        self._off = spec.service is Service.VERTEX and spec.kind is JobKind.EMBEDDINGS
+        members: dict[str, Any] = dict(defaults.members)
+        if defaults.generation_config:
+            members["generationConfig"] = dict(defaults.generation_config)
+        self._members = frozenset(members)
+        self._tail = b"," + json_bytes(members)[1:] if members else b""
+
+    def read(self, raw: bytes, value: Any) -> _Written | None:
+        """Return the row as it stands in its line; None when it has to go the long way."""
+        if self._off or type(value) is not dict:
+            return None
+        key = written = None
+        request = value.get("request")
+        if request is None:
+            request, body = value, raw
+        else:
+            key = value.get("key")
+            if type(request) is not dict or type(key) is not str or not key or len(value) != 2:  # noqa: PLR2004
+                return None
+            written = to_json(key)
+            # Any other layout than {"key": ..., "request": {...}} is written anew.
+            lead = (_SPACED if raw[7:8] == b" " else _COMPACT) % written
+            if not (raw.startswith(lead) and raw.endswith(b"}}")):
+                return None
+            body = raw[len(lead) : -1]
+        if not is_ready(request, self._kind) or (self._needs_roles and with_roles(request) is not request):
+            return None
+        if self._tail:
+            if not self._members.isdisjoint(request):
+                return None
+            body = body[:-1] + self._tail
+        return key, written, body, None, 0

@@ -1,0 +1,234 @@
+"""Rows that the author hands over: read, checked and fingerprinted once, sent, and landed by what was kept of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.errors import InputError, ResultsGone
+from airflow_provider_gemini_batch.api.legacy import is_legacy
+from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.batch.ports import Landing, Plan
+from airflow_provider_gemini_batch.batch.tag import tag_of
+from airflow_provider_gemini_batch.rows.cost import Cost, estimated_cost, refuse_above
+from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
+from airflow_provider_gemini_batch.runtime.legacy_keys import LegacyKeyMatcher
+from airflow_provider_gemini_batch.runtime.outputs import NullSink
+from airflow_provider_gemini_batch.runtime.task_work import TaskWork, landing_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.api.models import BatchJob
+    from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+    from airflow_provider_gemini_batch.rows.layout import Layout, ShardFile
+    from airflow_provider_gemini_batch.rows.schema import OutputSchema
+    from airflow_provider_gemini_batch.rows.stage import Staged
+    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
+    from airflow_provider_gemini_batch.runtime.client import ServiceAccess
+    from airflow_provider_gemini_batch.runtime.outputs import Output
+    from airflow_provider_gemini_batch.runtime.task_input import TaskInput
+    from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
+
+log = logging.getLogger(__name__)
+
+
+class OwnRows(TaskWork):
+    """The port of a run to rows of the author's."""
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        arguments: BatchArguments,
+        access: ServiceAccess,
+        folder: Path,
+        output: Output,
+        *,
+        rows: TaskInput,
+        schema: OutputSchema | None,
+        media: AttachmentUploader | None,
+    ) -> None:
+        """Take the rows; nothing is read yet.
+
+        :param schema: what answers must fit.
+        :param media: brings the files that go with rows.
+        """
+        super().__init__(arguments, access, folder, output)
+        self._spec = spec
+        self._rows = rows
+        self._schema = schema
+        self._media = media
+        self._keyless: LegacyKeyMatcher | None = None
+        self.supply = self
+
+    # -- reading
+
+    def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:
+        """Read the input once; later, in whichever process, go by the note."""
+        if note:
+            try:
+                return self._recall(note)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("The note on the input cannot be read (%r): the input is read again.", error)
+        if again and not self._rows.can_be_read_again:
+            return self.forget_input()
+        staged = self._rows.read(again=again)
+        self._keyless = None
+        if self._arguments.max_cost_usd is not None and not again:
+            cost = self._estimated_cost(staged)
+            refuse_above(cost, self._arguments.max_cost_usd)
+            log.info("Estimated: %s; max_cost_usd=%g.", cost, self._arguments.max_cost_usd)
+        layout = staged.layout
+        log.info("Input: %d rows, %d job(s), fingerprint %s.", layout.rows, len(layout.shards), layout.fingerprint)
+        return self._planned(layout, warnings=staged.warnings)
+
+    def _recall(self, note: Mapping[str, Any]) -> Plan:
+        lacking = self._rows.recall(note)
+        layout = self._known()
+        if lacking and self._output.is_of_this_task(layout.fingerprint):
+            lacking = ""  # an earlier try has landed its rows, and died before it could say so
+        return self._planned(layout, incomplete=lacking)
+
+    def _planned(self, layout: Layout, *, warnings: tuple[str, ...] = (), incomplete: str = "") -> Plan:
+        return Plan(
+            layout.fingerprint,
+            shards=len(layout.shards),
+            can_resend=self._rows.can_be_read_again,
+            warnings=warnings,
+            incomplete=incomplete,
+            note=self._rows.note(),
+        )
+
+    def forget_input(self) -> Plan:
+        """Use what is there: one row per answer, in the order they come, without carried columns."""
+        self._rows.forget()
+        incomplete = "the input cannot be read, or has changed" if self._arguments.carry else ""
+        return Plan(None, shards=1, can_resend=False, incomplete=incomplete)
+
+    def estimate(self) -> dict[str, Any]:
+        """Return what the input comes to: rows, jobs, estimated input tokens and, where there are prices, the cost."""
+        staged = self._rows.staged
+        assert staged is not None  # noqa: S101  (planned in this process)
+        return {
+            "rows": staged.rows,
+            "jobs": len(staged.layout.shards),
+            "estimated_input_tokens": staged.estimated_input_tokens,
+            "estimated_cost": self._estimated_cost(staged).plain(),
+            "fingerprint": staged.fingerprint,
+        }
+
+    def _estimated_cost(self, staged: Staged) -> Cost:
+        return estimated_cost(
+            model=self._arguments.model,
+            kind=self._arguments.kind,
+            rows=staged.rows,
+            input_tokens=staged.estimated_input_tokens,
+            max_output_tokens=self._spec.defaults(set()).generation_config.get("maxOutputTokens"),
+        )
+
+    # -- sending
+
+    def bring_media(self, lines: Path) -> None:
+        """Upload or stage the files that go with the rows of one job."""
+        if self._media is not None:
+            with lines.open("rb") as handle:
+                self._media.bring(handle)
+
+    def shard(self, index: int) -> ShardFile:
+        """Return the lines of one job."""
+        return self._rows.shard(index)
+
+    def subset(self, rows: Sequence[int], name: str) -> ShardFile:
+        """Return the lines of some rows, as many as one job holds."""
+        made = self._rows.subset(rows, self._folder / f"{name}.jsonl")
+        if made.rows < len(rows):
+            log.warning(
+                "One job holds %d of the %d rows to be sent again; the others wait for a round after it.",
+                made.rows,
+                len(rows),
+            )
+        return made
+
+    def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
+        """Count, and tell which rows (of one shard) lack a good answer."""
+        try:
+            summary = land(self._sources(jobs), NullSink(), self._landing(bare=True), self._folder)
+        except ResultsGone:
+            return self._landed_before([job.name for job in jobs])
+        found = landing_of(summary)
+        if shard is None:
+            return found
+        mine = self._known().shards[shard].numbers()
+        return Landing(
+            total=len(mine),
+            succeeded=found.succeeded,
+            failed=found.failed,
+            repairable=tuple(row for row in found.repairable if row in mine),
+        )
+
+    # -- landing
+
+    def land(self, jobs: Sequence[BatchJob]) -> Landing:
+        """Write one row for each row that was sent, and the manifest last."""
+        names = [job.name for job in jobs]
+        if self._rows.lacking and (manifest := self._output.made_from(names)) is not None:
+            return self._landed_already(manifest)
+        landing = super().land(jobs)
+        if self._rows.layout is not None:
+            return landing
+        # Nothing is known of the input but how many requests the service counted.
+        stats = [job.completion_stats for job in jobs if (tag := tag_of(job)) is not None and not tag.round]
+        sent = sum(one.total or 0 for one in stats if one is not None)
+        return landing.with_missing(max(0, sent - landing.total))
+
+    def close(self) -> None:
+        """Close the input, where it is open."""
+        self._rows.close()
+
+    def delivered(self) -> None:
+        """Remove what was kept. Not before: a try that died after landing would call the author's function again."""
+        self._rows.remove_kept()
+
+    def _sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
+        """Open the answers; those of models that know no keys get them back from what was kept of the input."""
+        layout = self._rows.layout
+        if layout is None or self._access.service is not Service.VERTEX or not is_legacy(self._arguments.model):
+            return super()._sources(jobs)
+        if self._keyless is None:
+            record = self._rows.record()
+            if record is None:
+                raise InputError("nothing was kept of the input, so that answers without keys cannot find their rows")
+            self._keyless = LegacyKeyMatcher(
+                layout, record, self._landing(bare=True), self._answers, folder=self._folder, limits=self._spec.limits()
+            )
+        return self._keyless.sources(jobs)
+
+    def _known(self) -> Layout:
+        if self._rows.layout is None:
+            raise InputError("the input cannot be read any more, so that its rows cannot be sent")
+        return self._rows.layout
+
+    def _rows_of(self, job: BatchJob) -> Sequence[int] | None:
+        tag, layout = tag_of(job), self._rows.layout
+        if tag is None or layout is None or tag.round or tag.submission or tag.shard >= len(layout.shards):
+            return None
+        return layout.shards[tag.shard].numbers()
+
+    def _landing(self, *, bare: bool = False) -> LandingSpec:
+        rows = self._rows
+        record = rows.record() if self._arguments.carry and not bare and not rows.lacking else None
+        return LandingSpec(
+            kind=self._arguments.kind,
+            rows=rows.layout.rows if rows.layout is not None else None,
+            schema=self._schema,
+            keep_response=self._arguments.keep_response and not bare,
+            carried=None if record is None else record.carried,
+            author_key=rows.author_key if not bare else None,
+        )
+
+    def _carried_types(self) -> Mapping[str, str]:
+        return self._rows.carried_types
+
+    def _fingerprint(self) -> str | None:
+        return self._rows.layout.fingerprint if self._rows.layout is not None else None

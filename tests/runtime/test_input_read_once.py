@@ -1,0 +1,294 @@
+"""The input is read once: what landing needs is kept when the job is made, whichever host lands the answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from task_context import task_context
+
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+TEXTS = [f"Text {number}." for number in range(1, 13)]
+ROWS = [{"id": f"row-{number}", "size": number, "text": text} for number, text in enumerate(TEXTS, start=1)]
+COLUMNS: dict[str, Any] = {"key_field": "id", "carry": ["size"], "prompt_template": "{text}"}
+
+
+class Store:
+    """Airflow's task state store, kept in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        return self.kept.get(key)
+
+    def set(self, key: str, value: Any) -> None:
+        self.kept[key] = value
+
+    def delete(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+
+@dataclass
+class Task:
+    """One task instance, whose processes run on hosts of the test's choice."""
+
+    service: Emulator
+    monkeypatch: pytest.MonkeyPatch
+    arguments: dict[str, Any]
+    retries: int = 0
+    store: Store | None = field(default_factory=Store)
+    try_number: int = 1
+    memo: str = ""
+
+    def process(self, host: str, **changed: Any) -> Any:
+        """Start a try, or go on after a wait, and give what becomes of it; a deferral gives None."""
+        self.monkeypatch.setattr("socket.gethostname", lambda: host)
+        arguments = {"model": "gemini-2.5-flash", "lookup_timeout": 0.0, **self.arguments, **changed}
+        task = GeminiCreateBatchJobOperator(task_id="t", retries=self.retries, **arguments)
+        context: Any = {
+            **task_context(try_number=self.try_number, max_tries=self.retries),
+            "task_state_store": self.store,
+        }
+        try:
+            if self.memo:
+                return task.execute_complete(context, None, memo=self.memo)
+            return task.execute(context)
+        except TaskDeferred as deferred:
+            self.memo = (deferred.kwargs or {})["memo"]
+            self.service.control.advance(3600)
+            return None
+        except Exception:
+            self.try_number, self.memo = self.try_number + 1, ""
+            raise
+
+    def sizes(self) -> list[int]:
+        return [job["rows"] for job in self.service.control.books()["jobs"]]
+
+
+@pytest.fixture
+def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection(timeout=0.5))
+    gemini_batch_emulator.control.speed(0)
+    return gemini_batch_emulator
+
+
+@pytest.fixture
+def make(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def make(**arguments: Any) -> Task:
+        own = {name: arguments.pop(name) for name in ("retries", "store") if name in arguments}
+        return Task(service, monkeypatch, arguments, **own)
+
+    return make
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_rows_that_read_differently_at_every_start_are_bought_once(make: Any, tmp_path: Path) -> None:
+    task = make(output_path=f"{tmp_path}/out.jsonl", retries=3, **COLUMNS)
+    for moment in range(3):
+        rows = [{**row, "text": f"It is {moment}: {row['text']}", "size": 100 * moment} for row in ROWS]
+        done = task.process(f"host-{moment}", inlined_requests=rows)
+        if done:
+            break
+    assert task.sizes() == [12]
+    assert done["counts"] == {"total": 12, "succeeded": 12, "failed": 0}
+    assert {row["size"] for row in read_rows(tmp_path / "out.jsonl")} == {0}
+
+
+def test_a_retry_uses_the_job_of_other_rows_that_is_paid_for(make: Any, tmp_path: Path) -> None:
+    task = make(output_path=f"{tmp_path}/out.jsonl", retries=3, **COLUMNS)
+    assert task.process("host-a", inlined_requests=ROWS) is None
+    (tmp_path / "out.jsonl").mkdir()  # landing fails
+    with pytest.raises(Exception, match=r"out\.jsonl"):
+        task.process("host-b", inlined_requests=ROWS[1:])
+    (tmp_path / "out.jsonl").rmdir()
+    assert task.process("host-c", inlined_requests=ROWS[2:])["counts"]["succeeded"] == 12
+    assert task.sizes() == [12]
+
+
+@pytest.mark.parametrize("store", [Store(), None], ids=["store", "no store"])
+def test_answers_that_are_missing_are_counted_where_the_input_is_out_of_reach(
+    store: Store | None, make: Any, service: Emulator, tmp_path: Path
+) -> None:
+    service.control.faults(missing_every=3, shuffle=True)
+    path = write_rows(tmp_path / "a" / "in.jsonl", ROWS)
+    task = make(input_path=path, output_path=f"{tmp_path}/out.jsonl", max_failed_rows=0, store=store, **COLUMNS)
+    assert task.process("host-a") is None
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(AirflowException, match="4 of 12 rows failed"):
+        task.process("host-b")
+    rows = read_rows(tmp_path / "out.jsonl")
+    assert [row["key"] for row in rows] == [row["id"] for row in ROWS]
+    assert [row["status"] for row in rows] == ["ok", "ok", "missing"] * 4
+    assert [row["size"] for row in rows] == [row["size"] for row in ROWS]
+    assert task.sizes() == [12]
+
+
+class Whim:
+    """A function that gives other rows each time."""
+
+    def __init__(self, **columns: Any) -> None:
+        self.calls = 0
+        self.columns = columns
+
+    def __call__(self) -> list[dict[str, Any]]:
+        self.calls += 1
+        return [{**row, **self.columns, "text": f"{row['text']} Call {self.calls}."} for row in ROWS]
+
+
+def test_rows_of_a_function_are_bought_once_although_the_second_host_has_none_of_them(
+    make: Any, tmp_path: Path
+) -> None:
+    function = Whim()
+    task = make(inlined_requests=function, output_path=f"{tmp_path}/out/out.jsonl", retries=2, **COLUMNS)
+    assert task.process("host-a") is None
+    shutil.rmtree(tmp_path / "out")
+    done = task.process("host-b")
+    assert done["counts"] == {"total": 12, "succeeded": 12, "failed": 0}
+    assert [row["size"] for row in read_rows(tmp_path / "out" / "out.jsonl")] == [row["size"] for row in ROWS]
+    assert (function.calls, task.sizes()) == (1, [12])
+
+
+def test_columns_that_are_out_of_reach_fail_the_task_with_the_answers_kept(make: Any, tmp_path: Path) -> None:
+    # Too large for the store, so that they are on the first host's own disk.
+    function = Whim(size="x" * 8000)
+    task = make(inlined_requests=function, output_path=f"{tmp_path}/out/out.jsonl", retries=1, **COLUMNS)
+    assert task.process("host-a") is None
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(AirflowException, match=r"read on host host-a .* this is host-b") as first:
+        task.process("host-b")
+    assert not isinstance(first.value, AirflowFailException)
+    with pytest.raises(AirflowException, match="out of reach"):
+        task.process("host-b")
+    rows = read_rows(tmp_path / "out" / "out.jsonl")
+    assert [row["status"] for row in rows] == ["ok"] * 12
+    assert (function.calls, task.sizes()) == (1, [12])
+
+
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_rows_that_failed_are_not_sent_again_from_an_input_that_is_not_the_same(
+    change: str, make: Any, service: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.control.faults(row_error_every=4)
+    path = write_rows(tmp_path / "a" / "in.jsonl", ROWS)
+    task = make(input_path=path, output_path=f"{tmp_path}/out.jsonl", repair_rounds=1, max_failed_rows=2, **COLUMNS)
+    assert task.process("host-a") is None
+    if change == "gone":
+        shutil.rmtree(tmp_path / "a")
+    else:
+        write_rows(tmp_path / "a" / "in.jsonl", ROWS[::-1])
+    with pytest.raises(AirflowException, match="3 of 12 rows failed"):
+        task.process("host-b")
+    assert task.sizes() == [12]
+    assert "read on host host-a" in caplog.text
+    assert "as it was, or clear the task" in caplog.text
+    assert [row["status"] for row in read_rows(tmp_path / "out.jsonl")].count("ok") == 9
+
+
+def test_rows_that_failed_are_sent_again_from_the_same_input(make: Any, service: Emulator, tmp_path: Path) -> None:
+    service.control.faults(row_error_every={"value": 4, "times": 1})
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(input_path=path, output_path=f"{tmp_path}/out.jsonl", repair_rounds=1, max_failed_rows=0, **COLUMNS)
+    assert task.process("host-a") is None
+    assert task.process("host-b") is None
+    assert task.process("host-a")["counts"]["succeeded"] == 12
+    assert task.sizes() == [12, 3]
+
+
+def test_jobs_that_wait_for_their_turn_are_made_of_the_same_input_alone(make: Any, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(
+        input_path=path,
+        output_path=f"{tmp_path}/out.jsonl",
+        max_rows_per_job=3,
+        max_active_jobs=1,
+        retries=1,
+        **COLUMNS,
+    )
+    assert task.process("host-a") is None
+    assert task.process("host-b") is None
+    write_rows(tmp_path / "in.jsonl", [*ROWS[:7], {**ROWS[7], "text": "Other."}, *ROWS[8:]])
+    with pytest.raises(AirflowException, match="the input has changed"):
+        task.process("host-c")
+    assert task.sizes() == [3, 3]
+    with pytest.raises(AirflowException, match="the input has changed"):
+        task.process("host-c")
+    assert [row["status"] for row in read_rows(tmp_path / "out.jsonl")] == ["ok"] * 6 + ["missing"] * 6
+    assert task.sizes() == [3, 3]
+
+
+def test_many_columns_are_kept_in_a_file_for_its_owner_alone_until_the_rows_are_landed(
+    make: Any, tmp_path: Path
+) -> None:
+    rows = [{**row, "size": "x" * 8000} for row in ROWS]
+    task = make(inlined_requests=rows, output_path=f"{tmp_path}/out.jsonl", **COLUMNS)
+    assert task.process("host-a") is None
+    (kept,) = tmp_path.iterdir()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert not any(text in kept.read_text("utf-8") for text in TEXTS)
+    assert task.process("host-b", inlined_requests=["other"])["counts"]["succeeded"] == 12
+    assert {row["size"] for row in read_rows(tmp_path / "out.jsonl")} == {"x" * 8000}
+    assert not kept.exists()
+
+
+def test_small_columns_are_kept_in_the_store_until_the_rows_are_landed(make: Any, tmp_path: Path) -> None:
+    task = make(inlined_requests=ROWS, output_path=f"{tmp_path}/out.jsonl", **COLUMNS)
+    assert task.process("host-a") is None
+    assert sorted(task.store.kept) == ["gemini_batch", "gemini_batch_input"]
+    assert list(tmp_path.iterdir()) == []
+    assert not any(text in json.dumps(task.store.kept) for text in TEXTS)
+    assert task.process("host-b")["counts"]["succeeded"] == 12
+    assert sorted(task.store.kept) == ["gemini_batch"]
+
+
+@pytest.mark.parametrize(("store", "size"), [(Store(), 8000), (None, 1)], ids=["too large", "no store"])
+def test_columns_without_a_place_are_refused_before_anything_is_sent(
+    store: Store | None, size: int, make: Any, service: Emulator
+) -> None:
+    task = make(inlined_requests=[{**row, "size": "x" * size} for row in ROWS], store=store, **COLUMNS)
+    with pytest.raises(AirflowFailException, match=r"carry .* give staging_path or output_path; nothing was sent"):
+        task.process("host-a")
+    assert service.control.books()["requests"] == {}
+
+
+def test_keys_without_a_place_are_read_again_for_rows_without_an_answer(make: Any, service: Emulator) -> None:
+    service.control.faults(missing_every=3)
+    task = make(inlined_requests=ROWS, store=None, key_field="id", prompt_template="{text}")
+    assert task.process("host-a") is None
+    done = task.process("host-b")
+    assert [row["key"] for row in done["responses"]] == [row["id"] for row in ROWS]
+
+
+def test_a_task_of_version_0_1_0_that_waits_is_landed_and_what_is_missing_counted(
+    make: Any, service: Emulator, tmp_path: Path
+) -> None:
+    service.control.faults(missing_every=3)
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(input_path=path, output_path=f"{tmp_path}/out.jsonl", max_failed_rows=0, prompt_template="{text}")
+    assert task.process("host-a") is None
+    notes = {name: value for name, value in json.loads(task.memo).items() if name != "input"}
+    task.memo = task.store.kept["gemini_batch"] = json.dumps(notes)
+    write_rows(tmp_path / "in.jsonl", ROWS[1:])
+    with pytest.raises(AirflowException, match="4 of 12 rows failed"):
+        task.process("host-b")
+    assert task.sizes() == [12]
