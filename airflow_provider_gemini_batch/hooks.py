@@ -95,6 +95,18 @@ class GeminiBatchHook(BaseHook):
         if client is not None:
             client.close()
 
+    def renew(self) -> None:
+        """Look the connection up once more and go on with its credentials; keep the old ones where that fails."""
+        from airflow.sdk.exceptions import AirflowException
+
+        before = self.__dict__.pop("settings", None)
+        try:
+            renewed = client_from_settings(self.settings)
+        except (GeminiBatchError, AirflowException):
+            self.__dict__["settings"] = before
+        else:
+            self.client.replace_by(renewed)
+
     def __enter__(self) -> Self:
         return self
 

@@ -66,16 +66,29 @@ class GeminiBatchJobSensor(BaseSensorOperator):
 
     @cached_property
     def _run(self) -> SensorRun:
-        from airflow_provider_gemini_batch.runtime.sensor_task import SensorRun  # not where Dag files are parsed
+        from airflow_provider_gemini_batch.runtime.sensor_task import SensorArguments, SensorRun  # only when it runs
 
-        return SensorRun(self)
+        return SensorRun(
+            SensorArguments(
+                job_name=self.job_name,
+                gemini_conn_id=self.gemini_conn_id,
+                location=self.location,
+                project_id=self.project_id,
+                poll_interval=self.poke_interval,
+                timeout=self.timeout,
+                stays=not self.deferrable and not self.reschedule,
+                forgets=not self.deferrable and self.reschedule,
+                skips=self.soft_fail or self.never_fail,
+                log=self.log,  # type: ignore[arg-type]  # a logger of structlog's, with the same methods
+            )
+        )
 
     def execute(self, context: Context) -> Any:
-        """Look once, and if need be wait."""
+        """Poll once, and if need be wait."""
         if not self.deferrable:
             return super().execute(context)
         began = time.time()
-        result = self._run.look()
+        result = self._run.poll()
         if result is not None:
             return result
         return self.defer(
@@ -92,11 +105,11 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         )
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """Judge what the trigger saw; if it said nothing, look, and wait on."""
+        """Judge what the trigger saw; if it said nothing, poll, and wait on."""
         result = self._run.finish(event)
         return self.execute(context) if result is None else result
 
     def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002  Airflow passes it
-        """Look at the jobs from the worker."""
-        result = self._run.look(believe_absence=self.reschedule)
+        """Poll the jobs from the worker."""
+        result = self._run.poll()
         return False if result is None else PokeReturnValue(is_done=True, xcom_value=result)

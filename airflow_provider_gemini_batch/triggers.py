@@ -1,11 +1,12 @@
-"""The trigger that watches jobs in the triggerer, all of one connection together.
+"""The trigger that waits for jobs in the triggerer, all of one connection together.
 
-It only looks: jobs are created by workers, and cancelled from here only when a person ended the task. This file is what
-an import costs a Dag file; what a running trigger needs is in :mod:`.runtime.trigger_task`.
+It only asks: jobs are created by workers, and cancelled from here only when a user ended the task. This file is what an
+import costs a Dag file; what a running trigger needs is in :mod:`.runtime.trigger_task`.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -14,6 +15,8 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
 
 # Written out, because the hook's module reads connections, and a Dag file need not.
 _DEFAULT_CONN_ID = "gemini_batch_default"
@@ -27,15 +30,15 @@ class GeminiBatchJobTrigger(BaseTrigger):
 
     :param job_name: the job, or a list of jobs, as the service names them.
     :param gemini_conn_id: connection of type Gemini Batch or Google Cloud.
-    :param poll_interval: seconds between two looks; young jobs are looked at more often, old ones less.
+    :param poll_interval: seconds between two polls; young jobs are polled more often, old ones less.
     :param end_time: deadline, in seconds since the epoch, so that it survives a restart of the triggerer; None: none.
-    :param cancel_on_kill: cancel the jobs when a person ends the waiting task (Airflow 3.3). Only the task that made
+    :param cancel_on_kill: cancel the jobs when a user ends the waiting task (Airflow 3.3). Only the task that created
         the jobs should ask for that.
     :param location: Vertex location, overrides the connection's.
     :param project_id: Google Cloud project, overrides the connection's.
-    :param queue_timeout: end the wait when a job has sat in the service's queue for so many seconds.
+    :param queue_timeout: end the wait when a job has been in the service's queue for so many seconds.
     :param progress_timeout: end the wait when a running job's counts have not changed for so many seconds, as seen by
-        one triggerer: a restart counts anew.
+        one triggerer: a restart starts the count again.
     :param until: ``all`` jobs, or ``any`` for the first that ends; ``time``: until ``end_time``, whatever they do.
     :param memo: a short text that comes back in the event, unread.
     """
@@ -101,14 +104,36 @@ class GeminiBatchJobTrigger(BaseTrigger):
         return (self.job_name,) if isinstance(self.job_name, str) else self.job_name
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, telling of progress, and yield the one event."""
-        from airflow_provider_gemini_batch.runtime.trigger_task import wait  # not where Dag files are parsed
+        """Wait, logging progress, and yield the one event."""
+        from airflow_provider_gemini_batch.polling.report import to_event  # not where Dag files are parsed
 
-        yield TriggerEvent(await wait(self))  # type: ignore[no-untyped-call]
+        task = self._task()
+        report = await (task.sleep() if self.until == "time" else task.wait())
+        yield TriggerEvent(to_event(report))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Cancel the jobs if a person has ended the task, and if they are this task's own; Airflow 3.3 calls it."""
+        """Cancel the jobs if a user has ended the task, and if they are this task's own; Airflow 3.3 calls it."""
         if self.cancel_on_kill:
-            from airflow_provider_gemini_batch.runtime.trigger_task import see_to_jobs  # not where Dag files are parsed
+            await self._task().cancel_jobs_of_ended_task()
 
-            await see_to_jobs(self)
+    def _task(self) -> TriggerTask:
+        """Hand over what a running trigger needs."""
+        from airflow_provider_gemini_batch.polling.policy import WaitPolicy  # not where Dag files are parsed
+        from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
+
+        return TriggerTask(
+            job_names=tuple(self.job_names),
+            gemini_conn_id=self.gemini_conn_id,
+            location=self.location,
+            project_id=self.project_id,
+            policy=WaitPolicy(
+                deadline=inf if self.end_time is None else self.end_time,
+                poll_interval=self.poll_interval,
+                queue_timeout=self.queue_timeout,
+                progress_timeout=self.progress_timeout,
+                until=self.until,
+            ),
+            memo=self.memo,
+            log=self.log,  # type: ignore[arg-type]  # a logger of structlog's, with the same methods
+            task_instance=self.task_instance,
+        )

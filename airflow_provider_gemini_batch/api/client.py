@@ -12,19 +12,14 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.backends import NewJob
 from airflow_provider_gemini_batch.api.backends.gemini import DEFAULT_BASE_URL, GeminiBackend
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
 from airflow_provider_gemini_batch.api.credentials import ApiKey, GoogleCredential, default_project, google_loader
-from airflow_provider_gemini_batch.api.errors import (
-    ConfigurationError,
-    GeminiBatchError,
-    InputError,
-    JobTimedOut,
-    QuotaExceeded,
-)
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError, JobTimedOut
 from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
 from airflow_provider_gemini_batch.api.google.files import LONGEST_PROCESSING, GeminiFiles
 from airflow_provider_gemini_batch.api.google.storage import ObjectStore
@@ -192,6 +187,11 @@ class BatchClient:
     def close(self) -> None:
         """Close the pooled connections."""
         self._transport.close()
+
+    def replace_by(self, other: BatchClient) -> None:
+        """Become another client, with its credentials and connections, for all who hold this one."""
+        self.close()
+        vars(self).update(vars(other))
 
     @property
     def service(self) -> Service:
@@ -402,40 +402,47 @@ class BatchClient:
         timeout: float | None = None,
         on_progress: Callable[[BatchJob], None] | None = None,
     ) -> BatchJob:
-        """Wait until a job has ended, well or not, and give it whole. Holds its thread: in Airflow, defer instead.
+        """Wait until a job has ended, well or not, and return it whole. Holds its thread: in Airflow, defer instead.
 
-        Retryable errors are waited out. A job that has ended counts as ended even when it is late.
+        The same rules decide as in a task: see :mod:`~airflow_provider_gemini_batch.polling.job_wait`. Errors that pass
+        are waited out; a job that was created just now may be unknown for two minutes; a job that has ended counts as
+        ended even when it is late.
 
-        :param poll_interval: seconds between two questions.
+        :param poll_interval: seconds between two polls; a young job is polled more often, an old one less.
         :param timeout: seconds; None waits for as long as it takes.
         :param on_progress: called with the job whenever its state or counts have changed.
         :raises JobTimedOut: the job had not ended in time; it goes on.
+        :raises NotFound: the service does not know the job.
+        :raises AccessDenied: the credentials were refused, twice.
+        :raises ApiError: the service refused to show the job, twice, a minute apart.
         """
         if poll_interval <= 0:
             raise ConfigurationError(f"poll_interval must be above 0 seconds, not {poll_interval:g}")
-        deadline = None if timeout is None else self._clock() + timeout
-        job: BatchJob | None = None
-        while True:
-            pause = poll_interval
-            try:
-                seen = self.get(name, brief=True)
-                if seen.is_done:
-                    seen = self.get(name)
-                if on_progress is not None and _news(job, seen):
-                    on_progress(seen)
-                job = seen
-                if job.is_done:
-                    return job
-            except GeminiBatchError as error:
-                if not error.retryable:
-                    raise
-                if isinstance(error, QuotaExceeded):
-                    pause = max(pause, error.retry_after or 0.0)
-            left = None if deadline is None else deadline - self._clock()
-            if left is not None and left <= 0:
-                state = f"is still {job.raw_state}" if job is not None else "could not be asked for"
-                raise JobTimedOut(f"{name} {state} after {timeout:g} s; it goes on", job=job)
-            self._transport.sleep(pause if left is None else min(pause, left))
+        # The one import that points upwards: what waits needs a client's values, and no client needs what waits.
+        from airflow_provider_gemini_batch.polling.blocking import BlockingWait
+        from airflow_provider_gemini_batch.polling.job_wait import JobWait
+        from airflow_provider_gemini_batch.polling.policy import WaitPolicy
+        from airflow_provider_gemini_batch.polling.report import Reason
+
+        last: BatchJob | None = None
+
+        def read(job_name: str) -> BatchJob:
+            nonlocal last
+            last = self.get(job_name, brief=True)
+            if last.is_done:
+                last = self.get(job_name)
+            return last
+
+        deadline = inf if timeout is None else self._clock() + timeout
+        wait = JobWait([name], WaitPolicy(deadline, poll_interval))
+        driver = BlockingWait(wait, read, now=self._clock, on_news=on_progress or (lambda _job: None))
+        report = driver.run(self._transport.sleep)
+        if report.reason is Reason.ENDED and last is not None:
+            return last
+        (ended,) = wait.jobs
+        if ended.report is not None and ended.report.error is not None:
+            raise ended.report.error
+        raise JobTimedOut(f"Waited {timeout or 0.0:g} s: {report.message}; the job goes on", job=last)
 
     def get_responses(self, job: BatchJob | str) -> Iterator[BatchResult]:
         """Give the answers of a job that has ended, as the service gives them: in its order, with its keys.
@@ -526,9 +533,3 @@ class BatchClient:
         if self._files_api is None:
             raise ConfigurationError("Vertex AI has no Files API: keep files in Cloud Storage and give gs:// addresses")
         return self._files_api
-
-
-def _news(before: BatchJob | None, now: BatchJob) -> bool:
-    if before is None:
-        return True
-    return (before.raw_state, before.completion_stats) != (now.raw_state, now.completion_stats)

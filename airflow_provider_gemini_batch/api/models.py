@@ -184,16 +184,21 @@ class JobProgress(NamedTuple):
         """Requests that have an answer, good or bad."""
         return self.success + self.failure
 
+    @property
+    def words(self) -> str:
+        """The state as the log and the page call it; an unknown one by the service's own name."""
+        return self.raw_state if self.state is JobState.UNKNOWN and self.raw_state else self.state.words
+
 
 class JobSnapshot(NamedTuple):
-    """A look at one job: two tuples where a :class:`BatchJob` is a dozen objects.
+    """One job as of a moment: two tuples where a :class:`BatchJob` is a dozen objects.
 
     For those who look at thousands again and again: Python's full garbage collection, which stops every thread, comes
     the sooner the more objects are alive at a time.
     """
 
     name: str
-    seen: JobProgress
+    progress: JobProgress
     create_time: datetime | None = None
     start_time: datetime | None = None
     as_of: datetime | None = None

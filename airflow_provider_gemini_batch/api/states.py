@@ -36,6 +36,11 @@ class JobState(str, Enum):
     UNKNOWN = "UNKNOWN"
 
     @property
+    def words(self) -> str:
+        """The state as the log, the page and the command line call it."""
+        return self.value.replace("_", " ").lower()
+
+    @property
     def is_terminal(self) -> bool:
         """True when the job will never change again. UNKNOWN is not: waiting goes on until the deadline."""
         return self in _TERMINAL

@@ -35,7 +35,7 @@ from airflow_provider_gemini_batch.batch.verdict import (
     judge,
     judge_all,
 )
-from airflow_provider_gemini_batch.polling.report import Reason, WatchReport
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,14 +101,14 @@ class BatchRun:
         self._ledger = Ledger()
         self._known_before = False
         self._share_ledger()
-        self._report = WatchReport(Reason.WAKE)
+        self._report = WaitReport(Reason.WAKE)
         self._shards = 1
         self._resumed = False
         self._announced: set[str] = set()
         self._unreadable: ConfigurationError | None = None
         self._has_read_anew = False
 
-    def advance(self, report: WatchReport | None) -> Watch | Wake | Done:
+    def advance(self, report: WaitReport | None) -> Watch | Wake | Done:
         """Do what is due and say how to go on.
 
         :param report: what the wait brought; None when a try begins.
@@ -212,7 +212,7 @@ class BatchRun:
             policy=self._policy, ledger=self._ledger, known=self._known, lasting=self._store.lasting
         )
 
-    def _open(self, report: WatchReport | None) -> None:
+    def _open(self, report: WaitReport | None) -> None:
         self._resumed = report is not None
         if report is not None:
             # Should the store fail, the memo says at least what runs.

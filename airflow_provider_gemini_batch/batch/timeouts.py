@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.batch.known import KnownJobs
     from airflow_provider_gemini_batch.batch.ports import Policy
     from airflow_provider_gemini_batch.batch.state import Ledger
-    from airflow_provider_gemini_batch.polling.report import WatchReport
+    from airflow_provider_gemini_batch.polling.report import WaitReport
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Patience:
         began = self._ledger.began
         return self._policy.timeout is not None and began is not None and now >= began + self._policy.timeout
 
-    def check_stalls(self, active: Sequence[BatchJob], report: WatchReport, now: float) -> None:
+    def check_stalls(self, active: Sequence[BatchJob], report: WaitReport, now: float) -> None:
         """Cancel jobs that do not move, to be submitted again when they have ended.
 
         :raises TaskFailed: they may not be submitted again, or not once more; everything is cancelled then.
@@ -89,7 +89,7 @@ class Patience:
         stopped = {job.name: self._known.cancel(job) for job in active}
         raise TaskFailed(judge_all([self._stall(job, now, stopped=stopped[job.name]) for job in stalled]))
 
-    def _is_stalled(self, job: BatchJob, report: WatchReport, now: float) -> bool:
+    def _is_stalled(self, job: BatchJob, report: WaitReport, now: float) -> bool:
         limit = self._policy.queue_timeout
         queued = job.never_started and job.start_time is None
         if limit is not None and queued and now - self._known.submitted(job) >= limit:

@@ -1,176 +1,291 @@
-"""What is known of a job that somebody waits for, and how one look changes it.
+"""The one judge of a wait: what is known of the jobs, and what follows from an answer, an error or the clock.
 
-Rules of this file: no clock, no network, no thread. All of it runs in the event loop that waits.
+Theory. A wait is for one or several jobs and has a policy. Its driver (the poller of a triggerer, the blocking wait of
+a worker or of ``BatchClient.wait``, a sensor) marks the jobs that it asks about, records what comes back with the time,
+and polls each job again after the pause that it is told. When no question is open, the driver asks whether the wait is
+over, and hands on the report. Drivers know sockets, threads and clocks, and have no opinions.
+
+What follows for one job; the first row that fits applies:
+
+=====================================================  =================================================================
+answer                                                 what follows
+=====================================================  =================================================================
+the job has ended, well or not                         ENDED, whatever the clock says
+anything else, at the deadline or later                DEADLINE, with the state last seen or the error
+in the service's queue for ``queue_timeout``           QUEUE_TIMEOUT
+running, same counts for ``progress_timeout``          PROGRESS_TIMEOUT; not for a job that is being cancelled or does
+                                                       not count
+any other state, also an unknown one                   poll again: young jobs sooner, old ones later
+a setting that cannot work                             REFUSED
+credentials refused (401, 403, a bad key)              poll again soon, with the connection looked up once more where
+                                                       there is one; REFUSED when its credentials are refused, too
+404                                                    poll again; GONE when said again a minute later (two minutes for
+                                                       a job that was never seen: it may have been created just now)
+any other 4xx                                          poll again; REFUSED when said again a minute later
+429, 5xx, no answer, an unreadable answer              poll again at growing pauses, or when the service says
+=====================================================  =================================================================
+
+A good answer forgets the errors before it. For several jobs: any reason but ENDED ends the wait for all of them, since
+somebody has to decide; where several jobs have such reasons, the first of REFUSED, GONE, DEADLINE, QUEUE_TIMEOUT and
+PROGRESS_TIMEOUT speaks. Otherwise the wait is over when all jobs have ended, or the first (``until="any"``). No report
+is given while an answer is outstanding, so that it does not depend on which answer came first.
+
+Rules of this file: no clock, no network, no thread, no Airflow.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobProgress, Service
-from airflow_provider_gemini_batch.polling.policy import (
-    DeadlineReached,
-    Ended,
-    GoneForGood,
-    LookAgain,
-    Stalled,
-    Trouble,
-    Waiting,
-    Watch,
+from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
+    ApiError,
+    ConfigurationError,
+    GeminiBatchError,
+    JobGone,
+    NotFound,
+    QuotaExceeded,
 )
-from airflow_provider_gemini_batch.polling.poll_plan import Target
-from airflow_provider_gemini_batch.polling.report import Reason
+from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobProgress, JobState, Service
+from airflow_provider_gemini_batch.api.states import NEVER_STARTED
+from airflow_provider_gemini_batch.polling.policy import doubt, job_age, poll_delay
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from airflow_provider_gemini_batch.api.errors import GeminiBatchError
     from airflow_provider_gemini_batch.api.models import JobSnapshot
+    from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 
-# So many failures in a row are worth a line in the task's log; fewer are weather.
-WORTH_TELLING = 3
+#: So many failures in a row are worth a line in the task's log.
+LOUD: Final = 3
+#: The pause before credentials that were refused are tried again, in seconds.
+_RENEWED_AFTER: Final = 5.0
+# What ends a wait for several jobs that end differently: what no waiting can mend comes first.
+_GRAVITY: Final = (Reason.REFUSED, Reason.GONE, Reason.DEADLINE, Reason.QUEUE_TIMEOUT, Reason.PROGRESS_TIMEOUT)
+_STALLS: Final = frozenset({Reason.QUEUE_TIMEOUT, Reason.PROGRESS_TIMEOUT})
+_MOST_NAMED: Final = 5
 
 
-class Ending(NamedTuple):
-    """Why nobody needs to look at a job any more, and what there is to say about it."""
+class JobReport(NamedTuple):
+    """Why nobody needs to poll a job any more; ``error`` is what ended the wait, if an error did."""
 
     reason: Reason
     message: str
+    error: GeminiBatchError | None = None
 
 
-class Entry(Target):
-    """One job that one follower waits for.
+class ErrorStreak:
+    """The errors of one job since its last good answer."""
 
-    ``due`` is in the loop's time, ``watch`` goes by the wall clock;
-    ``denied_at`` counts the connection's look-ups until the first refusal.
-    """
+    __slots__ = ("failures", "last", "missing_since", "refused_credentials", "refused_since")
 
-    __slots__ = ("busy", "denied_at", "due", "ending", "following", "seen", "trouble", "watch")
+    def __init__(self) -> None:
+        self.failures = 0
+        self.last: GeminiBatchError | None = None
+        self.missing_since: float | None = None
+        self.refused_since: float | None = None
+        #: The number of the credentials that were refused first.
+        self.refused_credentials: int | None = None
 
-    def __init__(self, name: str, watch: Watch, following: Following) -> None:
-        super().__init__(name)
-        self.following = following
-        self.watch = watch
-        self.trouble: Trouble | None = None
-        self.seen: JobProgress | None = None
-        self.ending: Ending | None = None
-        self.due = 0.0
-        self.busy = False
-        self.denied_at: int | None = None
+    @property
+    def is_loud(self) -> bool:
+        """Whether it is worth a line in the log."""
+        return self.failures >= LOUD
 
-    def saw(self, snapshot: JobSnapshot, now: float) -> tuple[bool, float]:
-        """Take an answer; returns whether there is something new, and the seconds until the next look."""
-        before, self.seen = self.seen, snapshot.seen
-        news = self.seen != before or (self.trouble is not None and self.trouble.failures >= WORTH_TELLING)
-        self.trouble = self.denied_at = None
-        result = self.watch.saw(snapshot, now)
-        if isinstance(result, Waiting):
-            self.watch = result.watch
-            return news, result.delay
-        if isinstance(result, Ended):
-            self.end(Reason.ENDED, "")
-        elif isinstance(result, DeadlineReached):
-            self.end(Reason.DEADLINE, f"{self.name} had not ended at the deadline; it was {self.seen.state.value}")
-        elif isinstance(result, Stalled) and result.kind == "queue":
-            self.end(Reason.QUEUE_TIMEOUT, f"{self.name} has been in the queue for {result.stuck_for:.0f} s")
-        else:
-            self.end(Reason.PROGRESS_TIMEOUT, f"{self.name} has made no progress for {result.stuck_for:.0f} s")
-        return True, 0.0
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether an answer is believed only when it is given again."""
+        return not (self.missing_since is None and self.refused_since is None and self.refused_credentials is None)
 
-    def failed(self, error: GeminiBatchError, now: float) -> tuple[bool, float]:
-        """Take an error; returns whether there is something new, and the seconds until the next look."""
-        if self.watch.overdue(now):
-            self.overdue(f"; the last look failed: {error}")
-            return True, 0.0
-        result = (self.trouble or Trouble()).saw(error, now, poll_interval=self.watch.poll_interval)
-        if isinstance(result, LookAgain):
-            self.trouble = result.trouble
-            pause = min(result.delay, self.watch.deadline - now)
-            return self.trouble.failures == WORTH_TELLING, max(0.0, pause)
-        if isinstance(result, GoneForGood):
-            self.end(Reason.GONE, f"The service does not know {self.name} any more: {error}")
-        else:
-            self.end(Reason.REFUSED, f"{self.name} cannot be looked at: {error}")
-        return True, 0.0
+    def record(
+        self, error: GeminiBatchError, policy: WaitPolicy, now: float, *, credentials: int, never_seen: bool
+    ) -> float | Reason:
+        """Take one more error; return the pause in seconds, or the reason why the wait for the job is over."""
+        self.failures += 1
+        self.last = error
+        if isinstance(error, ConfigurationError):
+            return Reason.REFUSED
+        if isinstance(error, AccessDenied):
+            if self.refused_credentials is None:
+                self.refused_credentials = credentials
+            return (
+                Reason.REFUSED if credentials > self.refused_credentials else min(_RENEWED_AFTER, policy.poll_interval)
+            )
+        if isinstance(error, (NotFound, JobGone)):
+            self.missing_since = now if self.missing_since is None else self.missing_since
+            return doubt(self.missing_since, now, never_seen=never_seen) or Reason.GONE
+        if isinstance(error, ApiError) and not error.retryable:
+            self.refused_since = now if self.refused_since is None else self.refused_since
+            return doubt(self.refused_since, now, never_seen=False) or Reason.REFUSED
+        retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
+        return poll_delay(None, policy.poll_interval, failures=self.failures, retry_after=retry_after)
 
-    def overdue(self, why: str) -> None:
-        """End the wait at the deadline without a last look that was answered."""
-        self.end(Reason.DEADLINE, f"{self.name} was not seen to end before the deadline{why}")
 
-    def end(self, reason: Reason, message: str) -> None:
-        """Note that nobody needs to look any more."""
-        self.ending = Ending(reason, message)
+class WatchedJob:
+    """One job of a wait, as far as it is known. Read by everybody, written by its :class:`JobWait` alone."""
+
+    __slots__ = ("_counts", "_counts_since", "errors", "has_news", "is_asked", "name", "progress", "report")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.progress: JobProgress | None = None
+        self.errors: ErrorStreak | None = None
+        self.report: JobReport | None = None
+        #: Whether an answer is outstanding.
+        self.is_asked = False
+        #: Whether the last answer changed anything that a person would want to know.
+        self.has_news = False
+        self._counts: tuple[int, int] | None = None
+        self._counts_since = 0.0
+
+    @property
+    def refused_credentials(self) -> int | None:
+        """The number of the credentials that the service refused, until a good answer; None: none were."""
+        return self.errors.refused_credentials if self.errors is not None else None
 
     def as_job(self) -> BatchJob:
-        """Give what is known as a job: name, state, counts and error."""
-        seen = self.seen or JobProgress()
-        known = seen.total is not None or seen.done
+        """Return what is known as a job: name, state, counts and error."""
+        seen = self.progress or JobProgress()
+        stats = CompletionStats(total=seen.total, success=seen.success, failure=seen.failure)
         return BatchJob(
             name=self.name,
             service=Service.VERTEX if self.name.startswith("projects/") else Service.GEMINI,
             state=seen.state,
             raw_state=seen.raw_state,
-            completion_stats=CompletionStats(total=seen.total, success=seen.success, failure=seen.failure)
-            if known
-            else None,
+            completion_stats=stats if seen.counted else None,
             error=seen.error,
         )
 
+    def _record_snapshot(self, snapshot: JobSnapshot, policy: WaitPolicy, now: float) -> float:
+        before, self.progress = self.progress, snapshot.progress
+        self.has_news = self.progress != before or (self.errors is not None and self.errors.is_loud)
+        self.errors = None
+        state = self.progress.state
+        if state.is_terminal:
+            return self._end(Reason.ENDED, f"{self.name} has ended: {self.progress.words}")
+        if now >= policy.deadline:
+            return self._end(
+                Reason.DEADLINE, f"{self.name} had not ended at the deadline; it was {self.progress.words}"
+            )
+        age = _age(snapshot, policy, now)
+        queued = state in NEVER_STARTED and snapshot.start_time is None
+        if queued and policy.queue_timeout is not None and age is not None and age >= policy.queue_timeout:
+            return self._end(
+                Reason.QUEUE_TIMEOUT,
+                f"{self.name} is still in the queue of the service after queue_timeout={policy.queue_timeout:g} s",
+            )
+        if self._is_stuck(policy.progress_timeout, now):
+            return self._end(
+                Reason.PROGRESS_TIMEOUT,
+                f"{self.name} has made no progress for progress_timeout={policy.progress_timeout:g} s",
+            )
+        return poll_delay(age, policy.poll_interval)
 
-class Following:
-    """The jobs that one waits for, and a place to sleep until there is news of them."""
+    def _is_stuck(self, timeout: float | None, now: float) -> bool:
+        """Note the counts, which must grow while a job runs; nothing is expected of one that waits or is cancelled."""
+        seen = self.progress
+        running = seen is not None and seen.state not in NEVER_STARTED and seen.state is not JobState.CANCELLING
+        counts = (seen.success, seen.failure) if seen is not None and seen.counted and running else None
+        if counts is None or counts != self._counts or now < self._counts_since:
+            self._counts, self._counts_since = counts, now
+        return timeout is not None and counts is not None and now - self._counts_since >= timeout
 
-    __slots__ = ("_news", "_waiter", "entries")
+    def _record_error(self, error: GeminiBatchError, policy: WaitPolicy, now: float, credentials: int) -> float:
+        if now >= policy.deadline:
+            return self._end(
+                Reason.DEADLINE, f"{self.name} was not seen to end before the deadline; the last poll failed: {error}"
+            )
+        streak = self.errors = self.errors or ErrorStreak()
+        result = streak.record(error, policy, now, credentials=credentials, never_seen=self.progress is None)
+        if not isinstance(result, Reason):
+            self.has_news = streak.failures == LOUD
+            return result
+        what = f"The service does not know {self.name}" if result is Reason.GONE else f"Could not poll {self.name}"
+        return self._end(result, f"{what}: {error}", error)
 
-    def __init__(self, names: Iterable[str], watch: Watch) -> None:
-        self.entries: Sequence[Entry] = tuple(Entry(name, watch, self) for name in dict.fromkeys(names))
-        self._waiter: asyncio.Future[None] | None = None
-        self._news = False
+    def _end(self, reason: Reason, message: str, error: GeminiBatchError | None = None) -> float:
+        self.report = JobReport(reason, message, error)
+        self.has_news = True
+        return 0.0
 
-    def tell(self) -> None:
-        """Wake the sleeper, or have the next sleep end at once."""
-        self._news = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
-    async def news(self) -> None:
-        """Sleep until there is news."""
-        if not self._news:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        self._news = False
+class JobWait:
+    """A wait for one or several jobs: answers in, pauses and in the end a report out.
 
-    @property
-    def seen(self) -> tuple[JobProgress | None, ...]:
-        """What is known of each job: equal as long as nothing has changed."""
-        return tuple(entry.seen for entry in self.entries)
+    :param names: the jobs; one that is named twice counts once.
+    """
 
-    @property
-    def stalled(self) -> tuple[str, ...]:
-        """The jobs whose counts stand still."""
-        return tuple(one.name for one in self.entries if one.ending and one.ending.reason is Reason.PROGRESS_TIMEOUT)
+    __slots__ = ("jobs", "policy")
 
-    def ending(self, until: str) -> Ending | None:
-        """Give the end of the wait, if it has come.
+    def __init__(self, names: Iterable[str], policy: WaitPolicy) -> None:
+        self.jobs: Sequence[WatchedJob] = tuple(WatchedJob(name) for name in dict.fromkeys(names))
+        self.policy = policy
 
-        Anything but an end of the job itself ends the wait for all: somebody has to decide. Among several, the gravest
-        speaks.
+    def record(
+        self, job: WatchedJob, answer: JobSnapshot | GeminiBatchError | None, now: float, *, credentials: int = 0
+    ) -> float:
+        """Take what came of asking about a job; return the pause before the next poll of it, in seconds.
 
-        :param until: ``all``, or ``any`` for the first job that ends.
+        :param answer: None: the question was not asked after all.
+        :param now: the wall clock, in seconds since the epoch.
+        :param credentials: how often the connection had been looked up when the question was asked.
         """
-        endings = [entry.ending for entry in self.entries if entry.ending is not None]
-        bad = [ending for ending in endings if ending.reason is not Reason.ENDED]
-        if bad:
-            first = min(bad, key=lambda ending: _GRAVITY.index(ending.reason))
-            return Ending(first.reason, "; ".join(ending.message for ending in bad if ending.reason is first.reason))
-        if len(endings) == len(self.entries) or (endings and until == "any"):
-            return endings[0]
-        return None
+        job.is_asked = job.has_news = False
+        if answer is None or job.report is not None:
+            return 0.0
+        if isinstance(answer, GeminiBatchError):
+            pause = job._record_error(answer, self.policy, now, credentials)  # noqa: SLF001  one judge in two classes
+        else:
+            pause = job._record_snapshot(answer, self.policy, now)  # noqa: SLF001
+        return max(0.0, min(pause, self.policy.deadline - now))
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the deadline has come."""
+        return now >= self.policy.deadline
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no further question would change the report; answers to open ones still may."""
+        ended = 0
+        for job in self.jobs:
+            if job.report is not None:
+                if job.report.reason is not Reason.ENDED:
+                    return True
+                ended += 1
+        return ended == len(self.jobs) or (ended > 0 and self.policy.until == "any")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a report."""
+        return self.is_settled and not any(job.is_asked and job.report is None for job in self.jobs)
+
+    def report(self, memo: str = "") -> WaitReport | None:
+        """Return why the wait is over, and what is known of the jobs; None while it goes on.
+
+        :param memo: goes into the report as it is.
+        """
+        if not self.is_over:
+            return None
+        reports = [job.report for job in self.jobs if job.report is not None]
+        reason = next((grave for grave in _GRAVITY if any(one.reason is grave for one in reports)), Reason.ENDED)
+        messages = [one.message for one in reports if one.reason is reason]
+        more = len(messages) - _MOST_NAMED
+        if more > 0:
+            messages[_MOST_NAMED:] = [f"the same holds for {more} more jobs"]
+        return WaitReport(
+            reason,
+            tuple(job.as_job() for job in self.jobs),
+            "; ".join(messages),
+            memo,
+            tuple(job.name for job in self.jobs if job.report is not None and job.report.reason in _STALLS),
+        )
 
 
-# What ends a wait for several jobs that end differently: what no waiting can mend comes first.
-_GRAVITY = (Reason.REFUSED, Reason.GONE, Reason.DEADLINE, Reason.QUEUE_TIMEOUT, Reason.PROGRESS_TIMEOUT)
+def _age(snapshot: JobSnapshot, policy: WaitPolicy, now: float) -> float | None:
+    """Return a job's age by the service's clock, but not more than can have passed by ours."""
+    age = job_age(snapshot)
+    if policy.submitted_after is None:
+        return age
+    most = max(0.0, now - policy.submitted_after)
+    return most if age is None else min(age, most)

@@ -1,4 +1,4 @@
-"""One watcher for all in an event loop who use the same connection; the last to let go closes it."""
+"""One poller for all in an event loop who use the same connection; the last to let go closes it."""
 
 from __future__ import annotations
 
@@ -10,51 +10,34 @@ from airflow_provider_gemini_batch.polling.poller import JobPoller
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
-    from airflow_provider_gemini_batch.polling.poller import Access
+    from airflow_provider_gemini_batch.polling.poller import PollConnection
+
+#: By event loop and key: the poller, and how many leases it has.
+_pollers: dict[tuple[asyncio.AbstractEventLoop, Hashable], tuple[JobPoller, int]] = {}
 
 
-class _Held:
-    """A watcher and the number of those who hold it."""
-
-    __slots__ = ("holders", "watcher")
-
-    def __init__(self, watcher: JobPoller) -> None:
-        self.watcher = watcher
-        self.holders = 0
-
-
-_watchers: dict[tuple[asyncio.AbstractEventLoop, Hashable], _Held] = {}
-
-
-class Hold:
-    """A share in the one watcher that this event loop has for a key; the last to let go closes it.
+class PollerLease:
+    """A share in the one poller that this event loop has for a key; the last to let go closes it.
 
     :param key: equal for all who use the same connection.
-    :param connect: looks the connection up, if this is the first hold.
+    :param connect: looks the connection up, if this is the first lease.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "poller")
 
-    def __init__(self, key: Hashable, connect: Callable[[], Awaitable[Access]]) -> None:
+    def __init__(self, key: Hashable, connect: Callable[[], Awaitable[PollConnection]]) -> None:
         loop = asyncio.get_running_loop()
-        for stale in [other for other in list(_watchers) if other[0].is_closed()]:
-            _watchers.pop(stale, None)  # that loop was stopped without ending its tasks
+        for stale in [other for other in list(_pollers) if other[0].is_closed()]:
+            _pollers.pop(stale, None)  # that loop was stopped without ending its tasks
         self._key = (loop, key)
-        if self._key not in _watchers:
-            _watchers[self._key] = _Held(JobPoller(connect))
-        _watchers[self._key].holders += 1
-
-    @property
-    def watcher(self) -> JobPoller:
-        """The shared watcher."""
-        return _watchers[self._key].watcher
+        poller, leases = _pollers[self._key] if self._key in _pollers else (JobPoller(connect), 0)
+        _pollers[self._key] = (poller, leases + 1)
+        self.poller = poller
 
     def release(self) -> None:
         """Let go."""
-        held = _watchers.get(self._key)
-        if held is None:
-            return
-        held.holders -= 1
-        if not held.holders:
-            del _watchers[self._key]
-            held.watcher.close()
+        poller, leases = _pollers.pop(self._key, (self.poller, 0))
+        if leases > 1:
+            _pollers[self._key] = (poller, leases - 1)
+        else:
+            poller.close()

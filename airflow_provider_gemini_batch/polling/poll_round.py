@@ -1,69 +1,345 @@
-"""One round under way: its threads, and the bundles of answers that they hand over to the event loop."""
+"""One round of polling many jobs with few calls: pages of the list, single gets, or both, whichever are fewer.
+
+A round never makes more calls than it has jobs to ask about. The list can only confirm: a job that is not on it is
+asked for by name. A round runs in threads, knows no event loop, and judges no answer.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter, deque
+from http import HTTPStatus
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from airflow_provider_gemini_batch.api.errors import GeminiBatchError, UnexpectedAnswer
-from airflow_provider_gemini_batch.polling.poll_plan import Round
+from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError, QuotaExceeded, UnexpectedAnswer
+from airflow_provider_gemini_batch.api.models import JobSnapshot
 
 if TYPE_CHECKING:
-    from airflow_provider_gemini_batch.polling.job_wait import Entry
-    from airflow_provider_gemini_batch.polling.poll_plan import Answer, JobReader
-    from airflow_provider_gemini_batch.polling.poller import JobPoller
+    from collections.abc import Callable, Iterable
+
+    from airflow_provider_gemini_batch.api.models import BatchJob, GlancePage
 
 THREADS: Final = 4
+# The largest page that is known to be taken: clients of the service treat more than this as a violation.
+PAGE_SIZE: Final = 100
+# Instead of a page number: not searched for yet; searched for, and not found.
+UNSEEN: Final = -1
+UNLISTED: Final = 1 << 30
+# Wrong credentials; 403 may concern one job alone, as when it belongs to another project.
+_CREDENTIALS_REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED})
+# So many failures one after the other, without a success, mean that the service is not there: the round stops asking.
+_HOPELESS: Final = 4
+# Rounds until the list is tried again for jobs that it did not show: doubled each time in vain up to the last.
+_FIRST_REST: Final = 4
+_LONGEST_REST: Final = 16
+# A list that fails once is not replaced by a thousand gets: the round is put off, so many times in a row.
+_LIST_CHANCES: Final = 3
+_FEW: Final = 4
+# Jobs move down the list as new ones are made: so many pages at most between two polls, and for so many jobs a page.
+_DRIFT: Final = 2
+_WORTH_A_DRIFT: Final = 8
 # Answers go to the loop in bundles: a page of the list, or what single gets brought in a moment. Larger ones would
 # only live long enough to burden the garbage collector, which stops everybody.
 _BUNDLE: Final = 100
 _BUNDLE_SECONDS: Final = 0.1
 
 
-class Flight:
-    """One round under way: its threads, and the bundles that they hand over."""
+class JobReader(Protocol):
+    """What polling needs of a client."""
 
-    def __init__(self, watcher: JobPoller, client: JobReader, entries: list[Entry], *, last_call: float) -> None:
-        self.entries = entries
-        self.began = watcher.loop_time()
-        self.last_call = last_call
-        targets = {entry.name: entry for entry in entries}
-        self.round = Round(client, targets.values(), watched=watcher.watched, report=self.report)
-        self._watcher = watcher
+    def get(self, name: str, *, brief: bool = False) -> BatchJob:
+        """Ask for one job."""
+
+    def snapshots(self, *, page_size: int = PAGE_SIZE, page_token: str | None = None) -> GlancePage:
+        """Ask for one page of the list of jobs, newest first."""
+
+
+class PollTarget:
+    """A job to ask about: its name, the name that the list shows, and the page where it was last seen."""
+
+    __slots__ = ("name", "page", "shown")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        # Vertex shows the number of a project where an author may have written its id: the first answer tells.
+        self.shown = name
+        self.page = UNSEEN
+
+
+# The name as asked for, and what came of it. None: not asked, because the round's calls are used up; a job that was not
+# asked because the round was stopped gets the error that stopped it.
+PollAnswer = tuple[str, "JobSnapshot | GeminiBatchError | None"]
+
+
+def pages_worth(pages: Iterable[int]) -> int:
+    """Return how many list pages make the fewest calls, for jobs expected on these pages (from 0); 0 for gets alone."""
+    expected = Counter(pages)
+    left = expected.total()
+    best, fewest = 0, left
+    for page in sorted(page for page in expected if page != UNLISTED):
+        left -= expected[page]
+        if page + 1 + left < fewest:
+            best, fewest = page + 1, page + 1 + left
+    return best
+
+
+class ListHeuristics:
+    """What a poller remembers of the list from round to round: whether searching it for unlisted jobs may pay."""
+
+    __slots__ = ("_deepest", "_failures", "_rest", "_resting")
+
+    def __init__(self) -> None:
+        self._deepest = 0
+        self._failures = 0
+        self._rest = _FIRST_REST
+        self._resting = 0
+
+    def record_page(self, page: int, *, had_ours: bool) -> None:
+        """Note that a page of the list was answered, and whether jobs of ours were on it."""
+        self._failures = 0
+        if had_ours:
+            self._deepest = max(page, self._deepest)
+
+    def pages_in_vain(self, jobs: int) -> int:
+        """Return how many pages in a row may be read in vain in search of so many jobs.
+
+        An eighth of the calls that asking for each would take, or as far as jobs of ours have been seen already,
+        where that is still much less.
+        """
+        return max(jobs // 8, min(self._deepest + 1, jobs // 4))
+
+    def record_missing(self) -> None:
+        """Note that jobs were searched for and not found: some rounds pass until the next search."""
+        self._resting = self._resting or self._rest
+
+    def record_failure(self) -> bool:
+        """Note that the list was not answered; return whether it has had chances enough."""
+        self._failures += 1
+        return self._failures >= _LIST_CHANCES
+
+    def may_explore(self) -> bool:
+        """Count a round; return whether unlisted jobs may be searched for in the list again."""
+        if self._resting:
+            self._resting -= 1
+        return not self._resting
+
+    def record_search(self, *, in_vain: bool) -> None:
+        """Learn from a round that searched for unlisted jobs."""
+        self._rest = min(2 * self._rest, _LONGEST_REST) if in_vain else _FIRST_REST
+        self._resting = self._rest if in_vain else 0
+
+
+class PollRound:
+    """One round. :meth:`read_list` runs in one thread, then :meth:`read_single` in as many as are worth it.
+
+    :param reader: the client.
+    :param due: the jobs that have to be answered.
+    :param watched: finds a listed name among all watched jobs, so that one which happens to be on a page is answered
+        although it is not due.
+    :param report: takes answers, in any thread; every due job is reported once.
+    """
+
+    def __init__(
+        self,
+        reader: JobReader,
+        due: Iterable[PollTarget],
+        *,
+        watched: Callable[[str], PollTarget | None],
+        report: Callable[[list[PollAnswer]], None],
+    ) -> None:
+        self._reader = reader
+        self._left = {target.shown: target for target in due}
+        self._watched = watched
+        self._report = report
+        self._budget = len(self._left)
+        self._queue: deque[PollTarget] = deque()
+        self._lock = Lock()
+        self._failures = 0
+        self.calls = 0
+        #: What ended the round early: too many calls, or a service that is not there. None when all went on.
+        self.stopped_by: GeminiBatchError | None = None
+
+    def read_list(self, heuristics: ListHeuristics) -> int:
+        """Read the pages that pay; return the number of jobs left for :meth:`read_single`."""
+        unlisted = [target for target in self._left.values() if target.page == UNLISTED]
+        exploring = heuristics.may_explore()
+        if exploring:
+            for target in unlisted:
+                target.page = UNSEEN
+        # New jobs are probably on the first page, which lists the newest first.
+        planned = pages_worth(max(0, target.page) for target in self._left.values())
+        if planned:
+            self._walk(heuristics, planned)
+        if exploring and unlisted:
+            heuristics.record_search(in_vain=all(target.page in (UNSEEN, UNLISTED) for target in unlisted))
+        left = list(self._left.values())
+        affordable = 0 if self.stopped_by else self._budget - self.calls
+        self._queue.extend(left[:affordable])
+        self._put_off(left[affordable:])
+        return len(self._queue)
+
+    def _walk(self, heuristics: ListHeuristics, planned: int) -> None:
+        """Read page after page: as far as is planned, on while jobs are found, and a little in vain."""
+        unseen = sum(target.page == UNSEEN for target in self._left.values())
+        in_vain = heuristics.pages_in_vain(unseen) + min(_DRIFT, len(self._left) // _WORTH_A_DRIFT)
+        token: str | None = None
+        number = barren = 0
+        total = len(self._left)
+        while True:
+            self.calls += 1
+            try:
+                page = self._reader.snapshots(page_size=PAGE_SIZE, page_token=token)
+            except GeminiBatchError as error:
+                self._list_failed(error, heuristics)
+                return
+            found = self._take_page(page, number)
+            heuristics.record_page(number, had_ours=found > 0)
+            number += 1
+            barren = 0 if found or number <= planned else barren + 1
+            token = page.next_page_token
+            if not token or len(self._left) <= 1 or self.stopped_by:
+                break
+            affordable = total - len(self._left) > number
+            if barren > in_vain or (number >= planned + in_vain and not affordable):
+                break
+        missing = [target for target in self._left.values() if not token or target.page < number]
+        for target in missing:
+            target.page = UNLISTED
+        if missing:
+            heuristics.record_missing()
+
+    def _take_page(self, page: GlancePage, number: int) -> int:
+        """Report everybody on the page whom somebody watches; return how many of them were due."""
+        answers: list[PollAnswer] = []
+        found = 0
+        for snapshot in page.snapshots:
+            target = self._left.pop(snapshot.name, None)
+            found += target is not None
+            target = target or self._watched(snapshot.name)
+            if target is not None:
+                target.page = number
+                answers.append((target.name, snapshot))
+        if answers:
+            self._failures = 0
+            self._report(answers)
+        return found
+
+    def _list_failed(self, error: GeminiBatchError, heuristics: ListHeuristics) -> None:
+        if isinstance(error, QuotaExceeded):
+            self.stop(error)
+        elif isinstance(error, AccessDenied) and error.http_status in _CREDENTIALS_REFUSED:
+            self._report([(target.name, error) for target in self._left.values()])
+            self._left = {}
+        elif error.retryable and len(self._left) > _FEW and not heuristics.record_failure():
+            self.stop(error)
+        else:
+            heuristics.record_missing()
+            for target in self._left.values():
+                target.page = UNLISTED
+
+    def read_single(self) -> None:
+        """Ask for the jobs left until none is left; several threads may do so at once."""
+        while (target := self._next()) is not None:
+            try:
+                answer: JobSnapshot | GeminiBatchError = JobSnapshot.of(self._reader.get(target.name, brief=True))
+            except GeminiBatchError as error:
+                answer = error
+            if isinstance(answer, GeminiBatchError):
+                self._single_failed(target, answer)
+            else:
+                self._failures = 0
+                target.shown = answer.name
+                self._report([(target.name, answer)])
+
+    def _next(self) -> PollTarget | None:
+        with self._lock:
+            if not self._queue:
+                return None
+            self.calls += 1
+            return self._queue.popleft()
+
+    def _single_failed(self, target: PollTarget, error: GeminiBatchError) -> None:
+        self._report([(target.name, error)])
+        if isinstance(error, QuotaExceeded):
+            self.stop(error)
+        elif isinstance(error, AccessDenied) and error.http_status in _CREDENTIALS_REFUSED:
+            self._report([(other.name, error) for other in self._take_queue()])
+        elif error.retryable:
+            self._failures += 1
+            if self._failures >= _HOPELESS:
+                self.stop(error)
+
+    def _put_off(self, targets: Iterable[PollTarget]) -> None:
+        answers: list[PollAnswer] = [(target.name, self.stopped_by) for target in targets]
+        if answers:
+            self._report(answers)
+
+    def _take_queue(self) -> list[PollTarget]:
+        with self._lock:
+            queue = list(self._queue)
+            self._queue.clear()
+        return queue
+
+    def stop(self, error: GeminiBatchError) -> None:
+        """Ask no more: the service wants that, nobody waits any more, or something is wrong with us."""
+        self.stopped_by = error
+        self._put_off(self._take_queue())
+
+
+class RunningRound:
+    """A round under way: its threads, and the bundles of answers that they hand over to the event loop.
+
+    :param submit: has a function called in a thread.
+    :param deliver: hands answers over to the loop, None at the end of the round; returns whether the loop still runs.
+    """
+
+    def __init__(
+        self,
+        reader: JobReader,
+        due: Iterable[PollTarget],
+        heuristics: ListHeuristics,
+        *,
+        watched: Callable[[str], PollTarget | None],
+        submit: Callable[[Callable[[], None]], None],
+        deliver: Callable[[RunningRound, list[PollAnswer] | None], bool],
+    ) -> None:
+        self.round = PollRound(reader, due, watched=watched, report=self._collect)
+        self._heuristics = heuristics
+        self._submit = submit
+        self._deliver = deliver
         self._threads = 1
         self._lock = Lock()
-        self._answers: list[Answer] = []
+        self._answers: list[PollAnswer] = []
         self._handed_over = time.monotonic()
 
-    def begin(self) -> None:
+    def run(self) -> None:
         """Read the list, then ask for single jobs, with other threads where that is worth it."""
         try:
-            left = self.round.read_list(self._watcher.habit)
+            left = self.round.read_list(self._heuristics)
             # Also for few jobs: one whose answer does not come must not keep its neighbours waiting.
             helpers = max(0, min(THREADS, left) - 1)
             with self._lock:
                 self._threads += helpers
             for _ in range(helpers):
-                self._watcher.threads.submit(self.go_on)
+                self._submit(self._read_single)
         except Exception as error:  # noqa: BLE001  a thread that dies in silence would end all waiting
-            self.round.give_up(_unexpected(error))
-        self.go_on()
+            self.round.stop(_unexpected(error))
+        self._read_single()
 
-    def go_on(self) -> None:
-        """Ask for single jobs until none is left."""
+    def _read_single(self) -> None:
         try:
             self.round.read_single()
         except Exception as error:  # noqa: BLE001  as above
-            self.round.give_up(_unexpected(error))
+            self.round.stop(_unexpected(error))
+        self._hand_over()
         with self._lock:
             self._threads -= 1
             last = not self._threads
-        self._hand_over()
         if last:
-            self._watcher.post(self._watcher.received, self, [None])
+            self._deliver(self, None)
 
-    def report(self, answers: list[Answer]) -> None:
+    def _collect(self, answers: list[PollAnswer]) -> None:
         """Collect answers; called in any of the round's threads."""
         with self._lock:
             self._answers.extend(answers)
@@ -76,9 +352,9 @@ class Flight:
         with self._lock:
             answers, self._answers = self._answers, []
             self._handed_over = time.monotonic()
-        if answers and not self._watcher.post(self._watcher.received, self, answers):
-            self.round.give_up(UnexpectedAnswer("The event loop has ended"))
+        if answers and not self._deliver(self, answers):
+            self.round.stop(UnexpectedAnswer("The event loop has ended"))
 
 
 def _unexpected(error: Exception) -> GeminiBatchError:
-    return UnexpectedAnswer(f"Looking failed with {type(error).__name__}")
+    return UnexpectedAnswer(f"Polling failed with {type(error).__name__}")

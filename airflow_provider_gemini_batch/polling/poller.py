@@ -1,11 +1,13 @@
-"""Many jobs of one connection watched together from one event loop, in rounds of few calls.
+"""Many jobs of one connection polled together from one event loop, in rounds of few calls.
 
-Theory of operation. Whoever waits for jobs holds a :class:`Following`. Its entries belong to a :class:`JobPoller`,
-which has one timer, set to the time when the next entry is due. When it fires, what is due, or nearly so, goes into one
-:class:`~airflow_provider_gemini_batch.polling.poll_plan.Round`, which runs in threads and hands its answers back to the
-loop in bundles. There, and only there, entries change; a bundle is worked off in slices of a few milliseconds.
+Theory of operation. Whoever waits for jobs holds a :class:`Subscription`, made of a
+:class:`~airflow_provider_gemini_batch.polling.job_wait.JobWait` and a place to sleep. The :class:`JobPoller` has one
+timer, set to the time when the next job is due. When it fires, what is due, or nearly so, goes into one
+:class:`~airflow_provider_gemini_batch.polling.poll_round.RunningRound`, which runs in threads and hands its answers
+back to the loop in bundles. There, and only there, answers reach the waits, which judge them; a bundle is worked off in
+slices of a few milliseconds.
 
-Rules of this file: nothing blocks the loop, no thread changes an entry, and an entry that leaves costs nothing more.
+Rules of this file: nothing blocks the loop, no thread changes a wait, a subscription that leaves costs nothing more.
 """
 
 from __future__ import annotations
@@ -20,46 +22,51 @@ from math import inf
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from airflow_provider_gemini_batch.api.errors import (
-    AccessDenied,
     ConfigurationError,
     GeminiBatchError,
+    QuotaExceeded,
+    TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.polling.job_wait import WORTH_TELLING, Entry, Following
 from airflow_provider_gemini_batch.polling.policy import poll_delay
-from airflow_provider_gemini_batch.polling.poll_plan import Habit, JobReader
-from airflow_provider_gemini_batch.polling.poll_round import THREADS, Flight
-from airflow_provider_gemini_batch.polling.report import Reason
+from airflow_provider_gemini_batch.polling.poll_round import (
+    THREADS,
+    JobReader,
+    ListHeuristics,
+    PollTarget,
+    RunningRound,
+)
 from airflow_provider_gemini_batch.polling.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from airflow_provider_gemini_batch.api.models import JobSnapshot
-    from airflow_provider_gemini_batch.polling.poll_plan import Answer, Target
+    from airflow_provider_gemini_batch.polling.job_wait import JobWait, WatchedJob
+    from airflow_provider_gemini_batch.polling.poll_round import PollAnswer
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
-# Jobs due within this part of their interval ride along; a round comes late by at most half of it, by chance.
-_RIDE_ALONG: Final = 0.1
+# A round comes late by at most this part of an interval, by chance, so that not all triggerers poll at once.
 _JITTER: Final = 0.05
-# A first look, and the gap between two rounds, wait this long at most, in seconds, for others to join.
+# A first poll, and the gap between two rounds, wait this long at most, in seconds, for others to join.
 _GATHER: Final = 5.0
 _GAP: Final = 1.0
-# The loop takes answers in slices of so many seconds, which wake so many followers at most.
+# The loop takes answers in slices of so many seconds, which wake so many sleepers at most.
 _SLICE_SECONDS: Final = 0.002
 _MOST_WAKES: Final = 16
-# How long after its deadline a job may still be waited for because a last look is under way, or about to be.
-_LAST_LOOK: Final = 90.0
+# How long after its deadline a job may still be waited for because a last poll is under way, or about to be: it may
+# have ended while no triggerer ran to see it.
+_LAST_POLL: Final = 90.0
 _LOOKUP_SECONDS: Final = 60.0
-# A connection that cannot be had is asked for again, up to so long: a database may be away.
+# A connection that cannot be loaded is asked for again, up to so long: a database may be away.
 _LOOKUP_PATIENCE: Final = 600.0
-_NONSENSE_PATIENCE: Final = 15.0
+_BAD_CONNECTION_PATIENCE: Final = 15.0
 
 
 class PollClient(JobReader, Protocol):
-    """What a watcher needs of a client."""
+    """What a poller needs of a client."""
 
     def cancel(self, name: str) -> object:
         """Ask for a job to be cancelled."""
@@ -68,19 +75,59 @@ class PollClient(JobReader, Protocol):
         """Give the sockets back."""
 
 
-class Access(Protocol):
-    """A connection that has been looked up: equal prints mean equal credentials."""
+class PollConnection(Protocol):
+    """A connection that has been looked up: equal fingerprints mean equal credentials."""
 
     @property
-    def print(self) -> str:
+    def fingerprint(self) -> str:
         """A fingerprint that gives nothing away."""
 
     def client(self) -> PollClient:
         """Make a client; may take long, so it is called in a thread."""
 
 
+class Subscription:
+    """A wait that a poller keeps up to date, and a place to sleep until there is news of it."""
+
+    __slots__ = ("_has_news", "_sleeper", "targets", "wait")
+
+    def __init__(self, wait: JobWait) -> None:
+        self.wait = wait
+        self.targets: Sequence[SubscribedJob] = tuple(SubscribedJob(job, self) for job in wait.jobs)
+        self._sleeper: asyncio.Future[None] | None = None
+        self._has_news = False
+
+    def wake(self) -> None:
+        """Wake the sleeper, or have the next sleep end at once."""
+        self._has_news = True
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    async def news(self) -> None:
+        """Sleep until there is news."""
+        if not self._has_news:
+            self._sleeper = asyncio.get_running_loop().create_future()
+            try:
+                await self._sleeper
+            finally:
+                self._sleeper = None
+        self._has_news = False
+
+
+class SubscribedJob(PollTarget):
+    """One job of a subscription; ``due`` is when it is polled next, in the loop's time."""
+
+    __slots__ = ("due", "job", "subscription")
+
+    def __init__(self, job: WatchedJob, subscription: Subscription) -> None:
+        super().__init__(job.name)
+        self.job = job
+        self.subscription = subscription
+        self.due = 0.0
+
+
 class JobPoller:
-    """Looks at the jobs of one connection for all who follow them in one event loop.
+    """Polls the jobs of one connection for all subscriptions in one event loop.
 
     :param connect: looks the connection up; awaited once, and again when credentials are refused.
     :param now: the wall clock, for deadlines; everything else goes by the loop's time.
@@ -89,51 +136,53 @@ class JobPoller:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Access]],
+        connect: Callable[[], Awaitable[PollConnection]],
         *,
         now: Callable[[], float] = time.time,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self.habit = Habit()
-        self.threads = Threads(THREADS)
+        self._heuristics = ListHeuristics()
+        self._threads = Threads(THREADS)
         self._connect = connect
         self._now = now
         self._random = random
         self._loop = asyncio.get_running_loop()
-        self._entries: dict[str, tuple[Entry, ...]] = {}
+        self._targets: dict[str, tuple[SubscribedJob, ...]] = {}
         self._aliases: dict[str, str] = {}
-        self._flights: set[Flight] = set()
-        self._inbox: deque[tuple[Flight, Answer | Entry | None]] = deque()
+        #: The rounds under way: when each began, whom it asks about, and until when its answers are waited for.
+        self._rounds: dict[RunningRound, _Asked] = {}
+        self._inbox: deque[tuple[RunningRound, PollAnswer | None]] = deque()
         self._wakes = 1
         self._slice_ended = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._not_before = 0.0
         self._failures = 0
         self._client: PollClient | None = None
-        self._print = ""
+        self._fingerprint = ""
         self._connecting: asyncio.Task[None] | None = None
+        self._cannot_connect = False
         self._lookups = 0
         self._closed = False
-        self.trouble = ""
 
-    # -- those who follow ----------------------------------------------------------------------------------------------
+    # -- subscriptions -------------------------------------------------------------------------------------------------
 
-    def join(self, following: Following) -> None:
-        """Watch the jobs of a follower; the first look comes soon."""
-        for entry in following.entries:
-            entry.due = self._loop.time() + min(_GATHER, _RIDE_ALONG * entry.watch.poll_interval)
-            self._entries[entry.name] = (*self._entries.get(entry.name, ()), entry)
-            self._look_by(entry.due)
+    def join(self, subscription: Subscription) -> None:
+        """Poll the jobs of a subscription; the first poll comes soon."""
+        policy = subscription.wait.policy
+        for target in subscription.targets:
+            target.due = self._loop.time() + min(_GATHER, policy.ride_along)
+            self._targets[target.name] = (*self._targets.get(target.name, ()), target)
+            self._poll_by(target.due)
 
-    def leave(self, following: Following) -> None:
-        """Forget a follower. What is under way for it goes on and is then dropped."""
-        for entry in following.entries:
-            others = tuple(other for other in self._entries.get(entry.name, ()) if other is not entry)
+    def leave(self, subscription: Subscription) -> None:
+        """Forget a subscription. What is under way for it goes on and is then dropped."""
+        for target in subscription.targets:
+            others = tuple(other for other in self._targets.get(target.name, ()) if other is not target)
             if others:
-                self._entries[entry.name] = others
+                self._targets[target.name] = others
             else:
-                self._entries.pop(entry.name, None)
-                self._aliases.pop(entry.shown, None)
+                self._targets.pop(target.name, None)
+                self._aliases.pop(target.shown, None)
 
     def close(self) -> None:
         """Stop for good; threads end by themselves."""
@@ -142,8 +191,8 @@ class JobPoller:
             self._timer.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
-        for flight in self._flights:
-            flight.round.give_up(UnexpectedAnswer("Nobody waits any more"))
+        for running in self._rounds:
+            running.round.stop(UnexpectedAnswer("Nobody waits any more"))
         self._drop_client()
 
     def prepare(self) -> None:
@@ -177,11 +226,11 @@ class JobPoller:
             try:
                 result = work()
             except Exception as error:  # noqa: BLE001  it is raised where the result is awaited
-                self.post(settle, None, error)
+                self._post(settle, None, error)
             else:
-                self.post(settle, result, None)
+                self._post(settle, result, None)
 
-        self.threads.submit(run, first=True)
+        self._threads.submit(run, first=True)
         return await future
 
     # -- rounds --------------------------------------------------------------------------------------------------------
@@ -192,52 +241,48 @@ class JobPoller:
         # Without a context of its own, what the rounds log would go to the log of whoever joined last.
         self._timer = self._loop.call_at(when, self._tick, context=contextvars.Context())
 
-    def loop_time(self) -> float:
-        """Tell the time that the rounds go by."""
-        return self._loop.time()
-
-    def _look_by(self, when: float) -> None:
+    def _poll_by(self, when: float) -> None:
         if self._timer is None or when < self._timer.when():
             self._set_timer(when)
 
-    def _all(self) -> Iterator[Entry]:
-        for entries in self._entries.values():
-            for entry in entries:
-                if entry.ending is None:
-                    yield entry
+    def _open(self) -> Iterator[SubscribedJob]:
+        """Yield the jobs about which a question would still change something."""
+        for targets in self._targets.values():
+            for target in targets:
+                if target.job.report is None and not target.subscription.wait.is_settled:
+                    yield target
+
+    def _idle(self) -> Iterator[SubscribedJob]:
+        return (target for target in self._open() if not target.job.is_asked)
 
     def _tick(self) -> None:
         self._timer = None
         if self._closed:
             return
         now = self._loop.time()
-        due = [
-            entry
-            for entry in self._all()
-            if not entry.busy and entry.due - _RIDE_ALONG * entry.watch.poll_interval <= now
-        ]
+        due = [target for target in self._idle() if target.due - target.subscription.wait.policy.ride_along <= now]
         if self._client is None:
             self._reconnect()
-        if self._client is None or now < self._not_before or len(self._flights) >= THREADS:
+        if self._client is None or now < self._not_before or len(self._rounds) >= THREADS:
             self._end_overdue(due, by=self._patience)
         elif due:
             self._start(self._client, due)
-        for flight in self._flights:
-            if flight.last_call <= now:
-                self._end_overdue(flight.entries, by=_LAST_LOOK)
-                flight.last_call = self._last_call(flight.entries)
+        for asked in self._rounds.values():
+            if asked.last_call <= now:
+                self._end_overdue(asked.targets, by=_LAST_POLL)
+                asked.last_call = self._last_call(asked.targets)
         self._schedule()
 
     def _schedule(self) -> None:
         """Set the timer to the next thing that can happen."""
-        if self._closed or not self._entries:
+        if self._closed or not self._targets:
             return
-        nearest = min((entry for entry in self._all() if not entry.busy), key=_due, default=None)
-        when = min((flight.last_call for flight in self._flights), default=inf)
+        nearest = min(self._idle(), key=_due, default=None)
+        when = min((asked.last_call for asked in self._rounds.values()), default=inf)
         if nearest is not None:
-            jitter = min(_GAP, _JITTER * nearest.watch.poll_interval) * self._random()
+            jitter = min(_GAP, _JITTER * nearest.subscription.wait.policy.poll_interval) * self._random()
             start = max(nearest.due + jitter, self._not_before)
-            if len(self._flights) >= THREADS or (self._client is None and self._connecting is not None):
+            if len(self._rounds) >= THREADS or (self._client is None and self._connecting is not None):
                 start = inf  # set again when a round has landed, or the connection is there
             when = min(when, start)
             if start > nearest.due + jitter:
@@ -247,85 +292,89 @@ class JobPoller:
 
     def _first_deadline(self) -> float:
         """When the first wait ends, by the loop's time: only of interest while no round can start."""
-        first = min((entry.watch.deadline for entry in self._all() if not entry.busy), default=inf)
+        first = min((target.subscription.wait.policy.deadline for target in self._idle()), default=inf)
         return self._loop.time() + max(0.01, first + self._patience - self._now())
 
     @property
     def _patience(self) -> float:
-        """Seconds beyond a deadline for a last look: a job may have ended while no triggerer ran to see it.
+        """Seconds beyond a deadline for a last poll; none, once it is clear that polling does not work."""
+        return 0.0 if self._failures or self._cannot_connect else _LAST_POLL
 
-        None, once it is clear that looking does not work.
-        """
-        return 0.0 if self.trouble else _LAST_LOOK
-
-    def _end_overdue(self, entries: Iterable[Entry], *, by: float) -> None:
-        """End waits whose deadline has passed by so many seconds and for which no last look can be had."""
+    def _end_overdue(self, targets: Iterable[SubscribedJob], *, by: float) -> None:
+        """End waits whose deadline has passed by so many seconds and for which no last poll can be had."""
         now = self._now()
-        for entry in entries:
-            if entry.ending is None and entry.watch.overdue(now - by):
-                entry.overdue(f"; {self.trouble or 'the service could not be asked'}")
-                entry.following.tell()
+        for target in targets:
+            if target.job.report is None and target.subscription.wait.is_overdue(now - by):
+                errors = target.job.errors
+                last = errors.last if errors is not None else None
+                self._record(target, last or TransportError("the service did not answer in time", sent=False))
 
-    def _start(self, client: JobReader, due: list[Entry]) -> None:
+    def _start(self, client: JobReader, due: list[SubscribedJob]) -> None:
         now = self._loop.time()
-        flight = Flight(self, client, due, last_call=self._last_call(due))
-        self._not_before = now + min(_GAP, _RIDE_ALONG * min(entry.watch.poll_interval for entry in due))
+        running = RunningRound(
+            client,
+            {target.name: target for target in due}.values(),
+            self._heuristics,
+            watched=self._watched,
+            submit=self._threads.submit,
+            deliver=lambda running, answers: self._post(self._receive, running, answers or [None]),
+        )
+        self._not_before = now + min(_GAP, *(target.subscription.wait.policy.ride_along for target in due))
         try:
-            self.threads.submit(flight.begin)
+            self._threads.submit(running.run)
         except RuntimeError:
-            _log.warning("No thread could be started; looking is put off")
+            _log.warning("No thread could be started; polling is put off")
             self._not_before = now + _GATHER
             return
-        self._flights.add(flight)
-        for entry in due:
-            entry.busy = True
+        self._rounds[running] = _Asked(due, now, self._lookups, self._last_call(due))
+        for target in due:
+            target.job.is_asked = True
 
-    def _last_call(self, entries: Iterable[Entry]) -> float:
+    def _last_call(self, targets: Iterable[SubscribedJob]) -> float:
         """When the first deadline of a round has passed for so long that its answer is not waited for any more."""
-        first = min((entry.watch.deadline for entry in entries if entry.ending is None), default=inf)
-        return self._loop.time() + max(0.0, first - self._now()) + _LAST_LOOK
+        first = min((one.subscription.wait.policy.deadline for one in targets if one.job.report is None), default=inf)
+        return self._loop.time() + max(0.0, first - self._now()) + _LAST_POLL
 
-    def watched(self, shown: str) -> Target | None:
+    def _watched(self, shown: str) -> PollTarget | None:
         """Find a watched job by the name that the list shows. Called from threads: it only reads."""
-        entries = self._entries.get(self._aliases.get(shown, shown))
-        return entries[0] if entries else None
+        targets = self._targets.get(self._aliases.get(shown, shown))
+        return targets[0] if targets else None
 
-    def post(self, function: Callable[..., object], *args: object) -> bool:
-        """Have something called in the loop, from a thread; False when the loop has ended."""
+    def _post(self, function: Callable[..., object], *args: object) -> bool:
+        """Have something called in the loop, from a thread; return False when the loop has ended."""
         try:
             self._loop.call_soon_threadsafe(function, *args, context=contextvars.Context())
         except RuntimeError:
             return False
         return True
 
-    def _landed(self, flight: Flight) -> None:
+    def _end_round(self, running: RunningRound) -> None:
         """A round is over, and all that it brought has been taken."""
-        self._flights.discard(flight)
-        for entry in flight.entries:
-            entry.busy = False
-        error = flight.round.stopped_by
+        asked = self._rounds.pop(running)
+        error = running.round.stopped_by
+        for target in asked.targets:
+            if target.job.is_asked:
+                self._record(target, error, asked)
         if error is None:
-            self._failures, self.trouble = 0, ""
+            self._failures = 0
         else:
-            self._slow_down(error, flight)
+            self._slow_down(error, asked.targets)
         self._schedule()
 
-    def _slow_down(self, error: GeminiBatchError, flight: Flight) -> None:
+    def _slow_down(self, error: GeminiBatchError, targets: Iterable[SubscribedJob]) -> None:
         """The service wants fewer calls, or is not there: all wait together."""
         self._failures += 1
-        shortest = min((entry.watch.poll_interval for entry in flight.entries), default=60.0)
-        pause = poll_delay(None, shortest, failures=self._failures, retry_after=flight.round.retry_after)
+        shortest = min((target.subscription.wait.policy.poll_interval for target in targets), default=60.0)
+        retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
+        pause = poll_delay(None, shortest, failures=self._failures, retry_after=retry_after)
         self._not_before = self._loop.time() + pause * (1.0 + _JITTER * self._random())
-        self.trouble = f"the service has not answered {self._failures} times in a row: {error}"
-        if self._failures == WORTH_TELLING:
-            self._inbox.extend((flight, entry) for entry in self._all())
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def received(self, flight: Flight, arrivals: Iterable[Answer | None]) -> None:
+    def _receive(self, running: RunningRound, answers: Iterable[PollAnswer | None]) -> None:
         """Take a bundle of answers, None at the end of the round; called in the loop."""
         working = bool(self._inbox)
-        self._inbox.extend((flight, arrival) for arrival in arrivals)
+        self._inbox.extend((running, answer) for answer in answers)
         if not working:
             self._work_off()
 
@@ -343,48 +392,38 @@ class JobPoller:
         self._slice_ended = time.monotonic()
         if self._inbox:
             self._loop.call_soon(self._work_off)
-        elif self._flights and not self._closed:
-            self._look_by(self._loop.time() + _GAP)  # somebody may be due before the slowest of the round has landed
+        elif self._rounds and not self._closed:
+            self._poll_by(self._loop.time() + _GAP)  # somebody may be due before the slowest of the round has landed
 
-    def _take(self, flight: Flight, arrival: Answer | Entry | None) -> int:
-        """Take one thing; returns how many followers it woke."""
-        if arrival is None:
-            self._landed(flight)
+    def _take(self, running: RunningRound, answer: PollAnswer | None) -> int:
+        """Take one answer; return how many sleepers it woke."""
+        if answer is None:
+            self._end_round(running)
             return 0
-        if isinstance(arrival, Entry):
-            arrival.following.tell()
-            return 1
-        name, answer = arrival
-        wakes = 0
-        for entry in self._entries.get(name, ()):
-            entry.busy = False
-            if answer is not None and entry.ending is None and self._digest(entry, answer, flight.began):
-                entry.following.tell()
-                wakes += 1
-        return wakes
+        name, what = answer
+        asked = self._rounds[running]
+        targets = self._targets.get(name, ())
+        if what is not None and not isinstance(what, GeminiBatchError) and what.name != name:
+            self._aliases[what.name] = name
+        return sum(self._record(target, what, asked) for target in targets)
 
-    def _digest(self, entry: Entry, answer: JobSnapshot | GeminiBatchError, asked_at: float) -> bool:
-        now = self._now()
-        if isinstance(answer, AccessDenied) and not entry.watch.overdue(now) and self._may_be_mended(entry):
-            news, pause = False, max(_GAP, _RIDE_ALONG * entry.watch.poll_interval)
-        elif isinstance(answer, GeminiBatchError):
-            news, pause = entry.failed(answer, now)
-        else:
-            if answer.name != entry.name:
-                self._aliases[answer.name] = entry.name
-            news, pause = entry.saw(answer, now)
+    def _record(
+        self, target: SubscribedJob, answer: JobSnapshot | GeminiBatchError | None, asked: _Asked | None = None
+    ) -> bool:
+        """Hand an answer to its wait; return whether that woke somebody."""
+        wait, job = target.subscription.wait, target.job
+        lookups = self._lookups if asked is None else asked.lookups
+        pause = wait.record(job, answer, self._now(), credentials=lookups)
+        if job.refused_credentials is not None and job.refused_credentials == self._lookups:
+            self._reconnect()
         # Counted from the beginning of the round, so that all whom it answered are due together again.
-        entry.due = asked_at + pause
-        return news
+        target.due = (self._loop.time() if asked is None else asked.began) + pause
+        if not job.has_news and not wait.is_over:
+            return False
+        target.subscription.wake()
+        return True
 
     # -- the connection ------------------------------------------------------------------------------------------------
-
-    def _may_be_mended(self, entry: Entry) -> bool:
-        """Credentials may have been changed since: look them up once after a first refusal, before it is believed."""
-        if entry.denied_at is None:
-            entry.denied_at = self._lookups
-            self._reconnect()
-        return self._lookups == entry.denied_at
 
     def _reconnect(self) -> None:
         if self._connecting is None and not self._closed:
@@ -392,59 +431,73 @@ class JobPoller:
             self._connecting = task
 
     async def _look_up(self) -> None:
-        """Look the connection up until it can be had; keep the client if nothing has changed."""
+        """Look the connection up until it can be loaded; keep the client if nothing has changed."""
         began = self._loop.time()
         attempt = 0
         while True:
             try:
-                access = await asyncio.wait_for(self._connect(), _LOOKUP_SECONDS)
-                if self._client is None or access.print != self._print:
-                    client = await self._in_thread(access.client)
+                connection = await asyncio.wait_for(self._connect(), _LOOKUP_SECONDS)
+                if self._client is None or connection.fingerprint != self._fingerprint:
+                    client = await self._in_thread(connection.client)
                     self._drop_client()
-                    self._client, self._print = client, access.print
-                self.trouble = ""
+                    self._client, self._fingerprint = client, connection.fingerprint
                 break
-            except Exception as error:  # noqa: BLE001  whatever it is, jobs wait for it: it is told to them in the end
-                nonsense = isinstance(error, ConfigurationError)
-                patience = _NONSENSE_PATIENCE if nonsense else _LOOKUP_PATIENCE
+            except Exception as error:  # noqa: BLE001  any failure here must reach the waiting jobs
+                words = f"could not load the Airflow connection: {_words(error)}"
+                is_bad = isinstance(error, ConfigurationError)
+                patience = _BAD_CONNECTION_PATIENCE if is_bad else _LOOKUP_PATIENCE
+                if self._client is None:
+                    is_last = self._loop.time() - began >= patience
+                    self._tell_all(ConfigurationError(words) if is_last else TransportError(words, sent=False))
                 if self._loop.time() - began >= patience:
-                    if self._client is None:
-                        self._refuse_all(error)
                     break
                 attempt += 1
-                self.trouble = f"the connection cannot be had: {_words(error)}"
-                if attempt == 1:
-                    _log.warning("%s; trying again", self.trouble)
-                self._end_overdue(self._all(), by=0.0)
+                self._cannot_connect = True
                 self._schedule()
                 await asyncio.sleep(min(_LOOKUP_SECONDS, patience, 2.0**attempt))
         self._lookups += 1
+        if self._cannot_connect and self._client is not None:
+            self._cannot_connect = False
+            for target in self._idle():
+                target.due = min(target.due, self._loop.time())
         self._connecting = None
         self._schedule()
 
-    def _refuse_all(self, error: Exception) -> None:
-        for entry in self._all():
-            message = f"{entry.name} cannot be looked at, the connection cannot be had: {_words(error)}"
-            entry.end(Reason.REFUSED, message)
-            entry.following.tell()
+    def _tell_all(self, error: GeminiBatchError) -> None:
+        for target in list(self._open()):
+            self._record(target, error)
 
     def _drop_client(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            self.threads.submit(lambda: _close(client))
+            self._threads.submit(lambda: _close(client))
+
+
+class _Asked:
+    """What a poller notes of a round under way."""
+
+    __slots__ = ("began", "last_call", "lookups", "targets")
+
+    def __init__(self, targets: Sequence[SubscribedJob], began: float, lookups: int, last_call: float) -> None:
+        self.targets = targets
+        self.began = began
+        #: How often the connection had been looked up.
+        self.lookups = lookups
+        #: Until when its answers are waited for.
+        self.last_call = last_call
 
 
 def _close(client: PollClient) -> None:
     try:
         client.close()
     except Exception:  # noqa: BLE001  nothing depends on it
-        _log.debug("A client could not be closed", exc_info=True)
+        _log.debug("Could not close a client", exc_info=True)
 
 
-def _due(entry: Entry) -> float:
-    return entry.due
+def _due(target: SubscribedJob) -> float:
+    return target.due
 
 
 def _words(error: Exception) -> str:
-    """Say what went wrong; what is not our own error may hold anything, so only its kind is named."""
+    """Return what went wrong; an error that is not ours may hold anything, so only its kind is named."""
     return str(error) if isinstance(error, GeminiBatchError) else type(error).__name__

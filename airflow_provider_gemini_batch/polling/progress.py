@@ -1,82 +1,197 @@
-"""How far jobs are, in words and in a few numbers, from what the service counts."""
+"""The words and numbers of a wait: what its log says, once each, and the record that the page draws."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from datetime import datetime, timezone
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from airflow_provider_gemini_batch.api.states import NEVER_STARTED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from airflow_provider_gemini_batch.api.models import JobProgress
+    from airflow_provider_gemini_batch.polling.job_wait import ErrorStreak, JobWait
+
+_MOST_SAMPLES: Final = 60
+_MOST_NAMED: Final = 3
+_MOST_JOBS: Final = 50
+# A pace is told from at least so many changes of the counts, and a time left from so many seconds on.
+_FEWEST_MOVES: Final = 2
+_SHORTEST_LEFT: Final = 10.0
+_DAY: Final = 86_400.0
 
 
-class Progress:
-    """Follows one wait and says something when, and only when, something has changed.
+class WaitLog:
+    """Words what has changed in a wait since it was last asked.
 
     The time left is told from the pace since this object first saw requests counted, so that neither time in the queue
     nor time spent by another process distorts it.
     """
 
-    __slots__ = ("_began", "_first", "_said")
+    __slots__ = ("_failing", "_moves", "_said", "_samples", "_started_at", "_wait")
 
-    def __init__(self) -> None:
-        self._began: float | None = None
-        self._first = 0
-        self._said: Sequence[JobProgress | None] = ()
+    def __init__(self, wait: JobWait) -> None:
+        self._wait = wait
+        self._said: list[JobProgress | None] = [None] * len(wait.jobs)
+        self._failing: dict[str, int] | None = None
+        self._samples: list[tuple[float, int, int]] = []
+        self._moves = 0
+        self._started_at: float | None = None
 
-    def news(self, seen: Sequence[JobProgress | None], now: float) -> tuple[str, dict[str, Any]] | None:
-        """Give a line for the log and the numbers for an XCom; None when nothing has changed.
+    def news(self, now: float) -> Iterator[tuple[int, str]]:
+        """Yield the level and the text of each line that the log should have now.
 
-        :param seen: what is known of each job, in the order of the jobs.
-        :param now: seconds, of any clock.
+        :param now: the wall clock, in seconds since the epoch.
         """
-        if tuple(seen) == tuple(self._said) or not any(seen):
+        yield from self._errors(now)
+        before = self._said
+        self._said = [job.progress for job in self._wait.jobs]
+        if self._said == before:
+            return
+        yield from ((logging.INFO, line) for line in self._changes_of_state(before))
+        counted = _counts(self._said)
+        if counted != _counts(before) and counted.total:
+            self._note_sample(counted, now)
+            yield logging.INFO, self._counts_line(counted, now)
+
+    def numbers(self, now: float) -> dict[str, Any] | None:
+        """Return plain values for an XCom, as :mod:`.batch.overview` reads them; None before the first answer."""
+        known = [seen for seen in self._said if seen is not None]
+        if not known:
             return None
-        self._said = seen
-        known = [each for each in seen if each is not None]
-        total = sum(each.total or 0 for each in known)
-        done, failed = sum(each.done for each in known), sum(each.failure for each in known)
-        numbers: dict[str, Any] = {
-            "jobs": len(seen),
-            "jobs_ended": sum(each.state.is_terminal for each in known),
-            "state": known[0].state.value if len(seen) == 1 else None,
-            "total": total or None,
-            "done": done,
-            "failed": failed,
-            "seconds_left": self._left(total, done, now),
+        counted = _counts(self._said)
+        listed = [job for job in self._wait.jobs if job.progress is not None][:_MOST_JOBS]
+        return {
+            "at": round(now, 1),
+            "jobs": len(self._said),
+            "jobs_ended": sum(seen.state.is_terminal for seen in known),
+            "state": known[0].state.value if len(self._said) == 1 else None,
+            "total": counted.total or None,
+            "done": counted.done,
+            "failed": counted.failed,
+            "seconds_left": self._seconds_left(counted, now),
+            "started_at": self._started_at,
+            "samples": [[round(at), done, failed] for at, done, failed in self._samples],
+            "each": {job.name: _in_numbers(job.progress) for job in listed if job.progress is not None},
         }
-        return _line(numbers, [each.raw_state or each.state.value for each in known]), numbers
 
-    def _left(self, total: int, done: int, now: float) -> int | None:
-        if self._began is None:
-            if done:
-                self._began, self._first = now, done
+    # -- states and counts
+
+    def _changes_of_state(self, before: Sequence[JobProgress | None]) -> Iterator[str]:
+        changes: dict[str, list[str]] = {}
+        for job, old, new in zip(self._wait.jobs, before, self._said, strict=True):
+            if new is not None and (old is None or (old.state, old.raw_state) != (new.state, new.raw_state)):
+                words = new.words if old is None else f"{old.words} -> {new.words}"
+                changes.setdefault(words, []).append(job.name)
+        for words, names in changes.items():
+            yield f"{_some(names)}: {words}"
+
+    def _counts_line(self, counted: _Counted, now: float) -> str:
+        parts = [f"{counted.done} of {counted.total} rows done"]
+        if len(self._said) > 1:
+            ended = sum(seen is not None and seen.state.is_terminal for seen in self._said)
+            parts.insert(0, f"{ended} of {len(self._said)} jobs ended")
+        if counted.failed:
+            parts.append(f"{counted.failed} failed")
+        left = self._seconds_left(counted, now)
+        if left is not None:
+            parts.append(f"about {span(left)} left")
+        return ", ".join(parts)
+
+    def _note_sample(self, counted: _Counted, now: float) -> None:
+        if self._started_at is None and any(seen and seen.state not in NEVER_STARTED for seen in self._said):
+            self._started_at = round(now, 1)
+        if self._samples and now < self._samples[-1][0]:  # the clock was set back: what came before says nothing
+            self._samples, self._moves = [], 0
+        if self._samples and counted.done > self._samples[-1][1]:
+            self._moves += 1
+        self._samples.append((now, counted.done, counted.failed))
+        if len(self._samples) > _MOST_SAMPLES:
+            # Every other one goes, the first and the last never.
+            self._samples = [*self._samples[:-1:2], self._samples[-1]]
+
+    def _seconds_left(self, counted: _Counted, now: float) -> int | None:
+        """Return the time left by the pace so far; None where it would be a guess, or so short that nobody waits."""
+        begin = next((sample for sample in self._samples if sample[1] > 0), None)
+        if begin is None or self._moves < _FEWEST_MOVES or counted.is_open or counted.done >= counted.total:
             return None
-        if done <= self._first or now <= self._began or done >= total:
+        at, first, _ = begin
+        if counted.done <= first or now <= at:
             return None
-        return round((total - done) * (now - self._began) / (done - self._first))
+        left = (counted.total - counted.done) * (now - at) / (counted.done - first)
+        return round(left) if left >= _SHORTEST_LEFT else None
+
+    # -- errors
+
+    def _errors(self, now: float) -> Iterator[tuple[int, str]]:
+        """Say once that polling fails, with reason and deadline, and once that it works again."""
+        failing = {job.name: job.errors for job in self._wait.jobs if job.errors is not None and job.errors.is_loud}
+        if self._failing is None:
+            if failing:
+                self._failing = {}
+                yield logging.WARNING, self._failing_line(failing, now)
+        elif not failing:
+            worst = max(self._failing.values(), default=0)
+            names = _some(self._failing)
+            self._failing = None
+            yield logging.INFO, f"Polling {names} works again after {worst} failures."
+        if self._failing is not None:
+            self._failing.update((name, errors.failures) for name, errors in failing.items())
+
+    def _failing_line(self, failing: Mapping[str, ErrorStreak], now: float) -> str:
+        errors = next(iter(failing.values()))
+        what = f"Polling {_some(failing)} failed {errors.failures} times ({errors.last})"
+        return f"{what}; will keep trying{until_words(self._wait.policy.deadline, now)}."
 
 
-def _line(numbers: dict[str, Any], states: Sequence[str]) -> str:
-    parts = []
-    if numbers["jobs"] == 1:
-        if not numbers["total"]:
-            return f"The job is {states[0]}"
-    else:
-        parts.append(f"{numbers['jobs_ended']} of {numbers['jobs']} jobs ended")
-        if not numbers["total"]:
-            return parts[0]
-    parts.append(f"{numbers['done']} of {numbers['total']} done")
-    if numbers["failed"]:
-        parts.append(f"{numbers['failed']} failed")
-    if numbers["seconds_left"] is not None:
-        parts.append(f"about {span(numbers['seconds_left'])} left")
-    return ", ".join(parts)
+class _Counted(NamedTuple):
+    """Rows over all jobs of a wait. ``is_open``: a job that has not ended does not say how many it has."""
+
+    total: int
+    done: int
+    failed: int
+    is_open: bool
+
+
+def _counts(seen: Sequence[JobProgress | None]) -> _Counted:
+    known = [each for each in seen if each is not None]
+    return _Counted(
+        sum(each.total or 0 for each in known),
+        sum(each.done for each in known),
+        sum(each.failure for each in known),
+        len(known) < len(seen) or any(each.total is None and not each.state.is_terminal for each in known),
+    )
+
+
+def _in_numbers(seen: JobProgress) -> list[str | int | None]:
+    return [seen.state.value, seen.total, seen.done if seen.counted else None, seen.failure if seen.counted else None]
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = len(listed) - _MOST_NAMED
+    if more > 0:
+        listed[_MOST_NAMED:] = [f"{more} more"]
+    return ", ".join(listed)
 
 
 def span(seconds: float) -> str:
-    """Say a duration roughly, as a person would."""
+    """Return a duration roughly, as a person would say it."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def until_words(deadline: float, now: float) -> str:
+    """Return `` until 14:00 UTC``, with the date if that is not within a day; nothing without a deadline."""
+    if not isfinite(deadline):
+        return ""
+    try:
+        moment = datetime.fromtimestamp(deadline, tz=timezone.utc)
+    except (OverflowError, OSError, ValueError):  # a year that nobody will see
+        return ""
+    return f" until {moment:%H:%M} UTC" if deadline - now < _DAY else f" until {moment:%Y-%m-%d %H:%M} UTC"

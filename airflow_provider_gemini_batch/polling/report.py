@@ -1,4 +1,4 @@
-"""The event that a trigger sends to its task: the one writer and the one reader."""
+"""The report of a wait, and the event that carries it from a trigger to its task: the one writer and the one reader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_MESSAGE = 1000
 
 
 class Reason(str, Enum):
-    """Why a watch is over."""
+    """Why a wait is over."""
 
     ENDED = "ended"
     DEADLINE = "deadline"
@@ -26,15 +26,15 @@ class Reason(str, Enum):
     REFUSED = "refused"
     GONE = "gone"
     WAKE = "wake"
-    """Nothing is said about a job: the reader looks for itself."""
+    """The report says nothing about a job: the reader has to look for itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class WatchReport:
-    """What a trigger has to say.
+class WaitReport:
+    """Why a wait is over, and what is known of its jobs.
 
     The jobs hold name, service, state, counts and error; everything else of them stays with the service. ``memo`` is
-    the operator's own short text, handed back unread. ``stalled`` names the jobs whose counts stand still.
+    the operator's own short text, handed back unread. ``stalled`` names the jobs that do not move.
     """
 
     reason: Reason
@@ -44,7 +44,7 @@ class WatchReport:
     stalled: tuple[str, ...] = ()
 
 
-def to_event(report: WatchReport) -> dict[str, Any]:
+def to_event(report: WaitReport) -> dict[str, Any]:
     """Write a report as plain JSON values: small, without results, and without anything of the rows."""
     return {
         "version": VERSION,
@@ -56,24 +56,24 @@ def to_event(report: WatchReport) -> dict[str, Any]:
     }
 
 
-def from_event(event: object) -> WatchReport:
+def from_event(event: object) -> WaitReport:
     """Read an event.
 
     Whatever is not a readable event of ours (another trigger's moment, another version's shape during an upgrade)
     becomes :attr:`Reason.WAKE`: a running job must not be lost over a format, and the task can always look for itself.
     """
     if not isinstance(event, dict):
-        return WatchReport(Reason.WAKE)
+        return WaitReport(Reason.WAKE)
     memo = event.get("memo")
     memo = memo if isinstance(memo, str) else ""
     try:
         if event["version"] != VERSION:
-            return WatchReport(Reason.WAKE, message=f"Event of version {event['version']!s:.20}", memo=memo)
+            return WaitReport(Reason.WAKE, message=f"Event of version {event['version']!s:.20}", memo=memo)
         jobs = tuple(_read(job) for job in event["jobs"])
         stalled = tuple(str(name) for name in event.get("stalled") or ())
-        return WatchReport(Reason(event["reason"]), jobs, str(event.get("message") or ""), memo, stalled)
+        return WaitReport(Reason(event["reason"]), jobs, str(event.get("message") or ""), memo, stalled)
     except (KeyError, TypeError, ValueError, AttributeError):
-        return WatchReport(Reason.WAKE, message="Event that cannot be read", memo=memo)
+        return WaitReport(Reason.WAKE, message="Event that cannot be read", memo=memo)
 
 
 def _written(job: BatchJob) -> dict[str, Any]:

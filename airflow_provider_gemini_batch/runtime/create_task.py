@@ -23,9 +23,10 @@ from airflow_provider_gemini_batch.batch.ports import Done, Policy, TaskFailed, 
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.batch.state import Ledger
 from airflow_provider_gemini_batch.batch.tag import TaskIdentity, tag_of
-from airflow_provider_gemini_batch.polling.blocking import wait_here
-from airflow_provider_gemini_batch.polling.policy import longest_wait
-from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, from_event
+from airflow_provider_gemini_batch.polling.blocking import BlockingWait
+from airflow_provider_gemini_batch.polling.job_wait import JobWait
+from airflow_provider_gemini_batch.polling.policy import WaitPolicy, longest_wait
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
 from airflow_provider_gemini_batch.rows.cost import cost_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings
@@ -171,7 +172,7 @@ class TaskRun:
 
     # -- following the run
 
-    def _follow(self, report: WatchReport | None) -> dict[str, Any]:
+    def _follow(self, report: WaitReport | None) -> dict[str, Any]:
         while True:
             try:
                 step = self._run.advance(report)
@@ -190,26 +191,32 @@ class TaskRun:
                 case Wake():
                     report = self._wake(step)
 
-    def _watch(self, step: Watch) -> WatchReport:
+    def _watch(self, step: Watch) -> WaitReport:
         arguments = self._arguments
-        if not arguments.deferrable:
-            return wait_here(
-                lambda name: self._hook.client.get(name, brief=True),
-                step,
-                clock=self._clock,
-                poll_interval=arguments.poll_interval,
-                queue_timeout=arguments.queue_timeout,
-                progress_timeout=arguments.progress_timeout,
-                on_look=_log_progress,
-            )
         stalls = step.stalls_count
+        policy = WaitPolicy(
+            step.end_time,
+            arguments.poll_interval,
+            queue_timeout=arguments.queue_timeout if stalls else None,
+            progress_timeout=arguments.progress_timeout if stalls else None,
+            until=step.until,
+        )
+        if not arguments.deferrable:
+            wait = BlockingWait(
+                JobWait(step.job_names, policy),
+                lambda name: self._hook.client.get(name, brief=True),
+                now=self._clock.now,
+                renew=self._hook.renew,
+                log=lambda level, line: log.log(level, "%s", line),
+            )
+            return wait.run(self._clock.sleep, memo=step.memo)
         return self._defer(
             list(step.job_names),
             step.end_time,
             until=step.until,
             memo=step.memo,
-            queue_timeout=arguments.queue_timeout if stalls else None,
-            progress_timeout=arguments.progress_timeout if stalls else None,
+            queue_timeout=policy.queue_timeout,
+            progress_timeout=policy.progress_timeout,
         )
 
     def _defer(
@@ -242,10 +249,10 @@ class TaskRun:
         )
         raise AssertionError("defer() does not return")
 
-    def _wake(self, step: Wake) -> WatchReport:
+    def _wake(self, step: Wake) -> WaitReport:
         if not self._arguments.deferrable:
             self._clock.sleep(max(0.0, step.at - self._clock.now()))
-            return WatchReport(Reason.WAKE, memo=step.memo)
+            return WaitReport(Reason.WAKE, memo=step.memo)
         if step.job_names:
             # Not Airflow's trigger: a person who ends the task meanwhile ends its jobs.
             self._defer(list(step.job_names), step.at, until="time", memo=step.memo)
@@ -464,9 +471,3 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
 
 def _identity(ti: Any) -> TaskIdentity:
     return TaskIdentity(deployment(), ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
-
-
-def _log_progress(job: BatchJob) -> None:
-    stats = job.completion_stats
-    if stats is not None and stats.total:
-        log.info("%d of %d done, %d failed.", stats.success + stats.failure, stats.total, stats.failure)

@@ -1,116 +1,123 @@
-"""What a running sensor does: look at the jobs, judge how they ended, sum them up for XCom."""
+"""What a running sensor does: poll the jobs, judge how they ended, sum them up for XCom."""
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_gemini_batch.api.errors import GeminiBatchError, NotFound
-from airflow_provider_gemini_batch.api.models import JobProgress, JobState
+from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, judge_all
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
-from airflow_provider_gemini_batch.polling.policy import GoneForGood, Trouble, WillNotPass
-from airflow_provider_gemini_batch.polling.progress import Progress, span
+from airflow_provider_gemini_batch.polling.blocking import BlockingWait
+from airflow_provider_gemini_batch.polling.job_wait import JobWait
+from airflow_provider_gemini_batch.polling.policy import WaitPolicy
+from airflow_provider_gemini_batch.polling.progress import span
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Sequence
 
-    from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob
-    from airflow_provider_gemini_batch.batch.verdict import Ending, Verdict
-    from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
+    from airflow_provider_gemini_batch.batch.verdict import Verdict
+    from airflow_provider_gemini_batch.polling.report import WaitReport
+
+
+@dataclass(frozen=True)
+class SensorArguments:
+    """What a sensor was told; times in seconds.
+
+    ``job_name`` may be anything that a template made. ``stays``: the worker is there for the next poll, too.
+    ``forgets``: the next poll is in another process, which is told nothing. ``skips``: a failure is to skip the task.
+    """
+
+    job_name: Any
+    gemini_conn_id: str
+    location: str | None
+    project_id: str | None
+    poll_interval: float
+    timeout: float
+    stays: bool
+    forgets: bool
+    skips: bool
+    log: logging.Logger
 
 
 class SensorRun:
-    """One run of a sensor in a worker; remembers failed looks for as long as the worker stays.
+    """One run of a sensor in a worker; remembers failed polls for as long as the worker stays.
 
     :raises AirflowFailException: there is no job to wait for.
     """
 
-    def __init__(self, sensor: GeminiBatchJobSensor) -> None:
-        self._sensor = sensor
-        self._troubles: dict[str, Trouble] = {}
-        self._progress = Progress()
-        self._hook = GeminiBatchHook(sensor.gemini_conn_id, location=sensor.location, project_id=sensor.project_id)
-        # Only a worker that stays between two looks has a use for open sockets and a connection already fetched.
-        self._stays = not sensor.deferrable and not sensor.reschedule
-        given: Any = sensor.job_name  # a template may have made anything of it
+    def __init__(self, arguments: SensorArguments) -> None:
+        self._arguments = arguments
+        given = arguments.job_name
         names = [given] if isinstance(given, str) else list(given or ())
         if not names or not all(isinstance(name, str) and name.strip() for name in names):
             raise AirflowFailException("job_name is empty: give the name of a job, or a list of names")
         self.names: Sequence[str] = tuple(dict.fromkeys(names))
+        self._hook = GeminiBatchHook(
+            arguments.gemini_conn_id, location=arguments.location, project_id=arguments.project_id
+        )
+        self._driver = BlockingWait(
+            JobWait(self.names, WaitPolicy(time.time() + arguments.timeout, arguments.poll_interval)),
+            lambda name: self._hook.client.get(name, brief=True),
+            now=time.time,
+            renew=self._hook.renew,
+            log=lambda level, line: arguments.log.log(level, "%s", line),
+        )
 
-    def look(self, *, believe_absence: bool = False) -> dict[str, Any] | None:
-        """Look at all jobs; returns the XCom value when all have ended well, None when it is not yet time.
+    def poll(self) -> dict[str, Any] | None:
+        """Poll all jobs; return the XCom value when all have ended well, None when it is not yet time.
 
-        :param believe_absence: fail at once when the service does not know a job. A worker that comes back for every
-            look cannot tell how long that has been so.
-        :raises AirflowException: a job ended badly, or cannot be looked at.
+        Where the next poll could not know of it, an answer that is doubted is asked for again here.
+
+        :raises AirflowException: a job ended badly, or cannot be polled.
         """
         with ExitStack() as stack:
             stack.callback(self._hook.close)
             with airflow_errors():
-                client = self._hook.client
-            looks = [self._look_at(client, name, believe_absence=believe_absence) for name in self.names]
-            if self._stays and not all(job is not None and job.is_done for job in looks):
-                stack.pop_all()
-        jobs = [job for job in looks if job is not None]
-        news = self._progress.news([JobProgress.of(job) for job in jobs], time.monotonic())
-        if news is not None:
-            self._sensor.log.info("%s", news[0])
-        return self._result(jobs) if self._all_ended(jobs) else None
+                _ = self._hook.client  # a connection that cannot work is a failure, and no reason to poll again
+            self._driver.poll(all_jobs=True)
+            while self._arguments.forgets and self._driver.is_in_doubt:
+                time.sleep(self._driver.pause)
+                self._driver.pass_time(self._driver.pause)
+                self._driver.poll()
+            report = self._driver.wait.report()
+            if report is None and self._arguments.stays:
+                stack.pop_all()  # only here is there a use for open sockets and a connection already fetched
+        return None if report is None else self._judge(report)
 
     def finish(self, event: object) -> dict[str, Any] | None:
         """Judge what the trigger saw; None for an event that says nothing, as another version's during an upgrade.
 
-        :raises AirflowException: a job ended badly, could not be looked at, or did not end in time.
+        :raises AirflowException: a job ended badly, could not be polled, or did not end in time.
         """
-        report = from_event(event)
+        return self._judge(from_event(event))
+
+    def _judge(self, report: WaitReport) -> dict[str, Any] | None:
+        ended = [job for job in report.jobs if job.is_done]
         names = ", ".join(self.names)
         if report.reason is Reason.DEADLINE:
-            waited = f"{names} had not ended after {span(self._sensor.timeout)}; nothing was cancelled."
-            raise self._or_skip(AirflowSensorTimeout(waited))
+            waited = f"{names} had not ended after {span(self._arguments.timeout)}; nothing was cancelled."
+            raise self._or_skip(AirflowSensorTimeout(f"{waited} ({report.message})"))
         if report.reason is Reason.REFUSED:
-            return self._result([job for job in report.jobs if job.is_done], Refused(report.message))
+            return self._result(ended, Refused(report.message))
         if report.reason is Reason.GONE:
-            return self._result([job for job in report.jobs if job.is_done], Gone(names))
-        return self._result(report.jobs) if self._all_ended(report.jobs) else None
+            return self._result(ended, Gone(names))
+        return self._result(ended) if len(ended) == len(self.names) else None
 
-    def _all_ended(self, jobs: Sequence[BatchJob]) -> bool:
-        return len(jobs) == len(self.names) and all(job.is_done for job in jobs)
-
-    def _look_at(self, client: BatchClient, name: str, *, believe_absence: bool) -> BatchJob | None:
-        try:
-            job = client.get(name, brief=True)
-        except GeminiBatchError as error:
-            self._excuse(name, error, believe_absence=believe_absence)
-            return None
-        self._troubles.pop(name, None)
-        return job
-
-    def _excuse(self, name: str, error: GeminiBatchError, *, believe_absence: bool) -> None:
-        """Fail for what will not pass; remember what may."""
-        interval = self._sensor.poke_interval
-        judged = self._troubles.get(name, Trouble()).saw(error, time.time(), poll_interval=interval)
-        if isinstance(judged, WillNotPass):
-            self._result([], Refused.by(judged.error, name))
-        elif isinstance(judged, GoneForGood) or (believe_absence and isinstance(error, NotFound)):
-            self._result([], Gone(name))
-        else:
-            self._troubles[name] = judged.trouble
-            self._sensor.log.warning("%s could not be looked at: %s", name, error)
-
-    def _result(self, jobs: Sequence[BatchJob], *others: Ending) -> dict[str, Any]:
-        """Give the XCom value if all ended well, else raise."""
+    def _result(self, jobs: Sequence[BatchJob], *others: Gone | Refused) -> dict[str, Any]:
+        """Return the XCom value if all ended well, else raise."""
         verdict = judge_all([*others, *(Ended(job) for job in jobs)])
         if not verdict.success:
             raise self._or_skip(_failure(verdict))
-        self._sensor.log.info("%s", verdict.message)
+        self._arguments.log.info("%s", verdict.message)
         bad = [job.state for job in jobs if job.state is not JobState.SUCCEEDED]
         return {
             "job_name": jobs[0].name,
@@ -121,8 +128,8 @@ class SensorRun:
         }
 
     def _or_skip(self, error: AirflowException) -> AirflowException:
-        """Skip instead of failing, where the author wants that."""
-        if self._sensor.soft_fail or self._sensor.never_fail:
+        """Return what skips instead of failing, where the author wants that."""
+        if self._arguments.skips:
             skip = AirflowSkipException(f"Skipped: {error}")
             skip.__cause__ = error
             return skip

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_gemini_batch.api.errors import JobFailed
 from airflow_provider_gemini_batch.api.wire import error_of
 from airflow_provider_gemini_batch.batch.verdict import Ended, judge
-from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, to_event
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, to_event
 
 if TYPE_CHECKING:
     from api.virtual_time import VirtualTime
@@ -30,7 +30,7 @@ def test_no_row_comes_along_with_the_words_of_a_failed_job(
     with pytest.raises(JobFailed) as caught:
         list(client.get_responses(name))
     told = [
-        json.dumps(to_event(WatchReport(Reason.ENDED, (job,)))),
+        json.dumps(to_event(WaitReport(Reason.ENDED, (job,)))),
         str(caught.value),
         judge(Ended(job)).message,
         repr(job),

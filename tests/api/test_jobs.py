@@ -116,19 +116,19 @@ def test_looks_tell_of_each_job_what_the_list_tells(client: BatchClient, emulato
         emulator.control.advance(60)
         client.create(FLASH, inlined_requests=[f"{number}?"])
     told = [JobSnapshot.of(job) for job in client.list(brief=True).batch_jobs]
-    assert len({snapshot.seen.state for snapshot in told}) > 1
+    assert len({snapshot.progress.state for snapshot in told}) > 1
     first = client.snapshots(page_size=2)
     rest = client.snapshots(page_size=2, page_token=first.next_page_token)
     assert rest.next_page_token is None
     seen = first.snapshots + rest.snapshots
     assert [snapshot._replace(as_of=None) for snapshot in seen] == [snapshot._replace(as_of=None) for snapshot in told]
-    assert all(snapshot.as_of is not None and snapshot.seen.counted for snapshot in seen)
+    assert all(snapshot.as_of is not None and snapshot.progress.counted for snapshot in seen)
 
 
 def test_the_garbage_collector_has_two_tuples_to_look_at_in_a_look(client: BatchClient) -> None:
     client.create(FLASH, inlined_requests=["One?"])
     (snapshot,) = client.snapshots().snapshots
-    held = [each for owner in (snapshot, snapshot.seen) for each in gc.get_referents(owner) if gc.is_tracked(each)]
+    held = [each for owner in (snapshot, snapshot.progress) for each in gc.get_referents(owner) if gc.is_tracked(each)]
     assert {type(each) for each in held} <= {type, JobProgress, JobState}
 
 
@@ -329,7 +329,7 @@ def test_waiting_gives_up_at_the_time_out_and_leaves_the_job_alone(
     job = client.create(FLASH, inlined_requests=["One?"])
     emulator.control.set_job(job.name, state="BATCH_STATE_NAPPING")
     began = time.now
-    with pytest.raises(JobTimedOut, match=r"is still BATCH_STATE_NAPPING after 100 s; it goes on") as caught:
+    with pytest.raises(JobTimedOut, match=r"Waited 100 s: .*; it was BATCH_STATE_NAPPING; the") as caught:
         client.wait(job.name, poll_interval=60, timeout=100)
     assert time.now - began == pytest.approx(100)
     assert caught.value.job is not None

@@ -13,7 +13,7 @@ from airflow_provider_gemini_batch.api.models import BatchJob, JobState
 from airflow_provider_gemini_batch.batch.ports import Done, Landing, Plan, Policy, TaskFailed, Wake, Watch
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.batch.state import Ledger
-from airflow_provider_gemini_batch.polling.report import Reason, WatchReport
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -162,9 +162,9 @@ def desk() -> Desk:
     return Desk()
 
 
-def woken(step: Wake | Watch | Done) -> WatchReport:
+def woken(step: Wake | Watch | Done) -> WaitReport:
     assert isinstance(step, (Wake, Watch))
-    return WatchReport(Reason.WAKE, memo=step.memo)
+    return WaitReport(Reason.WAKE, memo=step.memo)
 
 
 def until_it_ends(desk: Desk, **policy: Any) -> Done:
@@ -231,7 +231,7 @@ def test_a_job_that_a_person_stopped_before_clearing_is_waited_for_and_judges_no
     assert isinstance(step, Watch)
     assert step.job_names == (stopping.name,)
     desk.service.jobs[stopping.name] = job(JobState.CANCELLED, name="batches/old", generation=0)
-    step = desk.run(generation=1, first_try=False).advance(WatchReport(Reason.ENDED, memo=step.memo))
+    step = desk.run(generation=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
     assert isinstance(step, Watch)
     assert step.job_names == ("batches/1",)
 
@@ -248,7 +248,7 @@ def test_without_notes_the_rows_of_an_interrupted_batch_are_used_after_a_clear(d
         step = desk.run(generation=1, first_try=False).advance(woken(step))
     assert isinstance(step, Watch)
     desk.service.jobs["batches/b"] = job(JobState.SUCCEEDED, name="batches/b", at=place(shard=1))
-    step = desk.run(generation=1, first_try=False).advance(WatchReport(Reason.ENDED, memo=step.memo))
+    step = desk.run(generation=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
     assert isinstance(step, Done)
     assert desk.work.landed == ["batches/a", "batches/b"]
     assert desk.service.created == []

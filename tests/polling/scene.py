@@ -1,4 +1,4 @@
-"""One watcher in virtual time, and followers that note when their wait was over."""
+"""One poller in virtual time, and waits that note when they were over."""
 
 from __future__ import annotations
 
@@ -6,39 +6,45 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.polling.job_wait import Ending, Following
-from airflow_provider_gemini_batch.polling.policy import Watch
-from airflow_provider_gemini_batch.polling.poller import JobPoller
+from airflow_provider_gemini_batch.polling.job_wait import JobWait
+from airflow_provider_gemini_batch.polling.policy import WaitPolicy
+from airflow_provider_gemini_batch.polling.poller import JobPoller, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polling.shelf import Shelf
 
+    from airflow_provider_gemini_batch.polling.report import WaitReport
+
 
 class Scene:
-    """One watcher on the fast clock, and followers that note when their wait was over."""
+    """One poller on the fast clock, and waits that note when they were over."""
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.loop = asyncio.get_running_loop()
-        self.watcher = JobPoller(shelf.connect, now=self.loop.time, random=lambda: 0.5)
+        self.poller = JobPoller(shelf.connect, now=self.loop.time, random=lambda: 0.5)
 
-    async def wait_for(self, *names: str, until: str = "all", **watch: Any) -> tuple[Ending, float]:
-        """Follow jobs to the end; returns the ending and how long it took."""
+    async def wait_for(self, *names: str, **policy: Any) -> tuple[WaitReport, float]:
+        """Wait for jobs to the end; returns the report and how long it took."""
         began = self.loop.time()
-        deadline = began + watch.pop("timeout", inf)
-        following = Following(names, Watch(deadline=deadline, poll_interval=watch.pop("poll_interval", 10.0), **watch))
-        self.watcher.join(following)
+        policy = {"poll_interval": 10.0, "deadline": began + policy.pop("timeout", inf), **policy}
+        subscription = subscribe(*names, **policy)
+        self.poller.join(subscription)
         try:
-            while (ending := following.ending(until)) is None:
-                await following.news()
+            while (report := subscription.wait.report()) is None:
+                await subscription.news()
         finally:
-            self.watcher.leave(following)
-        return ending, self.loop.time() - began
+            self.poller.leave(subscription)
+        return report, self.loop.time() - began
 
     def after(self, seconds: float, do: Callable[[], object]) -> None:
         self.loop.call_later(seconds, do)
+
+
+def subscribe(*names: str, deadline: float = inf, **policy: Any) -> Subscription:
+    return Subscription(JobWait(names, WaitPolicy(deadline, **policy)))
 
 
 def names(count: int) -> list[str]:

@@ -6,20 +6,17 @@ import asyncio
 import gc
 import time
 import weakref
-from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
-from polling.scene import Scene, names
+from polling.scene import Scene, names, subscribe
 from polling.shelf import Shelf, own_threads, quickly
 
 from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
 )
 from airflow_provider_gemini_batch.polling import lease
-from airflow_provider_gemini_batch.polling.job_wait import Following
-from airflow_provider_gemini_batch.polling.lease import Hold
-from airflow_provider_gemini_batch.polling.policy import Watch
+from airflow_provider_gemini_batch.polling.lease import PollerLease
 from airflow_provider_gemini_batch.polling.report import Reason
 
 if TYPE_CHECKING:
@@ -30,14 +27,18 @@ def test_all_who_use_one_connection_share_one_watcher_and_the_last_one_closes_it
     shelf = Shelf(names(1))
 
     async def play() -> None:
-        first, second, other = Hold("a", shelf.connect), Hold("a", shelf.connect), Hold("b", shelf.connect)
-        assert first.watcher is second.watcher is not other.watcher
-        await first.watcher.call(lambda client: client.cancel("batches/00000"))
+        first, second, other = (
+            PollerLease("a", shelf.connect),
+            PollerLease("a", shelf.connect),
+            PollerLease("b", shelf.connect),
+        )
+        assert first.poller is second.poller is not other.poller
+        await first.poller.call(lambda client: client.cancel("batches/00000"))
         first.release()
-        assert await second.watcher.call(lambda client: client.get("batches/00000", brief=True))
+        assert await second.poller.call(lambda client: client.get("batches/00000", brief=True))
         other.release()
         second.release()
-        assert not lease._watchers
+        assert not lease._pollers
 
     asyncio.run(play())
     _until(lambda: shelf.closed == 1)
@@ -49,8 +50,8 @@ def test_an_event_loop_that_ends_leaves_no_thread_and_no_watcher() -> None:
     loop = asyncio.new_event_loop()
 
     async def begin() -> None:
-        hold = Hold("gone", shelf.connect)
-        hold.watcher.join(Following(names(3), Watch(deadline=inf, poll_interval=0.05)))
+        lease_ = PollerLease("gone", shelf.connect)
+        lease_.poller.join(subscribe(*names(3), poll_interval=0.05))
         await asyncio.sleep(0.2)
 
     loop.run_until_complete(begin())
@@ -61,31 +62,31 @@ def test_an_event_loop_that_ends_leaves_no_thread_and_no_watcher() -> None:
     del loop
 
     async def next_one() -> None:
-        Hold("other", shelf.connect).release()
+        PollerLease("other", shelf.connect).release()
 
     asyncio.run(next_one())
     gc.collect()
     assert reference() is None
-    assert not lease._watchers
+    assert not lease._pollers
 
 
 def test_cancelled_tasks_leave_nothing() -> None:
     shelf = Shelf(names(50), latency=0.01)
 
     async def play() -> None:
-        hold = Hold("x", shelf.connect)
+        lease_ = PollerLease("x", shelf.connect)
         scene = Scene(shelf)
-        scene.watcher = hold.watcher
+        scene.poller = lease_.poller
         tasks = [asyncio.create_task(scene.wait_for(name, poll_interval=0.05)) for name in names(50)]
         await asyncio.sleep(0.15)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        hold.release()
+        lease_.release()
 
     asyncio.run(play())
     _until(lambda: not own_threads())
-    assert not lease._watchers
+    assert not lease._pollers
 
 
 def test_no_more_than_four_threads_look_and_none_of_them_are_of_the_default_executor() -> None:
@@ -104,7 +105,7 @@ def test_no_more_than_four_threads_look_and_none_of_them_are_of_the_default_exec
         waits = asyncio.gather(*(scene.wait_for(name, poll_interval=0.5, timeout=1.0) for name in names(60)))
         await waits
         assert asyncio.get_running_loop()._default_executor is None  # type: ignore[attr-defined]
-        scene.watcher.close()
+        scene.poller.close()
 
     asyncio.run(play())
     assert 2 <= most <= 4
@@ -113,10 +114,10 @@ def test_no_more_than_four_threads_look_and_none_of_them_are_of_the_default_exec
 
 def test_a_call_raises_what_the_client_raises() -> None:
     async def play() -> None:
-        hold = Hold("y", Shelf().connect)
+        lease_ = PollerLease("y", Shelf().connect)
         with pytest.raises(GeminiBatchError):
-            await hold.watcher.call(lambda client: client.get("batches/none", brief=True))
-        hold.release()
+            await lease_.poller.call(lambda client: client.get("batches/none", brief=True))
+        lease_.release()
 
     asyncio.run(play())
 
@@ -137,7 +138,7 @@ def test_a_mistake_of_our_own_in_a_thread_does_not_stop_the_watching() -> None:
         scene.shelf.finish(*names(2))
         ending, _ = await task
         assert ending.reason is Reason.ENDED
-        scene.watcher.close()
+        scene.poller.close()
 
     quickly(play())
 

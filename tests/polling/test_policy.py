@@ -1,4 +1,4 @@
-"""Deadlines, pauses, stalls and errors on the way."""
+"""Ages, pauses, and how long an answer is doubted."""
 
 from __future__ import annotations
 
@@ -10,28 +10,9 @@ from batch.made_up_jobs import NOON, job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gemini_batch.api.errors import (
-    AccessDenied,
-    ApiError,
-    ConfigurationError,
-    GeminiBatchError,
-    NotFound,
-    QuotaExceeded,
-    ServiceUnavailable,
-    TransportError,
-    UnexpectedAnswer,
-)
 from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobSnapshot, JobState, Service
 from airflow_provider_gemini_batch.polling.policy import (
-    DeadlineReached,
-    Ended,
-    GoneForGood,
-    LookAgain,
-    Stalled,
-    Trouble,
-    Waiting,
-    Watch,
-    WillNotPass,
+    doubt,
     job_age,
     longest_wait,
     may_resubmit,
@@ -109,137 +90,17 @@ def test_the_services_own_word_on_when_to_come_back_is_kept_up_to_an_hour() -> N
     assert poll_delay(None, 60, failures=1, retry_after=1e9) == HOUR
 
 
-# -- what was seen
+# -- how long an answer is doubted
 
 
-@given(terminal_states, st.floats(0, 2 * T))
-def test_a_job_that_ends_exactly_at_the_deadline_or_later_counts_as_ended(state: JobState, now: float) -> None:
-    assert Watch(T).saw(seen(state), now) == Ended()
-    assert Watch(T, queue_timeout=0, progress_timeout=0).saw(seen(state), T) == Ended()
-
-
-@given(waiting_states, st.floats(0, 1e6))
-def test_no_state_is_waited_for_beyond_the_deadline(state: JobState, late: float) -> None:
-    assert Watch(T).saw(seen(state), T + late) == DeadlineReached(T)
-    assert Watch(T).overdue(T + late)
-
-
-@given(waiting_states, st.floats(1e-3, 100 * HOUR), st.none() | ages, intervals)
-def test_the_next_look_is_never_beyond_the_deadline(
-    state: JobState, early: float, age: float | None, interval: float
+@given(st.floats(0, 1e9), st.floats(-1e6, 1e6))
+def test_a_doubt_lasts_a_minute_two_for_a_job_that_was_never_seen_and_a_clock_that_goes_back_delays_nothing(
+    since: float, passed: float
 ) -> None:
-    outcome = Watch(T, poll_interval=interval).saw(seen(state, age=age), T - early)
-    assert isinstance(outcome, Waiting)
-    assert 0 <= outcome.delay <= early + 1e-3
-    assert not outcome.watch.overdue(T - early)
-
-
-def test_an_unknown_state_is_waited_for() -> None:
-    assert isinstance(Watch(T).saw(seen(JobState.UNKNOWN), T - 1), Waiting)
-
-
-def test_a_job_that_never_left_the_queue_is_stuck_by_the_services_own_times() -> None:
-    watch = Watch(math.inf, queue_timeout=HOUR)
-    for state in (JobState.PENDING, JobState.QUEUED):
-        assert watch.saw(seen(state, age=HOUR), T) == Stalled("queue", HOUR)
-        assert isinstance(watch.saw(seen(state, age=HOUR - 1), T), Waiting)
-    assert isinstance(watch.saw(seen(JobState.RUNNING, age=9 * HOUR), T), Waiting)
-    started = seen(JobState.PENDING, age=9 * HOUR)._replace(start_time=NOON)
-    assert isinstance(watch.saw(started, T), Waiting)
-
-
-def test_our_own_clock_serves_where_the_service_does_not_tell_the_time() -> None:
-    pending = seen(JobState.PENDING)
-    assert isinstance(Watch(math.inf, queue_timeout=HOUR).saw(pending, T), Waiting)
-    assert Watch(math.inf, queue_timeout=HOUR, submitted=T - HOUR).saw(pending, T) == Stalled("queue", HOUR)
-
-
-def test_counts_that_do_not_change_are_a_stall_after_the_time_given() -> None:
-    outcome = Watch(math.inf, progress_timeout=600).saw(seen(JobState.RUNNING, done=1), T)
-    assert isinstance(outcome, Waiting)
-    assert outcome.moved
-    outcome = outcome.watch.saw(seen(JobState.RUNNING, done=1), T + 599)
-    assert isinstance(outcome, Waiting)
-    assert not outcome.moved
-    assert outcome.watch.saw(seen(JobState.RUNNING, done=1), T + 600) == Stalled("progress", 600)
-    outcome = outcome.watch.saw(seen(JobState.RUNNING, done=2), T + 600)
-    assert isinstance(outcome, Waiting)
-    assert outcome.moved
-    assert isinstance(outcome.watch.saw(seen(JobState.RUNNING, done=2), T + 1199), Waiting)
-
-
-@pytest.mark.parametrize("state", [JobState.PENDING, JobState.QUEUED, JobState.CANCELLING, JobState.RUNNING])
-def test_no_progress_is_asked_of_jobs_that_wait_stop_or_tell_no_counts(state: JobState) -> None:
-    done = None if state is JobState.RUNNING else 1
-    watch, now = Watch(math.inf, progress_timeout=60), T
-    for _ in range(5):
-        outcome = watch.saw(seen(state, done=done), now)
-        assert isinstance(outcome, Waiting)
-        watch, now = outcome.watch, now + 1000
-
-
-def test_progress_is_counted_from_the_moment_a_job_leaves_the_queue() -> None:
-    watch = Watch(math.inf, progress_timeout=600)
-    queued = watch.saw(seen(JobState.PENDING, done=0), T)
-    assert isinstance(queued, Waiting)
-    running = queued.watch.saw(seen(JobState.RUNNING, done=0), T + 9000)
-    assert isinstance(running, Waiting)
-    assert running.watch.saw(seen(JobState.RUNNING, done=0), T + 9600) == Stalled("progress", 600)
-
-
-# -- errors on the way
-
-PASSING: list[GeminiBatchError] = [
-    QuotaExceeded("429", http_status=429),
-    ServiceUnavailable("503", http_status=503),
-    TransportError("reset", sent=True),
-    TransportError("refused", sent=False),
-    UnexpectedAnswer("a login page"),
-]
-
-
-@given(st.lists(st.tuples(st.sampled_from(PASSING), st.floats(0, 1e5)), max_size=50))
-def test_passing_errors_never_end_a_wait(errors: list[tuple[GeminiBatchError, float]]) -> None:
-    trouble, now = Trouble(), T
-    for count, (error, passed) in enumerate(errors, start=1):
-        now += passed
-        outcome = trouble.saw(error, now)
-        assert isinstance(outcome, LookAgain)
-        assert 0 < outcome.delay <= 600
-        trouble = outcome.trouble
-        assert trouble.failures == count
-
-
-@pytest.mark.parametrize("error", [AccessDenied("key", http_status=401), ConfigurationError("no project")])
-def test_a_refused_key_ends_the_wait_at_once(error: GeminiBatchError) -> None:
-    assert Trouble().saw(error, T) == WillNotPass(error)
-
-
-def test_a_job_is_gone_when_the_service_says_so_twice_a_minute_apart() -> None:
-    missing = NotFound("no such job", http_status=404)
-    first = Trouble().saw(missing, T)
-    assert isinstance(first, LookAgain)
-    assert first.delay == 60
-    soon = first.trouble.saw(missing, T + 30)
-    assert isinstance(soon, LookAgain)
-    assert soon.delay == 30
-    between = soon.trouble.saw(PASSING[1], T + 45)
-    assert isinstance(between, LookAgain)
-    assert between.trouble.saw(missing, T + 60) == GoneForGood()
-
-
-def test_any_other_refusal_is_believed_when_it_is_said_twice_a_minute_apart() -> None:
-    refusal = ApiError("failed precondition", http_status=400)
-    first = Trouble().saw(refusal, T)
-    assert isinstance(first, LookAgain)
-    assert isinstance(first.trouble.saw(refusal, T + 59), LookAgain)
-    assert first.trouble.saw(refusal, T + 60) == WillNotPass(refusal)
-
-
-def test_how_long_the_service_asks_to_wait_is_kept() -> None:
-    outcome = Trouble().saw(QuotaExceeded("429", http_status=429, retry_after=333), T, poll_interval=10)
-    assert isinstance(outcome, LookAgain)
-    assert outcome.delay == 333
+    left, unseen = (doubt(since, since + passed, never_seen=never) for never in (False, True))
+    assert 0 <= left <= unseen <= 60
+    assert (left == 0) == (since + passed - since >= 60)
+    assert (unseen == 0) == (since + passed - since >= 120)
 
 
 # -- looking for a job whose creation was not answered

@@ -1,49 +1,126 @@
-"""Progress in words: only when something has changed, and no time left that nobody can know."""
+"""The words of a wait: only when something has changed, and no time left that nobody can know."""
 
 from __future__ import annotations
+
+import json
+import logging
+from math import inf
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gemini_batch.api.models import JobProgress, JobState
-from airflow_provider_gemini_batch.polling.progress import Progress, span
+from airflow_provider_gemini_batch.api.errors import TransportError
+from airflow_provider_gemini_batch.api.models import JobProgress, JobSnapshot, JobState
+from airflow_provider_gemini_batch.polling.job_wait import JobWait
+from airflow_provider_gemini_batch.polling.policy import WaitPolicy
+from airflow_provider_gemini_batch.polling.progress import WaitLog, span
+
+T = 1_800_000_000.0  # 2027-01-15 08:00 UTC
+DOWN = TransportError("connection refused", sent=False)
+
+
+class Told:
+    """A wait for jobs a, b ... and what its log says."""
+
+    def __init__(self, count: int = 1, deadline: float = inf) -> None:
+        self.wait = JobWait([f"batches/{chr(97 + number)}" for number in range(count)], WaitPolicy(deadline))
+        self.log = WaitLog(self.wait)
+
+    def lines(self, *answers: Any, at: float = 0.0) -> list[str]:
+        """What the log says after these answers, one for each job; None: no answer."""
+        for job, answer in zip(self.wait.jobs, answers, strict=True):
+            snapshot = JobSnapshot(job.name, answer) if isinstance(answer, JobProgress) else answer
+            self.wait.record(job, snapshot, T + at)
+        return [line for _, line in self.log.news(T + at)]
 
 
 def seen(done: int = 0, failed: int = 0, total: int | None = 1000, state: JobState = JobState.RUNNING) -> JobProgress:
-    return JobProgress(state, state.value, total, done - failed, failed)
+    return JobProgress(state, state.value, total, done - failed, failed, counted=total is not None)
 
 
-def line(progress: Progress, *jobs: JobProgress | None, now: float = 0.0) -> str | None:
-    news = progress.news(jobs, now)
-    return None if news is None else news[0]
+def test_a_job_says_its_states_how_far_it_is_and_how_long_it_will_take() -> None:
+    told = Told()
+    assert told.lines(seen(state=JobState.PENDING, total=None)) == ["batches/a: pending"]
+    assert told.lines(seen(0)) == ["batches/a: pending -> running", "0 of 1000 rows done"]
+    assert told.lines(seen(112, 1), at=600.0) == ["112 of 1000 rows done, 1 failed"]
+    assert told.lines(seen(262, 1), at=900.0) == ["262 of 1000 rows done, 1 failed, about 25 min left"]
+    assert told.lines(seen(412, 3), at=1150.0) == ["412 of 1000 rows done, 3 failed, about 18 min left"]
+    ended = seen(1000, 3, state=JobState.SUCCEEDED)
+    assert told.lines(ended, at=2000.0) == ["batches/a: running -> succeeded", "1000 of 1000 rows done, 3 failed"]
 
 
-def test_a_job_says_how_far_it_is_and_how_long_it_will_take() -> None:
-    progress = Progress()
-    assert line(progress, seen(state=JobState.PENDING, total=None)) == "The job is PENDING"
-    assert line(progress, seen(0)) == "0 of 1000 done"
-    assert line(progress, seen(112, 1), now=600.0) == "112 of 1000 done, 1 failed"
-    assert line(progress, seen(412, 3), now=1150.0) == "412 of 1000 done, 3 failed, about 18 min left"
+def test_an_unknown_state_has_the_name_that_the_service_gives_it() -> None:
+    assert Told().lines(JobProgress(JobState.UNKNOWN, "BATCH_STATE_NAPPING")) == ["batches/a: BATCH_STATE_NAPPING"]
 
 
 def test_nothing_is_said_twice() -> None:
-    progress = Progress()
-    assert line(progress, None) is None
-    assert line(progress, seen(5)) is not None
-    assert line(progress, seen(5), now=100.0) is None
+    told = Told()
+    assert told.lines(None) == []
+    assert told.lines(seen(5)) != []
+    assert told.lines(seen(5), at=100.0) == []
 
 
 def test_several_jobs_are_summed_up() -> None:
-    progress = Progress()
-    jobs = (seen(1000, state=JobState.SUCCEEDED), seen(10), None)
-    assert line(progress, *jobs) == "1 of 3 jobs ended, 1010 of 2000 done"
-    assert line(progress, seen(total=None), seen(total=None)) == "0 of 2 jobs ended"
+    told = Told(5)
+    states = (seen(1000, state=JobState.SUCCEEDED), seen(10), seen(0), seen(0), None)
+    assert told.lines(*states) == [
+        "batches/a: succeeded",
+        "batches/b, batches/c, batches/d: running",
+        "1 of 5 jobs ended, 1010 of 4000 rows done",
+    ]
+    told.lines(*[seen(0)] * 5)
+    ended = [seen(1000, state=JobState.SUCCEEDED)] * 5
+    assert told.lines(*ended)[0] == "batches/b, batches/c, batches/d, 1 more: running -> succeeded"
+
+
+def test_a_burst_at_the_beginning_makes_no_silly_time_left() -> None:
+    told = Told()
+    told.lines(seen(0))
+    for number in range(1, 6):
+        (line,) = told.lines(seen(66 * number), at=0.05 * number)
+        assert "left" not in line
+
+
+def test_a_time_left_needs_to_know_how_many_rows_every_job_has() -> None:
+    told = Told(2)
+    for number in range(5):
+        (*_, line) = told.lines(seen(number * 10), seen(total=None), at=100.0 * number)
+        assert "left" not in line
+
+
+def test_failing_polls_are_told_once_with_reason_and_deadline_and_once_when_they_work_again() -> None:
+    told = Told(deadline=T + 6 * 3600)
+    said = [told.lines(DOWN, at=float(number)) for number in range(7)]
+    line = "Polling batches/a failed 3 times (connection refused); will keep trying until 14:00 UTC."
+    assert said == [[], [], [line], [], [], [], []]
+    assert told.lines(seen(5), at=8.0)[0] == "Polling batches/a works again after 7 failures."
+
+
+def test_a_deadline_of_another_day_has_its_date_and_none_is_not_named() -> None:
+    late, never = Told(deadline=T + 49 * 3600), Told()
+    for number in range(2):
+        late.lines(DOWN, at=float(number))
+        never.lines(DOWN, at=float(number))
+    assert late.lines(DOWN)[0].endswith("will keep trying until 2027-01-17 09:00 UTC.")
+    assert never.lines(DOWN)[0].endswith("will keep trying.")
+
+
+def test_failures_are_warnings_and_all_else_is_not() -> None:
+    told = Told()
+    levels = []
+    for answer in (DOWN, DOWN, DOWN, JobSnapshot("batches/a", seen(5))):
+        told.wait.record(told.wait.jobs[0], answer, T)
+        levels += [level for level, _ in told.log.news(T)]
+    assert levels == [logging.WARNING, logging.INFO, logging.INFO, logging.INFO]
 
 
 def test_the_numbers_for_an_xcom_are_few_and_plain() -> None:
-    news = Progress().news((seen(20, 2),), 0.0)
-    assert news is not None
-    assert news[1] == {
+    told = Told()
+    assert told.log.numbers(T) is None
+    told.lines(seen(20, 2), at=5.0)
+    assert told.log.numbers(T + 6.04) == {
+        "at": T + 6.0,
         "jobs": 1,
         "jobs_ended": 0,
         "state": "RUNNING",
@@ -51,18 +128,34 @@ def test_the_numbers_for_an_xcom_are_few_and_plain() -> None:
         "done": 20,
         "failed": 2,
         "seconds_left": None,
+        "started_at": T + 5.0,
+        "samples": [[T + 5, 20, 2]],
+        "each": {"batches/a": ["RUNNING", 1000, 20, 2]},
     }
 
 
+def test_the_record_keeps_sixty_samples_at_most_the_first_and_the_last_among_them() -> None:
+    told = Told()
+    for number in range(500):
+        told.lines(seen(number + 1), at=60.0 * number)
+    numbers = told.log.numbers(T + 60.0 * 499)
+    assert numbers is not None
+    assert 30 <= len(numbers["samples"]) <= 60
+    assert numbers["samples"][0] == [T, 1, 0]
+    assert numbers["samples"][-1] == [T + 60 * 499, 500, 0]
+    assert numbers["seconds_left"] == 60 * 500
+    assert len(json.dumps(numbers)) < 3000
+
+
 @given(st.lists(st.tuples(st.integers(0, 1200), st.integers(-5, 500)), max_size=20))
-def test_no_order_of_counts_and_clocks_makes_a_time_left_below_zero(steps: list[tuple[int, int]]) -> None:
-    progress, now = Progress(), 0.0
+def test_no_order_of_counts_and_clocks_makes_a_time_left_that_is_not_worth_saying(steps: list[tuple[int, int]]) -> None:
+    told, at = Told(), 0.0
     for done, seconds in steps:
-        now += seconds
-        news = progress.news((seen(done),), now)
-        if news is not None and news[1]["seconds_left"] is not None:
-            assert news[1]["seconds_left"] >= 0
-            assert done < 1000
+        at += seconds
+        told.lines(seen(done), at=at)
+        numbers = told.log.numbers(T + at)
+        assert numbers is not None
+        assert numbers["seconds_left"] is None or (numbers["seconds_left"] >= 10 and done < 1000)
 
 
 @given(st.floats(0, 1e7))

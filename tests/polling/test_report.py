@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, Service, ServiceError
-from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, from_event, to_event
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event, to_event
 
 counts = st.builds(
     CompletionStats,
@@ -31,7 +31,7 @@ jobs = st.builds(
     error=st.none() | errors,
 )
 reports = st.builds(
-    WatchReport,
+    WaitReport,
     reason=st.sampled_from(Reason),
     jobs=st.lists(jobs).map(tuple),
     message=st.text(max_size=1000),
@@ -43,25 +43,25 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 EVENT = to_event(
-    WatchReport(Reason.ENDED, (BatchJob(name="batches/1", service=Service.GEMINI, state=JobState.SUCCEEDED),))
+    WaitReport(Reason.ENDED, (BatchJob(name="batches/1", service=Service.GEMINI, state=JobState.SUCCEEDED),))
 )
 
 
 @given(reports)
-def test_a_report_survives_the_way_through_json(report: WatchReport) -> None:
+def test_a_report_survives_the_way_through_json(report: WaitReport) -> None:
     assert from_event(json.loads(json.dumps(to_event(report)))) == report
 
 
 @pytest.mark.parametrize("event", [None, "2026-11-21T12:00:00+00:00", datetime(2026, 11, 21, tzinfo=timezone.utc), 7])
 def test_another_triggers_moment_is_a_wake_up(event: object) -> None:
-    assert from_event(event) == WatchReport(Reason.WAKE)
+    assert from_event(event) == WaitReport(Reason.WAKE)
 
 
 @given(json_values, st.sampled_from(["version", "reason", "jobs", "message", "memo", "stalled"]))
 def test_no_event_makes_a_task_fail_by_its_shape(value: Any, member: str) -> None:
-    assert isinstance(from_event(value), WatchReport)
-    assert isinstance(from_event({**EVENT, member: value}), WatchReport)
-    assert isinstance(from_event({**EVENT, "jobs": [{**EVENT["jobs"][0], "counts": value}]}), WatchReport)
+    assert isinstance(from_event(value), WaitReport)
+    assert isinstance(from_event({**EVENT, member: value}), WaitReport)
+    assert isinstance(from_event({**EVENT, "jobs": [{**EVENT["jobs"][0], "counts": value}]}), WaitReport)
 
 
 def test_an_event_of_another_version_wakes_the_task_with_its_memo() -> None:
@@ -79,7 +79,7 @@ def test_the_service_is_told_from_the_name() -> None:
     vertex = BatchJob(
         name="projects/p/locations/l/batchPredictionJobs/1", service=Service.VERTEX, state=JobState.RUNNING
     )
-    assert from_event(to_event(WatchReport(Reason.DEADLINE, (vertex,)))).jobs[0].service is Service.VERTEX
+    assert from_event(to_event(WaitReport(Reason.DEADLINE, (vertex,)))).jobs[0].service is Service.VERTEX
 
 
 def test_an_event_stays_small_and_says_nothing_of_rows_or_places() -> None:
@@ -91,7 +91,7 @@ def test_an_event_stays_small_and_says_nothing_of_rows_or_places() -> None:
         error=ServiceError(code=3, message="x" * 10_000),
         labels={"team": "secret project"},
     )
-    written = json.dumps(to_event(WatchReport(Reason.ENDED, (job,), message="y" * 10_000)))
+    written = json.dumps(to_event(WaitReport(Reason.ENDED, (job,), message="y" * 10_000)))
     assert len(written) < 2_000
     assert "nightly" not in written
     assert "secret" not in written

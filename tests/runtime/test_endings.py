@@ -110,9 +110,9 @@ ENDINGS = [
     Ending("no_progress", {"hold_running": True}, RETRY, "made no progress", {"progress_timeout": 0.4}),
     Ending("gone", get_answers(404), RETRY, "does not know .* any more"),
     Ending("results_gone", {"output_retention": 1}, FINAL, "no longer kept: clear the task to run it anew", speed=1e5),
-    Ending("key_refused_while_waiting", get_answers(401), FINAL, "cannot be looked at: .* 401"),
-    Ending("permission_lost_while_waiting", get_answers(403), FINAL, "cannot be looked at: .* 403"),
-    Ending("refused_while_waiting", get_answers(400), FINAL, "cannot be looked at: .* 400"),
+    Ending("key_refused_while_waiting", get_answers(401), FINAL, "Could not poll .*: .* 401"),
+    Ending("permission_lost_while_waiting", get_answers(403), FINAL, "Could not poll .*: .* 403"),
+    Ending("refused_while_waiting", get_answers(400), FINAL, "Could not poll .*: .* 400"),
     Ending("permission_missing", create_answers(403, "Permission denied."), FINAL, "Permission denied"),
     Ending(
         "region_not_served",

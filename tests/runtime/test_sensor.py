@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import (
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
+from airflow_provider_gemini_batch.polling import policy
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
@@ -164,11 +165,19 @@ def test_a_failing_look_is_not_the_end(client: BatchClient, emulator: Emulator) 
     assert run(sensor(name))["state"] == "SUCCEEDED"
 
 
-def test_an_unknown_job_fails_at_once_only_where_nothing_can_be_remembered(client: BatchClient) -> None:
+@pytest.mark.parametrize(("mode", "polls"), [("poke", 1), ("reschedule", 3)])
+def test_an_unknown_job_is_asked_for_again_before_a_worker_leaves_that_could_not_remember_it(
+    client: BatchClient, emulator: Emulator, mode: str, polls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert client.service
-    assert sensor("batches/none0", deferrable=False).poke({}) is False
-    with pytest.raises(AirflowException, match="does not know"):
-        sensor("batches/none0", deferrable=False, mode="reschedule").poke({})
+    monkeypatch.setattr(policy, "BELIEVED_AFTER", 0.2)
+    poking = sensor("batches/none0", deferrable=False, mode=mode)
+    if mode == "poke":
+        assert poking.poke({}) is False
+    else:
+        with pytest.raises(AirflowException, match="does not know"):
+            poking.poke({})
+    assert emulator.control.books()["requests"]["get"] == polls
 
 
 def test_a_refused_key_fails_without_retries(

@@ -17,7 +17,7 @@ from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.polling import lease, poller
-from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, from_event
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
 from airflow_provider_gemini_batch.runtime import trigger_task
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
@@ -75,7 +75,7 @@ def client(emulator: Emulator) -> Iterator[BatchClient]:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     yield
-    assert not lease._watchers
+    assert not lease._pollers
     end = time.monotonic() + 10.0
     while any(thread.name == "gemini-batch-watch" for thread in threading.enumerate()):
         assert time.monotonic() < end
@@ -93,14 +93,14 @@ def trigger(job_name: str | list[str], **arguments: Any) -> GeminiBatchJobTrigge
     return made
 
 
-async def fired(trigger: GeminiBatchJobTrigger) -> WatchReport:
+async def fired(trigger: GeminiBatchJobTrigger) -> WaitReport:
     events = [event async for event in trigger.run()]
     assert len(events) == 1
     assert json.loads(json.dumps(events[0].payload)) == events[0].payload
     return from_event(events[0].payload)
 
 
-def run(trigger: GeminiBatchJobTrigger) -> WatchReport:
+def run(trigger: GeminiBatchJobTrigger) -> WaitReport:
     return asyncio.run(asyncio.wait_for(fired(trigger), 30.0))
 
 
@@ -159,7 +159,7 @@ def test_a_refused_key_ends_the_wait_and_says_so(
 
 
 def test_a_connection_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "_NONSENSE_PATIENCE", 0.1)
+    monkeypatch.setattr(poller, "_BAD_CONNECTION_PATIENCE", 0.1)
     monkeypatch.setenv("AIRFLOW_CONN_C", json.dumps({"conn_type": "gemini_batch"}))
     report = run(trigger("batches/x"))
     assert report.reason is Reason.REFUSED

@@ -28,13 +28,13 @@ PLANTS = (
     Plant(
         "the trigger creates the job",
         "runtime/trigger_task.py",
-        "        hold.watcher.join(following)\n",
+        "            lease.poller.join(subscription)\n",
         "        for name in trigger.job_names:\n"
         "            job = await hold.watcher.call(lambda client, name=name: client.get(name))\n"
         "            await hold.watcher.call(\n"
         "                lambda client, job=job: client.create(job.model, display_name=job.display_name)\n"
         "            )\n"
-        "        hold.watcher.join(following)\n",
+        "            lease.poller.join(subscription)\n",
     ),
     Plant(
         "a create call is sent again blindly",
@@ -53,19 +53,17 @@ PLANTS = (
         "triggers.py",
         "    async def on_kill(self) -> None:\n",
         "    async def cleanup(self) -> None:\n"
-        "        from airflow_provider_gemini_batch.runtime import trigger_task\n"
-        "\n"
-        "        hold = trigger_task._hold(self)\n"
+        "        lease = self._task().lease()\n"
         "        for name in self.job_names:\n"
-        "            await hold.watcher.call(lambda client, name=name: client.cancel(name))\n"
+        "            await lease.poller.call(lambda client, name=name: client.cancel(name))\n"
         "\n"
         "    async def on_kill(self) -> None:\n",
     ),
     Plant(
         "any on_kill cancels",
         "runtime/trigger_task.py",
-        "        if state in _ENDED_BY_A_PERSON:\n",
-        "        if state != 'never':\n",
+        "            if state in _ENDED_BY_A_USER:\n",
+        "            if state != 'never':\n",
     ),
     Plant(
         "adoption knows no generation",

@@ -6,20 +6,21 @@ import asyncio
 import json
 import logging
 from contextlib import suppress
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobSnapshot
-from airflow_provider_gemini_batch.polling.report import Reason, WatchReport, to_event
-from airflow_provider_gemini_batch.runtime import trigger_task
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, to_event
+from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from airflow_provider_gemini_batch.api.models import BatchJob
-    from airflow_provider_gemini_batch.polling.job_wait import Entry, Following
+    from airflow_provider_gemini_batch.polling.poller import SubscribedJob, Subscription
     from simulation.clockwork import Clockwork
     from simulation.world import World
 
@@ -49,10 +50,8 @@ class _Client:
         self._world.make(display_name, rows, by="a trigger")
 
 
-class _Watcher:
-    """Looks at jobs in virtual time, as the shared watcher does in real time."""
-
-    trouble = ""
+class _Poller:
+    """Polls jobs in virtual time, as the shared poller does in real time."""
 
     def __init__(self, run: TriggerRun) -> None:
         self._run = run
@@ -61,42 +60,55 @@ class _Watcher:
     def prepare(self) -> None:
         """Nothing to prepare."""
 
-    def join(self, following: Following) -> None:
-        for entry in following.entries:
-            self._run.clock.after(self._run.clock.random.uniform(0.0, 2.0), partial(self._look, entry))
+    def join(self, subscription: Subscription) -> None:
+        for target in subscription.targets:
+            self._run.clock.after(self._run.clock.random.uniform(0.0, 2.0), partial(self._poll, target))
 
-    def leave(self, following: Following) -> None:  # noqa: ARG002
+    def leave(self, subscription: Subscription) -> None:  # noqa: ARG002
         self._left = True
 
     async def call(self, do: Callable[[Any], Any]) -> Any:
         return do(_Client(self._run.world))
 
-    def _look(self, entry: Entry) -> None:
-        run = self._run
-        if self._left or entry.ending is not None or run.dead:
+    def _poll(self, target: SubscribedJob) -> None:
+        run, wait = self._run, target.subscription.wait
+        if self._left or wait.is_settled or run.dead:
             return
         if run.clock.now < run.frozen_until:
-            run.clock.after(run.frozen_until - run.clock.now, lambda: self._look(entry))
+            run.clock.after(run.frozen_until - run.clock.now, lambda: self._poll(target))
             return
+        answer: JobSnapshot | GeminiBatchError
         try:
-            job = run.world.get(entry.name)
+            answer = JobSnapshot.of(run.world.get(target.name))
         except GeminiBatchError as error:
-            news, pause = entry.failed(error, run.clock.now)
-        else:
-            news, pause = entry.saw(JobSnapshot.of(job), run.clock.now)
-        if entry.ending is None:
-            run.clock.after(max(pause, 0.5), lambda: self._look(entry))
-        if news:
-            entry.following.tell()
+            answer = error
+        pause = wait.record(target.job, answer, run.clock.now)
+        if target.job.report is None:
+            run.clock.after(max(pause, 0.5), lambda: self._poll(target))
+        if target.job.has_news or wait.is_over:
+            target.subscription.wake()
             run.pump()
 
 
-class _Hold:
+class _Lease:
     def __init__(self, run: TriggerRun) -> None:
-        self.watcher = _Watcher(run)
+        self.poller = _Poller(run)
 
     def release(self) -> None:
         """Nothing is shared here."""
+
+
+@dataclass(frozen=True)
+class SimTriggerTask(TriggerTask):
+    """The product's task of a trigger; its ways out of the process, to the service and to Airflow, are replaced."""
+
+    run: TriggerRun
+
+    def lease(self) -> Any:
+        return _Lease(self.run)
+
+    async def task_state(self) -> str | None:
+        return self.run.task_state()
 
 
 class SimTrigger(GeminiBatchJobTrigger):
@@ -105,35 +117,9 @@ class SimTrigger(GeminiBatchJobTrigger):
     run_of_it: TriggerRun
     log: Any = logging.getLogger("simulation")
 
-
-def _hold(trigger: SimTrigger) -> _Hold:
-    return _Hold(trigger.run_of_it)
-
-
-async def _task_state(trigger: SimTrigger) -> str | None:
-    return trigger.run_of_it.task_state()
-
-
-# The trigger's two ways out of its process, to the service and to Airflow. Simulations have a process of their own.
-async def _sleep(trigger: SimTrigger) -> None:
-    run = trigger.run_of_it
-    awake = asyncio.get_running_loop().create_future()
-
-    def wake() -> None:
-        if not run.dead and not awake.done():
-            if run.clock.now < run.frozen_until:
-                run.clock.after(run.frozen_until - run.clock.now, wake)
-                return
-            awake.set_result(None)
-            run.pump()
-
-    run.clock.after(max(0.0, (trigger.end_time or 0.0) - run.clock.now), wake)
-    await awake
-
-
-trigger_task._hold = _hold  # type: ignore[assignment]
-trigger_task._sleep = _sleep  # type: ignore[assignment]
-trigger_task._task_state = _task_state  # type: ignore[assignment]
+    def _task(self) -> SimTriggerTask:
+        parts = super()._task()
+        return SimTriggerTask(**{one.name: getattr(parts, one.name) for one in fields(parts)}, run=self.run_of_it)
 
 
 class TriggerRun:
@@ -168,7 +154,7 @@ class TriggerRun:
             # It sleeps in real time; here it sleeps in ours.
             self.clock.after(self.arguments["end_time"] - self.clock.now, self._end_sleep)
             await self._sleeper
-            self.fire(self.key, to_event(WatchReport(Reason.WAKE, memo=self.arguments["memo"])))
+            self.fire(self.key, to_event(WaitReport(Reason.WAKE, memo=self.arguments["memo"])))
             return
         events = self._trigger.run()
         try:

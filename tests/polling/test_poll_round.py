@@ -16,12 +16,18 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     ServiceUnavailable,
 )
-from airflow_provider_gemini_batch.polling.poll_plan import UNLISTED, Habit, Round, Target, pages_worth
+from airflow_provider_gemini_batch.polling.poll_round import (
+    UNLISTED,
+    ListHeuristics,
+    PollRound,
+    PollTarget,
+    pages_worth,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_provider_gemini_batch.polling.poll_plan import Answer
+    from airflow_provider_gemini_batch.polling.poll_round import PollAnswer
 
 DENIED = AccessDenied("no", http_status=401)
 FORBIDDEN = AccessDenied("not yours", http_status=403)
@@ -34,19 +40,19 @@ class Looker:
 
     def __init__(self, shelf: Shelf, names: Sequence[str]) -> None:
         self.shelf = shelf
-        self.targets = {name: Target(name) for name in names}
-        self.habit = Habit()
+        self.targets = {name: PollTarget(name) for name in names}
+        self.heuristics = ListHeuristics()
         self.answers: dict[str, object] = {}
         self.put_off: list[str] = []
-        self.last: Round | None = None
+        self.last: PollRound | None = None
 
     def look(self, due: Sequence[str] | None = None) -> int:
         """Make one round over the due (all) jobs; returns the number of calls."""
         before = len(self.shelf.calls)
-        answers: list[Answer] = []
+        answers: list[PollAnswer] = []
         asked = [self.targets[name] for name in (self.targets if due is None else due)]
-        self.last = Round(self.shelf, asked, watched=self.targets.get, report=answers.extend)
-        if self.last.read_list(self.habit):
+        self.last = PollRound(self.shelf, asked, watched=self.targets.get, report=answers.extend)
+        if self.last.read_list(self.heuristics):
             self.last.read_single()
         assert len(dict(answers)) == len(answers), "nobody is answered twice"
         assert {target.name for target in asked} <= {name for name, _ in answers}, "everybody is told something"
@@ -181,7 +187,7 @@ def test_a_job_of_another_project_is_refused_alone() -> None:
     assert len(looker.answers) == 3
 
 
-def test_too_many_calls_end_the_round_at_once_and_tell_how_long_to_wait() -> None:
+def test_too_many_calls_end_the_round_at_once_and_everybody_is_told() -> None:
     shelf = Shelf(names(30))
     shelf.unlisted = set(names(30))
     calls = 0
@@ -195,9 +201,10 @@ def test_too_many_calls_end_the_round_at_once_and_tell_how_long_to_wait() -> Non
     looker = Looker(shelf, names(30))
     looker.look()
     assert calls == 6
-    assert len(looker.answers) == 5
-    assert looker.last.retry_after == 7.0  # type: ignore[union-attr]
-    assert len(looker.put_off) == 25
+    assert sum(answer is not BUSY for answer in looker.answers.values()) == 5
+    assert sum(answer is BUSY for answer in looker.answers.values()) == 24, "who was not asked is told why"
+    assert len(looker.put_off) == 1, "the call that was spent on the list"
+    assert looker.last.stopped_by is BUSY  # type: ignore[union-attr]
 
 
 def test_a_service_that_is_not_there_is_not_asked_for_every_job() -> None:
