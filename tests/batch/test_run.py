@@ -282,7 +282,7 @@ def test_rows_that_cannot_be_sent_fail_the_task_and_what_was_paid_for_is_kept(de
     (name,) = step.job_names
     desk.service.jobs[name] = job(JobState.SUCCEEDED, name=name, at=place(shard=0))
     with pytest.raises(TaskFailed, match="reads differently") as failed:
-        desk.run(last_try=last_try).advance(WatchReport(Reason.ENDED, memo=step.memo))
+        desk.run(last_try=last_try).advance(WaitReport(Reason.ENDED, memo=step.memo))
     assert len(desk.service.created) == 1
     assert desk.service.cancelled == []
     assert desk.work.landed == ([name] if last_try else [])
