@@ -66,21 +66,20 @@ class GeminiBatchJobSensor(BaseSensorOperator):
 
     @cached_property
     def _run(self) -> SensorRun:
-        from airflow_provider_gemini_batch.runtime.sensor_task import SensorArguments, SensorRun  # only when it runs
+        from airflow_provider_gemini_batch.hooks import GeminiBatchHook  # not where Dag files are parsed
+        from airflow_provider_gemini_batch.runtime.sensor_task import SensorArguments, SensorRun
 
         return SensorRun(
             SensorArguments(
                 job_name=self.job_name,
-                gemini_conn_id=self.gemini_conn_id,
-                location=self.location,
-                project_id=self.project_id,
                 poll_interval=self.poke_interval,
                 timeout=self.timeout,
                 stays=not self.deferrable and not self.reschedule,
                 forgets=not self.deferrable and self.reschedule,
                 skips=self.soft_fail or self.never_fail,
                 log=self.log,  # type: ignore[arg-type]  # a logger of structlog's, with the same methods
-            )
+            ),
+            GeminiBatchHook(self.gemini_conn_id, location=self.location, project_id=self.project_id),
         )
 
     def execute(self, context: Context) -> Any:

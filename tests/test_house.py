@@ -32,8 +32,7 @@ _BATCH = _POLLING | {"batch"}
 _STAGING = _ROWS | _BATCH | {"staging"}
 # What people import by name is thin: it loads a room below when something runs.
 _NAMES = {"hooks", "operators", "sensors", "triggers", "links", "decorators"}
-# The sensor and the trigger still hand themselves to the room that runs them.
-_RUNTIME = _STAGING | {"runtime", "hooks", "sensors", "triggers"}
+_RUNTIME = _STAGING | {"runtime"}
 _PUBLIC = _STAGING | {"runtime"} | _NAMES
 LAYERS: dict[str, set[str]] = {
     "provider_info": set(),

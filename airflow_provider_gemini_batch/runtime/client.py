@@ -50,10 +50,13 @@ class ServiceAccess(Protocol):
 
 
 class OpenAccess(ServiceAccess, Protocol):
-    """An access whose sockets can be given back."""
+    """An access that can be looked up once more, and whose sockets can be given back."""
 
     def close(self) -> None:
         """Give the sockets back; the next call opens new ones."""
+
+    def renew(self) -> None:
+        """Look the connection up once more and go on with its credentials; keep the old ones where that fails."""
 
 
 _API_OF = {

@@ -11,7 +11,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, judge_all
-from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.batch.verdict import Verdict
     from airflow_provider_gemini_batch.polling.report import WaitReport
+    from airflow_provider_gemini_batch.runtime.client import OpenAccess
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,6 @@ class SensorArguments:
     """
 
     job_name: Any
-    gemini_conn_id: str
-    location: str | None
-    project_id: str | None
     poll_interval: float
     timeout: float
     stays: bool
@@ -54,16 +51,14 @@ class SensorRun:
     :raises AirflowFailException: there is no job to wait for.
     """
 
-    def __init__(self, arguments: SensorArguments) -> None:
+    def __init__(self, arguments: SensorArguments, hook: OpenAccess) -> None:
         self._arguments = arguments
+        self._hook = hook
         given = arguments.job_name
         names = [given] if isinstance(given, str) else list(given or ())
         if not names or not all(isinstance(name, str) and name.strip() for name in names):
             raise AirflowFailException("job_name is empty: give the name of a job, or a list of names")
         self.names: Sequence[str] = tuple(dict.fromkeys(names))
-        self._hook = GeminiBatchHook(
-            arguments.gemini_conn_id, location=arguments.location, project_id=arguments.project_id
-        )
         self._driver = BlockingWait(
             JobWait(self.names, WaitPolicy(time.time() + arguments.timeout, arguments.poll_interval)),
             lambda name: self._hook.client.get(name, brief=True),

@@ -110,12 +110,7 @@ class Worker:
         client = SimpleNamespace(
             get=lambda name, *, brief: self.service(lambda: None).get(name)  # noqa: ARG005
         )
-<<<<<<< HEAD
-        self.hook: Any = SimpleNamespace(client=client)
-=======
-        self.hook = SimpleNamespace(client=client, renew=lambda: None)
-        self.operator = SimpleNamespace(**vars(setting.operator), defer=self._defer)
->>>>>>> f1b96a1 (One judge of a wait: the triggerer's poller, the blocking wait, the sensor and BatchClient.wait hand it answers and take its report; a rotated key is looked up once more everywhere, and the log says why polling fails and when it works again)
+        self.hook: Any = SimpleNamespace(client=client, renew=lambda: None)
         store = RawStore(self.steps, airflow.kept, lambda: airflow.epoch == self.epoch, setting.hiccup)
         self.context: Any = {
             "ti": SimpleNamespace(
