@@ -1,4 +1,4 @@
-"""Every night one batch of texts, written while no worker waits; the answers come back by XCom."""
+"""Submit one batch every night; the answers are returned through XCom."""
 
 from __future__ import annotations
 
