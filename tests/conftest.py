@@ -24,6 +24,8 @@ os.environ.update(
     AIRFLOW__CORE__FERNET_KEY="ZmFrZS1mZXJuZXQta2V5LTMyLWJ5dGVzLWxvbmchISE=",
     AIRFLOW__API_AUTH__JWT_SECRET="no-secret-only-for-tests-" * 3,
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME / 'airflow.db'}",
+    # A member that the emulator does not know is a mistake of ours.
+    GEMINI_BATCH_EMULATOR_STRICT="1",
     # A laptop without Google's metadata server must not be asked for one.
     NO_GCE_CHECK="true",
     no_proxy="*",

@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         "--storage-endpoint", metavar="URL", help="Cloud Storage JSON API that Vertex jobs read and write"
     )
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=VALUE", help="misbehave; may be repeated")
+    parser.add_argument("--model", action="append", default=[], help="a model besides the service's own; * is any text")
+    parser.add_argument("--api-key", action="append", help="an API key that is taken (default: any); may be repeated")
+    parser.add_argument("--strict", action="store_true", default=None, help="refuse members of requests nobody knows")
     parser.add_argument("--allow-remote", action="store_true", help="let other machines in")
     return parser
 
@@ -103,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             responder=load_responder(options.responder) if options.responder else None,
             storage_endpoint=options.storage_endpoint,
             faults=dict(read_fault(text) for text in options.fault),
+            strict=options.strict,
+            models=options.model,
+            api_keys=options.api_key,
             allow_remote=options.allow_remote,
         )
         listener = emulator.bind()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from airflow_provider_gemini_batch.emulator import schema
+from airflow_provider_gemini_batch.emulator import messages, schema
 from airflow_provider_gemini_batch.emulator.jobs import TERMINAL, Job
+from airflow_provider_gemini_batch.emulator.models import is_known
 from airflow_provider_gemini_batch.emulator.rows import check_files, check_lines, check_request, file_not_active
 from airflow_provider_gemini_batch.emulator.wire import (
     JSON_TYPE,
@@ -31,14 +33,18 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator.world import World
 
 _TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main."
-_MODEL = re.compile(r"models/(gemini|gemma|learnlm|text-embedding|embedding)[a-z0-9.-]*|tunedModels/[a-z0-9-]+")
+_TUNED = re.compile(r"tunedModels/[a-z0-9-]+")
 #: Stands in a document for rows that are spliced in as bytes, so that a large answer is never parsed.
 _ROWS_MARK = "\x00rows\x00"
 _MEMBERS = frozenset(["name", "metadata", "done", "response", "error", "operations", "nextPageToken", "kind", "etag"])
 
 
 def key_space(call: Call) -> str:
-    """Return the project of the caller's API key; ApiError 403 without a key, 400 for one that begins with ``bad-``."""
+    """Return the project of the caller's API key; ApiError 403 without a key, 400 for one that is not taken.
+
+    The part of the key before its first colon stands for the project; what is kept of it is a hash. Unless the
+    emulator was told which keys it takes, it takes any that does not begin with ``bad-``.
+    """
     key = call.request.headers.get("x-goog-api-key") or call.request.query_params.get("key")
     if not key:
         raise ApiError(
@@ -46,7 +52,8 @@ def key_space(call: Call) -> str:
             "Method doesn't allow unregistered callers (callers without established identity). "
             "Please use API Key or other form of API consumer identity to call this API.",
         )
-    if key.startswith("bad-"):
+    allowed = call.world.settings.api_keys
+    if key.startswith("bad-") or (allowed is not None and key not in allowed):
         text = "API key not valid. Please pass a valid API key."
         reason = {
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
@@ -56,13 +63,14 @@ def key_space(call: Call) -> str:
         }
         local = {"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "en-US", "message": text}
         raise ApiError(400, text, details=[reason, local])
-    return key.partition(":")[0]
+    return hashlib.sha256(key.partition(":")[0].encode()).hexdigest()[:16]
 
 
 def _check_model(call: Call, *, embeds: bool) -> str:
     model = call.path["model"]
     method = "asyncBatchEmbedContent" if embeds else "batchGenerateContent"
-    known = _MODEL.fullmatch(model) and "nope" not in model
+    name = model.removeprefix("models/")
+    known = _TUNED.fullmatch(model) or (name != model and is_known(name, call.world.settings.models))
     if not known or ("embedding" in model) != embeds:
         version = call.path["version"]
         raise ApiError(
@@ -73,10 +81,10 @@ def _check_model(call: Call, *, embeds: bool) -> str:
     return model
 
 
-def check_body(document: dict[str, Any], message: schema.Message) -> None:
+def check_body(document: dict[str, Any], message: messages.Message, *, strict: bool) -> None:
     """Check a create body; ApiError 400 in the words of Google's front end."""
     try:
-        schema.check(document, message)
+        schema.check(document, message, strict=strict)
     except schema.Complaint as complaint:
         if complaint.unknown:
             raise unknown_name(complaint.name, complaint.place) from None
@@ -96,7 +104,7 @@ async def create_embeddings(call: Call) -> Response:
 async def _create(call: Call, *, embeds: bool) -> Response:
     document = await call.json()
     model = _check_model(call, embeds=embeds)
-    check_body(document, schema.CREATE)
+    check_body(document, messages.CREATE, strict=call.world.settings.strict)
     batch = document.get("batch")
     if not batch:
         raise ApiError(400, "* GenerateContentBatch: batch is required\n")
@@ -142,7 +150,7 @@ async def _take_file(call: Call, job: Job, name: str) -> None:
 
     def check() -> int:
         with call.world.store.path(file.path).open("rb", buffering=1 << 20) as lines:
-            return check_lines(lines, embeds=job.embeds, unusable=unusable)
+            return check_lines(lines, embeds=job.embeds, unusable=unusable, strict=call.world.settings.strict)
 
     job.rows = await asyncio.to_thread(check)
 
@@ -157,7 +165,7 @@ def _take_inline(call: Call, job: Job, items: list[dict[str, Any]]) -> None:
         if request is None:
             raise ApiError(400, f"* {place}: request is required\n")
         try:
-            check_request(request, embeds=job.embeds)
+            check_request(request, embeds=job.embeds, strict=call.world.settings.strict)
         except schema.Complaint as complaint:
             if complaint.unknown:
                 raise unknown_name(complaint.name, f"{place}.{complaint.place}".rstrip(".")) from None

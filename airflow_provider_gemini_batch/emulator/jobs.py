@@ -389,6 +389,7 @@ class Engine:
             rest=ending.get("rest", "error"),
             responder=self.world.settings.responder,
             look_up=self.look_up,
+            strict=self.world.settings.strict,
             now=self.world.now(),
         )
         if job.service == "vertex":

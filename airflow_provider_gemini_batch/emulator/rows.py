@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.emulator import schema
+from airflow_provider_gemini_batch.emulator import messages, schema
 from airflow_provider_gemini_batch.emulator.answers import Answerer, block, truncate
 from airflow_provider_gemini_batch.emulator.openai_rows import check_openai, is_openai, request_of, row_of
 from airflow_provider_gemini_batch.emulator.usage import billed_tokens, contents_of, whole_number
@@ -46,10 +46,10 @@ def dump_line(row: dict[str, Any]) -> bytes:
         return json.dumps(row).encode() + b"\n"
 
 
-def check_request(request: Any, *, embeds: bool, vertex: bool = False) -> None:
+def check_request(request: Any, *, embeds: bool, vertex: bool = False, strict: bool = True) -> None:
     """Check one request; raises Complaint."""
-    message = schema.EMBED if embeds else schema.VERTEX_GENERATE if vertex else schema.GENERATE
-    schema.check(request, message, "request")
+    message = messages.EMBED if embeds else messages.VERTEX_GENERATE if vertex else messages.GENERATE
+    schema.check(request, message, "request", strict=strict)
     clash = None if embeds else schema.conflict(request)
     if clash:
         raise schema.Complaint("cachedContent", clash)
@@ -80,7 +80,9 @@ def split_line(row: dict[str, Any]) -> tuple[Any, str | None]:
     return {name: value for name, value in row.items() if name != "key"}, None
 
 
-def check_lines(lines: Iterable[bytes], *, embeds: bool, unusable: frozenset[str] = frozenset()) -> int:
+def check_lines(
+    lines: Iterable[bytes], *, embeds: bool, unusable: frozenset[str] = frozenset(), strict: bool = True
+) -> int:
     """Check every line of an input file and return how many there are.
 
     Raises ApiError 400 that names every bad line, ``Error on line N: ...``, one to a line; at a file that is not
@@ -92,7 +94,7 @@ def check_lines(lines: Iterable[bytes], *, embeds: bool, unusable: frozenset[str
         if not line.strip():
             continue
         rows += 1
-        wrong = _check_line(line, embeds=embeds, unusable=unusable)
+        wrong = _check_line(line, embeds=embeds, unusable=unusable, strict=strict)
         if wrong is not None and len(complaints) < MAX_COMPLAINTS:
             complaints.append(f"Error on line {number}: {wrong}")
     if complaints:
@@ -102,7 +104,7 @@ def check_lines(lines: Iterable[bytes], *, embeds: bool, unusable: frozenset[str
     return rows
 
 
-def _check_line(line: bytes, *, embeds: bool, unusable: frozenset[str]) -> str | None:
+def _check_line(line: bytes, *, embeds: bool, unusable: frozenset[str], strict: bool) -> str | None:
     try:
         row = decode(line.decode())
     except UnicodeDecodeError as error:
@@ -112,14 +114,14 @@ def _check_line(line: bytes, *, embeds: bool, unusable: frozenset[str]) -> str |
     except ValueError as error:
         return f"invalid JSON: {error}"
     try:
-        _check_row(row, embeds=embeds, unusable=unusable)
+        _check_row(row, embeds=embeds, unusable=unusable, strict=strict)
     except schema.Complaint as complaint:
         column = max(0, line.decode().find(f'"{complaint.name}"')) + 1
         return f"invalid JSON, near column {column}: {complaint.text}"
     return None
 
 
-def _check_row(row: Any, *, embeds: bool, unusable: frozenset[str]) -> None:
+def _check_row(row: Any, *, embeds: bool, unusable: frozenset[str], strict: bool) -> None:
     if not isinstance(row, dict):
         raise schema.Complaint("", f"unexpected value of type {type(row).__name__}; expected '{{'")
     if not isinstance(row.get("key", ""), str):
@@ -128,7 +130,7 @@ def _check_row(row: Any, *, embeds: bool, unusable: frozenset[str]) -> None:
         check_openai(row)
         return
     request, _ = split_line(row)
-    check_request(request, embeds=embeds)
+    check_request(request, embeds=embeds, strict=strict)
     check_files(request, unusable)
 
 
@@ -182,6 +184,8 @@ class Plan:
     share: float | None = None
     responder: Responder | None = None
     look_up: Lookup | None = None
+    #: Whether members that nobody knows are refused.
+    strict: bool = True
     #: The emulator's time, for answers that name one.
     now: float = 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -21,6 +22,7 @@ from airflow_provider_gemini_batch.emulator.vertex_work import VertexWork
 from airflow_provider_gemini_batch.emulator.world import Settings, World
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator.answers import Responder
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+STRICT_VARIABLE = "GEMINI_BATCH_EMULATOR_STRICT"
 START_SECONDS = 20.0
 BACKLOG = 4096
 
@@ -50,6 +53,11 @@ class Emulator:
         deterministic answers.
     :param storage_endpoint: URL of a Cloud Storage JSON API; with it Vertex jobs read and write real objects.
     :param faults: faults that are set from the start, see ``faults.py``.
+    :param strict: refuse members of a request that no message of the service has, as the service does; otherwise they
+        pass, since they may belong to a later SDK. None: as the environment variable ``GEMINI_BATCH_EMULATOR_STRICT``.
+    :param models: names, or patterns with ``*``, of models that exist besides the service's own.
+    :param api_keys: the API keys that are taken, None for any that does not begin with ``bad-``.
+    :param allow_remote: let other machines in.
     """
 
     def __init__(
@@ -66,6 +74,9 @@ class Emulator:
         responder: Responder | None = None,
         storage_endpoint: str | None = None,
         faults: dict[str, Any] | None = None,
+        strict: bool | None = None,
+        models: Sequence[str] = (),
+        api_keys: Sequence[str] | None = None,
         allow_remote: bool = False,
     ) -> None:
         if host not in LOOPBACK and not allow_remote:
@@ -81,6 +92,9 @@ class Emulator:
             token_seconds=token_seconds,
             responder=responder,
             storage_endpoint=storage_endpoint,
+            strict=os.environ.get(STRICT_VARIABLE, "0") not in ("", "0") if strict is None else strict,
+            models=tuple(models),
+            api_keys=None if api_keys is None else frozenset(api_keys),
         )
         world = World(settings, state)
         tables = TableStore(world)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from airflow_provider_gemini_batch.emulator import schema
+from airflow_provider_gemini_batch.emulator import messages, schema
 from airflow_provider_gemini_batch.emulator.call import ConnectionCut
 from airflow_provider_gemini_batch.emulator.file_store import UploadSession
 from airflow_provider_gemini_batch.emulator.files import file_document
@@ -22,13 +22,13 @@ GRANULARITY = 262_144
 MAX_FILE = 2 * 1024**3
 MAX_STORAGE = 20 * 1024**3
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
-_FILE_BODY: schema.Message = {
+_FILE_BODY: messages.Message = {
     "file": {
         **dict.fromkeys(
-            ["name", "displayName", "mimeType", "createTime", "updateTime", "uri", "sha256Hash"], schema.STRING
+            ["name", "displayName", "mimeType", "createTime", "updateTime", "uri", "sha256Hash"], messages.STRING
         ),
-        "sizeBytes": schema.NUMBER,
-        "source": schema.ENUM,
+        "sizeBytes": messages.NUMBER,
+        "source": messages.ENUM,
     }
 }
 
@@ -42,7 +42,7 @@ async def upload_start(call: Call) -> Response:
     if headers.get("x-goog-upload-command", "").strip().lower() != "start":
         raise ApiError(400, "Invalid X-Goog-Upload-Command for a new upload: expected start.")
     try:
-        schema.check(document, _FILE_BODY)
+        schema.check(document, _FILE_BODY, strict=call.world.settings.strict)
     except schema.Complaint as complaint:
         raise unknown_name(complaint.name, complaint.place) from None
     asked = document.get("file") or {}

@@ -6,10 +6,11 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.emulator import schema
+from airflow_provider_gemini_batch.emulator import messages, schema
 from airflow_provider_gemini_batch.emulator.filters import compile_filter
 from airflow_provider_gemini_batch.emulator.gemini import cancel_refusal, check_body
 from airflow_provider_gemini_batch.emulator.jobs import Job
+from airflow_provider_gemini_batch.emulator.models import check_place, is_known
 from airflow_provider_gemini_batch.emulator.wire import (
     ApiError,
     answer,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _PUBLISHER = re.compile(r"publishers/([a-z0-9-]+)/models/([A-Za-z0-9._-]+)(@[a-z0-9.-]+)?")
 _TUNED = re.compile(r"projects/([^/]+)/locations/([^/]+)/models/[0-9]+(@[0-9]+)?")
-_KNOWN = re.compile(r"gemini-|text-embedding-|text-multilingual-embedding-|textembedding-gecko")
 _LOCATION = re.compile(r"global|us|eu|[a-z]+-[a-z]+[0-9]+")
 _SOURCES = {"jsonl": "gcsSource", "bigquery": "bigquerySource", "vertex-dataset": "vertexMultimodalDatasetSource"}
 _SINKS = {
@@ -98,7 +98,7 @@ def _check_model(call: Call, model: str) -> None:
         return
     if publisher.group(1) != "google":
         raise ApiError(400, f"Do not support publisher model {publisher.group(2)}")
-    if not _KNOWN.match(publisher.group(2)) or "nope" in publisher.group(2):
+    if not is_known(publisher.group(2), call.world.settings.models):
         raise ApiError(404, f"The PublisherModel {publisher.group(2)} does not exist.")
 
 
@@ -172,7 +172,7 @@ def _check_labels(labels: dict[str, str]) -> None:
 async def create(call: Call) -> Response:
     """Create a job. Neither bucket nor object is looked at: what is wrong with them fails the job later."""
     spec = await call.json()
-    check_body(spec, schema.VERTEX_JOB)
+    check_body(spec, messages.VERTEX_JOB, strict=call.world.settings.strict)
     spec["displayName"] = _required(schema.get(spec, "displayName"), "display_name")
     spec.pop("display_name", None)
     if len(spec["displayName"]) > 128:  # noqa: PLR2004 - Google's limit
@@ -181,6 +181,7 @@ async def create(call: Call) -> Response:
     _check_model(call, model)
     _check_labels(spec.get("labels") or {})
     _check_ends(spec)
+    check_place(model.rpartition("/")[2], call.path["location"], spec)
     limit = call.world.faults.peek("max_active")
     if limit is not None and call.engine.active_count("vertex", call.space) >= int(limit):
         raise quota_error()

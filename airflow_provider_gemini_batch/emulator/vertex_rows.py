@@ -116,7 +116,9 @@ class Importer:
             if depth > MAX_DEPTH:
                 raise ImportTrap(f"row {self.rows} is nested deeper than {MAX_DEPTH}")
             if not value:
-                raise ImportTrap(f"row {self.rows}: Cannot store struct '{path.lstrip('.')}' with no fields")
+                raise ImportTrap(
+                    f"row {self.rows}: Cannot store struct '{path.lstrip('.').replace('[]', '')}' with no fields"
+                )
             for name, item in value.items():
                 if name.startswith("$") or " " in name or not name:
                     raise ImportTrap(f"row {self.rows} has a member that cannot be a column: {name!r}")
@@ -189,9 +191,9 @@ def _echo(request: dict[str, Any]) -> dict[str, Any]:
     return {**request, "contents": echoed}
 
 
-def _complaint(request: Any, *, embeds: bool) -> dict[str, Any] | None:
+def _complaint(request: Any, *, embeds: bool, strict: bool) -> dict[str, Any] | None:
     try:
-        check_request(request, embeds=embeds, vertex=True)
+        check_request(request, embeds=embeds, vertex=True, strict=strict)
     except schema.Complaint as complaint:
         return {"code": 3, "message": f"Invalid request: {complaint.text}"}
     for content in [] if embeds else request.get("contents") or []:
@@ -225,7 +227,7 @@ def answer_vertex_lines(
         else:
             request = row["request"]
             key = row.get("key", row.get("custom_id"))
-            wrong = _complaint(request, embeds=plan.embeds)
+            wrong = _complaint(request, embeds=plan.embeds, strict=plan.strict)
             within = plan.limit is None or number <= plan.limit
             answer = {"error": wrong} if wrong and within else plan.answer(answerer, request, key, number)
             if answer is None:

@@ -33,6 +33,12 @@ class Settings:
     project_id: str = "demo-project"
     project_number: str = "123456789012"
     storage_endpoint: str | None = None
+    #: Whether members of a request that nobody knows are refused.
+    strict: bool = False
+    #: Models besides those of the service, by name or pattern.
+    models: tuple[str, ...] = ()
+    #: API keys that are taken, None for any.
+    api_keys: frozenset[str] | None = None
     responder: Responder | None = None
 
 

@@ -219,3 +219,83 @@ def test_the_sdk_cancels_and_deletes_a_vertex_job(vertex_sdk: genai.Client, gemi
     with pytest.raises(genai.errors.ClientError) as caught:
         vertex_sdk.batches.get(name=_name(job))
     assert caught.value.code == 404
+
+
+def _inline(sdk: genai.Client, emulator: Emulator, request: dict[str, Any], model: str = GENERATE) -> Any:
+    """Run one inline request and return its response as the SDK reads it."""
+    requests: list[Any] = [request]
+    job = sdk.batches.create(model=model, src=requests)
+    emulator.control.advance(60)
+    dest = sdk.batches.get(name=_name(job)).dest
+    assert dest is not None
+    (item,) = dest.inlined_responses or []
+    return item.response
+
+
+def test_the_sdk_reads_answers_that_are_not_text(sdk: genai.Client, gemini_batch_emulator: Emulator) -> None:
+    contents = [{"role": "user", "parts": [{"text": "Paint."}]}]
+    config: dict[str, Any] = {"response_modalities": ["TEXT", "IMAGE"]}
+    response = _inline(sdk, gemini_batch_emulator, {"contents": contents, "config": config}, "gemini-2.5-flash-image")
+    image = response.candidates[0].content.parts[1].inline_data
+    assert image.mime_type == "image/png"
+    assert image.data.startswith(b"\x89PNG")
+    usage = response.usage_metadata
+    assert [(item.modality.value, item.token_count) for item in usage.candidates_tokens_details] == [("IMAGE", 1290)]
+    function = {"name": "f", "parameters": {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}}
+    config = {"tools": [{"function_declarations": [function]}], "candidate_count": 2}
+    response = _inline(sdk, gemini_batch_emulator, {"contents": contents, "config": config})
+    assert [candidate.content.parts[0].function_call.name for candidate in response.candidates] == ["f", "f"]
+    config = {"tools": [{"google_search": {}}, {"code_execution": {}}, {"url_context": {}}]}
+    response = _inline(sdk, gemini_batch_emulator, {"contents": contents, "config": config})
+    assert response.candidates[0].grounding_metadata.web_search_queries
+    assert response.usage_metadata.tool_use_prompt_token_count > 0
+
+
+def test_the_sdk_sends_what_it_can_say_of_a_part(sdk: genai.Client, gemini_batch_emulator: Emulator) -> None:
+    if "document_metadata" not in types.Part.model_fields:
+        pytest.skip("this SDK is older")
+    parts = [
+        {
+            "file_data": {"file_uri": "https://x/files/a1", "mime_type": "application/pdf"},
+            "document_metadata": {"start_page": 2, "end_page": 5, "content_layers": ["PAGE_IMAGE"]},
+        },
+        {
+            "file_data": {"file_uri": "https://x/files/a2", "mime_type": "audio/mpeg"},
+            "audio_metadata": {"start_offset": "10s", "end_offset": "20.5s"},
+        },
+        {"text": "Summarise."},
+    ]
+    response = _inline(sdk, gemini_batch_emulator, {"contents": [{"role": "user", "parts": parts}]})
+    details = {item.modality.value: item.token_count for item in response.usage_metadata.prompt_tokens_details}
+    assert set(details) == {"TEXT", "IMAGE", "AUDIO"}
+
+
+def test_the_sdk_follows_a_redirected_download(
+    sdk: genai.Client, gemini_batch_emulator: Emulator, tmp_path: Path
+) -> None:
+    rows = [{"key": "a", "request": {"contents": [{"parts": [{"text": "x"}]}]}}]
+    job = sdk.batches.create(model=GENERATE, src=_upload(sdk, _write_rows(tmp_path / "in.jsonl", rows)))
+    gemini_batch_emulator.control.advance(60)
+    gemini_batch_emulator.control.faults(download_redirect=True)
+    dest = sdk.batches.get(name=_name(job)).dest
+    assert dest is not None
+    assert dest.file_name is not None
+    (line,) = sdk.files.download(file=dest.file_name).splitlines()
+    assert json.loads(line)["key"] == "a"
+
+
+def test_the_sdk_shows_a_file_that_is_still_processed(
+    sdk: genai.Client, gemini_batch_emulator: Emulator, tmp_path: Path
+) -> None:
+    gemini_batch_emulator.control.faults(file_processing={"looks": 1}, file_failed="Too odd.")
+    path = _write_rows(tmp_path / "in.jsonl", [{}])
+    file = sdk.files.upload(file=path, config={"mime_type": "application/jsonl"})
+    assert file.name is not None
+    assert file.state == types.FileState.PROCESSING
+    assert sdk.files.get(name=file.name).state == types.FileState.PROCESSING
+    failed = sdk.files.get(name=file.name)
+    assert failed.state == types.FileState.FAILED
+    assert failed.error is not None
+    assert failed.error.message == "Too odd."
+    with pytest.raises(genai.errors.ClientError, match="not in an ACTIVE state"):
+        sdk.batches.create(model=GENERATE, src=file.name)
