@@ -1,4 +1,4 @@
-"""The extra link of a task: from the task to its job's page at Google."""
+"""The extra links of a task: to its batch's page, to its job at Google, to its output."""
 
 from __future__ import annotations
 
@@ -8,10 +8,29 @@ from airflow.sdk import BaseOperatorLink
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.names import job_page_url
-from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY
 
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
+
+
+class GeminiBatchLink(BaseOperatorLink):
+    """Leads to the batch's own page in this Airflow."""
+
+    @property
+    def name(self) -> str:
+        """The text on the button."""
+        return "Gemini batch"
+
+    @property
+    def xcom_key(self) -> str:
+        """The key under which Airflow keeps the finished link."""
+        return "gemini_batch_link"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  Airflow's signature
+        """Return the address of the page, which exists as soon as the task has begun."""
+        from airflow_provider_gemini_batch.ui.addresses import Place, batch_page
+
+        return batch_page(Place(ti_key.dag_id, ti_key.run_id, ti_key.task_id, ti_key.map_index))
 
 
 class GeminiBatchJobLink(BaseOperatorLink):
@@ -20,28 +39,47 @@ class GeminiBatchJobLink(BaseOperatorLink):
     @property
     def name(self) -> str:
         """The text on the button."""
-        return "Gemini batch job"
+        return "Job at Google"
 
     @property
     def xcom_key(self) -> str:
         """The key under which Airflow keeps the finished link."""
         return "gemini_batch_job_link"
 
-    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
-        """Make the link from the job that the task was given or, failing that, from the one that it made.
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  Airflow's signature
+        """Return the page of the job that the task was given or, failing that, of the first that it used.
+
+        Airflow asks in the process that has just run the task, so the operator itself knows. The XCom with the job's
+        name is not asked for: where there is none yet, Airflow would log an error.
 
         :returns: a URL, or an empty text while there is no job, which hides the button.
         """
-        # Airflow's own module of this name is where a custom XCom backend is looked up, in 3.2 and in 3.3.
-        from airflow.sdk.execution_time.xcom import XCom
+        return job_url(getattr(operator, "job_name", None) or getattr(operator, "first_job_name", None))
 
-        given = getattr(operator, "job_name", None)
-        # Asking for an XCom that is not there puts an error into the task's log.
-        return job_url(given or XCom.get_value(ti_key=ti_key, key=JOB_NAME_KEY))
+
+class GeminiBatchOutputLink(BaseOperatorLink):
+    """Leads to the output, where a browser can look at it: on Cloud Storage or in BigQuery."""
+
+    @property
+    def name(self) -> str:
+        """The text on the button."""
+        return "Batch output"
+
+    @property
+    def xcom_key(self) -> str:
+        """The key under which Airflow keeps the finished link."""
+        return "gemini_batch_output_link"
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  Airflow's signature
+        """Return the output's page; an empty text, which hides the button, for a place that has none."""
+        from airflow_provider_gemini_batch.ui.addresses import output_page
+
+        path = getattr(operator, "output_path", None) or getattr(operator, "destination", None)
+        return output_page(path) if isinstance(path, str) else ""
 
 
 def job_url(job_name: object) -> str:
-    """Page of a job, told from its name alone; of the first, where there are several; empty when there is none."""
+    """Return the page of a job, told from its name alone; of the first, where there are several; empty without one."""
     if isinstance(job_name, list | tuple):
         return job_url(job_name[0]) if job_name else ""
     try:

@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobKind
-from airflow_provider_gemini_batch.links import GeminiBatchJobLink
+from airflow_provider_gemini_batch.links import GeminiBatchJobLink, GeminiBatchLink, GeminiBatchOutputLink
 from airflow_provider_gemini_batch.runtime.arguments import (
     DEFAULT_CONN_ID,
     DEFAULT_MAX_XCOM_BYTES,
@@ -94,7 +94,7 @@ class _CreateBatchJob(_GeminiOperator):
         "request_defaults": "json",
         "labels": "json",
     }
-    operator_extra_links = (GeminiBatchJobLink(),)
+    operator_extra_links = (GeminiBatchLink(), GeminiBatchJobLink(), GeminiBatchOutputLink())
 
     def __init__(
         self,
@@ -200,6 +200,11 @@ class _CreateBatchJob(_GeminiOperator):
         given = {name: getattr(self, held) for name, held in attributes.items() if hasattr(self, held)}
         rows = given["inlined_requests"]
         return {**given, "inlined_requests": rows.function} if isinstance(rows, _Uncalled) else given
+
+    @property
+    def first_job_name(self) -> str:
+        """The first job that this process of the task used, for the link to it; empty while there is none."""
+        return self._run.first_job_name if self._run is not None else ""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or find the batch; wait by deferring; land the results."""

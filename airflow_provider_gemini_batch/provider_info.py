@@ -113,7 +113,11 @@ PROVIDER_INFO: dict[str, Any] = {
             },
         }
     ],
-    "extra-links": [f"{_PACKAGE}.links.GeminiBatchJobLink"],
+    "extra-links": [
+        f"{_PACKAGE}.links.GeminiBatchLink",
+        f"{_PACKAGE}.links.GeminiBatchJobLink",
+        f"{_PACKAGE}.links.GeminiBatchOutputLink",
+    ],
     "task-decorators": [{"name": "gemini_batch", "class-name": f"{_PACKAGE}.decorators.gemini_batch_task"}],
     "cli": [f"{_PACKAGE}.cli.airflow_commands"],
     "config": {

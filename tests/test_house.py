@@ -77,7 +77,7 @@ PUBLIC: dict[str, set[str]] = {
     },
     "sensors": {"GeminiBatchJobSensor"},
     "triggers": {"GeminiBatchJobTrigger"},
-    "links": {"GeminiBatchJobLink"},
+    "links": {"GeminiBatchJobLink", "GeminiBatchLink", "GeminiBatchOutputLink"},
     "decorators": {"gemini_batch_task"},
     "hooks": {"GeminiBatchHook"},
     "emulator": {"Emulator"},

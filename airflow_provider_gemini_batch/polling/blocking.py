@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobSnapshot
@@ -81,6 +81,11 @@ class BlockingWait:
             self._credentials += 1
         for level, line in self._words.news(self._now()):
             self._log(level, line)
+
+    @property
+    def numbers(self) -> dict[str, Any] | None:
+        """What the page shows of the wait, as plain values; None before the first answer."""
+        return self._words.numbers(self._now())
 
     def pass_time(self, seconds: float) -> None:
         """Note that time has passed since the last poll."""

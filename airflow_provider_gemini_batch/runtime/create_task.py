@@ -33,6 +33,7 @@ from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_
 from airflow_provider_gemini_batch.runtime.deployment import deployment
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, tell_hook_lineage
 from airflow_provider_gemini_batch.runtime.outputs import Output
+from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
 from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of
@@ -102,11 +103,17 @@ class TaskRun:
         #: What a kill would cancel, and how: in memory, because nothing can be asked for in a signal handler.
         self._running: set[str] = set()
         self._settings: ConnectionSettings | None = None
+        #: For the link to it.
+        self.first_job_name = ""
         self._clock = WallClock()
+        self._overview = OverviewWriter(
+            context["ti"], arguments.model, clock=self._clock, is_killed=lambda: self._killed
+        )
 
     def __enter__(self) -> Self:
         """Open the connection and a folder for what is staged; both go when the process is done with the task."""
         with ExitStack() as stack:
+            stack.enter_context(self._overview)
             stack.enter_context(airflow_errors())
             stack.callback(self._hook.close)
             self._settings = self._hook.settings
@@ -128,6 +135,7 @@ class TaskRun:
             return self._dry_run()
         if not deployment():
             log.warning("%s", _NAMELESS)
+        self._overview.begin()
         return self._follow(None)
 
     def _dry_run(self) -> dict[str, Any]:
@@ -147,6 +155,12 @@ class TaskRun:
         # Before the input is read again, which takes a while.
         watched = Ledger.from_json(report.memo) or Ledger()
         self._running = set(watched.watching) - {job.name for job in report.jobs if job.is_done}
+        self.first_job_name = next(iter(watched.watching), "")
+        self._overview.resume()
+        for job in report.jobs:
+            self._overview.job(job, created=False)
+        if not self._running:
+            self._overview.landing()
         return self._follow(report)
 
     def kill(self) -> None:
@@ -180,6 +194,8 @@ class TaskRun:
                 ti = self._context["ti"]
                 if not failure.verdict.retry or ti.try_number > ti.max_tries:
                     self._drop_kept_rows()
+                if failure.landing is not None:
+                    self._overview.kept(failure.landing, self._cost(failure.landing))
                 raise self._failure(failure) from failure.__cause__
             match step:
                 case Done():
@@ -193,6 +209,9 @@ class TaskRun:
 
     def _watch(self, step: Watch) -> WaitReport:
         arguments = self._arguments
+        if self._anew:
+            self._overview.input(self._work.estimate())
+        self._overview.waiting_for_jobs()
         stalls = step.stalls_count
         policy = WaitPolicy(
             step.end_time,
@@ -207,7 +226,7 @@ class TaskRun:
                 lambda name: self._hook.client.get(name, brief=True),
                 now=self._clock.now,
                 renew=self._hook.renew,
-                log=lambda level, line: log.log(level, "%s", line),
+                log=lambda level, line: self._tell(level, line, wait),
             )
             return wait.run(self._clock.sleep, memo=step.memo)
         return self._defer(
@@ -218,6 +237,10 @@ class TaskRun:
             queue_timeout=policy.queue_timeout,
             progress_timeout=policy.progress_timeout,
         )
+
+    def _tell(self, level: int, line: str, wait: BlockingWait) -> None:
+        log.log(level, "%s", line)
+        self._overview.progress(wait.numbers)
 
     def _defer(
         self,
@@ -250,6 +273,7 @@ class TaskRun:
         raise AssertionError("defer() does not return")
 
     def _wake(self, step: Wake) -> WaitReport:
+        self._overview.sleeping(step.reason)
         if not self._arguments.deferrable:
             self._clock.sleep(max(0.0, step.at - self._clock.now()))
             return WaitReport(Reason.WAKE, memo=step.memo)
@@ -274,6 +298,7 @@ class TaskRun:
     def _announce(self, job: BatchJob) -> None:
         """Tell of a job as soon as there is one: a crash after this cannot hide it."""
         first = not self._active
+        self.first_job_name = self.first_job_name or job.name
         self._active[job.name] = job
         if job.is_done:
             self._running.discard(job.name)
@@ -281,6 +306,7 @@ class TaskRun:
             self._running.add(job.name)
         if first:
             self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
+        self._overview.job(job, created=job.name in self._service.created)
 
     def _submitted(self, step: Watch) -> dict[str, Any]:
         jobs = [self._active[name] for name in step.job_names if name in self._active]
@@ -290,6 +316,7 @@ class TaskRun:
                 counts["total"] += job.completion_stats.total or 0
         # This task does not come back, and no other knows of its rows.
         self._drop_kept_rows()
+        self._overview.submitted()
         return summary_of(jobs, counts=counts)
 
     def _delivered(self, step: Done) -> dict[str, Any]:
@@ -311,6 +338,7 @@ class TaskRun:
             # Only now: until an output stands under its own name, a crash would lose what was paid for.
             self._service.delivered(step.jobs)
         self._tell_lineage(step.jobs, summary)
+        self._overview.delivered(step.jobs, landing, summary["cost"])
         return summary
 
     def _drop_kept_rows(self) -> None:
@@ -335,13 +363,14 @@ class TaskRun:
         tags = {"dag_id": self._task.dag_id, "task_id": self._task.task_id, "model": model}
         Stats.incr("gemini_batch.rows.succeeded", landing.succeeded, tags=tags)
         Stats.incr("gemini_batch.rows.failed", landing.failed, tags=tags)
-        if landing.usage is None:
-            return None
-        for name, tokens in landing.usage._asdict().items():
+        for name, tokens in landing.usage._asdict().items() if landing.usage is not None else ():
             Stats.incr(f"gemini_batch.{name}", tokens, tags=tags)
-        if not any(landing.usage):
+        return self._cost(landing)
+
+    def _cost(self, landing: Landing) -> dict[str, Any] | None:
+        if not landing.usage or not any(landing.usage):
             return None  # the service told of no tokens, which does not mean that there were none
-        cost = cost_of(landing.usage, model, rows=landing.total)
+        cost = cost_of(landing.usage, self._arguments.model.rpartition("/")[2], rows=landing.total)
         return cost.plain() if cost.usd is not None else None
 
     def _tell_assets(self, summary: dict[str, Any]) -> None:
@@ -359,7 +388,7 @@ class TaskRun:
         identity = _identity(ti)
         store = TaskStateStore(self._context)
         noted = Ledger.from_json(store.load()) if ti.try_number <= 1 else None
-        anew = ti.try_number <= 1 and (noted is None or not noted.fingerprint)
+        self._anew = anew = ti.try_number <= 1 and (noted is None or not noted.fingerprint)
         self._work = work = make_work(
             arguments, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew, store=store
         )

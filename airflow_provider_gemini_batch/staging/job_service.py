@@ -115,6 +115,8 @@ class ClientJobService:
         self._settings = settings
         self._supply = supply
         self._before_create = before_create
+        #: The names of the jobs that were created here, in this process.
+        self.created: set[str] = set()
 
     def get(self, name: str) -> BatchJob:
         """Ask for one job, with its source and destination, which a partial response leaves out."""
@@ -170,7 +172,7 @@ class ClientJobService:
         labels = {**settings.labels, TASK_LABEL: tag.identity, LABEL_KEY: label_value(tag)} if vertex else None
         self._before_create()
         try:
-            return make(
+            job = make(
                 settings.model,
                 **prepared.source,
                 destination=prepared.destination,
@@ -181,6 +183,8 @@ class ClientJobService:
         except (ApiError, FileNotReady) as error:
             self._explain_by_files(error, prepared)
             raise
+        self.created.add(job.name)
+        return job
 
     def _explain_by_files(self, error: ApiError | FileNotReady, prepared: ReadyInput) -> None:
         """Raise what is the matter with a file, where a create call was refused because of its state.

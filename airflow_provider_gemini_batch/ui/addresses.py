@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.names import job_page_url
+from airflow_provider_gemini_batch.ui import MOUNT, ROUTE
 
 _STORAGE = "https://console.cloud.google.com/storage/browser/"
+_FIRST_WITH_DEEP_LINKS = (3, 3)
 _BIGQUERY = "https://console.cloud.google.com/bigquery?"
 
 
@@ -41,6 +43,21 @@ def task_page(base: str, place: Place, try_number: int | None = None) -> str:
 def run_page(base: str, place: Place) -> str:
     """Return Airflow's page of a run."""
     return f"{base}/dags/{_part(place.dag_id)}/runs/{_part(place.run_id)}"
+
+
+def batch_page(place: Place) -> str:
+    """Return the whole address of a batch's page, for links from outside: inside Airflow's frame, where that can be.
+
+    Since 3.3, the address of Airflow's frame says which page it holds; before, the page is opened by itself.
+    """
+    from airflow import __version__
+    from airflow.sdk.configuration import conf
+
+    root: str = conf.get("api", "base_url", fallback="").rstrip("/")
+    page = f"{MOUNT}/batch?{place.query}"
+    if tuple(int(part) for part in __version__.split(".")[:2]) < _FIRST_WITH_DEEP_LINKS:
+        return f"{root}{page}"
+    return f"{root}/plugin/{ROUTE}{urlsplit(root).path}{page}"
 
 
 def job_page(name: str) -> str:

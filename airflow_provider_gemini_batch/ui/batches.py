@@ -247,11 +247,11 @@ class Batch:
         """How long the service has worked on it; to the end, where it has ended."""
         if self.started_at is None:
             return None
-        end = (
-            self.now
-            if self.state.is_active
-            else self.overview.ended_at or (self.ended.timestamp() if self.ended else None)
-        )
+        ends = [job.ended_at for job in self.overview.jobs]
+        known = [end for end in ends if end is not None]
+        if known and len(known) == len(ends):
+            return max(0.0, max(known) - self.started_at)
+        end = self.now if self.state.is_active else self.ended.timestamp() if self.ended else None
         return None if end is None else max(0.0, end - self.started_at)
 
     @property

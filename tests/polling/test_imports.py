@@ -13,19 +13,20 @@ NAME = "airflow_provider_gemini_batch"
 OURS = {
     NAME,
     f"{NAME}.api",
-    f"{NAME}.arguments",
     f"{NAME}.api.errors",
     f"{NAME}.api.names",
     f"{NAME}.api.states",
     f"{NAME}.decorators",
-    f"{NAME}.lineage",
     f"{NAME}.links",
     f"{NAME}.operators",
+    f"{NAME}.runtime",
+    f"{NAME}.runtime.arguments",
+    f"{NAME}.runtime.readers",
     f"{NAME}.sensors",
     f"{NAME}.triggers",
 }
 # A Dag file whose tasks use the hook loads these as well: no client, and none of the values that it gives.
-HOOK = {f"{NAME}.connections", f"{NAME}.hooks"}
+HOOK = {f"{NAME}.hooks", f"{NAME}.runtime.client", f"{NAME}.runtime.connection"}
 _SCRIPT = f"""
 import json, sys, typing
 import airflow.sdk, airflow.triggers.base, airflow.dag_processing.processor

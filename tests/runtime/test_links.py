@@ -1,22 +1,25 @@
-"""The link from a task to its job's page."""
+"""The links from a task to its batch's page, its job and its output."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetXCom, XComResult
 from airflow.sdk.types import TaskInstanceKey
 
-from airflow_provider_gemini_batch.links import GeminiBatchJobLink, job_url
+from airflow_provider_gemini_batch.links import (
+    GeminiBatchJobLink,
+    GeminiBatchLink,
+    GeminiBatchOutputLink,
+    job_url,
+)
 from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
 
 VERTEX = "projects/my-project/locations/us-central1/batchPredictionJobs/42"
 VERTEX_URL = "https://console.cloud.google.com/vertex-ai/locations/us-central1/batch-predictions/42?project=my-project"
 STUDIO_URL = "https://aistudio.google.com/batches"
+STORAGE_URL = "https://console.cloud.google.com/storage/browser"
+BIGQUERY_URL = "https://console.cloud.google.com/bigquery"
 KEY = TaskInstanceKey(dag_id="d", task_id="t", run_id="r", try_number=1, map_index=-1)
 
 
@@ -40,33 +43,64 @@ def test_a_jobs_name_tells_its_page(name: object, url: str) -> None:
     assert job_url(name) == url
 
 
-@dataclass
-class Supervisor:
-    """Stands where Airflow's supervisor answers a task's questions."""
-
-    value: Any
-
-    def send(self, message: GetXCom) -> XComResult:
-        assert message.key == "job_name"
-        return XComResult(key=message.key, value=self.value)
-
-
 @pytest.mark.parametrize(
-    ("pushed", "given", "url"),
+    ("used", "given", "url"),
     [
         (VERTEX, None, VERTEX_URL),
         (VERTEX, "batches/given", STUDIO_URL),
-        (None, "batches/given", STUDIO_URL),
-        (None, None, ""),
+        ("", "batches/given", STUDIO_URL),
+        ("", None, ""),
     ],
 )
-def test_the_link_leads_to_the_job_that_the_task_was_given_else_to_the_one_it_made(
-    monkeypatch: pytest.MonkeyPatch, pushed: str | None, given: str | None, url: str
+def test_the_link_leads_to_the_job_that_the_task_was_given_else_to_the_first_that_it_used(
+    used: str, given: str | None, url: str
 ) -> None:
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(pushed), raising=False)
-    assert GeminiBatchJobLink().get_link(SimpleNamespace(job_name=given), ti_key=KEY) == url
+    operator = SimpleNamespace(job_name=given, first_job_name=used)
+    assert GeminiBatchJobLink().get_link(operator, ti_key=KEY) == url
 
 
-def test_airflow_is_told_of_the_link_by_its_import_path() -> None:
-    path = f"{GeminiBatchJobLink.__module__}.{GeminiBatchJobLink.__qualname__}"
-    assert PROVIDER_INFO["extra-links"] == [path]
+@pytest.mark.parametrize(
+    ("path", "destination", "url"),
+    [
+        ("gs://bucket/a folder/rows.jsonl", None, f"{STORAGE_URL}/bucket/a%20folder/rows.jsonl"),
+        ("gs://bucket/folder/", None, f"{STORAGE_URL}/bucket/folder"),
+        (None, "gs://bucket/answers", f"{STORAGE_URL}/bucket/answers"),
+        ("/data/rows.jsonl", "gs://bucket/answers", ""),
+        (None, "bq://project.set.table", f"{BIGQUERY_URL}?project=project&p=project&d=set&page=table&t=table"),
+        (None, "bq://project.set", f"{BIGQUERY_URL}?project=project&p=project&d=set&page=dataset"),
+        (None, "bq://project", ""),
+        ("s3://bucket/rows", None, ""),
+        ("javascript:alert(1)", None, ""),
+        ("gs://", None, ""),
+        (None, None, ""),
+        (["gs://x/y"], None, ""),
+    ],
+)
+def test_an_output_has_a_link_where_a_browser_can_look_at_it(path: object, destination: object, url: str) -> None:
+    operator = SimpleNamespace(output_path=path, destination=destination)
+    assert GeminiBatchOutputLink().get_link(operator, ti_key=KEY) == url
+
+
+@pytest.mark.parametrize(
+    ("base_url", "version", "start"),
+    [
+        ("", "3.3.2", "/plugin/gemini-batches/gemini-batches/batch?"),
+        ("http://host:8080", "3.3.2", "http://host:8080/plugin/gemini-batches/gemini-batches/batch?"),
+        ("http://host/airflow/", "3.10.0", "http://host/airflow/plugin/gemini-batches/airflow/gemini-batches/batch?"),
+        ("http://host/airflow", "3.2.2", "http://host/airflow/gemini-batches/batch?"),
+    ],
+)
+def test_the_first_link_opens_the_page_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch, base_url: str, version: str, start: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    monkeypatch.setattr("airflow.__version__", version)
+    key = KEY._replace(run_id="manual__2026-11-26T02:00:00+00:00", map_index=3)
+    assert GeminiBatchLink().get_link(SimpleNamespace(), ti_key=key) == (
+        f"{start}dag_id=d&run_id=manual__2026-11-26T02%3A00%3A00%2B00%3A00&task_id=t&map_index=3"
+    )
+
+
+def test_airflow_is_told_of_the_links_by_their_import_paths() -> None:
+    links = (GeminiBatchLink, GeminiBatchJobLink, GeminiBatchOutputLink)
+    assert PROVIDER_INFO["extra-links"] == [f"{link.__module__}.{link.__qualname__}" for link in links]
