@@ -283,7 +283,7 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
     """Give the work of landing answers that come in pieces."""
     from airflow_provider_gemini_batch.api.models import JobKind
     from airflow_provider_gemini_batch.api.responses.lines import lines_of
-    from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver
+    from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
     from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
 
     def answers() -> Any:
@@ -292,7 +292,7 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
     def work() -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             summary, _ = deliver(
-                str(path.with_suffix(".landed.jsonl")),
+                target_of(str(path.with_suffix(".landed.jsonl"))),
                 LocalFiles(),
                 [AnswerSource(answers, range(count))],
                 LandingSpec(kind=JobKind.GENERATION, rows=count),

@@ -1,9 +1,12 @@
 """Putting a finished output where it belongs, whole or not at all, with a manifest beside it, written last.
 
 On a local disk the output has a temporary name until it is whole; on an object store it appears under its own name
-when it is closed. The manifest ``<output>.manifest.json`` says that it is whole and which jobs it holds; it is gone
+when it is closed. The manifest ``_<output>.manifest.json`` says that it is whole and which jobs it holds; it is gone
 while an output is being replaced. Another task of the same run that has written there is an error: two mapped tasks
 share a path.
+
+A path that ends in ``/`` is a dataset: a folder of Parquet parts, as pyarrow, Spark and BigQuery read it. What is not
+rows lies in ``_gemini_batch/``, which such readers pass over, and ``_SUCCESS`` comes last.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import os
 import secrets
 import shutil
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchResult
+
+META_FOLDER = "_gemini_batch"
+"""Holds what in a dataset is not rows."""
+SUCCESS = "_SUCCESS"
+"""The empty file that says that a dataset is whole."""
 
 _VERSION = 1
 
@@ -123,6 +131,53 @@ class OpenedFiles:
             self.remove_(path)
 
 
+@dataclass(frozen=True)
+class Target:
+    """Where one output lies, and what goes with it.
+
+    ``older_manifests`` are places where earlier versions put the manifest. ``success`` is written last, where the
+    output is all there is of its dataset. ``part`` names a part of a dataset.
+    """
+
+    output: str
+    manifest: str
+    aside: str
+    older_manifests: tuple[str, ...] = ()
+    success: str | None = None
+    part: str = ""
+
+
+def target_of(path: str, *, part: str = "", is_all: bool = False) -> Target:
+    """Return where an output path puts things. Raises ConfigurationError for a path that names no known format.
+
+    :param part: the name of this task's part, where the path is a dataset.
+    :param is_all: this part is the whole dataset.
+    """
+    if path.endswith("/"):
+        return part_target(path, part, is_all=is_all)
+    check_output_path(path)
+    folder, slash, name = path.rpartition("/")
+    beside = f"{folder}{slash}_{name}"
+    return Target(
+        output=path,
+        manifest=f"{beside}.manifest.json",
+        aside=f"{beside}.aside.jsonl",
+        older_manifests=(f"{path}.manifest.json",),
+    )
+
+
+def part_target(folder: str, part: str, *, is_all: bool = False) -> Target:
+    """Return where a part of a dataset puts things. ``folder`` ends in a slash."""
+    name = f"part-{part}"
+    return Target(
+        output=f"{folder}{name}.parquet",
+        manifest=f"{folder}{META_FOLDER}/{name}.json",
+        aside=f"{folder}{META_FOLDER}/{name}.aside.jsonl",
+        success=f"{folder}{SUCCESS}" if is_all else None,
+        part=part,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What stands beside an output: whose it is, and what is in it. ``task`` is unique in its ``run``."""
@@ -136,6 +191,8 @@ class Manifest:
     output: str
     rows: int
     aside: str | None = None
+    part: str = ""
+    carried_types: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """The manifest as it is written."""
@@ -151,24 +208,25 @@ class Manifest:
             "output": self.output,
             "rows": self.rows,
             "aside": self.aside,
+            "part": self.part,
+            "carried_types": dict(self.carried_types),
         }
         return to_json(members, indent=2) + b"\n"
 
 
-def manifest_path(output: str) -> str:
-    """Where the manifest of an output is."""
-    return f"{output}.manifest.json"
+def read_manifest(files: Files, target: Target) -> Manifest | None:
+    """Return the manifest of an output, or None when none says that it is whole."""
+    for path in (target.manifest, *target.older_manifests):
+        found = manifest_at(files, path)
+        if found is not None:
+            return found
+    return None
 
 
-def aside_path(output: str) -> str:
-    """Where answers go that belong to no row."""
-    return f"{output}.aside.jsonl"
-
-
-def read_manifest(files: Files, output: str) -> Manifest | None:
-    """The manifest of an output, or None when there is none that says that it is whole."""
+def manifest_at(files: Files, path: str) -> Manifest | None:
+    """Return the manifest at a path, or None when none there says that its output is whole."""
     try:
-        with files.read(manifest_path(output)) as handle:
+        with files.read(path) as handle:
             members = from_json(handle.read())
         if members["whole"] is not True or members["version"] != _VERSION:
             return None
@@ -182,28 +240,29 @@ def read_manifest(files: Files, output: str) -> Manifest | None:
             output=str(members["output"]),
             rows=int(members["rows"]),
             aside=members.get("aside"),
+            part=str(members.get("part", "")),
+            carried_types=dict(members.get("carried_types", {})),
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
 
 
-def check_target(files: Files, output: str, *, task: str, run: str) -> Manifest | None:
-    """Raise ConfigurationError when the output is no good name or another task of this run has written there.
+def check_target(files: Files, target: Target, *, task: str, run: str) -> Manifest | None:
+    """Raise ConfigurationError when another task of this run has written there.
 
     Returns the manifest that is there, of this task or of another run.
     """
-    check_output_path(output)
-    found = read_manifest(files, output)
+    found = read_manifest(files, target)
     if found is not None and found.run == run and found.task != task:
         raise ConfigurationError(
             "another task of this run has written its rows to this output_path; give each its own, for mapped tasks "
-            "with {{ ti.map_index }} in it"
+            "with {{ ti.map_index }} in it, or a folder (a path that ends in /) for all of them"
         )
     return found
 
 
 def deliver(
-    output: str,
+    target: Target,
     files: Files,
     sources: Sequence[AnswerSource | Callable[[], Iterable[BatchResult]]],
     landing: LandingSpec,
@@ -215,11 +274,11 @@ def deliver(
     workdir: Path,
     carried_types: Mapping[str, str] | None = None,
 ) -> tuple[LandingSummary, Manifest]:
-    """Land all answers at ``output`` and write the manifest. Nothing new is there when it raises."""
-    check_target(files, output, task=task, run=run)
-    with files.write_whole(output) as handle:
+    """Land all answers at the output and write the manifest. Nothing new is there when it raises."""
+    check_target(files, target, task=task, run=run)
+    with files.write_whole(target.output) as handle:
         sink = open_sink(
-            output,
+            target.output,
             handle,
             kind=landing.kind,
             parsed=landing.schema is not None,
@@ -229,8 +288,9 @@ def deliver(
         summary = land(sources, sink, landing, workdir)
         sink.close()
         # From here on an old manifest would speak of rows that are being replaced.
-        files.remove(manifest_path(output))
-    aside = _deliver_aside(files, output, summary.aside)
+        for path in (*((target.success,) if target.success else ()), target.manifest, *target.older_manifests):
+            files.remove(path)
+    aside = _deliver_aside(files, target, summary.aside)
     manifest = Manifest(
         task=task,
         run=run,
@@ -238,23 +298,32 @@ def deliver(
         counts=summary.counts,
         usage=summary.usage,
         fingerprint=fingerprint,
-        output=output,
+        output=target.output,
         rows=summary.rows,
         aside=aside,
+        part=target.part,
+        carried_types=carried_types or {},
     )
-    with files.write_whole(manifest_path(output)) as handle:
+    with files.write_whole(target.manifest) as handle:
         handle.write(manifest.to_json())
+    if target.success:
+        write_success(files, target.success)
     return summary, manifest
 
 
-def _deliver_aside(files: Files, output: str, found: Path | None) -> str | None:
-    target = aside_path(output)
+def write_success(files: Files, path: str) -> None:
+    """Say that a dataset is whole."""
+    with files.write_whole(path):
+        pass
+
+
+def _deliver_aside(files: Files, target: Target, found: Path | None) -> str | None:
     if found is None:
-        files.remove(target)
+        files.remove(target.aside)
         return None
-    with found.open("rb") as source, files.write_whole(target) as handle:
+    with found.open("rb") as source, files.write_whole(target.aside) as handle:
         shutil.copyfileobj(source, handle, 1 << 20)
-    return target
+    return target.aside
 
 
 def _local(path: str) -> Path:

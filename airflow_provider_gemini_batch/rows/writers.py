@@ -36,7 +36,9 @@ class Sink(Protocol):
 def check_output_path(path: str) -> None:
     """Raise ConfigurationError for a path whose ending promises a format that is not written."""
     if not path or path.lower().endswith(_NO_SINK):
-        raise ConfigurationError("output_path must name a file that ends in .jsonl, .ndjson or .parquet")
+        raise ConfigurationError(
+            "output_path must name a file that ends in .jsonl, .ndjson or .parquet, or a folder with a slash at its end"
+        )
 
 
 def open_sink(

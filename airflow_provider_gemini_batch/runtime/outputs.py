@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import InputError, InputUnavailable
-from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, read_manifest
+from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, read_manifest, target_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, land
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from airflow_provider_gemini_batch.rows.delivery import Manifest
+    from airflow_provider_gemini_batch.rows.delivery import Files, Manifest, Target
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
     from airflow_provider_gemini_batch.runtime.paths import Paths
 
@@ -75,7 +75,10 @@ class SavedRows:
 
 @dataclass(frozen=True)
 class Output:
-    """Where rows are landed: at a path of the author's or, without one, in XCom when they fit."""
+    """Where rows are landed: at a path of the author's or, without one, in XCom when they fit.
+
+    ``part`` names this task's part of a dataset, where the path is one; ``is_all``: it is the only part.
+    """
 
     path: str | None
     conn_id: str | None
@@ -83,11 +86,13 @@ class Output:
     folder: Path
     task: str
     run: str
+    part: str = ""
+    is_all: bool = True
 
     def check(self) -> None:
         """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
         if self.path is not None:
-            check_target(self.paths.files_of(self.path, self.conn_id), self.path, task=self.task, run=self.run)
+            check_target(self._files(), self._target(), task=self.task, run=self.run)
 
     def holds(self, job_name: str) -> bool | None:
         """Tell whether what lies there was made from a job; None without a path."""
@@ -108,7 +113,13 @@ class Output:
         return manifest is not None and (manifest.task, manifest.fingerprint) == (self.task, fingerprint)
 
     def _manifest(self) -> Manifest | None:
-        return None if self.path is None else read_manifest(self.paths.files_of(self.path, self.conn_id), self.path)
+        return None if self.path is None else read_manifest(self._files(), self._target())
+
+    def _target(self) -> Target:
+        return target_of(self.path or "", part=self.part, is_all=self.is_all)
+
+    def _files(self) -> Files:
+        return self.paths.files_of(self.path or "", self.conn_id)
 
     def write(
         self,
@@ -124,8 +135,8 @@ class Output:
         if self.path is None:
             return self._for_xcom(sources, landing, max_xcom_bytes)
         summary, _ = deliver(
-            self.path,
-            self.paths.files_of(self.path, self.conn_id),
+            self._target(),
+            self._files(),
             sources,
             landing,
             task=self.task,

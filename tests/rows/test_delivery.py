@@ -17,11 +17,10 @@ from airflow_provider_gemini_batch.rows.delivery import (
     LocalFiles,
     Manifest,
     OpenedFiles,
-    aside_path,
     check_target,
     deliver,
-    manifest_path,
     read_manifest,
+    target_of,
 )
 from airflow_provider_gemini_batch.rows.landing import LandingSpec
 from airflow_provider_gemini_batch.rows.writers import check_output_path
@@ -96,7 +95,7 @@ def put(output: str, folder: Path, files: Files | None = None, **given: Any) -> 
         keep_response=options.get("keep", False),
     )
     return deliver(
-        output,
+        target_of(output),
         files or LocalFiles(),
         [options["found"].__iter__],
         landing,
@@ -115,13 +114,14 @@ def test_a_delivered_output_has_its_rows_and_a_manifest_that_can_be_read_back(tm
     with LocalFiles().read(output) as handle:
         lines = [json.loads(line) for line in handle]
     assert [line["key"] for line in lines] == ["k0", "k1"]
-    assert read_manifest(LocalFiles(), output) == manifest
-    written = json.loads((tmp_path / "deep" / "out.jsonl.manifest.json").read_text())
+    assert read_manifest(LocalFiles(), target_of(output)) == manifest
+    written = json.loads((tmp_path / "deep" / "_out.jsonl.manifest.json").read_text())
     assert written["whole"] is True
     assert list(written) == [
         "version", "whole", "task", "run", "job_names", "counts", "usage", "fingerprint", "output", "rows", "aside",
+        "part", "carried_types",
     ]  # fmt: skip
-    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["out.jsonl", "out.jsonl.manifest.json"]
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
     assert stat.S_IMODE((tmp_path / "deep" / "out.jsonl").stat().st_mode) & stat.S_IRUSR
 
 
@@ -129,7 +129,7 @@ def test_an_object_store_gets_the_same(tmp_path: Path) -> None:
     bucket = Bucket()
     put("gs://b/out.jsonl", tmp_path, bucket.files())
     assert len(bucket.objects["gs://b/out.jsonl"].splitlines()) == 2
-    assert read_manifest(bucket.files(), "gs://b/out.jsonl") is not None
+    assert read_manifest(bucket.files(), target_of("gs://b/out.jsonl")) is not None
 
 
 def _broken() -> Iterator[BatchResult]:
@@ -149,8 +149,8 @@ def test_a_broken_landing_leaves_the_old_output_and_its_manifest_alone(tmp_path:
     with pytest.raises(ConnectionError):
         put(output, tmp_path, found=_Breaks())
     assert (tmp_path / "out.jsonl").read_bytes() == old
-    assert read_manifest(LocalFiles(), output) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.manifest.json"]
+    assert read_manifest(LocalFiles(), target_of(output)) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
 
 
 def test_a_broken_landing_makes_no_object(tmp_path: Path) -> None:
@@ -166,9 +166,9 @@ def test_another_task_of_the_same_run_is_refused_and_another_run_is_not(tmp_path
     with pytest.raises(ConfigurationError, match="map_index"):
         put(output, tmp_path, task="t2")
     with pytest.raises(ConfigurationError, match="map_index"):
-        check_target(LocalFiles(), output, task="t2", run="run1")
+        check_target(LocalFiles(), target_of(output), task="t2", run="run1")
     assert put(output, tmp_path, task="t2", run="run2").task == "t2"
-    found = check_target(LocalFiles(), output, task="t2", run="run2")
+    found = check_target(LocalFiles(), target_of(output), task="t2", run="run2")
     assert found is not None
     assert found.job_names == ("batches/1",)
 
@@ -178,8 +178,8 @@ def test_another_task_of_the_same_run_is_refused_and_another_run_is_not(tmp_path
 )
 def test_a_manifest_that_does_not_say_whole_is_none(text: str, tmp_path: Path) -> None:
     output = str(tmp_path / "out.jsonl")
-    (tmp_path / "out.jsonl.manifest.json").write_text(text)
-    assert read_manifest(LocalFiles(), output) is None
+    (tmp_path / "_out.jsonl.manifest.json").write_text(text)
+    assert read_manifest(LocalFiles(), target_of(output)) is None
 
 
 def test_strays_are_put_beside_the_output_and_go_with_the_next_one(tmp_path: Path) -> None:
@@ -187,12 +187,12 @@ def test_strays_are_put_beside_the_output_and_go_with_the_next_one(tmp_path: Pat
     work = tmp_path / "work"
     work.mkdir()
     manifest = put(output, work, rows=1)
-    assert manifest.aside == aside_path(output)
+    assert manifest.aside == target_of(output).aside
     assert manifest.counts["extra"] == 1
-    with LocalFiles().read(aside_path(output)) as handle:
+    with LocalFiles().read(target_of(output).aside) as handle:
         assert json.loads(handle.read())["key"] == "r1-k1"
     assert put(output, work).aside is None
-    assert not LocalFiles().exists(aside_path(output))
+    assert not LocalFiles().exists(target_of(output).aside)
 
 
 def test_parquet_has_types(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_parquet_keeps_vectors_as_the_service_makes_them(tmp_path: Path) -> None
     assert column.to_pylist()[1:] == [pytest.approx([0.1, -0.25]), None]
 
 
-@pytest.mark.parametrize("path", ["", "out.csv", "out.json", "folder/", "out.jsonl.gz", "out.txt"])
+@pytest.mark.parametrize("path", ["", "out.csv", "out.json", "out.jsonl.gz", "out.txt"])
 def test_a_path_that_promises_another_format_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match=r"\.jsonl"):
         check_output_path(path)
@@ -249,4 +249,12 @@ def test_a_manifest_says_what_was_used(tmp_path: Path) -> None:
     manifest = put(str(tmp_path / "out.jsonl"), tmp_path)
     assert manifest.usage == Usage()
     assert manifest.counts == {"total": 2, "succeeded": 2, "failed": 0}
-    assert manifest_path("x") == "x.manifest.json"
+
+
+def test_a_manifest_of_an_earlier_version_is_read_and_goes_with_the_next_output(tmp_path: Path) -> None:
+    output = str(tmp_path / "out.jsonl")
+    before = put(output, tmp_path)
+    (tmp_path / "_out.jsonl.manifest.json").rename(tmp_path / "out.jsonl.manifest.json")
+    assert read_manifest(LocalFiles(), target_of(output)) == before
+    put(output, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]

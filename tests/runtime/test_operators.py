@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +21,8 @@ from airflow_provider_gemini_batch.operators import (
 from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_provider_gemini_batch.emulator import Emulator
 
 pytestmark = pytest.mark.slow
@@ -233,9 +234,9 @@ def test_a_large_local_file_is_uploaded_landed_in_order_and_its_upload_removed(
     assert rows[599]["text"].endswith("Prompt 599.")
     assert requests(service)["upload_start"] == 1
     assert service.control.books()["files"] == []
-    manifest = json.loads(Path(f"{output}.manifest.json").read_text())
+    manifest = json.loads((output.parent / "_out.jsonl.manifest.json").read_text())
     assert (manifest["whole"], manifest["job_names"], manifest["rows"]) == (True, result["job_names"], 600)
-    assert sorted(path.name for path in output.parent.iterdir()) == ["out.jsonl", "out.jsonl.manifest.json"]
+    assert sorted(path.name for path in output.parent.iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
 
 
 def test_a_small_local_file_goes_inline(service: Emulator, tmp_path: Path) -> None:

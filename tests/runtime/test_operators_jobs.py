@@ -108,7 +108,7 @@ def test_answers_of_jobs_that_others_made_keep_their_keys_inline_or_in_a_file(
     landed = done(GeminiGetBatchResponsesOperator, job_name=in_file, output_path=f"{tmp_path}/out.jsonl")
     assert (landed["output"], landed["responses"]) == (f"{tmp_path}/out.jsonl", None)
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
-    assert (tmp_path / "out.jsonl.manifest.json").exists()
+    assert (tmp_path / "_out.jsonl.manifest.json").exists()
 
 
 @pytest.mark.usefixtures("service")

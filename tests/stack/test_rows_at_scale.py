@@ -160,7 +160,7 @@ def test_rows_that_failed_or_are_missing_are_mended_and_none_is_lost_doubled_or_
     assert booked(emulator) == {name: count + lost[name] for name, count in result["usage"].items()}
     assert books["files"] == []
     assert emulator.control.faults()["download_cut"]["times"] == 0
-    manifest = json.loads((folder / "out.jsonl.manifest.json").read_text("utf-8"))
+    manifest = json.loads((folder / "_out.jsonl.manifest.json").read_text("utf-8"))
     assert (manifest["rows"], manifest["usage"]) == (rows, result["usage"])
 
 

@@ -52,7 +52,7 @@ def test_a_callable_is_called_once_and_its_rows_are_dropped_with_the_rest(bench:
     assert calls == [0]
     assert summary["counts"]["succeeded"] == 3
     assert bench.objects() == []
-    assert bench.objects(f"{bench.stage}-out") == ["rows.jsonl", "rows.jsonl.manifest.json"]
+    assert bench.objects(f"{bench.stage}-out") == ["_rows.jsonl.manifest.json", "rows.jsonl"]
     assert len(rows_of(bench.read(output))) == 3
 
 
