@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from airflow_provider_gemini_batch.cli.commands import DONE, REFUSED, connection
 from airflow_provider_gemini_batch.cli.printing import Printer
 from airflow_provider_gemini_batch.rows.cost import estimated_cost
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+from airflow_provider_gemini_batch.rows.sending import ShardReader
 from airflow_provider_gemini_batch.rows.stage import stage
 from airflow_provider_gemini_batch.runtime.client import client_from_settings
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
@@ -25,21 +27,22 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from airflow_provider_gemini_batch.rows.stage import Shard, Staged
+    from airflow_provider_gemini_batch.rows.layout import Layout, ShardFile
+    from airflow_provider_gemini_batch.rows.stage import Staged
     from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 
 
 class _Shards:
     """The rows of a file, for the job service."""
 
-    def __init__(self, staged: Staged) -> None:
-        self._staged = staged
+    def __init__(self, reader: ShardReader) -> None:
+        self._reader = reader
 
-    def shard(self, index: int) -> Shard:
+    def shard(self, index: int) -> ShardFile:
         """Return the lines of one job."""
-        return self._staged.shards[index]
+        return self._reader.shard(index)
 
-    def subset(self, rows: Sequence[int], name: str) -> Shard:
+    def subset(self, rows: Sequence[int], name: str) -> ShardFile:
         """Never asked for: the command line sends no row again."""
         raise NotImplementedError(name, len(rows))
 
@@ -61,7 +64,8 @@ def submit(arguments: Namespace) -> int:
             print(f"gemini-batch: {warning}", file=sys.stderr)
         if arguments.dry_run:
             return _print_estimate(arguments, spec, staged)
-        return _send(arguments, settings, staging, spec, staged)
+        with closing(ShardReader(spec, staged.layout, Path(folder), staged.files)) as reader:
+            return _send(arguments, settings, staging, spec, staged.layout, _Shards(reader))
 
 
 def _spec(arguments: Namespace, settings: ConnectionSettings) -> InputSpec:
@@ -106,7 +110,7 @@ def _print_estimate(arguments: Namespace, spec: InputSpec, staged: Staged) -> in
     columns = ("rows", "jobs", "estimated_input_tokens", "estimated_cost")
     row = {
         "rows": staged.rows,
-        "jobs": len(staged.shards),
+        "jobs": len(staged.layout.shards),
         "estimated_input_tokens": staged.estimated_input_tokens,
         "estimated_cost": str(cost),
     }
@@ -114,8 +118,13 @@ def _print_estimate(arguments: Namespace, spec: InputSpec, staged: Staged) -> in
     return DONE
 
 
-def _send(
-    arguments: Namespace, settings: ConnectionSettings, staging: str | None, spec: InputSpec, staged: Staged
+def _send(  # noqa: PLR0917  (all that was read)
+    arguments: Namespace,
+    settings: ConnectionSettings,
+    staging: str | None,
+    spec: InputSpec,
+    layout: Layout,
+    supply: _Shards,
 ) -> int:
     """Create the jobs one after the other. A create call is sent once; one without an answer may have been acted on."""
     identity = TaskIdentity("command line", "", Path(arguments.input_path).name, uuid.uuid4().hex).digest
@@ -128,9 +137,9 @@ def _send(
     )
     rows, code = [], DONE
     with client_from_settings(settings) as client:
-        service = ClientJobService(client, job_settings, supply=_Shards(staged))
-        for shard in staged.shards:
-            tag = Tag(identity, 0, shard.index, 0, 0, staged.fingerprint)
+        service = ClientJobService(client, job_settings, supply=supply)
+        for shard in layout.shards:
+            tag = Tag(identity, 0, shard.index, 0, 0, layout.fingerprint)
             try:
                 job = service.create(service.prepare(tag, None, reuse=False), tag)
             except GeminiBatchError as error:
