@@ -1,12 +1,13 @@
-"""Adoption: which of the jobs in the service's list are this task's own, and what follows for the next create call.
+"""Adoption: which job serves a slot, and what follows for the next create call. Reads records as values, changes none.
 
-The rules, for one shard and round of one task:
+The rules, for one slot of one task:
 
 ==========================================  ====================================  ====================================
-found                                       on a retry (same generation)          after a clear (older generation)
+found                                       on a retry (same clear count)         after a clear (lower clear count)
 ==========================================  ====================================  ====================================
 active (an unknown state counts as active)  adopted                               adopted: paid work goes on
-succeeded, or partially succeeded           adopted                               adopted unless delivered
+succeeded, or partially succeeded           adopted                               adopted unless delivered, or no
+                                                                                  longer kept
 failed                                      next submission                       next submission
 expired, or cancelled by this task          finished rows count, rest is sent     the same unless delivered
 cancelled by somebody else                  adopted, so that the judge refuses    as expired
@@ -15,38 +16,35 @@ being cancelled                             adopted, to see how it ends         
 
 Finished rows count only where the others can be sent again; else everything is sent again. Of several good jobs the
 oldest is used, so that two tries that look at the same time choose the same one, and the other active ones are
-cancelled. Another fingerprint is stale: other input was sent under the same name.
+cancelled. Another fingerprint is stale: other input was sent under the same name. Which input counts is decided before
+(:func:`standing_input`): what a retry finds paid for is used, however the input reads by now.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from airflow_provider_gemini_batch.api.models import JobState
-from airflow_provider_gemini_batch.batch.tag import Tag, tag_of
+from airflow_provider_gemini_batch.api.models import BatchJob, JobState
+from airflow_provider_gemini_batch.batch.state import PARTIAL, JobRecord
+from airflow_provider_gemini_batch.batch.tag import Tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-    from airflow_provider_gemini_batch.api.models import BatchJob
-
-_NEWEST = datetime.max.replace(tzinfo=timezone.utc)
-# A job that the service calls partially succeeded is judged by its rows, and its failed rows are mended by a repair.
-_ANSWERED = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
-_PARTIAL = frozenset({JobState.EXPIRED, JobState.CANCELLED})
+_NEWEST: Final = datetime.max.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One shard and round of one task, in the words of its tag.
+class Slot:
+    """The place of one job in a batch, in the words of its tag.
 
     ``fingerprint`` None: the input cannot be read any more.
     """
 
     identity: str
-    generation: int
+    clear_count: int
     shard: int
     round: int
     fingerprint: str | None
@@ -55,21 +53,25 @@ class Place:
         """Name a submission. Raises ``ValueError`` without a fingerprint: what cannot be read cannot be sent."""
         if self.fingerprint is None:
             raise ValueError("No fingerprint: the input cannot be read, so nothing can be submitted")
-        return Tag(self.identity, self.generation, self.shard, self.round, submission, self.fingerprint)
+        return Tag(self.identity, self.clear_count, self.shard, self.round, submission, self.fingerprint)
+
+    def has(self, tag: Tag) -> bool:
+        """Whether a job of this tag was created for this slot, of whatever input and clear count."""
+        return (tag.identity, tag.shard, tag.round) == (self.identity, self.shard, self.round)
 
 
 @dataclass(frozen=True, slots=True)
-class Tidying:
-    """What else was found, whatever is decided.
+class Cleanup:
+    """What else was found, by name, whatever is decided.
 
     ``duplicates`` are further active jobs for the very same rows: cancel them. ``stale`` are active jobs with other
     input that this task made itself: cancel them. ``strangers`` are active jobs that are left alone; each is named
     in ``warnings``.
     """
 
-    duplicates: tuple[BatchJob, ...] = ()
-    stale: tuple[BatchJob, ...] = ()
-    strangers: tuple[BatchJob, ...] = ()
+    duplicates: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    strangers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -77,10 +79,10 @@ class Tidying:
 class Adopt:
     """Use this job, running or ended; the finished rows of ``rows_from`` (oldest first) count as well."""
 
-    job: BatchJob
+    job_name: str
     why: str
-    rows_from: tuple[BatchJob, ...] = ()
-    tidying: Tidying = Tidying()
+    rows_from: tuple[str, ...] = ()
+    cleanup: Cleanup = Cleanup()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,216 +91,208 @@ class Submit:
 
     submission: int
     why: str
-    rows_from: tuple[BatchJob, ...] = ()
-    tidying: Tidying = Tidying()
+    rows_from: tuple[str, ...] = ()
+    cleanup: Cleanup = Cleanup()
 
 
 Decision = Adopt | Submit
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Candidate:
+    record: JobRecord
     job: BatchJob
     tag: Tag
     older: bool
 
     @property
-    def age_order(self) -> tuple[datetime, int, str]:
-        return (self.job.create_time or _NEWEST, self.tag.submission, self.job.name)
+    def name(self) -> str:
+        return self.record.name
 
     @property
-    def submission_order(self) -> tuple[int, int, datetime, str]:
-        return (self.tag.generation, self.tag.submission, self.job.create_time or _NEWEST, self.job.name)
+    def by_age(self) -> tuple[datetime, int, str]:
+        return (self.job.create_time or _NEWEST, self.tag.submission, self.name)
+
+    @property
+    def by_submission(self) -> tuple[int, int, datetime, str]:
+        return (self.tag.clear_count, self.tag.submission, self.job.create_time or _NEWEST, self.name)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether its answers have been delivered before the task was cleared, so that they serve no more."""
+        return self.older and self.record.was_delivered
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the job can be used as it is; one whose cancellation was asked for cannot."""
+        if self.record.is_answered:
+            return not self.is_used_up and not (self.older and self.record.results_expired)
+        return self.record.is_active and not self.record.cancelled_by_us
 
 
 def decide(
-    found: Iterable[BatchJob],
-    place: Place,
-    *,
-    reattach: bool = True,
-    can_resend: bool = False,
-    delivered: Callable[[str], bool] = lambda _name: False,
-    made_by_us: Collection[str] = frozenset(),
-    cancelled_by_us: Collection[str] | None = None,
-    own: Collection[str] = frozenset(),
-    not_before: datetime | None = None,
+    records: Iterable[JobRecord], slot: Slot, *, reattach: bool = True, can_resend: bool = False, has_notes: bool = True
 ) -> Decision:
-    """Decide what to do about one shard and round.
+    """Decide which job serves a slot.
 
-    :param found: jobs from the service's list, in any order; those of others are passed over.
-    :param reattach: False: only ``own`` jobs are adopted or cancelled, whatever else is found.
+    :param records: of all jobs seen, in any order; those of other slots are passed over.
+    :param reattach: False: only jobs of this very try are adopted or cancelled, whatever else is found.
     :param can_resend: whether single rows can be sent again.
-    :param delivered: tells of a job's name whether its results reached the author already.
-    :param made_by_us: names of jobs that this very task is known to have created.
-    :param cancelled_by_us: names of jobs that this task is known to have cancelled. None: nobody kept count, and a
-        cancelled job is taken for our own doing, since a job that somebody else cancels ends the task without a
-        retry.
-    :param own: names of the jobs that belong to this very try.
-    :param not_before: passes over jobs that were created earlier, by the service's clock: a deleted Dag run that
-        was made again under the same name does not inherit.
+    :param has_notes: whether it is written down what this task cancelled. If not, a cancelled job is taken for our own
+        doing, since a job that somebody else cancels ends the task without a retry.
     """
-    ours = _ours(found, place, not_before)
+    ours = _candidates(records, slot)
     submission = max((one.tag.submission for one in ours), default=-1) + 1
-    foreign = [] if reattach else [one for one in ours if one.job.name not in own]
+    foreign = [] if reattach else [one for one in ours if not one.record.is_own]
     ours = [one for one in ours if one not in foreign]
-    fingerprint = place.fingerprint or _newest_fingerprint(ours)
+    fingerprint = slot.fingerprint or _newest_fingerprint(ours)
     same = [one for one in ours if one.tag.fingerprint == fingerprint]
     others = [one for one in ours if one.tag.fingerprint != fingerprint]
-    on_its_way_out = cancelled_by_us or ()
-    good = [one for one in same if _is_good(one, delivered, on_its_way_out)]
-    chosen = min(good, key=lambda one: one.age_order) if good else _ending_to_judge(same, cancelled_by_us)
-    tidying = _tidying(same, others, foreign, chosen, made_by_us)
-    rows_from = _rows_from(same, chosen, delivered)
-    if chosen is not None:
-        if place.fingerprint is None:
-            unchecked = f"The input cannot be read: whether {chosen.job.name} was made from it could not be checked."
-            tidying = Tidying(tidying.duplicates, tidying.stale, tidying.strangers, (*tidying.warnings, unchecked))
-        return Adopt(chosen.job, _why_adopted(chosen), rows_from, tidying)
-    return Submit(submission, _why_submitted(same, others), rows_from if can_resend else (), tidying)
+    good = [one for one in same if one.is_good]
+    chosen = min(good, key=lambda one: one.by_age) if good else _ending_to_judge(same, has_notes=has_notes)
+    cleanup = _cleanup(same, others, foreign, chosen)
+    rows_from = _rows_from(same, chosen)
+    if chosen is None:
+        return Submit(submission, _why_submitted(same, others), rows_from if can_resend else (), cleanup)
+    if slot.fingerprint is None:
+        unchecked = f"The input cannot be read, so it could not be checked that {chosen.name} was made from it."
+        cleanup = replace(cleanup, warnings=(*cleanup.warnings, unchecked))
+    return Adopt(chosen.name, _why_adopted(chosen), rows_from, cleanup)
 
 
-def leftovers(
-    found: Iterable[BatchJob], identity: str, *, shards: int, made_by_us: Collection[str] = frozenset()
-) -> Tidying:
+def standing_input(
+    records: Collection[JobRecord], clear_count: int, *, noted: str, reads: str, reattach: bool = True
+) -> str | None:
+    """Return the fingerprint of the input that a retry goes on with, although it reads differently now; else None.
+
+    Answers that are paid for, or will be, are never thrown away and bought again because a template, a variable or a
+    file has changed between two tries. A person who wants the new input clears the task.
+
+    :param noted: the fingerprint that earlier tries worked with; empty if that is not known.
+    :param reads: the fingerprint of the input as it reads now.
+    """
+    usable = {
+        record.tag.fingerprint
+        for record in records
+        if record.tag is not None
+        and record.tag.clear_count == clear_count
+        and (reattach or record.is_own)
+        and (record.is_answered or (record.is_active and not record.cancelled_by_us))
+        and not record.results_expired
+    }
+    return None if reads in usable or noted not in usable else noted
+
+
+def orphaned_shards(records: Iterable[JobRecord], identity: str, *, shards: int) -> Cleanup:
     """Sort active jobs of this task whose shard no longer exists, because the input or its limits changed."""
-    tagged = ((job, tag_of(job)) for job in found)
     gone = [
-        _Found(job, tag, older=True)
-        for job, tag in tagged
-        if tag is not None and tag.identity == identity and tag.shard >= shards
+        _Candidate(record, record.job, record.tag, older=True)
+        for record in records
+        if record.job is not None
+        and record.tag is not None
+        and record.tag.identity == identity
+        and record.tag.shard >= shards
     ]
-    return _tidying([], gone, [], None, made_by_us)
+    return _cleanup([], gone, [], None)
 
 
-def outdated_repairs(found: Iterable[BatchJob], identity: str, *, base: int) -> Tidying:
-    """Sort active repairs of rows that come from a generation before ``base``: nothing is left for them to mend."""
-    tagged = ((job, tag_of(job)) for job in found)
-    return Tidying(
+def outdated_repairs(records: Iterable[JobRecord], identity: str, *, base: int) -> Cleanup:
+    """Sort active repairs of rows of a clear count before ``base``: nothing is left for them to mend."""
+    return Cleanup(
         duplicates=tuple(
-            job
-            for job, tag in tagged
-            if tag is not None
-            and tag.identity == identity
-            and tag.round > 0
-            and tag.generation < base
-            and _is_active(job)
+            record.name
+            for record in records
+            if record.tag is not None
+            and record.tag.identity == identity
+            and record.tag.round > 0
+            and record.tag.clear_count < base
+            and record.is_active
         )
     )
 
 
-def rows_beside(
-    found: Iterable[BatchJob], place: Place, job: BatchJob, *, delivered: Callable[[str], bool]
-) -> tuple[BatchJob, ...]:
-    """Give the ended jobs whose finished rows count beside those of a job that is in use, oldest first."""
-    ours = _ours(found, place, None)
-    chosen = next((one for one in ours if one.job.name == job.name), None)
+def partial_results_for(records: Iterable[JobRecord], slot: Slot, job_name: str) -> tuple[str, ...]:
+    """Return the ended jobs whose finished rows count beside those of a job that is in use, oldest first."""
+    ours = _candidates(records, slot)
+    chosen = next((one for one in ours if one.name == job_name), None)
     if chosen is None:
         return ()
-    return _rows_from([one for one in ours if one.tag.fingerprint == chosen.tag.fingerprint], chosen, delivered)
+    return _rows_from([one for one in ours if one.tag.fingerprint == chosen.tag.fingerprint], chosen)
 
 
-def has_finished_rows(job: BatchJob) -> bool:
-    """Whether an ended job may have answers worth reading.
-
-    Counters lag, and a partial look does not tell where answers lie: only a job whose every request is still pending,
-    by its own account, has none for certain.
-    """
-    stats = job.completion_stats
-    untouched = stats is not None and stats.total is not None and stats.pending == stats.total
-    return job.state in _ANSWERED or (job.state in _PARTIAL and not untouched)
+def _candidates(records: Iterable[JobRecord], slot: Slot) -> list[_Candidate]:
+    ours = [
+        _Candidate(record, record.job, record.tag, older=record.tag.clear_count < slot.clear_count)
+        for record in records
+        if record.job is not None and record.tag is not None and slot.has(record.tag)
+    ]
+    return sorted(ours, key=lambda one: one.by_age)
 
 
-def _ours(found: Iterable[BatchJob], place: Place, not_before: datetime | None) -> list[_Found]:
-    ours: dict[str, _Found] = {}
-    for job in found:
-        tag = tag_of(job)
-        if tag is None or (tag.identity, tag.shard, tag.round) != (place.identity, place.shard, place.round):
-            continue
-        if not_before is not None and job.create_time is not None and job.create_time < not_before:
-            continue
-        # A list that moves between two pages can show a job twice: the later look is the newer one, an end stays.
-        known = ours.get(job.name)
-        if known is None or not known.job.is_done:
-            ours[job.name] = _Found(job, tag, older=tag.generation < place.generation)
-    return sorted(ours.values(), key=lambda one: one.age_order)
+def _newest_fingerprint(ours: Sequence[_Candidate]) -> str | None:
+    return max(ours, key=lambda one: one.by_submission).tag.fingerprint if ours else None
 
 
-def _newest_fingerprint(ours: Sequence[_Found]) -> str | None:
-    return max(ours, key=lambda one: one.submission_order).tag.fingerprint if ours else None
-
-
-def _is_active(job: BatchJob) -> bool:
-    return not job.is_done and job.state is not JobState.CANCELLING
-
-
-def _is_good(one: _Found, delivered: Callable[[str], bool], on_its_way_out: Collection[str]) -> bool:
-    """Whether a job can be used as it is; one whose cancellation was asked for cannot."""
-    if one.job.state in _ANSWERED:
-        return not (one.older and delivered(one.job.name))
-    return _is_active(one.job) and one.job.name not in on_its_way_out
-
-
-def _ending_to_judge(same: Sequence[_Found], cancelled_by_us: Collection[str] | None) -> _Found | None:
-    """Give the newest job where it is its ending that decides, not another job.
+def _ending_to_judge(same: Sequence[_Candidate], *, has_notes: bool) -> _Candidate | None:
+    """Return the newest job where it is its ending that decides, not another job.
 
     One that is being cancelled may have finished rows, or succeed all the same: they are paid for. An ending that a
-    person brought about counts in its own generation alone.
+    person brought about counts for its own clear count alone.
     """
     if not same:
         return None
-    newest = max(same, key=lambda one: one.submission_order)
-    if not newest.job.is_done:
+    newest = max(same, key=lambda one: one.by_submission)
+    if not newest.record.is_done:
         return newest
     if newest.older:
         return None
-    by_a_person = cancelled_by_us is not None and newest.job.name not in cancelled_by_us
-    return newest if newest.job.cancelled and by_a_person else None
+    by_a_person = has_notes and not newest.record.cancelled_by_us
+    return newest if newest.job.state is JobState.CANCELLED and by_a_person else None
 
 
-def _rows_from(same: Sequence[_Found], chosen: _Found | None, delivered: Callable[[str], bool]) -> tuple[BatchJob, ...]:
-    """Give the jobs whose finished rows count beside the chosen job's: those that it was to complete."""
+def _rows_from(same: Sequence[_Candidate], chosen: _Candidate | None) -> tuple[str, ...]:
+    """Return the jobs whose finished rows count beside the chosen job's: those that it was to complete."""
     return tuple(
-        one.job
+        one.name
         for one in same
-        if one.job.state in _PARTIAL
-        and has_finished_rows(one.job)
-        and not (one.older and delivered(one.job.name))
+        if one.job.state in PARTIAL
+        and one.record.has_finished_rows
+        and not one.is_used_up
         and (chosen is None or one.tag.submission < chosen.tag.submission)
     )
 
 
-def _tidying(
-    same: Sequence[_Found],
-    others: Sequence[_Found],
-    foreign: Sequence[_Found],
-    chosen: _Found | None,
-    made_by_us: Collection[str],
-) -> Tidying:
-    active = [one for one in others if _is_active(one.job)]
-    strangers = [one for one in active if one.job.name not in made_by_us]
-    strangers += [one for one in foreign if _is_active(one.job)]
-    return Tidying(
-        duplicates=tuple(one.job for one in same if one is not chosen and _is_active(one.job)),
-        stale=tuple(one.job for one in active if one.job.name in made_by_us),
-        strangers=tuple(one.job for one in strangers),
-        warnings=tuple(_left(one) for one in strangers),
+def _cleanup(
+    same: Sequence[_Candidate],
+    others: Sequence[_Candidate],
+    foreign: Sequence[_Candidate],
+    chosen: _Candidate | None,
+) -> Cleanup:
+    active = [one for one in others if one.record.is_active]
+    strangers = [one for one in active if not one.record.created]
+    strangers += [one for one in foreign if one.record.is_active]
+    return Cleanup(
+        duplicates=tuple(one.name for one in same if one is not chosen and one.record.is_active),
+        stale=tuple(one.name for one in active if one.record.created),
+        strangers=tuple(one.name for one in strangers),
+        warnings=tuple(_left_running(one) for one in strangers),
     )
 
 
-def _left(one: _Found) -> str:
+def _left_running(one: _Candidate) -> str:
     return (
-        f"{one.job.name} ({one.tag}, {one.job.state.value}) carries this task's name but is not used by it, and it may "
+        f"{one.name} ({one.tag}, {one.job.state.value}) carries this task's name but is not used by it, and it may "
         "not have been made by it: it is left running. Cancel it if nobody needs it."
     )
 
 
-def _why_adopted(one: _Found) -> str:
+def _why_adopted(one: _Candidate) -> str:
     before = "before the task was cleared" if one.older else "by an earlier try"
     return f"it was made {before} from the same input and is {one.job.state.value}"
 
 
-def _why_submitted(same: Sequence[_Found], others: Sequence[_Found]) -> str:
+def _why_submitted(same: Sequence[_Candidate], others: Sequence[_Candidate]) -> str:
     if same:
-        states = ", ".join(f"{one.job.name} {one.job.state.value}" for one in same)
+        states = ", ".join(f"{one.name} {one.job.state.value}" for one in same)
         return f"none of the jobs made from this input can be used any more: {states}"
     return "the jobs of this task were made from other input" if others else "no job was made for this task yet"

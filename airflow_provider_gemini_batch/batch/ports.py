@@ -1,6 +1,6 @@
-"""The borders of a run: what it asks of the service, the store, the clock and the rows, and what it answers to Airflow.
+"""The borders of a batch: what it asks of the service, the store, the clock and the rows; what it answers to Airflow.
 
-The operator supplies the real ones; a simulation may supply others. Everything between them is the product's own code.
+The runtime supplies the real ones; a simulation may supply others. Everything between them is the product's own code.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob, Usage
     from airflow_provider_gemini_batch.batch.tag import Tag
@@ -92,30 +92,33 @@ class JobService(Protocol):
 
 
 class Store(Protocol):
-    """Where the ledger is kept between tries."""
+    """Where the state is kept between tries."""
 
     @property
     def lasting(self) -> bool:
         """False when nothing outlives the process (Airflow 3.2): then a retry looks at the service's list."""
 
     def load(self) -> str | None:
-        """Read the ledger's text."""
+        """Read the state's text."""
 
     def save(self, text: str) -> None:
-        """Write the ledger's text; when this returns it has been kept."""
+        """Write the state's text; when this returns it has been kept."""
 
 
 class Clock(Protocol):
-    """Wall-clock time in seconds since the epoch, and short pauses."""
+    """Time in seconds, and short pauses."""
 
     def now(self) -> float:
-        """Tell the time."""
+        """Return the wall-clock time since the epoch: it goes on in other processes, and somebody may set it."""
+
+    def monotonic(self) -> float:
+        """Return a time that nobody sets, which means something in this process alone."""
 
     def sleep(self, seconds: float) -> None:
         """Pause in the worker."""
 
 
-class Work(Protocol):
+class Rows(Protocol):
     """The rows of the task: reading them in, and landing what comes back."""
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:
@@ -139,15 +142,65 @@ class Work(Protocol):
         """
 
     def was_delivered(self, job_name: str) -> bool | None:
-        """Tell whether what lies at the output came from this job; None when there is no output to look at."""
+        """Return whether what lies at the output came from this job; None when there is no output to look at."""
 
 
 @dataclass(frozen=True)
-class Watch:
+class Policy:
+    """What the author asked for; times in seconds."""
+
+    service_wait: float
+    reattach: bool = True
+    lookup_timeout: float = 120.0
+    request_timeout: float = 60.0
+    timeout: float | None = None
+    cancel_on_timeout: bool = True
+    queue_timeout: float | None = None
+    on_stall: str = "fail"
+    max_resubmits: int = 1
+    repair_rounds: int = 0
+    max_active_jobs: int | None = None
+    max_failed_rows: int | None = None
+    max_failure_rate: float | None = None
+
+    @property
+    def resubmits(self) -> int:
+        """How often a stalled job is replaced at most."""
+        return self.max_resubmits if self.on_stall == "resubmit" else 0
+
+
+@dataclass(frozen=True)
+class TaskTry:
+    """One try of one task instance, and all that it works with.
+
+    ``identity``: :attr:`TaskIdentity.digest`. ``clear_count`` grows when a person clears the task, not on a retry.
+    ``try_number``: 1, 2 ... over all clears. ``last_try``: Airflow will not try again by itself, so what still runs is
+    cancelled on failure. ``on_job`` is called with each job that comes into use, as soon as it exists.
+    """
+
+    identity: str
+    clear_count: int
+    try_number: int
+    last_try: bool
+    policy: Policy
+    service: JobService
+    store: Store
+    clock: Clock
+    rows: Rows
+    on_job: Callable[[BatchJob], None] = lambda _job: None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing of this task instance can have run before."""
+        return self.try_number <= 1
+
+
+@dataclass(frozen=True)
+class WaitForJobs:
     """Wait for jobs: all of them, or (``until`` "any") for the first that ends; not beyond ``end_time``.
 
-    ``end_time`` is in seconds since the epoch.
-    ``stalls_count`` False: one of them is being cancelled already, so that its standing still is no news.
+    ``end_time`` is in seconds since the epoch by our clock; a triggerer's is ``ahead`` of it by so many seconds.
+    ``stalls_count`` False: a job that does not move does not end the wait.
     """
 
     job_names: tuple[str, ...]
@@ -155,16 +208,21 @@ class Watch:
     until: str
     memo: str
     stalls_count: bool = True
+    ahead: float = 0.0
 
 
 @dataclass(frozen=True)
-class Wake:
-    """Wait until a moment. ``job_names`` are jobs that may run meanwhile, for whoever ends the task before."""
+class SleepUntil:
+    """Wait until a moment by our clock; a triggerer's is ``ahead`` of it by so many seconds.
+
+    ``job_names`` are jobs that may run meanwhile, for whoever ends the task before.
+    """
 
     at: float
     memo: str
     reason: str
     job_names: tuple[str, ...] = ()
+    ahead: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -188,22 +246,3 @@ class TaskFailed(Exception):
         self.verdict = verdict
         self.landing = landing
         self.deadline = deadline
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the author asked for; times in seconds."""
-
-    service_wait: float
-    reattach: bool = True
-    lookup_timeout: float = 120.0
-    request_timeout: float = 60.0
-    timeout: float | None = None
-    cancel_on_timeout: bool = True
-    queue_timeout: float | None = None
-    on_stall: str = "fail"
-    max_resubmits: int = 1
-    repair_rounds: int = 0
-    max_active_jobs: int | None = None
-    max_failed_rows: int | None = None
-    max_failure_rate: float | None = None

@@ -1,114 +1,56 @@
 """One task's batch from rows to results: the single procedure that first execution, resume and retry share.
 
-:meth:`BatchRun.advance` looks at what there is (the ledger, the jobs, the input), does what is due (adopt, submit,
-cancel, land) and says how to go on: :class:`Watch` jobs, :class:`Wake` later, or :class:`Done`. It may be called again
-at any time, in another process, after a crash between any two of its steps: it finds its jobs by name or by tag and
-goes on from there. It knows neither Airflow nor a clock of its own.
+:meth:`BatchRun.advance` looks at what there is (the state, the jobs, the input), does what is due (adopt, submit,
+cancel, land) and says how to go on: :class:`WaitForJobs`, :class:`SleepUntil` a moment, or :class:`Done`. It may be
+called again at any time, in another process, after a crash between any two of its steps: it finds its jobs by name or
+by tag and goes on from there. It knows neither Airflow nor a clock of its own.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
     InputUnavailable,
+    NotFound,
     ResultsGone,
 )
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch import adoption
-from airflow_provider_gemini_batch.batch.known import KnownJobs
-from airflow_provider_gemini_batch.batch.ports import Done, Landing, Plan, TaskFailed, Wake, Watch
-from airflow_provider_gemini_batch.batch.repair import Repairs
-from airflow_provider_gemini_batch.batch.state import Ledger
-from airflow_provider_gemini_batch.batch.submit import UNRECORDED, Postponed, Submitter
-from airflow_provider_gemini_batch.batch.tag import tag_of
-from airflow_provider_gemini_batch.batch.timeouts import Patience
-from airflow_provider_gemini_batch.batch.verdict import (
-    Ended,
-    Refused,
-    ResultsMissing,
-    judge,
-    judge_all,
-)
+from airflow_provider_gemini_batch.batch.cancelling import Canceller
+from airflow_provider_gemini_batch.batch.ports import Done, Landing, Plan, SleepUntil, TaskFailed, WaitForJobs
+from airflow_provider_gemini_batch.batch.repair import judge_rows, rows_to_repair, source_clear_count
+from airflow_provider_gemini_batch.batch.state import PARTIAL, UNRECORDED, BatchState, Event, JobRecord, PendingCreate
+from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, answers_to
+from airflow_provider_gemini_batch.batch.timeouts import Timeouts
+from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, ResultsMissing, judge, judge_all
+from airflow_provider_gemini_batch.polling.policy import BELIEVED_AFTER
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from airflow_provider_gemini_batch.api.models import BatchJob
-    from airflow_provider_gemini_batch.batch.ports import Clock, JobService, Policy, Store, Work
+    from airflow_provider_gemini_batch.batch.ports import TaskTry
     from airflow_provider_gemini_batch.batch.tag import Tag
 
 log = logging.getLogger(__name__)
 
-
-class _Round:
-    """What one round (0: the shards, later: repairs) has come to."""
-
-    def __init__(self) -> None:
-        self.active: list[BatchJob] = []
-        self.ended: list[BatchJob] = []
-        self.over_capacity = False
-        self.too_late = False
-        self.unsendable = False
-        self.postponed: Postponed | None = None
-
-
-class _ReadAnew(Exception):
-    """The input reads differently than when it was checked, and nothing of what it was then has been paid for."""
+Step = WaitForJobs | SleepUntil | Done
 
 
 class BatchRun:
-    """Drives the batch of one task instance over its ports. One object serves one process."""
+    """Drives the batch of one task instance. One object serves one process."""
 
-    def __init__(
-        self,
-        *,
-        identity: str,
-        generation: int,
-        first_try: bool,
-        last_try: bool,
-        policy: Policy,
-        service: JobService,
-        store: Store,
-        clock: Clock,
-        work: Work,
-        on_job: Callable[[BatchJob], None] = lambda _job: None,
-    ) -> None:
-        """Take the ports.
-
-        :param identity: :attr:`TaskIdentity.digest`.
-        :param generation: grows when a person clears the task, not on a retry.
-        :param first_try: True when nothing of this task instance can have run before.
-        :param last_try: True when Airflow will not try again by itself: what then still runs is cancelled on failure.
-        :param on_job: called with each job that comes into use, as soon as it exists.
-        """
-        self._identity = identity
-        self._generation = generation
-        self._first_try = first_try
-        self._last_try = last_try
-        self._policy = policy
-        self._service = service
-        self._store = store
-        self._clock = clock
-        self._work = work
-        self._on_job = on_job
-        self._ledger = Ledger()
-        self._known_before = False
-        self._share_ledger()
-        self._report = WaitReport(Reason.WAKE)
-        self._shards = 1
-        self._resumed = False
+    def __init__(self, task: TaskTry) -> None:
+        """Take the try and what it works with."""
+        self._task = task
         self._announced: set[str] = set()
-        self._unreadable: ConfigurationError | None = None
-        self._has_read_anew = False
 
-    def advance(self, report: WaitReport | None) -> Watch | Wake | Done:
+    def advance(self, report: WaitReport | None) -> Step:
         """Do what is due and say how to go on.
 
         :param report: what the wait brought; None when a try begins.
@@ -116,415 +58,523 @@ class BatchRun:
         :raises InputError: the input cannot be sent; nothing has been.
         :raises GeminiBatchError: a call failed that may work in another try.
         """
+        memo = BatchState.from_json(report.memo) if report is not None else None
+        # Should the store fail, the memo says at least what runs.
+        advance = _Advance(self._task, memo or BatchState(), report, self._announced)
         try:
-            self._open(report)
-            return self._step()
+            stored = BatchState.from_json(self._task.store.load())
+            advance = _Advance(
+                self._task,
+                self._first_state(stored) if report is None else stored or memo or self._fresh_state(),
+                report,
+                self._announced,
+                has_notes=stored is not None,
+            )
+            return advance.take_step()
         except TaskFailed as failure:
-            if self._last_try or not failure.verdict.retry:
-                self._give_up(deadline=failure.deadline)
+            if self._task.last_try or not failure.verdict.retry:
+                advance.give_up(deadline=failure.deadline)
             raise
         except Exception:
-            if self._last_try:
-                self._give_up()
+            if self._task.last_try:
+                advance.give_up()
             raise
 
-    def _step(self) -> Watch | Wake | Done:
+    def _fresh_state(self) -> BatchState:
+        return BatchState(clear_count=self._task.clear_count)
+
+    def _first_state(self, stored: BatchState | None) -> BatchState:
+        """Return the state with which a try begins."""
+        task = self._task
+        state = (stored or self._fresh_state()).next_try(task.clear_count)
+        if not task.policy.reattach:
+            state.pending.clear()
+        elif not task.is_first and stored is None and not task.store.lasting:
+            state.pending[UNRECORDED] = PendingCreate(task.clock.now())
+        return state
+
+
+@dataclass
+class _Round:
+    """What one round (0: the shards, later: repairs) has come to."""
+
+    active: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    over_capacity: bool = False
+    too_late: bool = False
+    unsendable: bool = False
+    postponed: Postponed | None = None
+
+
+class _ReadAnew(Exception):
+    """The input reads differently than when it was checked, and nothing of what it was then has been paid for."""
+
+
+class _Advance:
+    """One advance of a batch: the state is loaded, and everything here works on it."""
+
+    def __init__(
+        self,
+        task: TaskTry,
+        state: BatchState,
+        report: WaitReport | None,
+        announced: set[str],
+        *,
+        has_notes: bool = False,
+    ) -> None:
+        self._task = task
+        self._state = state
+        self._is_resumed = report is not None
+        self._report = report or WaitReport(Reason.WAKE)
+        self._announced = announced
+        self._has_notes = has_notes
+        self._canceller = Canceller(task, state)
+        self._submitter = Submitter(task, state)
+        self._timeouts = Timeouts(task, state, self._canceller)
+        self._shards = 1
+        self._unreadable: ConfigurationError | None = None
+        self._has_read_anew = False
+
+    def take_step(self) -> Step:
+        """Do what is due and say how to go on."""
+        state = self._state
         if self._report.reason is Reason.REFUSED:
             raise TaskFailed(judge(Refused(self._report.message)))
+        self._timeouts.learn_from(self._report)
         try:
-            plan = self._plan()
-            self._gather(plan)
+            plan = self._prepare()
             step = self._go_on(plan)
         except _ReadAnew as changed:
             log.warning("%s Nothing was bought for it: the input is read anew.", changed)
             self._has_read_anew = True
-            self._ledger.input, self._ledger.fingerprint = {}, ""
-            return self._step()
+            state.input, state.fingerprint, state.input_settled = {}, "", False
+            return self.take_step()
         except Postponed as wait:
             log.info("Waiting: %s.", wait.reason)
-            limit = self._known.limit()
+            limit = self._timeouts.limit()
             # What has to be seen to after the deadline (a job that may still appear) has its own time.
-            return self._wake(min(wait.until, limit) if limit > self._clock.now() else wait.until, wait.reason)
+            return self._sleep(min(wait.until, limit) if limit > self._task.clock.now() else wait.until, wait.reason)
         except GeminiBatchError as error:
             return self._sit_out(error)
-        if self._ledger.troubles and isinstance(step, Watch):
-            self._ledger.troubles = 0
-            step = replace(step, memo=self._ledger.to_json())
+        if state.errors and isinstance(step, WaitForJobs):
+            state.errors = 0
+            step = replace(step, memo=state.to_json())
         return step
 
-    def _sit_out(self, error: GeminiBatchError) -> Wake:
-        """Wait until an error has passed: a paid job must not be lost over a bad minute."""
-        at = self._patience.resume_at(error, self._clock.now())
-        if at is None:
-            if not error.retryable:
-                self._give_up()
-            raise error
-        log.warning("Going on in %.0f s, since a call failed: %s", at - self._clock.now(), error)
-        return self._wake(at, str(error))
-
-    def _wake(self, at: float, reason: str) -> Wake:
-        # What this try has learnt so far (the input's fingerprint, say) must not be read back as the last try left it.
-        self._submitter.save()
-        return Wake(at=at, memo=self._ledger.to_json(), reason=reason, job_names=self._known.unfinished())
-
-    def _give_up(self, *, deadline: bool = False) -> None:
-        """Leave nothing running that nobody waits for; what stands in the way of that is no news any more."""
-        if deadline and not self._policy.cancel_on_timeout:
+    def give_up(self, *, deadline: bool = False) -> None:
+        """Cancel every job that this task no longer needs; failures here are only logged."""
+        if deadline and not self._task.policy.cancel_on_timeout:
             return
+        state = self._state
         try:
-            self._known.abandon(self._submitter.suspects())
+            own = [record.name for record in state.records.values() if record.is_own]
+            suspects = [record.name for wanted in state.pending for record in answers_to(wanted, state)]
+            self._canceller.abandon([*own, *suspects])
         except Exception:
             log.warning("Could not cancel what still runs.", exc_info=True)
 
+    def _sit_out(self, error: GeminiBatchError) -> SleepUntil:
+        """Wait until an error has passed: a paid job must not be lost over a bad minute."""
+        at = self._timeouts.resume_at(error)
+        if at is None:
+            if not error.retryable:
+                self.give_up()
+            raise error
+        log.warning("Going on in %.0f s, since a call failed: %s", at - self._task.clock.now(), error)
+        return self._sleep(at, str(error))
+
+    def _sleep(self, at: float, reason: str) -> SleepUntil:
+        state = self._state
+        state.wait_until, state.is_sleeping = at, True
+        # What this try has learnt so far (the input's fingerprint, say) must not be read back as the last try left it.
+        self._submitter.save()
+        return SleepUntil(
+            at, memo=state.to_json(), reason=reason, job_names=state.unfinished(), ahead=state.trigger_ahead
+        )
+
     # -- what is there
 
-    def _share_ledger(self) -> None:
-        """Give the ledger to those who write in it."""
-        self._submitter = Submitter(
-            identity=self._identity,
-            service=self._service,
-            store=self._store,
-            clock=self._clock,
-            policy=self._policy,
-            ledger=self._ledger,
-        )
-        self._known = KnownJobs(
-            identity=self._identity,
-            generation=self._generation,
-            ledger=self._ledger,
-            save=self._submitter.save,
-            policy=self._policy,
-            service=self._service,
-            clock=self._clock,
-            work=self._work,
-            known_before=self._known_before,
-        )
-        self._repairs = Repairs(
-            identity=self._identity,
-            generation=self._generation,
-            first_try=self._first_try,
-            policy=self._policy,
-            ledger=self._ledger,
-            known=self._known,
-            work=self._work,
-        )
-        self._patience = Patience(
-            policy=self._policy, ledger=self._ledger, known=self._known, lasting=self._store.lasting
-        )
-
-    def _open(self, report: WaitReport | None) -> None:
-        self._resumed = report is not None
-        if report is not None:
-            # Should the store fail, the memo says at least what runs.
-            self._ledger = Ledger.from_json(report.memo) or self._ledger
-            self._share_ledger()
-        stored = Ledger.from_json(self._store.load())
-        self._known_before = stored is not None
-        if report is None:
-            self._ledger = (stored or Ledger()).next_try(self._generation)
-            unwritten = not self._first_try and stored is None and not self._store.lasting
-            if not self._policy.reattach:
-                self._ledger.intents.clear()
-            elif unwritten:
-                self._ledger.intents[UNRECORDED] = self._clock.now()
-        else:
-            carried = stored or Ledger.from_json(report.memo)
-            self._ledger = carried or Ledger(generation=self._generation)
-            self._report = report
-        self._share_ledger()
-
-    def _plan(self) -> Plan:
-        known = self._ledger.fingerprint
-        plan = self._read_input(known=bool(known))
+    def _prepare(self) -> Plan:
+        """Bring to mind the input and the jobs of this task: those known by name, unanswered create calls by tag."""
+        state, task = self._state, self._task
+        plan = self._read_input()
         for warning in plan.warnings:
             log.warning("%s", warning)
-        if self._resumed and known and plan.fingerprint not in (None, known):
-            log.warning(
-                "The input has changed since its job was submitted. The job's results are used; whether every row has "
-                "its answer, and their order, could not be checked against the input."
-            )
-            plan = self._work.forget_input()
-        if plan.fingerprint is not None:
-            self._ledger.fingerprint = plan.fingerprint
-            self._ledger.shards = plan.shards
-            self._ledger.input = dict(plan.note)
+        for name in list(state.records):
+            self._ask(name)
+        unknown = not self._has_notes or not task.store.lasting
+        if not self._is_resumed and not task.is_first and not state.looked_up and unknown:
+            state.found(task.service.find(task.identity), task.identity, task.clock.now())
+            state.looked_up = True
+        plan = self._settle_input(plan)
+        state.fingerprint = state.fingerprint or state.newest_fingerprint()
+        for wanted in list(state.pending):
+            found = self._submitter.look_up(wanted, plan)
+            if found is not None:
+                log.info("Found %s for a create call whose answer was lost.", found.name)
+        state.fingerprint = state.fingerprint or state.newest_fingerprint()
+        self._shards = (state.shards or state.shards_seen()) if plan.fingerprint is None else plan.shards
+        self._find_delivered()
         return plan
 
-    def _read_input(self, *, known: bool) -> Plan:
+    def _read_input(self) -> Plan:
+        state = self._state
         try:
-            return self._work.plan(again=self._resumed and known, note=self._ledger.input)
+            return self._task.rows.plan(again=state.input_settled, note=state.input)
         except ConfigurationError as error:
-            if self._first_try and not known:
+            if self._task.is_first and not state.fingerprint:
                 raise
             log.warning("The input cannot be read (%s): only jobs that were made before can be used.", error)
             self._unreadable = error
-            return self._work.forget_input()
+            return self._task.rows.forget_input()
 
-    def _gather(self, plan: Plan) -> None:
-        """Bring the jobs of this task to mind: those in the ledger by name, unanswered create calls by tag."""
-        for name in list(self._ledger.jobs):
-            self._known.ask(name, self._report.reason)
-        unknown = not self._known_before or not self._store.lasting
-        if not self._resumed and not self._first_try and not self._ledger.looked_up and unknown:
-            self._known.remember(self._service.find(self._identity))
-            self._ledger.looked_up = True
-        if not self._ledger.fingerprint:
-            self._ledger.fingerprint = self._known.newest_fingerprint()
-        self._submitter.are_all = partial(self._are_all, plan)
-        for wanted in list(self._ledger.intents):
-            found = self._submitter.look_up(wanted)
-            if found is not None:
-                log.info("Found %s for a create call whose answer was lost.", found.name)
-        self._known.remember(self._submitter.seen.values())
-        if not self._ledger.fingerprint:
-            self._ledger.fingerprint = self._known.newest_fingerprint()
-        noted = self._ledger.shards or self._known.shards()
-        self._shards = noted if plan.fingerprint is None else plan.shards
+    def _settle_input(self, plan: Plan) -> Plan:
+        """Decide which input counts, once in a try: the one that earlier tries paid for, else the one that is there."""
+        state = self._state
+        if plan.fingerprint is None:
+            return plan
+        if state.input_settled:
+            stands = state.fingerprint if plan.fingerprint != state.fingerprint else None
+        else:
+            stands = adoption.standing_input(
+                state.seen(),
+                state.clear_count,
+                noted=state.fingerprint or state.newest_fingerprint(state.clear_count),
+                reads=plan.fingerprint,
+                reattach=self._task.policy.reattach,
+            )
+        state.input_settled = True
+        if stands:
+            log.warning(
+                "The input has changed since its job was submitted. The job's results are used; whether every row has "
+                "its answer, and their order, could not be checked against the input. Clear the task for the new input."
+            )
+            state.fingerprint = stands
+            return self._task.rows.forget_input()
+        state.fingerprint, state.shards, state.input = plan.fingerprint, plan.shards, dict(plan.note)
+        return plan
 
-    def _are_all(self, plan: Plan, jobs: Sequence[BatchJob]) -> bool:
-        """Tell whether these must be all jobs that earlier tries made: no step was due that could have made another."""
-        tags = {job.name: tag for job in jobs if (tag := tag_of(job)) is not None}
-        newest = max((tag.round for tag in tags.values()), default=0)
-        usable = [job for job in jobs if tags[job.name].round == newest and (not job.is_done or job.succeeded)]
-        shards = {tags[job.name].shard for job in usable}
-        whole = newest > 0 or len(shards) >= (self._known.shards() if plan.fingerprint is None else plan.shards)
-        # A repair comes after all jobs of the round before it have ended.
-        return whole and (any(not job.is_done for job in usable) or not plan.can_resend)
+    def _ask(self, name: str) -> None:
+        """Ask for a job that is known by name.
+
+        :raises Postponed: the service does not know the job; it will be asked again, a minute later.
+        :raises TaskFailed: it still does not know it, and this try waited for the job.
+        """
+        state, now = self._state, self._task.clock.now()
+        try:
+            state.observe(self._task.service.get(name), now)
+        except NotFound as error:
+            record = state.missing(name, now)
+            since = record.missing_since or now
+            # A trigger that says "gone" has asked twice already.
+            if self._report.reason is not Reason.GONE and 0 <= now - since < BELIEVED_AFTER:
+                self._submitter.save()
+                what = f"the service says that it does not know {name}: asking again"
+                raise Postponed(since + BELIEVED_AFTER, what) from error
+            del state.records[name]
+            self._submitter.save()
+            if record.in_use:
+                raise TaskFailed(judge(Gone(name))) from error
+            log.warning("The service no longer knows %s: it is not counted on.", name)
+
+    def _find_delivered(self) -> None:
+        """Note of jobs from before a clear whether their answers were delivered, where nobody wrote it down."""
+        if self._has_notes:
+            return
+        state = self._state
+        for record in state.seen():
+            if record.tag is not None and record.tag.clear_count < state.clear_count and not record.was_delivered:
+                state.records[record.name] = replace(record, found_delivered=self._seems_delivered(record))
+
+    def _seems_delivered(self, record: JobRecord) -> bool:
+        told = self._task.rows.was_delivered(record.name)
+        if record.tag is None or told:
+            return bool(told)
+        others = [(other, other.tag) for other in self._state.seen() if other.tag is not None]
+        if told is None:
+            # A person who clears such a task wants it run anew, if it ever came to its end: if nothing that was created
+            # together with this job still runs.
+            made_of = (record.tag.clear_count, record.tag.fingerprint)
+            return not any(other.is_active and (tag.clear_count, tag.fingerprint) == made_of for other, tag in others)
+        # The output came from a job created after a later clear: this one's answers are history.
+        later = [other.name for other, tag in others if tag.clear_count > record.tag.clear_count]
+        return any(self._task.rows.was_delivered(name) for name in later)
 
     # -- what is due
 
-    def _go_on(self, plan: Plan) -> Watch | Wake | Done:
-        used: list[BatchJob] = []
+    def _go_on(self, plan: Plan) -> Step:
+        used: list[str] = []
         rows: Sequence[int] | None = None
         round_ = 0
-        self._known.tidy_up(
-            adoption.leftovers(self._known.all, self._identity, shards=self._shards, made_by_us=self._ledger.made)
-        )
+        state = self._state
+        self._canceller.clean_up(adoption.orphaned_shards(state.seen(), self._task.identity, shards=self._shards))
         while True:
-            state = self._settle(plan, round_, rows, used)
-            if state.active or state.postponed or state.over_capacity or state.too_late:
-                return self._wait(state)
-            self._raise_bad_ending(used + state.ended)
-            used.extend(state.ended)
-            if state.unsendable and not round_:
+            found = self._serve_round(plan, round_, rows, used)
+            if found.active or found.postponed or found.over_capacity or found.too_late:
+                return self._wait(found)
+            self._raise_bad_ending(used + found.ended)
+            used.extend(found.ended)
+            if found.unsendable and not round_:
                 self._raise_unsendable(used)
-            if state.unsendable:
+            if found.unsendable:
                 # What a repair would have mended counts as failed.
                 plan = replace(plan, can_resend=False)
                 break
+            base = source_clear_count(state, used)
+            self._canceller.clean_up(adoption.outdated_repairs(state.seen(), self._task.identity, base=base))
+            round_ += 1
             try:
-                rows = self._repairs.rows_for(
-                    plan, round_ + 1, used, too_late=self._patience.is_over(self._clock.now())
-                )
+                rows = rows_to_repair(self._task, state, plan, round_, used, too_late=self._timeouts.is_over())
             except ResultsGone as error:
                 return self._without_results(plan, used, error)
             if rows is None:
                 break
-            round_ += 1
         return self._deliver(plan, used)
 
-    def _settle(self, plan: Plan, round_: int, rows: Sequence[int] | None, used: list[BatchJob]) -> _Round:
+    def _serve_round(self, plan: Plan, round_: int, rows: Sequence[int] | None, used: list[str]) -> _Round:
         """Find or make the jobs of a round. A bad ending stops new submissions, not the waiting for others."""
-        state = _Round()
-        bad = self._known.bad_endings()
+        found, state = _Round(), self._state
+        bad = state.bad_endings()
         for shard in range(self._shards if round_ == 0 else 1):
-            place = adoption.Place(
-                self._identity, self._generation, shard, round_, plan.fingerprint or self._ledger.fingerprint or None
-            )
-            job = self._known.watched_at(place)
-            if job is not None:
-                beside = adoption.rows_beside(self._known.all, place, job, delivered=self._known.was_delivered)
-                used.extend(one for one in beside if one not in used and one.name not in self._ledger.lost)
-            elif not bad and not state.unsendable:
-                job = self._adopt_or_submit(plan, place, rows, used, state)
-            if job is None:
+            fingerprint = plan.fingerprint or state.fingerprint or None
+            slot = adoption.Slot(self._task.identity, state.clear_count, shard, round_, fingerprint)
+            name = self._serving(slot)
+            if name is not None:
+                beside = adoption.partial_results_for(state.seen(), slot, name)
+                used.extend(one for one in beside if one not in used)
+            elif not bad and not found.unsendable:
+                name = self._adopt_or_submit(plan, slot, rows, used, found)
+            if name is not None:
+                self._use(name)
+                (found.ended if state.records[name].is_done else found.active).append(name)
+        found.ended = [name for name in found.ended if name not in bad]
+        return found
+
+    def _serving(self, slot: adoption.Slot) -> str | None:
+        """Return the job that this try uses for a slot; one that we cancelled and that ended unused is released."""
+        for record in self._state.in_use():
+            if record.job is None or record.tag is None or not slot.has(record.tag):
                 continue
-            self._use(job)
-            (state.ended if job.is_done else state.active).append(job)
-        state.ended = [job for job in state.ended if job not in bad]
-        return state
+            if record.is_done and not record.is_answered and record.cancelled_by_us:
+                self._state.happened(Event.RELEASED, record.name)
+                continue
+            return record.name
+        return None
 
     def _adopt_or_submit(
-        self, plan: Plan, place: adoption.Place, rows: Sequence[int] | None, used: list[BatchJob], state: _Round
-    ) -> BatchJob | None:
-        base = self._repairs.generation_of(used) if place.round else 0
+        self, plan: Plan, slot: adoption.Slot, rows: Sequence[int] | None, used: list[str], found: _Round
+    ) -> str | None:
+        state, policy = self._state, self._task.policy
+        base = source_clear_count(state, used) if slot.round else 0
         decision = adoption.decide(
-            [job for job in self._known.all if (tag := tag_of(job)) is not None and tag.generation >= base],
-            place,
-            reattach=self._policy.reattach,
-            own=self._known.own,
+            [record for record in state.seen() if record.tag is not None and record.tag.clear_count >= base],
+            slot,
+            reattach=policy.reattach,
             can_resend=plan.can_resend,
-            delivered=self._known.was_delivered,
-            made_by_us=self._ledger.made,
-            cancelled_by_us=self._ledger.cancelled if self._store.lasting else None,
+            has_notes=self._task.store.lasting,
         )
-        self._known.tidy_up(decision.tidying)
-        parts = [job for job in decision.rows_from if job not in used and self._is_kept(job)]
+        self._canceller.clean_up(decision.cleanup)
+        parts = [name for name in decision.rows_from if name not in used and self._has_kept_rows(name)]
         used.extend(parts)
         if isinstance(decision, adoption.Adopt):
-            log.info("Using %s: %s.", decision.job.name, decision.why)
-            return decision.job
+            log.info("Using %s: %s.", decision.job_name, decision.why)
+            return decision.job_name
         if rows is not None and not rows and not parts:
             return None  # this round's job is gone, but a later round's is there
         if plan.fingerprint is None:
             # Others may be running, whose answers are paid for: they are waited for first.
-            state.unsendable = True
-            return None
-        if self._policy.max_active_jobs is not None and len(state.active) >= self._policy.max_active_jobs:
-            state.over_capacity = True
-        elif self._patience.is_over(self._clock.now()):
-            state.too_late = True
-        elif state.postponed is None:
+            found.unsendable = True
+        elif policy.max_active_jobs is not None and len(found.active) >= policy.max_active_jobs:
+            found.over_capacity = True
+        elif self._timeouts.is_over():
+            found.too_late = True
+        elif found.postponed is None:
             log.info("Submitting a job: %s.", decision.why)
-            missing = self._missing(place, used, parts) if parts else rows
+            missing = self._missing(slot, used, parts) if parts else rows
             if missing is None or missing:
-                return self._submit(place.tag(decision.submission), missing, state)
+                return self._submit(slot.tag(decision.submission), missing, found)
         return None
 
-    def _is_kept(self, job: BatchJob) -> bool:
-        """Tell whether the service still has what an ended job answered before it was cut short."""
-        if job.name in self._ledger.lost:
-            return False
-        try:
-            self._work.survey([job], shard=None)
-        except ResultsGone:
-            log.warning("The finished rows of %s are no longer kept: they are sent again.", job.name)
-            self._ledger.lost.append(job.name)
-            return False
-        return True
+    def _has_kept_rows(self, name: str) -> bool:
+        """Return whether the service still has what an ended job answered before it was cut short."""
+        if not self._state.records[name].results_expired:
+            try:
+                self._task.rows.survey(self._state.jobs([name]), shard=None)
+            except ResultsGone:
+                log.warning("The finished rows of %s are no longer kept: they are sent again.", name)
+                self._state.happened(Event.RESULTS_EXPIRED, name)
+        return not self._state.records[name].results_expired
 
-    def _missing(self, place: adoption.Place, used: Sequence[BatchJob], parts: Sequence[BatchJob]) -> Sequence[int]:
-        """Tell which rows ended jobs have not finished: of a shard, or after all rounds so far."""
-        survey = self._work.survey(used, shard=None) if place.round else self._work.survey(parts, shard=place.shard)
+    def _missing(self, slot: adoption.Slot, used: Sequence[str], parts: Sequence[str]) -> Sequence[int]:
+        """Return the rows that ended jobs have not finished: of a shard, or after all rounds so far."""
+        jobs, shard = (used, None) if slot.round else (parts, slot.shard)
+        survey = self._task.rows.survey(self._state.jobs(jobs), shard=shard)
         log.info("%d rows are done already; %d are sent again.", survey.succeeded, len(survey.repairable))
         return survey.repairable
 
-    def _submit(self, tag: Tag, rows: Sequence[int] | None, state: _Round) -> BatchJob | None:
+    def _submit(self, tag: Tag, rows: Sequence[int] | None, found: _Round) -> str | None:
         try:
-            job = self._submitter.submit(tag, rows, reuse=not self._first_try or self._resumed)
+            return self._submitter.submit(tag, rows, reuse=not self._task.is_first or self._is_resumed).name
         except Postponed as wait:
-            if self._ledger.began is None:
-                self._ledger.began = self._clock.now()
+            if self._state.began is None:
+                self._state.began = self._task.clock.now()
                 self._submitter.save()
-            state.postponed = wait
-            return None
+            found.postponed = wait
         except InputUnavailable as error:
-            self._go_without_rows(tag, state, error)
-            return None
-        self._known.see(job)
-        return job
+            self._go_without_rows(tag, found, error)
+        return None
 
-    def _go_without_rows(self, tag: Tag, state: _Round, error: InputUnavailable) -> None:
+    def _go_without_rows(self, tag: Tag, found: _Round, error: InputUnavailable) -> None:
         """Note that rows cannot be sent; what others of the same input were paid for is used and never bought again."""
-        paid = [
-            job
-            for job in self._known.all
-            if (its := tag_of(job)) is not None
-            and its.fingerprint == tag.fingerprint
-            and (not job.is_done or adoption.has_finished_rows(job))
-        ]
+        paid = any(
+            record.tag is not None
+            and record.tag.fingerprint == tag.fingerprint
+            and (not record.is_done or record.has_finished_rows)
+            for record in self._state.seen()
+        )
         if not paid and not self._has_read_anew:
             raise _ReadAnew(str(error)) from error
         log.warning("%s", error)
         self._unreadable = error
-        state.unsendable = True
+        found.unsendable = True
 
-    def _use(self, job: BatchJob) -> None:
-        self._known.use(job)
-        if job.name not in self._announced:
-            self._announced.add(job.name)
-            self._on_job(job)
+    # -- using jobs
+
+    def _use(self, name: str) -> None:
+        if not self._state.records[name].in_use:
+            self._choose(name)
+        job = self._state.records[name].job
+        if job is not None and name not in self._announced:
+            self._announced.add(name)
+            self._task.on_job(job)
+
+    def _choose(self, name: str) -> None:
+        """Note that this try waits for a job, and from when its time counts."""
+        state, now = self._state, self._task.clock.now()
+        record = state.happened(Event.CHOSEN, name)
+        is_older = record.tag is not None and record.tag.clear_count < state.clear_count
+        if is_older:
+            record = state.happened(Event.INHERITED, name)
+        began = now
+        if record.job is not None and not record.is_done:
+            if is_older and record.job.state is JobState.CANCELLING and not record.cancelled_by_us:
+                # Whoever stopped it did so before the task was cleared: its end is awaited, and judges nothing.
+                record = state.happened(Event.CANCEL_ASKED, name)
+            age = record.least_age(now)
+            is_over = age >= self._timeouts.longest and self._task.policy.cancel_on_timeout
+            if (is_over and not record.created_this_try) or record.cancelled_by_us:
+                # An earlier try was done with this job, perhaps killed before it could say so. Its end is awaited.
+                self._canceller.cancel(name)
+            else:
+                began = now - age
+        state.began = began if state.began is None else min(began, state.began)
+        self._submitter.save()
 
     # -- waiting
 
-    def _wait(self, state: _Round) -> Watch | Wake:
-        now = self._clock.now()
-        self._patience.check_stalls(state.active, self._report, now)
-        limit = self._known.limit(state.active)
-        looking = state.postponed is not None and bool(self._ledger.intents)
-        if now >= limit and not looking:
-            self._patience.time_out(state.active, now)
-        if not state.active:
-            if state.postponed is None:  # pragma: no cover  (capacity is only used up by active jobs)
+    def _wait(self, found: _Round) -> Step:
+        state, now = self._state, self._task.clock.now()
+        active = [state.records[name] for name in found.active]
+        self._timeouts.check_stalls(active, self._report)
+        active = [state.records[name] for name in found.active]
+        limit = self._timeouts.limit(active)
+        is_looking = found.postponed is not None and bool(state.pending)
+        if now >= limit and not is_looking:
+            self._timeouts.time_out(active)
+        if not active:
+            if found.postponed is None:  # pragma: no cover  (capacity is only used up by active jobs)
                 raise GeminiBatchError("Nothing to wait for")
-            raise state.postponed
-        more_to_submit = state.over_capacity or state.postponed is not None
+            raise found.postponed
         end_time = limit
-        if state.postponed is not None:
+        if found.postponed is not None:
             # A job may exist whose name is not known yet: the deadline waits for it, so that it can be cancelled.
-            end_time = state.postponed.until if looking else min(limit, state.postponed.until)
+            end_time = found.postponed.until if is_looking else min(limit, found.postponed.until)
+        stalls_count = not any(record.cancelled_by_us for record in active)
+        if stalls_count and self._report.reason is Reason.QUEUE_TIMEOUT:
+            # By our clock it has not been queued for so long: we look again when it has.
+            stalls_count, end_time = False, min(end_time, self._timeouts.queue_ends(active))
+        state.wait_until, state.is_sleeping = end_time, False
         self._submitter.save()
-        return Watch(
-            job_names=tuple(job.name for job in state.active),
+        return WaitForJobs(
+            job_names=tuple(found.active),
             end_time=end_time,
-            until="any" if more_to_submit else "all",
-            stalls_count=not any(job.name in self._ledger.cancelled for job in state.active),
-            memo=self._ledger.to_json(),
+            until="any" if found.over_capacity or found.postponed is not None else "all",
+            stalls_count=stalls_count,
+            memo=state.to_json(),
+            ahead=state.trigger_ahead,
         )
 
     # -- endings
 
-    def _raise_bad_ending(self, used: Sequence[BatchJob]) -> None:
-        bad = self._known.bad_endings()
+    def _raise_bad_ending(self, used: Sequence[str]) -> None:
+        state, bad = self._state, self._state.bad_endings()
         if not bad:
             return
-        self._service.ended([*used, *bad])
-        verdict = judge_all([Ended(job) for job in bad])
-        remains = [job for job in [*used, *bad] if adoption.has_finished_rows(job)]
-        landing = self._land_remains(remains) if self._last_try or not verdict.retry else None
+        everything = list(dict.fromkeys([*used, *bad]))
+        self._task.service.ended(state.jobs(everything))
+        verdict = judge_all([Ended(job) for job in state.jobs(bad)])
+        landing = self._land_remains(everything) if self._task.last_try or not verdict.retry else None
         raise TaskFailed(verdict, landing=landing)
 
-    def _land_remains(self, jobs: Sequence[BatchJob]) -> Landing | None:
+    def _land_remains(self, names: Sequence[str]) -> Landing | None:
         """Give the author the rows that are there, when no further try will: they are paid for."""
+        remains = [name for name in names if self._state.records[name].has_finished_rows]
         try:
-            return self._work.land(jobs) if jobs else None
+            return self._task.rows.land(self._state.jobs(remains)) if remains else None
         except GeminiBatchError as error:
             log.warning("The rows that had been answered could not be landed: %s", error)
             return None
 
-    def _raise_unsendable(self, used: Sequence[BatchJob]) -> None:
+    def _raise_unsendable(self, used: Sequence[str]) -> None:
         """Say that rows are left which cannot be sent, since the input cannot be read."""
-        if not self._known.all and self._unreadable is not None:
+        if not self._state.seen() and self._unreadable is not None:
             raise self._unreadable
-        what = f"Rows that still need an answer cannot be sent: {self._unreadable or 'the input cannot be read'}"
-        remains = [job for job in used if adoption.has_finished_rows(job)]
-        landing = self._land_remains(remains) if self._last_try else None
+        what = f"Rows that still need an answer cannot be sent: {self._unreadable or 'the input has changed'}"
+        landing = self._land_remains(used) if self._task.last_try else None
         raise TaskFailed(judge(Refused(what, retry=True)), landing=landing) from self._unreadable
 
-    def _deliver(self, plan: Plan, used: Sequence[BatchJob]) -> Watch | Wake | Done:
+    def _deliver(self, plan: Plan, used: Sequence[str]) -> Step:
+        task, state = self._task, self._state
         if plan.incomplete:
             what = f"Columns to be carried into the output are out of reach: {self._unreadable or plan.incomplete}"
-            landing = self._land_remains(used) if self._last_try else None
+            landing = self._land_remains(used) if task.last_try else None
             raise TaskFailed(judge(Refused(what, retry=True)), landing=landing) from self._unreadable
+        jobs = state.jobs(used)
         try:
-            landing = self._work.land(used)
+            landing = task.rows.land(jobs)
         except ResultsGone as error:
             return self._without_results(plan, used, error)
-        self._service.ended(used)
-        verdict = self._repairs.judge_rows(used, landing, can_repair=plan.can_resend and bool(landing.repairable))
-        names = [job.name for job in used]
+        task.service.ended(jobs)
+        verdict = judge_rows(task, jobs, landing, can_repair=plan.can_resend and bool(landing.repairable))
         reached = landing.output is not None or landing.responses is not None
         if reached and (verdict.success or not plan.can_resend):
-            self._ledger.delivered.extend(name for name in names if name not in self._ledger.delivered)
+            for name in used:
+                state.happened(Event.DELIVERED, name)
             self._submitter.save()
         if not verdict.success:
             raise TaskFailed(verdict, landing=landing)
-        return Done(jobs=tuple(used), landing=landing, memo=self._ledger.to_json())
+        return Done(jobs=tuple(jobs), landing=landing, memo=state.to_json())
 
-    def _without_results(self, plan: Plan, used: Sequence[BatchJob], error: ResultsGone) -> Watch | Wake | Done:
-        cut_short = [job for job in used if job.state in (JobState.EXPIRED, JobState.CANCELLED)]
-        kept = [job for job in cut_short if self._is_kept(job)]
+    def _without_results(self, plan: Plan, used: Sequence[str], error: ResultsGone) -> Step:
+        """Go on without answers that the service no longer keeps, or say that nothing goes on."""
+        state = self._state
+        cut_short = [job.name for job in state.jobs(used) if job.state in PARTIAL]
+        kept = [name for name in cut_short if self._has_kept_rows(name)]
         if len(kept) < len(cut_short):
             self._submitter.save()
             return self._go_on(plan)
-        older = [job.name for job in used if (tag := tag_of(job)) is not None and tag.generation < self._generation]
-        fresh = [name for name in older if name not in self._ledger.delivered]
-        if not fresh:
-            raise TaskFailed(judge_all([ResultsMissing(job.name) for job in used])) from error
+        older = [
+            record.name
+            for record in (state.records[name] for name in used)
+            if record.tag is not None and record.tag.clear_count < state.clear_count and not record.results_expired
+        ]
+        if not older:
+            raise TaskFailed(judge_all([ResultsMissing(name) for name in used])) from error
         log.warning(
-            "The results of %s are no longer kept; the task was cleared, so the rows are sent anew.", ", ".join(fresh)
+            "The results of %s are no longer kept; the task was cleared, so the rows are sent anew.", ", ".join(older)
         )
-        self._ledger.delivered.extend(fresh)
-        self._ledger.watching = [name for name in self._ledger.watching if name not in fresh]
+        for name in older:
+            if state.happened(Event.RESULTS_EXPIRED, name).in_use:
+                state.happened(Event.RELEASED, name)
         self._submitter.save()
         return self._go_on(plan)

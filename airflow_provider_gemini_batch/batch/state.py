@@ -1,95 +1,452 @@
-"""What one task instance must remember of its jobs between processes, and how it is written down.
+"""What a task knows of its jobs: a record for each, what may happen to a record, and how all of it is written down.
 
-The same value is kept in Airflow's task state store, where there is one, and travels as the trigger's ``memo``. It
-holds names, times and numbers; never a credential, a prompt or a row. Nothing in it is needed for safety: without
-it the display names in the service's list tell the rest, at the price of a look-up.
+Theory. A *batch* is what one task hands over. Its rows lie in *slots*: one for each shard, and one more for each repair
+round. A slot is served by one job at a time. A create call is written down before it is sent, as a *pending create*::
+
+    pending create ──answered, or the job is found in the list──▶ a record, CREATED
+          └──refused, or the job can no longer appear──▶ nothing: the slot may be sent again, until the fuse blows
+
+A record lives as long as the task instance, over all its tries and clears. A try CHOOSES the job that serves a slot and
+waits for it, whoever created it; what it has no use for any more, it RELEASES. It may ask for the end of a job
+(CANCEL_ASKED), which the service may refuse for good. When its answers have reached the author, a job is DELIVERED: a
+retry may land it again, and a person who clears the task wants another one. Answers that the service no longer keeps
+are RESULTS_EXPIRED. What happens when is decided elsewhere (:mod:`.adoption`, :mod:`.repair`, :mod:`.timeouts`); here
+stands what it means.
+
+Rules of this file:
+
+1. No clock, no network, no Airflow. Moments are seconds since the epoch by our own clock, given by the caller.
+2. A record is a value. :meth:`BatchState.happened` alone replaces it, by the table; an event that the table does not
+   allow is a mistake of ours, raises :class:`NotAllowed`, and leaves the record as it was.
+3. Nothing written down here is needed for safety: without it, the tags in the service's list say the rest, at the price
+   of a look-up. It holds names, times and numbers; never a credential, a prompt or a row.
+4. The fuse: each create call is counted for its slot before it is sent, and is taken back only when the service has
+   surely made nothing. In one try no slot is sent more than :data:`MOST_SENDS` times, and in the life of a task not
+   more often than once for each try and :data:`MOST_SENDS` - 1 times beyond that, resubmissions after a stall aside.
+   Whatever goes wrong with clocks, lists or answers, it cannot buy without end.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-_VERSION = 1
+from airflow_provider_gemini_batch.api.models import BatchJob, JobState
+from airflow_provider_gemini_batch.batch.tag import Tag, tag_of
+from airflow_provider_gemini_batch.polling.policy import job_age
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+_VERSION: Final = 2
+#: How often a slot may be sent in one try, resubmissions after a stall aside.
+MOST_SENDS: Final = 5
+#: Stands among the pending creates for "an earlier try may have sent something, and nobody wrote down what".
+UNRECORDED: Final = "?"
+ANSWERED: Final = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
+"""Judged by its rows; the failed rows of a job that is called partially succeeded are mended by a repair."""
+PARTIAL: Final = frozenset({JobState.EXPIRED, JobState.CANCELLED})
+
+
+class Event(Enum):
+    """What may happen to a record."""
+
+    CREATED = "this task's create call made the job"
+    CHOSEN = "this try uses the job"
+    INHERITED = "it does so although the job was created before the task was cleared"
+    RELEASED = "this try has no use for the job any more"
+    CANCEL_ASKED = "this task asks for the job's end"
+    CANCEL_REFUSED = "the service will not end it"
+    DELIVERED = "its answers reached the author"
+    RESULTS_EXPIRED = "the service no longer keeps its answers"
+    TRY_BEGAN = "the next try begins"
+    CLEARED = "the next try begins after a person has cleared the task"
+
+
+class Transition(NamedTuple):
+    """One row of the table: facts that must hold or must not, facts that hold afterwards or no longer do."""
+
+    needs: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    clears: tuple[str, ...] = ()
+
+
+TRANSITIONS: Final[Mapping[Event, Transition]] = {
+    Event.CREATED: Transition(sets=("created", "created_this_try")),
+    Event.CHOSEN: Transition(forbids=("in_use",), sets=("in_use",)),
+    Event.INHERITED: Transition(needs=("in_use",), sets=("inherited",)),
+    Event.RELEASED: Transition(needs=("in_use",), clears=("in_use",)),
+    Event.CANCEL_ASKED: Transition(sets=("cancelled_by_us",)),
+    Event.CANCEL_REFUSED: Transition(needs=("cancelled_by_us",), clears=("cancelled_by_us",)),
+    Event.DELIVERED: Transition(sets=("delivered",)),
+    Event.RESULTS_EXPIRED: Transition(sets=("results_expired",)),
+    Event.TRY_BEGAN: Transition(clears=("in_use", "created_this_try")),
+    Event.CLEARED: Transition(clears=("in_use", "created_this_try", "inherited")),
+}
+_FACTS: Final = tuple(dict.fromkeys(fact for row in TRANSITIONS.values() for fact in row.sets))
+
+
+class NotAllowed(Exception):
+    """The table does not allow this event for this record."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What is known of one job.
+
+    ``submitted_at``: when, by our clock; written down once. ``missing_since``: the service first denied it then.
+    The facts are those of :data:`TRANSITIONS`. The last three members are not written down: the job as it was last
+    seen, its tag, and whether the output that lies there shows that its answers were delivered before a clear.
+    """
+
+    name: str
+    submitted_at: float | None = None
+    missing_since: float | None = None
+    created: bool = False
+    created_this_try: bool = False
+    in_use: bool = False
+    inherited: bool = False
+    cancelled_by_us: bool = False
+    delivered: bool = False
+    results_expired: bool = False
+    job: BatchJob | None = None
+    tag: Tag | None = None
+    found_delivered: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the job belongs to this very try."""
+        return self.in_use or self.created_this_try
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the job has been seen to end."""
+        return self.job is not None and self.job.is_done
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the job runs, or will. One in an unknown state does."""
+        return self.job is not None and not self.job.is_done and self.job.state is not JobState.CANCELLING
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the job ended with answers, which its rows are judged by."""
+        return self.job is not None and self.job.state in ANSWERED
+
+    @property
+    def was_delivered(self) -> bool:
+        """Whether its answers reached the author before the task was cleared; not if they are used again since."""
+        return not self.inherited and (self.delivered or self.found_delivered)
+
+    @property
+    def has_finished_rows(self) -> bool:
+        """Whether the ended job may have answers worth reading.
+
+        Counters lag, and a partial answer of the service does not say where the answers lie: only a job whose every
+        request is still pending, by its own account, has none for certain.
+        """
+        job = self.job
+        if job is None or self.results_expired:
+            return False
+        stats = job.completion_stats
+        untouched = stats is not None and stats.total is not None and stats.pending == stats.total
+        return job.state in ANSWERED or (job.state in PARTIAL and not untouched)
+
+    def after(self, event: Event) -> JobRecord:
+        """Return the record as the table has it after an event. Raises :class:`NotAllowed`."""
+        row = TRANSITIONS[event]
+        if not all(getattr(self, fact) for fact in row.needs) or any(getattr(self, fact) for fact in row.forbids):
+            facts = ", ".join(fact for fact in _FACTS if getattr(self, fact)) or "nothing"
+            raise NotAllowed(f"{event.name} may not happen to {self.name}, which is {facts}")
+        changed: dict[str, Any] = {**dict.fromkeys(row.sets, True), **dict.fromkeys(row.clears, False)}
+        return replace(self, **changed)
+
+    def age(self, now: float) -> float:
+        """Return the job's age in seconds by our clock."""
+        return max(0.0, now - self.submitted_at) if self.submitted_at is not None else 0.0
+
+    def least_age(self, now: float) -> float:
+        """Return the age that no clock denies, where it decides whether a job is given up.
+
+        A job that is wrongly taken for old is cancelled and bought again; one that is taken for young is waited for a
+        little longer. So no clock alone makes a job old: not the service's, whose ``Date`` header may be a gateway's,
+        nor ours, which may be another worker's than the one that wrote down when it was submitted.
+        """
+        told = job_age(self.job) if self.job is not None else None
+        return self.age(now) if told is None else min(told, self.age(now))
+
+
+def _first_age(job: BatchJob, now: float) -> float:
+    """Return the age of a job of which nothing is written down: the least that the service's clock and ours say."""
+    told = job_age(job)
+    if told is None or job.create_time is None:
+        return 0.0
+    return max(0.0, min(told, now - job.create_time.timestamp()))
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCreate:
+    """A create call whose job is not known.
+
+    ``sent``: when. ``answered``: the service has answered, so that nothing is acted on any more. ``waited``: seconds
+    that have really been waited for the job to show up. ``pause`` seconds more have been on since ``looked_at``.
+    """
+
+    sent: float
+    answered: bool = False
+    waited: float = 0.0
+    looked_at: float | None = None
+    pause: float = 0.0
+
+    def resumed(self, now: float) -> PendingCreate:
+        """Count the pause that has passed since the list was last searched; a clock that jumped makes it no longer."""
+        if self.looked_at is None:
+            return self
+        passed = min(self.pause, max(0.0, now - self.looked_at))
+        return replace(self, waited=self.waited + passed, looked_at=None, pause=0.0)
 
 
 @dataclass
-class Ledger:
-    """The notes of one task instance about its jobs.
+class BatchState:
+    """All that one task instance must remember of its jobs between processes.
 
-    ``jobs`` are the names in use or once in use, oldest first; ``made`` those that this task created itself;
-    ``cancelled`` those that it cancelled itself; ``delivered`` those whose results reached the author; ``intents`` maps
-    a tag to the wall-clock time of a create call that has no readable answer; ``stalled`` counts resubmissions after
-    a stall; ``shards`` says into how many jobs the rows are divided; ``taken`` are jobs of an older generation that
-    this one uses; ``lost`` those that were cut short and whose finished rows are no longer kept; ``input`` is what the
-    plan noted of the input, for as long as the generation lasts. The members below the line belong to one try and
-    start afresh with the next: ``fresh`` are jobs that it made itself, ``troubles`` counts errors in a row.
+    The same value is kept in Airflow's task state store, where there is one, and travels as the trigger's memo.
+
+    ``clear_count`` grows when a person clears the task and not on a retry. ``shards``: into how many jobs the rows are
+    divided. ``input``: the plan's note on the input, as long as the clear count lasts. ``sends`` counts the create
+    calls of each slot. ``stall_resubmits``: how often stalled jobs were replaced.
+
+    What stands below the line belongs to one try. ``input_settled``: it is decided which input counts. ``began``: from
+    when its time counts. ``extra_round``: a repair round beyond those that the author asked for. ``unanswered``: create
+    calls in a row whose job never appeared; the next is not sent before ``resend_at``. ``errors``: failed calls in a
+    row. ``wait_until``: end of the last wait by our clock, and ``is_sleeping`` whether it was for that moment alone;
+    ``trigger_ahead``: by how much the triggerer's clock is ahead of it.
     """
 
-    generation: int = 0
+    clear_count: int = 0
     fingerprint: str = ""
-    jobs: list[str] = field(default_factory=list)
-    made: list[str] = field(default_factory=list)
-    cancelled: list[str] = field(default_factory=list)
-    delivered: list[str] = field(default_factory=list)
-    intents: dict[str, float] = field(default_factory=dict)
-    stalled: int = 0
     shards: int = 0
-    taken: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
+    records: dict[str, JobRecord] = field(default_factory=dict)
+    pending: dict[str, PendingCreate] = field(default_factory=dict)
     input: dict[str, Any] = field(default_factory=dict)
+    sends: dict[str, int] = field(default_factory=dict)
+    stall_resubmits: int = 0
     # -- one try
+    input_settled: bool = False
     began: float | None = None
-    rounds: int | None = None
-    watching: list[str] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)
-    troubles: int = 0
+    extra_round: int | None = None
     looked_up: bool = False
+    sends_this_try: dict[str, int] = field(default_factory=dict)
+    unanswered: int = 0
+    resend_at: float = 0.0
     quota_refusals: int = 0
-    gone: dict[str, float] = field(default_factory=dict)
+    errors: int = 0
+    wait_until: float = 0.0
+    is_sleeping: bool = False
+    trigger_ahead: float = 0.0
 
-    def next_try(self, generation: int) -> Ledger:
-        """Give the ledger for a new try: what was learnt of the jobs stays, what belongs to the waiting is dropped."""
-        return Ledger(
-            generation=generation,
-            fingerprint=self.fingerprint,
-            jobs=list(self.jobs),
-            made=list(self.made),
-            cancelled=list(self.cancelled),
-            delivered=list(self.delivered),
-            intents=dict(self.intents),
-            stalled=self.stalled if generation == self.generation else 0,
+    def next_try(self, clear_count: int) -> BatchState:
+        """Return the state for a new try: what is known of the jobs stays, what belongs to the waiting is dropped."""
+        cleared = clear_count != self.clear_count
+        event = Event.CLEARED if cleared else Event.TRY_BEGAN
+        return BatchState(
+            clear_count=clear_count,
+            fingerprint="" if cleared else self.fingerprint,
             shards=self.shards,
-            taken=list(self.taken) if generation == self.generation else [],
-            lost=list(self.lost),
-            input=dict(self.input) if generation == self.generation else {},
+            records={name: replace(record.after(event), missing_since=None) for name, record in self.records.items()},
+            pending=dict(self.pending),
+            input={} if cleared else dict(self.input),
+            sends=dict(self.sends),
+            stall_resubmits=0 if cleared else self.stall_resubmits,
         )
 
+    # -- records
+
+    def happened(self, event: Event, name: str) -> JobRecord:
+        """Change a record by the table, and return it; a job of that name is known from now on."""
+        record = self.records[name] = self.records.get(name, JobRecord(name)).after(event)
+        return record
+
+    def observe(self, job: BatchJob, now: float) -> JobRecord:
+        """Note how a job was seen at ``now``."""
+        record = self.records.get(job.name, JobRecord(job.name))
+        record = replace(record, job=job, tag=record.tag or tag_of(job), missing_since=None)
+        if record.submitted_at is None:
+            record = replace(record, submitted_at=now - _first_age(job, now))
+        self.records[job.name] = record
+        return record
+
+    def missing(self, name: str, now: float) -> JobRecord:
+        """Note that the service denies a job, and return the record: it says since when."""
+        record = self.records[name]
+        if record.missing_since is None:
+            record = self.records[name] = replace(record, missing_since=now)
+        return record
+
+    def found(self, jobs: Iterable[BatchJob], identity: str, now: float) -> None:
+        """Note the jobs of this task that a list shows, where they have not been seen: a list shows less of a job."""
+        for job in jobs:
+            known = self.records.get(job.name)
+            tag = tag_of(job)
+            if tag is not None and tag.identity == identity and (known is None or known.job is None):
+                self.observe(job, now)
+
+    def created(self, job: BatchJob, now: float) -> JobRecord:
+        """Note that a pending create is answered: this is its job."""
+        tag = tag_of(job)
+        pending = self.pending.pop(str(tag), None)
+        self.quota_refusals = self.unanswered = 0
+        record = self.happened(Event.CREATED, job.name)
+        if pending is not None:
+            self.records[job.name] = replace(record, submitted_at=min(pending.sent, now))
+        return self.observe(job, now)
+
+    def seen(self) -> list[JobRecord]:
+        """Return the records of the jobs that were seen in this process and carry a tag, in the order they came."""
+        return [record for record in self.records.values() if record.job is not None and record.tag is not None]
+
+    def jobs(self, names: Iterable[str]) -> list[BatchJob]:
+        """Return the jobs of these names as they were last seen."""
+        records = (self.records.get(name) for name in names)
+        return [record.job for record in records if record is not None and record.job is not None]
+
+    def in_use(self) -> list[JobRecord]:
+        """Return what this try uses."""
+        return [record for record in self.records.values() if record.in_use]
+
+    def unfinished(self) -> tuple[str, ...]:
+        """Return the names of this try's jobs that have not been seen to end."""
+        return tuple(record.name for record in self.records.values() if record.is_own and not record.is_done)
+
+    def bad_endings(self) -> list[str]:
+        """Return the jobs that ended badly while this try waited for them, our own cancellations aside."""
+        return [
+            record.name
+            for record in self.in_use()
+            if record.is_done and not record.is_answered and not record.cancelled_by_us
+        ]
+
+    def newest_fingerprint(self, clear_count: int | None = None) -> str:
+        """Return the fingerprint of the newest job, of one clear count or of all; empty without jobs."""
+        tags = [record.tag for record in self.seen() if record.tag is not None]
+        tags = [tag for tag in tags if clear_count is None or tag.clear_count == clear_count]
+        newest = max(tags, key=lambda tag: (tag.clear_count, tag.round, tag.submission), default=None)
+        return newest.fingerprint if newest is not None else ""
+
+    def shards_seen(self) -> int:
+        """Return into how many jobs the rows were divided, as far as the jobs show it."""
+        return max((record.tag.shard for record in self.seen() if record.tag is not None), default=0) + 1
+
+    # -- the fuse
+
+    def sending(self, tag: Tag, now: float) -> None:
+        """Count and note a create call that is about to be sent."""
+        self.pending[str(tag)] = PendingCreate(now)
+        self.sends[tag.slot] = self.sent(tag) + 1
+        self.sends_this_try[tag.slot] = self.sends_this_try.get(tag.slot, 0) + 1
+
+    def refused(self, tag: Tag) -> None:
+        """Take back a create call after which surely nothing was made."""
+        self.pending.pop(str(tag), None)
+        for counts in (self.sends, self.sends_this_try):
+            counts[tag.slot] = max(0, counts.get(tag.slot, 1) - 1)
+
+    def sent(self, tag: Tag) -> int:
+        """Return how often a slot was sent in the life of the task, by what was written down or by the jobs seen."""
+        return max(self.sends.get(tag.slot, 0), len(self.jobs_of(tag)))
+
+    def jobs_of(self, tag: Tag) -> list[str]:
+        """Return the jobs seen that were created for the slot of a tag, of whatever input and clear count."""
+        return [record.name for record in self.seen() if record.tag is not None and record.tag.slot == tag.slot]
+
+    def may_send(self, tag: Tag, *, try_number: int, resubmits: int) -> bool:
+        """Whether the fuse lets one more create call for a slot pass.
+
+        :param try_number: of Airflow: 1, 2 ... over all clears.
+        :param resubmits: how often a stalled job may be replaced.
+        """
+        this_try = self.sends_this_try.get(tag.slot, 0)
+        most = try_number * (1 + resubmits) + MOST_SENDS - 1
+        return this_try < MOST_SENDS + resubmits and self.sent(tag) < most
+
+    # -- written down
+
     def to_json(self) -> str:
-        """Write the ledger as a short text; members that are empty are left out."""
-        kept = {name: value for name, value in vars(self).items() if value not in ({}, [], None, "", 0, False)}
-        return json.dumps({"version": _VERSION, **kept}, separators=(",", ":"), sort_keys=True)
+        """Return the state as a short text; what is empty is left out."""
+        kept = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("records", "pending")}
+        kept["jobs"] = {name: _written(record, _KEPT_OF_RECORD) for name, record in self.records.items()}
+        kept["pending"] = {tag: _written(one, _KEPT_OF_PENDING) for tag, one in self.pending.items()}
+        return json.dumps({"version": _VERSION, **{k: v for k, v in kept.items() if v}}, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str | None) -> Ledger | None:
-        """Read a ledger back; None for nothing, and for what another version or somebody else wrote."""
+    def from_json(cls, text: str | None) -> BatchState | None:
+        """Return what was written; None for nothing, and for what a later version or somebody else wrote."""
         if not text:
             return None
         try:
             raw: Any = json.loads(text)
-        except ValueError:
+            version = raw.pop("version", None)
+            if version == 1:
+                return _from_version_1(raw)
+            if version != _VERSION:
+                return None
+            records = {name: JobRecord(name, **_only(_KEPT_OF_RECORD, of)) for name, of in raw.pop("jobs", {}).items()}
+            pending = {tag: PendingCreate(**_only(_KEPT_OF_PENDING, of)) for tag, of in raw.pop("pending", {}).items()}
+            known = {one.name for one in fields(cls)}
+            return cls(records=records, pending=pending, **_only(known, raw))
+        except (ValueError, TypeError, AttributeError):
             return None
-        if not isinstance(raw, dict) or raw.pop("version", None) != _VERSION:
-            return None
-        known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in raw.items() if name in known})
 
-    def note_job(self, name: str, *, made: bool) -> None:
-        """Remember a job that is now in use."""
-        if name not in self.jobs:
-            self.jobs.append(name)
-        if made and name not in self.made:
-            self.made.append(name)
-        if made and name not in self.fresh:
-            self.fresh.append(name)
+
+_KEPT_OF_RECORD: Final = ("submitted_at", "missing_since", *_FACTS)
+_KEPT_OF_PENDING: Final = ("sent", "answered", "waited", "looked_at", "pause")
+
+
+def _written(value: JobRecord | PendingCreate, names: Iterable[str]) -> dict[str, Any]:
+    kept = {name: getattr(value, name) for name in names}
+    return {name: 1 if what is True else what for name, what in kept.items() if what or name == "sent"}
+
+
+def _only(names: Collection[str], raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: bool(value) if name in _FACTS else value for name, value in raw.items() if name in names}
+
+
+# Version 0.1.0 kept a list for each fact. Its members are named here as it wrote them.
+_FACTS_1: Final = {
+    "made": "created",
+    "fresh": "created_this_try",
+    "watching": "in_use",
+    "taken": "inherited",
+    "cancelled": "cancelled_by_us",
+    "delivered": "delivered",
+    "lost": "results_expired",
+}
+_NUMBERS_1: Final = {
+    "generation": "clear_count",
+    "fingerprint": "fingerprint",
+    "shards": "shards",
+    "stalled": "stall_resubmits",
+    "began": "began",
+    "rounds": "extra_round",
+    "looked_up": "looked_up",
+    "quota_refusals": "quota_refusals",
+    "troubles": "errors",
+}
+
+
+def _from_version_1(raw: Mapping[str, Any]) -> BatchState:
+    names = dict.fromkeys(raw.get("jobs", ()))
+    records = {name: JobRecord(name, missing_since=raw.get("gone", {}).get(name)) for name in names}
+    for list_name, fact in _FACTS_1.items():
+        for name in raw.get(list_name, ()):
+            if name in records:
+                changed: dict[str, Any] = {fact: True}
+                records[name] = replace(records[name], **changed)
+    pending = {tag: PendingCreate(sent) for tag, sent in raw.get("intents", {}).items()}
+    numbers = {_NUMBERS_1[name]: value for name, value in raw.items() if name in _NUMBERS_1}
+    state = BatchState(records=records, pending=pending, **numbers)
+    state.input_settled = bool(state.fingerprint)
+    return state

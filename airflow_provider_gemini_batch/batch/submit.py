@@ -1,36 +1,46 @@
-"""One create call, made safe: written down before, looked for after, never repeated blindly.
+"""One create call, made safe: written down before, looked for after, never repeated blindly, and never without end.
 
-A create call is not idempotent and costs money. Before it is sent, an *intent* (tag and time) is kept; after a clear
-answer it is struck out. When the answer is lost, the job may exist: it is looked for by its tag, at growing pauses,
-until `lookup_timeout` seconds after the call could last have been acted on. Only then is the call made again.
+A create call is not idempotent and costs money. Before it is sent, it is noted as pending and counted; after a clear
+answer the note is struck out. When the answer is lost, the job may exist: it is looked for by its tag, at growing
+pauses, until ``lookup_timeout`` seconds after the call could last have been acted on. Only then is the call sent again,
+at growing pauses, until the fuse of :mod:`.state` blows.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
-from airflow_provider_gemini_batch.api.errors import GeminiBatchError, QuotaExceeded
-from airflow_provider_gemini_batch.batch.tag import tag_of
+from airflow_provider_gemini_batch.api.errors import (
+    GeminiBatchError,
+    QuotaExceeded,
+    ServiceUnavailable,
+    UnexpectedAnswer,
+)
+from airflow_provider_gemini_batch.batch.ports import TaskFailed
+from airflow_provider_gemini_batch.batch.state import UNRECORDED, JobRecord
+from airflow_provider_gemini_batch.batch.verdict import SentTooOften, judge
 from airflow_provider_gemini_batch.polling.policy import next_look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from airflow_provider_gemini_batch.api.models import BatchJob
-    from airflow_provider_gemini_batch.batch.ports import Clock, JobService, Policy, Store
-    from airflow_provider_gemini_batch.batch.state import Ledger
+    from airflow_provider_gemini_batch.batch.ports import Plan, TaskTry
+    from airflow_provider_gemini_batch.batch.state import BatchState
     from airflow_provider_gemini_batch.batch.tag import Tag
 
 log = logging.getLogger(__name__)
 
 # A task that is alive may pause this long; longer waits are deferred, so that no worker is held.
-LONGEST_PAUSE = 30.0
-_SENDS_PER_TRY = 3
+LONGEST_PAUSE: Final = 30.0
 # 429 without a word on how long: the quota of enqueued tokens frees when other jobs end, which is a matter of minutes.
-_QUOTA_PAUSES = (60.0, 120.0, 300.0, 600.0)
-#: Stands in the intents for "an earlier try may have sent something, and nobody wrote down what".
-UNRECORDED = "?"
+_QUOTA_PAUSES: Final = (60.0, 120.0, 300.0, 600.0)
+# After that many create calls in a row whose job never appeared: a service that is down is not asked in vain at once.
+_RESEND_PAUSES: Final = (0.0, 60.0, 300.0, 1200.0)
+# Google's own answers to a call that it has given up. A gateway's 502 or 504 says nothing of what goes on behind it.
+_FINAL_STATUS: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 class Postponed(Exception):
@@ -44,117 +54,152 @@ class Postponed(Exception):
 
 
 class Submitter:
-    """Creates jobs for one run and finds those whose creation was not answered."""
+    """Creates the jobs of one try and finds those whose creation was not answered."""
 
-    def __init__(
-        self, *, identity: str, service: JobService, store: Store, clock: Clock, policy: Policy, ledger: Ledger
-    ) -> None:
-        """Take the ports of the run and the ledger that it shares."""
-        self._identity = identity
-        self._service = service
-        self._store = store
-        self._clock = clock
-        self._policy = policy
-        self._ledger = ledger
-        #: All jobs of this task that a look-up has shown, by name.
-        self.seen: dict[str, BatchJob] = {}
-        #: Whether the jobs found so far leave no doubt that an earlier try made others that do not show up yet.
-        self.are_all: Callable[[Sequence[BatchJob]], bool] = bool
+    def __init__(self, task: TaskTry, state: BatchState) -> None:
+        """Take the try and its state."""
+        self._task = task
+        self._state = state
 
     def save(self) -> None:
-        """Keep the ledger."""
-        self._store.save(self._ledger.to_json())
+        """Keep the state."""
+        self._task.store.save(self._state.to_json())
 
-    def submit(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> BatchJob:
-        """Create the job of ``tag``, or give the one that an unanswered call made.
+    def submit(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> JobRecord:
+        """Create the job of ``tag``, or return the one that an unanswered call made.
 
         :raises Postponed: the quota is used up, or the look-up has to wait longer than a worker should.
+        :raises TaskFailed: the fuse has blown.
         :raises GeminiBatchError: the service refuses the job; nothing exists then.
         """
-        prepared = self._service.prepare(tag, rows, reuse=reuse)
-        for _ in range(_SENDS_PER_TRY):
-            self._note_intent(tag)
-            try:
-                job = self._service.create(prepared, tag)
-            except GeminiBatchError as error:
-                if not error.maybe_acted:
-                    self._refused(tag, error)
-                    if not error.retryable:
-                        self._service.discard(prepared)
-                    raise
-                log.warning("The create call for %s has no readable answer (%s): looking for the job.", tag, error)
-                lost = error
-            else:
-                self.answered(tag, job, made=True)
-                return job
-            found = self.look_up(str(tag))
+        self._check_fuse(tag)
+        self._check_pause()
+        prepared = self._task.service.prepare(tag, rows, reuse=reuse)
+        while True:
+            found = self._send(prepared, tag) or self.look_up(str(tag))
             if found is not None:
                 return found
-            log.info("No job %s in the list after %g s: sending the call again.", tag, self._policy.lookup_timeout)
-        raise lost
+            self._check_fuse(tag)
+            self._check_pause()
+            log.info("No job %s in the list: sending the call again.", tag)
 
-    def look_up(self, wanted: str) -> BatchJob | None:
-        """Look for the job of an open intent until it is found or can no longer appear.
+    def look_up(self, wanted: str, plan: Plan | None = None) -> JobRecord | None:
+        """Look for the job of a pending create until it is found or can no longer appear.
 
-        ``wanted`` is a tag's text or :data:`UNRECORDED`, which jobs of this generation and fingerprint answer.
-
-        :raises Postponed: the next look is further away than a worker should sleep.
+        :param wanted: a tag's text, or :data:`UNRECORDED`, which jobs of this clear count and fingerprint answer.
+        :param plan: tells for :data:`UNRECORDED` whether the jobs found are all that there can be.
+        :raises Postponed: the next search is further away than a worker should sleep.
         """
-        intent = self._ledger.intents[wanted]
+        state, clock = self._state, self._task.clock
+        pending = state.pending[wanted].resumed(clock.now())
         # Also where nothing is written down: a try that died may have sent its call in its last moment.
-        in_flight = self._policy.request_timeout
+        in_flight = 0.0 if pending.answered else self._task.policy.request_timeout
         while True:
-            now = self._clock.now()
-            found = self._find(wanted)
-            for job in found:
-                self._strike(job)
-            pause = next_look(now - intent, lookup_timeout=self._policy.lookup_timeout, in_flight=in_flight)
+            state.found(self._task.service.find(self._task.identity), self._task.identity, clock.now())
+            found = answers_to(wanted, state, plan)
+            for record in found:
+                if record.job is not None:
+                    state.created(record.job, clock.now())
+            pause = next_look(pending.waited, lookup_timeout=self._task.policy.lookup_timeout, in_flight=in_flight)
             if found or pause is None:
-                self._ledger.intents.pop(wanted, None)
-                self.save()
-                return found[0] if found else None
+                break
+            now = clock.now()
+            state.pending[wanted] = replace(pending, looked_at=now, pause=pause)
             if pause > LONGEST_PAUSE:
                 raise Postponed(now + pause, "a create call without an answer may still show up in the list")
-            self._clock.sleep(pause)
-
-    def answered(self, tag: Tag, job: BatchJob, *, made: bool) -> None:
-        """Strike out an intent: its job is known."""
-        self._ledger.intents.pop(str(tag), None)
-        self._ledger.quota_refusals = 0
-        self._ledger.note_job(job.name, made=made)
+            clock.sleep(pause)
+            pending = replace(pending, waited=pending.waited + pause)
+        state.pending.pop(wanted, None)
+        if not found and wanted != UNRECORDED:
+            pause = _RESEND_PAUSES[min(state.unanswered, len(_RESEND_PAUSES) - 1)]
+            state.unanswered += 1
+            state.resend_at = clock.now() + pause
         self.save()
+        return state.records[found[0].name] if found else None
 
-    def _note_intent(self, tag: Tag) -> None:
-        self._ledger.intents[str(tag)] = self._clock.now()
+    def _send(self, prepared: object, tag: Tag) -> JobRecord | None:
+        """Send the call; return the job, or None when the answer is lost."""
+        state, clock = self._state, self._task.clock
+        state.sending(tag, clock.now())
         self.save()
+        began = clock.monotonic()
+        try:
+            job = self._task.service.create(prepared, tag)
+        except GeminiBatchError as error:
+            if not error.maybe_acted:
+                self._refused(tag, error)
+                if not error.retryable:
+                    self._task.service.discard(prepared)
+                raise
+            log.warning("The create call for %s has no readable answer (%s): looking for the job.", tag, error)
+            answered = _is_answer(error)
+            waited = 0.0 if answered else clock.monotonic() - began
+            state.pending[str(tag)] = replace(state.pending[str(tag)], answered=answered, waited=waited)
+            return None
+        record = state.created(job, clock.now())
+        self.save()
+        return record
+
+    def _check_fuse(self, tag: Tag) -> None:
+        state, policy = self._state, self._task.policy
+        if state.may_send(tag, try_number=self._task.try_number, resubmits=policy.resubmits):
+            return
+        raise TaskFailed(
+            judge(
+                SentTooOften(
+                    tag.slot,
+                    this_try=state.sends_this_try.get(tag.slot, 0),
+                    in_all=state.sent(tag),
+                    job_names=tuple(state.jobs_of(tag)),
+                )
+            )
+        )
+
+    def _check_pause(self) -> None:
+        now = self._task.clock.now()
+        left = min(self._state.resend_at - now, _RESEND_PAUSES[-1])
+        if left > 0:
+            raise Postponed(now + left, "create calls had no answer, and no job showed up: the service may be down")
 
     def _refused(self, tag: Tag, error: GeminiBatchError) -> None:
-        self._ledger.intents.pop(str(tag), None)
+        state = self._state
+        state.refused(tag)
         if isinstance(error, QuotaExceeded):
-            self._ledger.quota_refusals += 1
+            state.quota_refusals += 1
         self.save()
         if isinstance(error, QuotaExceeded):
-            pauses = min(self._ledger.quota_refusals, len(_QUOTA_PAUSES))
-            wait = error.retry_after if error.retry_after is not None else _QUOTA_PAUSES[pauses - 1]
-            raise Postponed(self._clock.now() + max(wait, 1.0), f"the service's quota is used up ({error})") from error
+            usual = _QUOTA_PAUSES[min(state.quota_refusals, len(_QUOTA_PAUSES)) - 1]
+            wait = error.retry_after if error.retry_after is not None else usual
+            until = self._task.clock.now() + max(wait, 1.0)
+            raise Postponed(until, f"the service's quota is used up ({error})") from error
 
-    def suspects(self) -> list[BatchJob]:
-        """Give the jobs seen so far that an open intent may have made."""
-        return [job for wanted in self._ledger.intents for job in self._answers(wanted)]
 
-    def _find(self, wanted: str) -> list[BatchJob]:
-        self.seen.update((job.name, job) for job in self._service.find(self._identity))
-        found = self._answers(wanted)
-        return found if wanted != UNRECORDED or self.are_all(found) else []
+def answers_to(wanted: str, state: BatchState, plan: Plan | None = None) -> list[JobRecord]:
+    """Return the jobs seen so far that a pending create may have made."""
+    if wanted != UNRECORDED:
+        return [record for record in state.seen() if str(record.tag) == wanted]
+    current = (state.clear_count, state.fingerprint)
+    made = [r for r in state.seen() if r.tag is not None and (r.tag.clear_count, r.tag.fingerprint) == current]
+    return made if plan is None or _are_all(made, state, plan) else []
 
-    def _answers(self, wanted: str) -> list[BatchJob]:
-        tags = [(job, tag) for job in self.seen.values() if (tag := tag_of(job)) is not None]
-        if wanted != UNRECORDED:
-            return [job for job, tag in tags if str(tag) == wanted]
-        current = (self._ledger.generation, self._ledger.fingerprint)
-        return [job for job, tag in tags if (tag.generation, tag.fingerprint) == current]
 
-    def _strike(self, job: BatchJob) -> None:
-        tag = tag_of(job)
-        if tag is not None:
-            self.answered(tag, job, made=True)
+def _are_all(records: Sequence[JobRecord], state: BatchState, plan: Plan) -> bool:
+    """Whether these must be all jobs that earlier tries made: no step was due that could have made another."""
+    tags = {record.name: record.tag for record in records if record.tag is not None}
+    newest = max((tag.round for tag in tags.values()), default=0)
+    usable = [
+        record
+        for record in records
+        if tags[record.name].round == newest and record.job is not None and (not record.is_done or record.job.succeeded)
+    ]
+    shards = {tags[record.name].shard for record in usable}
+    whole = newest > 0 or len(shards) >= (state.shards_seen() if plan.fingerprint is None else plan.shards)
+    # A repair comes after all jobs of the round before it have ended.
+    return whole and (any(not record.is_done for record in usable) or not plan.can_resend)
+
+
+def _is_answer(error: GeminiBatchError) -> bool:
+    """Whether the service itself has answered, so that it acts on the call no more."""
+    if isinstance(error, ServiceUnavailable):
+        return error.http_status in _FINAL_STATUS
+    return isinstance(error, UnexpectedAnswer)

@@ -48,17 +48,17 @@ class TaskIdentity:
 class Tag:
     """What a job's name says about it.
 
-    ``identity`` is :attr:`TaskIdentity.digest`; ``generation`` grows when a person clears the task and not on a retry;
+    ``identity`` is :attr:`TaskIdentity.digest`; ``clear_count`` grows when a person clears the task and not on a retry;
     ``shard`` counts the jobs that share the rows of a task, ``round`` the repairs, ``submission`` the jobs that were
     made for the same rows one after the other; ``fingerprint`` is 12 hexadecimal digits over what is sent. ``wrapped``
-    says whether the keys of its rows are ours (see ``data.keys``): False for a source that was sent as it lies, whose
-    keys may look like ours and are not. It names nothing, so two tags that differ in it alone are the same.
+    says whether the keys of its rows are ours (see ``rows.wire_keys``): False for a source that was sent as it lies,
+    whose keys may look like ours and are not. It names nothing, so two tags that differ in it alone are the same.
 
     Raises ``ValueError`` for parts that would not survive the way through a name.
     """
 
     identity: str
-    generation: int
+    clear_count: int
     shard: int
     round: int
     submission: int
@@ -74,7 +74,12 @@ class Tag:
     def __str__(self) -> str:
         """Lower-case letters, digits, ``-`` and ``.``, at most 60 characters; the same for all equal tags."""
         place = f"{self.shard}.{self.round}.{self.submission}"
-        return f"gb1-{self.identity}-{self.generation}-{place}-{self.fingerprint}"
+        return f"gb1-{self.identity}-{self.clear_count}-{place}-{self.fingerprint}"
+
+    @property
+    def slot(self) -> str:
+        """The job's place in the batch, whatever the input and the clear count: ``<shard>.<round>``."""
+        return f"{self.shard}.{self.round}"
 
     @property
     def spelled(self) -> str:
@@ -87,8 +92,8 @@ class Tag:
         found = _TAG_AT_END.fullmatch(display_name)
         if found is None or len(display_name) - found.start(1) + len("gb1") > MAX_TAG:
             return None
-        source, identity, generation, shard, round_, submission, fingerprint = found.groups()
-        place = (int(generation), int(shard), int(round_), int(submission))
+        source, identity, clear_count, shard, round_, submission, fingerprint = found.groups()
+        place = (int(clear_count), int(shard), int(round_), int(submission))
         return cls(identity, *place, fingerprint, wrapped=not source)
 
 

@@ -3,113 +3,147 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Final
 
 from airflow_provider_gemini_batch.api.errors import QuotaExceeded, UnexpectedAnswer
 from airflow_provider_gemini_batch.batch.ports import TaskFailed
 from airflow_provider_gemini_batch.batch.verdict import Deadline, Refused, Stalled, judge, judge_all
-from airflow_provider_gemini_batch.polling.policy import may_resubmit, poll_delay
+from airflow_provider_gemini_batch.polling.policy import poll_delay
 from airflow_provider_gemini_batch.polling.report import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow_provider_gemini_batch.api.errors import GeminiBatchError
-    from airflow_provider_gemini_batch.api.models import BatchJob
-    from airflow_provider_gemini_batch.batch.known import KnownJobs
-    from airflow_provider_gemini_batch.batch.ports import Policy
-    from airflow_provider_gemini_batch.batch.state import Ledger
+    from airflow_provider_gemini_batch.batch.cancelling import Canceller
+    from airflow_provider_gemini_batch.batch.ports import TaskTry
+    from airflow_provider_gemini_batch.batch.state import BatchState, JobRecord
     from airflow_provider_gemini_batch.polling.report import WaitReport
 
 log = logging.getLogger(__name__)
 
-_TOO_LATE = (
-    "The time was over before all rows could be submitted: the service's quota left no room, or calls failed (see the "
-    "log above). Raise `timeout`, or clear the task later: what is done already is used."
+_TOO_LATE: Final = (
+    "Timed out before all rows were submitted: the service's quota left no room, or calls failed (see the log above). "
+    "Raise `timeout`, or clear the task later: what is done already is used."
 )
 # Errors that pass are sat out at growing pauses from this one on, in seconds.
-_FIRST_PAUSE = 15.0
+_FIRST_PAUSE: Final = 15.0
 # An answer that cannot be read may be a proxy's, and pass; or it may be the service's new way, and stay.
-_UNREADABLE_ANSWERS = 5
+_UNREADABLE_ANSWERS: Final = 5
 # A job that may have been made is looked for beyond the deadline, to be cancelled, even if calls fail for so long.
-_LOOKING_ON = 3600.0
+_LOOKING_ON: Final = 3600.0
+# A triggerer that says that the time has come is believed if it is not earlier than this, in seconds.
+_EARLY: Final = 5.0
 
 
-class Patience:
-    """What a run does when a wait brought no ending."""
+class Timeouts:
+    """What a try does when a wait brought no ending."""
 
-    def __init__(self, *, policy: Policy, ledger: Ledger, known: KnownJobs, lasting: bool) -> None:
-        """Take what the run shares.
+    def __init__(self, task: TaskTry, state: BatchState, canceller: Canceller) -> None:
+        """Take the try, its state, and who cancels for it."""
+        self._task = task
+        self._state = state
+        self._canceller = canceller
 
-        :param lasting: whether the next try can read that this one cancelled a job.
-        """
-        self._policy = policy
-        self._ledger = ledger
-        self._known = known
-        self._lasting = lasting
+    @property
+    def longest(self) -> float:
+        """Seconds that the task waits for a job at most."""
+        policy = self._task.policy
+        return policy.service_wait if policy.timeout is None else policy.timeout
 
-    def resume_at(self, error: GeminiBatchError, now: float) -> float | None:
-        """Tell when to go on after an error; None when it does not pass by waiting, or not in time."""
-        ledger = self._ledger
-        if ledger.began is None:
-            ledger.began = now
-        limit = self._known.limit()
-        if ledger.intents and now >= limit:
-            limit = max(limit, max(ledger.intents.values()) + _LOOKING_ON)
-        passes = error.retryable or (isinstance(error, UnexpectedAnswer) and ledger.troubles < _UNREADABLE_ANSWERS)
+    def limit(self, active: Iterable[JobRecord] = ()) -> float:
+        """Return the moment at which the waiting ends, in seconds since the epoch."""
+        state, policy = self._state, self._task.policy
+        began = state.began if state.began is not None else self._task.clock.now()
+        if policy.timeout is not None:
+            return began + policy.timeout
+        submitted = [one.submitted_at for one in active if not one.cancelled_by_us and one.submitted_at is not None]
+        return min(submitted, default=began) + policy.service_wait
+
+    def resume_at(self, error: GeminiBatchError) -> float | None:
+        """Return when to go on after an error; None when it does not pass by waiting, or not in time."""
+        state, now = self._state, self._task.clock.now()
+        if state.began is None:
+            state.began = now
+        limit = self.limit()
+        if state.pending and now >= limit:
+            limit = max(limit, max(one.sent for one in state.pending.values()) + _LOOKING_ON)
+        passes = error.retryable or (isinstance(error, UnexpectedAnswer) and state.errors < _UNREADABLE_ANSWERS)
         if not passes or now >= limit:
             return None
-        ledger.troubles += 1
+        state.errors += 1
         retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
-        return min(now + poll_delay(None, _FIRST_PAUSE, failures=ledger.troubles, retry_after=retry_after), limit)
+        return min(now + poll_delay(None, _FIRST_PAUSE, failures=state.errors, retry_after=retry_after), limit)
 
-    def is_over(self, now: float) -> bool:
-        """Tell whether the task's own time has passed, so that nothing more may be sent."""
-        began = self._ledger.began
-        return self._policy.timeout is not None and began is not None and now >= began + self._policy.timeout
+    def is_over(self) -> bool:
+        """Return whether the task's own time has passed, so that nothing more may be sent."""
+        timeout, began = self._task.policy.timeout, self._state.began
+        return timeout is not None and began is not None and self._task.clock.now() >= began + timeout
 
-    def check_stalls(self, active: Sequence[BatchJob], report: WaitReport, now: float) -> None:
+    def learn_from(self, report: WaitReport) -> None:
+        """Learn from a triggerer that says too early that the time has come: its clock is ahead of ours.
+
+        By how much can only be guessed: twice as much each time. Otherwise it would be asked again and again.
+        """
+        state = self._state
+        early = state.wait_until - self._task.clock.now()
+        awaited = Reason.WAKE if state.is_sleeping else Reason.DEADLINE
+        if state.wait_until and early > _EARLY and report.reason is awaited:
+            state.trigger_ahead = max(2 * state.trigger_ahead, early)
+            log.warning("The triggerer's clock is ahead of this worker's by %.0f s or more.", state.trigger_ahead)
+        state.wait_until = 0.0
+
+    def check_stalls(self, active: Sequence[JobRecord], report: WaitReport) -> None:
         """Cancel jobs that do not move, to be submitted again when they have ended.
 
         :raises TaskFailed: they may not be submitted again, or not once more; everything is cancelled then.
         """
-        stalled = [
-            job for job in active if self._is_stalled(job, report, now) and job.name not in self._ledger.cancelled
-        ]
+        stalled = [one for one in active if not one.cancelled_by_us and self._is_stalled(one, report)]
         if not stalled:
             return
-        resubmitted, most = self._ledger.stalled, self._policy.max_resubmits
-        if may_resubmit(self._policy.on_stall, resubmitted=resubmitted, max_resubmits=most):
-            self._ledger.stalled += 1
-            names = ", ".join(job.name for job in stalled)
+        if self._state.stall_resubmits < self._task.policy.resubmits:
+            self._state.stall_resubmits += 1
+            names = ", ".join(one.name for one in stalled)
             log.warning("Not moving: %s. Cancelled, to be submitted again when the cancellation has ended it.", names)
-            for job in stalled:
-                self._known.cancel(job)
+            for one in stalled:
+                self._canceller.cancel(one.name)
             return
-        stopped = {job.name: self._known.cancel(job) for job in active}
-        raise TaskFailed(judge_all([self._stall(job, now, stopped=stopped[job.name]) for job in stalled]))
+        stopped = {one.name: self._canceller.cancel(one.name) for one in active}
+        raise TaskFailed(judge_all([self._stall(one, stopped=stopped[one.name]) for one in stalled]))
 
-    def _is_stalled(self, job: BatchJob, report: WaitReport, now: float) -> bool:
-        limit = self._policy.queue_timeout
-        queued = job.never_started and job.start_time is None
-        if limit is not None and queued and now - self._known.submitted(job) >= limit:
+    def queue_ends(self, active: Iterable[JobRecord]) -> float:
+        """Return when the first job that is still queued will have been so for too long, by our clock."""
+        now, limit = self._task.clock.now(), self._task.policy.queue_timeout
+        left = [limit - one.age(now) for one in active if limit is not None and _is_queued(one)]
+        return now + max(_EARLY, min(left, default=inf))
+
+    def _is_stalled(self, record: JobRecord, report: WaitReport) -> bool:
+        limit = self._task.policy.queue_timeout
+        if limit is not None and _is_queued(record) and record.age(self._task.clock.now()) >= limit:
             return True
-        return report.reason is Reason.PROGRESS_TIMEOUT and job.name in report.stalled
+        return report.reason is Reason.PROGRESS_TIMEOUT and record.name in report.stalled
 
-    def _stall(self, job: BatchJob, now: float, *, stopped: bool) -> Stalled:
-        kind = "queue" if job.never_started else "progress"
-        return Stalled(job.name, kind, now - self._known.submitted(job), cancelled=stopped)
+    def _stall(self, record: JobRecord, *, stopped: bool) -> Stalled:
+        kind = "queue" if record.job is not None and record.job.never_started else "progress"
+        return Stalled(record.name, kind, record.age(self._task.clock.now()), cancelled=stopped)
 
-    def time_out(self, active: Sequence[BatchJob], now: float) -> None:
+    def time_out(self, active: Sequence[JobRecord]) -> None:
         """End the task at its deadline.
 
         :raises TaskFailed: always.
         """
         stopped: dict[str, bool] = {}
-        if self._policy.cancel_on_timeout:
-            stopped = {job.name: self._known.cancel(job) for job in active}
-            if not self._lasting:
+        if self._task.policy.cancel_on_timeout:
+            stopped = {one.name: self._canceller.cancel(one.name) for one in active}
+            if not self._task.store.lasting:
                 # The next try could not tell our own cancellation from a person's.
-                self._known.see_cancelled(active)
-        late = [Deadline(job.name, now - self._known.submitted(job), stopped.get(job.name, False)) for job in active]
+                self._canceller.wait_for_ends(stopped)
+        now = self._task.clock.now()
+        late = [Deadline(one.name, one.age(now), stopped.get(one.name, False)) for one in active]
         raise TaskFailed(judge_all(late) if late else judge(Refused(_TOO_LATE, retry=True)), deadline=True)
+
+
+def _is_queued(record: JobRecord) -> bool:
+    job = record.job
+    return job is not None and job.never_started and job.start_time is None

@@ -12,6 +12,7 @@ cancelled by somebody else                   failed, output kept       no: a per
 cancelled by this task                       failed, output kept       yes
 expired                                      failed, output kept       yes
 our deadline, a stall, job gone              failed                    yes
+the same rows sent too often                 failed                    yes; each further try sends them once at most
 results gone                                 failed                    no
 refused: key, permission, region, arguments  failed                    no
 ===========================================  ========================  ========================================
@@ -145,7 +146,20 @@ class Refused:
         return cls(str(error), retry=error.retryable, job_name=job_name)
 
 
-Ending = Ended | Deadline | Stalled | Gone | ResultsMissing | Refused
+@dataclass(frozen=True, slots=True)
+class SentTooOften:
+    """The fuse: the rows of one slot (``<shard>.<round>``) were sent so often that something must be wrong.
+
+    ``this_try`` and ``in_all`` count create calls, ``job_names`` are the jobs that are known of them.
+    """
+
+    slot: str
+    this_try: int
+    in_all: int
+    job_names: tuple[str, ...] = ()
+
+
+Ending = Ended | Deadline | Stalled | Gone | ResultsMissing | Refused | SentTooOften
 
 
 def judge(
@@ -172,6 +186,8 @@ def judge(
             return _failed(f"The service does not know {name} any more: deleted, or made with another key.", retry=True)
         case ResultsMissing(name):
             return _failed(f"The results of {name} are no longer kept: clear the task to run it anew.", retry=False)
+        case SentTooOften():
+            return _failed(_sent_too_often(ending), retry=True)
         case Refused(reason, retry, name):
             return _failed(f"{name}: {reason}" if name and name not in reason else reason, retry=retry)
 
@@ -237,6 +253,17 @@ def _counted_by_service(job: BatchJob) -> Counts | None:
 
 def _failed(message: str, *, retry: bool, keep_output: bool = False) -> Verdict:
     return Verdict(Outcome.FAILED, retry, message, keep_output)
+
+
+def _sent_too_often(ending: SentTooOften) -> str:
+    shard, _, round_ = ending.slot.partition(".")
+    rows = f"The rows of shard {shard}" if round_ == "0" else f"The rows of repair round {round_}"
+    known = f" (known of them: {', '.join(ending.job_names)})" if ending.job_names else ""
+    return (
+        f"{rows} were submitted {ending.this_try} times in this try and {ending.in_all} times in all{known}, and no "
+        "job could be used: nothing more is bought. The log says why each was replaced; compare the clocks of the "
+        "workers, of the service and of a gateway between them, and look into the service's list of jobs."
+    )
 
 
 def _told_to_stop(*, cancelled: bool) -> str:

@@ -19,9 +19,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
-from airflow_provider_gemini_batch.batch.ports import Done, Policy, TaskFailed, Wake, Watch
+from airflow_provider_gemini_batch.batch.ports import Done, Policy, SleepUntil, TaskFailed, TaskTry, WaitForJobs
 from airflow_provider_gemini_batch.batch.run import BatchRun
-from airflow_provider_gemini_batch.batch.state import Ledger
+from airflow_provider_gemini_batch.batch.state import BatchState
 from airflow_provider_gemini_batch.batch.tag import TaskIdentity, tag_of
 from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
@@ -153,8 +153,8 @@ class TaskRun:
         if not report.memo:
             report = replace(report, memo=memo)
         # Before the input is read again, which takes a while.
-        watched = Ledger.from_json(report.memo) or Ledger()
-        self._running = set(watched.watching) - {job.name for job in report.jobs if job.is_done}
+        state = BatchState.from_json(report.memo) or BatchState()
+        self._running = {one.name for one in state.in_use()} - {job.name for job in report.jobs if job.is_done}
         self.first_job_name = next(iter(watched.watching), "")
         self._overview.resume()
         for job in report.jobs:
@@ -200,14 +200,14 @@ class TaskRun:
             match step:
                 case Done():
                     return self._delivered(step)
-                case Watch():
+                case WaitForJobs():
                     if not self._arguments.wait_for_completion and step.until == "all":
                         return self._submitted(step)
                     report = self._watch(step)
-                case Wake():
+                case SleepUntil():
                     report = self._wake(step)
 
-    def _watch(self, step: Watch) -> WaitReport:
+    def _watch(self, step: WaitForJobs) -> WaitReport:
         arguments = self._arguments
         if self._anew:
             self._overview.input(self._work.estimate())
@@ -231,7 +231,7 @@ class TaskRun:
             return wait.run(self._clock.sleep, memo=step.memo)
         return self._defer(
             list(step.job_names),
-            step.end_time,
+            step.end_time + step.ahead,
             until=step.until,
             memo=step.memo,
             queue_timeout=policy.queue_timeout,
@@ -272,17 +272,17 @@ class TaskRun:
         )
         raise AssertionError("defer() does not return")
 
-    def _wake(self, step: Wake) -> WaitReport:
+    def _wake(self, step: SleepUntil) -> WaitReport:
         self._overview.sleeping(step.reason)
         if not self._arguments.deferrable:
             self._clock.sleep(max(0.0, step.at - self._clock.now()))
             return WaitReport(Reason.WAKE, memo=step.memo)
         if step.job_names:
             # Not Airflow's trigger: a person who ends the task meanwhile ends its jobs.
-            self._defer(list(step.job_names), step.at, until="time", memo=step.memo)
+            self._defer(list(step.job_names), step.at + step.ahead, until="time", memo=step.memo)
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
-        moment = datetime.fromtimestamp(step.at, tz=timezone.utc)
+        moment = datetime.fromtimestamp(step.at + step.ahead, tz=timezone.utc)
         self._task.defer(trigger=DateTimeTrigger(moment), method_name="execute_complete", kwargs={"memo": step.memo})
         raise AssertionError("defer() does not return")
 
@@ -308,7 +308,7 @@ class TaskRun:
             self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
         self._overview.job(job, created=job.name in self._service.created)
 
-    def _submitted(self, step: Watch) -> dict[str, Any]:
+    def _submitted(self, step: WaitForJobs) -> dict[str, Any]:
         jobs = [self._active[name] for name in step.job_names if name in self._active]
         counts = {"total": 0, "succeeded": 0, "failed": 0}
         for job in jobs:
@@ -387,7 +387,7 @@ class TaskRun:
         dag_run = self._context["dag_run"]
         identity = _identity(ti)
         store = TaskStateStore(self._context)
-        noted = Ledger.from_json(store.load()) if ti.try_number <= 1 else None
+        noted = BatchState.from_json(store.load()) if ti.try_number <= 1 else None
         self._anew = anew = ti.try_number <= 1 and (noted is None or not noted.fingerprint)
         self._work = work = make_work(
             arguments, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew, store=store
@@ -412,16 +412,18 @@ class TaskRun:
             before_create=self._refuse_when_killed,
         )
         return BatchRun(
-            identity=identity.digest,
-            generation=ti.max_tries,
-            first_try=ti.try_number <= 1,
-            last_try=ti.try_number > ti.max_tries,
-            policy=self._policy(settings.service, settings.timeout),
-            service=service,
-            store=store,
-            clock=self._clock,
-            work=work,
-            on_job=self._announce,
+            TaskTry(
+                identity=identity.digest,
+                clear_count=ti.max_tries,
+                try_number=ti.try_number,
+                last_try=ti.try_number > ti.max_tries,
+                policy=self._policy(settings.service, settings.timeout),
+                service=service,
+                store=store,
+                clock=self._clock,
+                rows=work,
+                on_job=self._announce,
+            )
         )
 
     def _labels(self, ti: Any) -> dict[str, str]:

@@ -29,13 +29,17 @@ class WallClock:
         """Seconds since the epoch. Wall clock, not monotonic: a wait may go on in another process."""
         return time.time()
 
+    def monotonic(self) -> float:
+        """Seconds since some moment in this process."""
+        return time.monotonic()
+
     def sleep(self, seconds: float) -> None:
         """Pause this process."""
         time.sleep(seconds)
 
 
 class TaskStateStore:
-    """The ledger in Airflow's task state store; nowhere on Airflow 3.2, which has none."""
+    """A task's notes in Airflow's task state store; nowhere on Airflow 3.2, which has none."""
 
     def __init__(self, context: Context, sleep: Callable[[float], None] = time.sleep) -> None:
         """Take the store of this task instance.

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobDestination, JobState, Service
-from airflow_provider_gemini_batch.batch.adoption import Place
-from airflow_provider_gemini_batch.batch.tag import TaskIdentity, display_name
+from airflow_provider_gemini_batch.batch.adoption import Slot
+from airflow_provider_gemini_batch.batch.state import JobRecord
+from airflow_provider_gemini_batch.batch.tag import TaskIdentity, display_name, tag_of
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 TASK = TaskIdentity("here", "dag", "task", "run")
@@ -15,8 +16,8 @@ INPUT = "0123456789ab"
 OTHER_INPUT = "ba9876543210"
 
 
-def place(*, generation: int = 0, shard: int = 0, round: int = 0, fingerprint: str | None = INPUT) -> Place:  # noqa: A002
-    return Place(TASK.digest, generation, shard, round, fingerprint)
+def slot(*, clear_count: int = 0, shard: int = 0, round: int = 0, fingerprint: str | None = INPUT) -> Slot:  # noqa: A002
+    return Slot(TASK.digest, clear_count, shard, round, fingerprint)
 
 
 def job(
@@ -24,14 +25,14 @@ def job(
     *,
     name: str = "batches/one",
     submission: int = 0,
-    generation: int = 0,
+    clear_count: int = 0,
     fingerprint: str = INPUT,
     minute: float = 0,
     finished: int = 0,
-    at: Place | None = None,
+    at: Slot | None = None,
     **members: Any,
 ) -> BatchJob:
-    where = at or place(generation=generation, fingerprint=fingerprint)
+    where = at or slot(clear_count=clear_count, fingerprint=fingerprint)
     return BatchJob(
         name=name,
         service=Service.GEMINI,
@@ -42,3 +43,8 @@ def job(
         dest=JobDestination(inlined=True) if finished else None,
         **members,
     )
+
+
+def record(of: BatchJob, **facts: Any) -> JobRecord:
+    """What a task knows of a job: as it was seen, and the facts."""
+    return JobRecord(of.name, job=of, tag=tag_of(of), **facts)

@@ -6,13 +6,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from batch.made_up_jobs import INPUT, OTHER_INPUT, TASK, job, place
+from batch.made_up_jobs import INPUT, OTHER_INPUT, TASK, job, slot
 
 from airflow_provider_gemini_batch.api.errors import InputUnavailable, ServiceUnavailable, TransportError
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
-from airflow_provider_gemini_batch.batch.ports import Done, Landing, Plan, Policy, TaskFailed, Wake, Watch
+from airflow_provider_gemini_batch.batch.ports import (
+    Done,
+    Landing,
+    Plan,
+    Policy,
+    SleepUntil,
+    TaskFailed,
+    TaskTry,
+    WaitForJobs,
+)
 from airflow_provider_gemini_batch.batch.run import BatchRun
-from airflow_provider_gemini_batch.batch.state import Ledger
+from airflow_provider_gemini_batch.batch.state import BatchState, JobRecord, PendingCreate
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
@@ -58,7 +67,7 @@ class Service:
             JobState.RUNNING,
             name=f"batches/{len(self.created)}",
             submission=tag.submission,
-            at=place(generation=tag.generation, shard=tag.shard, fingerprint=tag.fingerprint),
+            at=slot(clear_count=tag.clear_count, shard=tag.shard, fingerprint=tag.fingerprint),
         )
         self.jobs[made.name] = made
         return made
@@ -95,6 +104,9 @@ class Clock:
     time: float = NOON
 
     def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
         return self.time
 
     def sleep(self, seconds: float) -> None:
@@ -143,17 +155,19 @@ class Desk:
     clock: Clock = field(default_factory=Clock)
     work: Work = field(default_factory=Work)
 
-    def run(self, *, generation: int = 0, first_try: bool = True, last_try: bool = False, **policy: Any) -> BatchRun:
+    def run(self, *, clear_count: int = 0, first_try: bool = True, last_try: bool = False, **policy: Any) -> BatchRun:
         return BatchRun(
-            identity=TASK.digest,
-            generation=generation,
-            first_try=first_try,
-            last_try=last_try,
-            policy=Policy(service_wait=49 * 3600.0, **policy),
-            service=self.service,
-            store=self.store,
-            clock=self.clock,
-            work=self.work,
+            TaskTry(
+                identity=TASK.digest,
+                clear_count=clear_count,
+                try_number=1 if first_try else 2,
+                last_try=last_try,
+                policy=Policy(service_wait=49 * 3600.0, **policy),
+                service=self.service,
+                store=self.store,
+                clock=self.clock,
+                rows=self.work,
+            )
         )
 
 
@@ -162,28 +176,28 @@ def desk() -> Desk:
     return Desk()
 
 
-def woken(step: Wake | Watch | Done) -> WaitReport:
-    assert isinstance(step, (Wake, Watch))
+def woken(step: SleepUntil | WaitForJobs | Done) -> WaitReport:
+    assert isinstance(step, (SleepUntil, WaitForJobs))
     return WaitReport(Reason.WAKE, memo=step.memo)
 
 
 def until_it_ends(desk: Desk, **policy: Any) -> Done:
     step = desk.run(**policy).advance(None)
     while not isinstance(step, Done):
-        desk.clock.time = step.at if isinstance(step, Wake) else step.end_time
+        desk.clock.time = step.at if isinstance(step, SleepUntil) else step.end_time
         step = desk.run(**policy).advance(woken(step))
     return step
 
 
 def test_what_a_try_learnt_before_a_pause_is_not_read_back_as_the_try_before_left_it(desk: Desk) -> None:
     # A create call of the old input has no answer yet, when the input changes and the task is cleared.
-    desk.store.text = Ledger(fingerprint=OTHER_INPUT, intents={"gb1-some-other": NOON}).to_json()
-    step = desk.run(generation=1, first_try=False).advance(None)
-    assert isinstance(step, Wake)
+    desk.store.text = BatchState(fingerprint=OTHER_INPUT, pending={"gb1-some-other": PendingCreate(NOON)}).to_json()
+    step = desk.run(clear_count=1, first_try=False).advance(None)
+    assert isinstance(step, SleepUntil)
     desk.clock.time = step.at
-    while isinstance(step, Wake):
+    while isinstance(step, SleepUntil):
         desk.clock.time = step.at
-        step = desk.run(generation=1, first_try=False).advance(woken(step))
+        step = desk.run(clear_count=1, first_try=False).advance(woken(step))
     assert not desk.work.forgotten
     assert [INPUT in tag for tag in desk.service.created] == [True]
 
@@ -191,7 +205,7 @@ def test_what_a_try_learnt_before_a_pause_is_not_read_back_as_the_try_before_lef
 def test_nothing_is_submitted_when_the_time_is_over(desk: Desk) -> None:
     desk.work.shards = 2
     desk.service.lost = [TransportError("reset", sent=True)]
-    with pytest.raises(TaskFailed, match="time was over"):
+    with pytest.raises(TaskFailed, match="Timed out before all rows"):
         until_it_ends(desk, timeout=60.0)
     first = [tag for tag in desk.service.created if "-0.0.0-" in tag]
     assert len(first) == 1, "the call was sent again after the time was over"
@@ -200,13 +214,13 @@ def test_nothing_is_submitted_when_the_time_is_over(desk: Desk) -> None:
 def test_a_lost_call_is_looked_for_beyond_the_time_although_the_list_fails(desk: Desk) -> None:
     desk.service.lost = [TransportError("reset", sent=True)]
     step = desk.run(timeout=60.0, last_try=True).advance(None)
-    assert isinstance(step, Wake)
+    assert isinstance(step, SleepUntil)
     desk.clock.time = NOON + 150.0
     desk.service.down = ServiceUnavailable("503", http_status=503)
     step = desk.run(timeout=60.0, last_try=True).advance(woken(step))
-    assert isinstance(step, Wake)
+    assert isinstance(step, SleepUntil)
     desk.service.down = None
-    made = desk.service.create(None, place().tag(0))
+    made = desk.service.create(None, slot().tag(0))
     desk.clock.time = step.at
     with pytest.raises(TaskFailed):
         desk.run(timeout=60.0, last_try=True).advance(woken(step))
@@ -214,7 +228,7 @@ def test_a_lost_call_is_looked_for_beyond_the_time_although_the_list_fails(desk:
 
 
 def test_a_try_that_cannot_read_its_notes_does_not_write_empty_ones(desk: Desk) -> None:
-    desk.store.text = before = Ledger(fingerprint=INPUT, jobs=["batches/1"]).to_json()
+    desk.store.text = before = BatchState(fingerprint=INPUT, records={"batches/1": JobRecord("batches/1")}).to_json()
     desk.store.broken = True
     with pytest.raises(ConnectionError):
         desk.run(first_try=False, last_try=True).advance(None)
@@ -222,33 +236,33 @@ def test_a_try_that_cannot_read_its_notes_does_not_write_empty_ones(desk: Desk) 
 
 
 def test_a_job_that_a_person_stopped_before_clearing_is_waited_for_and_judges_nothing(desk: Desk) -> None:
-    stopping = job(JobState.CANCELLING, name="batches/old", generation=0)
+    stopping = job(JobState.CANCELLING, name="batches/old", clear_count=0)
     desk.service.jobs[stopping.name] = stopping
-    step = desk.run(generation=1, first_try=False).advance(None)
-    while isinstance(step, Wake):
+    step = desk.run(clear_count=1, first_try=False).advance(None)
+    while isinstance(step, SleepUntil):
         desk.clock.time = step.at
-        step = desk.run(generation=1, first_try=False).advance(woken(step))
-    assert isinstance(step, Watch)
+        step = desk.run(clear_count=1, first_try=False).advance(woken(step))
+    assert isinstance(step, WaitForJobs)
     assert step.job_names == (stopping.name,)
-    desk.service.jobs[stopping.name] = job(JobState.CANCELLED, name="batches/old", generation=0)
-    step = desk.run(generation=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
-    assert isinstance(step, Watch)
+    desk.service.jobs[stopping.name] = job(JobState.CANCELLED, name="batches/old", clear_count=0)
+    step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
+    assert isinstance(step, WaitForJobs)
     assert step.job_names == ("batches/1",)
 
 
 def test_without_notes_the_rows_of_an_interrupted_batch_are_used_after_a_clear(desk: Desk) -> None:
     desk.store.lasting = False
     desk.work.shards = 2
-    ended = job(JobState.SUCCEEDED, name="batches/a", at=place(shard=0))
-    running = job(JobState.RUNNING, name="batches/b", at=place(shard=1))
+    ended = job(JobState.SUCCEEDED, name="batches/a", at=slot(shard=0))
+    running = job(JobState.RUNNING, name="batches/b", at=slot(shard=1))
     desk.service.jobs = {one.name: one for one in (ended, running)}
-    step = desk.run(generation=1, first_try=False).advance(None)
-    while isinstance(step, Wake):
+    step = desk.run(clear_count=1, first_try=False).advance(None)
+    while isinstance(step, SleepUntil):
         desk.clock.time = step.at
-        step = desk.run(generation=1, first_try=False).advance(woken(step))
-    assert isinstance(step, Watch)
-    desk.service.jobs["batches/b"] = job(JobState.SUCCEEDED, name="batches/b", at=place(shard=1))
-    step = desk.run(generation=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
+        step = desk.run(clear_count=1, first_try=False).advance(woken(step))
+    assert isinstance(step, WaitForJobs)
+    desk.service.jobs["batches/b"] = job(JobState.SUCCEEDED, name="batches/b", at=slot(shard=1))
+    step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
     assert isinstance(step, Done)
     assert desk.work.landed == ["batches/a", "batches/b"]
     assert desk.service.created == []
@@ -259,17 +273,17 @@ def test_what_was_planned_is_planned_again_by_its_note_until_the_task_is_cleared
     desk.work.fingerprint = OTHER_INPUT
     step = desk.run().advance(woken(step))
     step = desk.run(first_try=False).advance(None)
-    assert isinstance(step, Watch)
+    assert isinstance(step, WaitForJobs)
     assert (desk.work.read, len(desk.service.created)) == (1, 1)
-    desk.run(generation=1, first_try=False).advance(None)
+    desk.run(clear_count=1, first_try=False).advance(None)
     assert [OTHER_INPUT in tag for tag in desk.service.created] == [False, True]
 
 
 def test_input_that_reads_differently_before_anything_was_bought_is_planned_anew(desk: Desk) -> None:
-    desk.store.text = Ledger(fingerprint=INPUT, input={"fingerprint": INPUT}).to_json()
+    desk.store.text = BatchState(fingerprint=INPUT, input={"fingerprint": INPUT}).to_json()
     desk.service.unsendable, desk.work.fingerprint = {0}, OTHER_INPUT
     step = desk.run(first_try=False).advance(None)
-    assert isinstance(step, Watch)
+    assert isinstance(step, WaitForJobs)
     assert [OTHER_INPUT in tag for tag in desk.service.created] == [True]
 
 
@@ -278,9 +292,9 @@ def test_rows_that_cannot_be_sent_fail_the_task_and_what_was_paid_for_is_kept(de
     desk.work.shards = 2
     desk.service.unsendable = {1}
     step = desk.run(last_try=last_try).advance(None)
-    assert isinstance(step, Watch)
+    assert isinstance(step, WaitForJobs)
     (name,) = step.job_names
-    desk.service.jobs[name] = job(JobState.SUCCEEDED, name=name, at=place(shard=0))
+    desk.service.jobs[name] = job(JobState.SUCCEEDED, name=name, at=slot(shard=0))
     with pytest.raises(TaskFailed, match="reads differently") as failed:
         desk.run(last_try=last_try).advance(WaitReport(Reason.ENDED, memo=step.memo))
     assert len(desk.service.created) == 1

@@ -34,7 +34,7 @@ identities = st.builds(
 tags = st.builds(
     Tag,
     identity=st.text("abcdefghijklmnopqrstuvwxyz234567", min_size=10, max_size=10),
-    generation=numbers,
+    clear_count=numbers,
     shard=numbers,
     round=numbers,
     submission=numbers,

@@ -95,7 +95,7 @@ def test_a_jobs_rows_come_in_the_form_in_which_operators_land_them(
 def test_rows_of_embeddings_hold_vectors_and_keys_without_their_wrapping(
     hook: GeminiBatchHook, gemini_batch_emulator: Emulator
 ) -> None:
-    tag = Tag(identity="abcdefghij", generation=0, shard=0, round=0, submission=0, fingerprint="0" * 12)
+    tag = Tag(identity="abcdefghij", clear_count=0, shard=0, round=0, submission=0, fingerprint="0" * 12)
     with hook:
         job = hook.create_embeddings(
             "gemini-embedding-001",

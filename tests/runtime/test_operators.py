@@ -119,7 +119,7 @@ def test_the_job_has_the_authors_name_and_a_tag_and_no_list_call_was_made(servic
     tag = Tag.parse(job["display_name"])
     assert tag is not None
     assert job["display_name"] == f"a name of the author's-{tag}"
-    assert (tag.generation, tag.shard, tag.round, tag.submission) == (0, 0, 0, 0)
+    assert (tag.clear_count, tag.shard, tag.round, tag.submission) == (0, 0, 0, 0)
     assert GeminiBatchHook().get(job["name"]).priority == 3
     assert "list" not in requests(service)
 

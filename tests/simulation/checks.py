@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_gemini_batch.api.models import JobState, Service
-from airflow_provider_gemini_batch.batch.state import Ledger
+from airflow_provider_gemini_batch.batch.state import BatchState
 from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.polling.policy import longest_wait
 from simulation.clockwork import START, Killed
@@ -90,7 +90,7 @@ class Checks:
         """No row that has a good answer is sent again, where single rows can be sent."""
         if not self._airflow.setting.can_resend or not earlier.state(self._now).is_terminal:
             return
-        if other.generation != tag.generation or self._lost(earlier):
+        if other.clear_count != tag.clear_count or self._lost(earlier):
             return
         again = earlier.good_rows(self._now) & set(job.rows)
         if again:
@@ -100,7 +100,7 @@ class Checks:
         """Whether the rows that a repair was for have been sent anew as a whole since."""
         return any(
             other.round == 0
-            and other.generation == tag.generation
+            and other.clear_count == tag.clear_count
             and self._airflow.world.jobs[name].made > repair.made
             for name, other in self._tags.items()
         )
@@ -112,7 +112,7 @@ class Checks:
             return False
         if earlier.ends == earlier.made and not earlier.rows:
             return False
-        return other.generation <= tag.generation
+        return other.clear_count <= tag.clear_count
 
     def _usable(self, earlier: Job, other: Tag, tag: Tag) -> bool:
         state = earlier.state(self._now)
@@ -122,7 +122,7 @@ class Checks:
             return True
         if state is not JobState.SUCCEEDED:
             return False
-        if other.generation == tag.generation:
+        if other.clear_count == tag.clear_count:
             return True
         airflow = self._airflow
         if earlier.name in self._delivered or self._noted(earlier.name):
@@ -136,9 +136,9 @@ class Checks:
 
     def _noted(self, name: str) -> bool:
         """Whether results were landed and noted as delivered: a kill in the very next moment cannot be told apart."""
-        ledger = Ledger.from_json(next(iter(self._airflow.kept.values()), None))
+        state = BatchState.from_json(next(iter(self._airflow.kept.values()), None))
         landed = any(name in one.jobs for one in self._airflow.output.landed)
-        return landed and ledger is not None and name in ledger.delivered
+        return landed and state is not None and name in state.records and state.records[name].delivered
 
     def _lost(self, job: Job) -> bool:
         gone = job.state(self._now).is_terminal and self._now - job.ends > self._airflow.world.weather.retention - 60.0
@@ -209,7 +209,13 @@ class Checks:
             self._break(f"{sorted(again)} were delivered before the task was cleared, and are delivered again")
         self._delivered.update(last.jobs)
         if airflow.inputs.readable:
-            others = [name for name in last.jobs if self._tags[name].fingerprint != airflow.inputs.fingerprint]
+            # A person who clears a running task only gets a retry, which goes on with what is paid for.
+            others = [
+                name
+                for name in last.jobs
+                if self._tags[name].fingerprint != airflow.inputs.fingerprint
+                and self._tags[name].clear_count != airflow.max_tries
+            ]
             if others:
                 self._break(f"{others} were made from other input than the one that is there")
         if tuple(result["job_names"]) != last.jobs:
@@ -232,10 +238,10 @@ class Checks:
         airflow = self._airflow
         if not airflow.setting.arguments.reattach:
             return
-        batch = {(self._tags[name].fingerprint, self._tags[name].generation) for name in used}
+        batch = {(self._tags[name].fingerprint, self._tags[name].clear_count) for name in used}
         for name, tag in self._tags.items():
             job = airflow.world.jobs[name]
-            if (tag.fingerprint, tag.generation) not in batch or job.cancel_asked is not None or self._lost(job):
+            if (tag.fingerprint, tag.clear_count) not in batch or job.cancel_asked is not None or self._lost(job):
                 continue
             if job.state(self._now) is JobState.SUCCEEDED and not job.good_rows(self._now) <= landed:
                 self._break(f"{name} has good rows that were not delivered")

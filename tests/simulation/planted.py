@@ -66,9 +66,9 @@ PLANTS = (
         "            if state != 'never':\n",
     ),
     Plant(
-        "adoption knows no generation",
+        "adoption knows no clear count",
         "batch/adoption.py",
-        "older=tag.generation < place.generation",
+        "older=record.tag.clear_count < slot.clear_count",
         "older=False",
     ),
 )

@@ -66,6 +66,9 @@ class SimClock:
     def now(self) -> float:
         return self._steps.clock.now
 
+    def monotonic(self) -> float:
+        return self._steps.clock.now
+
     def sleep(self, seconds: float) -> None:
         self._steps.pause(seconds)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.batch.ports import TaskTry
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 from airflow_provider_gemini_batch.runtime.create_task import TaskRun
@@ -54,16 +55,18 @@ class SimTaskRun(TaskRun):
         self._stack.enter_context(airflow_errors())
         worker, airflow = self._worker, self._worker.airflow
         self._run = BatchRun(
-            identity=airflow.identity.digest,
-            generation=airflow.max_tries,
-            first_try=airflow.try_number <= 1,
-            last_try=airflow.try_number > airflow.max_tries,
-            policy=self._policy(Service.GEMINI, airflow.setting.request_timeout),
-            service=worker.service(self._refuse_when_killed),
-            store=TaskStateStore(worker.context, self._clock.sleep),
-            clock=self._clock,
-            work=worker.work,
-            on_job=self._announce,
+            TaskTry(
+                identity=airflow.identity.digest,
+                clear_count=airflow.max_tries,
+                try_number=airflow.try_number,
+                last_try=airflow.try_number > airflow.max_tries,
+                policy=self._policy(Service.GEMINI, airflow.setting.request_timeout),
+                service=worker.service(self._refuse_when_killed),
+                store=TaskStateStore(worker.context, self._clock.sleep),
+                clock=self._clock,
+                rows=worker.work,
+                on_job=self._announce,
+            )
         )
         return self
 
