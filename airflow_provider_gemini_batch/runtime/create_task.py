@@ -155,7 +155,7 @@ class TaskRun:
         # Before the input is read again, which takes a while.
         state = BatchState.from_json(report.memo) or BatchState()
         self._running = {one.name for one in state.in_use()} - {job.name for job in report.jobs if job.is_done}
-        self.first_job_name = next(iter(watched.watching), "")
+        self.first_job_name = next((one.name for one in state.in_use()), "")
         self._overview.resume()
         for job in report.jobs:
             self._overview.job(job, created=False)
