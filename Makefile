@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of its own; a fresh machine needs python3 (3.10 to 3.14), make and git.
+# Everything runs in a virtual environment of its own; a fresh machine needs python3 (3.10 to 3.13), make and git.
 #   make demo    the provider at work in a real Airflow       make test    all checks and tests, as in CI
 #   make check   linters, types, fast tests                   make help    the other targets
 
@@ -23,7 +23,7 @@ setup: $(INSTALLED)  ## make the virtual environment (once; again when the pinne
 
 # uv when it can be had, since it is quick; else pip, which reads the same files.
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else "Python 3.10 to 3.14 is needed, this is %d.%d: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else "Python 3.10 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12" % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Airflow $(AIRFLOW) and the tools into $(VENV) ..."
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv || true
