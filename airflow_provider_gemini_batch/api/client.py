@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,16 @@ from airflow_provider_gemini_batch.api.backends import NewJob
 from airflow_provider_gemini_batch.api.backends.gemini import DEFAULT_BASE_URL, GeminiBackend
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
 from airflow_provider_gemini_batch.api.credentials import ApiKey, GoogleCredential, default_project, google_loader
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError, JobTimedOut
+from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, InputError, JobTimedOut
 from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
 from airflow_provider_gemini_batch.api.google.files import LONGEST_PROCESSING, GeminiFiles
 from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.names import job_page_url
+from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.api.responses.results import responses
-from airflow_provider_gemini_batch.api.transport import Transport, checked_base_url, is_local_url
+from airflow_provider_gemini_batch.api.transport import Transport
+from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url
 
 if TYPE_CHECKING:
     import os
@@ -378,17 +381,22 @@ class BatchClient:
         brief: bool = False,
     ) -> Iterator[BatchJob]:
         """Give all jobs, newest first, page by page as they are needed."""
-        token: str | None = None
-        while True:
-            page = self.list(page_size=page_size, page_token=token, filter=filter, brief=brief)
+        for page in pages_of(
+            lambda token: self.list(page_size=page_size, page_token=token, filter=filter, brief=brief)
+        ):
             yield from page.batch_jobs
-            if not page.has_more_pages:
-                return
-            token = page.next_page_token
 
     def cancel(self, name: str) -> None:
-        """Ask the service to stop a job. It takes a while and may come too late; a job that has ended stays so."""
-        self._backend.cancel(name)
+        """Ask the service to stop a job. It takes a while and may come too late; a job that has ended stays so.
+
+        :raises NotFound: the service does not know the job.
+        """
+        try:
+            self._backend.cancel(name)
+        except ApiError as error:
+            # What a service says to a cancel that comes too late is documented nowhere; the job's state decides.
+            if not _may_come_too_late(error) or not self.get(name, brief=True).is_done:
+                raise
 
     def delete(self, name: str) -> None:
         """Remove a job. Vertex AI refuses to while it runs; cancel it first."""
@@ -516,6 +524,11 @@ class BatchClient:
             raise ConfigurationError(f"page_size must be from 1 to 100, not {page_size}")
         return self._files.list(page_size=page_size, page_token=page_token)
 
+    def list_all_files(self, *, page_size: int = 100) -> Iterator[File]:
+        """Give all files, page by page as they are needed."""
+        for page in pages_of(lambda token: self.list_files(page_size=page_size, page_token=token)):
+            yield from page.files
+
     def delete_file(self, name: str) -> None:
         """Remove an upload. Outputs of batches cannot be removed; they end by themselves."""
         self._files.delete(name)
@@ -533,3 +546,8 @@ class BatchClient:
         if self._files_api is None:
             raise ConfigurationError("Vertex AI has no Files API: keep files in Cloud Storage and give gs:// addresses")
         return self._files_api
+
+
+def _may_come_too_late(error: ApiError) -> bool:
+    too_early_or_late = error.http_status == HTTPStatus.BAD_REQUEST and error.status == "FAILED_PRECONDITION"
+    return too_early_or_late or error.http_status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}

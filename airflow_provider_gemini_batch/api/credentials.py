@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import requests
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError, GeminiBatchError, TransportError
-from airflow_provider_gemini_batch.api.transport import checked_base_url, is_local_url, new_session
+from airflow_provider_gemini_batch.api.sessions import new_session
+from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +27,8 @@ _IAM_PATH = "/v1/projects/-/serviceAccounts/{}:generateAccessToken"
 class Credential(Protocol):
     """What the transport asks of credentials; every method may be called from several threads."""
 
-    def headers(self, words: str) -> dict[str, str]:
-        """Give the headers that prove who we are; ``words`` name the call, for messages."""
+    def headers(self, description: str) -> dict[str, str]:
+        """Give the headers that prove who we are; ``description`` names the call, for messages."""
 
     def renew(self, refused: str) -> bool:
         """Forget the credential behind a refused ``Authorization`` header; True when sending again may help."""
@@ -54,7 +55,7 @@ class ApiKey:
     def __repr__(self) -> str:
         return "ApiKey(***)"
 
-    def headers(self, words: str) -> dict[str, str]:  # noqa: ARG002  (nothing can go wrong here)
+    def headers(self, description: str) -> dict[str, str]:  # noqa: ARG002  (nothing can go wrong here)
         """Give the key's header."""
         return {"x-goog-api-key": self._key}
 
@@ -92,7 +93,7 @@ class GoogleCredential:
         with self._lock:
             return self._loaded()
 
-    def headers(self, words: str) -> dict[str, str]:
+    def headers(self, description: str) -> dict[str, str]:
         """Give the bearer token's header and the quota project's, with a token that lives for minutes more."""
         with self._lock:
             try:
@@ -101,7 +102,7 @@ class GoogleCredential:
             except GeminiBatchError:
                 raise
             except Exception as error:
-                raise _google_failure(error, words) from error
+                raise _google_failure(error, description) from error
             headers = {"Authorization": f"Bearer {credentials.token}"}
             quota_project = getattr(credentials, "quota_project_id", None)
             return {**headers, "x-goog-user-project": quota_project} if quota_project else headers
@@ -187,25 +188,25 @@ class _TokenAnswer:
         self.data = response.content
 
 
-def _google_failure(error: Exception, words: str) -> GeminiBatchError:
+def _google_failure(error: Exception, description: str) -> GeminiBatchError:
     """Say what a token endpoint or google-auth refused, as one of our errors."""
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
     from google.auth.exceptions import TransportError as GoogleTransportError
 
     if isinstance(error, DefaultCredentialsError):
         return ConfigurationError(
-            f"{words}: there are no Google credentials. Give the connection keyfile_dict, key_path or "
+            f"{description}: there are no Google credentials. Give the connection keyfile_dict, key_path or "
             "credential_config_file, or set up Application Default Credentials on workers and triggerers"
         )
     if isinstance(error, GoogleTransportError) or (isinstance(error, GoogleAuthError) and error.retryable):
-        text = f"{words}: the token endpoint gave no usable answer ({type(error).__name__}); nothing was sent"
+        text = f"{description}: the token endpoint gave no usable answer ({type(error).__name__}); nothing was sent"
         return TransportError(text, sent=False)
     if isinstance(error, GoogleAuthError):
         reason = _oauth_reason(error)
         hint = _OAUTH_HINTS.get(reason.partition(":")[0], "Check the credentials in the connection.")
-        text = f"{words}: Google gave no access token ({reason or type(error).__name__}). {hint}"
+        text = f"{description}: Google gave no access token ({reason or type(error).__name__}). {hint}"
         return AccessDenied(text, http_status=401, status="UNAUTHENTICATED", reason=reason.partition(":")[0])
-    return ConfigurationError(f"{words}: the Google credentials cannot be used ({type(error).__name__})")
+    return ConfigurationError(f"{description}: the Google credentials cannot be used ({type(error).__name__})")
 
 
 _OAUTH_HINTS = {

@@ -15,6 +15,7 @@
     ├── FileNotReady            (retryable) the service is still processing an uploaded file; no job was made with it
     ├── FileFailed                          the service cannot use an uploaded file; carries its words
     ├── UnexpectedAnswer                    the service answered in a shape that we do not know
+    │   ├── AnswerTooLarge                  larger than anything that the service has to say
     │   └── UnknownOutput                   the job wrote objects that we cannot read: kept, for a later version to read
     ├── ResultsGone                         the job's results are no longer kept
     └── JobError                            carries the BatchJob as .job
@@ -136,6 +137,10 @@ class UnexpectedAnswer(GeminiBatchError):
     def maybe_acted(self) -> bool:
         """Always: the service did answer."""
         return True
+
+
+class AnswerTooLarge(UnexpectedAnswer):
+    """An answer, a line or a value is larger than anything that the service has to say; it was not taken in."""
 
 
 class UnknownOutput(UnexpectedAnswer):

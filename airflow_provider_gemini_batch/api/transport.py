@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import json
 import random as random_module
-import re
-import ssl
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from http import HTTPStatus
 from http.client import HTTPException
-from http.cookiejar import DefaultCookiePolicy
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from airflow_provider_gemini_batch import __version__
 from airflow_provider_gemini_batch.api.errors import (
+    AnswerTooLarge,
     ConfigurationError,
     GeminiBatchError,
     NotFound,
@@ -35,7 +31,10 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.responses.refusal import http_date, refusal
+from airflow_provider_gemini_batch.api.network_errors import LONGEST_CONNECT, cause_of, may_have_been_sent
+from airflow_provider_gemini_batch.api.responses.refusal import error_from_response, http_date
+from airflow_provider_gemini_batch.api.sessions import answer_within, new_session
+from airflow_provider_gemini_batch.api.urls import is_host, origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,18 +44,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LONGEST_CONNECT = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
+_NETWORK = (requests.RequestException, HTTPError, HTTPException, OSError)
 # A longer wait is the caller's business: a worker may rather be given back.
 _LONGEST_RETRY_AFTER = 30.0
 _LONGEST_ERROR_BODY = 1 << 20
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Above what a page of a thousand jobs, or a job with its inline answers, comes to; see Call.
+MAX_BYTES: Final = 32 * 2**20
+MAX_VALUES: Final = 500_000
+_PIECE = 1 << 16
+# Reading a whole answer may take so many times as long as one read of it.
+_READS = 2.0
+_REDIRECTS = frozenset({
+    HTTPStatus.MOVED_PERMANENTLY,
+    HTTPStatus.FOUND,
+    HTTPStatus.SEE_OTHER,
+    HTTPStatus.TEMPORARY_REDIRECT,
+    HTTPStatus.PERMANENT_REDIRECT,
+})  # fmt: skip
 _MOST_REDIRECTS = 5
-_PORTS = {"https": 443, "http": 80}
-# Connecting failed; the class names are urllib3's, found in the chain of causes.
-_NEVER_CONNECTED = frozenset(
-    {"NewConnectionError", "ConnectTimeoutError", "NameResolutionError", "ProxyError", "InvalidProxyURL"}
-)
+_SUCCESS = 2  # of 2xx
 
 
 class Retry(Enum):
@@ -78,7 +85,13 @@ class FilePart:
 
 @dataclass(frozen=True)
 class Call:
-    """One request, described. ``patience`` multiplies the read time-out; ``anonymous`` sends no credentials."""
+    """One request, described.
+
+    :param timeout_factor: multiplies the read time-out.
+    :param anonymous: send no credentials.
+    :param max_bytes: what a whole answer may come to, unpacked.
+    :param max_values: how many values its JSON may hold: each takes a hundred bytes of memory, however few it is of.
+    """
 
     operation: str
     method: str
@@ -88,11 +101,13 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | FilePart | None = field(default=None, repr=False)
     retry: Retry = Retry.SAFE
-    patience: float = 1.0
+    timeout_factor: float = 1.0
     anonymous: bool = False
+    max_bytes: int = MAX_BYTES
+    max_values: int = MAX_VALUES
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Name operation, host and subject, for messages."""
         about = f" of {self.subject}" if self.subject else ""
         return f"{self.operation}{about} on {urlsplit(self.url).netloc.rpartition('@')[2]}"
@@ -105,19 +120,23 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
-    words: str = ""
+    description: str = ""
+    max_values: int = MAX_VALUES
 
     def json(self) -> dict[str, Any]:
         """Read the body as a JSON object; :class:`UnexpectedAnswer` when it is none."""
+        # Each value takes room in memory, however short it is: "[]," is three bytes of text and a hundred of memory.
+        if self.body.count(b",") + self.body.count(b"{") + self.body.count(b"[") > self.max_values:
+            raise AnswerTooLarge(f"{self.description}: the answer holds more than {self.max_values} values")
         try:
             value = json.loads(self.body)
         except (ValueError, RecursionError) as error:
             start = "HTML" if self.body.lstrip()[:1] == b"<" else f"{len(self.body)} bytes"
             # The cause would show the body, which may hold answers.
-            text = f"{self.words}: {self.status}, but the answer is no JSON ({start}, {type(error).__name__})"
+            text = f"{self.description}: {self.status}, but the answer is no JSON ({start}, {type(error).__name__})"
             raise UnexpectedAnswer(text) from None
         if not isinstance(value, dict):
-            raise UnexpectedAnswer(f"{self.words}: {self.status}, but the answer is no JSON object")
+            raise UnexpectedAnswer(f"{self.description}: {self.status}, but the answer is no JSON object")
         return value
 
     @cached_property  # one page of a list asks for it a hundred times
@@ -199,7 +218,7 @@ class Transport:
             return self.repeated(lambda: self._once(call), retry=call.retry, troubles=troubles)
         except NotFound:
             if call.method == "DELETE" and any(trouble.maybe_acted for trouble in troubles):
-                return Answer(200, {}, b"{}", call.words)  # an earlier attempt had deleted it
+                return Answer(200, {}, b"{}", call.description)  # an earlier attempt had deleted it
             raise
 
     def repeated(
@@ -228,7 +247,7 @@ class Transport:
     def _once(self, call: Call) -> Answer:
         with self.opened(call) as response:
             body = self._read(call, response)
-        return Answer(response.status_code, response.headers, body, call.words)
+        return Answer(response.status_code, response.headers, body, call.description, call.max_values)
 
     def opened(self, call: Call) -> requests.Response:
         """Return the 2xx answer to one call, with its body still to be read; the caller closes it.
@@ -243,52 +262,71 @@ class Transport:
             response.close()
             url = _same_origin(call, response)
             response = self._answered(replace(call, url=url, params={}))
-        if 200 <= response.status_code < 300:  # noqa: PLR2004
+        if response.status_code // 100 == _SUCCESS:
             return response
         with response:
             if _leads_on(call, response):
-                raise UnexpectedAnswer(f"{call.words} was redirected more than {_MOST_REDIRECTS} times.")
-            body = self._read(call, response, limit=_LONGEST_ERROR_BODY)
-        what = f"{call.words} was refused"
-        raise refusal(
+                raise UnexpectedAnswer(f"{call.description} was redirected more than {_MOST_REDIRECTS} times.")
+            body = self._read(call, response, start=_LONGEST_ERROR_BODY)
+        what = f"{call.description} was refused"
+        raise error_from_response(
             response.status_code, response.headers, body, what=what, secrets=self._credential.secrets()
         ) from None
 
     def _answered(self, call: Call) -> requests.Response:
         """Return the answer to one call, sent again with fresh credentials when those were refused."""
         response = self._dispatch(call)
-        if response.status_code == 401 and not call.anonymous and self._credential.renew(_sent_with(response)):  # noqa: PLR2004
+        if (
+            response.status_code == HTTPStatus.UNAUTHORIZED
+            and not call.anonymous
+            and self._credential.renew(_sent_with(response))
+        ):
             response.close()
             response = self._dispatch(call)
         return response
 
     def _dispatch(self, call: Call) -> requests.Response:
         """Send once; whatever requests, urllib3 and the token endpoint can raise leaves as one of our errors."""
-        headers = dict(call.headers) if call.anonymous else {**call.headers, **self._credential.headers(call.words)}
+        headers = (
+            dict(call.headers) if call.anonymous else {**call.headers, **self._credential.headers(call.description)}
+        )
         body = None if call.body is None else _Body(call.body)
         # requests takes a body of length 0 for one of unknown length.
         data = body if body is not None and len(body) else None
+        seconds = self._timeout * call.timeout_factor
         try:
-            return self._session.request(
-                call.method,
-                call.url,
-                params=dict(call.params),
-                data=data,
-                headers=headers,
-                timeout=(min(_LONGEST_CONNECT, self._timeout), self._timeout * call.patience),
-                allow_redirects=False,
-                stream=True,
-            )
-        except (requests.RequestException, OSError) as error:
-            raise self._failure(call, error, sent=_sent(error, data)) from (None if call.anonymous else error)
+            with answer_within(seconds * _READS):
+                return self._session.request(
+                    call.method,
+                    call.url,
+                    params=dict(call.params),
+                    data=data,
+                    headers=headers,
+                    timeout=(min(LONGEST_CONNECT, self._timeout), seconds),
+                    allow_redirects=False,
+                    stream=True,
+                )
+        except (*_NETWORK, ValueError) as error:  # ValueError: an address or a header that a library cannot read
+            sent = data.touched if data is not None else may_have_been_sent(error)
+            raise self._failure(call, error, sent=sent) from (None if call.anonymous else error)
 
-    def _read(self, call: Call, response: requests.Response, limit: int | None = None) -> bytes:
+    def _read(self, call: Call, response: requests.Response, start: int | None = None) -> bytes:
+        """Return the whole body, or its start of so many bytes."""
+        pieces: list[bytes] = []
+        size = 0
         try:
-            if limit is None:
-                return response.content
-            return next(response.iter_content(limit), b"")
-        except (requests.RequestException, OSError) as error:
+            for piece in response.iter_content(_PIECE):
+                pieces.append(piece)
+                size += len(piece)
+                if start is not None and size >= start:
+                    break
+                if start is None and size > call.max_bytes:
+                    raise AnswerTooLarge(
+                        f"{call.description}: the answer is larger than {call.max_bytes / 2**20:g} MiB; it was not read"
+                    )
+        except (*_NETWORK, ValueError) as error:
             raise self._failure(call, error, sent=True) from (None if call.anonymous else error)
+        return b"".join(pieces)[:start]
 
     def chunks(self, call: Call, response: requests.Response, size: int) -> Iterator[bytes]:
         """Give the body of an opened response as it comes, in pieces up to this size; a cut is a TransportError."""
@@ -299,42 +337,14 @@ class Transport:
             # read1 hands over what has come; read would throw away the part of a piece that came before a cut.
             while piece := response.raw.read1(size):
                 yield piece
-        except (requests.RequestException, HTTPError, HTTPException, OSError) as error:
+        except (*_NETWORK, ValueError) as error:
             raise self._failure(call, error, sent=True) from error
 
     def _failure(self, call: Call, error: Exception, *, sent: bool) -> TransportError:
         acted = "the service may have received it" if sent else "nothing was sent"
         return TransportError(
-            f"{call.words} failed: {_cause(error, self._timeout * call.patience)}; {acted}", sent=sent
+            f"{call.description} failed: {cause_of(error, self._timeout * call.timeout_factor)}; {acted}", sent=sent
         )
-
-
-class _Session(requests.Session):
-    """A session that leaves redirects to us: requests reads their whole body, and raises on an odd address."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: no answer leads anywhere by itself."""
-
-
-def new_session(*, pool_size: int = 8, loopback: bool = False) -> requests.Session:
-    """Make a session that several threads may use: no cookies, no .netrc, no retries of its own.
-
-    Proxies and private CAs come from the environment unless the peer is on this machine.
-    """
-    session = _Session()
-    session.trust_env = not loopback
-    session.auth = _no_netrc
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers["User-Agent"] = f"airflow-provider-gemini-batch/{__version__}"
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=pool_size, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
-
-
-def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep requests from putting a .netrc entry in the place of our credentials."""
-    return request
 
 
 def _may_repeat(retry: Retry, error: GeminiBatchError) -> bool:
@@ -356,132 +366,16 @@ def _same_origin(call: Call, response: requests.Response) -> str:
         to = urlsplit(urljoin(call.url, response.headers["Location"]))
         there = origin(to.geturl())
     except ValueError:
-        raise UnexpectedAnswer(f"{call.words} was redirected to an address that cannot be read.") from None
+        raise UnexpectedAnswer(f"{call.description} was redirected to an address that cannot be read.") from None
     if there != origin(call.url):
-        host = there[1] if _HOST.match(there[1]) else "another host"
+        host = there[1] if is_host(there[1]) else "another host"
         raise UnexpectedAnswer(
-            f"{call.words} was redirected to {host} ({there[0]}, port {there[2]}), which would get the credentials: "
-            "redirects are followed to the same scheme, host and port only."
+            f"{call.description} was redirected to {host} ({there[0]}, port {there[2]}), which would get the "
+            "credentials: redirects are followed to the same scheme, host and port only."
         )
     here = urlsplit(call.url)
     return urlunsplit((here.scheme, here.netloc, to.path, to.query, ""))
 
 
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of a URL; ValueError when it has none that can be read, or names a user."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
-        raise ValueError
-    return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]
-
-
 def _sent_with(response: requests.Response) -> str:
     return str(response.request.headers.get("Authorization", ""))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk an exception, what it wraps and what caused it."""
-    todo, seen = [error], set[int]()
-    while todo:
-        link = todo.pop()
-        if id(link) in seen:
-            continue
-        seen.add(id(link))
-        yield link
-        wrapped = [part for part in (*link.args, getattr(link, "reason", None)) if isinstance(part, BaseException)]
-        todo += [part for part in (*wrapped, link.__cause__, link.__context__) if part is not None]
-
-
-def _sent(error: BaseException, body: _Body | None) -> bool:
-    """Tell whether the service may have acted on a request that failed this way."""
-    if body is not None:
-        return body.touched
-    return not any(
-        type(link).__name__ in _NEVER_CONNECTED or isinstance(link, ssl.SSLCertVerificationError)
-        for link in _chain(error)
-    )
-
-
-def _cause(error: BaseException, seconds: float) -> str:
-    """Say in a few words what went wrong. Library texts are not used: they show whole addresses."""
-    links = list(_chain(error))
-    names = {type(link).__name__ for link in links}
-    if "NameResolutionError" in names or "gaierror" in names:
-        return "the host name is not known"
-    if "ProxyError" in names:
-        return "the proxy did not let it through"
-    if "ConnectTimeoutError" in names:
-        return f"no connection within {min(_LONGEST_CONNECT, seconds):g} s"
-    if any(isinstance(link, ssl.SSLError) for link in links):
-        codes = [str(link.reason) for link in links if isinstance(link, ssl.SSLError) and link.reason]
-        return f"TLS: {codes[0] if codes else 'handshake failed'}"
-    if "ConnectionRefusedError" in names:
-        return "connection refused"
-    if names & {"ReadTimeoutError", "ReadTimeout", "TimeoutError"}:
-        return f"no answer within {seconds:g} s"
-    if names & {"ConnectionResetError", "RemoteDisconnected", "BrokenPipeError", "IncompleteRead", "ProtocolError"}:
-        return "the connection was cut"
-    return type(error).__name__
-
-
-_HOST = re.compile(r"[A-Za-z0-9.-]+\Z|\[[0-9A-Fa-f:.]+\]\Z")
-
-
-def checked_base_url(value: str) -> str:
-    """Give a base URL without trailing slash, or say what is wrong with it.
-
-    :raises ConfigurationError: no http(s) URL, with user, query or fragment, or http:// to a host that is not loopback:
-        the credentials would travel bare.
-    """
-    try:
-        parts = urlsplit(value.strip())
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, port, parts = "", None, urlsplit("")
-    shape = "https://host[:port][/path] (http:// only to this machine)"
-    if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ConfigurationError(f"The base URL must look like {shape}")
-    if not _HOST.match(host if ":" not in host else f"[{host}]"):
-        raise ConfigurationError(f"The base URL must look like {shape}; its host name is not valid")
-    if parts.scheme == "http" and not is_loopback(host):
-        where = f"{host}:{port}" if port else host
-        raise ConfigurationError(
-            f"http:// to {where} would send the credentials bare over the network: use https:// "
-            "(http:// is for this machine only)"
-        )
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address means this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_local_url(url: str) -> bool:
-    """Tell whether a URL leads to this machine over http, where neither proxy nor private CA has a say."""
-    parts = urlsplit(url)
-    return parts.scheme == "http" and is_loopback(parts.hostname or "")
-
-
-def segment(value: str) -> str:
-    """Quote one segment of a path."""
-    return quote(value, safe="")
-
-
-__all__ = [
-    "Answer",
-    "Call",
-    "FilePart",
-    "Retry",
-    "Transport",
-    "checked_base_url",
-    "is_local_url",
-    "is_loopback",
-    "new_session",
-    "segment",
-]

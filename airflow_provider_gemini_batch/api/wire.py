@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobState, ServiceError
 from airflow_provider_gemini_batch.api.responses.refusal import job_words
 
@@ -34,12 +36,19 @@ def time_of(value: object) -> datetime | None:
     if found is None:
         return None
     seconds, fraction, zone = found.groups()
+    if not _plausible(int(seconds[:4])):
+        return None
     micro = int((fraction or "0")[:6].ljust(6, "0"))
     try:
         moment = datetime.fromisoformat(seconds + ("+00:00" if zone in {None, "Z"} else zone))
         return moment.astimezone(timezone.utc).replace(microsecond=micro)
     except (ValueError, OverflowError):  # a 32nd of May; the year 1, east of Greenwich
         return None
+
+
+def _plausible(year: int) -> bool:
+    """Return whether a year can be meant: at the ends of the calendar, adding a zone or an hour is an error."""
+    return 1900 <= year <= 9000  # noqa: PLR2004
 
 
 def int_of(value: object) -> int | None:
@@ -57,6 +66,30 @@ def error_of(value: object) -> ServiceError | None:
     if not isinstance(value, dict) or not value:
         return None
     return ServiceError(code=int_of(value.get("code")), message=job_words(str(value.get("message") or "")))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return JSON as raw UTF-8: no escapes, which a batch is reported to corrupt, and no byte order mark.
+
+    Halves of surrogate pairs that follow each other become the character that they mean.
+
+    :raises InputError: half a character stands alone, a number is not finite, or something has no form in JSON.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return whole_characters(text).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        # The cause may show a value of a row.
+        raise InputError(f"this cannot be written as JSON in UTF-8 ({type(error).__name__})") from None
+
+
+def whole_characters(text: str) -> str:
+    """Join the halves of surrogate pairs. ValueError when half a character stands alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    return text
 
 
 def dict_at(value: Mapping[str, Any], *path: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE
+from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.batch.ports import Done, Policy, SleepUntil, TaskFailed, TaskTry, WaitForJobs
@@ -440,7 +440,7 @@ class TaskRun:
             reattach=arguments.reattach,
             lookup_timeout=arguments.lookup_timeout,
             # How long the service may still act on a create call whose answer never came.
-            request_timeout=request_timeout * CREATE_PATIENCE,
+            request_timeout=request_timeout * CREATE_TIMEOUT_FACTOR,
             timeout=arguments.timeout,
             cancel_on_timeout=arguments.cancel_on_timeout,
             queue_timeout=arguments.queue_timeout,

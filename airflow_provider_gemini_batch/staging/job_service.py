@@ -25,6 +25,7 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.api.legacy import is_legacy, wire_lines
 from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, Service
+from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, display_name, label_value, tag_of
 from airflow_provider_gemini_batch.staging import places
 
@@ -142,10 +143,6 @@ class ClientJobService:
             self._client.cancel(name)
         except NotFound:
             log.info("%s is gone already.", name)
-        except ApiError as error:
-            if error.status != "FAILED_PRECONDITION":
-                raise
-            log.info("%s has ended already.", name)
 
     def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> ReadyInput:
         """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object."""
@@ -286,9 +283,7 @@ class ClientJobService:
 
     def _earlier_upload(self, wanted: Sequence[str], size: int) -> File | None:
         """Find an upload of these very rows (the tag holds their fingerprint) that an earlier try left."""
-        token: str | None = None
-        while True:
-            page = self._client.list_files(page_size=100, page_token=token)
+        for page in pages_of(lambda token: self._client.list_files(page_size=100, page_token=token)):
             for file in page.files:
                 whole = file.display_name in wanted and file.size_bytes == size
                 if whole and file.create_time and file.expiration_time:
@@ -296,9 +291,7 @@ class ClientJobService:
                     if newest - file.create_time < _YOUNG_UPLOAD:
                         log.info("Using the upload %s that an earlier try made.", file.name)
                         return file
-            token = page.next_page_token
-            if not token:
-                return None
+        return None
 
     def _stage(self, tag: Tag, shard: ShardFile) -> ReadyInput:
         uri = places.staged_input(self._settings.staging_path or "", tag)

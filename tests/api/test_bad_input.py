@@ -164,7 +164,7 @@ def test_a_key_that_cannot_be_one_is_refused_and_not_shown(key: str) -> None:
         ("https://user:word@host", "must look like"),
         ("https://ho st", "must look like"),
         ("https://host:99999999", "must look like"),
-        ("http://example.com", "bare over the network"),
+        ("http://example.com", "unencrypted"),
         ("http://10.0.0.1:8080", r"http:// to 10\.0\.0\.1:8080"),
     ],
 )
@@ -188,13 +188,13 @@ def test_a_base_url_to_this_machine_or_over_tls_is_taken(url: str) -> None:
         ({"project_id": None}, "There is no project"),
         ({"project_id": "../x"}, "is no Google Cloud project"),
         ({"location": "us/../x"}, "is no location"),
-        ({"base_url": "http://example.com"}, "bare over the network"),
+        ({"base_url": "http://example.com"}, "unencrypted"),
         ({"timeout": 0}, "timeout must be above 0"),
         ({"key_path": "/nowhere/key.json"}, r"key_path: the file cannot be read"),
         ({"keyfile_dict": {"type": "service_account"}, "key_path": "x"}, "Only one of keyfile_dict, key_path"),
         ({"keyfile_dict": {"type": "magic"}}, "type 'magic' is not known"),
         ({"impersonation_chain": "nobody"}, "'nobody' is no service account"),
-        ({"iam_endpoint": "http://example.com"}, "bare over the network"),
+        ({"iam_endpoint": "http://example.com"}, "unencrypted"),
     ],
 )
 def test_a_place_or_credentials_on_vertex_that_cannot_be_are_refused(arguments: dict[str, Any], words: str) -> None:

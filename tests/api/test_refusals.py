@@ -18,14 +18,14 @@ from airflow_provider_gemini_batch.api.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.responses.refusal import refusal
+from airflow_provider_gemini_batch.api.responses.refusal import error_from_response
 
 
 def refused(
     code: int, status: str = "", message: str = "", *details: dict[str, Any], **headers: str
 ) -> GeminiBatchError:
     body = {"error": {"code": code, "status": status, "message": message, "details": list(details)}}
-    return refusal(code, headers, json.dumps(body).encode(), what="get of batches/a on host was refused")
+    return error_from_response(code, headers, json.dumps(body).encode(), what="get of batches/a on host was refused")
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,15 @@ def test_a_quota_says_when_to_come_back_if_the_service_does(
 
 
 def test_an_error_wrapped_in_a_list_is_read() -> None:
-    error = refusal(503, {}, b'[{"error": {"code": 503, "status": "UNAVAILABLE", "message": "Later."}}]', what="x")
+    error = error_from_response(
+        503, {}, b'[{"error": {"code": 503, "status": "UNAVAILABLE", "message": "Later."}}]', what="x"
+    )
     assert str(error) == "x: 503 UNAVAILABLE: Later."
 
 
 @pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"", b"[]", b"\xff", b'"text"', b'{"error": 7}'])
 def test_an_error_page_of_a_proxy_keeps_its_status(body: bytes) -> None:
-    error = refusal(502, {}, body, what="x")
+    error = error_from_response(502, {}, body, what="x")
     assert isinstance(error, ServiceUnavailable)
     assert str(error) == "x: 502 and no message that can be read"
 
@@ -131,19 +133,19 @@ def test_a_message_is_cut_to_500_characters() -> None:
 
 def test_a_credential_that_the_service_repeats_does_not_show() -> None:
     body = json.dumps({"error": {"code": 403, "message": "Consumer api_key:AIza-x is suspended."}}).encode()
-    text = str(refusal(403, {}, body, what="list", secrets=("AIza-x", "")))
+    text = str(error_from_response(403, {}, body, what="list", secrets=("AIza-x", "")))
     assert "AIza" not in text
     assert "Consumer api_key:*** is suspended" in text
 
 
 def test_a_redirect_is_refused_for_it_would_carry_the_credentials_along() -> None:
-    assert isinstance(refusal(302, {"Location": "https://elsewhere"}, b"", what="x"), UnexpectedAnswer)
+    assert isinstance(error_from_response(302, {"Location": "https://elsewhere"}, b"", what="x"), UnexpectedAnswer)
 
 
 @given(st.integers(300, 599), st.binary(max_size=200))
 @example(500, b"[" * 100_000)
 def test_no_answer_makes_the_reader_stumble(status: int, body: bytes) -> None:
-    assert isinstance(refusal(status, {}, body, what="x"), GeminiBatchError)
+    assert isinstance(error_from_response(status, {}, body, what="x"), GeminiBatchError)
 
 
 @given(
@@ -162,4 +164,4 @@ def test_no_answer_makes_the_reader_stumble(status: int, body: bytes) -> None:
 )
 @example({"error": {"details": 1}})
 def test_no_shape_of_json_makes_the_reader_stumble(value: Any) -> None:
-    assert isinstance(refusal(429, {}, json.dumps(value).encode(), what="x"), QuotaExceeded)
+    assert isinstance(error_from_response(429, {}, json.dumps(value).encode(), what="x"), QuotaExceeded)

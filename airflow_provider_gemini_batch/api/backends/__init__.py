@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Row: TypeAlias = str | Mapping[str, Any] | BatchRequest
 
-CREATE_PATIENCE: Final = 5.0
+CREATE_TIMEOUT_FACTOR: Final = 5.0
 """A create call may take so many times the ordinary time-out: it checks every line of a file of up to 2 GB first."""
 
 
@@ -78,7 +78,7 @@ class Backend(Protocol):
         """Ask for a page of looks at jobs, newest first."""
 
     def cancel(self, name: str) -> None:
-        """Ask the service to stop a job; nothing happens to one that has ended."""
+        """Ask the service to stop a job; ApiError when it refuses, as it may for one that has ended."""
 
     def delete(self, name: str) -> None:
         """Remove a job from the service."""

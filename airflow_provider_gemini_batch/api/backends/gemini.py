@@ -6,12 +6,12 @@ A job is a long-running operation whose ``metadata`` describes it and, at the en
 
 from __future__ import annotations
 
-import json
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
-from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE, Outcome
+from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome
 from airflow_provider_gemini_batch.api.errors import (
     ApiError,
     ConfigurationError,
@@ -45,6 +45,7 @@ from airflow_provider_gemini_batch.api.wire import (
     dict_at,
     error_of,
     int_of,
+    json_bytes,
     objects_at,
     says_no_state,
     state_of,
@@ -67,6 +68,9 @@ _VERBS = {JobKind.GENERATION: "batchGenerateContent", JobKind.EMBEDDINGS: "async
 _JOB_MASK = (
     "name,done,error,metadata(model,displayName,state,batchStats,createTime,startTime,updateTime,endTime,priority)"
 )
+# A job may hold the answers to 20 MiB of inline requests; who only wants to know its state leaves them out.
+_MOST_INLINE_BYTES = 512 * 2**20
+_MOST_INLINE_VALUES = 10_000_000
 _PAGE_MASK = f"nextPageToken,operations({_JOB_MASK})"
 
 
@@ -107,7 +111,7 @@ class GeminiBackend:
             headers={"Content-Type": "application/json"},
             body=_create_body(batch),
             retry=Retry.UNSENT,
-            patience=CREATE_PATIENCE,
+            timeout_factor=CREATE_TIMEOUT_FACTOR,
         )
         answer = self._transport.send(call)
         return _job(answer.json(), answer, kind=new.kind)
@@ -193,7 +197,9 @@ class GeminiBackend:
     def _masked(self, operation: str, url: str, subject: str, params: dict[str, str], mask: str | None) -> Answer:
         """Ask with a mask. Masks reach into an ``Any`` here, which nobody promised: a 400 turns them off for good."""
         whole = Call(operation, "GET", url, subject=subject, params=params)
-        if mask is None or not self._masks:
+        if mask is None:
+            return self._transport.send(replace(whole, max_bytes=_MOST_INLINE_BYTES, max_values=_MOST_INLINE_VALUES))
+        if not self._masks:
             return self._transport.send(whole)
         try:
             return self._transport.send(Call(operation, "GET", url, subject=subject, params={**params, "fields": mask}))
@@ -236,11 +242,7 @@ def _inline_items(new: NewJob) -> list[dict[str, Any]]:
 
 
 def _create_body(batch: dict[str, Any]) -> bytes:
-    try:
-        body = json.dumps({"batch": batch}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        # The cause may show a value of a row.
-        raise InputError(f"the requests cannot be written as JSON ({type(error).__name__})") from None
+    body = json_bytes({"batch": batch})
     if len(body) > INLINE_LIMIT_BYTES:
         raise InputError(
             f"the inline requests make {len(body) / 2**20:.1f} MiB, and the service takes at most "
@@ -296,7 +298,7 @@ def _stats(metadata: dict[str, Any]) -> CompletionStats | None:
 def _name(operation: dict[str, Any], metadata: dict[str, Any], answer: Answer) -> str:
     name = operation.get("name") or metadata.get("name")
     if not isinstance(name, str) or not name.startswith("batches/"):
-        raise UnexpectedAnswer(f"{answer.words}: the answer describes no batch job")
+        raise UnexpectedAnswer(f"{answer.description}: the answer describes no batch job")
     return name
 
 

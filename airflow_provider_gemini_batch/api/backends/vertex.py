@@ -5,14 +5,13 @@ A job is a flat ``BatchPredictionJob``; requests and answers live in Cloud Stora
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
-from airflow_provider_gemini_batch.api.backends import CREATE_PATIENCE, Outcome
+from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome
 from airflow_provider_gemini_batch.api.errors import (
     ApiError,
     ConfigurationError,
@@ -35,8 +34,18 @@ from airflow_provider_gemini_batch.api.models import (
 )
 from airflow_provider_gemini_batch.api.responses.lines import lines_of
 from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line
-from airflow_provider_gemini_batch.api.transport import Call, Retry, checked_base_url
-from airflow_provider_gemini_batch.api.wire import dict_at, error_of, int_of, objects_at, state_of, text_at, time_of
+from airflow_provider_gemini_batch.api.transport import Call, Retry
+from airflow_provider_gemini_batch.api.urls import checked_base_url
+from airflow_provider_gemini_batch.api.wire import (
+    dict_at,
+    error_of,
+    int_of,
+    json_bytes,
+    objects_at,
+    state_of,
+    text_at,
+    time_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -127,9 +136,9 @@ class VertexBackend:
             self._place.jobs,
             subject=model,
             headers={"Content-Type": "application/json"},
-            body=json.dumps(body, separators=(",", ":")).encode(),
+            body=json_bytes(body),
             retry=Retry.UNSENT,
-            patience=CREATE_PATIENCE,
+            timeout_factor=CREATE_TIMEOUT_FACTOR,
         )
         answer = self._transport.send(call)
         return _job(answer.json(), answer, kind=new.kind)
@@ -171,12 +180,8 @@ class VertexBackend:
         return answer
 
     def cancel(self, name: str) -> None:
-        """Ask for the end of a job; the service's refusal to cancel one that has ended is no error."""
-        try:
-            self._transport.send(Call("cancel", "POST", f"{self._url(name)}:cancel", subject=name))
-        except ApiError as error:
-            if type(error) is not ApiError or error.status != "FAILED_PRECONDITION":
-                raise
+        """Ask for the end of a job; the service refuses when it has ended."""
+        self._transport.send(Call("cancel", "POST", f"{self._url(name)}:cancel", subject=name))
 
     def delete(self, name: str) -> None:
         """Remove a job that has ended. The service answers with an operation, done at once in practice."""
@@ -299,7 +304,7 @@ def _stats(raw: dict[str, Any]) -> CompletionStats | None:
 def _name(raw: dict[str, Any], answer: Answer) -> str:
     name = raw.get("name")
     if not isinstance(name, str) or "/batchPredictionJobs/" not in name:
-        raise UnexpectedAnswer(f"{answer.words}: the answer describes no batch job")
+        raise UnexpectedAnswer(f"{answer.description}: the answer describes no batch job")
     return name
 
 

@@ -24,7 +24,7 @@ from airflow_provider_gemini_batch.api.errors import (
     UnknownOutput,
 )
 from airflow_provider_gemini_batch.api.responses.reading import vertex_result_of
-from airflow_provider_gemini_batch.api.transport import is_local_url
+from airflow_provider_gemini_batch.api.urls import is_local_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

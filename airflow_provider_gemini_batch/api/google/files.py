@@ -7,7 +7,6 @@ Upload protocol: ``start`` gives a session's address, ``upload`` sends chunks, `
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import os
 import re
@@ -36,7 +35,8 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.api.models import File, FilePage
 from airflow_provider_gemini_batch.api.transport import Call, FilePart, Retry
-from airflow_provider_gemini_batch.api.wire import dict_at, error_of, int_of, objects_at, text_at, time_of
+from airflow_provider_gemini_batch.api.urls import is_secure
+from airflow_provider_gemini_batch.api.wire import dict_at, error_of, int_of, json_bytes, objects_at, text_at, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,20 +196,32 @@ class GeminiFiles:
                     "X-Goog-Upload-Header-Content-Length": members["sizeBytes"],
                     "X-Goog-Upload-Header-Content-Type": members["mimeType"],
                 },
-                body=_json({"file": members}),
+                body=json_bytes({"file": members}),
             )
         )
         url = answer.headers.get("x-goog-upload-url")
         if not url:
-            raise UnexpectedAnswer(f"{answer.words}: the service opened no upload session")
-        grain = int_of(answer.headers.get("x-goog-upload-chunk-granularity")) or 1
-        return _Session(self._reachable(url), max(grain, CHUNK_BYTES // grain * grain), content.label)
+            raise UnexpectedAnswer(f"{answer.description}: the service opened no upload session")
+        address = self._reachable(url)
+        if address is None:
+            raise UnexpectedAnswer(
+                f"{answer.description}: the service opened an upload session at an address that cannot be used "
+                "(https:// only, or http:// on this machine)"
+            )
+        grain = min(max(int_of(answer.headers.get("x-goog-upload-chunk-granularity")) or 1, 1), CHUNK_BYTES)
+        return _Session(address, max(grain, CHUNK_BYTES // grain * grain), content.label)
 
-    def _reachable(self, url: str) -> str:
-        """Lead a session's address through the base URL that was given, for Google's own may be out of reach."""
+    def _reachable(self, url: str) -> str | None:
+        """Return the address to send to, None when rows must not go there.
+
+        It leads through the base URL that was given, for Google's own may be out of reach.
+        """
         if not self._own_host:
-            return url
-        base, session = urlsplit(self._base), urlsplit(url)
+            return url if is_secure(url) else None
+        try:
+            base, session = urlsplit(self._base), urlsplit(url)
+        except ValueError:
+            return None
         path = session.path if session.path.startswith(base.path) else base.path + session.path
         return urlunsplit((base.scheme, base.netloc, path, session.query, ""))
 
@@ -282,7 +294,7 @@ class GeminiFiles:
         except UnexpectedAnswer:
             raise _SessionLost from None
         if not member:
-            raise UnexpectedAnswer(f"{answer.words}: the service ended the upload without a file")
+            raise UnexpectedAnswer(f"{answer.description}: the service ended the upload without a file")
         return _Progress(0, _file(member, answer))
 
     def get(self, name: str) -> File:
@@ -369,7 +381,7 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> It
         if done >= expected if expected is not None else trouble is None:
             return
         failures += 1
-        trouble = trouble or TransportError(f"{call.words}: the download ended early", sent=True)
+        trouble = trouble or TransportError(f"{call.description}: the download ended early", sent=True)
         if failures >= transport.attempts:
             raise trouble
         transport.sleep(transport.pause(failures - 1, trouble))
@@ -409,10 +421,6 @@ def _written(file: BinaryIO, chunk: bytes) -> int:
     return len(chunk)
 
 
-def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
 def _upload_status(answer: Answer) -> str:
     status = answer.headers.get("x-goog-upload-status", "").lower()
     if status == "cancelled":
@@ -423,7 +431,7 @@ def _upload_status(answer: Answer) -> str:
 def _file(member: dict[str, Any], answer: Answer) -> File:
     name = member.get("name")
     if not isinstance(name, str) or not name.startswith("files/"):
-        raise UnexpectedAnswer(f"{answer.words}: the answer describes no file")
+        raise UnexpectedAnswer(f"{answer.description}: the answer describes no file")
     return File(
         name=name,
         display_name=str(member.get("displayName") or ""),

@@ -23,7 +23,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
 )
 from airflow_provider_gemini_batch.api.google.output_folder import StoredObject
-from airflow_provider_gemini_batch.api.transport import checked_base_url, is_local_url
+from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url
 from airflow_provider_gemini_batch.api.wire import time_of
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ row reaches a log.
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _LONGEST_MESSAGE = 500
+# A day: whoever asks for a longer wait means "not for now".
+_LONGEST_RETRY_AFTER = 86400.0
+_LONGEST_DATE = 100
+# The clock of a service may be wrong, but not by a century.
+_YEARS = range(1970, 2200)
 _LONGEST_WORDS = 300
 _MOST_LINES = 20
 _BAD_LINE = re.compile(r"Error on line (\d+): *(.*)")
@@ -48,7 +54,7 @@ _HINTS = {
 }
 
 
-def refusal(
+def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, what: str, secrets: Iterable[str] = ()
 ) -> GeminiBatchError:
     """Give the error for an answer that is no 2xx.
@@ -144,22 +150,24 @@ def _retry_after(details: list[dict[str, Any]], headers: Mapping[str, str]) -> f
 
 def _seconds(text: str) -> float | None:
     try:
-        return max(0.0, float(text))
+        seconds = float(text)
     except ValueError:
         return None
+    return min(max(0.0, seconds), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
 def _until(text: str) -> float | None:
     moment = http_date(text)
-    return None if moment is None else max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+    return None if moment is None else _seconds(str((moment - datetime.now(timezone.utc)).total_seconds()))
 
 
 def http_date(text: str | None) -> datetime | None:
-    """Read an HTTP date (``Date``, ``Retry-After``), or None when there is none that can be read."""
-    try:
-        moment = parsedate_to_datetime(text) if text else None
-    except (TypeError, ValueError):
+    """Read an HTTP date (``Date``, ``Retry-After``), or None when there is none that can be meant."""
+    if not text or len(text) > _LONGEST_DATE:
         return None
-    if moment is not None and moment.tzinfo is None:
-        return moment.replace(tzinfo=timezone.utc)
-    return moment
+    try:
+        moment = parsedate_to_datetime(text)
+        moment = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+    return moment if moment.year in _YEARS else None

@@ -1,0 +1,45 @@
+"""Lists that come in pages: read to their end, which they have to have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_MOST_PAGES = 100_000
+# An empty page may say "ask once more" with the token that it was asked with.
+_MOST_REPEATS = 10
+
+
+class Page(Protocol):
+    """One page of a list."""
+
+    @property
+    def next_page_token(self) -> str | None:
+        """What to ask for the next page with; None at the end."""
+
+
+P = TypeVar("P", bound=Page)
+
+
+def pages_of(ask: Callable[[str | None], P]) -> Iterator[P]:
+    """Yield page after page.
+
+    :raises UnexpectedAnswer: tokens come again and again, or there is no end to them.
+    """
+    seen: set[str] = set()
+    repeats = 0
+    token: str | None = None
+    while True:
+        page = ask(token)
+        yield page
+        token = page.next_page_token
+        if not token:
+            return
+        repeats += token in seen
+        if repeats > _MOST_REPEATS or len(seen) >= _MOST_PAGES:
+            raise UnexpectedAnswer("The service's list does not end: it repeats a page, or has more than anybody reads")
+        seen.add(token)

@@ -1,0 +1,143 @@
+"""Connections: pooled sessions without cookies, .netrc, retries or redirects of their own, whose answers have to move.
+
+A time-out of requests is for each read: a peer that sends a byte now and then holds a caller for ever. So reading an
+answer may take only so long: an allowance, and more for each byte that has come.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from airflow_provider_gemini_batch import __version__
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+# A slower line than this cannot be told from a peer that plays for time.
+_LEAST_BYTES_PER_SECOND = 16 * 1024
+_ALLOWANCE = 120.0
+
+
+class _Pace(threading.local):
+    """The seconds that the next answer of this thread may take beside its bytes."""
+
+    allowance = _ALLOWANCE
+
+
+_pace = _Pace()
+
+
+@contextmanager
+def answer_within(seconds: float) -> Iterator[None]:
+    """Give the answers that begin in this block so many seconds, all their reads together, and more as bytes come."""
+    before, _pace.allowance = _pace.allowance, seconds
+    try:
+        yield
+    finally:
+        _pace.allowance = before
+
+
+class _PacedReader(io.RawIOBase):
+    """The reading end of a socket; counts the time that was spent waiting for bytes."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, allowance: float) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._left = allowance
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._left <= 0:
+            raise TimeoutError("the answer does not move on")
+        usual = self._sock.gettimeout()
+        began = time.monotonic()
+        try:
+            self._sock.settimeout(self._left if usual is None else min(usual, self._left))
+            count = self._raw.readinto(buffer)
+        finally:
+            self._left -= time.monotonic() - began
+            # The connection goes back to the pool with it.
+            self._sock.settimeout(usual)
+        self._left += (count or 0) / _LEAST_BYTES_PER_SECOND
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _PacedResponse(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        raw = self.fp.detach()
+        self.fp = io.BufferedReader(_PacedReader(raw, sock, _pace.allowance))
+
+
+class _Http(HTTPConnection):
+    response_class = _PacedResponse
+
+
+class _Https(HTTPSConnection):
+    response_class = _PacedResponse
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _Http
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _Https
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        return manager
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects to us: requests reads their whole body, and raises on an odd address."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: no answer leads anywhere by itself."""
+
+
+def new_session(*, pool_size: int = 8, loopback: bool = False) -> requests.Session:
+    """Return a session that several threads may use.
+
+    Proxies and private CAs come from the environment unless the peer is on this machine.
+    """
+    session = _Session()
+    session.trust_env = not loopback
+    session.auth = _no_netrc
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers["User-Agent"] = f"airflow-provider-gemini-batch/{__version__}"
+    session.headers["Accept-Encoding"] = "gzip"
+    adapter = _Adapter(pool_connections=4, pool_maxsize=pool_size, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep requests from putting a .netrc entry in the place of our credentials."""
+    return request
