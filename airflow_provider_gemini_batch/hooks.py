@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.backends import Row
     from airflow_provider_gemini_batch.api.client import BatchClient
-    from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage
+    from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage, JobSource
 
 
 class GeminiBatchHook(BaseHook):
@@ -268,6 +268,10 @@ class GeminiBatchHook(BaseHook):
         )
         return iter_rows(self.client.get_responses(known), landing)
 
+    def output_source(self, job: BatchJob | str) -> JobSource | None:
+        """Return what a new job can take as its input to complete an ended one; Vertex AI only."""
+        return self.client.output_source(job)
+
     def upload_file(
         self,
         source: str | Path | BinaryIO,
@@ -275,9 +279,14 @@ class GeminiBatchHook(BaseHook):
         display_name: str | None = None,
         mime_type: str = "application/jsonl",
         name: str | None = None,
+        wait: float = 600.0,
     ) -> File:
-        """Upload a file to the Files API and wait until it can be used; Gemini Developer API only."""
-        return self.client.upload_file(source, display_name=display_name, mime_type=mime_type, name=name)
+        """Upload a file to the Files API and wait until it can be used, so many seconds at most; not on Vertex AI."""
+        return self.client.upload_file(source, display_name=display_name, mime_type=mime_type, name=name, wait=wait)
+
+    def wait_for_file(self, file: File | str, *, timeout: float = 600.0) -> File:
+        """Return an upload once the service has processed it; see :meth:`.BatchClient.wait_for_file`."""
+        return self.client.wait_for_file(file, timeout=timeout)
 
     def get_file(self, name: str) -> File:
         """Look an uploaded file up."""

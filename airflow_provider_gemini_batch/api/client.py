@@ -524,11 +524,6 @@ class BatchClient:
             raise ConfigurationError(f"page_size must be from 1 to 100, not {page_size}")
         return self._files.list(page_size=page_size, page_token=page_token)
 
-    def list_all_files(self, *, page_size: int = 100) -> Iterator[File]:
-        """Give all files, page by page as they are needed."""
-        for page in pages_of(lambda token: self.list_files(page_size=page_size, page_token=token)):
-            yield from page.files
-
     def delete_file(self, name: str) -> None:
         """Remove an upload. Outputs of batches cannot be removed; they end by themselves."""
         self._files.delete(name)

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_gemini_batch.api.errors import ApiError, FileFailed, FileNotReady
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.batch.tag import Tag
-from airflow_provider_gemini_batch.rows.stage import Shard
+from airflow_provider_gemini_batch.rows.layout import ShardFile
 from airflow_provider_gemini_batch.staging import job_service
 from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
@@ -37,13 +37,13 @@ class OneFile:
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(LINE)
-        self._shard = Shard(index=0, first_row=0, rows=1, bytes=len(LINE), path=path)
+        self._shard = ShardFile(path=path, rows=1, bytes=len(LINE), numbers=[0])
 
-    def shard(self, index: int) -> Shard:
+    def shard(self, index: int) -> ShardFile:
         assert index == 0
         return self._shard
 
-    def subset(self, rows: Sequence[int], name: str) -> Shard:
+    def subset(self, rows: Sequence[int], name: str) -> ShardFile:
         raise AssertionError((rows, name))
 
     def bring_media(self, lines: Path) -> None:
