@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 
 MODEL = "gemini-2.5-flash"
 # Members of the client that a hook has no use for.
-OWN = {name for name in vars(BatchClient) if name.startswith(("_", "for_"))} | {"storage", "cancel_now", "snapshots", "replace_by"}
+OWN = {name for name in vars(BatchClient) if name.startswith(("_", "for_"))} | {
+    "storage",
+    "cancel_now",
+    "snapshots",
+    "replace_by",
+}
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, connection: str | dict[str, Any], **arguments: Any) -> GeminiBatchHook:
