@@ -239,7 +239,9 @@ class GeminiBatchHook(BaseHook):
         on_progress: Callable[[BatchJob], None] | None = None,
     ) -> BatchJob:
         """Block until a job has ended; times in seconds."""
-        return self.client.wait(name, poll_interval=poll_interval, timeout=timeout, on_progress=on_progress)
+        return self.client.wait(
+            name, poll_interval=poll_interval, timeout=timeout, on_progress=on_progress, renew=self.renew
+        )
 
     def get_responses(self, job: str | BatchJob) -> Iterator[BatchResult]:
         """The answers of a job that has ended, as the service gives them, one by one as they are read."""

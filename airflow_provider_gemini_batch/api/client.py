@@ -409,6 +409,7 @@ class BatchClient:
         poll_interval: float = 60.0,
         timeout: float | None = None,
         on_progress: Callable[[BatchJob], None] | None = None,
+        renew: Callable[[], None] | None = None,
     ) -> BatchJob:
         """Wait until a job has ended, well or not, and return it whole. Holds its thread: in Airflow, defer instead.
 
@@ -419,6 +420,8 @@ class BatchClient:
         :param poll_interval: seconds between two polls; a young job is polled more often, an old one less.
         :param timeout: seconds; None waits for as long as it takes.
         :param on_progress: called with the job whenever its state or counts have changed.
+        :param renew: called when the credentials were refused, before they are tried once more; may change them with
+            :meth:`replace_by`.
         :raises JobTimedOut: the job had not ended in time; it goes on.
         :raises NotFound: the service does not know the job.
         :raises AccessDenied: the credentials were refused, twice.
@@ -443,7 +446,7 @@ class BatchClient:
 
         deadline = inf if timeout is None else self._clock() + timeout
         wait = JobWait([name], WaitPolicy(deadline, poll_interval))
-        driver = BlockingWait(wait, read, now=self._clock, on_news=on_progress or (lambda _job: None))
+        driver = BlockingWait(wait, read, now=self._clock, renew=renew, on_news=on_progress)
         report = driver.run(self._transport.sleep)
         if report.reason is Reason.ENDED and last is not None:
             return last

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobSnapshot
+from airflow_provider_gemini_batch.polling.policy import RIDE_ALONG
 from airflow_provider_gemini_batch.polling.progress import WaitLog
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ class BlockingWait:
         read: Callable[[str], BatchJob],
         *,
         now: Callable[[], float],
-        renew: Callable[[], None] = lambda: None,
-        log: Callable[[int, str], None] = lambda _level, _line: None,
-        on_news: Callable[[BatchJob], None] = lambda _job: None,
+        renew: Callable[[], None] | None = None,
+        log: Callable[[int, str], None] | None = None,
+        on_news: Callable[[BatchJob], None] | None = None,
     ) -> None:
         self.wait = wait
         self._read = read
@@ -45,13 +45,13 @@ class BlockingWait:
         self._on_news = on_news
         self._words = WaitLog(wait)
         self._credentials = 0
-        #: Seconds until each job is due, by the pauses that were made.
-        self._due = {job.name: 0.0 for job in wait.jobs}
+        #: By job: the pause before its next poll, and how much of it is left, in seconds.
+        self._pauses = {job.name: (0.0, 0.0) for job in wait.jobs}
 
     @property
     def pause(self) -> float:
         """Seconds until the next job is due."""
-        return min((self._due[job.name] for job in self.wait.jobs if job.report is None), default=0.0)
+        return min((self._pauses[job.name][1] for job in self.wait.jobs if job.report is None), default=0.0)
 
     @property
     def is_in_doubt(self) -> bool:
@@ -60,8 +60,7 @@ class BlockingWait:
 
     def poll(self, *, all_jobs: bool = False) -> None:
         """Ask about each job that is due, or nearly so, or about all that have not ended."""
-        limit = inf if all_jobs else self.wait.policy.ride_along
-        due = [job for job in self.wait.jobs if job.report is None and self._due[job.name] <= limit]
+        due = [job for job in self.wait.jobs if job.report is None and (all_jobs or self._is_due(job.name))]
         for job in due:
             job.is_asked = True
         for job in due:
@@ -73,14 +72,21 @@ class BlockingWait:
             except GeminiBatchError as error:
                 answer = error
             before = job.progress
-            self._due[job.name] = self.wait.record(job, answer, self._now(), credentials=self._credentials)
-            if found is not None and job.progress != before:
+            pause = self.wait.record(job, answer, self._now(), credentials=self._credentials)
+            self._pauses[job.name] = (pause, pause)
+            if self._on_news is not None and found is not None and job.progress != before:
                 self._on_news(found)
         if any(job.refused_credentials == self._credentials for job in self.wait.jobs):
-            self._renew()
+            if self._renew is not None:
+                self._renew()
             self._credentials += 1
         for level, line in self._words.news(self._now()):
-            self._log(level, line)
+            if self._log is not None:
+                self._log(level, line)
+
+    def _is_due(self, name: str) -> bool:
+        pause, left = self._pauses[name]
+        return left <= RIDE_ALONG * pause
 
     @property
     def numbers(self) -> dict[str, Any] | None:
@@ -89,7 +95,7 @@ class BlockingWait:
 
     def pass_time(self, seconds: float) -> None:
         """Note that time has passed since the last poll."""
-        self._due = {name: left - seconds for name, left in self._due.items()}
+        self._pauses = {name: (pause, left - seconds) for name, (pause, left) in self._pauses.items()}
 
     def run(self, sleep: Callable[[float], None], *, memo: str = "") -> WaitReport:
         """Poll until the wait is over, and return the report that a trigger would send."""

@@ -24,7 +24,7 @@ _LONGEST_RETRY_AFTER: Final = _HOUR
 BELIEVED_AFTER: Final = 60.0
 #: How many times longer a job may be unknown to the service if it has never been seen: it may just have been created.
 UNSEEN_FACTOR: Final = 2.0
-#: Jobs due within this part of their poll interval are polled with those that are due now.
+#: A job may be polled early, together with others, by this part of its pause.
 RIDE_ALONG: Final = 0.1
 
 
@@ -42,11 +42,6 @@ class WaitPolicy(NamedTuple):
     progress_timeout: float | None = None
     until: str = "all"
     submitted_after: float | None = None
-
-    @property
-    def ride_along(self) -> float:
-        """Seconds by which a poll may come early in order to share its calls."""
-        return RIDE_ALONG * self.poll_interval
 
 
 # -- deadlines ---------------------------------------------------------------------------------------------------------

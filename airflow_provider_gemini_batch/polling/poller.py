@@ -28,7 +28,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.polling.policy import poll_delay
+from airflow_provider_gemini_batch.polling.policy import RIDE_ALONG, poll_delay
 from airflow_provider_gemini_batch.polling.poll_round import (
     THREADS,
     JobReader,
@@ -115,15 +115,20 @@ class Subscription:
 
 
 class SubscribedJob(PollTarget):
-    """One job of a subscription; ``due`` is when it is polled next, in the loop's time."""
+    """One job of a subscription; it is polled next at ``due``, or with others from ``early`` on, in the loop's time."""
 
-    __slots__ = ("due", "job", "subscription")
+    __slots__ = ("due", "early", "job", "subscription")
 
     def __init__(self, job: WatchedJob, subscription: Subscription) -> None:
         super().__init__(job.name)
         self.job = job
         self.subscription = subscription
-        self.due = 0.0
+        self.due = self.early = 0.0
+
+    def poll_at(self, now: float, pause: float) -> None:
+        """Note when the next poll is due."""
+        self.due = now + pause
+        self.early = self.due - RIDE_ALONG * pause
 
 
 class JobPoller:
@@ -168,9 +173,8 @@ class JobPoller:
 
     def join(self, subscription: Subscription) -> None:
         """Poll the jobs of a subscription; the first poll comes soon."""
-        policy = subscription.wait.policy
         for target in subscription.targets:
-            target.due = self._loop.time() + min(_GATHER, policy.ride_along)
+            target.poll_at(self._loop.time(), min(_GATHER, RIDE_ALONG * subscription.wait.policy.poll_interval))
             self._targets[target.name] = (*self._targets.get(target.name, ()), target)
             self._poll_by(target.due)
 
@@ -260,13 +264,16 @@ class JobPoller:
         if self._closed:
             return
         now = self._loop.time()
-        due = [target for target in self._idle() if target.due - target.subscription.wait.policy.ride_along <= now]
+        due = [target for target in self._idle() if target.early <= now]
         if self._client is None:
             self._reconnect()
-        if self._client is None or now < self._not_before or len(self._rounds) >= THREADS:
+        if now < self._not_before:
+            # A last poll is worth a call, even to a service that wants fewer: the job may have ended.
+            due = [target for target in due if target.subscription.wait.is_overdue(self._now())]
+        if not self._can_ask:
             self._end_overdue(due, by=self._patience)
         elif due:
-            self._start(self._client, due)
+            self._start(due)
         for asked in self._rounds.values():
             if asked.last_call <= now:
                 self._end_overdue(asked.targets, by=_LAST_POLL)
@@ -290,10 +297,15 @@ class JobPoller:
         if when < inf:
             self._set_timer(when)
 
+    @property
+    def _can_ask(self) -> bool:
+        return self._client is not None and len(self._rounds) < THREADS
+
     def _first_deadline(self) -> float:
-        """When the first wait ends, by the loop's time: only of interest while no round can start."""
+        """When the first wait ends, by the loop's time: only of interest while no ordinary round can start."""
         first = min((target.subscription.wait.policy.deadline for target in self._idle()), default=inf)
-        return self._loop.time() + max(0.01, first + self._patience - self._now())
+        patience = 0.0 if self._can_ask else self._patience
+        return self._loop.time() + max(0.01, first + patience - self._now())
 
     @property
     def _patience(self) -> float:
@@ -309,8 +321,10 @@ class JobPoller:
                 last = errors.last if errors is not None else None
                 self._record(target, last or TransportError("the service did not answer in time", sent=False))
 
-    def _start(self, client: JobReader, due: list[SubscribedJob]) -> None:
-        now = self._loop.time()
+    def _start(self, due: list[SubscribedJob]) -> None:
+        client, now = self._client, self._loop.time()
+        if client is None:
+            return
         running = RunningRound(
             client,
             {target.name: target for target in due}.values(),
@@ -319,7 +333,8 @@ class JobPoller:
             submit=self._threads.submit,
             deliver=lambda running, answers: self._post(self._receive, running, answers or [None]),
         )
-        self._not_before = now + min(_GAP, *(target.subscription.wait.policy.ride_along for target in due))
+        gap = min(_GAP, *(RIDE_ALONG * target.subscription.wait.policy.poll_interval for target in due))
+        self._not_before = max(self._not_before, now + gap)
         try:
             self._threads.submit(running.run)
         except RuntimeError:
@@ -417,7 +432,7 @@ class JobPoller:
         if job.refused_credentials is not None and job.refused_credentials == self._lookups:
             self._reconnect()
         # Counted from the beginning of the round, so that all whom it answered are due together again.
-        target.due = (self._loop.time() if asked is None else asked.began) + pause
+        target.poll_at(self._loop.time() if asked is None else asked.began, pause)
         if not job.has_news and not wait.is_over:
             return False
         target.subscription.wake()
@@ -459,7 +474,7 @@ class JobPoller:
         if self._cannot_connect and self._client is not None:
             self._cannot_connect = False
             for target in self._idle():
-                target.due = min(target.due, self._loop.time())
+                target.poll_at(self._loop.time(), 0.0)
         self._connecting = None
         self._schedule()
 

@@ -128,12 +128,16 @@ class WaitLog:
 
     def _errors(self, now: float) -> Iterator[tuple[int, str]]:
         """Say once that polling fails, with reason and deadline, and once that it works again."""
-        failing = {job.name: job.errors for job in self._wait.jobs if job.errors is not None and job.errors.is_loud}
+        failing = {
+            job.name: job.errors
+            for job in self._wait.jobs
+            if job.report is None and job.errors is not None and job.errors.is_loud
+        }
         if self._failing is None:
             if failing:
                 self._failing = {}
                 yield logging.WARNING, self._failing_line(failing, now)
-        elif not failing:
+        elif not failing and all(job.report is None or job.errors is None for job in self._wait.jobs):
             worst = max(self._failing.values(), default=0)
             names = _some(self._failing)
             self._failing = None

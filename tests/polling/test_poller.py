@@ -419,3 +419,33 @@ def test_the_loop_stays_responsive_while_thousands_of_waits_end_together() -> No
         scene.poller.close()
 
     asyncio.run(play())
+
+
+def test_a_job_that_is_doubted_is_not_asked_about_every_second_because_its_interval_is_long() -> None:
+    async def play() -> None:
+        scene = Scene(Shelf())
+        ending, _ = await scene.wait_for("batches/never", poll_interval=3600.0)
+        assert ending.reason is Reason.GONE
+        assert len(scene.shelf.calls) <= 4
+        scene.poller.close()
+
+    quickly(play())
+
+
+def test_a_last_poll_at_the_deadline_is_made_although_the_service_wants_fewer_calls() -> None:
+    async def play() -> None:
+        scene = Scene(Shelf(names(1)))
+        scene.shelf.fail = lambda _verb, _name: QuotaExceeded("slower", http_status=429, retry_after=3600.0)
+
+        def recover() -> None:
+            scene.shelf.fail = lambda _verb, _name: None
+            scene.shelf.finish(*names(1))
+
+        scene.after(50.0, recover)
+        ending, seconds = await scene.wait_for(*names(1), timeout=100.0)
+        assert ending.reason is Reason.ENDED
+        assert 100.0 <= seconds < 105.0
+        assert len(scene.shelf.calls) == 2
+        scene.poller.close()
+
+    quickly(play())
