@@ -118,6 +118,7 @@ class SimService:
         self._by = by
         self._timeout = timeout
         self._may_create = may_create
+        self.created: set[str] = set()
 
     def get(self, name: str) -> BatchJob:
         self._steps.step()

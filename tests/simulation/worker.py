@@ -50,10 +50,12 @@ class SimTaskRun(TaskRun):
         self._stack = ExitStack()
         self._clock = SimClock(worker.steps)  # type: ignore[assignment]
         self._work: Any = worker.work
+        self._anew = False
 
     def __enter__(self) -> Self:
         self._stack.enter_context(airflow_errors())
         worker, airflow = self._worker, self._worker.airflow
+        self._service: Any = worker.service(self._refuse_when_killed)
         self._run = BatchRun(
             TaskTry(
                 identity=airflow.identity.digest,
@@ -61,7 +63,7 @@ class SimTaskRun(TaskRun):
                 try_number=airflow.try_number,
                 last_try=airflow.try_number > airflow.max_tries,
                 policy=self._policy(Service.GEMINI, airflow.setting.request_timeout),
-                service=worker.service(self._refuse_when_killed),
+                service=self._service,
                 store=TaskStateStore(worker.context, self._clock.sleep),
                 clock=self._clock,
                 rows=worker.work,
