@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -11,29 +10,23 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from airflow_provider_gemini_batch.emulator import bigquery, control, files, gemini, tokens, uploads, vertex
-from airflow_provider_gemini_batch.emulator.call import Call, ConnectionCut, Service
-from airflow_provider_gemini_batch.emulator.wire import ApiError, quota_error
+from airflow_provider_gemini_batch.emulator.call import Call, ConnectionCut, Service, drain
+from airflow_provider_gemini_batch.emulator.request_faults import apply_after, apply_before
+from airflow_provider_gemini_batch.emulator.wire import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
-    from airflow_provider_gemini_batch.emulator.faults import RequestFault
     from airflow_provider_gemini_batch.emulator.world import World
 
     Handler = Callable[[Call], Awaitable[Response]]
 
 log = logging.getLogger(__name__)
-
-_MESSAGES = {
-    500: "An internal error has occurred.",
-    503: "The model is overloaded. Please try again later.",
-    504: "Deadline expired before operation could complete.",
-}
 
 
 @dataclass
@@ -104,6 +97,37 @@ ROUTES = [
 _SESSION = re.compile(_UPLOAD)
 
 
+def check_names(request: Request, hosts: frozenset[str] | None) -> None:
+    """Refuse a call that reached us under a foreign name, or that a page of another site makes; ApiError 403.
+
+    A page in a browser of this machine may point a name of its own at the loopback address, or call us across sites.
+
+    :param hosts: the names that we answer to besides those of the loopback address, None for any.
+    """
+    name = host_name(request.headers.get("host", ""))
+    if hosts is not None and not (is_loopback(name) or name in hosts):
+        raise ApiError(403, f"This emulator does not answer to the name {name[:100]!r}; start it with --hostname.")
+    origin = request.headers.get("origin")
+    if origin is None:
+        return
+    site = host_name(origin.partition("://")[2])
+    if site != name and not (hosts is not None and (is_loopback(site) or site in hosts)):
+        raise ApiError(403, "This emulator does not serve pages of other sites.")
+
+
+def host_name(text: str) -> str:
+    """Return the name in ``name:port``, lower-case and without brackets."""
+    text = text.strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
+
+
+def is_loopback(name: str) -> bool:
+    """Say whether a name or address stands for this machine alone."""
+    return name in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", name) is not None
+
+
 def find_route(request: Request) -> tuple[Route, dict[str, str]]:
     """Return the route of a request and the named parts of its path; ApiError 404 when there is none."""
     path = request.url.path.replace("%3A", ":").replace("%3a", ":")
@@ -150,14 +174,22 @@ class Application:
 
     async def _respond(self, request: Request) -> Response:
         try:
+            check_names(request, self.service.world.settings.hosts)
             route, path = find_route(request)
             call = Call(request, self.service, route.operation, path)
             if route.service == "control":
-                return await route.handler(call)
+                return await self._control(route, call)
             return await self._serve(route, call)
         except ApiError as error:
-            await _drain(request)
+            await drain(request)
             return error.response()
+
+    @staticmethod
+    async def _control(route: Route, call: Call) -> Response:
+        try:
+            return await route.handler(call)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ApiError(400, f"This order cannot be read: {error}") from error
 
     async def _serve(self, route: Route, call: Call) -> Response:
         world = self.service.world
@@ -168,14 +200,14 @@ class Application:
             world.books.requests[route.operation] += 1
             faults = world.faults.hitting(route.operation, "gemini" if kind == "session" else kind, target)
         for fault in faults:
-            if not fault.after and (early := await _apply(fault, call)) is not None:
+            if not fault.after and (early := await apply_before(fault, call)) is not None:
                 return early
         if world.resets != resets:
             raise ConnectionCut
         response = await self._act(route, call)
         for fault in faults:
             if fault.after:
-                response = await _apply(fault, call) or response
+                response = await apply_after(fault, call, response)
         return response
 
     async def _act(self, route: Route, call: Call) -> Response:
@@ -196,65 +228,11 @@ class _Sent:
 
     async def __call__(self, message: Any) -> None:
         if not self.started:
-            date = formatdate(self._world.now(), usegmt=True).encode()
+            told = self._world.faults.peek("date")
+            date = (str(told) if told else formatdate(self._world.now(), usegmt=True)).encode()
             message = {**message, "headers": [*message.get("headers", ()), (b"date", date)]}
         self.started = True
         await self._send(message)
-
-
-async def _drain(request: Request) -> None:
-    if request.method in ("POST", "PUT", "PATCH"):
-        try:
-            async for _ in request.stream():
-                pass
-        except RuntimeError:
-            pass  # the handler has read it
-
-
-async def _apply(fault: RequestFault, call: Call) -> Response | None:
-    options = fault.options
-    if fault.kind == "slow":
-        if call.operation == "create" and not fault.after:
-            await call.keep_body()
-        await asyncio.sleep(float(options.get("seconds", 1)))
-        return None
-    if fault.kind == "reset":
-        raise ConnectionCut
-    if fault.kind == "garbage":
-        return Response(str(options.get("body", "<<<")).encode(), 200, media_type="application/json")
-    if not fault.after:
-        await _drain(call.request)
-    if fault.kind == "redirect":
-        return redirect_to(call, str(options.get("to") or call.own_url), int(options.get("status", 302)))
-    return _error_answer(options)
-
-
-def redirect_to(call: Call, target: str, status: int = 302) -> Response:
-    """Send the caller to a URL; an origin without a path keeps the path and query of the call."""
-    if "/" not in target.partition("://")[2]:
-        url = call.request.url
-        target += f"{url.path}?{url.query}" if url.query else url.path
-    return Response(status_code=status, headers={"location": target})
-
-
-def _error_answer(options: dict[str, Any]) -> Response:
-    status = int(options.get("status", 503))
-    headers = {"retry-after": str(options["retry_after"])} if options.get("retry_after") is not None else {}
-    body = options.get("body", "html" if status == 502 else "json")  # noqa: PLR2004 - gateways answer 502 in HTML
-    if body == "html":
-        page = f"<html><head><title>{status}</title></head><body>Bad gateway</body></html>"
-        return Response(page, status, headers, media_type="text/html")
-    if body == "text":
-        return Response(str(options.get("message", "upstream error")), status, headers, media_type="text/plain")
-    if status == 429:  # noqa: PLR2004 - quota
-        error = quota_error(options.get("message"), retry_info=options.get("retry_info"))
-    else:
-        error = ApiError(
-            status, options.get("message") or _MESSAGES.get(status, "The emulator was told to refuse this call.")
-        )
-    error.status = options.get("error_status") or error.status
-    document: Any = [error.body()] if body == "array" else error.body()
-    return Response(json.dumps(document), status, headers, media_type="application/json; charset=UTF-8")
 
 
 async def _hang_up(receive: Receive) -> None:

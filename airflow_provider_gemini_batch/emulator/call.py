@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.emulator.wire import ApiError
+from airflow_provider_gemini_batch.emulator.wire import ApiError, read_json
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -23,6 +22,16 @@ MAX_BODY = 20_971_520
 
 class ConnectionCut(Exception):
     """The connection is to be closed without a whole answer."""
+
+
+async def drain(request: Request) -> None:
+    """Read what is left of a body, so that the caller can be answered."""
+    if request.method in ("POST", "PUT", "PATCH"):
+        try:
+            async for _ in request.stream():
+                pass
+        except RuntimeError:
+            pass  # the handler has read it
 
 
 @dataclass
@@ -93,15 +102,16 @@ class Call:
         """Read the body now: what has arrived is acted on, also when the caller does not wait for the answer."""
         self.kept_body = await self.body()
 
+    async def drain(self) -> None:
+        """Read what is left of the body."""
+        await drain(self.request)
+
     async def json(self) -> dict[str, Any]:
         """Return the body as a JSON object, ``{}`` for an empty one; ApiError 400 for anything else."""
         raw = await self.body()
         if not raw.strip():
             return {}
-        try:
-            document = json.loads(raw)
-        except ValueError as error:
-            raise ApiError(400, f"Invalid JSON payload received. {error}") from error
+        document = read_json(raw)
         if not isinstance(document, dict):
             raise ApiError(400, "Invalid JSON payload received. The root must be an object.")
         return document

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator.bill import bill_of
+from airflow_provider_gemini_batch.emulator.faults import check_finite
 from airflow_provider_gemini_batch.emulator.wire import ApiError, answer
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class Control:
             job = next((job for (_, number), job in self._service.engine.jobs.items() if number == short), None)
         if job is None:
             raise KeyError(name)
+        check_finite(changes)
         self._service.engine.order(job, changes)
         self._service.engine.settle()
         return _job_entry(job)

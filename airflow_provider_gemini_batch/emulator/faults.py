@@ -3,12 +3,13 @@
 A switch has a name and a value, set by ``--fault name=value``, ``POST /emulator/faults`` or ``control.faults()``.
 Any switch may be given as ``{"value": ..., "times": n}``: it then serves n times (n jobs, n pages, n chunks).
 Row and ending switches belong to the jobs that are created after they were set; holds without ``times`` act at once
-on all jobs and let go when cleared. Request faults (``http``, ``reset``, ``slow``, ``garbage``, ``redirect``) take an
-object or a list of objects, see ``RequestFault``; each call adds to those that are there.
+on all jobs and let go when cleared. Request faults (``http``, ``reset``, ``slow``, ``garbage``, ``redirect``, ``bomb``,
+``drip``) take an object or a list of objects, see ``RequestFault``; each call adds to those that are there.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ JOB_SWITCHES = {
     "cached_tokens": "so many tokens of every prompt come from a cache",
     "answer_kinds": "what answers are, in turn: a list of text, image, audio, function_call, code, candidates, "
     "thoughts, signature, grounded, url_context, empty",
+    "odd_answers": "what is wrong with answers, in turn: a list of names of oddities.py",
+    "output_bom": "the output file begins with a byte order mark",
+    "raw_controls": "control characters stand in the output as they are",
     "image_bytes": "about how large pictures in answers are",
     "audio_seconds": "how long speech in answers is",
     "dimensions": "length of every vector, whatever was asked for",
@@ -78,6 +82,9 @@ LIVE_SWITCHES = {
     "file_processing": "uploaded files stay PROCESSING: seconds, or {seconds, looks, above}: for so many reads of "
     "their record, files of at least so many bytes",
     "file_failed": "uploaded files end FAILED: true, a message or {code, message}",
+    "page_loops": "every page of a list names the same next page",
+    "date": "the Date header of every answer",
+    "upload_url": "the URL that an upload session is said to have",
     "create_lag": "seconds until a new job can be read, cancelled or deleted: 404 before",
     "cancel_refused": "HTTP status (400, 404, 409) that answers a cancel of an ended job",
     "no_resume": "a Vertex job whose input is another's output does all its rows",
@@ -85,7 +92,7 @@ LIVE_SWITCHES = {
     "max_active": "429 for a create when so many jobs are active",
     "bigquery_rows": "rows that a bq:// job is said to have, default 3",
 }
-REQUEST_KINDS = ("http", "reset", "slow", "garbage", "redirect")
+REQUEST_KINDS = ("http", "reset", "slow", "garbage", "redirect", "bomb", "drip")
 
 
 @dataclass
@@ -97,7 +104,9 @@ class RequestFault:
 
     :param kind: ``http`` (options status, message, retry_info, retry_after, body = json | html | text | array,
         after_effect), ``reset`` (when = before | after), ``slow`` (seconds, when), ``garbage`` (body),
-        ``redirect`` (to = an origin or URL, default: the very same URL; status, default 302).
+        ``redirect`` (to = an origin or URL, default: the very same URL; status, default 302), ``bomb`` (an answer of
+        ``bytes``, default 1 GiB, in one line of JSON; gzip = false: not compressed), ``drip`` (the answer comes
+        ``bytes`` at a time, default 1, ``seconds`` apart, default 1).
     :param times: how many calls are hit, None for all.
     :param skip: how many calls pass before the first hit.
     :param match: regular expression searched in ``path?query``.
@@ -114,7 +123,7 @@ class RequestFault:
     @property
     def after(self) -> bool:
         """Whether the service acts before the fault shows."""
-        if self.kind == "garbage":
+        if self.kind in ("garbage", "bomb", "drip"):
             return True
         return bool(self.options.get("after_effect")) or self.options.get("when") == "after"
 
@@ -132,6 +141,16 @@ class RequestFault:
                 return False
             self.times -= 1
         return True
+
+
+def check_finite(value: Any) -> None:
+    """Refuse NaN and Infinity at any depth; raises ValueError."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a number must be finite, not {value}")
+    if isinstance(value, dict):
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
+        check_finite(inner)
 
 
 @dataclass
@@ -155,6 +174,7 @@ class Faults:
                 raise ValueError(f"No fault named {name!r}; there are: {known}")
             if name == "output_layout":
                 read_layout(values[name])
+            check_finite(values[name])
         for name, value in values.items():
             if name in REQUEST_KINDS:
                 self._add(name, value)

@@ -12,12 +12,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, write_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from airflow_provider_gemini_batch.emulator.media import Lookup
     from airflow_provider_gemini_batch.emulator.world import World
@@ -85,6 +85,13 @@ class Job:
         """Whether the job has not ended."""
         return self.state not in TERMINAL and not self.deleted
 
+    def done_so_far(self, now: float, running_seconds: float) -> tuple[int, int]:
+        """Return how many rows a running job has answered, and how many of its rows have failed."""
+        done = int((self.rows or 0) * self.progress(now, running_seconds))
+        every = int(self.bound.get("row_error_every") or 0)
+        failed = done // every if every else 0
+        return done - failed, failed
+
     def progress(self, now: float, running_seconds: float) -> float:
         """Return the share of its rows that a running job has done, 0 to 1."""
         if self.started is None or running_seconds <= 0:
@@ -92,10 +99,22 @@ class Job:
         return min(1.0, max(0.0, (now - self.started) / running_seconds))
 
 
+class VertexRows(Protocol):
+    """Reads and writes the rows of Vertex jobs."""
+
+    def __call__(self, job: Job, plan: Plan) -> tuple[Tally | None, dict[str, Any]]:
+        """Answer a job's rows; return counts and output information."""
+        ...
+
+    def count(self, job: Job) -> int | None:
+        """Return how many rows a job has, None when that cannot be seen."""
+        ...
+
+
 class Engine:
     """All jobs, and the threads that move them. Every method takes the world's lock itself."""
 
-    def __init__(self, world: World, vertex_work: Callable[[Job, Plan], tuple[Tally | None, dict[str, Any]]]) -> None:
+    def __init__(self, world: World, vertex_work: VertexRows) -> None:
         self.world = world
         #: Reads and writes the objects of a Vertex job; returns its counts and output information.
         self.vertex_work = vertex_work
@@ -105,6 +124,7 @@ class Engine:
         self._spaces: dict[tuple[str, str], list[Job]] = {}
         self._active: dict[str, Job] = {}
         self._working: set[str] = set()
+        self._counting: set[str] = set()
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="emulator-work")
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._tick_for_ever, name="emulator-ticker", daemon=True)
@@ -281,7 +301,7 @@ class Engine:
         while time.monotonic() < until:
             self.tick()
             with self.world.lock:
-                if not self._working:
+                if not self._working and not self._counting:
                     return
             time.sleep(0.002)
 
@@ -316,15 +336,23 @@ class Engine:
             job.state = "PENDING"
             self.save(job)
         if job.state == "PENDING" and not (job.bound.get("hold_pending") or faults.lasting("hold_pending")):
-            due = job.created + settings.pending_seconds + (settings.queued_seconds if job.service == "vertex" else 0)
-            if now >= due:
-                held = job.bound.get("hold_running") or faults.lasting("hold_running")
-                job.state, job.started, job.updated = "RUNNING", now if held else due, now
-                self.save(job)
+            self._start_running(job, now)
         if job.state == "RUNNING" and not (job.bound.get("hold_running") or faults.lasting("hold_running")):
             due = (job.started or now) + settings.running_seconds
             if now >= due:
                 self._begin(job, self._due_ending(job), now)
+
+    def _start_running(self, job: Job, now: float) -> None:
+        settings = self.world.settings
+        due = job.created + settings.pending_seconds + (settings.queued_seconds if job.service == "vertex" else 0)
+        if now < due:
+            return
+        held = job.bound.get("hold_running") or self.world.faults.lasting("hold_running")
+        job.state, job.started, job.updated = "RUNNING", now if held else due, now
+        self.save(job)
+        if job.service == "vertex" and settings.moving_counts:
+            self._counting.add(job.id)
+            self._pool.submit(self._count_rows, job)
 
     def _expire(self, job: Job, now: float) -> bool:
         life = VERTEX_QUEUE_LIFE if job.service == "vertex" else GEMINI_LIFE
@@ -362,6 +390,14 @@ class Engine:
             self._work(job, ending)
         else:
             self._pool.submit(self._work, job, ending)
+
+    def _count_rows(self, job: Job) -> None:
+        try:
+            job.rows = self.vertex_work.count(job)
+        except Exception as error:  # noqa: BLE001 - what is wrong with the input, the job finds at its end
+            log.debug("The rows of %s could not be counted: %s", job.id, error)
+        finally:
+            self._counting.discard(job.id)
 
     def _work(self, job: Job, ending: dict[str, Any]) -> None:
         tally: Tally | None = None

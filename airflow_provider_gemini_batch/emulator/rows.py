@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import messages, schema
 from airflow_provider_gemini_batch.emulator.answers import Answerer, block, truncate
+from airflow_provider_gemini_batch.emulator.oddities import finish_line, make_odd
 from airflow_provider_gemini_batch.emulator.openai_rows import check_openai, is_openai, request_of, row_of
 from airflow_provider_gemini_batch.emulator.usage import billed_tokens, contents_of, whole_number
-from airflow_provider_gemini_batch.emulator.wire import ApiError
+from airflow_provider_gemini_batch.emulator.wire import ApiError, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,17 +26,7 @@ MAX_COMPLAINTS = 200
 SHUFFLE_WINDOW = 10_000
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"unexpected token: {name}")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False)
-
-
-def decode(text: str) -> Any:
-    """Return the value of a JSON text; NaN and Infinity are refused as the service does."""
-    return _DECODER.decode(text)
 
 
 def dump_line(row: dict[str, Any]) -> bytes:
@@ -113,11 +104,15 @@ def _check_line(line: bytes, *, embeds: bool, unusable: frozenset[str], strict: 
         return f"invalid JSON, near column {error.colno}: {error.msg}"
     except ValueError as error:
         return f"invalid JSON: {error}"
+    except RecursionError:
+        return "invalid JSON: nested too deeply"
     try:
         _check_row(row, embeds=embeds, unusable=unusable, strict=strict)
     except schema.Complaint as complaint:
         column = max(0, line.decode().find(f'"{complaint.name}"')) + 1
         return f"invalid JSON, near column {column}: {complaint.text}"
+    except RecursionError:
+        return "invalid JSON: nested too deeply"
     return None
 
 
@@ -151,7 +146,7 @@ class Tally:
     def count(self, answer: dict[str, Any]) -> None:
         """Add one answered row."""
         response = answer.get("response")
-        if response is None:
+        if not isinstance(response, dict):
             self.failed += 1
             return
         self.succeeded += 1
@@ -221,6 +216,9 @@ class Plan:
             return {"error": self._row_error()}
         kinds = self.faults.get("answer_kinds")
         answer = answerer.answer(request, key, kinds[(number - 1) % len(kinds)] if kinds else None)
+        odd = self.faults.get("odd_answers")
+        if odd:
+            answer = make_odd(answer, odd[(number - 1) % len(odd)])
         if "response" in answer and self.every("truncated_every", number):
             truncate(answer["response"])
         if "response" in answer and self.every("blocked_every", number):
@@ -260,6 +258,8 @@ def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[b
         encoded = dump_line(
             row_of(row, answer, int(plan.now)) if openai else _named(answer, key, metadata, plan, number)
         )
+        if plan.faults.get("raw_controls") or plan.faults.get("odd_answers"):
+            encoded = finish_line(encoded, raw_controls=bool(plan.faults.get("raw_controls")))
         yield encoded
         if plan.every("duplicate_every", number):
             yield encoded
@@ -306,6 +306,8 @@ def write_output(source: Path, store: Store, name: str, plan: Plan, seed: str) -
     part = f"{name}.part"
     with source.open("rb", buffering=1 << 20) as lines, store.open(part, "wb") as sink:
         answered = answer_lines(lines, plan, tally)
+        if plan.faults.get("output_bom"):
+            sink.write(b"\xef\xbb\xbf")
         sink.writelines(shuffled(answered, seed) if plan.faults.get("shuffle") else answered)
     store.path(part).replace(store.path(name))
     return tally

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from airflow_provider_gemini_batch.emulator.app import Application
 from airflow_provider_gemini_batch.emulator.call import Service
+from airflow_provider_gemini_batch.emulator.certificate import make_certificate
 from airflow_provider_gemini_batch.emulator.control import DEMO_ACCOUNT, Control, connection_json
 from airflow_provider_gemini_batch.emulator.file_store import FileStore
 from airflow_provider_gemini_batch.emulator.jobs import Engine
@@ -23,7 +27,6 @@ from airflow_provider_gemini_batch.emulator.world import Settings, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
@@ -58,6 +61,11 @@ class Emulator:
     :param models: names, or patterns with ``*``, of models that exist besides the service's own.
     :param api_keys: the API keys that are taken, None for any that does not begin with ``bad-``.
     :param allow_remote: let other machines in.
+    :param job_seconds: how long a job takes from its creation to its end, in place of the two times above; running jobs
+        of both services then show how far they are.
+    :param hostnames: names under which it may be called besides those of the loopback address; with ``allow_remote``
+        and no names, any name will do.
+    :param https: speak https, with a certificate made on the spot; ``ca_file`` is what clients have to trust.
     """
 
     def __init__(
@@ -78,7 +86,12 @@ class Emulator:
         models: Sequence[str] = (),
         api_keys: Sequence[str] | None = None,
         allow_remote: bool = False,
+        job_seconds: float | None = None,
+        hostnames: Sequence[str] = (),
+        https: bool = False,
     ) -> None:
+        if job_seconds is not None:
+            pending_seconds, running_seconds = job_seconds / 10, job_seconds * 9 / 10
         if host not in LOOPBACK and not allow_remote:
             raise ValueError(
                 f"{host} is not a loopback address: whoever reaches it could use the emulator (allow_remote)."
@@ -95,6 +108,8 @@ class Emulator:
             strict=os.environ.get(STRICT_VARIABLE, "0") not in ("", "0") if strict is None else strict,
             models=tuple(models),
             api_keys=None if api_keys is None else frozenset(api_keys),
+            hosts=None if allow_remote and not hostnames else frozenset(name.lower() for name in (*hostnames, host)),
+            moving_counts=job_seconds is not None,
         )
         world = World(settings, state)
         tables = TableStore(world)
@@ -105,6 +120,11 @@ class Emulator:
         self.control = Control(self._service)
         if faults:
             self.control.faults(**faults)
+        self._hostnames = list(hostnames)
+        #: The authority that clients have to trust, for https.
+        self.ca_file: Path | None = None
+        self._temporary: Path | None = None
+        server_file = self._make_certificate(state) if https else None
         config = uvicorn.Config(
             Application(self._service),
             loop="asyncio",
@@ -116,10 +136,18 @@ class Emulator:
             timeout_keep_alive=120,
             timeout_graceful_shutdown=2,
             backlog=BACKLOG,
+            ssl_certfile=server_file,
         )
         self._server = uvicorn.Server(config)
         self._thread: threading.Thread | None = None
         self.url = ""
+
+    def _make_certificate(self, state: Path | None) -> Path:
+        if state is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="gemini-batch-emulator-tls-"))
+        folder = self._temporary or state.with_name(state.name + ".tls")  # type: ignore[union-attr]
+        self.ca_file, server_file = make_certificate(folder, [*self._hostnames, *LOOPBACK, self._host])
+        return server_file
 
     def __enter__(self) -> Self:
         self.start()
@@ -141,7 +169,9 @@ class Emulator:
         listener.listen(BACKLOG)
         port = listener.getsockname()[1]
         shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"http://{shown}:{port}"
+        if self._hostnames and self._host not in LOOPBACK:
+            shown = self._hostnames[0]
+        self.url = f"{'http' if self.ca_file is None else 'https'}://{shown}:{port}"
         return listener
 
     def start(self) -> None:
@@ -176,6 +206,8 @@ class Emulator:
         with self._service.world.lock:
             self._service.world.advance(0)
             self._service.world.store.close()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def connection(self, backend: str = "gemini", *, password: str = "any-key", **extra: Any) -> str:  # noqa: S107
         """Return an Airflow connection as JSON, for ``AIRFLOW_CONN_GEMINI_BATCH_DEFAULT``.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import schema
 from airflow_provider_gemini_batch.emulator.answers import digest_of, embedding_of, gist_of
-from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, check_request, decode, dump_line
-from airflow_provider_gemini_batch.emulator.wire import STATUS_NAMES
+from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, check_request, dump_line
+from airflow_provider_gemini_batch.emulator.wire import STATUS_NAMES, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

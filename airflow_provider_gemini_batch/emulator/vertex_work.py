@@ -61,6 +61,18 @@ class VertexWork:
         finally:
             self.world.store.path(spooled).unlink(missing_ok=True)
 
+    def count(self, job: Job) -> int | None:
+        """Return how many rows a job's input has, None when it cannot be seen."""
+        source = job.spec["inputConfig"]
+        if "bigquerySource" in source:
+            name = table_name(source["bigquerySource"]["inputUri"])
+            return self.tables.count(name) if self.tables.columns(name) is not None else None
+        if "gcsSource" not in source or self.world.settings.storage_endpoint is None:
+            return None
+        with Storage(self.world.settings.storage_endpoint) as storage:
+            items = [item for uri in source["gcsSource"]["uris"] for item in storage.expand(uri)]
+            return sum(bool(line.strip()) for item in items for line in lines_of(storage.read(item)))
+
     def _info(self, job: Job) -> dict[str, str]:
         """Return the ``outputInfo`` of a job."""
         config, now = job.spec["outputConfig"], self.world.now()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from datetime import datetime, timezone
 from typing import Any
 
 from starlette.responses import Response
 
+#: What a parser of Google's goes down to.
+MAX_DEPTH = 100
 JSON_TYPE = "application/json; charset=UTF-8"
 
 STATUS_NAMES = {
@@ -67,6 +70,46 @@ class ApiError(Exception):
     def response(self) -> Response:
         """Return the HTTP answer."""
         return answer(self.body(), status=self.code, headers=self.headers)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"unexpected token: {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"number out of range: {text[:20]}")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+
+
+def decode(text: str) -> Any:
+    """Return the value of a JSON text; NaN, Infinity and numbers out of range are a ValueError, as at the service."""
+    return _DECODER.decode(text)
+
+
+def read_json(raw: bytes) -> Any:
+    """Return the value of a body; ApiError 400 when it is not JSON, or nested deeper than a hundred levels."""
+    try:
+        document = decode(raw.decode())
+    except (ValueError, RecursionError) as error:
+        said = "It is nested too deeply." if isinstance(error, RecursionError) else str(error)
+        raise ApiError(400, f"Invalid JSON payload received. {said}") from error
+    level, depth = [document], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ApiError(400, "Invalid JSON payload received. It is nested too deeply.")
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (dict, list))
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return document
 
 
 def answer(document: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import string
 import threading
@@ -39,6 +40,10 @@ class Settings:
     models: tuple[str, ...] = ()
     #: API keys that are taken, None for any.
     api_keys: frozenset[str] | None = None
+    #: Names that the emulator answers to besides those of the loopback address, None for any.
+    hosts: frozenset[str] | None = frozenset()
+    #: Whether running Vertex jobs show how far they are.
+    moving_counts: bool = False
     responder: Responder | None = None
 
 
@@ -87,7 +92,9 @@ class World:
         return self._anchor + (time.time() - self._anchor_real) * self.settings.speed
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward at once."""
+        """Move the clock forward at once; ValueError for a number that is not finite."""
+        if not math.isfinite(seconds):
+            raise ValueError("seconds must be finite")
         with self.lock:
             self._anchor += seconds
             self.advanced += seconds
@@ -95,8 +102,8 @@ class World:
 
     def set_speed(self, speed: float) -> None:
         """Change how fast the clock runs from now on; ValueError below 0."""
-        if speed < 0:
-            raise ValueError("speed must not be negative")
+        if not 0 <= speed < math.inf:
+            raise ValueError("speed must be finite and not negative")
         with self.lock:
             self._anchor, self._anchor_real = self.now(), time.time()
             self.settings.speed = speed

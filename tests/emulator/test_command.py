@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import ssl
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ import pytest
 
 from airflow_provider_gemini_batch.emulator import Emulator
 from airflow_provider_gemini_batch.emulator.__main__ import load_responder, main, read_fault
+from airflow_provider_gemini_batch.emulator.faults import JOB_SWITCHES, LIVE_SWITCHES, REQUEST_KINDS
 from emulator.calls import Gemini
 
 if TYPE_CHECKING:
@@ -83,3 +86,31 @@ def test_a_responder_answers_the_rows() -> None:
         emulator.control.advance(60)
         (row,) = gemini.rows(name)
         assert row["response"]["candidates"][0]["content"]["parts"][0]["text"] == "answer to k1"
+
+
+def test_the_help_names_every_fault_and_the_default_of_every_time(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for name in (*JOB_SWITCHES, *LIVE_SWITCHES, *REQUEST_KINDS):
+        assert re.search(rf"^  {name}\s", shown, re.MULTILINE), name
+    folded = " ".join(shown.split())
+    for text in ("PENDING (default 1.0)", "RUNNING (default 2.0)", "access token (default 3600.0)", "(default 8787)"):
+        assert text in folded
+
+
+def test_the_command_speaks_https_by_a_name(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", MODULE, "--port", "0", "--https", "--hostname", "gemini.internal"]
+    command += ["--state", str(tmp_path / "s.sqlite"), "--job-seconds", "60", "--api-key", "only-this"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            url = next(word for word in process.stdout.readline().split() if word.startswith("https://"))
+            lines = [process.stdout.readline() for _ in range(4)]
+            bundle = next(line.partition("=")[2].strip() for line in lines if "REQUESTS_CA_BUNDLE" in line)
+            with httpx.Client(verify=ssl.create_default_context(cafile=bundle), trust_env=False) as client:
+                assert client.get(f"{url}/v1beta/batches?key=only-this").status_code == 200
+                assert client.get(f"{url}/v1beta/batches?key=other").status_code == 400
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0

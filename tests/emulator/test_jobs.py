@@ -404,3 +404,22 @@ def test_a_cancel_that_comes_too_late_may_be_refused(gemini: Gemini, status: int
     gemini.emulator.control.advance(60)
     late = gemini.http.post(f"/v1beta/{name}:cancel")
     assert (late.status_code, late.json()["error"]["status"]) == (status, word)
+
+
+def test_jobs_may_take_long_while_their_counts_move() -> None:
+    with Emulator(job_seconds=100) as emulator, Gemini(emulator) as gemini:
+        emulator.control.speed(0)
+        emulator.control.faults(row_error_every=4)
+        name = gemini.create(rows=20)
+        emulator.control.advance(9)
+        assert gemini.state(name) == "PENDING"
+        emulator.control.advance(46)
+        stats = gemini.get(name)["metadata"]["batchStats"]
+        assert stats == {
+            "requestCount": "20",
+            "successfulRequestCount": "8",
+            "failedRequestCount": "2",
+            "pendingRequestCount": "10",
+        }
+        emulator.control.advance(46)
+        assert gemini.state(name) == "SUCCEEDED"

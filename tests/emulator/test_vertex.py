@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from airflow_provider_gemini_batch.emulator import Emulator
 from airflow_provider_gemini_batch.emulator.filters import compile_filter
 from airflow_provider_gemini_batch.emulator.wire import ApiError
 from emulator.calls import PARENT, PUBLISHER_MODEL, Vertex, vertex_row
@@ -209,3 +210,18 @@ def test_the_output_of_a_cancelled_job_has_a_line_for_every_row(stored: Vertex) 
     assert sorted(row["key"] for row in rows) == [f"k{n}" for n in range(10)]
     assert sum("response" in row for row in rows) == 4
     assert all(set(row) == {"request", "key"} for row in rows if "response" not in row)
+
+
+def test_counts_of_a_running_job_move_when_jobs_take_long(storage_url: str) -> None:
+    with Emulator(storage_endpoint=storage_url, job_seconds=100) as emulator:
+        client = Vertex(emulator, storage_url)
+        with client.http:
+            client.put("long.jsonl", *[vertex_row(key=f"k{n}") for n in range(20)])
+            emulator.control.speed(0)
+            name = client.http.post(PARENT, json=client.body(uri="gs://in/long.jsonl")).json()["name"]
+            emulator.control.advance(11)
+            emulator.control.advance(44)
+            job = client.http.get(f"/v1/{name}").json()
+            assert job["completionStats"] == {"successfulCount": "10", "incompleteCount": "10"}
+            emulator.control.advance(46)
+            assert client.http.get(f"/v1/{name}").json()["state"] == "JOB_STATE_SUCCEEDED"
