@@ -25,11 +25,6 @@ def state_of(raw: str) -> JobState:
     return _STATES.get(raw.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_"), JobState.UNKNOWN)
 
 
-def says_no_state(raw: str) -> bool:
-    """Tell a missing state from one that we do not know."""
-    return not raw or raw.endswith("_STATE_UNSPECIFIED")
-
-
 def time_of(value: object) -> datetime | None:
     """Read an RFC 3339 time, nanoseconds cut to microseconds; None when there is none."""
     found = _TIME.match(value) if isinstance(value, str) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -352,6 +352,40 @@ def test_waiting_outlasts_trouble_and_keeps_the_pause_that_a_quota_asks_for(
     ])  # fmt: skip
     assert client.wait(job.name, poll_interval=10).succeeded
     assert 600.0 in time.pauses
+
+
+@pytest.mark.parametrize("shown", ["BATCH_STATE_RUNNING", "BATCH_STATE_PARTIALLY_DONE", "BATCH_STATE_UNSPECIFIED"])
+@pytest.mark.parametrize(
+    ("ending", "state"), [({}, JobState.SUCCEEDED), ({"state": "FAILED", "code": 13}, JobState.FAILED)]
+)
+def test_a_job_that_is_done_has_ended_whatever_its_state_says(
+    client: BatchClient, emulator: Emulator, shown: str, ending: dict[str, Any], state: JobState
+) -> None:
+    emulator.control.faults(done_state=shown, **({"job_ending": ending} if ending else {}))
+    name = client.create(FLASH, inlined_requests=["One?"]).name
+    job = client.wait(name)
+    assert (job.state, job.raw_state) == (state, shown)
+    (snapshot,) = client.snapshots().snapshots
+    assert (snapshot.progress.state, snapshot.progress.raw_state) == (state, shown)
+    if state is JobState.SUCCEEDED:
+        assert len(list(client.get_responses(job))) == 1
+
+
+def test_a_cancelled_job_that_is_done_while_it_says_that_it_is_being_cancelled_is_cancelled(
+    client: BatchClient, emulator: Emulator
+) -> None:
+    emulator.control.faults(done_state="BATCH_STATE_CANCELLING")
+    name = client.create(FLASH, inlined_requests=["One?"]).name
+    client.cancel(name)
+    assert client.wait(name).state is JobState.CANCELLED
+
+
+def test_a_new_job_may_be_unknown_for_two_minutes(client: BatchClient, emulator: Emulator) -> None:
+    emulator.control.faults(create_lag=115.0)
+    name = client.create(FLASH, inlined_requests=["One?"]).name
+    with pytest.raises(NotFound):
+        client.get(name)
+    assert client.wait(name, poll_interval=10).succeeded
 
 
 def test_waiting_ends_when_the_job_vanishes(client: BatchClient, emulator: Emulator) -> None:

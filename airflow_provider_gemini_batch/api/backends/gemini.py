@@ -47,7 +47,6 @@ from airflow_provider_gemini_batch.api.wire import (
     int_of,
     json_bytes,
     objects_at,
-    says_no_state,
     state_of,
     text_at,
     time_of,
@@ -269,10 +268,13 @@ def _destination(output: dict[str, Any]) -> JobDestination | None:
 
 
 def _state(operation: dict[str, Any], raw: str) -> JobState:
-    """Read the state; only where there is none at all, ``done`` with a response or an error stands in for it."""
-    if operation.get("done") is True and says_no_state(raw):
-        return JobState.FAILED if operation.get("error") else JobState.SUCCEEDED
-    return state_of(raw)
+    """Read the state; ``done`` is believed where the state says otherwise, whose name is kept as the raw one."""
+    state = state_of(raw)
+    if operation.get("done") is not True or state.is_terminal:
+        return state
+    if state is JobState.CANCELLING:
+        return JobState.CANCELLED
+    return JobState.FAILED if operation.get("error") else JobState.SUCCEEDED
 
 
 def _kind(metadata: dict[str, Any]) -> JobKind | None:
