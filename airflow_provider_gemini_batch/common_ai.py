@@ -222,7 +222,7 @@ class GeminiBatchAdapter(BatchAdapter):
             if not prefix or not number.isdecimal():
                 log.warning("%s: a result names no request of this task and is passed over", job.name)
                 continue
-            status, row, usage = maker.members(result, result.key or "")
+            status, row, usage, _ = maker.members(result, result.key or "")
             answered = status in _ANSWERED
             yield RawResultItem(
                 custom_id=result.key or "",

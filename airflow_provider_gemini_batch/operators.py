@@ -87,6 +87,7 @@ class _CreateBatchJob(_GeminiOperator):
         "destination",
         "output_path",
         "output_conn_id",
+        "media_path",
         "staging_path",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -112,6 +113,7 @@ class _CreateBatchJob(_GeminiOperator):
         destination: str | None = None,
         output_path: str | None = None,
         output_conn_id: str | None = None,
+        media_path: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = True,
         poll_interval: float = 60.0,
@@ -155,6 +157,7 @@ class _CreateBatchJob(_GeminiOperator):
         self.destination = destination
         self.output_path = output_path
         self.output_conn_id = output_conn_id
+        self.media_path = media_path
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = poll_interval
@@ -280,7 +283,8 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param destination: ``gs://`` or ``bq://`` where Vertex writes; made under ``staging_path`` when absent. (templated)
     :param output_path: where result rows are landed, JSON lines or Parquet by its ending: a local path or any address
         that ObjectStoragePath writes. (templated)
-    :param output_conn_id: connection for ``output_path``. (templated)
+    :param output_conn_id: connection for ``output_path`` and ``media_path``. (templated)
+    :param media_path: folder for pictures and sound in answers; default: one beside ``output_path``. (templated)
     :param staging_path: folder for what must outlive the wait (and for Vertex input). (templated)
     :param wait_for_completion: False: end as soon as the job exists.
     :param deferrable: False: wait in the worker instead of the triggerer.
@@ -418,19 +422,21 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
 
     :param job_name: the job. (templated)
     :param output_path: where rows are landed, JSON lines or Parquet by its ending. (templated)
-    :param output_conn_id: connection for ``output_path``. (templated)
+    :param output_conn_id: connection for ``output_path`` and ``media_path``. (templated)
+    :param media_path: folder for pictures and sound in answers; default: one beside ``output_path``. (templated)
     :param max_xcom_bytes: result rows go to XCom only when they fit into this.
     :param keep_response: put the service's whole answer into each output row.
     :returns: the same summary as the create operators give.
     """
 
-    template_fields: Sequence[str] = (*_JobOperator.template_fields, "output_path", "output_conn_id")
+    template_fields: Sequence[str] = (*_JobOperator.template_fields, "output_path", "output_conn_id", "media_path")
 
     def __init__(
         self,
         *,
         output_path: str | None = None,
         output_conn_id: str | None = None,
+        media_path: str | None = None,
         max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES,
         keep_response: bool = False,
         **kwargs: Any,
@@ -438,6 +444,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
         super().__init__(**kwargs)
         self.output_path = output_path
         self.output_conn_id = output_conn_id
+        self.media_path = media_path
         self.max_xcom_bytes = max_xcom_bytes
         self.keep_response = keep_response
 

@@ -8,11 +8,14 @@ it.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_gemini_batch.api.states import NEVER_STARTED, JobKind, JobState, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "BatchJob",
@@ -250,29 +253,92 @@ class FilePage(_Value):
 
 
 class Usage(NamedTuple):
-    """Token counts of one answer, or summed over many."""
+    """What one answer used, or many together: tokens in all, then the parts of them that have a price of their own.
+
+    ``input_tokens`` holds prompt and tool results, cached ones included; ``output_tokens`` does not hold the thinking,
+    which is text whatever the answer is. What is not listed under a modality is text. ``tool_tokens`` are those of tool
+    results, within the input. ``searches`` are the queries that the service showed; it may bill more. Tokens of a
+    modality that nobody knows are in ``other_tokens``, which are in the totals, too. ``uncounted_answers`` told no
+    count that could be read.
+
+    Source: https://ai.google.dev/api/generate-content#UsageMetadata
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     thinking_tokens: int = 0
     cached_tokens: int = 0
+    tool_tokens: int = 0
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    input_video_tokens: int = 0
+    cached_audio_tokens: int = 0
+    cached_image_tokens: int = 0
+    cached_video_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    output_video_tokens: int = 0
+    other_tokens: int = 0
+    searches: int = 0
+    uncounted_answers: int = 0
 
     def plus(self, other: Usage) -> Usage:
         """Add two counts."""
         return Usage(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
+    @property
+    def is_told(self) -> bool:
+        """True when the service told of any tokens."""
+        return any(self[:-1])
 
-class BatchResult(NamedTuple):
+    def shown(self) -> dict[str, int]:
+        """Return the four totals, and of the other counts those that are not zero."""
+        return {name: count for place, (name, count) in enumerate(self._asdict().items()) if place < _TOTALS or count}
+
+
+_TOTALS = 4
+
+
+class BatchResult:
     """One answer as the service gave it, with its key as the service gave it back.
 
-    Exactly one of ``response`` (the service's JSON object) and ``error`` is set. A tuple, not a pydantic model: results
-    come by the million. Its repr shows the key and the kind of ending, never the answer.
+    Exactly one of ``response`` (the service's JSON object) and ``error`` is set. ``beside`` holds what else stood in
+    the answer's line: columns and members of the input that came back. ``billed`` is a response whose tokens count
+    although the row failed. Not a pydantic model, since results come by the million. The repr shows the kind of ending,
+    never the answer.
     """
 
-    key: str | None
-    response: dict[str, Any] | None
-    error: ServiceError | None
-    position: int
+    __slots__ = ("beside", "billed", "error", "key", "position", "response")
+
+    def __init__(
+        self,
+        key: str | None,
+        response: dict[str, Any] | None,
+        error: ServiceError | None,
+        position: int,
+        *,
+        beside: Mapping[str, Any] | None = None,
+        billed: dict[str, Any] | None = None,
+    ) -> None:
+        self.key = key
+        self.response = response
+        self.error = error
+        self.position = position
+        self.beside: Mapping[str, Any] = {} if beside is None else beside
+        self.billed = response if billed is None else billed
+
+    def named(self, key: str) -> BatchResult:
+        """Return the same answer under another key."""
+        return BatchResult(key, self.response, self.error, self.position, beside=self.beside, billed=self.billed)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare keys, answers and places."""
+        if not isinstance(other, BatchResult):
+            return NotImplemented
+        mine = (self.key, self.response, self.error, self.position)
+        return mine == (other.key, other.response, other.error, other.position)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         """Name the row without showing what is in it."""

@@ -36,7 +36,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Landing:
-    """What reached the author, in numbers. ``repairable`` are the rows that a second try can mend, by number."""
+    """What reached the author, in numbers. ``repairable`` are the rows that a second try can mend, by number.
+
+    ``reasons`` counts failed rows by status and by the service's word or number for it.
+    """
 
     total: int
     succeeded: int
@@ -46,6 +49,7 @@ class Landing:
     output: str | None = None
     responses: list[dict[str, Any]] | None = None
     repairable: tuple[int, ...] = ()
+    reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def with_missing(self, rows: int) -> Landing:
         """Return the same with rows that were sent and have no answer; they count as failed."""

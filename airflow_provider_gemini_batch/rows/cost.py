@@ -1,55 +1,66 @@
 """What a batch costs, from the offline price table of ``genai-prices`` (an extra); never an invented price.
 
-There are three answers: a price at the batch rate; an upper bound, at the full rate, where the table has no batch rate
-for the model; and none, for a model that the table does not know or without the extra. Nothing is looked up over the
-network.
+A sum is the price at the batch rate; or an upper bound, at the full rate, where the table has no batch rate; or an open
+bound, where something that is billed has no price or no count; or there is none, for a model that the table does not
+know or without the extra. Nothing is looked up over the network.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobKind, Usage
+from airflow_provider_gemini_batch.rows.media import answers_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 OUTPUT_TOKENS_GUESSED = 1024
 """Output tokens a row that an estimate assumes where no ``maxOutputTokens`` bounds them."""
 
 _BATCH = {"processing": "batch"}
+_NO_BOUND = "give generation_config with a maxOutputTokens"
+# A job is priced when it runs, up to four days after it was made; prices change with the day.
+_DAYS_AHEAD = 5
+_MODALITIES = ("audio", "image", "video")
 
 
 @dataclass(frozen=True)
 class Cost:
     """A sum in US dollars. ``usd`` is None when there is no price; ``upper_bound`` when it can only be less.
 
-    ``guessed``: nothing bounds the output, so that it may be many times as much.
+    ``open_bound``: something that is billed is not in the sum, so that it may be more; the note says what.
     """
 
     usd: float | None
     upper_bound: bool = False
     note: str = ""
-    guessed: bool = False
+    open_bound: bool = False
 
     def __str__(self) -> str:
         """The sum in words."""
         if self.usd is None:
             return f"cost not known: {self.note}"
-        return f"{'at most ' if self.upper_bound else ''}{self.usd:.6g} USD" + (f" ({self.note})" if self.note else "")
+        bound = "at least " if self.open_bound else "at most " if self.upper_bound else ""
+        return f"{bound}{self.usd:.6g} USD" + (f" ({self.note})" if self.note else "")
 
     def plain(self) -> dict[str, Any]:
         """The same for a manifest or a summary."""
-        return {"usd": self.usd, "upper_bound": self.upper_bound, "note": self.note}
+        return {"usd": self.usd, "upper_bound": self.upper_bound, "open_bound": self.open_bound, "note": self.note}
 
 
 def cost_of(usage: Usage, model: str, *, rows: int, at: datetime | None = None) -> Cost:
     """What these tokens of ``rows`` rows cost in a batch at ``at`` (a time with zone; None: now).
 
-    Thinking is priced as output; cached tokens at the rate for cache hits, which has no discount in a batch. Prices
-    that grow with the length of a prompt are taken for a row of average length. The table knows one price for a
-    model's text; tokens of audio, which cost more, are priced as text, since a sum does not tell them apart.
+    Each modality has its price; thinking is text of the output, PDF pages are pictures. Cached tokens are priced as the
+    table says, which for most models is without a discount for batches. Searches are billed by the query, beside the
+    tokens. Prices that grow with the length of a prompt are taken for a row of average length.
+
+    Source: https://ai.google.dev/gemini-api/docs/pricing (Batch)
     """
     try:
         from genai_prices import Usage as PricedUsage
@@ -58,20 +69,85 @@ def cost_of(usage: Usage, model: str, *, rows: int, at: datetime | None = None) 
         return Cost(None, note="pip install 'airflow-provider-gemini-batch[genai-prices]'")
     count = max(rows, 1)
     now = at or datetime.now(tz=timezone.utc)
-    average = PricedUsage(
-        input_tokens=Decimal(usage.input_tokens) / count,
-        cache_read_tokens=Decimal(min(usage.cached_tokens, usage.input_tokens)) / count,
-        output_tokens=Decimal(usage.output_tokens + usage.thinking_tokens) / count,
-    )
     name = model.rpartition("/")[2]
+    average = PricedUsage(**{member: Decimal(tokens) / count for member, tokens in _priced(usage).items()})
     try:
         price = calc_price(average, name, provider_id="google", genai_request_timestamp=now, price_context=dict(_BATCH))
     except (LookupError, ValueError):
         return Cost(None, note=f"the price table does not know {name}")
-    usd = float(price.total_price * count)
-    if _has_batch_rate(price.model, now):
-        return Cost(usd)
-    return Cost(usd, upper_bound=True, note="the price table has no batch rate for this model")
+    if price.model_price.input_mtok is None:
+        return Cost(None, note=f"the price table has no price for {name}")
+    notes = list(_missing(usage, price.model_price))
+    halved = _has_batch_rates(price.model, now)
+    words = [] if halved else ["the price table has no batch rate for this model"]
+    return Cost(
+        float(price.total_price * count),
+        upper_bound=not halved,
+        note="; ".join([*words, *notes]),
+        open_bound=bool(notes),
+    )
+
+
+def _priced(usage: Usage) -> dict[str, int]:
+    """The counts in the words of the price table. No part is larger than its whole, whatever the service told."""
+    output = usage.output_tokens + usage.thinking_tokens
+    cached = min(usage.cached_tokens, usage.input_tokens)
+    made = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": output,
+        "cache_read_tokens": cached,
+        "web_searches": usage.searches,
+    }
+    left_in, left_out, left_cached = usage.input_tokens, usage.output_tokens, cached
+    for kind in _MODALITIES:
+        read = min(getattr(usage, f"input_{kind}_tokens"), left_in)
+        written = min(getattr(usage, f"output_{kind}_tokens"), left_out)
+        hit = min(getattr(usage, f"cached_{kind}_tokens"), left_cached, read)
+        left_in, left_out, left_cached = left_in - read, left_out - written, left_cached - hit
+        made |= {
+            f"input_{kind}_tokens": read,
+            f"output_{kind}_tokens": written,
+            f"cache_{kind}_read_tokens": hit,
+        }
+    # Cached tokens of no told modality are text, as far as there is uncached text; what is left of them is media.
+    for kind in _MODALITIES:
+        more = min(left_cached - left_in, made[f"input_{kind}_tokens"] - made[f"cache_{kind}_read_tokens"])
+        if more > 0:
+            made[f"cache_{kind}_read_tokens"] += more
+            left_cached -= more
+    return made
+
+
+def _missing(usage: Usage, prices: Any) -> list[str]:
+    """What is billed and not in the sum."""
+    notes = []
+    if usage.searches and prices.web_searches_kcount is None:
+        notes.append(f"{usage.searches} searches have no price")
+    elif usage.searches:
+        notes.append(f"{usage.searches} searches are seen in the answers; the service may bill more")
+    if usage.other_tokens:
+        notes.append(f"{usage.other_tokens} tokens of an unknown modality are priced as text")
+    if usage.uncounted_answers:
+        notes.append(f"{usage.uncounted_answers} answers told no count of tokens")
+    return notes
+
+
+def _has_batch_rates(model: Any, now: datetime) -> bool:
+    """Tell whether all that tokens cost has a batch rate at that time; the cache has its own price."""
+    rates = next(
+        (
+            variant.prices
+            for variant in model.price_variants or ()
+            if variant.when == _BATCH and (variant.constraint is None or variant.constraint.active(now))
+        ),
+        None,
+    )
+    if rates is None:
+        return False
+    full = model.get_prices(now)
+    names = ["input_mtok", "output_mtok"]
+    names += [f"{side}_{kind}_mtok" for side in ("input", "output") for kind in _MODALITIES]
+    return all(getattr(full, name) is None or getattr(rates, name) is not None for name in names)
 
 
 def estimated_cost(
@@ -81,39 +157,48 @@ def estimated_cost(
     rows: int,
     input_tokens: int,
     max_output_tokens: int | None = None,
+    candidates: int = 1,
+    media_tokens: Mapping[str, int] | None = None,
+    unknown: Sequence[str] = (),
     at: datetime | None = None,
 ) -> Cost:
-    """What a batch will cost at most, as far as can be told before it is sent.
+    """What a batch will cost at most, as far as can be told before it is sent, at the dearest price of the next days.
 
-    Input is what staging estimated. Output is ``max_output_tokens`` a row, or 1,024 where nothing bounds it, which the
-    note then says; embeddings have none.
+    Output is ``max_output_tokens`` for each candidate of a row, or 1,024 where nothing bounds it, which the note then
+    says; embeddings have none. Output of a model that answers in pictures or sound is priced as such.
+
+    :param input_tokens: all of them, as staging estimated; ``media_tokens`` are those of ``audio``, ``image`` and
+        ``video`` among them.
+    :param unknown: what will be billed beside and cannot be told, in words: the sum is then an open bound.
     """
     per_row = 0 if kind is JobKind.EMBEDDINGS else max_output_tokens or OUTPUT_TOKENS_GUESSED
-    cost = cost_of(Usage(input_tokens=input_tokens, output_tokens=per_row * rows), model, rows=rows, at=at)
+    output = per_row * rows * max(candidates, 1)
+    members = {f"input_{name}_tokens": count for name, count in (media_tokens or {}).items() if name in _MODALITIES}
+    answered = answers_in(model)
+    if answered is not None:
+        members[f"output_{answered}_tokens"] = output
+    usage = Usage(input_tokens=input_tokens, output_tokens=output, **members)
+    begin = at or datetime.now(tz=timezone.utc)
+    found = [cost_of(usage, model, rows=rows, at=begin + timedelta(days=day)) for day in range(_DAYS_AHEAD + 1)]
+    cost = max(found, key=lambda one: -1.0 if one.usd is None else one.usd)
     if cost.usd is None:
         return cost
     notes = [cost.note] if cost.note else []
+    notes += unknown
     guessed = bool(per_row) and max_output_tokens is None
     if guessed:
-        notes.append(f"assuming {OUTPUT_TOKENS_GUESSED} output tokens a row; maxOutputTokens would bound them")
-    return Cost(cost.usd, upper_bound=cost.upper_bound, note="; ".join(notes), guessed=guessed)
+        notes.append(f"assuming {OUTPUT_TOKENS_GUESSED} output tokens a row, which nothing bounds: {_NO_BOUND}")
+    return Cost(
+        cost.usd,
+        upper_bound=cost.upper_bound,
+        note="; ".join(notes),
+        open_bound=cost.open_bound or guessed or bool(unknown),
+    )
 
 
 def refuse_above(cost: Cost, max_cost_usd: float) -> None:
     """Raise ConfigurationError when the estimate is above the author's limit, or is none to rely on."""
-    if cost.usd is None:
+    if cost.usd is None or cost.open_bound:
         raise ConfigurationError(f"max_cost_usd cannot be checked: {cost.note}; nothing was sent")
-    if cost.guessed:
-        raise ConfigurationError(
-            "max_cost_usd cannot be checked while nothing bounds the answers: give generation_config with a "
-            "maxOutputTokens; nothing was sent"
-        )
     if cost.usd > max_cost_usd:
         raise ConfigurationError(f"the estimate is {cost}, above max_cost_usd={max_cost_usd:g}; nothing was sent")
-
-
-def _has_batch_rate(model: Any, now: datetime) -> bool:
-    return any(
-        variant.when == _BATCH and (variant.constraint is None or variant.constraint.active(now))
-        for variant in model.price_variants or ()
-    )

@@ -17,7 +17,7 @@ import shutil
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pydantic_core import from_json, to_json
 
@@ -136,7 +136,8 @@ class Target:
     """Where one output lies, and what goes with it.
 
     ``older_manifests`` are places where earlier versions put the manifest. ``success`` is written last, where the
-    output is all there is of its dataset. ``part`` names a part of a dataset.
+    output is all there is of its dataset. ``part`` names a part of a dataset. ``media`` is the folder for pictures and
+    sound, unless the author names one; like a manifest, it has a name that readers of a folder skip.
     """
 
     output: str
@@ -145,6 +146,7 @@ class Target:
     older_manifests: tuple[str, ...] = ()
     success: str | None = None
     part: str = ""
+    media: str = ""
 
 
 def target_of(path: str, *, part: str = "", is_all: bool = False) -> Target:
@@ -163,6 +165,7 @@ def target_of(path: str, *, part: str = "", is_all: bool = False) -> Target:
         manifest=f"{beside}.manifest.json",
         aside=f"{beside}.aside.jsonl",
         older_manifests=(f"{path}.manifest.json",),
+        media=f"{beside.rpartition('.')[0]}.media",
     )
 
 
@@ -175,12 +178,16 @@ def part_target(folder: str, part: str, *, is_all: bool = False) -> Target:
         aside=f"{folder}{META_FOLDER}/{name}.aside.jsonl",
         success=f"{folder}{SUCCESS}" if is_all else None,
         part=part,
+        media=f"{folder}{META_FOLDER}/{name}.media",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What stands beside an output: whose it is, and what is in it. ``task`` is unique in its ``run``."""
+    """What stands beside an output: whose it is, and what is in it. ``task`` is unique in its ``run``.
+
+    ``media`` has the ``path`` of the folder with pictures and sound, and how many ``files`` and ``bytes`` they are.
+    """
 
     task: str
     run: str
@@ -193,6 +200,7 @@ class Manifest:
     aside: str | None = None
     part: str = ""
     carried_types: Mapping[str, str] = field(default_factory=dict)
+    media: Mapping[str, Any] | None = None
 
     def to_json(self) -> bytes:
         """The manifest as it is written."""
@@ -203,13 +211,14 @@ class Manifest:
             "run": self.run,
             "job_names": self.job_names,
             "counts": dict(self.counts),
-            "usage": self.usage._asdict(),
+            "usage": self.usage.shown(),
             "fingerprint": self.fingerprint,
             "output": self.output,
             "rows": self.rows,
             "aside": self.aside,
             "part": self.part,
             "carried_types": dict(self.carried_types),
+            "media": self.media,
         }
         return to_json(members, indent=2) + b"\n"
 
@@ -242,6 +251,7 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
             aside=members.get("aside"),
             part=str(members.get("part", "")),
             carried_types=dict(members.get("carried_types", {})),
+            media=members.get("media"),
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
@@ -303,6 +313,7 @@ def deliver(
         aside=aside,
         part=target.part,
         carried_types=carried_types or {},
+        media=None if landing.media is None else landing.media.summary(),
     )
     with files.write_whole(target.manifest) as handle:
         handle.write(manifest.to_json())

@@ -23,6 +23,13 @@ ROW_MEMBERS = (
     "finish_reason",
     "usage",
     "error",
+    "function_calls",
+    "executed_code",
+    "thoughts",
+    "media_files",
+    "other_parts",
+    "more_candidates",
+    "warning",
     "response",
 )
 """Names of the output row that a carried column may not take; it has either ``text`` or ``embedding``."""
@@ -45,6 +52,17 @@ def job_limits(service: Service, kind: JobKind, model: str = "") -> JobLimits:
     if kind is JobKind.GENERATION:
         return JobLimits(200_000, 1_000_000_000)
     return JobLimits(30_000 if is_legacy(model) else 1_000_000, 1_000_000_000)
+
+
+def check_carry(carry: tuple[str, ...], kind: JobKind) -> None:
+    """Raise ConfigurationError for columns that would meet a member of the output row, or come twice."""
+    absent = "text" if kind is JobKind.EMBEDDINGS else "embedding"
+    if taken := sorted(set(carry) & set(ROW_MEMBERS) - {absent}):
+        raise ConfigurationError(
+            f"carry cannot take {', '.join(taken)}: the output row has members of that name; rename the column"
+        )
+    if len(set(carry)) != len(carry):
+        raise ConfigurationError("carry names a column twice")
 
 
 class Attachment(NamedTuple):
@@ -103,13 +121,7 @@ class InputSpec:
             raise ConfigurationError("media_field is for generation only")
         if self.title_field is not None and self.kind is not JobKind.EMBEDDINGS:
             raise ConfigurationError("title_field is for embeddings only")
-        absent = "text" if self.kind is JobKind.EMBEDDINGS else "embedding"
-        if taken := sorted(set(self.carry) & set(ROW_MEMBERS) - {absent}):
-            raise ConfigurationError(
-                f"carry cannot take {', '.join(taken)}: the output row has members of that name; rename the column"
-            )
-        if len(set(self.carry)) != len(self.carry):
-            raise ConfigurationError("carry names a column twice")
+        check_carry(self.carry, self.kind)
         for name, value in (("max_rows_per_job", self.max_rows_per_job), ("max_bytes_per_job", self.max_bytes_per_job)):
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1")

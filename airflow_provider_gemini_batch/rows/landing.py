@@ -10,24 +10,32 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from airflow_provider_gemini_batch.api.legacy import instance_key
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+from airflow_provider_gemini_batch.api.responses.reading import key_text
+from airflow_provider_gemini_batch.api.responses.typed import PlainResult
+from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.rows.reorder import Spill, Waiting
 from airflow_provider_gemini_batch.rows.result_rows import REPAIRABLE, RowMaker, RowStatus
 from airflow_provider_gemini_batch.rows.wire_keys import unwrap_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from airflow_provider_gemini_batch.rows.media import MediaFolder
     from airflow_provider_gemini_batch.rows.schema import OutputSchema
     from airflow_provider_gemini_batch.rows.writers import Sink
 
 _BUFFER_BYTES = 1 << 20
 _OK = RowStatus.OK
+_WARNED_NAMED = 10
+_UNCOUNTED = Usage._fields.index("uncounted_answers")
 
 
 class AnswerSource(NamedTuple):
@@ -48,6 +56,10 @@ class LandingSpec:
     ``rows``: how many the input has; None when it is not known, and then there is one row per answer in the order they
     come. ``carried`` gives the carried columns of every row as lines of JSON objects, in order. ``author_key`` finds
     the key of a row that got no answer. ``wrapped_keys`` is False for jobs made by others, whose keys are theirs.
+    ``media`` is where pictures and sound are written. ``dimensions``: how long vectors were asked to be.
+
+    ``key_field`` and ``carry`` name members that the service gives back beside an answer. They are for input that is
+    not known: there they name the row and go into its output as texts.
     """
 
     kind: JobKind
@@ -57,18 +69,36 @@ class LandingSpec:
     carried: Callable[[], Iterator[bytes]] | None = field(default=None, repr=False)
     author_key: Callable[[int], str | None] | None = field(default=None, repr=False)
     wrapped_keys: bool = True
+    media: MediaFolder | None = field(default=None, repr=False)
+    dimensions: int | None = None
+    key_field: str | None = None
+    carry: tuple[str, ...] = ()
+
+    def maker(self) -> RowMaker:
+        """Return what makes the rows."""
+        return RowMaker(
+            self.kind,
+            schema=self.schema,
+            keep_response=self.keep_response,
+            media=self.media,
+            dimensions=self.dimensions,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LandingSummary:
     """What came of it.
 
-    ``usage`` sums every answer that was read, also those that a later round replaced: they were
-    paid.
+    ``usage`` sums every answer that was read, once, also those that failed and those that a later round replaced: they
+    were paid. An answer that comes back in the output of a later job is the same answer.
 
     ``by_status`` counts rows by the word in the output. ``extra`` answers belong to no row, ``duplicate`` ones to a
     row that had its answer; both are in ``aside``, a file of JSON lines, when there are any. ``repairable`` rows may
     come out well in a second try. ``error_codes`` counts the codes of rows with status ``error``.
+
+    ``reasons`` counts failed rows by status and by the service's word or number for it: ``{"blocked": {"SAFETY": 3}}``.
+    ``warnings`` counts rows with a ``warning``; ``warned`` names the first of them. ``by_position`` rows have no name
+    but their place among the answers.
     """
 
     rows: int
@@ -80,6 +110,10 @@ class LandingSummary:
     repairable: Sequence[int] = field(repr=False)
     error_codes: dict[int | None, int]
     aside: Path | None
+    reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    warnings: int = 0
+    warned: tuple[str, ...] = field(default=(), repr=False)
+    by_position: int = 0
 
     @property
     def failed(self) -> int:
@@ -88,10 +122,11 @@ class LandingSummary:
 
     @property
     def counts(self) -> dict[str, int]:
-        """``total``, ``succeeded``, ``failed``, then each bad status that there is, ``extra`` and ``duplicate``."""
+        """``total``, ``succeeded``, ``failed``, then each bad status, and what else there is any of."""
         bad = {word: count for word, count in self.by_status.items() if word != "ok"}
-        strays = {name: count for name, count in (("extra", self.extra), ("duplicate", self.duplicate)) if count}
-        return {"total": self.rows, "succeeded": self.succeeded, "failed": self.failed, **bad, **strays}
+        more = {name: getattr(self, name) for name in ("extra", "duplicate", "by_position", "warnings")}
+        told = {name: count for name, count in more.items() if count}
+        return {"total": self.rows, "succeeded": self.succeeded, "failed": self.failed, **bad, **told}
 
 
 def land(
@@ -105,7 +140,9 @@ def land(
     Errors of a source (the download breaks for good) and of the sink pass through; nothing is then to be kept.
     """
     known = [source if isinstance(source, AnswerSource) else AnswerSource(source) for source in sources]
-    made = _Known(landing, sink, workdir) if landing.rows is not None else _Unknown(landing, sink, workdir)
+    made: _Known | _Unknown = (
+        _Unknown(landing, sink, workdir) if landing.rows is None else _Known(landing, sink, workdir, sources=len(known))
+    )
     try:
         for index, source in enumerate(known):
             made.read(index, source, _final_below(known[index + 1 :]))
@@ -116,16 +153,31 @@ def land(
 
 def iter_rows(results: Iterable[BatchResult], landing: LandingSpec) -> Iterator[dict[str, Any]]:
     """The same rows in Python, one per answer, in the order they come, without carried columns."""
-    maker = RowMaker(landing.kind, schema=landing.schema, keep_response=landing.keep_response)
-    for result in results:
-        yield maker.members(result, _shown_key(result, wrapped=landing.wrapped_keys))[1]
+    maker = landing.maker()
+    for number, result in enumerate(results):
+        yield maker.members(result, _shown_key(result, landing)[0], number)[1]
 
 
-def _shown_key(result: BatchResult, *, wrapped: bool) -> str:
-    row, key = unwrap_key(result.key) if wrapped else (None, result.key)
-    if key is not None:
-        return key
-    return str(result.position if row is None else row)
+def _shown_key(result: BatchResult, landing: LandingSpec) -> tuple[str, bool]:
+    """The name of a row of unknown input, and whether it is a name and not merely the answer's place."""
+    if landing.wrapped_keys:
+        row, key = unwrap_key(result.key)
+        if key is not None:
+            return key, True
+        if row is not None:
+            return str(row), True
+    elif landing.key_field is None and result.key and not _names_content(result):
+        return result.key, True
+    for name in (landing.key_field, "key", "custom_id", "id"):
+        text = key_text(result.beside.get(name)) if name else None
+        if text:
+            return text, True
+    return str(result.position), False
+
+
+def _names_content(result: BatchResult) -> bool:
+    """True for a key that was made of what is embedded, which is no name of the author's."""
+    return isinstance(result.beside.get("content"), str) and result.key == instance_key(result.beside)
 
 
 def _final_below(later: Sequence[AnswerSource]) -> int | None:
@@ -147,20 +199,29 @@ class _Base:
         self._landing = landing
         self._sink = sink
         self._workdir = workdir
-        self._maker = RowMaker(landing.kind, schema=landing.schema, keep_response=landing.keep_response)
-        self._used = [0, 0, 0, 0]
+        self._maker = landing.maker()
+        self._used = [0] * len(Usage._fields)
         self._codes: Counter[int | None] = Counter()
+        self._warnings = 0
+        self._warned: list[str] = []
+        self._by_position = 0
         self._aside_path = workdir / "aside.jsonl"
         self._aside: BinaryIO | None = None
         self._strays = {"extra": 0, "duplicate": 0}
 
-    def _count_usage(self, usage: tuple[int, int, int, int] | None) -> None:
+    def _count_usage(self, usage: tuple[int, ...] | None, result: BatchResult) -> None:
+        used = self._used
         if usage is not None:
-            used = self._used
-            used[0] += usage[0]
-            used[1] += usage[1]
-            used[2] += usage[2]
-            used[3] += usage[3]
+            for place, count in enumerate(usage):
+                used[place] += count
+        elif result.error is None:
+            used[_UNCOUNTED] += 1
+
+    def _note_warning(self, key: str) -> None:
+        """Count a row with a warning and keep the first names."""
+        self._warnings += 1
+        if len(self._warned) < _WARNED_NAMED:
+            self._warned.append(key)
 
     def _put_aside(self, result: BatchResult, why: str) -> None:
         self._strays[why] += 1
@@ -172,7 +233,12 @@ class _Base:
             + b"\n"
         )
 
-    def _summary(self, by_status: dict[str, int], repairable: Sequence[int]) -> LandingSummary:
+    def _summary(
+        self, by_status: dict[str, int], repairable: Sequence[int], faults: Mapping[tuple[str, str], int]
+    ) -> LandingSummary:
+        reasons: dict[str, dict[str, int]] = {}
+        for (word, reason), count in sorted(faults.items()):
+            reasons.setdefault(word, {})[reason] = count
         return LandingSummary(
             rows=sum(by_status.values()),
             succeeded=by_status.get("ok", 0),
@@ -183,6 +249,10 @@ class _Base:
             repairable=repairable,
             error_codes=dict(self._codes),
             aside=None if self._aside is None else self._aside_path,
+            reasons=reasons,
+            warnings=self._warnings,
+            warned=tuple(self._warned),
+            by_position=self._by_position,
         )
 
     def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:
@@ -199,39 +269,88 @@ class _Base:
             self._aside.close()
 
 
+def _spliced(line: bytes, carried: bytes, *, keep_response: bool) -> bytes:
+    """Put carried columns into a row: last, or before the service's own JSON."""
+    if not keep_response:
+        return line[:-2] + b"," + carried[1:]
+    row = from_json(line)
+    response = row.pop("response")
+    return to_json({**row, **from_json(carried), "response": response}) + b"\n"
+
+
+def _usage(result: BatchResult) -> tuple[int, ...] | None:
+    if isinstance(result, PlainResult):
+        return result.plain.counts
+    return usage_of(result.billed)[0] if result.billed else None
+
+
+def _identity(result: BatchResult) -> int:
+    """Return a number that is the same for the same answer, wherever it is read."""
+    if isinstance(result, PlainResult):
+        plain = result.plain
+        return hash(plain.response_id or (plain.text, plain.vector, plain.counts))
+    billed = result.billed or {}
+    name = billed.get("responseId")
+    return hash(name if isinstance(name, str) and name else to_json(billed, inf_nan_mode="null", fallback=str))
+
+
 class _Unknown(_Base):
     """The input is not known: one row per answer, in the order they come."""
 
     def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path) -> None:
         super().__init__(landing, sink, workdir)
         self._by_status: Counter[str] = Counter()
+        self._faults: Counter[tuple[str, str]] = Counter()
 
     def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:  # noqa: ARG002
         """Write a row for every answer."""
         for result in source.open():
-            status, line, usage = self._maker.line(result, _shown_key(result, wrapped=self._landing.wrapped_keys))
-            self._count_usage(usage)
+            key, named = _shown_key(result, self._landing)
+            number = self._by_status.total()
+            status, line, usage, reason, warned = self._maker.line(result, key, number)
+            self._by_position += not named
+            self._count_usage(usage, result)
             self._by_status[status.word] += 1
+            if status is not _OK:
+                self._faults[status.word, reason] += 1
             if result.error is not None:
                 self._codes[result.error.code] += 1
-            self._sink.write(line)
+            if warned:
+                self._note_warning(key)
+            self._sink.write(self._with_members_beside(line, result))
+
+    def _with_members_beside(self, line: bytes, result: BatchResult) -> bytes:
+        if not self._landing.carry:
+            return line
+        carried = {name: _as_text(result.beside.get(name)) for name in self._landing.carry}
+        return _spliced(line, to_json(carried) + b"\n", keep_response=self._landing.keep_response)
 
     def finish(self) -> LandingSummary:
         """Sum up."""
-        return self._summary(dict(self._by_status), ())
+        return self._summary(dict(self._by_status), (), self._faults)
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a member as text, whatever it is: of input that is not known no column has a type."""
+    if value is None or isinstance(value, str):
+        return value
+    return key_text(value) or to_json(value, inf_nan_mode="null", fallback=str).decode()
 
 
 class _Known(_Base):
     """The input is known: every row gets its place."""
 
-    def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path) -> None:
+    def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path, *, sources: int) -> None:
         super().__init__(landing, sink, workdir)
         rows = landing.rows or 0
         self._rows = rows
         self._next = 0
         self._status = bytearray(rows)
         self._by = array("H", bytes(2 * rows))
-        self._code_of: dict[int, int | None] = {}
+        self._fault_of: dict[int, tuple[str, str, int | None]] = {}
+        self._several = sources > 1
+        # What tells one answer from another, to know those again that a later job's output repeats.
+        self._seen = array("q", bytes(8 * rows if self._several else 0))
         self._spill = Spill(workdir / "spill.jsonl", rows)
         self._keyless = Waiting(workdir / "keyless.jsonl")
         self._carried = None if landing.carried is None else landing.carried()
@@ -243,7 +362,7 @@ class _Known(_Base):
         wait_for_position = source.row_numbers is not None
         rows, place_row = self._rows, self._place_row
         for result in source.open():
-            row, key = unwrap_key(result[0])
+            row, key = unwrap_key(result.key)
             if row is not None and row < rows:
                 keyed += 1
                 place_row(result, row, key, index + 1, limit)
@@ -270,28 +389,34 @@ class _Known(_Base):
 
     def _place_row(self, result: BatchResult, row: int, key: str | None, job: int, limit: int) -> None:
         by = self._by[row]
-        if by and (by == job or row < self._next):
-            self._stray(result, "duplicate")
+        repeated = bool(by) and (by == job or (self._several and self._seen[row] == _identity(result)))
+        if by and (by == job or row < self._next or self._status[row] == _OK):
+            self._stray(result, "duplicate", counted=repeated)
             return
-        status, line, usage = self._maker.line(result, key or str(row))
-        self._count_usage(usage)
-        if by and self._status[row] == _OK:
-            self._put_aside(result, "duplicate")
-            return
+        name = key or str(row)
+        status, line, usage, reason, warned = self._maker.line(result, name, row)
+        if not repeated:
+            self._count_usage(usage, result)
+        if warned:
+            self._note_warning(name)
         self._by[row] = job
         self._status[row] = status
-        if status is not _OK and result.error is not None:
-            self._code_of[row] = result.error.code
+        if self._several:
+            self._seen[row] = _identity(result)
+        if status is not _OK:
+            code = None if result.error is None else result.error.code
+            self._fault_of[row] = (status.word, reason, code)
         elif by:
-            self._code_of.pop(row, None)
+            self._fault_of.pop(row, None)
         if row == self._next and (status is _OK or row < limit):
             self._emit(line)
         else:
             self._spill.add(row, line)
 
-    def _stray(self, result: BatchResult, why: str) -> None:
-        if result.key is None and result.response is not None:
-            self._count_usage(self._maker.line(result, "")[2])
+    def _stray(self, result: BatchResult, why: str, *, counted: bool = False) -> None:
+        """Put an answer aside that has no row; it was paid for, too, unless it is one that was ``counted`` before."""
+        if not counted:
+            self._count_usage(_usage(result), result)
         self._put_aside(result, why)
 
     def _author_key(self, row: int) -> str | None:
@@ -307,11 +432,7 @@ class _Known(_Base):
         carried = next(self._carried, None)
         if carried is None or len(carried) <= len(b"{}\n"):
             return line
-        if not self._landing.keep_response:
-            return line[:-2] + b"," + carried[1:]
-        row = from_json(line)
-        response = row.pop("response")
-        return to_json({**row, **from_json(carried), "response": response}) + b"\n"
+        return _spliced(line, carried, keep_response=self._landing.keep_response)
 
     def finish(self) -> LandingSummary:
         """Write the rows that waited and those that never came, in order."""
@@ -322,19 +443,20 @@ class _Known(_Base):
                 self._next = last
                 self._sink.write(lines)
             else:
-                for line in lines.splitlines(keepends=True):
+                for line in BytesIO(lines):
                     self._emit(line)
         return self._sum_up()
 
     def _sum_up(self) -> LandingSummary:
-        self._codes.update(self._code_of.values())
+        faults = Counter((word, reason) for word, reason, _ in self._fault_of.values())
+        self._codes.update(code for word, _, code in self._fault_of.values() if word == "error")
         by_status: Counter[str] = Counter()
         for state in RowStatus:
             by_status[state.word] += self._status.count(state)
         bad = array("q")
         if by_status["ok"] < self._rows:
             bad.extend(row for row, state in enumerate(self._status) if state in REPAIRABLE)
-        return self._summary({word: count for word, count in by_status.items() if count}, bad)
+        return self._summary({word: count for word, count in by_status.items() if count}, bad, faults)
 
     def close(self) -> None:
         """Close all files."""

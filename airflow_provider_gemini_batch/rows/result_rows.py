@@ -2,20 +2,21 @@
 
 The row has these members, in this order, whichever service answered:
 
-=================  ==================================================================================================
-member             holds
-=================  ==================================================================================================
-``key``            the author's key, or the row's number (from 0) as text
-``status``         ``ok``, ``invalid_output``, ``truncated``, ``blocked``, ``error`` or ``missing``
-``text``           the answer's text, kept also when the row is not ok; null where there is none (generation)
-``embedding``      the vector, or null (embeddings, in place of ``text``)
-``parsed``         the validated value, or null (only with an output schema)
-``finish_reason``  the service's word: ``STOP``, ``MAX_TOKENS``, ``SAFETY`` ..., or null
-``usage``          ``input_tokens``, ``output_tokens``, ``thinking_tokens``, ``cached_tokens``; null when not told
-``error``          ``code`` (gRPC number or null) and ``message``; null for a row that is ok
-carried columns    as they stood in the input
-``response``       the service's own JSON (only when asked for)
-=================  ==================================================================================================
+==================  =================================================================================================
+member              holds
+==================  =================================================================================================
+``key``             the author's key, or the row's number (from 0) as text
+``status``          ``ok``, ``invalid_output``, ``truncated``, ``blocked``, ``error`` or ``missing``
+``text``            the answer's text, kept also when the row is not ok; null where there is none (generation)
+``embedding``       the vector, or null (embeddings, in place of ``text``)
+``parsed``          the validated value, or null (only with an output schema)
+``finish_reason``   the service's word: ``STOP``, ``MAX_TOKENS``, ``SAFETY`` ..., or null
+``usage``           counts of :class:`.Usage`, zeros beyond the first four left out; null when not told
+``error``           ``code`` (gRPC number or null) and ``message``; null for a row that is ok
+:data:`PARTS`       what else the answer holds; each is left out where there is nothing of it
+carried columns     as they stood in the input
+``response``        the service's own JSON (only when asked for)
+==================  =================================================================================================
 
 ``truncated`` (the answer hit its token limit), ``invalid_output`` (no content, or not what the schema wants),
 ``missing`` and errors with code 1, 2, 4, 8, 10, 13, 14 or none may be mended by a second try. ``blocked`` and other
@@ -25,15 +26,40 @@ errors may not.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
-from airflow_provider_gemini_batch.api.responses import reading
+from airflow_provider_gemini_batch.api.responses.content import (
+    BLOCKED_REASONS,
+    GOOD_REASONS,
+    Content,
+    block_reason,
+    candidates,
+    content_of,
+    finish_reason,
+    vector_of,
+)
+from airflow_provider_gemini_batch.api.responses.typed import PlainResult
+from airflow_provider_gemini_batch.api.responses.usage import usage_of
+from airflow_provider_gemini_batch.rows.media import not_kept
+from airflow_provider_gemini_batch.rows.vectors import fitted
 
 if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.rows.media import MediaFolder
     from airflow_provider_gemini_batch.rows.schema import OutputSchema
+
+PARTS = {
+    "function_calls": "list of ``{id?, name, args}``",
+    "executed_code": "list of ``{executableCode: ...}`` and ``{codeExecutionResult: ...}``, in their order",
+    "thoughts": "the text of the thoughts",
+    "media_files": "list of ``{path, uri, mime_type, bytes, thought}``",
+    "other_parts": "list of parts of a kind that is not known here, as they came",
+    "more_candidates": "list of further candidates, with the same members and ``index``",
+    "warning": "what was odd about the answer, or done to it",
+}
+"""Members of a row that are there only where there is something to tell."""
 
 RETRYABLE_CODES = frozenset({None, 1, 2, 4, 8, 10, 13, 14})
 """gRPC numbers of row errors that a second try can mend: cancelled, unknown, late, quota, aborted, internal, busy."""
@@ -60,141 +86,208 @@ _WORDS = ("missing", "ok", "invalid_output", "truncated", "blocked", "error", "e
 REPAIRABLE = frozenset({RowStatus.MISSING, RowStatus.INVALID_OUTPUT, RowStatus.TRUNCATED, RowStatus.TRANSIENT_ERROR})
 _OK = RowStatus.OK
 # What RowMaker.members() makes of a plain good answer, as JSON: writing it costs half of what a dictionary does.
-_QUICK_ROW = (
-    b'{"key":%b,"status":"ok","text":%b,"finish_reason":"STOP","usage":'
-    b'{"input_tokens":%d,"output_tokens":%d,"thinking_tokens":%d,"cached_tokens":%d},"error":null}\n'
-)
+_QUICK_USAGE = b'"usage":{"input_tokens":%d,"output_tokens":%d,"thinking_tokens":%d,"cached_tokens":%d},"error":null}\n'
+_QUICK_TEXT = b'{"key":%b,"status":"ok","text":%b,"finish_reason":"STOP",' + _QUICK_USAGE
+_QUICK_VECTOR = b'{"key":%b,"status":"ok","embedding":%b,"finish_reason":null,' + _QUICK_USAGE
 
 
-AnswerRow = tuple[RowStatus, bytes, tuple[int, int, int, int] | None]
-"""Status, the row as JSON with its newline and without carried columns, and its usage."""
+_NOTHING = (None, (), (), (), ())
+
+
+class AnswerRow(NamedTuple):
+    """Status, the row as JSON with its newline and without carried columns, its usage, and why it is not ok.
+
+    ``usage`` has four members or those of :class:`.Usage`. ``reason`` is the service's word or number for a failure.
+    """
+
+    status: RowStatus
+    line: bytes
+    usage: tuple[int, ...] | None
+    reason: str = ""
+    warned: bool = False
 
 
 class RowMaker:
-    """Makes output rows of answers, the same way for every service and every kind of sink."""
+    """Makes output rows of answers, the same way for every service and every kind of sink.
 
-    def __init__(self, kind: JobKind, *, schema: OutputSchema | None = None, keep_response: bool = False) -> None:
+    :param media: where media goes; None: rows say that it is not kept.
+    :param dimensions: how long vectors were asked to be; None: as long as they come.
+    """
+
+    def __init__(
+        self,
+        kind: JobKind,
+        *,
+        schema: OutputSchema | None = None,
+        keep_response: bool = False,
+        media: MediaFolder | None = None,
+        dimensions: int | None = None,
+    ) -> None:
         self._embeddings = kind is JobKind.EMBEDDINGS
         self._schema = schema
-        self._quick = kind is JobKind.GENERATION and schema is None and not keep_response
+        self._quick = schema is None and not keep_response
         self._keep_response = keep_response
+        self._media = media
+        self._dimensions = dimensions
 
-    def members(self, result: BatchResult, key: str) -> tuple[RowStatus, dict[str, Any], Usage | None]:
-        """Status, row and usage of an answer; ``key`` is the one to show."""
+    def line(self, result: BatchResult, key: str, number: int = 0) -> AnswerRow:
+        """The row of an answer as a line of JSON; ``number`` tells the row in the names of media."""
+        if self._quick and isinstance(result, PlainResult):
+            made = self._quick_row(result, key)
+            if made is not None:
+                return made
+        status, row, usage, reason = self.members(result, key, number)
+        return AnswerRow(status, _json_line(row), usage, reason, "warning" in row)
+
+    def missing(self, key: str) -> bytes:
+        """The row for a request that got no answer."""
+        error = ServiceError(message="the service gave no answer to this row")
+        row = self._failed(BatchResult(key, None, error, 0), key)[1]
+        row["status"] = RowStatus.MISSING.word
+        return _json_line(row)
+
+    def members(
+        self, result: BatchResult, key: str, number: int = 0
+    ) -> tuple[RowStatus, dict[str, Any], Usage | None, str]:
+        """Status, row, usage of an answer, and why it is not ok; ``key`` is the one to show."""
         response = result.response
         if response is None:
-            return self._failed(key, result.error or ServiceError())
-        usage = reading.usage(response)
+            return self._failed(result, key)
+        usage, odd = usage_of(response)
         row: dict[str, Any] = {"key": key, "status": "ok"}
-        if self._embeddings:
-            status, fault = self._read_embedding(response, row)
-        else:
-            status, fault = self._read_generation(response, row)
-        row["usage"] = None if usage is None else usage._asdict()
+        oddities = [odd] if odd else []
+        read = self._read_embedding if self._embeddings else self._read_generation
+        status, fault, reason, parts = read(response, row, key, number, oddities)
+        row["usage"] = None if usage is None else usage.shown()
         if status is _OK:
             row["error"] = None
         else:
             row["status"] = status.word
             row["error"] = {"code": None, "message": fault}
+        row.update(parts)
+        if oddities:
+            row["warning"] = "; ".join(oddities)
         if self._keep_response:
             row["response"] = response
-        return status, row, usage
+        if self._media is not None:
+            self._media.settle(number, _paths(row), final=status is _OK)
+        return status, row, usage, reason
 
-    def line(self, result: BatchResult, key: str) -> AnswerRow:
-        """The row of an answer as a line of JSON."""
-        response = result[1]
-        if self._quick and response is not None:
-            made = _quick_row(response, key)
-            if made is not None:
-                return made
-        status, row, usage = self.members(result, key)
-        return status, _json_line(row), usage
+    def _quick_row(self, result: PlainResult, key: str) -> AnswerRow | None:
+        """The row of a plain good answer; None when it is not of the kind that was asked for."""
+        plain = result.plain
+        counts = plain.counts or (0, 0, 0, 0)
+        if not self._embeddings:
+            if plain.text:
+                return AnswerRow(_OK, _QUICK_TEXT % (to_json(key), to_json(plain.text), *counts), counts)
+        elif plain.vector and self._dimensions in (None, plain.vector.count(b",") + 1):
+            return AnswerRow(_OK, _QUICK_VECTOR % (to_json(key), plain.vector, *counts), counts)
+        return None
 
-    def missing(self, key: str) -> bytes:
-        """The row for a request that got no answer."""
-        error = ServiceError(message="the service gave no answer to this row")
-        row = self._failed(key, error)[1]
-        row["status"] = RowStatus.MISSING.word
-        return _json_line(row)
-
-    def _failed(self, key: str, error: ServiceError) -> tuple[RowStatus, dict[str, Any], None]:
+    def _failed(self, result: BatchResult, key: str) -> tuple[RowStatus, dict[str, Any], Usage | None, str]:
+        error = result.error or ServiceError()
+        usage, odd = usage_of(result.billed) if result.billed else (None, "")
         row: dict[str, Any] = {"key": key, "status": "error", "embedding" if self._embeddings else "text": None}
         if self._schema is not None:
             row["parsed"] = None
-        row.update(finish_reason=None, usage=None, error={"code": error.code, "message": error.message})
+        row.update(
+            finish_reason=None,
+            usage=None if usage is None else usage.shown(),
+            error={"code": error.code, "message": error.message},
+        )
+        if odd:
+            row["warning"] = odd
         if self._keep_response:
             row["response"] = None
         status = RowStatus.TRANSIENT_ERROR if error.code in RETRYABLE_CODES else RowStatus.ERROR
-        return status, row, None
+        return status, row, usage, "" if error.code is None else str(error.code)
 
-    def _read_embedding(self, response: dict[str, Any], row: dict[str, Any]) -> tuple[RowStatus, str]:
-        row["embedding"] = vector = reading.embedding(response)
+    def _read_embedding(
+        self, response: dict[str, Any], row: dict[str, Any], _key: str, _number: int, oddities: list[str]
+    ) -> tuple[RowStatus, str, str, dict[str, Any]]:
+        vector, fault = vector_of(response)
+        if vector is not None and self._dimensions is not None:
+            vector, fault, note = fitted(vector, self._dimensions)
+            if note:
+                oddities.append(note)
+        row["embedding"] = vector
         row["finish_reason"] = None
-        return (_OK, "") if vector is not None else (RowStatus.INVALID_OUTPUT, "the answer has no embedding")
+        return (RowStatus.INVALID_OUTPUT if fault else _OK), fault, "embedding" if fault else "", {}
 
-    def _read_generation(self, response: dict[str, Any], row: dict[str, Any]) -> tuple[RowStatus, str]:
-        row["text"] = text = reading.text(response)
-        reason = reading.finish_reason(response)
+    def _read_generation(
+        self, response: dict[str, Any], row: dict[str, Any], key: str, number: int, oddities: list[str]
+    ) -> tuple[RowStatus, str, str, dict[str, Any]]:
+        found = candidates(response)
+        first = found[0] if found else {}
+        content = content_of(first)
+        reason = finish_reason(first)
+        row["text"] = content.text
         if self._schema is not None:
             row["parsed"] = None
         row["finish_reason"] = reason
-        if reason not in reading.GOOD_REASONS or not text:
-            status, fault = _bad_ending(response, reason)
-            if status is not _OK:
-                return status, fault
-        if self._schema is not None:
-            row["parsed"], fault = self._schema.read(text or "")
+        parts = self._parts(content, key, number, 0, oddities)
+        if len(found) > 1:
+            parts["more_candidates"] = [
+                {
+                    "index": one.get("index"),
+                    "text": (more := content_of(one)).text,
+                    "finish_reason": finish_reason(one),
+                    **self._parts(more, key, number, place, oddities),
+                }
+                for place, one in enumerate(found[1:], start=1)
+            ]
+        status, fault, word = _ending(response, reason, content)
+        if status is _OK and self._schema is not None:
+            row["parsed"], fault = self._schema.read(content.text or "")
             if fault:
-                return RowStatus.INVALID_OUTPUT, fault
-        return _OK, ""
+                status, word = RowStatus.INVALID_OUTPUT, "output_schema"
+        return status, fault, word, parts
+
+    def _parts(self, content: Content, key: str, number: int, candidate: int, oddities: list[str]) -> dict[str, Any]:
+        """What a candidate holds beside its text; its media is written."""
+        if content[1:] == _NOTHING:
+            return {}
+        parts: dict[str, Any] = {}
+        if content.function_calls:
+            parts["function_calls"] = content.function_calls
+        if content.code:
+            parts["executed_code"] = content.code
+        if content.thoughts:
+            parts["thoughts"] = content.thoughts
+        if content.media:
+            if self._media is None:
+                parts["media_files"], odd = not_kept(content.media)
+            else:
+                parts["media_files"], odd = self._media.save(key, number, candidate, content.media)
+            if odd:
+                oddities.append(odd)
+        if content.others:
+            parts["other_parts"] = content.others
+        return parts
 
 
-def _quick_row(response: dict[str, Any], key: str) -> AnswerRow | None:
-    """The row of an answer that is one text and ended well; None for all others, which go the long way."""
-    try:
-        (candidate,) = response["candidates"]
-        (part,) = candidate["content"]["parts"]
-        text = part["text"]
-        counts = response["usageMetadata"]
-        tokens_in = counts["promptTokenCount"]
-        tokens_out = counts.get("candidatesTokenCount", 0)
-        thought = counts.get("thoughtsTokenCount", 0)
-        cached = counts.get("cachedContentTokenCount", 0)
-        if candidate["finishReason"] != "STOP":
-            return None
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return None
-    if (
-        type(text) is not str
-        or not text
-        or "thought" in part
-        or "toolUsePromptTokenCount" in counts
-        or "promptFeedback" in response
-        or not type(tokens_in) is type(tokens_out) is type(thought) is type(cached) is int
-        or tokens_in < 0
-        or tokens_out < 0
-        or thought < 0
-        or cached < 0
-    ):
-        return None
-    usage = (tokens_in, tokens_out, thought, cached)
-    return _OK, _QUICK_ROW % (to_json(key), to_json(text), *usage), usage
+def _paths(row: dict[str, Any]) -> list[str]:
+    """The files that a row names."""
+    holders = (row, *row.get("more_candidates", ()))
+    return [file["path"] for holder in holders for file in holder.get("media_files", ()) if file["path"]]
 
 
-def _bad_ending(response: dict[str, Any], reason: str | None) -> tuple[RowStatus, str]:
-    """What an ending that is not a plain STOP with text means."""
-    blocked = reading.block_reason(response)
+def _ending(response: dict[str, Any], reason: str | None, content: Content) -> tuple[RowStatus, str, str]:
+    """What the ending of an answer means: its status, and the fault with the service's word for it."""
+    if reason in GOOD_REASONS and content.text:
+        return _OK, "", ""
+    blocked = block_reason(response)
     if blocked is not None:
-        return RowStatus.BLOCKED, f"the prompt was blocked ({blocked})"
-    if reason in reading.BLOCKED_REASONS:
-        return RowStatus.BLOCKED, f"the answer was blocked ({reason})"
+        return RowStatus.BLOCKED, f"the prompt was blocked ({blocked})", blocked
+    if reason in BLOCKED_REASONS:
+        return RowStatus.BLOCKED, f"the answer was blocked ({reason})", str(reason)
     if reason == "MAX_TOKENS":
-        return RowStatus.TRUNCATED, "the answer ended at its token limit (MAX_TOKENS)"
-    if reason not in reading.GOOD_REASONS:
-        return RowStatus.INVALID_OUTPUT, f"the answer ended badly ({reason})"
-    if not reading.has_content(response):
-        return RowStatus.INVALID_OUTPUT, "the answer has no content"
-    return _OK, ""
+        return RowStatus.TRUNCATED, "the answer ended at its token limit (MAX_TOKENS)", reason
+    if reason not in GOOD_REASONS:
+        return RowStatus.INVALID_OUTPUT, f"the answer ended badly ({reason})", str(reason)
+    if content.is_empty:
+        return RowStatus.INVALID_OUTPUT, "the answer has no content", "empty"
+    return _OK, "", ""
 
 
 def _json_line(row: dict[str, Any]) -> bytes:

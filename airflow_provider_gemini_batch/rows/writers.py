@@ -1,8 +1,9 @@
 """Where finished rows go: JSON lines, or Parquet by the extension of the output path.
 
-In Parquet ``embedding`` is a list of 32-bit floats (the service's own precision), ``usage`` and ``error`` are structs,
-``parsed`` and ``response`` are JSON text, and carried columns have the type of their values (JSON text where they
-differ).
+In Parquet ``embedding`` is a list of 32-bit floats (the service's own precision). ``usage``, ``error`` and the entries
+of ``media_files`` are structs, other lists and objects are JSON text, and carried columns have the type of their values
+(JSON text where they differ). Every column is there, whatever the rows hold. A value that its column cannot hold
+becomes null, and the row's ``warning`` says so: one odd row does not cost the others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobKind, Usage
+from airflow_provider_gemini_batch.rows.result_rows import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,12 +103,9 @@ class ParquetSink:
 
     def write(self, line: bytes) -> None:
         """Take one row, or several whole ones."""
-        for one in line.splitlines() if line.count(b"\n") > 1 else (line,):
-            row = from_json(one)
-            for name in self._as_json:
-                value = row.get(name)
-                row[name] = None if value is None else to_json(value).decode()
-            self._held.append(row)
+        for one in line.split(b"\n") if line.count(b"\n") > 1 else (line,):
+            if one:
+                self._held.append(self._row(from_json(one)))
         self._bytes += len(line)
         if self._bytes >= _GROUP_BYTES or len(self._held) >= _GROUP_ROWS:
             self._write_group()
@@ -116,11 +115,45 @@ class ParquetSink:
         self._write_group()
         self._writer.close()
 
+    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        names = self._as_json if _JSON_PARTS.isdisjoint(row) else self._as_json | _JSON_PARTS
+        for name in names:
+            value = row.get(name)
+            row[name] = None if value is None else to_json(value, inf_nan_mode="null").decode()
+        if row["usage"] is not None:
+            row["usage"] = {**_NO_USAGE, **row["usage"]}
+        return row
+
     def _write_group(self) -> None:
         if self._held:
-            self._writer.write_table(self._arrow.Table.from_pylist(self._held, schema=self._schema))
+            try:
+                table = self._arrow.Table.from_pylist(self._held, schema=self._schema)
+            except (self._arrow.ArrowException, OverflowError, TypeError, ValueError):
+                for row in self._held:
+                    self._mend(row)
+                table = self._arrow.Table.from_pylist(self._held, schema=self._schema)
+            self._writer.write_table(table)
             self._held.clear()
             self._bytes = 0
+
+    def _mend(self, row: dict[str, Any]) -> None:
+        """Take out what its column cannot hold, and say so."""
+        bad = [field.name for field in self._schema if not self._fits(row.get(field.name), field)]
+        row.update(dict.fromkeys(bad))
+        if bad:
+            words = [row["warning"]] if row.get("warning") else []
+            row["warning"] = "; ".join([*words, *(f"{name}: the column cannot hold this row's value" for name in bad)])
+
+    def _fits(self, value: Any, field: Any) -> bool:
+        try:
+            self._arrow.array([value], type=field.type)
+        except (self._arrow.ArrowException, OverflowError, TypeError, ValueError):
+            return False
+        return True
+
+
+_JSON_PARTS = frozenset({"function_calls", "executed_code", "other_parts", "more_candidates"})
+_NO_USAGE = Usage()._asdict()
 
 
 def _arrow_schema(pa: Any, *, kind: JobKind, parsed: bool, response: bool, carried: Mapping[str, str]) -> Any:
@@ -135,6 +168,10 @@ def _arrow_schema(pa: Any, *, kind: JobKind, parsed: bool, response: bool, carri
         ("usage", pa.struct([(name, pa.int64()) for name in Usage._fields])),
         ("error", pa.struct([("code", pa.int32()), ("message", pa.string())])),
     ]
+    texts = ("path", "uri", "mime_type")
+    media = pa.struct([*((name, pa.string()) for name in texts), ("bytes", pa.int64()), ("thought", pa.bool_())])
+    parts = ["warning"] if embeddings else list(PARTS)
+    fields += [(name, pa.list_(media) if name == "media_files" else pa.string()) for name in parts]
     fields += [(name, types.get(form, pa.string())) for name, form in carried.items()]
     if response:
         fields.append(("response", pa.string()))

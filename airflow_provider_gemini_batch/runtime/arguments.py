@@ -88,6 +88,7 @@ class BatchArguments(ConnectionArguments):
     destination: str | None = _argument(path)
     output_path: str | None = _argument(path)
     output_conn_id: str | None = _argument(text)
+    media_path: str | None = _argument(path)
     staging_path: str | None = _argument(path)
     wait_for_completion: bool = _argument(flag, default=True)
     deferrable: bool = _argument(flag, default=True)
@@ -127,6 +128,7 @@ class ResponsesArguments(ConnectionArguments):
     job_name: str = _argument(text, "")
     output_path: str | None = _argument(path)
     output_conn_id: str | None = _argument(text)
+    media_path: str | None = _argument(path)
     max_xcom_bytes: int = _argument(whole(), DEFAULT_MAX_XCOM_BYTES)
     keep_response: bool = _argument(flag, default=False)
 

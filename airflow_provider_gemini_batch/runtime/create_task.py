@@ -322,7 +322,7 @@ class TaskRun:
     def _delivered(self, step: Done) -> dict[str, Any]:
         landing = step.landing
         counts = landing.counts or {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
-        usage = landing.usage._asdict() if landing.usage is not None else None
+        usage = landing.usage.shown() if landing.usage is not None else None
         summary = summary_of(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
         summary["cost"] = self._count(landing)
         if landing.responses is None and not landing.output and landing.total:
@@ -363,12 +363,12 @@ class TaskRun:
         tags = {"dag_id": self._task.dag_id, "task_id": self._task.task_id, "model": model}
         Stats.incr("gemini_batch.rows.succeeded", landing.succeeded, tags=tags)
         Stats.incr("gemini_batch.rows.failed", landing.failed, tags=tags)
-        for name, tokens in landing.usage._asdict().items() if landing.usage is not None else ():
+        for name, tokens in landing.usage.shown().items() if landing.usage is not None else ():
             Stats.incr(f"gemini_batch.{name}", tokens, tags=tags)
         return self._cost(landing)
 
     def _cost(self, landing: Landing) -> dict[str, Any] | None:
-        if not landing.usage or not any(landing.usage):
+        if landing.usage is None or not landing.usage.is_told:
             return None  # the service told of no tokens, which does not mean that there were none
         cost = cost_of(landing.usage, self._arguments.model.rpartition("/")[2], rows=landing.total)
         return cost.plain() if cost.usd is not None else None
@@ -479,6 +479,7 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
             Path(folder),
             task=task.digest,
             run=f"{task.dag_id} {task.run_id}",
+            media_path=arguments.media_path,
         )
         output.check()
         job = access.client.get(arguments.job_name, brief=True)
@@ -496,7 +497,7 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
             max_xcom_bytes=arguments.max_xcom_bytes,
         )
     return summary_of(
-        [job], counts=summary.counts, usage=summary.usage._asdict(), output=output.path, responses=responses
+        [job], counts=summary.counts, usage=summary.usage.shown(), output=output.path, responses=responses
     )
 
 

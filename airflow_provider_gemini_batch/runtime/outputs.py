@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import InputError, InputUnavailable
+from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, read_manifest, target_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, land
+from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
 
 if TYPE_CHECKING:
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.delivery import Files, Manifest, Target
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
     from airflow_provider_gemini_batch.runtime.paths import Paths
+
+log = logging.getLogger(__name__)
+
+_MARK_LENGTH = 8
+_REASONS_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,12 @@ class Output:
     run: str
     part: str = ""
     is_all: bool = True
+    media_path: str | None = None
+
+    @property
+    def keeps_media(self) -> bool:
+        """True when pictures and sound of answers have a place to go to."""
+        return self.media_path is not None or self.path is not None
 
     def check(self) -> None:
         """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
@@ -132,8 +146,11 @@ class Output:
         max_xcom_bytes: int,
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
         """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
+        landing = replace(landing, media=self._media())
         if self.path is None:
-            return self._for_xcom(sources, landing, max_xcom_bytes)
+            summary, rows = self._for_xcom(sources, landing, max_xcom_bytes)
+            _log_summary(summary)
+            return summary, rows
         summary, _ = deliver(
             self._target(),
             self._files(),
@@ -146,7 +163,18 @@ class Output:
             workdir=self.folder,
             carried_types=carried_types,
         )
+        _log_summary(summary)
         return summary, None
+
+    def _media(self) -> MediaFolder | None:
+        """Return the folder for media; in one that others may use, too, names carry a mark of this task and run."""
+        if self.media_path is not None:
+            return MediaFolder(
+                self.media_path, self.paths.files_of(self.media_path, self.conn_id), mark=self.task[:_MARK_LENGTH]
+            )
+        if self.path is None:
+            return None
+        return MediaFolder(self._target().media, self._files())
 
     def _for_xcom(
         self, sources: Sequence[AnswerSource], landing: LandingSpec, max_xcom_bytes: int
@@ -158,7 +186,37 @@ class Output:
             sink.close()
         if small.stat().st_size > max_xcom_bytes:
             return summary, None
-        return summary, [from_json(line) for line in lines_of(small)]
+        return summary, [storable(from_json(line)) for line in lines_of(small)]
+
+
+def storable(value: Any) -> Any:
+    """Return a row without U+0000, which JSON columns of PostgreSQL refuse; U+FFFD takes its place."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {storable(name): storable(inner) for name, inner in value.items()}
+    return [storable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _log_summary(summary: LandingSummary) -> None:
+    """Tell what became of the rows, and what an author should look at."""
+    parts = [f"{summary.succeeded} ok"]
+    for word, count in sorted(summary.by_status.items()):
+        if word != "ok":
+            named = summary.reasons.get(word, {}).items()
+            reasons = [f"{many} {'code ' if word == 'error' else ''}{name[:40]}" for name, many in named if name]
+            parts.append(f"{count} {word}" + (f" ({', '.join(reasons[:_REASONS_TOLD])})" if reasons else ""))
+    log.info("Rows: %s.", ", ".join(parts))
+    if summary.warnings:
+        names = ", ".join(shown(name) for name in summary.warned)
+        more = ", ..." if summary.warnings > len(summary.warned) else ""
+        log.warning("%d rows have a warning, which their member 'warning' tells: %s%s", summary.warnings, names, more)
+    if summary.by_position:
+        log.warning(
+            "%d rows have no name: they are known by the place of their answer alone, which is not the order of the "
+            "input. Give key_field, or a column 'key', 'custom_id' or 'id' in the input.",
+            summary.by_position,
+        )
 
 
 class NullSink:

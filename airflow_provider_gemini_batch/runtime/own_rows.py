@@ -225,6 +225,7 @@ class OwnRows(TaskWork):
             keep_response=self._arguments.keep_response and not bare,
             carried=None if record is None else record.carried,
             author_key=rows.author_key if not bare else None,
+            dimensions=self._arguments.output_dimensionality,
         )
 
     def _carried_types(self) -> Mapping[str, str]:

@@ -14,8 +14,9 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import BatchJob, Service
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
-from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
+from airflow_provider_gemini_batch.rows.media import asks_for_media
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
 from airflow_provider_gemini_batch.runtime.outputs import NullSink, Output, SavedRows
 from airflow_provider_gemini_batch.runtime.own_rows import OwnRows
@@ -45,8 +46,6 @@ _INSTEAD = {
 }
 _OF_OUR_ROWS = (
     "prompt_template",
-    "key_field",
-    "carry",
     "media_field",
     "title_field",
     "output_schema",
@@ -88,6 +87,7 @@ def make_work(
         folder,
         task=task.digest,
         run=f"{task.dag_id} {task.run_id}",
+        media_path=arguments.media_path,
     )
     output.check()
     staging = arguments.staging_path or access.settings.staging_path
@@ -114,6 +114,12 @@ def make_work(
     places = _record_places(arguments, Paths.of(access), staging, stem, store)
     media = _media(arguments, access) if arguments.media_field is not None else None
     spec = _input_spec(arguments, access, media)
+    settings_of_all = (spec.generation_config, (spec.request_defaults or {}).get("generationConfig"))
+    if arguments.wait_for_completion and not output.keeps_media and asks_for_media(spec.model, *settings_of_all):
+        raise ConfigurationError(
+            f"answers of {spec.model} will hold pictures or sound (by its name or responseModalities), which have no "
+            "place to go to: give media_path, or output_path, beside which a folder is made for them"
+        )
     legacy = service is Service.VERTEX and is_legacy(arguments.model)
     rows = TaskInput(
         spec,
@@ -132,6 +138,7 @@ class ExistingSource(TaskWork):
         self, source: Mapping[str, Any], arguments: BatchArguments, access: ServiceAccess, folder: Path, output: Output
     ) -> None:
         super().__init__(arguments, access, folder, output)
+        check_carry(arguments.carry, arguments.kind)
         self.source = source
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
@@ -164,8 +171,18 @@ class ExistingSource(TaskWork):
         done, bad = sum(one.success for one in stats), sum(one.failure for one in stats)
         return Landing(total=done + bad, succeeded=done, failed=bad, output=tables[-1])
 
+    def _carried_types(self) -> Mapping[str, str]:
+        """Texts: columns of rows that nobody has read have no types."""
+        return dict.fromkeys(self._arguments.carry, "str")
+
     def _landing(self) -> LandingSpec:
-        return LandingSpec(kind=self._arguments.kind, keep_response=self._arguments.keep_response, wrapped_keys=False)
+        return LandingSpec(
+            kind=self._arguments.kind,
+            keep_response=self._arguments.keep_response,
+            wrapped_keys=False,
+            key_field=self._arguments.key_field,
+            carry=self._arguments.carry,
+        )
 
 
 def _comes_back(arguments: BatchArguments) -> bool:

@@ -138,4 +138,5 @@ def landing_of(
         output=output,
         responses=responses,
         repairable=tuple(summary.repairable),
+        reasons=summary.reasons,
     )

@@ -23,6 +23,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
     target_of,
 )
 from airflow_provider_gemini_batch.rows.landing import LandingSpec
+from airflow_provider_gemini_batch.rows.result_rows import PARTS
 from airflow_provider_gemini_batch.rows.writers import check_output_path
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def test_a_delivered_output_has_its_rows_and_a_manifest_that_can_be_read_back(tm
     assert list(written) == [
         "version", "whole", "task", "run", "job_names", "counts", "usage", "fingerprint", "output", "rows", "aside",
         "part", "carried_types",
+        "media",
     ]  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
     assert stat.S_IMODE((tmp_path / "deep" / "out.jsonl").stat().st_mode) & stat.S_IRUSR
@@ -218,6 +220,7 @@ def test_parquet_has_types(tmp_path: Path) -> None:
         "finish_reason",
         "usage",
         "error",
+        *PARTS,
         "id",
         "tags",
         "score",
@@ -247,7 +250,7 @@ def test_a_path_that_promises_another_format_is_refused(path: str) -> None:
 
 def test_a_manifest_says_what_was_used(tmp_path: Path) -> None:
     manifest = put(str(tmp_path / "out.jsonl"), tmp_path)
-    assert manifest.usage == Usage()
+    assert manifest.usage == Usage(uncounted_answers=2)
     assert manifest.counts == {"total": 2, "succeeded": 2, "failed": 0}
 
 

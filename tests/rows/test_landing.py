@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+from airflow_provider_gemini_batch.api.responses.reading import parse_result_line, parse_vertex_line
+from airflow_provider_gemini_batch.api.responses.typed import PlainResult
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, iter_rows, land
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker
 from airflow_provider_gemini_batch.rows.schema import OutputSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
@@ -213,15 +216,31 @@ def test_the_status_follows_from_how_the_answer_ended(answer: dict[str, Any], st
     assert (row["error"] is None) == (status == "ok")
 
 
+@pytest.mark.parametrize("parse", [parse_result_line, parse_vertex_line])
 @pytest.mark.parametrize(("answer", "status"), [*CASES, (response("x", cachedContentTokenCount=3), "ok")])
-def test_the_short_way_writes_the_same_bytes_as_the_long_one(answer: dict[str, Any], status: str) -> None:
-    result = BatchResult("r0", answer, None, 0)
+def test_the_short_way_writes_the_same_row_as_the_long_one(
+    parse: Callable[[bytes, int], BatchResult], answer: dict[str, Any], status: str
+) -> None:
+    result = parse(json.dumps({"key": "r0", "response": answer, "status": ""}).encode(), 0)
     maker = RowMaker(JobKind.GENERATION)
-    found, line, usage = maker.line(result, "kä")
-    assert found.word == status
-    assert json.loads(line) == maker.members(result, "kä")[1]
-    assert list(json.loads(line)) == list(maker.members(result, "kä")[1])
-    assert (usage or Usage()) == (maker.members(result, "kä")[2] or Usage())
+    made = maker.line(result, "kä")
+    assert made.status.word == status
+    long = maker.members(BatchResult("r0", answer, None, 0), "kä")
+    assert json.loads(made.line) == json.loads(to_json(long[1]))
+    assert list(json.loads(made.line)) == list(long[1])
+    assert Usage(*(made.usage or ())) == (long[2] or Usage())
+
+
+def test_the_short_way_is_taken_by_plain_answers_and_reads_the_rest_when_asked() -> None:
+    line = b'{"key":"r0","response":' + to_json(response("x")) + b',"shop":7}\n'
+    result = parse_result_line(line, 3)
+    assert isinstance(result, PlainResult)
+    assert (result.key, result.response, result.beside["shop"], result.position) == ("r0", response("x"), 7, 3)
+    vector = parse_vertex_line(b'{"key":"r1","response":{"embedding":{"values":[0.5, -1]},"tokenCount":"3"}}', 0)
+    assert isinstance(vector, PlainResult)
+    made = RowMaker(JobKind.EMBEDDINGS).line(vector, "r1")
+    assert json.loads(made.line)["embedding"] == [0.5, -1]
+    assert made.usage == (3, 0, 0, 0)
 
 
 class Verdict(BaseModel):
@@ -251,7 +270,7 @@ def test_embeddings_have_a_vector_in_place_of_a_text(tmp_path: Path) -> None:
     assert [row["embedding"] for row in rows] == [[0.5, 1], None, [0.25]]
     assert "text" not in rows[0]
     assert [row["status"] for row in rows] == ["ok", "invalid_output", "ok"]
-    assert summary.usage == Usage(4)
+    assert summary.usage == Usage(4, uncounted_answers=1)
 
 
 def test_a_download_that_breaks_for_good_breaks_the_landing_and_leaves_no_spill(tmp_path: Path) -> None:

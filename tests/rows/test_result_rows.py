@@ -8,13 +8,25 @@ from typing import Any
 import pytest
 
 from airflow_provider_gemini_batch.api.models import Usage
-from airflow_provider_gemini_batch.api.responses import reading
+from airflow_provider_gemini_batch.api.responses.content import (
+    block_reason,
+    candidates,
+    content_of,
+    finish_reason,
+    vector_of,
+)
 from airflow_provider_gemini_batch.api.responses.reading import parse_result_line, parse_vertex_line, result_of
+from airflow_provider_gemini_batch.api.responses.usage import usage_of
 
 RESPONSE: dict[str, Any] = {
     "candidates": [{"content": {"role": "model", "parts": [{"text": "11"}]}, "finishReason": "STOP", "index": 0}],
     "usageMetadata": {"promptTokenCount": 6, "candidatesTokenCount": 1, "totalTokenCount": 7},
 }
+
+
+def text_of(response: dict[str, Any]) -> str | None:
+    found = candidates(response)
+    return content_of(found[0]).text if found else None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +81,7 @@ def test_a_lone_surrogate_costs_a_character_and_not_the_answer() -> None:
     line = json.dumps({"key": "a", "response": {"candidates": [{"content": {"parts": [{"text": "x\ud83d"}]}}]}})
     result = parse_result_line(line.encode(), 0)
     assert result.response is not None
-    assert reading.text(result.response) == "x?"
+    assert text_of(result.response) == "x?"
 
 
 def test_numbers_that_json_does_not_have_do_not_cost_the_answer() -> None:
@@ -113,14 +125,14 @@ def test_legacy_embeddings_look_like_the_newer_ones() -> None:
     }
     response = parse_vertex_line(json.dumps(line).encode(), 0).response
     assert response is not None
-    assert reading.embedding(response) == [0.1, 0.2]
-    assert reading.usage(response) == Usage(input_tokens=2)
+    assert vector_of(response) == ([0.1, 0.2], "")
+    assert usage_of(response)[0] == Usage(input_tokens=2)
 
 
 def test_thoughts_are_no_part_of_the_text() -> None:
     parts = [{"text": "hm", "thought": True}, {"text": "Hello "}, {"text": "world"}]
-    assert reading.text({"candidates": [{"content": {"parts": parts}}]}) == "Hello world"
-    assert reading.text({"candidates": [{"content": {"parts": parts[:1]}}]}) is None
+    assert text_of({"candidates": [{"content": {"parts": parts}}]}) == "Hello world"
+    assert text_of({"candidates": [{"content": {"parts": parts[:1]}}]}) is None
 
 
 def test_usage_counts_tool_results_as_input_and_reads_numbers_written_as_text() -> None:
@@ -131,9 +143,9 @@ def test_usage_counts_tool_results_as_input_and_reads_numbers_written_as_text() 
         "thoughtsTokenCount": 4,
         "cachedContentTokenCount": 1,
     }
-    assert reading.usage({"usageMetadata": counts}) == Usage(7, 3, 4, 1)
-    assert reading.usage({"tokenCount": "2"}) == Usage(2)
-    assert reading.usage({}) is None
+    assert usage_of({"usageMetadata": counts})[0] == Usage(7, 3, 4, 1, tool_tokens=2)
+    assert usage_of({"tokenCount": "2"})[0] == Usage(2)
+    assert usage_of({})[0] is None
 
 
 @pytest.mark.parametrize(
@@ -150,8 +162,8 @@ def test_usage_counts_tool_results_as_input_and_reads_numbers_written_as_text() 
     ],
 )
 def test_strange_shapes_are_nothing_and_no_crash(response: dict[str, Any]) -> None:
-    assert reading.text(response) is None
-    assert reading.finish_reason(response) is None
-    assert reading.block_reason(response) is None
-    assert reading.embedding(response) is None
-    assert reading.usage(response) in (None, Usage())
+    assert text_of(response) is None
+    assert all(finish_reason(one) is None for one in candidates(response))
+    assert block_reason(response) is None
+    assert vector_of(response)[0] is None
+    assert (usage_of(response)[0] or Usage())._replace(uncounted_answers=0) == Usage()

@@ -61,10 +61,10 @@ def test_rows_of_a_table_are_landed_where_the_author_wants_them(bench: Bench, ta
     assert rows[1]["error"] == {"code": 3, "message": "No such thing."}
     assert summary["counts"]["failed"] == 1
     assert summary["usage"]["input_tokens"] == 6
-    # Echoes and the author's own columns are not even asked for.
+    # The request, which comes back with each row, is not even asked for.
     pages = [path for path in tables.asked if "/data?" in path]
     assert len(pages) == 2
-    assert all("request" not in path and "author" not in path for path in pages)
+    assert all("request" not in path for path in pages)
 
 
 def test_a_table_that_is_gone_says_so(bench: Bench, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:

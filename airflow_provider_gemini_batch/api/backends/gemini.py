@@ -39,7 +39,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
     request_defaults,
 )
 from airflow_provider_gemini_batch.api.responses.lines import lines_of
-from airflow_provider_gemini_batch.api.responses.reading import parse_result_line, result_of
+from airflow_provider_gemini_batch.api.responses.reading import inline_results, parse_result_line
 from airflow_provider_gemini_batch.api.transport import Call, Retry
 from airflow_provider_gemini_batch.api.wire import (
     dict_at,
@@ -173,8 +173,7 @@ class GeminiBackend:
         if job.dest is None or not job.is_done:
             return Outcome(job, None)
         if job.dest.file_name is None:
-            items = _output(operation)
-            return Outcome(job, _inline_results(items))
+            return Outcome(job, inline_results(_output(operation)))
         try:
             return Outcome(job, self.file_results(job.dest.file_name))
         except NotFound:
@@ -253,11 +252,6 @@ def _create_body(batch: dict[str, Any]) -> bytes:
 def _output(operation: dict[str, Any]) -> dict[str, Any]:
     """Find where the answers are: ``metadata.output``, else ``response``; some answers have only one of them."""
     return dict_at(operation, "metadata", "output") or dict_at(operation, "response")
-
-
-def _inline_results(output: dict[str, Any]) -> Iterator[BatchResult]:
-    items = objects_at(dict_at(output, "inlinedResponses"), "inlinedResponses")
-    return (result_of(item, position) for position, item in enumerate(items))
 
 
 def _destination(output: dict[str, Any]) -> JobDestination | None:

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.errors import (
@@ -35,8 +33,8 @@ if TYPE_CHECKING:
 NO_LIBRARY = (
     "reading rows of a BigQuery table needs Google's client: pip install 'airflow-provider-gemini-batch[bigquery]'"
 )
-# Columns of an answer table; those that the author's input table had beside them are not asked for.
-_COLUMNS = frozenset({"key", "custom_id", "response", "status", "instance", "predictions"})
+# The one column of an answer table that is not asked for. The author's own stand beside the answers: they name rows.
+_REQUEST = "request"
 # What older embedding models were asked, which names the answer where the row has no key.
 _INSTANCE = ("content", "task_type", "title")
 _ANSWERS = frozenset({"response", "predictions"})
@@ -65,8 +63,7 @@ class AnswerTables:
             client = self._client()
             found = client.get_table(table, timeout=_SECONDS)
             present = {column.name for column in found.schema}
-            wanted = _COLUMNS | set(_INSTANCE if "predictions" in present else ())
-            columns = [column for column in found.schema if column.name in wanted]
+            columns = [column for column in found.schema if column.name != _REQUEST]
             if not _ANSWERS & present:
                 raise UnknownOutput(
                     f"{uri} has neither a column 'response' nor 'predictions': no answers are known in it"
@@ -104,11 +101,7 @@ def _results(uri: str, rows: Any) -> Iterator[BatchResult]:
 def _plain(row: Any) -> dict[str, Any]:
     """Return a row as a line of a file would be: a column of JSON may come as text."""
     members = dict(row.items())
-    predictions = members.get("predictions")
-    if isinstance(predictions, str):
-        with suppress(ValueError):
-            members["predictions"] = from_json(predictions)
-    if "content" in members:
+    if "content" in members and "predictions" in members:
         members.setdefault("instance", {name: members[name] for name in _INSTANCE if members.get(name) is not None})
     return members
 

@@ -1,4 +1,4 @@
-"""Bytes in pieces of any size to whole lines, without a copy of more than one line."""
+"""Bytes in pieces of any size to whole lines, without a copy of more than one line, and none beyond a limit."""
 
 from __future__ import annotations
 
@@ -8,24 +8,64 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+MOST_BYTES_OF_A_ROW = 128 << 20
+"""Bytes of one answer that are read. The service's largest hold some ten pictures, or repeat a request of 100 MB."""
+
 _LINE_END = 10
+_HEAD_BYTES = 4096
 
 
-def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Give the lines that hold anything, their ends with them; the last needs none. Long lines cost linear time."""
+class OverlongLine(bytes):
+    """The first bytes of a line that is too long to be read; ``size`` is what it has, ``limit`` what it may have."""
+
+    size: int
+    limit: int
+
+
+def lines_of(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> Iterator[bytes]:
+    """Return the lines that hold anything, their ends with them; the last needs none. Long lines cost linear time.
+
+    A line ends at a line feed and nowhere else: JSON may hold U+2028, and U+0085 is another's. Of a line beyond
+    ``limit`` bytes only an :class:`OverlongLine` is returned: one row is over the limit, the others are read.
+    """
     begun: list[bytes] = []
+    size = 0
     for chunk in chunks:
         for line in BytesIO(chunk):
-            if line[-1] != _LINE_END:
-                begun.append(line)
-            elif begun:
-                begun.append(line)
-                whole = b"".join(begun)
-                begun.clear()
-                if not whole.isspace():
-                    yield whole
-            elif not line.isspace():
-                yield line
-    last = b"".join(begun)
-    if last.strip():
-        yield last
+            if line[-1] == _LINE_END and not begun:
+                if len(line) > limit:
+                    yield _overlong([line], len(line), limit)
+                elif not line.isspace():
+                    yield line
+                continue
+            size += len(line)
+            if size <= limit or not begun:
+                begun.append(line[: limit + 1])
+            elif len(begun) > 1:
+                begun = [_head(begun)]
+            if line[-1] == _LINE_END:
+                yield from _ended(begun, size, limit)
+                begun, size = [], 0
+    yield from _ended(begun, size, limit)
+
+
+def _ended(begun: list[bytes], size: int, limit: int) -> Iterator[bytes]:
+    if size > limit:
+        yield _overlong(begun, size, limit)
+    else:
+        whole = b"".join(begun)
+        if whole and not whole.isspace():
+            yield whole
+
+
+def _overlong(begun: list[bytes], size: int, limit: int) -> OverlongLine:
+    line = OverlongLine(_head(begun))
+    line.size, line.limit = size, limit
+    return line
+
+
+def _head(begun: list[bytes]) -> bytes:
+    head = b""
+    for piece in begun:
+        head += piece[: _HEAD_BYTES - len(head)]
+    return head

@@ -1,4 +1,4 @@
-"""The service's answers to single requests: result lines and inline items in, neutral values out.
+"""Lines of results and inline items in, neutral values out: each answer of the service as a :class:`BatchResult`.
 
 Everything here is lenient: a paid answer must not be lost because one member has a shape that nobody expected. What
 cannot be read becomes a :class:`BatchResult` with an error, at its position.
@@ -7,24 +7,24 @@ cannot be read becomes a :class:`BatchResult` with an error, at its position.
 from __future__ import annotations
 
 import json
+import re
+from datetime import date, time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from msgspec import DecodeError, Raw
+from msgspec.json import decode
 from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api.legacy import instance_key
-from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError, Usage
+from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError
+from airflow_provider_gemini_batch.api.responses.lines import OverlongLine
+from airflow_provider_gemini_batch.api.responses.openai_shape import is_envelope, native, opened
+from airflow_provider_gemini_batch.api.responses.typed import plain_result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-BLOCKED_REASONS = frozenset({
-    "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY",
-    "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR", "JAILBREAK",
-})  # fmt: skip
-"""Finish reasons that say that content was held back; sending the same request again does not help."""
-
-GOOD_REASONS = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
-"""Finish reasons of a whole answer. None: the service left it out."""
+    from collections.abc import Iterator, Mapping
 
 _GRPC_NUMBERS = {
     "CANCELLED": 1, "UNKNOWN": 2, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
@@ -34,161 +34,132 @@ _GRPC_NUMBERS = {
 _GRPC_FROM_HTTP = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 416: 11, 429: 8, 499: 1, 500: 13, 501: 12, 503: 14, 504: 4}
 _UNREADABLE = "this line of the results is no JSON object"
 _NEITHER = "the service gave neither a response nor an error"
+_ANSWERS = ("candidates", "embedding", "promptFeedback")
+_NOT_BESIDE = frozenset({"request", "response", "predictions", "instance"})
+_KEY_OF_A_HEAD = re.compile(rb'\A\s*\{\s*"(?:key|custom_id)"\s*:\s*("[^"\\]{1,200}")')
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MOST_CODE = 2**31 - 1
 
 
 def parse_result_line(line: bytes | str, position: int) -> BatchResult:
     """Read one line of a Gemini output file; ``position`` counts the lines from 0. Never raises."""
-    try:
-        item = from_json(line, cache_strings="keys")
-        # Nearly every line of a large file has this shape; the long way reads all others.
-        if len(item) == 2:  # noqa: PLR2004
-            key, response = item["key"], item["response"]
-            if type(key) is str and type(response) is dict and response:
-                return BatchResult(key, response, None, position)
-    except (ValueError, KeyError, TypeError):
-        item = _object(line)
-    return result_of(item, position)
+    if type(line) is bytes:
+        plain = plain_result(line, position, lambda again: result_of(_object(again), position))
+        if plain is not None:
+            return plain
+    return _overlong(line, position) or result_of(_object(line), position)
+
+
+def parse_vertex_line(line: bytes | str, position: int) -> BatchResult:
+    """Read one line of a Vertex ``predictions*.jsonl``, generation or embeddings, newer or legacy. Never raises."""
+    if type(line) is bytes:
+        plain = plain_result(line, position, lambda again: vertex_result_of(_object(again), position))
+        if plain is not None:
+            return plain
+    return _overlong(line, position) or vertex_result_of(_object(line), position)
+
+
+def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
+    """Read the answers inside a job: a list, or a list in an object of the same name; a null keeps its place."""
+    found: Any = output
+    for _ in range(2):
+        found = found.get("inlinedResponses") if isinstance(found, dict) else found
+    items = found if isinstance(found, list) else []
+    return (result_of({} if item is None else item, position) for position, item in enumerate(items))
 
 
 def result_of(item: Any, position: int) -> BatchResult:
     """Read one answer that is JSON already: a line of a file or an inline item, whose key is in ``metadata``."""
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
-    key = _key(item)
     fault = item.get("error")
-    if fault is None:
+    if fault is None and not _is_answer(item.get("response")):
         # One reader of the service's guide found the error under this name.
         fault = item.get("status")
-    response = item.get("response")
-    if isinstance(response, dict) and response and not fault:
-        return BatchResult(key, response, None, position)
-    return BatchResult(key, None, _service_error(fault), position)
-
-
-def parse_vertex_line(line: bytes | str, position: int) -> BatchResult:
-    """Read one line of a Vertex ``predictions*.jsonl``, generation or embeddings, newer or legacy. Never raises."""
-    return vertex_result_of(_object(line), position)
+    return _made(item, item.get("response"), fault, position)
 
 
 def vertex_result_of(item: Any, position: int) -> BatchResult:
     """Read one Vertex row: success is an empty ``status``; the key is in ``custom_id`` or ``key``."""
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
-    key = _key(item)
-    if key is None and isinstance(item.get("instance"), dict):
-        key = _key(item["instance"]) or instance_key(item["instance"])
-    status = item.get("status") or item.get("error")
-    if status:
-        return BatchResult(key, None, _vertex_error(status), position)
-    response = _embedded(item) if "predictions" in item else item.get("response")
+    response = item.get("response")
+    if item.get("predictions"):
+        response = _embedded(item["predictions"]) or response
     if isinstance(response, str):
         response = _object(response)
-    if isinstance(response, dict) and response:
-        return BatchResult(key, response, None, position)
-    return BatchResult(key, None, ServiceError(message=_NEITHER), position)
+    fault = item.get("error")
+    if not fault and not _is_answer(response):
+        fault = item.get("status")
+    return _made(item, response, fault, position)
 
 
-def text(response: Mapping[str, Any]) -> str | None:
-    """The text of the first candidate, thoughts left out; None when it has none (blocked, a function call ...)."""
-    parts = _parts(response)
-    if len(parts) == 1:
-        found = parts[0]
-        if isinstance(found, dict) and not found.get("thought"):
-            value = found.get("text")
-            return value if isinstance(value, str) else None
-        return None
-    texts = [
-        part["text"]
-        for part in parts
-        if isinstance(part, dict) and isinstance(part.get("text"), str) and not part.get("thought")
-    ]
-    return "".join(texts) if texts else None
+def _made(item: dict[str, Any], response: Any, fault: Any, position: int) -> BatchResult:
+    key = _key(item)
+    beside = {name: value for name, value in item.items() if name not in _NOT_BESIDE}
+    instance = item.get("instance")
+    if isinstance(instance, str):
+        instance = _object(instance)
+    if isinstance(instance, dict):
+        beside = {**instance, **beside}
+        key = key or _key(instance) or instance_key(instance)
+    if is_envelope(response):
+        response, inner = opened(response)
+        fault = fault or inner
+    elif isinstance(response, dict) and "choices" in response:
+        response = native(response)
+    if not isinstance(response, dict) or not response:
+        response = None
+    if response is not None and not fault:
+        return BatchResult(key, response, None, position, beside=beside)
+    return BatchResult(key, None, _service_error(fault), position, beside=beside, billed=response)
 
 
-def has_content(response: Mapping[str, Any]) -> bool:
-    """True when the first candidate holds anything besides thoughts: text, a function call, an image."""
-    return any(
-        isinstance(part, dict) and not part.get("thought") and any(value not in ("", None) for value in part.values())
-        for part in _parts(response)
-    )
-
-
-def finish_reason(response: Mapping[str, Any]) -> str | None:
-    """Why the first candidate ended (``STOP``, ``MAX_TOKENS``, ``SAFETY`` ...), or None."""
-    reason = _candidate(response).get("finishReason")
-    return reason if isinstance(reason, str) and reason else None
-
-
-def block_reason(response: Mapping[str, Any]) -> str | None:
-    """Why the prompt itself was refused, or None when it was not."""
-    feedback = response.get("promptFeedback")
-    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
-    return reason if isinstance(reason, str) and reason else None
-
-
-def embedding(response: Mapping[str, Any]) -> list[float] | None:
-    """The vector of an embedding answer, or None."""
-    found = response.get("embedding")
-    values = found.get("values") if isinstance(found, dict) else None
-    return values if isinstance(values, list) and values else None
-
-
-def usage(response: Mapping[str, Any]) -> Usage | None:
-    """The tokens that the service counted for this answer, or None when it says nothing.
-
-    ``input_tokens`` holds prompt and tool results, cached ones included; ``output_tokens`` does not hold the thinking.
-    """
-    counts = response.get("usageMetadata")
-    if isinstance(counts, dict):
-        get = counts.get
-        return Usage(
-            _count(get("promptTokenCount")) + _count(get("toolUsePromptTokenCount")),
-            _count(get("candidatesTokenCount")),
-            _count(get("thoughtsTokenCount")),
-            _count(get("cachedContentTokenCount")),
-        )
-    if "tokenCount" in response:
-        return Usage(input_tokens=_count(response["tokenCount"]))
-    return None
-
-
-def _count(value: Any) -> int:
-    """A token count; int64 travels as text."""
-    if type(value) is int:
-        return max(0, value)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(2**63)):
-        return int(value)
-    return int(value) if isinstance(value, float) and 0 < value < 2**63 else 0
-
-
-def _candidate(response: Mapping[str, Any]) -> dict[str, Any]:
-    candidates = response.get("candidates")
-    first = candidates[0] if isinstance(candidates, list) and candidates else None
-    return first if isinstance(first, dict) else {}
-
-
-def _parts(response: Mapping[str, Any]) -> list[Any]:
-    content = _candidate(response).get("content")
-    parts = content.get("parts") if isinstance(content, dict) else None
-    return parts if isinstance(parts, list) else []
+def _is_answer(response: Any) -> bool:
+    """Tell whether a response says something, whatever stands beside it."""
+    return isinstance(response, dict) and any(response.get(name) for name in _ANSWERS)
 
 
 def _object(line: bytes | str) -> Any:
-    """The JSON object in a line, or None. The second reader takes what the first refuses: lone surrogates."""
+    """The JSON object in a line, or None. The second reader takes what the first refuses."""
     try:
         found = from_json(line, cache_strings="keys")
     except ValueError:
         found = _lenient(line)
+    if isinstance(found, dict) and any(type(found.get(name)) is float for name in _KEYS):
+        _keep_digits(found, line)
     return found if isinstance(found, dict) else None
 
 
-def _lenient(line: bytes | str) -> Any:
+_KEYS = ("key", "custom_id", "id")
+
+
+def _keep_digits(found: dict[str, Any], line: bytes | str) -> None:
+    """Put keys that are decimal numbers in as they are written: 1.10 is not 1.1, and a float holds 17 digits."""
     try:
-        loose = line if isinstance(line, str) else line.decode("utf-8", "replace")
-        mended = json.dumps(json.loads(loose), ensure_ascii=False)
+        raw = decode(line, type=dict[str, Raw])
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    found.update({name: bytes(raw[name]).decode() for name in _KEYS if type(found.get(name)) is float})
+
+
+def _lenient(line: bytes | str) -> Any:
+    """Take a byte order mark, raw control characters and bytes that are not UTF-8; replace half surrogate pairs."""
+    try:
+        loose = line if isinstance(line, str) else line.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
+        mended = json.dumps(json.loads(loose, strict=False), ensure_ascii=False)
         return from_json(mended.encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def _overlong(line: bytes | str, position: int) -> BatchResult | None:
+    if not isinstance(line, OverlongLine):
+        return None
+    named = _KEY_OF_A_HEAD.match(line)
+    key = _lenient(named[1]) if named else None
+    words = f"the answer has {line.size} bytes, and at most {line.limit} are read of one row"
+    return BatchResult(key if isinstance(key, str) else None, None, ServiceError(code=11, message=words), position)
 
 
 def _key(item: Mapping[str, Any]) -> str | None:
@@ -197,51 +168,53 @@ def _key(item: Mapping[str, Any]) -> str | None:
         return plain
     metadata = item.get("metadata")
     places = (item.get("key"), item.get("custom_id"), metadata.get("key") if isinstance(metadata, dict) else None)
-    for value in places:
-        if isinstance(value, str):
-            return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-    return None
+    return next((text for text in map(key_text, places) if text is not None), None)
+
+
+def key_text(value: Any) -> str | None:
+    """Return any single value as the text of a key: numbers, decimals, dates; None for what is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float, Decimal, UUID)):
+        return str(value)
+    return value.isoformat() if isinstance(value, (date, time)) else None
 
 
 def _service_error(fault: Any) -> ServiceError:
+    """Vertex writes free text that usually ends in the JSON error: ``Bad Request: {"error": {...}}``."""
     if isinstance(fault, str) and fault:
-        return _vertex_error(fault)
+        start = fault.find("{")
+        inner = _object(fault[start:]) if start >= 0 else None
+        if inner:
+            error = _service_error(inner)
+            return error if error.message else ServiceError(code=error.code, message=fault[:start].strip(" :"))
+        return ServiceError(message=fault)
     if not isinstance(fault, dict) or not fault:
-        return ServiceError(message=_NEITHER)
+        return ServiceError(message=_NEITHER if not fault else str(fault)[:500])
     inner = fault.get("error")
     if isinstance(inner, dict) and inner:
         fault = inner
-    return ServiceError(code=_code(fault), message=_message(fault))
+    code, odd = _code(fault)
+    return ServiceError(code=code, message=_message(fault) + odd)
 
 
-def _vertex_error(status: Any) -> ServiceError:
-    """Vertex writes free text that usually ends in the JSON error: ``Bad Request: {"error": {...}}``."""
-    if isinstance(status, dict):
-        return _service_error(status)
-    words = str(status)
-    start = words.find("{")
-    inner = _object(words[start:]) if start >= 0 else None
-    if inner:
-        error = _service_error(inner)
-        return error if error.message else ServiceError(code=error.code, message=words[:start].strip(" :"))
-    return ServiceError(message=words)
-
-
-def _code(fault: Mapping[str, Any]) -> int | None:
-    """The gRPC number, whether the service gave it, its name or an HTTP status."""
+def _code(fault: Mapping[str, Any]) -> tuple[int | None, str]:
+    """The gRPC number, whether the service gave it, its name or an HTTP status; and words for one beyond 32 bits."""
     named = _GRPC_NUMBERS.get(str(fault.get("status")))
     if named is not None:
-        return named
+        return named, ""
     code = fault.get("code")
     if isinstance(code, str):
         if code in _GRPC_NUMBERS:
-            return _GRPC_NUMBERS[code]
-        code = int(code) if code.isascii() and code.isdigit() and len(code) < len(str(2**31)) else None
+            return _GRPC_NUMBERS[code], ""
+        code = int(code) if code.isascii() and code.isdigit() and len(code) < len(str(_MOST_CODE)) else None
     if not isinstance(code, int) or isinstance(code, bool):
-        return None
-    return _GRPC_FROM_HTTP.get(code, code)
+        return None, ""
+    if abs(code) > _MOST_CODE:
+        return None, f" (the code {str(code)[:40]} is beyond 32 bits)"
+    return _GRPC_FROM_HTTP.get(code, code), ""
 
 
 def _message(fault: Mapping[str, Any]) -> str:
@@ -249,10 +222,16 @@ def _message(fault: Mapping[str, Any]) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _embedded(item: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The answer of a legacy text-embedding model in the newer shape."""
-    predictions = item["predictions"]
-    first = predictions[0] if isinstance(predictions, list) and predictions else None
+def _embedded(predictions: Any) -> dict[str, Any] | None:
+    """The answer of a legacy text-embedding model, a list or the JSON text of one, in the newer shape."""
+    if isinstance(predictions, str):
+        try:
+            predictions = from_json(predictions)
+        except ValueError:
+            return None
+    first = predictions[0] if isinstance(predictions, list) and predictions else predictions
+    if isinstance(first, str):
+        first = _object(first)
     found = first.get("embeddings") if isinstance(first, dict) else None
     if not isinstance(found, dict):
         return None

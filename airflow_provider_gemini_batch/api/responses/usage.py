@@ -1,0 +1,108 @@
+"""The tokens that the service counted for one answer, by what they are, as its bill tells them apart.
+
+``totalTokenCount`` is prompt, candidates, tool results and thoughts together; cached tokens are within the prompt.
+Source: https://ai.google.dev/api/generate-content#UsageMetadata
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.models import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MOST = 2**63 - 1
+# Pages of a PDF are counted as pictures or, elsewhere, as documents; they are billed as pictures.
+_MODALITIES = {"AUDIO": "audio", "IMAGE": "image", "DOCUMENT": "image", "VIDEO": "video"}
+_TEXT = frozenset({"TEXT", "MODALITY_UNSPECIFIED"})
+_COUNTS = (
+    "promptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+    "cachedContentTokenCount",
+    "toolUsePromptTokenCount",
+)
+_LISTS = {"prompt": "input", "toolUsePrompt": "input", "cache": "cached", "candidates": "output"}
+_QUERIES = ("webSearchQueries", "imageSearchQueries")
+
+
+def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
+    """Return what an answer used, None when it says nothing; and what was odd about it, an empty text as a rule."""
+    counts = response.get("usageMetadata")
+    odd: list[str] = []
+    if not isinstance(counts, dict):
+        if "tokenCount" not in response:
+            return None, ""
+        tokens = _count(response["tokenCount"], "tokenCount", odd)
+        return Usage(input_tokens=tokens, uncounted_answers=len(odd)), "; ".join(odd)
+    prompt, answered, thought, cached, tool = (_count(counts.get(name), name, odd) for name in _COUNTS)
+    if not prompt and "tokenCount" in response:
+        prompt = _count(response["tokenCount"], "tokenCount", odd)
+    members = {
+        "input_tokens": prompt + tool,
+        "output_tokens": answered,
+        "thinking_tokens": thought,
+        "cached_tokens": cached,
+        "tool_tokens": tool,
+        "searches": _searches(response),
+        **_by_modality(counts, odd),
+    }
+    if too_many := [name for name, count in members.items() if count > _MOST]:
+        odd += [f"{name} is beyond 64 bits" for name in too_many]
+        members.update(dict.fromkeys(too_many, 0))
+    return Usage(**members, uncounted_answers=1 if odd else 0), "; ".join(odd)
+
+
+def _by_modality(counts: Mapping[str, Any], odd: list[str]) -> dict[str, int]:
+    """Sum the lists of modalities: one modality may come twice, and a list may name only some of the tokens."""
+    found: dict[str, int] = {}
+    for member, side in _LISTS.items():
+        for spelling in (f"{member}TokensDetails", f"{member}TokenDetails"):
+            details = counts.get(spelling)
+            if isinstance(details, list):
+                for detail in details:
+                    name = _place(detail, side)
+                    if name:
+                        found[name] = found.get(name, 0) + _count(detail.get("tokenCount"), spelling, odd)
+                break
+    return found
+
+
+def _place(detail: Any, side: str) -> str:
+    """The member of :class:`.Usage` that one entry counts to; empty for text, which is what remains of the total."""
+    modality = detail.get("modality") if isinstance(detail, dict) else None
+    if not isinstance(modality, str) or modality in _TEXT:
+        return ""
+    kind = _MODALITIES.get(modality)
+    if kind is not None:
+        return f"{side}_{kind}_tokens"
+    return "" if side == "cached" else "other_tokens"
+
+
+def _searches(response: Mapping[str, Any]) -> int:
+    """Count the search queries that the answer shows; each is billed beside the tokens."""
+    found = 0
+    listed = response.get("candidates")
+    for candidate in listed if isinstance(listed, list) else ():
+        grounding = candidate.get("groundingMetadata") if isinstance(candidate, dict) else None
+        if isinstance(grounding, dict):
+            found += sum(len(grounding[name]) for name in _QUERIES if isinstance(grounding.get(name), list))
+    return found
+
+
+def _count(value: Any, name: str, odd: list[str]) -> int:
+    """A token count; int64 travels as text. One that is no number counts as 0 and is told."""
+    if type(value) is int and 0 <= value <= _MOST:
+        return value
+    if value is None:
+        return 0
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(_MOST)):
+        number = int(value)
+        if number <= _MOST:
+            return number
+    elif isinstance(value, float) and 0 <= value <= _MOST and value == int(value):
+        return int(value)
+    odd.append(f"{name} is not a count of tokens")
+    return 0

@@ -1,0 +1,201 @@
+"""Pictures, sound and other files of answers: written one by one while answers stream in, and named in their rows.
+
+A name is the row's key with everything but letters, digits, ``_``, ``.`` and ``-`` taken out, the row's number and the
+part's: no key can lead out of the folder or meet another's file. The ending follows the MIME type. Raw PCM, which
+speech models answer with, is joined and becomes a WAV file.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import struct
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from airflow_provider_gemini_batch.api.responses.content import Media
+
+NO_PLACE = "its media is not kept, since there is neither media_path nor output_path"
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+_LONGEST_KEY = 80
+_ENDINGS = {
+    "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif", "image/bmp": "bmp",
+    "image/heic": "heic", "image/heif": "heif", "image/avif": "avif", "image/tiff": "tiff", "image/svg+xml": "svg",
+    "audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/ogg": "ogg",
+    "audio/opus": "opus", "audio/flac": "flac", "audio/aac": "aac", "audio/mp4": "m4a", "video/mp4": "mp4",
+    "video/webm": "webm", "video/mpeg": "mpg", "video/quicktime": "mov", "application/pdf": "pdf",
+    "text/plain": "txt", "text/csv": "csv", "text/html": "html", "application/json": "json",
+}  # fmt: skip
+_RAW_SOUND = frozenset({"audio/l16", "audio/pcm", "audio/raw"})
+_DEFAULT_RATE = 24_000
+_SAMPLE_BYTES = 2
+# gemini-3-pro-image, gemini-2.5-flash-preview-tts, gemini-nano-banana-2.1, imagen ...; not gemini-pro-vision.
+_MEDIA_MODEL = re.compile(r"(?:^|-)(image|tts|imagen|nano-banana|native-audio|lyria|veo|omni)(?:-|\d|$)")
+_MODEL_WORDS = {
+    "image": "image", "imagen": "image", "nano-banana": "image", "tts": "audio", "native-audio": "audio",
+    "lyria": "audio", "veo": "video", "omni": "video",
+}  # fmt: skip
+_MODALITIES = frozenset({"IMAGE", "AUDIO", "VIDEO"})
+_URL_SAFE = str.maketrans("-_", "+/", " \t\r\n")
+
+
+class Target(Protocol):
+    """Where files are written: whole, or not at all."""
+
+    def write_whole(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """Open for writing; the file is there when the block ends well, and not when it raises."""
+
+    def remove(self, path: str) -> None:
+        """Remove it; nothing happens when it is not there."""
+
+
+class MediaFolder:
+    """A folder for the media of one landing. ``mark`` goes into each name where several tasks share a folder."""
+
+    def __init__(self, path: str, target: Target, *, mark: str = "") -> None:
+        self.path = path.rstrip("/")
+        self.files = 0
+        self.bytes = 0
+        self._target = target
+        self._mark = f"-{mark}" if mark else ""
+        self._replaceable: dict[int, set[str]] = {}
+
+    def save(self, key: str, row: int, candidate: int, found: Sequence[Media]) -> tuple[list[dict[str, Any]], str]:
+        """Write the files of one candidate; return what the row says of them, and what was odd."""
+        told: list[dict[str, Any]] = []
+        odd: list[str] = []
+        for first, mime_type, pieces in joined(found):
+            try:
+                data = [decoded(piece) for piece in pieces]
+            except ValueError:
+                odd.append(f"part {first.part} is not valid base64")
+                told.append(entry(mime_type, thought=first.thought))
+                continue
+            if base_type(mime_type) in _RAW_SOUND:
+                data = list(wave_file(mime_type, data))
+                mime_type = "audio/wav"  # noqa: PLW2901
+            path = f"{self.path}/{self._name(key, row, candidate, first.part)}.{ending(mime_type)}"
+            with self._target.write_whole(path) as handle:
+                size = sum(handle.write(piece) for piece in data)
+            self.files += 1
+            self.bytes += size
+            told.append(entry(mime_type, path=path, size=size, thought=first.thought))
+        return told + links(found), "; ".join(odd)
+
+    def settle(self, row: int, paths: Sequence[str], *, final: bool) -> None:
+        """Remove what an earlier answer to this row left; remember the files of one that may still be replaced."""
+        for path in self._replaceable.pop(row, set()).difference(paths):
+            self._target.remove(path)
+            self.files -= 1
+        if paths and not final:
+            self._replaceable[row] = set(paths)
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the folder, and how many files and bytes it holds of this landing; None without any."""
+        return {"path": self.path, "files": self.files, "bytes": self.bytes} if self.files else None
+
+    def _name(self, key: str, row: int, candidate: int, part: int) -> str:
+        safe = _UNSAFE.sub("_", key[: 4 * _LONGEST_KEY])[:_LONGEST_KEY].strip("._-")
+        lead = f"{safe}-" if safe and safe != str(row) else ""
+        further = f"-c{candidate}" if candidate else ""
+        return f"{lead}r{row}{further}-p{part}{self._mark}"
+
+
+def entry(
+    mime_type: str, *, path: str | None = None, uri: str | None = None, size: int | None = None, thought: bool = False
+) -> dict[str, Any]:
+    """Return what a row says of one file."""
+    return {"path": path, "uri": uri, "mime_type": mime_type, "bytes": size, "thought": thought}
+
+
+def links(found: Sequence[Media]) -> list[dict[str, Any]]:
+    """Return the entries of files that the service keeps and names by address."""
+    return [entry(one.mime_type, uri=one.uri, thought=one.thought) for one in found if one.uri is not None]
+
+
+def not_kept(found: Sequence[Media]) -> tuple[list[dict[str, Any]], str]:
+    """Return the entries of media that has no place, and the words for it."""
+    lost = [entry(mime_type, thought=first.thought) for first, mime_type, _ in joined(found)]
+    return lost + links(found), NO_PLACE if lost else ""
+
+
+def joined(found: Sequence[Media]) -> Iterator[tuple[Media, str, list[str]]]:
+    """Return files to be: the first part, its MIME type, and the base64 of all parts; raw sound is one file."""
+    sound: dict[str, list[Media]] = {}
+    for one in found:
+        if one.data is not None and base_type(one.mime_type) in _RAW_SOUND:
+            sound.setdefault(f"{one.mime_type} {one.thought}", []).append(one)
+    for one in found:
+        if one.data is None:
+            continue
+        pieces = sound.get(f"{one.mime_type} {one.thought}", [one])
+        if pieces[0] is one:
+            yield one, one.mime_type, [piece.data for piece in pieces if piece.data is not None]
+
+
+def decoded(data: str) -> bytes:
+    """Return the bytes behind base64 of either alphabet, with or without its padding. Raises ValueError."""
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError:
+        plain = data.translate(_URL_SAFE).rstrip("=")
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+
+
+def base_type(mime_type: str) -> str:
+    """Return a MIME type without its parameters."""
+    return mime_type.partition(";")[0].strip().lower()
+
+
+def ending(mime_type: str) -> str:
+    """Return the ending of a file's name, ``bin`` for a type that is not known."""
+    return _ENDINGS.get(base_type(mime_type), "bin")
+
+
+def wave_file(mime_type: str, pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """Put the header of a WAV file before 16-bit PCM: ``audio/L16;codec=pcm;rate=24000`` tells rate and channels.
+
+    The service's samples are little-endian, as WAV wants them (RFC 2586 would have it otherwise).
+    """
+    size = sum(map(len, pieces))
+    size -= size % _SAMPLE_BYTES
+    rate, channels = _number(mime_type, "rate", _DEFAULT_RATE), _number(mime_type, "channels", 1)
+    width = channels * _SAMPLE_BYTES
+    yield struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, channels, rate, rate * width, width, 16, b"data", size,
+    )  # fmt: skip
+    left = size
+    for piece in pieces:
+        yield piece[:left]
+        left -= len(piece[:left])
+
+
+def _number(mime_type: str, name: str, default: int) -> int:
+    """Return a parameter of a MIME type when it is a sensible number."""
+    found = re.search(rf";\s*{name}\s*=\s*\"?(\d{{1,6}})\b", mime_type)
+    value = int(found[1]) if found else default
+    most = 64 if name == "channels" else 1_000_000
+    return value if 0 < value < most else default
+
+
+def answers_in(model: str) -> str | None:
+    """Return the modality of a model's answers, by its name: ``image``, ``audio``, ``video``; None for text."""
+    found = _MEDIA_MODEL.search(model.rpartition("/")[2])
+    return _MODEL_WORDS[found[1]] if found else None
+
+
+def asks_for_media(model: str, *settings: Mapping[str, Any] | None) -> bool:
+    """Tell whether answers will hold pictures or sound, by the model's name or ``responseModalities`` of settings."""
+    if answers_in(model) is not None:
+        return True
+    for members in settings:
+        for name in ("responseModalities", "response_modalities"):
+            wanted = (members or {}).get(name)
+            words = [wanted] if isinstance(wanted, str) else wanted if isinstance(wanted, (list, tuple)) else []
+            if any(str(getattr(word, "value", word)).upper() in _MODALITIES for word in words):
+                return True
+    return False
