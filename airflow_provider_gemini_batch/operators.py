@@ -89,6 +89,7 @@ class _CreateBatchJob(_GeminiOperator):
         "output_conn_id",
         "media_path",
         "staging_path",
+        "part_key",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "inlined_requests": "json",
@@ -103,7 +104,7 @@ class _CreateBatchJob(_GeminiOperator):
         model: str,
         inlined_requests: list[Any] | Callable[[], Iterable[Any]] | None = None,
         file_name: str | None = None,
-        input_path: str | None = None,
+        input_path: str | Sequence[str] | None = None,
         gcs_uri: str | list[str] | None = None,
         bigquery_uri: str | None = None,
         request_defaults: Mapping[str, Any] | None = None,
@@ -132,6 +133,9 @@ class _CreateBatchJob(_GeminiOperator):
         prompt_template: str | None = None,
         key_field: str | None = None,
         carry: Sequence[str] = (),
+        carry_types: Mapping[str, str] | None = None,
+        part_key: str | None = None,
+        skip_whole_parts: bool = False,
         repair_rounds: int = 0,
         max_cost_usd: float | None = None,
         max_rows_per_job: int | None = None,
@@ -176,6 +180,9 @@ class _CreateBatchJob(_GeminiOperator):
         self.prompt_template = prompt_template
         self.key_field = key_field
         self.carry = tuple(carry)
+        self.carry_types = carry_types
+        self.part_key = part_key
+        self.skip_whole_parts = skip_whole_parts
         self.repair_rounds = repair_rounds
         self.max_cost_usd = max_cost_usd
         self.max_rows_per_job = max_rows_per_job
@@ -265,7 +272,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
         returns or yields them, which is called when the task runs. (templated)
     :param file_name: ``files/...`` of the Files API that is there already; Gemini API only. (templated)
     :param input_path: JSON lines, texts, CSV or Parquet: a local path or any address that Airflow's ObjectStoragePath
-        reads. (templated)
+        reads; a file, a folder, a pattern (``*``, ``**``) or a list of them. (templated)
     :param gcs_uri: ``gs://`` address of JSON lines in the service's form, or several; Vertex only. (templated)
     :param bigquery_uri: ``bq://project.dataset.table``; Vertex only. (templated)
     :param generation_config: default for every request (temperature, maxOutputTokens ...); a request's own wins.
@@ -277,6 +284,11 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param prompt_template: text in which ``{column}`` is replaced by the row's value; every other brace stays.
     :param key_field: column that names the row in the output.
     :param carry: columns that are copied into the output row.
+    :param carry_types: types of carried columns in Parquet (``bool int float str json date timestamp timestamp_utc
+        decimal(p,s)``), for one schema over several tasks; default: those of the input.
+    :param part_key: names the part of a dataset that this task is, in place of its map index: a job belongs to its part
+        even when the parts of a mapped task change their order. (templated)
+    :param skip_whole_parts: succeed at once, without a job, when the output holds all rows of this very input.
     :param display_name: the author's part of the job's name. (templated)
     :param priority: higher runs first; Gemini API only.
     :param labels: labels of the job; Vertex only. (templated)

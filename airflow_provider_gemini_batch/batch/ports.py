@@ -179,7 +179,8 @@ class TaskTry:
 
     ``identity``: :attr:`TaskIdentity.digest`. ``clear_count`` grows when a person clears the task, not on a retry.
     ``try_number``: 1, 2 ... over all clears. ``last_try``: Airflow will not try again by itself, so what still runs is
-    cancelled on failure. ``on_job`` is called with each job that comes into use, as soon as it exists.
+    cancelled on failure. ``on_job`` is called with each job that comes into use, as soon as it exists. ``is_movable``:
+    another task instance may have run under this identity before, as parts of a dataset do when their number changes.
     """
 
     identity: str
@@ -192,11 +193,12 @@ class TaskTry:
     clock: Clock
     rows: Rows
     on_job: Callable[[BatchJob], None] = lambda _job: None
+    is_movable: bool = False
 
     @property
     def is_first(self) -> bool:
-        """Whether nothing of this task instance can have run before."""
-        return self.try_number <= 1
+        """Whether nothing under this identity can have run before."""
+        return self.try_number <= 1 and not self.is_movable
 
 
 @dataclass(frozen=True)

@@ -28,19 +28,20 @@ _TAG_AT_END = re.compile(rf"(?:\A|.*-){_TAG.pattern}", re.DOTALL)
 class TaskIdentity:
     """One task instance over all its tries: what stays the same when Airflow runs it again.
 
-    ``deployment`` tells Airflows that share a key apart; ``map_index`` is -1 for a task that is not mapped.
+    ``deployment`` tells Airflows that share a key apart. ``part`` is the map index, -1 for a task that is not mapped,
+    or the key of a dataset's part, which stays the same when other parts come and go.
     """
 
     deployment: str
     dag_id: str
     task_id: str
     run_id: str
-    map_index: int = -1
+    part: int | str = -1
 
     @property
     def digest(self) -> str:
         """Ten lower-case base32 characters (50 bits). The parts are hashed with their borders: a/bc is not ab/c."""
-        parts = json.dumps([self.deployment, self.dag_id, self.task_id, self.run_id, self.map_index])
+        parts = json.dumps([self.deployment, self.dag_id, self.task_id, self.run_id, self.part])
         return b32encode(hashlib.sha256(parts.encode()).digest()).decode().lower()[:_DIGEST]
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, request_defaults
+from airflow_provider_gemini_batch.rows.columns import check_word
 from airflow_provider_gemini_batch.rows.sources import Opener, Rows, open_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 ROW_MEMBERS = (
     "key",
@@ -84,7 +86,10 @@ class InputSpec:
     ``rows``: a list, or a callable that returns or yields rows. ``path``: whatever ``opener`` opens.
     ``prompt_template``, ``key_field``, ``title_field``, ``media_field`` and ``carry`` name columns. ``attach`` turns a
     value of ``media_field`` into an :class:`Attachment`. ``response_schema`` is in the service's form (see
-    ``data.schema``). ``max_rows_per_job`` and ``max_bytes_per_job`` only ever lower the service's limits.
+    ``data.schema``). ``files`` lists the files that ``path`` means, where they are several; it is called
+    whenever the input is read. ``carry_types`` are types of carried columns (see :mod:`.columns`) that win over those
+    of the input.
+    ``max_rows_per_job`` and ``max_bytes_per_job`` only ever lower the service's limits.
     """
 
     service: Service
@@ -102,6 +107,8 @@ class InputSpec:
     media_field: str | None = None
     attach: Callable[[str], Attachment] | None = field(default=None, repr=False)
     carry: tuple[str, ...] = ()
+    carry_types: Mapping[str, str] = field(default_factory=dict)
+    files: Callable[[], Sequence[str]] | None = field(default=None, repr=False)
     generation_config: Mapping[str, Any] | None = field(default=None, repr=False)
     system_instruction: str | Mapping[str, Any] | None = field(default=None, repr=False)
     request_defaults: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -125,6 +132,13 @@ class InputSpec:
         for name, value in (("max_rows_per_job", self.max_rows_per_job), ("max_bytes_per_job", self.max_bytes_per_job)):
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1")
+        self._check_types()
+
+    def _check_types(self) -> None:
+        for name, word in self.carry_types.items():
+            check_word(word)
+            if name not in self.carry:
+                raise ConfigurationError(f"carry_types: {shown(name)} is not in carry")
 
     def limits(self) -> JobLimits:
         """The service's limits, lowered by the author's."""

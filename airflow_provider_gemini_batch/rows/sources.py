@@ -57,6 +57,9 @@ class Row(NamedTuple):
 class RowSource(NamedTuple):
     """A stream of rows, what its places are called in messages, and its columns where they are known beforehand.
 
+    ``types`` are those of the columns (see :mod:`.columns`), where the source has types of its own. ``where`` says in
+    words where a place is, for a source of several files.
+
     Whoever takes it calls ``close`` in the end, read or not.
     """
 
@@ -64,6 +67,8 @@ class RowSource(NamedTuple):
     noun: str
     columns: tuple[str, ...] | None = None
     close: Callable[[], None] = lambda: None
+    types: Mapping[str, str] | None = None
+    where: Callable[[int], str] | None = None
 
 
 def open_local(path: str) -> BinaryIO:

@@ -23,6 +23,7 @@ from airflow_provider_gemini_batch.api.legacy import instance_key, instance_of, 
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, json_bytes
+from airflow_provider_gemini_batch.rows.datasets import from_files
 from airflow_provider_gemini_batch.rows.layout import Layout, Shard, ShardFile
 from airflow_provider_gemini_batch.rows.record import RecordLine, RecordWriter
 from airflow_provider_gemini_batch.rows.sources import Row, RowSource, from_file, from_python
@@ -30,7 +31,7 @@ from airflow_provider_gemini_batch.rows.templates import ColumnTypes, carried_li
 from airflow_provider_gemini_batch.rows.wire_lines import LineMaker, WireLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
@@ -73,6 +74,10 @@ class Staged:
 def open_source(spec: InputSpec) -> RowSource:
     """Open the rows of a spec, from wherever they come. Raises ConfigurationError; a file is opened at once."""
     spec.check()
+    if spec.files is not None:
+        return from_files(spec.files(), opener=spec.opener, file_format=spec.file_format)
+    if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
+        return from_files([spec.path], opener=spec.opener)
     if spec.path is not None:
         return from_file(spec.path, opener=spec.opener, file_format=spec.file_format)
     assert spec.rows is not None  # noqa: S101  (check() has seen to it)
@@ -111,7 +116,8 @@ class _Pass:
         self._source = source
         self._notes = notes
         self._maker = LineMaker(spec, defaults, source, notes)
-        self._bad = _BadRows(source.noun)
+        self._where = source.where or (lambda place: f"{source.noun} {place}")
+        self._bad = _BadRows(self._where)
         self._keys = _Keys()
         self._out = _ShardWriter(workdir, *spec.limits())
         self._shift: int | None = None
@@ -136,9 +142,14 @@ class _Pass:
             layout=layout,
             estimated_input_tokens=self._tokens + sum(shard.bytes for shard in shards) // BYTES_PER_TOKEN,
             warnings=tuple(sorted(self._notes)),
-            carried_types=self._carry_types.found(),
+            carried_types=self._types(),
             files=self._out.files,
         )
+
+    def _types(self) -> dict[str, str]:
+        """Return the type of each carried column: as the author says, as the source does, else as its values are."""
+        found = {**self._carry_types.found(), **(self._source.types or {}), **self._spec.carry_types}
+        return {name: found[name] for name in self._spec.carry}
 
     def _header(self) -> bytes:
         """All that decides about the answers besides the rows."""
@@ -189,7 +200,7 @@ class _Pass:
         doubtful = self._keys.doubtful()
         if doubtful:
             for row, first, key in self._repeated(doubtful):
-                where = f"{self._source.noun} {first + self._shift}" if self._shift is not None else f"row {first}"
+                where = self._where(first + self._shift) if self._shift is not None else f"row {first}"
                 self._bad.add(row + (self._shift or 0), f"the key {shown(key)!r} was used before, in {where}")
             self._bad.refuse()
 
@@ -288,8 +299,8 @@ class _ShardWriter:
 class _BadRows:
     """Collects what is wrong, up to :data:`BAD_ROWS_NAMED` rows."""
 
-    def __init__(self, noun: str) -> None:
-        self._noun = noun
+    def __init__(self, where: Callable[[int], str]) -> None:
+        self._where = where
         self.places: list[tuple[int, str]] = []
 
     def add(self, place: int, fault: str) -> None:
@@ -303,7 +314,7 @@ class _BadRows:
         if self.places:
             count = len(self.places)
             many = f"{count} bad rows" if count < BAD_ROWS_NAMED else f"at least {count} bad rows"
-            lines = "".join(f"\n  {self._noun} {place}: {fault}" for place, fault in sorted(self.places))
+            lines = "".join(f"\n  {self._where(place)}: {fault}" for place, fault in sorted(self.places))
             raise InputError(f"the input has {many if count > 1 else '1 bad row'}; nothing was sent{lines}")
 
 

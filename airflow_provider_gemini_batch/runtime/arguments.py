@@ -31,7 +31,7 @@ from airflow_provider_gemini_batch.runtime.readers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -68,7 +68,7 @@ class BatchArguments(ConnectionArguments):
     model: str = _argument(text, "")
     inlined_requests: Any = field(default=None, repr=False, metadata={"reader": anything})
     file_name: str | None = _argument(text)
-    input_path: str | None = _argument(path)
+    input_path: str | Sequence[str] | None = _argument(paths)
     gcs_uri: str | list[str] | None = field(default=None, metadata={"reader": paths})
     bigquery_uri: str | None = _argument(path)
     generation_config: Mapping[str, Any] | None = field(default=None, repr=False, metadata={"reader": mapping})
@@ -82,6 +82,9 @@ class BatchArguments(ConnectionArguments):
     title_field: str | None = _argument(text)
     media_field: str | None = _argument(text)
     carry: tuple[str, ...] = _argument(columns, ())
+    carry_types: Mapping[str, str] | None = _argument(mapping)
+    part_key: str | None = _argument(text)
+    skip_whole_parts: bool = _argument(flag, default=False)
     display_name: str | None = _argument(text)
     priority: int | None = _argument(whole(at_least=None))
     labels: Mapping[str, str] | None = _argument(mapping)
@@ -118,7 +121,8 @@ class BatchArguments(ConnectionArguments):
     def input_addresses(self) -> tuple[str, ...]:
         """Where the input lies, as far as it has an address."""
         uris = (self.gcs_uri,) if isinstance(self.gcs_uri, str) else tuple(self.gcs_uri or ())
-        return tuple(one for one in (*uris, self.bigquery_uri, self.input_path, self.file_name) if one)
+        inputs = (self.input_path,) if isinstance(self.input_path, str) else tuple(self.input_path or ())
+        return tuple(one for one in (*uris, self.bigquery_uri, *inputs, self.file_name) if one)
 
 
 @dataclass(frozen=True, kw_only=True)

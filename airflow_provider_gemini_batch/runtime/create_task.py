@@ -32,7 +32,7 @@ from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings
 from airflow_provider_gemini_batch.runtime.deployment import deployment
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, tell_hook_lineage
-from airflow_provider_gemini_batch.runtime.outputs import Output
+from airflow_provider_gemini_batch.runtime.outputs import Output, part_of_dataset
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
@@ -385,8 +385,8 @@ class TaskRun:
         arguments, settings = self._arguments, self._hook.settings
         ti = self._context["ti"]
         dag_run = self._context["dag_run"]
-        identity = _identity(ti)
-        store = TaskStateStore(self._context)
+        identity = _identity(ti, arguments.part_key)
+        store = TaskStateStore(self._context, part=arguments.part_key or "")
         noted = BatchState.from_json(store.load()) if ti.try_number <= 1 else None
         self._anew = anew = ti.try_number <= 1 and (noted is None or not noted.fingerprint)
         self._work = work = make_work(
@@ -423,6 +423,7 @@ class TaskRun:
                 clock=self._clock,
                 rows=work,
                 on_job=self._announce,
+                is_movable=bool(arguments.part_key),
             )
         )
 
@@ -480,6 +481,7 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
             task=task.digest,
             run=f"{task.dag_id} {task.run_id}",
             media_path=arguments.media_path,
+            **part_of_dataset(task),
         )
         output.check()
         job = access.client.get(arguments.job_name, brief=True)
@@ -501,5 +503,6 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
     )
 
 
-def _identity(ti: Any) -> TaskIdentity:
-    return TaskIdentity(deployment(), ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+def _identity(ti: Any, part_key: str | None = None) -> TaskIdentity:
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return TaskIdentity(deployment(), ti.dag_id, ti.task_id, ti.run_id, part_key or map_index)

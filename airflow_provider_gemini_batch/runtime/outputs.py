@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from airflow_provider_gemini_batch.batch.tag import TaskIdentity
     from airflow_provider_gemini_batch.rows.delivery import Files, Manifest, Target
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
     from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -27,6 +30,9 @@ log = logging.getLogger(__name__)
 
 _MARK_LENGTH = 8
 _REASONS_TOLD = 5
+
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,13 @@ class Output:
         manifest = self._manifest()
         ours = manifest is not None and manifest.task == self.task and set(manifest.job_names) == set(job_names)
         return manifest if ours else None
+
+    def whole(self, fingerprint: str) -> Manifest | None:
+        """Return the manifest of an output that holds all rows of this input, whichever run has landed it."""
+        manifest = self._manifest()
+        if manifest is None or manifest.fingerprint != fingerprint or not self._files().exists(manifest.output):
+            return None
+        return manifest
 
     def is_of_this_task(self, fingerprint: str) -> bool:
         """Tell whether an earlier try has landed this very input here."""
@@ -217,6 +230,18 @@ def _log_summary(summary: LandingSummary) -> None:
             "input. Give key_field, or a column 'key', 'custom_id' or 'id' in the input.",
             summary.by_position,
         )
+
+
+def part_of_dataset(task: TaskIdentity) -> dict[str, Any]:
+    """Return the members of :class:`Output` that say which part of a dataset a task writes.
+
+    The same task, or the same part, has the same name in every run, so that a later run replaces what it wrote.
+    """
+    if isinstance(task.part, str):
+        safe = task.part if _SAFE_NAME.fullmatch(task.part) else sha256(task.part.encode()).hexdigest()[:16]
+        return {"part": safe, "is_all": False}
+    author = sha256(to_json([task.dag_id, task.task_id])).hexdigest()[:12]
+    return {"part": f"{max(task.part, 0):05d}-{author}", "is_all": task.part < 0}
 
 
 class NullSink:

@@ -69,7 +69,7 @@ class Paths:
         try:
             if is_local(path):
                 return local_path(path).open("rb", buffering=_BUFFER)
-            store = self._store_for(path, conn_id)
+            store = self.store_for(path, conn_id)
             if store is not None:
                 return store.open(path)
             return cast("BinaryIO", object_path(path, conn_id).open("rb"))  # type: ignore[no-untyped-call]
@@ -92,7 +92,7 @@ class Paths:
         if is_local(path):
             local_path(path)
             return LocalFiles(private=private)
-        store = self._store_for(path, conn_id)
+        store = self.store_for(path, conn_id)
         if store is not None:
             return StoreFiles(store)
 
@@ -106,7 +106,8 @@ class Paths:
 
         return OpenedFiles(opened, lambda name: bool(object_path(name, conn_id).exists()), removed)
 
-    def _store_for(self, path: str, conn_id: str | None) -> ObjectStore | None:
+    def store_for(self, path: str, conn_id: str | None = None) -> ObjectStore | None:
+        """Return the task's own Cloud Storage, for an address that goes through it."""
         named = conn_id is not None or "@" in path.partition("://")[2].partition("/")[0]
         return self.store() if self.store is not None and path.startswith("gs://") and not named else None
 

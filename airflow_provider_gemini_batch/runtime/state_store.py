@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -41,13 +42,16 @@ class WallClock:
 class TaskStateStore:
     """A task's notes in Airflow's task state store; nowhere on Airflow 3.2, which has none."""
 
-    def __init__(self, context: Context, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, context: Context, sleep: Callable[[float], None] = time.sleep, *, part: str = "") -> None:
         """Take the store of this task instance.
 
+        :param part: the key of the dataset's part that this task instance is: notes on another are not for it.
         :param sleep: pauses this process, in seconds.
         """
         self._store: Any = context.get("task_state_store")
         self._sleep = sleep
+        suffix = f"_{sha256(part.encode()).hexdigest()[:12]}" if part else ""
+        self._state_key, self._record_key = f"{_STORE_KEY}{suffix}", f"{_RECORD_KEY}{suffix}"
         self._has_record = False
 
     @property
@@ -59,31 +63,31 @@ class TaskStateStore:
         """Read the notes of earlier tries."""
         if self._store is None:
             return None
-        text = self._insist(lambda: self._store.get(_STORE_KEY))
+        text = self._insist(lambda: self._store.get(self._state_key))
         return text if isinstance(text, str) else None
 
     def save(self, text: str) -> None:
         """Keep the notes; raises when Airflow does not take them, and then nothing is sent either."""
         if self._store is not None:
-            self._insist(lambda: self._store.set(_STORE_KEY, text))
+            self._insist(lambda: self._store.set(self._state_key, text))
 
     def load_record(self) -> str | None:
         """Read what was kept of the input."""
         if self._store is None:
             return None
-        text = self._insist(lambda: self._store.get(_RECORD_KEY))
+        text = self._insist(lambda: self._store.get(self._record_key))
         return text if isinstance(text, str) else None
 
     def save_record(self, text: str) -> None:
         """Keep what landing needs of the input."""
         if self._store is not None:
-            self._insist(lambda: self._store.set(_RECORD_KEY, text))
+            self._insist(lambda: self._store.set(self._record_key, text))
             self._has_record = True
 
     def drop_record(self) -> None:
         """Remove what was kept of the input, if anything was."""
         if self._store is not None and (self._has_record or self.load_record() is not None):
-            self._insist(lambda: self._store.delete(_RECORD_KEY))
+            self._insist(lambda: self._store.delete(self._record_key))
             self._has_record = False
 
     def _insist(self, call: Callable[[], T]) -> T:

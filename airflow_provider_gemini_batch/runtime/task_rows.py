@@ -18,7 +18,8 @@ from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
 from airflow_provider_gemini_batch.rows.media import asks_for_media
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
-from airflow_provider_gemini_batch.runtime.outputs import NullSink, Output, SavedRows
+from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
+from airflow_provider_gemini_batch.runtime.outputs import NullSink, Output, SavedRows, part_of_dataset
 from airflow_provider_gemini_batch.runtime.own_rows import OwnRows
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.task_input import RecordPlaces, TaskInput
@@ -88,6 +89,7 @@ def make_work(
         task=task.digest,
         run=f"{task.dag_id} {task.run_id}",
         media_path=arguments.media_path,
+        **part_of_dataset(task),
     )
     output.check()
     staging = arguments.staging_path or access.settings.staging_path
@@ -234,6 +236,13 @@ def _media(arguments: BatchArguments, access: ServiceAccess) -> AttachmentUpload
     return AttachmentUploader(lambda: access.client, access.service, Paths.of(access).open_for_reading, staging)
 
 
+def _shown_path(path: str | Sequence[str] | None) -> str | None:
+    """Return the input path as one text."""
+    if path is None or isinstance(path, str):
+        return path
+    return f"{path[0]} and {len(path) - 1} more" if len(path) > 1 else "".join(path)
+
+
 def _schema(arguments: BatchArguments) -> OutputSchema | None:
     model = arguments.output_schema
     if model is None:
@@ -246,6 +255,7 @@ def _schema(arguments: BatchArguments) -> OutputSchema | None:
 def _input_spec(arguments: BatchArguments, access: ServiceAccess, media: AttachmentUploader | None) -> InputSpec:
     schema = _schema(arguments)
     settings = access.settings
+    paths = Paths.of(access)
     return InputSpec(
         service=settings.service,
         kind=arguments.kind,
@@ -253,14 +263,18 @@ def _input_spec(arguments: BatchArguments, access: ServiceAccess, media: Attachm
         project=settings.project_id or "",
         location=settings.location if settings.service is Service.VERTEX else "",
         rows=arguments.inlined_requests,
-        path=arguments.input_path,
-        opener=Paths.of(access).open_for_reading,
+        path=_shown_path(arguments.input_path),
+        files=(lambda: addresses_of(paths, arguments.input_path or ()))
+        if means_several(arguments.input_path)
+        else None,
+        opener=paths.open_for_reading,
         prompt_template=arguments.prompt_template,
         key_field=arguments.key_field,
         title_field=arguments.title_field,
         media_field=arguments.media_field,
         attach=media.attach if media is not None else None,
         carry=arguments.carry,
+        carry_types=arguments.carry_types or {},
         generation_config=arguments.generation_config,
         system_instruction=arguments.system_instruction,
         request_defaults=arguments.request_defaults,

@@ -277,7 +277,7 @@ def test_a_key_used_twice_is_named_with_both_places(tmp_path: Path) -> None:
         ("in.csv", "text,b\n1\n", "1 cells, the header has 2"),
         ("in.csv", 'text\n"open', "no CSV from here on"),
         ("in.jsonl", "[\n{}\n]", "one JSON array"),
-        ("in.parquet", "no parquet", "no Parquet file"),
+        ("in.parquet", "no parquet", "not a Parquet file"),
         ("in.docx", "x", "cannot tell the format"),
         ("in.txt", "a\x00", ""),
     ],

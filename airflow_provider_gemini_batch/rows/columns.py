@@ -1,0 +1,115 @@
+"""Types of carried columns: one word each, the same in a plan, in a manifest and in Parquet.
+
+``bool``, ``int``, ``float``, ``str``, ``json`` (JSON as text), ``date``, ``timestamp``, ``timestamp_utc`` (both in
+microseconds) and ``decimal(precision,scale)``. Values travel as JSON in between: dates, times and decimals as texts.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timezone
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIMPLE = ("bool", "int", "float", "str", "json", "date", "timestamp", "timestamp_utc")
+_DECIMAL = re.compile(r"decimal\(([1-9][0-9]?),\s?([0-9]{1,2})\)")
+
+
+def check_word(word: Any) -> str:
+    """Return a type's word as it is. Raises ConfigurationError for one that is not known."""
+    if isinstance(word, str) and (word in _SIMPLE or _DECIMAL.fullmatch(word)):
+        return word
+    raise ConfigurationError(
+        f"carry_types: unknown type {str(word)[:40]!r}; known are {', '.join(_SIMPLE)} and decimal(precision,scale)"
+    )
+
+
+def word_of(kind: Any) -> str:
+    """Return the word for an Arrow type; whatever has no word of its own becomes text or JSON."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return word_of(kind.value_type)
+    if types.is_decimal(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    if types.is_timestamp(kind):
+        return "timestamp" if kind.tz is None else "timestamp_utc"
+    if types.is_uint64(kind):
+        return "decimal(20,0)"
+    for is_it, word in (
+        (types.is_boolean, "bool"),
+        (types.is_integer, "int"),
+        (types.is_floating, "float"),
+        (types.is_date, "date"),
+        (types.is_nested, "json"),
+    ):
+        if is_it(kind):
+            return word
+    return "str"
+
+
+def arrow_type(word: str) -> Any:
+    """Return the Arrow type for a word."""
+    import pyarrow as pa
+
+    if found := _DECIMAL.fullmatch(word):
+        precision, scale = int(found[1]), int(found[2])
+        return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)  # noqa: PLR2004
+    made = {
+        "bool": pa.bool_(),
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "date": pa.date32(),
+        "timestamp": pa.timestamp("us"),
+        "timestamp_utc": pa.timestamp("us", tz="UTC"),
+    }
+    return made.get(word, pa.string())
+
+
+def reader_of(word: str) -> Callable[[Any], Any] | None:
+    """Return what turns a value that travelled as JSON text into one of its type; None where nothing has to be done.
+
+    A value that is not of its type comes back as it is: whoever writes it says so.
+    """
+    if _DECIMAL.fullmatch(word):
+        return _decimal
+    return {"date": _date, "timestamp": _naive, "timestamp_utc": _utc}.get(word)
+
+
+def _decimal(value: Any) -> Any:
+    try:
+        return value if value is None or isinstance(value, bool) else Decimal(str(value))
+    except InvalidOperation:
+        return value
+
+
+def _date(value: Any) -> Any:
+    try:
+        return date.fromisoformat(value[:10]) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _naive(value: Any) -> Any:
+    found = _moment(value)
+    return found.replace(tzinfo=None) if isinstance(found, datetime) else found
+
+
+def _utc(value: Any) -> Any:
+    found = _moment(value)
+    if not isinstance(found, datetime):
+        return found
+    return found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found.astimezone(timezone.utc)
+
+
+def _moment(value: Any) -> Any:
+    try:
+        # Python 3.10 reads no Z.
+        return datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
+    except ValueError:
+        return value

@@ -1,0 +1,245 @@
+"""Several files as one input: one stream of rows, with one set of columns and types over all of them.
+
+Files are Parquet, CSV, JSON lines or texts, all of one format. Columns that a folder names (``day=2026-01-01``, as Hive
+does) are columns of the rows below it. An address may end in ``#row_groups=2-5``: those row groups of a Parquet file.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.rows.columns import word_of
+from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, from_file, guess_format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_ROW_GROUPS = re.compile(r"(.+)#row_groups=([0-9]+)-([0-9]+)\Z", re.DOTALL)
+_PARTITION = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)\Z", re.DOTALL)
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_BATCH_ROWS = 1024
+
+
+class InputFile(NamedTuple):
+    """One file of a dataset, or some row groups of it; ``row_groups`` is the first and the last."""
+
+    path: str
+    row_groups: tuple[int, int] | None = None
+
+    @classmethod
+    def parse(cls, address: str) -> InputFile:
+        """Return the file that an address names."""
+        found = _ROW_GROUPS.match(address)
+        return cls(address) if found is None else cls(found[1], (int(found[2]), int(found[3])))
+
+    @property
+    def address(self) -> str:
+        """The file as one text."""
+        return (
+            self.path
+            if self.row_groups is None
+            else f"{self.path}#row_groups={self.row_groups[0]}-{self.row_groups[1]}"
+        )
+
+    @property
+    def partitions(self) -> dict[str, str | None]:
+        """The columns that the file's folders name."""
+        found: dict[str, str | None] = {}
+        for folder in self.path.split("/")[:-1]:
+            named = _PARTITION.match(folder)
+            if named is not None:
+                found[named[1]] = None if named[2] == _HIVE_NULL else unquote(named[2])
+        return found
+
+
+@dataclass(frozen=True)
+class ParquetFacts:
+    """What footers say of a file: its columns by name, and of each row group its rows and bytes."""
+
+    types: Mapping[str, Any] = field(repr=False)
+    groups: tuple[tuple[int, int], ...]
+
+
+def is_dataset(path: str) -> bool:
+    """Whether an input path means several files by its looks: a folder, a pattern, or row groups of a file."""
+    return path.endswith("/") or any(mark in path for mark in "*?[") or _ROW_GROUPS.match(path) is not None
+
+
+def is_data(path: str, root: str = "") -> bool:
+    """Whether a file below a folder is data: readers of datasets pass over names that begin with ``_`` or ``.``."""
+    below = path.removeprefix(root)
+    return not any(name.startswith(("_", ".")) for name in below.split("/") if name)
+
+
+def parquet_facts(path: str, opener: Opener) -> ParquetFacts:
+    """Read the footer of a Parquet file."""
+    with closing(opener(path)) as handle:
+        table = _parquet_file(path, handle)
+        meta = table.metadata
+        groups = tuple(
+            (group.num_rows, group.total_byte_size) for group in map(meta.row_group, range(meta.num_row_groups))
+        )
+        schema = table.schema_arrow
+        return ParquetFacts({name: schema.field(name).type for name in schema.names}, groups)
+
+
+def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return one Arrow type for each column of several files; a column that is null throughout yields to any other.
+
+    :param types: the path of each file, and its columns.
+    :raises InputError: names the file and the column whose types do not go together.
+    """
+    import pyarrow as pa
+
+    found = pa.schema([])
+    for path, columns in types:
+        for name, kind in columns.items():
+            try:
+                found = pa.unify_schemas([found, pa.schema([(name, kind)])], promote_options="permissive")
+            except (pa.ArrowInvalid, pa.ArrowTypeError):  # noqa: PERF203  a column, not a row
+                raise InputError(
+                    f"{path}: the type of its column {name!r} does not go together with that of the other files"
+                ) from None
+    return {name: found.field(name).type for name in found.names}
+
+
+def from_files(addresses: Sequence[str], *, opener: Opener, **options: Any) -> RowSource:
+    """Return the rows of several files, one after the other.
+
+    :param options: how each file that is not Parquet is read; see :func:`.sources.from_file`.
+    :raises ConfigurationError: the files are of several formats, or name other columns than the first.
+    """
+    files = [InputFile.parse(address) for address in addresses]
+    if not files:
+        raise InputError("the input has no files")
+    form = options.get("file_format") or guess_format(files[0].path)
+    for one in files:
+        if not options.get("file_format") and guess_format(one.path) != form:
+            raise ConfigurationError(f"the input has files of several formats: {files[0].path} and {one.path}")
+        if one.row_groups is not None and form != "parquet":
+            raise ConfigurationError(f"{one.path} has no row groups: only Parquet does")
+    made = _ParquetRows(files, opener) if form == "parquet" else _TextRows(files, opener, options)
+    return RowSource(made.rows(), "row", made.columns, made.close, made.types, made.where)
+
+
+class _Rows:
+    """What both kinds share: partitions become columns, and rows are numbered over all files."""
+
+    columns: tuple[str, ...] | None = None
+    types: Mapping[str, str] | None = None
+
+    def __init__(self, files: Sequence[InputFile], opener: Opener) -> None:
+        self._files = files
+        self._opener = opener
+        self._stack = ExitStack()
+        self._starts: list[int] = []
+        self._places: list[tuple[str, str, int]] = []
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        self._stack.close()
+
+    def where(self, place: int) -> str:
+        """Return what a person calls a row: its file, and its place in there."""
+        found = bisect_right(self._starts, place) - 1
+        if found < 0:
+            return f"row {place}"
+        path, noun, first = self._places[found]
+        return f"{path}, {noun} {place - self._starts[found] + first}"
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of all files."""
+        start = 0
+        for one in self._files:
+            first: int | None = None
+            last = start - 1
+            for row, noun in self._of(one):
+                if first is None:
+                    first = row.place
+                    self._starts.append(start)
+                    self._places.append((one.path, noun, first))
+                last = start + row.place - first
+                yield row._replace(place=last)
+            start = last + 1
+
+    def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
+        raise NotImplementedError
+
+
+class _TextRows(_Rows):
+    """Rows of CSV, JSON lines or texts."""
+
+    def __init__(self, files: Sequence[InputFile], opener: Opener, options: Mapping[str, Any]) -> None:
+        super().__init__(files, opener)
+        self._options = options
+        with closing(from_file(files[0].path, opener=opener, **options)) as first:
+            own = first.columns
+        self._own = None if own is None else set(own)
+        partitions = list(files[0].partitions)
+        self.columns = None if own is None else (*own, *(name for name in partitions if name not in own))
+
+    def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
+        source = from_file(one.path, opener=self._opener, **self._options)
+        self._stack.callback(source.close)
+        if self._own is not None and set(source.columns or ()) != self._own:
+            raise InputError(f"{one.path} has other columns than {self._files[0].path}")
+        partitions = one.partitions
+        if sorted(partitions) != sorted(self._files[0].partitions):
+            raise InputError(f"{one.path}: its folders name other columns than those of {self._files[0].path}")
+        for row in source.rows:
+            if partitions and isinstance(row.value, dict):
+                yield row._replace(value={**partitions, **row.value}, raw=None), source.noun
+            else:
+                yield row, source.noun
+        self._stack.close()
+
+
+class _ParquetRows(_Rows):
+    """Rows of Parquet files, or of some of their row groups."""
+
+    def __init__(self, files: Sequence[InputFile], opener: Opener) -> None:
+        super().__init__(files, opener)
+        facts: dict[str, ParquetFacts] = {}
+        for one in files:
+            if one.path not in facts:
+                facts[one.path] = parquet_facts(one.path, opener)
+        schema = one_schema([(path, each.types) for path, each in facts.items()])
+        partitions = list(dict.fromkeys(name for one in files for name in one.partitions))
+        self.columns = (*schema, *(name for name in partitions if name not in schema))
+        self.types = {**dict.fromkeys(partitions, "str"), **{name: word_of(kind) for name, kind in schema.items()}}
+
+    def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
+        handle = self._opener(one.path)
+        self._stack.callback(handle.close)
+        table = _parquet_file(one.path, handle)
+        count = table.metadata.num_row_groups
+        first, last = one.row_groups or (0, count - 1)
+        if last >= count:
+            raise InputError(f"{one.path} has {count} row groups: it has been replaced since the input was planned")
+        partitions = one.partitions
+        missing = dict.fromkeys(self.columns or ())
+        place = sum(table.metadata.row_group(group).num_rows for group in range(first))
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=list(range(first, last + 1))):
+            for value in batch.to_pylist():
+                yield Row(place, {**missing, **partitions, **value}), "row"
+                place += 1
+        self._stack.close()
+
+
+def _parquet_file(path: str, handle: Any) -> Any:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError as error:
+        raise ConfigurationError(
+            "Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]'"
+        ) from error
+    try:
+        return parquet.ParquetFile(handle)
+    except ArrowInvalid:
+        raise InputError(f"{path} is not a Parquet file") from None

@@ -1,0 +1,124 @@
+"""The files that an input path means: a folder, a pattern or a list, on any storage."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, InputError, TransportError
+from airflow_provider_gemini_batch.rows.datasets import InputFile, is_data, is_dataset
+from airflow_provider_gemini_batch.runtime.paths import is_local, local_path, object_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_provider_gemini_batch.runtime.paths import Paths
+
+_WILD = re.compile(r"[*?\[]")
+
+
+class FoundFile(NamedTuple):
+    """A file that was listed. ``tag`` changes when its content does, as far as its storage tells."""
+
+    path: str
+    size: int
+    tag: str
+
+
+def means_several(path: str | Sequence[str] | None) -> bool:
+    """Whether an input path means several files: a list, a pattern, a folder."""
+    if path is None:
+        return False
+    if not isinstance(path, str):
+        return True
+    return is_dataset(path) or (is_local(path) and Path(path.removeprefix("file://")).is_dir())
+
+
+def addresses_of(paths: Paths, given: str | Sequence[str]) -> list[str]:
+    """Return the addresses of all files that an input path means, sorted; a list keeps its own order.
+
+    :raises ConfigurationError: there are none, or they cannot be listed.
+    """
+    found: list[str] = []
+    for one in [given] if isinstance(given, str) else given:
+        if InputFile.parse(one).row_groups is not None or not means_several(one):
+            found.append(one)
+        else:
+            found.extend(file.path for file in list_files(paths, one))
+    return list(dict.fromkeys(found))
+
+
+def list_files(paths: Paths, given: str) -> list[FoundFile]:
+    """Return the data files below a folder, or those that a pattern means (``*``, ``**``, ``?``), sorted by path.
+
+    Names that begin with ``_`` or ``.`` are passed over, as other readers of datasets do.
+
+    :raises ConfigurationError: there are none, or they cannot be listed.
+    :raises TransportError: they cannot be listed just now.
+    """
+    wild = _WILD.search(given)
+    root = given if wild is None else given[: given.rfind("/", 0, wild.start()) + 1]
+    root = f"{root.rstrip('/')}/"
+    wanted = None if wild is None else _pattern(given)
+    try:
+        listed = _local(root) if is_local(root) else _remote(paths, root)
+        found = sorted(
+            one
+            for one in listed
+            if is_data(one.path, root) and (wanted is None or wanted.fullmatch(one.path) is not None)
+        )
+    except (*NEVER_READABLE, ImportError, ValueError) as error:
+        raise ConfigurationError(f"input_path: cannot list {given}: {error or type(error).__name__}") from error
+    except OSError as error:
+        raise TransportError(f"cannot list {given} just now: {type(error).__name__}", sent=False) from error
+    if not found:
+        raise InputError(f"input_path: {given} holds no files")
+    return found
+
+
+def _local(root: str) -> Iterator[FoundFile]:
+    folder = local_path(root)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            facts = path.stat()
+            yield FoundFile(str(path), facts.st_size, f"{facts.st_size}-{facts.st_mtime_ns}")
+
+
+def _remote(paths: Paths, root: str) -> Iterator[FoundFile]:
+    store = paths.store_for(root)
+    scheme, _, rest = root.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    if store is not None:
+        filesystem, folder = store.filesystem, rest
+    else:
+        path = object_path(root)
+        filesystem, folder = path.fs, path.path
+    for name, facts in filesystem.find(folder.rstrip("/"), detail=True).items():
+        if facts.get("type", "file") == "file":
+            tag = next(
+                (str(facts[word]) for word in ("etag", "ETag", "generation", "mtime", "created") if facts.get(word)), ""
+            )
+            yield FoundFile(f"{scheme}://{user}{at}{name.lstrip('/')}", int(facts.get("size") or 0), tag)
+
+
+def _pattern(given: str) -> re.Pattern[str]:
+    """Return what matches the paths that a pattern means; ``*`` stays within a folder."""
+    pieces = []
+    for piece in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", given.removeprefix("file://")):
+        if piece == "**/":
+            pieces.append("(?:.*/)?")
+        elif piece == "**":
+            pieces.append(".*")
+        elif piece == "*":
+            pieces.append("[^/]*")
+        elif piece == "?":
+            pieces.append("[^/]")
+        elif piece.startswith("[") and piece.endswith("]"):
+            pieces.append(fnmatch.translate(piece).removeprefix("(?s:").partition(")")[0])
+        else:
+            pieces.append(re.escape(piece))
+    return re.compile("".join(pieces), re.DOTALL)

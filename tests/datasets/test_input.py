@@ -1,0 +1,171 @@
+"""Several files as one input: folders, patterns and lists of any format, with one schema over all of them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.rows.datasets import InputFile, from_files
+from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+from airflow_provider_gemini_batch.rows.sources import open_local
+from airflow_provider_gemini_batch.rows.stage import stage
+from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
+from airflow_provider_gemini_batch.runtime.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def put(path: Path, rows: list[dict[str, Any]], **options: Any) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(rows, schema=options.pop("schema", None)), path, **options)
+    elif path.suffix == ".csv":
+        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        path.write_text("\n".join(lines) + "\n")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def read(given: str | Sequence[str]) -> list[Any]:
+    with closing(from_files(addresses_of(Paths(), given), opener=open_local)) as source:
+        return [row.value for row in source.rows]
+
+
+def names(given: str | Sequence[str], root: Path) -> list[str]:
+    return [address.removeprefix(f"{root}/") for address in addresses_of(Paths(), given)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.jsonl", "a.jsonl", "deep/c.jsonl", "deep/er/d.jsonl", "_SUCCESS", ".hidden.jsonl"):
+        put(tmp_path / "in" / name, [{"text": name}])
+    put(tmp_path / "in" / "_gemini_batch" / "part.jsonl", [{"text": "aside"}])
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("{}", ["a.jsonl", "b.jsonl", "deep/c.jsonl", "deep/er/d.jsonl"]),
+        ("{}/", ["a.jsonl", "b.jsonl", "deep/c.jsonl", "deep/er/d.jsonl"]),
+        ("{}/*.jsonl", ["a.jsonl", "b.jsonl"]),
+        ("{}/**/*.jsonl", ["a.jsonl", "b.jsonl", "deep/c.jsonl", "deep/er/d.jsonl"]),
+        ("{}/deep/*", ["deep/c.jsonl"]),
+        ("{}/?.jsonl", ["a.jsonl", "b.jsonl"]),
+        ("{}/[b-z].jsonl", ["b.jsonl"]),
+        ("{}/[!a].jsonl", ["b.jsonl"]),
+        (["{}/b.jsonl", "{}/deep/", "{}/a.jsonl"], ["b.jsonl", "deep/c.jsonl", "deep/er/d.jsonl", "a.jsonl"]),
+        (["{}/b.jsonl", "{}/*"], ["b.jsonl", "a.jsonl"]),
+        ("file://{}/", ["a.jsonl", "b.jsonl", "deep/c.jsonl", "deep/er/d.jsonl"]),
+    ],
+    ids=str,
+)
+def test_a_folder_a_pattern_and_a_list_name_files_in_an_order_that_stays(
+    given: Any, found: list[str], folder: Path
+) -> None:
+    filled = given.format(folder) if isinstance(given, str) else [one.format(folder) for one in given]
+    assert means_several(filled)
+    assert names(filled, folder) == found
+
+
+@pytest.mark.parametrize("given", ["{}/none/", "{}/*.parquet"])
+def test_an_input_without_files_is_refused(given: str, folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="input_path"):
+        addresses_of(Paths(), given.format(folder))
+
+
+def test_one_file_is_not_a_dataset(folder: Path) -> None:
+    assert not means_several(f"{folder}/a.jsonl")
+    assert not means_several("gs://bucket/in.parquet")
+    assert means_several("gs://bucket/in/")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_hive_partitions_are_columns(ending: str, tmp_path: Path) -> None:
+    for day, kind in (("2026-01-01", "a%20b"), ("2026-01-02", "__HIVE_DEFAULT_PARTITION__")):
+        put(tmp_path / f"day={day}" / f"kind={kind}" / f"x.{ending}", [{"text": f"t {day}"}])
+    assert read(f"{tmp_path}/") == [
+        {"day": "2026-01-01", "kind": "a b", "text": "t 2026-01-01"},
+        {"day": "2026-01-02", "kind": None, "text": "t 2026-01-02"},
+    ]
+
+
+def test_row_groups_of_a_file_are_read_alone(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.parquet", [{"text": str(number)} for number in range(10)], row_group_size=3)
+    assert [row["text"] for row in read(f"{path}#row_groups=1-2")] == ["3", "4", "5", "6", "7", "8"]
+    assert InputFile.parse(f"{path}#row_groups=1-2").address == f"{path}#row_groups=1-2"
+    assert InputFile.parse("odd#name.csv") == InputFile("odd#name.csv")
+    with pytest.raises(InputError, match="has 4 row groups"):
+        read(f"{path}#row_groups=3-7")
+
+
+def test_parquet_files_have_one_schema_over_all_of_them(tmp_path: Path) -> None:
+    put(tmp_path / "a.parquet", [{"text": "a", "price": None, "size": 1, "day": None}])
+    typed = pa.schema(
+        [("text", pa.string()), ("price", pa.decimal128(8, 2)), ("size", pa.int32()), ("day", pa.date32())]
+    )
+    put(
+        tmp_path / "b.parquet",
+        [{"text": "b", "price": Decimal("1.50"), "size": 2, "day": date(2026, 1, 2)}],
+        schema=typed,
+    )
+    put(tmp_path / "c.parquet", [{"text": "c", "at": datetime(2026, 1, 2, tzinfo=timezone.utc)}])
+    spec = InputSpec(
+        service=Service.GEMINI,
+        model="m",
+        path="in",
+        files=lambda: addresses_of(Paths(), f"{tmp_path}/"),
+        prompt_template="{text}",
+        carry=("size", "price", "day", "at"),
+    )
+    assert stage(spec, tmp_path).carried_types == {
+        "size": "int",
+        "price": "decimal(8,2)",
+        "day": "date",
+        "at": "timestamp_utc",
+    }
+    assert [sorted(row) for row in read(f"{tmp_path}/*.parquet")] == [["at", "day", "price", "size", "text"]] * 3
+
+
+def test_columns_whose_types_do_not_go_together_are_refused_naming_the_file(tmp_path: Path) -> None:
+    put(tmp_path / "a.parquet", [{"text": "a", "size": 1}])
+    put(tmp_path / "b.parquet", [{"text": "b", "size": "large"}])
+    with pytest.raises(InputError, match=r"b\.parquet: the type of its column 'size'"):
+        read(f"{tmp_path}/")
+
+
+def test_files_of_several_formats_or_headers_are_refused(tmp_path: Path) -> None:
+    put(tmp_path / "a.csv", [{"id": 1, "text": "a"}])
+    put(tmp_path / "b.csv", [{"id": 1, "body": "b"}])
+    with pytest.raises(InputError, match=r"b\.csv has other columns than .*a\.csv"):
+        read(f"{tmp_path}/")
+    put(tmp_path / "b.csv", [{"text": "b", "id": 2}])
+    assert [row["text"] for row in read(f"{tmp_path}/")] == ["a", "b"]
+    put(tmp_path / "c.jsonl", [{"text": "c"}])
+    with pytest.raises(ConfigurationError, match="several formats"):
+        read(f"{tmp_path}/")
+
+
+def test_a_bad_row_is_named_by_its_file_and_line(tmp_path: Path) -> None:
+    put(tmp_path / "a.jsonl", [{"text": "a"}, {"text": "b"}])
+    (tmp_path / "b.jsonl").write_text('\n{"text": "c"}\n{\n{"text": "d", "key": "k"}\n{"text": "e", "key": "k"}\n')
+    spec = InputSpec(
+        service=Service.GEMINI, model="m", path="in", files=lambda: addresses_of(Paths(), f"{tmp_path}/*.jsonl")
+    )
+    with pytest.raises(InputError, match=r"b\.jsonl, line 3: "):
+        stage(spec, tmp_path)
+    (tmp_path / "b.jsonl").write_text('{"text": "d", "key": "k"}\n{"text": "e", "key": "k"}\n')
+    with pytest.raises(InputError, match=r"b\.jsonl, line 2: the key 'k' was used before, in .*b\.jsonl, line 1"):
+        stage(spec, tmp_path)
