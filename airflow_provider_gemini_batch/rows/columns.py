@@ -11,6 +11,8 @@ from datetime import date, datetime, timezone
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
+
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -72,13 +74,36 @@ def arrow_type(word: str) -> Any:
 
 
 def reader_of(word: str) -> Callable[[Any], Any] | None:
-    """Return what turns a value that travelled as JSON text into one of its type; None where nothing has to be done.
+    """Return what turns a value that travelled as JSON, or as a cell of CSV, into one of its type; None for JSON.
 
     A value that is not of its type comes back as it is: whoever writes it says so.
     """
     if _DECIMAL.fullmatch(word):
         return _decimal
-    return {"date": _date, "timestamp": _naive, "timestamp_utc": _utc}.get(word)
+    readers = {"date": _date, "timestamp": _naive, "timestamp_utc": _utc, "int": _whole, "float": _float, "str": _text}
+    return {**readers, "bool": _truth}.get(word)
+
+
+def _text(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else to_json(value, inf_nan_mode="null").decode()
+
+
+def _whole(value: Any) -> Any:
+    try:
+        return int(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _float(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _truth(value: Any) -> Any:
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _decimal(value: Any) -> Any:

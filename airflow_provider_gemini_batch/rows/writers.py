@@ -1,8 +1,8 @@
 """Where finished rows go: JSON lines, or Parquet by the extension of the output path.
 
 In Parquet ``embedding`` is a list of 32-bit floats (the service's own precision). ``usage``, ``error`` and the entries
-of ``media_files`` are structs, other lists and objects are JSON text, and carried columns have the type of their values
-(JSON text where they differ). Every column is there, whatever the rows hold. A value that its column cannot hold
+of ``media_files`` are structs, other lists and objects are JSON text, and carried columns have the type of their source,
+else of their values (JSON text where they differ); see :mod:`.columns`. Every column is there, whatever the rows hold. A value that its column cannot hold
 becomes null, and the row's ``warning`` says so: one odd row does not cost the others.
 """
 
@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobKind, Usage
+from airflow_provider_gemini_batch.rows.columns import arrow_type, reader_of
 from airflow_provider_gemini_batch.rows.result_rows import PARTS
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def open_sink(
     response: bool = False,
     carried: Mapping[str, str] | None = None,
 ) -> Sink:
-    """The sink for an output path. ``carried`` names columns and their types (``bool int float str json``)."""
+    """The sink for an output path. ``carried`` names columns and their types; see :mod:`.columns`."""
     if path.lower().endswith((".parquet", ".pq")):
         return ParquetSink(handle, kind=kind, parsed=parsed, response=response, carried=carried or {})
     return JsonlSink(handle)
@@ -96,6 +97,8 @@ class ParquetSink:
         self._arrow = pa
         self._schema = _arrow_schema(pa, kind=kind, parsed=parsed, response=response, carried=carried)
         json_names = [name for name, form in carried.items() if form == "json"]
+        readers = ((name, reader_of(form)) for name, form in carried.items())
+        self._readers = [(name, reader) for name, reader in readers if reader is not None]
         self._as_json = frozenset(json_names + ["parsed"] * parsed + ["response"] * response)
         self._writer = parquet.ParquetWriter(handle, self._schema)
         self._held: list[dict[str, Any]] = []
@@ -126,6 +129,9 @@ class ParquetSink:
 
     def _write_group(self) -> None:
         if self._held:
+            for name, read in self._readers:
+                for row in self._held:
+                    row[name] = read(row.get(name))
             try:
                 table = self._arrow.Table.from_pylist(self._held, schema=self._schema)
             except (self._arrow.ArrowException, OverflowError, TypeError, ValueError):
@@ -157,7 +163,6 @@ _NO_USAGE = Usage()._asdict()
 
 
 def _arrow_schema(pa: Any, *, kind: JobKind, parsed: bool, response: bool, carried: Mapping[str, str]) -> Any:
-    types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
     fields: list[tuple[str, Any]] = [("key", pa.string()), ("status", pa.string())]
     embeddings = kind is JobKind.EMBEDDINGS
     fields.append(("embedding", pa.list_(pa.float32())) if embeddings else ("text", pa.string()))
@@ -172,7 +177,7 @@ def _arrow_schema(pa: Any, *, kind: JobKind, parsed: bool, response: bool, carri
     media = pa.struct([*((name, pa.string()) for name in texts), ("bytes", pa.int64()), ("thought", pa.bool_())])
     parts = ["warning"] if embeddings else list(PARTS)
     fields += [(name, pa.list_(media) if name == "media_files" else pa.string()) for name in parts]
-    fields += [(name, types.get(form, pa.string())) for name, form in carried.items()]
+    fields += [(name, arrow_type(form)) for name, form in carried.items()]
     if response:
         fields.append(("response", pa.string()))
     return pa.schema(fields)

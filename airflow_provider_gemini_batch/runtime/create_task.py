@@ -135,8 +135,29 @@ class TaskRun:
             return self._dry_run()
         if not deployment():
             log.warning("%s", _NAMELESS)
+        whole = self._work.whole_already() if self._arguments.skip_whole_parts and self._is_fresh else None
+        if whole is not None:
+            self._drop_kept_rows()
+            return self._skipped(whole)
         self._overview.begin()
         return self._follow(None)
+
+    def _skipped(self, landing: Landing) -> dict[str, Any]:
+        """Succeed without a job: the output holds the rows of this very input."""
+        summary = {
+            "job_name": None,
+            "job_names": [],
+            "state": "WHOLE",
+            "model": self._arguments.model,
+            "display_name": None,
+            "counts": landing.counts,
+            "usage": None,
+            "output": landing.output,
+            "responses": None,
+            "cost": None,
+        }
+        self._tell_assets(summary)
+        return summary
 
     def _dry_run(self) -> dict[str, Any]:
         try:
@@ -387,8 +408,11 @@ class TaskRun:
         dag_run = self._context["dag_run"]
         identity = _identity(ti, arguments.part_key)
         store = TaskStateStore(self._context, part=arguments.part_key or "")
-        noted = BatchState.from_json(store.load()) if ti.try_number <= 1 else None
-        self._anew = anew = ti.try_number <= 1 and (noted is None or not noted.fingerprint)
+        noted = BatchState.from_json(store.load()) if ti.try_number <= 1 or arguments.skip_whole_parts else None
+        has_notes = noted is not None and bool(noted.fingerprint)
+        self._anew = anew = ti.try_number <= 1 and not has_notes
+        # Nothing was bought since the task was cleared, as far as notes tell.
+        self._is_fresh = not has_notes or (noted is not None and noted.clear_count != ti.max_tries)
         self._work = work = make_work(
             arguments, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew, store=store
         )

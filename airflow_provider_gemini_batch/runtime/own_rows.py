@@ -10,6 +10,7 @@ from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.batch.tag import tag_of
+from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
 from airflow_provider_gemini_batch.rows.cost import Cost, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
 from airflow_provider_gemini_batch.runtime.legacy_keys import LegacyKeyMatcher
@@ -60,6 +61,7 @@ class OwnRows(TaskWork):
         self._schema = schema
         self._media = media
         self._keyless: LegacyKeyMatcher | None = None
+        self._read_before: Staged | None = None
         self.supply = self
 
     # -- reading
@@ -73,7 +75,8 @@ class OwnRows(TaskWork):
                 log.warning("The note on the input cannot be read (%r): the input is read again.", error)
         if again and not self._rows.can_be_read_again:
             return self.forget_input()
-        staged = self._rows.read(again=again)
+        staged = self._read_before or self._rows.read(again=again)
+        self._read_before = None
         self._keyless = None
         if self._arguments.max_cost_usd is not None and not again:
             cost = self._estimated_cost(staged)
@@ -82,6 +85,16 @@ class OwnRows(TaskWork):
         layout = staged.layout
         log.info("Input: %d rows, %d job(s), fingerprint %s.", layout.rows, len(layout.shards), layout.fingerprint)
         return self._planned(layout, warnings=staged.warnings)
+
+    def whole_already(self) -> Landing | None:
+        """Return what another run has landed of this very input, where that is within the author's limits."""
+        self._read_before = staged = self._rows.read(again=False)
+        manifest = self._output.whole(staged.fingerprint)
+        if manifest is None:
+            return None
+        landing = self._landed_already(manifest)
+        limits = Limits(self._arguments.max_failed_rows, self._arguments.max_failure_rate)
+        return landing if limits.exceeded_by(Counts(landing.total, landing.succeeded, landing.failed)) is None else None
 
     def _recall(self, note: Mapping[str, Any]) -> Plan:
         lacking = self._rows.recall(note)

@@ -49,6 +49,10 @@ class TaskWork:
         """Read, check and fingerprint the input."""
         raise NotImplementedError
 
+    def whole_already(self) -> Landing | None:
+        """Return what another run has landed of this very input; only for rows of ours."""
+        return None
+
     def forget_input(self) -> Plan:
         """Go on without the input."""
         raise NotImplementedError

@@ -29,7 +29,7 @@ identities = st.builds(
     dag_id=st.text(),
     task_id=st.text(),
     run_id=st.text(),
-    map_index=st.integers(min_value=-1),
+    part=st.integers(min_value=-1) | st.text(min_size=1),
 )
 tags = st.builds(
     Tag,
