@@ -144,7 +144,7 @@ class TaskRun:
 
     def _skipped(self, landing: Landing) -> dict[str, Any]:
         """Succeed without a job: the output holds the rows of this very input."""
-        summary = {
+        summary: dict[str, Any] = {
             "job_name": None,
             "job_names": [],
             "state": "WHOLE",
