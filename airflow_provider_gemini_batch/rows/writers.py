@@ -1,9 +1,10 @@
 """Where finished rows go: JSON lines, or Parquet by the extension of the output path.
 
 In Parquet ``embedding`` is a list of 32-bit floats (the service's own precision). ``usage``, ``error`` and the entries
-of ``media_files`` are structs, other lists and objects are JSON text, and carried columns have the type of their source,
-else of their values (JSON text where they differ); see :mod:`.columns`. Every column is there, whatever the rows hold. A value that its column cannot hold
-becomes null, and the row's ``warning`` says so: one odd row does not cost the others.
+of ``media_files`` are structs, other lists and objects are JSON text. Carried columns have the type of their source,
+else of their values (JSON text where they differ); see :mod:`.columns`. Every column is there, whatever the rows hold.
+A value that its column cannot hold becomes null, and the row's ``warning`` says so: one odd row does not cost the
+others.
 """
 
 from __future__ import annotations
