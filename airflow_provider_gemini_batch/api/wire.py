@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobState, ServiceError
-from airflow_provider_gemini_batch.api.responses.refusal import job_words
+from airflow_provider_gemini_batch.api.service_words import job_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_JOB_NAMES = re.compile(r"\b(?:batches/[\w-]+|projects/\S+/batchPredictionJobs/\d+)\s*")
+_JOB_NAMES = re.compile(
+    r"\b(?:batches/[\w-]+|projects/[\w.:-]{1,100}/locations/[\w-]{1,60}/batchPredictionJobs/\d+)\s*"
+)
 _LONGEST_REASON: Final = 80
 _PROGRESS_SECONDS: Final = 30.0
 _NOT_STATUSES: Final = frozenset({"total", "succeeded", "failed", "extra", "duplicate"})

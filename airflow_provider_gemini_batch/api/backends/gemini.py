@@ -40,6 +40,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
 )
 from airflow_provider_gemini_batch.api.responses.lines import lines_of
 from airflow_provider_gemini_batch.api.responses.reading import inline_results, parse_result_line
+from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import Call, Retry
 from airflow_provider_gemini_batch.api.wire import (
     dict_at,
@@ -301,7 +302,7 @@ def _name(operation: dict[str, Any], metadata: dict[str, Any], answer: Answer) -
 def _glance(operation: dict[str, Any], answer: Answer) -> JobSnapshot:
     """Turn an operation into a look."""
     metadata = dict_at(operation, "metadata")
-    raw = str(metadata.get("state") or "")
+    raw = name_word(metadata.get("state"))
     return JobSnapshot(
         _name(operation, metadata, answer),
         JobProgress.told(_state(operation, raw), raw, _stats(metadata), error_of(operation.get("error"))),
@@ -314,7 +315,7 @@ def _glance(operation: dict[str, Any], answer: Answer) -> JobSnapshot:
 def _job(operation: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
     """Turn an operation into a job."""
     metadata = dict_at(operation, "metadata")
-    raw = str(metadata.get("state") or "")
+    raw = name_word(metadata.get("state"))
     return BatchJob(
         name=_name(operation, metadata, answer),
         service=Service.GEMINI,

@@ -34,6 +34,7 @@ from airflow_provider_gemini_batch.api.models import (
 )
 from airflow_provider_gemini_batch.api.responses.lines import lines_of
 from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line
+from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import Call, Retry
 from airflow_provider_gemini_batch.api.urls import checked_base_url
 from airflow_provider_gemini_batch.api.wire import (
@@ -310,7 +311,7 @@ def _name(raw: dict[str, Any], answer: Answer) -> str:
 
 def _glance(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
     """Turn a BatchPredictionJob into a look."""
-    state = str(raw.get("state") or "")
+    state = name_word(raw.get("state"))
     return JobSnapshot(
         _name(raw, answer),
         JobProgress.told(state_of(state), state, _stats(raw), error_of(raw.get("error"))),
@@ -322,7 +323,7 @@ def _glance(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
 
 def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
     """Turn a BatchPredictionJob into a job. Only its model's name may tell what kind it is."""
-    state = str(raw.get("state") or "")
+    state = name_word(raw.get("state"))
     model = names.bare_model(str(raw.get("model") or ""))
     return BatchJob(
         name=_name(raw, answer),

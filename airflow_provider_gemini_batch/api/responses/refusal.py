@@ -1,8 +1,7 @@
 """Turns an answer of the service that is no success into one of our errors; the only place that reads an error body.
 
 An error is ``{"error": {"code", "message", "status", "details"}}``, at times wrapped in a list, at times no JSON at all
-(a proxy's page). The service repeats values of a request in some of its messages; those are cut out here, so that no
-row reaches a log.
+(a proxy's page). Its words are made fit for a log by :mod:`~airflow_provider_gemini_batch.api.service_words`.
 """
 
 from __future__ import annotations
@@ -25,24 +24,16 @@ from airflow_provider_gemini_batch.api.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
+from airflow_provider_gemini_batch.api.service_words import message_words, status_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_LONGEST_MESSAGE = 500
 # A day: whoever asks for a longer wait means "not for now".
 _LONGEST_RETRY_AFTER = 86400.0
 _LONGEST_DATE = 100
 # The clock of a service may be wrong, but not by a century.
 _YEARS = range(1970, 2200)
-_LONGEST_WORDS = 300
-_MOST_LINES = 20
-_BAD_LINE = re.compile(r"Error on line (\d+): *(.*)")
-_AFTER_LINE = re.compile(r"(.*?\bline\s+\d+)\b.*", re.IGNORECASE)
-_INVALID_VALUE = re.compile(r"(Invalid value at '[^']*'(?: \([^)]*\))?), .*", re.DOTALL)
-_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
-_IDENTIFIER = re.compile(r"['\"][\w.$@/:{}\[\]-]{0,100}['\"]\Z")
-_FOREIGN_FILE = re.compile(r"access the file .* may not exist", re.IGNORECASE | re.DOTALL)
 _NOT_ACTIVE = re.compile(r"\bnot in an? ACTIVE state\b", re.IGNORECASE)
 _REGION = re.compile(r"location is not supported|billing", re.IGNORECASE)
 _KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"})
@@ -63,11 +54,11 @@ def error_from_response(
     :param secrets: texts that must not show, should the service repeat them ("Consumer 'api_key:...' is suspended").
     """
     error = _error_member(body)
-    message = _shown(str(error.get("message") or ""), secrets)
-    canonical = str(error.get("status") or "")
+    message = message_words(str(error.get("message") or ""), secrets)
+    canonical = status_word(error.get("status"))
     found = error.get("details")
     details = [detail for detail in found if isinstance(detail, dict)] if isinstance(found, list) else []
-    reason = next((str(detail["reason"]) for detail in details if detail.get("reason")), "")
+    reason = next((word for detail in details if (word := status_word(detail.get("reason")))), "")
     text = f"{what}: {status}{' ' + canonical if canonical else ''}"
     text += f": {message}" if message else " and no message that can be read"
     if 300 <= status < 400:  # noqa: PLR2004  (the redirections of HTTP)
@@ -85,18 +76,22 @@ def error_from_response(
 
 def _kind(status: int, canonical: str, reason: str, message: str) -> type[ApiError]:
     refused_region = canonical == "FAILED_PRECONDITION" and _REGION.search(message)
-    if status == 400 and (reason in _KEY_REASONS or refused_region):  # noqa: PLR2004
+    if status == HTTPStatus.BAD_REQUEST and (reason in _KEY_REASONS or refused_region):
         return AccessDenied
     # A file that is unknown, expired or another project's is a 403 with this text, never a 404.
-    if status == 404 or (status == 403 and _FOREIGN_FILE.search(message)):  # noqa: PLR2004
+    if status == HTTPStatus.NOT_FOUND or (status == HTTPStatus.FORBIDDEN and _is_about_a_file(message)):
         return NotFound
-    if status in {401, 403}:
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return AccessDenied
-    if status == 429:  # noqa: PLR2004
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return QuotaExceeded
-    if status >= 500 or status == 408:  # noqa: PLR2004
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         return ServiceUnavailable
     return ApiError
+
+
+def _is_about_a_file(message: str) -> bool:
+    return "may not exist" in message.lower().partition("access the file ")[2]
 
 
 def _error_member(body: bytes) -> dict[str, Any]:
@@ -110,31 +105,6 @@ def _error_member(body: bytes) -> dict[str, Any]:
     if isinstance(error, str):  # OAuth endpoints: {"error": "invalid_grant"}
         return {"message": error}
     return error if isinstance(error, dict) else {}
-
-
-def _shown(message: str, secrets: Iterable[str]) -> str:
-    """Cut values of the request and credentials out of the service's words."""
-    for secret in secrets:
-        if secret:
-            message = message.replace(secret, "***")
-    message = _INVALID_VALUE.sub(r"\1", message)
-    bad_lines = _BAD_LINE.findall(message)
-    if bad_lines:
-        shown = "; ".join(f"line {number}: {_unquoted(reason)[:200]}" for number, reason in bad_lines[:_MOST_LINES])
-        more = len(bad_lines) - _MOST_LINES
-        return shown + (f"; and {more} more lines" if more > 0 else "")
-    return _unquoted(message).strip()[:_LONGEST_MESSAGE]
-
-
-def job_words(message: str) -> str:
-    """Give the words of a job's own error on one short line, without what may repeat a row."""
-    words = _INVALID_VALUE.sub(r"\1", " ".join(message.split()))
-    return _unquoted(_AFTER_LINE.sub(r"\1", words))[:_LONGEST_WORDS]
-
-
-def _unquoted(message: str) -> str:
-    """Keep quoted names of fields and files, drop any other quoted text: it may be a row's."""
-    return _QUOTED.sub(lambda hit: hit[0] if _IDENTIFIER.match(hit[0]) else "'...'", message)
 
 
 def _retry_after(details: list[dict[str, Any]], headers: Mapping[str, str]) -> float | None:
