@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from airflow_provider_gemini_batch.emulator import bigquery, control, files, gemini, tokens, uploads, vertex
-from airflow_provider_gemini_batch.emulator.call import Call, ConnectionCut, Service, drain
+from airflow_provider_gemini_batch.emulator.call import ApiCall, ConnectionCut, EmulatorParts, drain
 from airflow_provider_gemini_batch.emulator.request_faults import apply_after, apply_before
 from airflow_provider_gemini_batch.emulator.wire import ApiError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.emulator.world import World
 
-    Handler = Callable[[Call], Awaitable[Response]]
+    Handler = Callable[[ApiCall], Awaitable[Response]]
 
 log = logging.getLogger(__name__)
 
@@ -153,15 +153,15 @@ def _upload_route(request: Request) -> Route:
 class Application:
     """What uvicorn calls."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, parts: EmulatorParts) -> None:
+        self.parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call; a ConnectionCut closes it without an answer."""
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
-        sent = _Sent(send, self.service.world)
+        sent = _Sent(send, self.parts.world)
         try:
             response = await self._respond(request)
             await response(scope, receive, sent)
@@ -174,9 +174,9 @@ class Application:
 
     async def _respond(self, request: Request) -> Response:
         try:
-            check_names(request, self.service.world.settings.hosts)
+            check_names(request, self.parts.world.settings.hosts)
             route, path = find_route(request)
-            call = Call(request, self.service, route.operation, path)
+            call = ApiCall(request, self.parts, route.operation, path)
             if route.service == "control":
                 return await self._control(route, call)
             return await self._serve(route, call)
@@ -185,14 +185,14 @@ class Application:
             return error.response()
 
     @staticmethod
-    async def _control(route: Route, call: Call) -> Response:
+    async def _control(route: Route, call: ApiCall) -> Response:
         try:
             return await route.handler(call)
         except (ValueError, TypeError, AttributeError) as error:
             raise ApiError(400, f"This order cannot be read: {error}") from error
 
-    async def _serve(self, route: Route, call: Call) -> Response:
-        world = self.service.world
+    async def _serve(self, route: Route, call: ApiCall) -> Response:
+        world = self.parts.world
         target = f"{call.request.url.path}?{call.request.url.query}"
         kind = "vertex" if route.service == "vertex" else route.service
         with world.lock:
@@ -210,7 +210,7 @@ class Application:
                 response = await apply_after(fault, call, response)
         return response
 
-    async def _act(self, route: Route, call: Call) -> Response:
+    async def _act(self, route: Route, call: ApiCall) -> Response:
         if route.service == "gemini":
             call.space = gemini.key_space(call)
         elif route.service == "vertex":

@@ -12,18 +12,18 @@ from airflow_provider_gemini_batch.emulator.wire import ApiError, answer, parse_
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from airflow_provider_gemini_batch.emulator.call import Call
+    from airflow_provider_gemini_batch.emulator.call import ApiCall
 
 PAGE_ROWS = 10_000
 
 
-def _dataset(call: Call) -> str:
+def _dataset(call: ApiCall) -> str:
     return f"{call.path['project']}.{call.path['dataset']}"
 
 
-def _named(call: Call) -> tuple[str, dict[str, str]]:
+def _named(call: ApiCall) -> tuple[str, dict[str, str]]:
     name = f"{_dataset(call)}.{call.path['table']}"
-    columns = call.service.tables.columns(name)
+    columns = call.parts.tables.columns(name)
     if columns is None:
         raise ApiError(404, f"Not found: Table {name.replace('.', ':', 1)}")
     return name, columns
@@ -41,61 +41,61 @@ def _resource(name: str, columns: dict[str, str], rows: int) -> dict[str, Any]:
     }
 
 
-async def get_table(call: Call) -> Response:
+async def get_table(call: ApiCall) -> Response:
     """Answer a table's columns."""
     name, columns = _named(call)
-    return answer(_resource(name, columns, call.service.tables.count(name)))
+    return answer(_resource(name, columns, call.parts.tables.count(name)))
 
 
-async def list_tables(call: Call) -> Response:
+async def list_tables(call: ApiCall) -> Response:
     """Answer the tables of a dataset; any dataset exists."""
-    tables = call.service.tables
+    tables = call.parts.tables
     found = [_resource(name, {}, tables.count(name)) for name in tables.names(_dataset(call))]
     return answer({"kind": "bigquery#tableList", "tables": found, "totalItems": len(found)})
 
 
-async def get_dataset(call: Call) -> Response:
+async def get_dataset(call: ApiCall) -> Response:
     """Answer a dataset; any dataset exists, in the region of whoever asks."""
     reference = {"projectId": call.path["project"], "datasetId": call.path["dataset"]}
     return answer({"kind": "bigquery#dataset", "datasetReference": reference, "location": "us-central1"})
 
 
-async def create_dataset(call: Call) -> Response:
+async def create_dataset(call: ApiCall) -> Response:
     """Take note of nothing: any dataset exists."""
     return answer(await call.json())
 
 
-async def create_table(call: Call) -> Response:
+async def create_table(call: ApiCall) -> Response:
     """Make an empty table."""
     document = await call.json()
     name = f"{_dataset(call)}.{(document.get('tableReference') or {}).get('tableId')}"
-    if call.service.tables.columns(name) is not None:
+    if call.parts.tables.columns(name) is not None:
         raise ApiError(409, f"Already Exists: Table {name}")
     fields = (document.get("schema") or {}).get("fields") or []
     columns = {str(field["name"]): str(field.get("type", "STRING")) for field in fields}
     try:
-        call.service.tables.put(name, columns, [])
+        call.parts.tables.put(name, columns, [])
     except ValueError as error:
         raise ApiError(400, str(error)) from error
     return answer(_resource(name, columns, 0))
 
 
-async def insert_rows(call: Call) -> Response:
+async def insert_rows(call: ApiCall) -> Response:
     """Add rows to a table."""
     name, _ = _named(call)
     document = await call.json()
-    call.service.tables.append(name, [row.get("json") or {} for row in document.get("rows") or []])
+    call.parts.tables.append(name, [row.get("json") or {} for row in document.get("rows") or []])
     return answer({"kind": "bigquery#tableDataInsertAllResponse"})
 
 
-async def delete_table(call: Call) -> Response:
+async def delete_table(call: ApiCall) -> Response:
     """Delete a table."""
     name, _ = _named(call)
-    call.service.tables.remove(name)
+    call.parts.tables.remove(name)
     return answer({})
 
 
-async def list_rows(call: Call) -> Response:
+async def list_rows(call: ApiCall) -> Response:
     """Answer one page of a table's rows."""
     name, columns = _named(call)
     wanted = (call.query("selectedFields") or ",".join(columns)).split(",")
@@ -106,9 +106,9 @@ async def list_rows(call: Call) -> Response:
     shown = {column: kind for column, kind in columns.items() if column in wanted}
     rows = [
         {"f": [{"v": _cell(row.get(column), kind, integers=integers)} for column, kind in shown.items()]}
-        for row in islice(call.service.tables.rows(name, start), size)
+        for row in islice(call.parts.tables.rows(name, start), size)
     ]
-    total = call.service.tables.count(name)
+    total = call.parts.tables.count(name)
     page: dict[str, Any] = {"kind": "bigquery#tableDataList", "totalRows": str(total)}
     if rows:
         page["rows"] = rows

@@ -35,7 +35,7 @@ async def drain(request: Request) -> None:
 
 
 @dataclass
-class Service:
+class EmulatorParts:
     """The parts of the running emulator that handlers work on."""
 
     world: World
@@ -46,7 +46,7 @@ class Service:
 
 
 @dataclass
-class Call:
+class ApiCall:
     """A routed request.
 
     :param path: named parts of the path.
@@ -54,7 +54,7 @@ class Call:
     """
 
     request: Request
-    service: Service
+    parts: EmulatorParts
     operation: str
     path: dict[str, str] = field(default_factory=dict)
     space: str = ""
@@ -63,12 +63,12 @@ class Call:
     @property
     def world(self) -> World:
         """The world of this emulator."""
-        return self.service.world
+        return self.parts.world
 
     @property
     def engine(self) -> Engine:
         """The jobs of this emulator."""
-        return self.service.engine
+        return self.parts.engine
 
     @property
     def own_url(self) -> str:

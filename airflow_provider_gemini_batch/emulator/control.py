@@ -13,21 +13,21 @@ from airflow_provider_gemini_batch.emulator.wire import ApiError, answer
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from airflow_provider_gemini_batch.emulator.call import Call, Service
+    from airflow_provider_gemini_batch.emulator.call import ApiCall, EmulatorParts
     from airflow_provider_gemini_batch.emulator.jobs import Job
 
 
 DEMO_ACCOUNT = "batch@demo-project.iam.gserviceaccount.com"
 
 
-def connection_json(service: Service, url: str, backend: str, password: str, extra: dict[str, Any]) -> str:
+def connection_json(parts: EmulatorParts, url: str, backend: str, password: str, extra: dict[str, Any]) -> str:
     """Return an Airflow connection to this emulator as JSON."""
     document: dict[str, Any] = {"conn_type": "gemini_batch", "host": url}
     if backend == "gemini":
         document["password"] = password
     elif backend == "vertex":
-        project = service.world.settings.project_id
-        key = service.tokens.account(DEMO_ACCOUNT, f"{url}/token", project)
+        project = parts.world.settings.project_id
+        key = parts.tokens.account(DEMO_ACCOUNT, f"{url}/token", project)
         extra = {"backend": "vertex", "project_id": project, "location": "us-central1", "keyfile_dict": key, **extra}
     else:
         raise ValueError(f"backend must be gemini or vertex, not {backend!r}")
@@ -39,9 +39,9 @@ def connection_json(service: Service, url: str, backend: str, password: str, ext
 class Control:
     """Orders to a running emulator; safe from any thread."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._world = service.world
+    def __init__(self, parts: EmulatorParts) -> None:
+        self._parts = parts
+        self._world = parts.world
 
     def health(self) -> dict[str, Any]:
         """Say that the emulator is there."""
@@ -53,7 +53,7 @@ class Control:
         ``created``: jobs ever created, also before a restart; ``created_by_service``; ``jobs``: each job, oldest
         first; ``requests``: calls by operation; ``files``: live uploads; ``file_bytes``: their size.
         """
-        engine, stored = self._service.engine, self._service.files
+        engine, stored = self._parts.engine, self._parts.files
         engine.tick()
         with self._world.lock:
             files = stored.live()
@@ -73,7 +73,7 @@ class Control:
                 ],
                 "file_bytes": sum(file.size for file in files),
                 "quota_projects": dict(self._world.books.quota_projects),
-                "tokens_issued": self._service.tokens.issued,
+                "tokens_issued": self._parts.tokens.issued,
             }
 
     def bill(self) -> dict[str, Any]:
@@ -81,9 +81,9 @@ class Control:
 
         ``jobs``: name, model, tokens by kind and US dollars of each, oldest first; ``tokens`` and ``usd``: of all.
         """
-        self._service.engine.tick()
+        self._parts.engine.tick()
         with self._world.lock:
-            return bill_of(list(self._service.engine.jobs.values()), self._world.now())
+            return bill_of(list(self._parts.engine.jobs.values()), self._world.now())
 
     def faults(self, **values: Any) -> dict[str, Any]:
         """Set faults (see ``faults.py``) and return all that are set; ValueError for an unknown name."""
@@ -95,7 +95,7 @@ class Control:
         """Take all faults back, and let go of jobs that were held."""
         with self._world.lock:
             self._world.faults.clear()
-            for job in self._service.engine.jobs.values():
+            for job in self._parts.engine.jobs.values():
                 job.bound.pop("hold_pending", None)
                 job.bound.pop("hold_running", None)
             return {}
@@ -103,9 +103,9 @@ class Control:
     def advance(self, seconds: float) -> dict[str, Any]:
         """Move the clock forward; jobs that are due have ended, and their output is written, when this returns."""
         # In steps, so that a job due at once to start and to end does both at its own time.
-        self._service.engine.settle()
+        self._parts.engine.settle()
         self._world.advance(seconds)
-        self._service.engine.settle()
+        self._parts.engine.settle()
         return self._world.show_clock()
 
     def speed(self, speed: float) -> dict[str, Any]:
@@ -124,12 +124,12 @@ class Control:
         """
         short = name.rsplit("/", 1)[-1]
         with self._world.lock:
-            job = next((job for (_, number), job in self._service.engine.jobs.items() if number == short), None)
+            job = next((job for (_, number), job in self._parts.engine.jobs.items() if number == short), None)
         if job is None:
             raise KeyError(name)
         check_finite(changes)
-        self._service.engine.order(job, changes)
-        self._service.engine.settle()
+        self._parts.engine.order(job, changes)
+        self._parts.engine.settle()
         return _job_entry(job)
 
     def put_table(self, name: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
@@ -139,11 +139,11 @@ class Control:
         :param columns: BigQuery types by column.
         :param rows: values by column; a JSON column takes a value or a JSON text.
         """
-        self._service.tables.put(name, columns, rows)
+        self._parts.tables.put(name, columns, rows)
 
     def table(self, name: str) -> dict[str, Any]:
         """Return ``columns`` and ``rows`` of a table; KeyError for an unknown one."""
-        tables = self._service.tables
+        tables = self._parts.tables
         columns = tables.columns(name)
         if columns is None:
             raise KeyError(name)
@@ -151,19 +151,19 @@ class Control:
 
     def revoke_tokens(self) -> None:
         """Make every access token invalid that was issued so far."""
-        self._service.tokens.revoke()
+        self._parts.tokens.revoke()
 
     def allow_impersonation(self, caller: str, target: str) -> None:
         """Let one account ask for access tokens of another (each step of a delegation chain needs it)."""
-        self._service.tokens.allow(caller, target)
+        self._parts.tokens.allow(caller, target)
 
     def reset(self) -> None:
         """Forget jobs, files, faults and counts, and go back to the settings of the start."""
         with self._world.lock:
-            self._service.engine.forget()
-            self._service.files.forget()
-            self._service.tokens.forget()
-            self._service.tables.forget()
+            self._parts.engine.forget()
+            self._parts.files.forget()
+            self._parts.tokens.forget()
+            self._parts.tables.forget()
             self._world.reset()
 
 
@@ -194,28 +194,28 @@ def _job_entry(job: Job) -> dict[str, Any]:
     }
 
 
-def _control(call: Call) -> Control:
-    return Control(call.service)
+def _control(call: ApiCall) -> Control:
+    return Control(call.parts)
 
 
-async def _health(call: Call) -> Response:
+async def _health(call: ApiCall) -> Response:
     return answer(_control(call).health())
 
 
-async def _books(call: Call) -> Response:
+async def _books(call: ApiCall) -> Response:
     return answer(_control(call).books())
 
 
-async def _bill(call: Call) -> Response:
+async def _bill(call: ApiCall) -> Response:
     return answer(_control(call).bill())
 
 
-async def _show_faults(call: Call) -> Response:
+async def _show_faults(call: ApiCall) -> Response:
     with call.world.lock:
         return answer(call.world.faults.show())
 
 
-async def _set_faults(call: Call) -> Response:
+async def _set_faults(call: ApiCall) -> Response:
     values = await call.json()
     try:
         return answer(_control(call).faults(**values))
@@ -223,11 +223,11 @@ async def _set_faults(call: Call) -> Response:
         raise ApiError(400, str(error)) from error
 
 
-async def _clear_faults(call: Call) -> Response:
+async def _clear_faults(call: ApiCall) -> Response:
     return answer(_control(call).clear_faults())
 
 
-async def _clock(call: Call) -> Response:
+async def _clock(call: ApiCall) -> Response:
     order = await call.json()
     if "speed" in order:
         _control(call).speed(float(order["speed"]))
@@ -236,7 +236,7 @@ async def _clock(call: Call) -> Response:
     return answer(call.world.show_clock())
 
 
-async def _set_job(call: Call) -> Response:
+async def _set_job(call: ApiCall) -> Response:
     changes = await call.json()
     try:
         return answer(await asyncio.to_thread(lambda: _control(call).set_job(call.path["name"], **changes)))
@@ -244,7 +244,7 @@ async def _set_job(call: Call) -> Response:
         raise ApiError(404, "No such job.") from error
 
 
-async def _put_table(call: Call) -> Response:
+async def _put_table(call: ApiCall) -> Response:
     order = await call.json()
     try:
         _control(call).put_table(call.path["name"], order["columns"], order.get("rows") or [])
@@ -253,33 +253,33 @@ async def _put_table(call: Call) -> Response:
     return answer({})
 
 
-async def _table(call: Call) -> Response:
+async def _table(call: ApiCall) -> Response:
     try:
         return answer(_control(call).table(call.path["name"]))
     except KeyError as error:
         raise ApiError(404, "No such table.") from error
 
 
-async def _reset(call: Call) -> Response:
+async def _reset(call: ApiCall) -> Response:
     _control(call).reset()
     return answer({})
 
 
-async def _revoke(call: Call) -> Response:
+async def _revoke(call: ApiCall) -> Response:
     _control(call).revoke_tokens()
     return answer({})
 
 
-async def _connection(call: Call) -> Response:
+async def _connection(call: ApiCall) -> Response:
     url = f"{call.request.url.scheme}://{call.request.headers.get('host', 'localhost')}"
     backend = call.request.query_params.get("backend", "gemini")
     try:
-        return answer(json.loads(connection_json(call.service, url, backend, "any-key", {})))
+        return answer(json.loads(connection_json(call.parts, url, backend, "any-key", {})))
     except ValueError as error:
         raise ApiError(400, str(error)) from error
 
 
-async def _allow(call: Call) -> Response:
+async def _allow(call: ApiCall) -> Response:
     order = await call.json()
     _control(call).allow_impersonation(str(order.get("caller")), str(order.get("target")))
     return answer({})

@@ -39,6 +39,17 @@ SIGNATURE_TOKENS = 300
 SEARCH_TOKENS = 150
 PAGE_TOKENS = 450
 CODE_TOKENS = 31
+_WISHES = frozenset(
+    [
+        "candidateCount",
+        "candidate_count",
+        "responseModalities",
+        "response_modalities",
+        "thinkingConfig",
+        "thinking_config",
+    ]
+)
+_MEDIA_MODEL = re.compile("image|nano-banana|tts")
 _URL = re.compile(r"https?://[^\s\"'<>)]+")
 
 
@@ -83,6 +94,8 @@ def wish_of(request: dict[str, Any], model: str, kind: str | None) -> Wish | Non
     """
     config = get(request, "generationConfig") or {}
     tools = request.get("tools") or []
+    if kind is None and not tools and _WISHES.isdisjoint(config) and not _MEDIA_MODEL.search(model):
+        return None
     given = {None: _kinds(request, config, tools, model), "image": ["text", "image"]}
     kinds = given.get(kind) or [str(kind)]
     candidates = 2 if kind == "candidates" else int(get(config, "candidateCount") or 1)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from airflow_provider_gemini_batch.emulator.call import Call
+    from airflow_provider_gemini_batch.emulator.call import ApiCall
 
 
-def file_document(call: Call, file: StoredFile, version: str = "v1beta") -> dict[str, Any]:
+def file_document(call: ApiCall, file: StoredFile, version: str = "v1beta") -> dict[str, Any]:
     """Return the File resource."""
     document: dict[str, Any] = {"name": f"files/{file.id}"}
     if file.display_name:
@@ -46,11 +46,11 @@ def file_document(call: Call, file: StoredFile, version: str = "v1beta") -> dict
     return document
 
 
-def _named_file(call: Call, request: str) -> StoredFile:
+def _named_file(call: ApiCall, request: str) -> StoredFile:
     name = call.path["id"]
     if len(name) > 40:  # noqa: PLR2004 - the service's own limit
         raise ApiError(400, f"* {request}.name: File ID (name excluding 'files/') cannot be more than 40 characters.\n")
-    file = call.service.files.find(call.space, name)
+    file = call.parts.files.find(call.space, name)
     if file is None:
         raise _no_file(name)
     return file
@@ -60,21 +60,21 @@ def _no_file(name: str) -> ApiError:
     return ApiError(403, f"You do not have permission to access the File {name} or it may not exist.")
 
 
-async def get(call: Call) -> Response:
+async def get(call: ApiCall) -> Response:
     """Answer one file's record."""
     file = _named_file(call, "GetFileRequest")
     document = file_document(call, file, call.path["version"])
-    call.service.files.look(file)
+    call.parts.files.look(file)
     return answer(document)
 
 
-async def list_(call: Call) -> Response:
+async def list_(call: ApiCall) -> Response:
     """Answer one page of uploaded files, newest first; generated ones are not listed."""
     size = read_page_size(call.query("pageSize"), default=10, cap=100)
     before = read_page_token(call.query("pageToken"))
     mine = [
         file
-        for file in call.service.files.live()
+        for file in call.parts.files.live()
         if file.space == call.space and (before is None or file.number < before)
     ]
     document: dict[str, Any] = {}
@@ -85,18 +85,18 @@ async def list_(call: Call) -> Response:
     return answer(document)
 
 
-async def delete(call: Call) -> Response:
+async def delete(call: ApiCall) -> Response:
     """Delete an uploaded file."""
     file = _named_file(call, "DeleteFileRequest")
     with call.world.lock:
-        call.service.files.remove(file)
+        call.parts.files.remove(file)
     return answer({})
 
 
-async def download(call: Call) -> Response:
+async def download(call: ApiCall) -> Response:
     """Stream a generated file, whole or the part that a Range header names."""
     name = call.path["id"]
-    if call.service.files.find(call.space, name) is not None:
+    if call.parts.files.find(call.space, name) is not None:
         raise ApiError(400, "Only generated files can be downloaded.")
     path = _generated(call, name)
     if call.query("alt") != "media":
@@ -118,13 +118,13 @@ async def download(call: Call) -> Response:
     )
 
 
-def _redirect(call: Call, origin: str) -> Response:
+def _redirect(call: ApiCall, origin: str) -> Response:
     """Send the caller on to the long path, of the same host unless another origin is named."""
     url = call.request.url
     return Response(status_code=302, headers={"location": f"{origin.rstrip('/')}/download{url.path}?{url.query}"})
 
 
-def _generated(call: Call, name: str) -> Path:
+def _generated(call: ApiCall, name: str) -> Path:
     with call.world.lock:
         world = call.world
         job = call.engine.jobs.get(("gemini", name.removeprefix("batch-")))

@@ -29,7 +29,7 @@ from airflow_provider_gemini_batch.emulator.wire import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_gemini_batch.emulator.call import Call
+    from airflow_provider_gemini_batch.emulator.call import ApiCall
     from airflow_provider_gemini_batch.emulator.world import World
 
 _TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main."
@@ -39,7 +39,7 @@ _ROWS_MARK = "\x00rows\x00"
 _MEMBERS = frozenset(["name", "metadata", "done", "response", "error", "operations", "nextPageToken", "kind", "etag"])
 
 
-def key_space(call: Call) -> str:
+def key_space(call: ApiCall) -> str:
     """Return the project of the caller's API key; ApiError 403 without a key, 400 for one that is not taken.
 
     The part of the key before its first colon stands for the project; what is kept of it is a hash. Unless the
@@ -66,7 +66,7 @@ def key_space(call: Call) -> str:
     return hashlib.sha256(key.partition(":")[0].encode()).hexdigest()[:16]
 
 
-def _check_model(call: Call, *, embeds: bool) -> str:
+def _check_model(call: ApiCall, *, embeds: bool) -> str:
     model = call.path["model"]
     method = "asyncBatchEmbedContent" if embeds else "batchGenerateContent"
     name = model.removeprefix("models/")
@@ -76,7 +76,7 @@ def _check_model(call: Call, *, embeds: bool) -> str:
         raise ApiError(
             404,
             f"{model} is not found for API version {version}, or is not supported for {method}. "
-            "Call ListModels to see the list of available models and their supported methods.",
+            "ApiCall ListModels to see the list of available models and their supported methods.",
         )
     return model
 
@@ -91,17 +91,17 @@ def check_body(document: dict[str, Any], message: messages.Message, *, strict: b
         raise ApiError(400, f"Invalid value at '{complaint.place}': {complaint.text}") from None
 
 
-async def create(call: Call) -> Response:
+async def create(call: ApiCall) -> Response:
     """Create a generation batch."""
     return await _create(call, embeds=False)
 
 
-async def create_embeddings(call: Call) -> Response:
+async def create_embeddings(call: ApiCall) -> Response:
     """Create an embeddings batch."""
     return await _create(call, embeds=True)
 
 
-async def _create(call: Call, *, embeds: bool) -> Response:
+async def _create(call: ApiCall, *, embeds: bool) -> Response:
     document = await call.json()
     model = _check_model(call, embeds=embeds)
     check_body(document, messages.CREATE, strict=call.world.settings.strict)
@@ -136,13 +136,13 @@ async def _create(call: Call, *, embeds: bool) -> Response:
     return answer(_operation(call.world, job, job.created))
 
 
-async def _take_file(call: Call, job: Job, name: str) -> None:
-    file = call.service.files.find(call.space, name)
+async def _take_file(call: ApiCall, job: Job, name: str) -> None:
+    file = call.parts.files.find(call.space, name)
     if file is None or file.generated:
         raise ApiError(
             403, f"You do not have permission to access the File {name.removeprefix('files/')} or it may not exist."
         )
-    unusable = call.service.files.unusable(call.space)
+    unusable = call.parts.files.unusable(call.space)
     if file.id in unusable:
         raise file_not_active(file.id)
     job.spec["inputConfig"] = {"fileName": f"files/{file.id}"}
@@ -155,10 +155,10 @@ async def _take_file(call: Call, job: Job, name: str) -> None:
     job.rows = await asyncio.to_thread(check)
 
 
-def _take_inline(call: Call, job: Job, items: list[dict[str, Any]]) -> None:
+def _take_inline(call: ApiCall, job: Job, items: list[dict[str, Any]]) -> None:
     if not items:
         raise ApiError(400, "* BatchGenerateContentRequest.batch.input_config.requests: requests must not be empty\n")
-    unusable = call.service.files.unusable(call.space)
+    unusable = call.parts.files.unusable(call.space)
     for index, item in enumerate(items):
         request = item.get("request")
         place = f"batch.input_config.requests.requests[{index}].request"
@@ -257,14 +257,14 @@ def _operation(world: World, job: Job, now: float, *, listed: bool = False) -> d
     return document
 
 
-def _find(call: Call) -> Job:
+def _find(call: ApiCall) -> Job:
     job = call.engine.find("gemini", call.space, call.path["id"])
     if job is None or call.world.now() < job.created + float(call.world.faults.peek("create_lag") or 0):
         raise ApiError(404, "Requested entity was not found.")
     return job
 
 
-def _masked(call: Call, document: dict[str, Any]) -> dict[str, Any]:
+def _masked(call: ApiCall, document: dict[str, Any]) -> dict[str, Any]:
     text = call.query("fields")
     if not text:
         return document
@@ -276,7 +276,7 @@ def _masked(call: Call, document: dict[str, Any]) -> dict[str, Any]:
     return masked
 
 
-async def get(call: Call) -> Response:
+async def get(call: ApiCall) -> Response:
     """Answer one job; inline rows are spliced in from their file."""
     with call.world.lock:
         job = _find(call)
@@ -289,7 +289,7 @@ async def get(call: Call) -> Response:
     return Response(text, media_type=JSON_TYPE)
 
 
-async def list_(call: Call) -> Response:
+async def list_(call: ApiCall) -> Response:
     """Answer one page of jobs, newest first."""
     world = call.world
     size = read_page_size(call.query("pageSize"), default=50, cap=1000)
@@ -324,7 +324,7 @@ def cancel_refusal(status: int, text: str) -> ApiError:
     return ApiError(status, text, status=names.get(status))
 
 
-async def cancel(call: Call) -> Response:
+async def cancel(call: ApiCall) -> Response:
     """Ask for the end of a job; ended ones stay as they are."""
     job = _find(call)
     status = call.world.faults.peek("cancel_refused")
@@ -336,7 +336,7 @@ async def cancel(call: Call) -> Response:
     return answer({})
 
 
-async def delete(call: Call) -> Response:
+async def delete(call: ApiCall) -> Response:
     """Stop and remove a job."""
     call.engine.delete(_find(call))
     return answer({})

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, write_output
+from airflow_provider_gemini_batch.emulator.rows import AnswerPlan, Tally, write_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +102,7 @@ class Job:
 class VertexRows(Protocol):
     """Reads and writes the rows of Vertex jobs."""
 
-    def __call__(self, job: Job, plan: Plan) -> tuple[Tally | None, dict[str, Any]]:
+    def __call__(self, job: Job, plan: AnswerPlan) -> tuple[Tally | None, dict[str, Any]]:
         """Answer a job's rows; return counts and output information."""
         ...
 
@@ -416,7 +416,7 @@ class Engine:
     def _write(self, job: Job, ending: dict[str, Any]) -> Tally | None:
         share = ending.get("share")
         limit = int((job.rows or 0) * share) if share is not None else ending.get("limit")
-        plan = Plan(
+        plan = AnswerPlan(
             model=job.model,
             embeds=job.embeds,
             faults=job.bound,

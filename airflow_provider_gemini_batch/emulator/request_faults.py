@@ -15,7 +15,7 @@ from airflow_provider_gemini_batch.emulator.wire import ApiError, quota_error
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from airflow_provider_gemini_batch.emulator.call import Call
+    from airflow_provider_gemini_batch.emulator.call import ApiCall
     from airflow_provider_gemini_batch.emulator.faults import RequestFault
 
 _MESSAGES = {
@@ -29,7 +29,7 @@ _PREFIX = '{"key": "k1", "response": {"candidates": [{"content": {"role": "model
 _SUFFIX = '"}]}, "finishReason": "STOP", "index": 0}]}}\n'
 
 
-async def apply_before(fault: RequestFault, call: Call) -> Response | None:
+async def apply_before(fault: RequestFault, call: ApiCall) -> Response | None:
     """Do what a fault does to a call before the service acts; an answer ends the call."""
     if fault.kind == "slow":
         if call.operation == "create":
@@ -42,7 +42,7 @@ async def apply_before(fault: RequestFault, call: Call) -> Response | None:
     return _answer(fault, call)
 
 
-async def apply_after(fault: RequestFault, call: Call, response: Response) -> Response:
+async def apply_after(fault: RequestFault, call: ApiCall, response: Response) -> Response:
     """Return what becomes of an answer when the service has acted."""
     options = fault.options
     if fault.kind == "slow":
@@ -58,7 +58,7 @@ async def apply_after(fault: RequestFault, call: Call, response: Response) -> Re
     return _answer(fault, call)
 
 
-def _answer(fault: RequestFault, call: Call) -> Response:
+def _answer(fault: RequestFault, call: ApiCall) -> Response:
     options = fault.options
     if fault.kind == "redirect":
         return _redirect(call, str(options.get("to") or call.own_url), int(options.get("status", 302)))
@@ -67,7 +67,7 @@ def _answer(fault: RequestFault, call: Call) -> Response:
     return _error(options)
 
 
-def _redirect(call: Call, target: str, status: int) -> Response:
+def _redirect(call: ApiCall, target: str, status: int) -> Response:
     """Send the caller to a URL; an origin without a path keeps the path and query of the call."""
     if "/" not in target.partition("://")[2]:
         url = call.request.url

@@ -162,7 +162,7 @@ class Tally:
 
 
 @dataclass
-class Plan:
+class AnswerPlan:
     """How the rows of one job are answered.
 
     :param faults: the switches that the job took with it.
@@ -212,6 +212,8 @@ class Plan:
         """Return the answer to row ``number`` (from 1), faults included; None when the row is left out."""
         if self.limit is not None and number > self.limit:
             return {"error": {"code": 1}} if self.rest == "error" else None
+        if not self.faults:
+            return answerer.answer(request, key)
         if self.every("row_error_every", number):
             return {"error": self._row_error()}
         kinds = self.faults.get("answer_kinds")
@@ -233,7 +235,7 @@ class Plan:
         return error
 
 
-def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[bytes]:
+def answer_lines(lines: Iterable[bytes], plan: AnswerPlan, tally: Tally) -> Iterator[bytes]:
     """Yield the output lines of a Developer API job, file or inline, and count them."""
     answerer = plan.answerer()
     number = 0
@@ -250,6 +252,9 @@ def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[b
         if answer is None:
             continue
         tally.count(answer)
+        if not plan.faults and not openai:
+            yield dump_line(_named(answer, key, metadata, plan, number))
+            continue
         if plan.every("missing_every", number):
             continue
         if plan.every("null_every", number):
@@ -271,7 +276,7 @@ def answer_lines(lines: Iterable[bytes], plan: Plan, tally: Tally) -> Iterator[b
         yield dump_line({"key": name, **answerer.answer(asked, name)})
 
 
-def _named(answer: dict[str, Any], key: str | None, metadata: Any, plan: Plan, number: int) -> dict[str, Any]:
+def _named(answer: dict[str, Any], key: str | None, metadata: Any, plan: AnswerPlan, number: int) -> dict[str, Any]:
     if plan.every("missing_key_every", number):
         return answer
     names: dict[str, Any] = {}
@@ -300,7 +305,7 @@ def shuffled(lines: Iterable[bytes], seed: str) -> Iterator[bytes]:
     yield from window
 
 
-def write_output(source: Path, store: Store, name: str, plan: Plan, seed: str) -> Tally:
+def write_output(source: Path, store: Store, name: str, plan: AnswerPlan, seed: str) -> Tally:
     """Answer a whole input file into an output file, in constant memory; the file appears when it is whole."""
     tally = Tally()
     part = f"{name}.part"

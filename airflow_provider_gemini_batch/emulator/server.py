@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from airflow_provider_gemini_batch.emulator.app import Application
-from airflow_provider_gemini_batch.emulator.call import Service
+from airflow_provider_gemini_batch.emulator.call import EmulatorParts
 from airflow_provider_gemini_batch.emulator.certificate import make_certificate
 from airflow_provider_gemini_batch.emulator.control import DEMO_ACCOUNT, Control, connection_json
 from airflow_provider_gemini_batch.emulator.file_store import FileStore
@@ -116,8 +116,8 @@ class Emulator:
         engine = Engine(world, VertexWork(world, tables))
         files = FileStore(world)
         engine.look_up = files.sample
-        self._service = Service(world, engine, files, TokenStore(world), tables)
-        self.control = Control(self._service)
+        self._parts = EmulatorParts(world, engine, files, TokenStore(world), tables)
+        self.control = Control(self._parts)
         if faults:
             self.control.faults(**faults)
         self._hostnames = list(hostnames)
@@ -126,7 +126,7 @@ class Emulator:
         self._temporary: Path | None = None
         server_file = self._make_certificate(state) if https else None
         config = uvicorn.Config(
-            Application(self._service),
+            Application(self._parts),
             loop="asyncio",
             lifespan="off",
             ws="none",
@@ -187,7 +187,7 @@ class Emulator:
 
     def serve(self, listener: socket.socket) -> None:
         """Serve in this thread until ``stop`` is called or, in the main thread, a signal comes."""
-        self._service.engine.start()
+        self._parts.engine.start()
         try:
             asyncio.run(self._server.serve(sockets=[listener]))
         finally:
@@ -202,10 +202,10 @@ class Emulator:
             self._thread = None
 
     def _close(self) -> None:
-        self._service.engine.close()
-        with self._service.world.lock:
-            self._service.world.advance(0)
-            self._service.world.store.close()
+        self._parts.engine.close()
+        with self._parts.world.lock:
+            self._parts.world.advance(0)
+            self._parts.world.store.close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
@@ -215,11 +215,11 @@ class Emulator:
         :param backend: ``gemini`` or ``vertex``; the latter comes with a service-account key made on the spot.
         :param extra: members of the connection's extra.
         """
-        return connection_json(self._service, self.url, backend, password, extra)
+        return connection_json(self._parts, self.url, backend, password, extra)
 
     def service_account_info(self, email: str = DEMO_ACCOUNT) -> dict[str, str]:
         """Return a service-account key file as a dict: a key made on the spot, this emulator as its token endpoint."""
-        return self._service.tokens.account(email, f"{self.url}/token", self._service.world.settings.project_id)
+        return self._parts.tokens.account(email, f"{self.url}/token", self._parts.world.settings.project_id)
 
     def federation_file(self, path: Path, *, impersonate: bool = False) -> Path:
         """Write a workload identity federation file, and beside it the subject token that it names.
@@ -228,10 +228,10 @@ class Emulator:
         :param impersonate: give it an impersonation URL of the demo account.
         """
         return write_federation_file(
-            self._service.tokens,
+            self._parts.tokens,
             self.url,
             path,
-            project_number=self._service.world.settings.project_number,
+            project_number=self._parts.world.settings.project_number,
             account=DEMO_ACCOUNT if impersonate else None,
         )
 

@@ -22,49 +22,49 @@ from airflow_provider_gemini_batch.emulator.wire import ApiError, answer
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from airflow_provider_gemini_batch.emulator.call import Call
+    from airflow_provider_gemini_batch.emulator.call import ApiCall
 
 
-async def _form(call: Call) -> dict[str, str]:
+async def _form(call: ApiCall) -> dict[str, str]:
     raw = (await call.body()).decode()
     if raw.lstrip().startswith("{"):
         return {name: str(value) for name, value in json.loads(raw).items()}
     return {name: values[0] for name, values in parse_qs(raw).items()}
 
 
-async def token(call: Call) -> Response:
+async def token(call: ApiCall) -> Response:
     """Exchange a service account's signed assertion for an access token."""
     form = await _form(call)
     try:
         principal, scopes = _signer(call, form)
     except OAuthError as error:
         return answer(error.document, status=error.status)
-    text, life = call.service.tokens.issue(principal, scopes=scopes)
+    text, life = call.parts.tokens.issue(principal, scopes=scopes)
     return answer({"access_token": text, "expires_in": int(life), "token_type": "Bearer"})
 
 
-def _signer(call: Call, form: dict[str, str]) -> tuple[str, frozenset[str]]:
+def _signer(call: ApiCall, form: dict[str, str]) -> tuple[str, frozenset[str]]:
     if form.get("grant_type") != GRANT_JWT:
         raise OAuthError("unsupported_grant_type", "Invalid grant_type: " + form.get("grant_type", ""))
-    return call.service.tokens.check_assertion(form.get("assertion", ""), f"{call.own_url}/token")
+    return call.parts.tokens.check_assertion(form.get("assertion", ""), f"{call.own_url}/token")
 
 
-async def exchange(call: Call) -> Response:
+async def exchange(call: ApiCall) -> Response:
     """Exchange the token of an outside identity provider for an access token."""
     form = await _form(call)
     try:
         audience = _subject_audience(call, form)
     except OAuthError as error:
         return answer(error.document, status=error.status)
-    text, life = call.service.tokens.issue(federated_principal(audience), scopes=form.get("scope", "").split())
+    text, life = call.parts.tokens.issue(federated_principal(audience), scopes=form.get("scope", "").split())
     document = {"access_token": text, "issued_token_type": ACCESS_TYPE, "token_type": "Bearer", "expires_in": int(life)}
     return answer(document)
 
 
-def _subject_audience(call: Call, form: dict[str, str]) -> str:
+def _subject_audience(call: ApiCall, form: dict[str, str]) -> str:
     if form.get("grant_type") != GRANT_EXCHANGE or form.get("subject_token_type") != SUBJECT_TYPE:
         raise OAuthError("invalid_request", "Invalid grant or subject token type.")
-    audience = call.service.tokens.subjects.get(form.get("subject_token", "").strip())
+    audience = call.parts.tokens.subjects.get(form.get("subject_token", "").strip())
     if audience is None:
         raise OAuthError("invalid_grant", "The subject token is not valid.")
     if audience != form.get("audience"):
@@ -72,9 +72,9 @@ def _subject_audience(call: Call, form: dict[str, str]) -> str:
     return audience
 
 
-async def impersonate(call: Call) -> Response:
+async def impersonate(call: ApiCall) -> Response:
     """Answer a token of the target account, when every step of the delegation chain is allowed."""
-    tokens = call.service.tokens
+    tokens = call.parts.tokens
     caller = tokens.principal(call.request.headers.get("authorization"), scopes=IAM)
     order = await call.json()
     chain = [str(name).rsplit("/", 1)[-1] for name in order.get("delegates") or []]

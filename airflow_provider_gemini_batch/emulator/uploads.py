@@ -16,7 +16,7 @@ from airflow_provider_gemini_batch.emulator.files import file_document
 from airflow_provider_gemini_batch.emulator.wire import ApiError, answer, quota_error, unknown_name
 
 if TYPE_CHECKING:
-    from airflow_provider_gemini_batch.emulator.call import Call
+    from airflow_provider_gemini_batch.emulator.call import ApiCall
 
 GRANULARITY = 262_144
 MAX_FILE = 2 * 1024**3
@@ -33,7 +33,7 @@ _FILE_BODY: messages.Message = {
 }
 
 
-async def upload_start(call: Call) -> Response:
+async def upload_start(call: ApiCall) -> Response:
     """Open an upload session; its URL needs no credential."""
     headers = call.request.headers
     document = await call.json()
@@ -49,8 +49,8 @@ async def upload_start(call: Call) -> Response:
     session = _new_session(call, asked)
     with call.world.lock:
         call.world.store.open(session.path, "wb").close()
-        call.service.files.sessions[session.id] = session
-        call.service.files.save_session(session)
+        call.parts.files.sessions[session.id] = session
+        call.parts.files.save_session(session)
     version = call.path.get("version")
     place = f"upload/{version}/files" if version else "upload/files"
     told = call.world.faults.take("upload_url")
@@ -65,8 +65,8 @@ async def upload_start(call: Call) -> Response:
     )
 
 
-def _new_session(call: Call, asked: dict[str, Any]) -> UploadSession:
-    headers, world, files = call.request.headers, call.world, call.service.files
+def _new_session(call: ApiCall, asked: dict[str, Any]) -> UploadSession:
+    headers, world, files = call.request.headers, call.world, call.parts.files
     length = headers.get("x-goog-upload-header-content-length")
     if length is not None and (not length.isdigit() or int(length) > MAX_FILE):
         raise ApiError(400, f"Invalid upload size: at most {MAX_FILE} bytes.")
@@ -110,9 +110,9 @@ def _check_own_id(own: str) -> None:
         )
 
 
-async def upload_bytes(call: Call) -> Response:
+async def upload_bytes(call: ApiCall) -> Response:
     """Serve a call to a session URL: upload, finalize, query or cancel."""
-    files, world = call.service.files, call.world
+    files, world = call.parts.files, call.world
     command = {part.strip().lower() for part in call.request.headers.get("x-goog-upload-command", "").split(",")}
     session = files.sessions.get(call.request.query_params.get("upload_id") or "")
     if session is None or world.faults.take("upload_lost"):
@@ -137,13 +137,13 @@ async def upload_bytes(call: Call) -> Response:
     return await _take_bytes(call, session, command)
 
 
-async def _drain(call: Call) -> None:
+async def _drain(call: ApiCall) -> None:
     async for _ in call.request.stream():
         pass
 
 
-async def _take_bytes(call: Call, session: UploadSession, command: set[str]) -> Response:
-    world, files = call.world, call.service.files
+async def _take_bytes(call: ApiCall, session: UploadSession, command: set[str]) -> Response:
+    world, files = call.world, call.parts.files
     if "upload" in command:
         offset = call.request.headers.get("x-goog-upload-offset", "")
         if not offset.isdigit() or int(offset) != session.received:
@@ -165,8 +165,8 @@ async def _take_bytes(call: Call, session: UploadSession, command: set[str]) -> 
     return _upload_answer(call, session, hide_status=bool(world.faults.take("upload_no_status")))
 
 
-async def _append(call: Call, session: UploadSession, *, final: bool) -> None:
-    files, world = call.service.files, call.world
+async def _append(call: ApiCall, session: UploadSession, *, final: bool) -> None:
+    files, world = call.parts.files, call.world
     keep = world.faults.take("upload_partial")
     running = files.hasher(session)
     came, cut = 0, False
@@ -202,11 +202,11 @@ async def _append(call: Call, session: UploadSession, *, final: bool) -> None:
         )
 
 
-def _upload_answer(call: Call, session: UploadSession, *, hide_status: bool = False) -> Response:
+def _upload_answer(call: ApiCall, session: UploadSession, *, hide_status: bool = False) -> Response:
     headers = {"x-goog-upload-size-received": str(session.received), "x-goog-upload-status": session.status}
     if hide_status:
         headers.pop("x-goog-upload-status")
-    file = call.service.files.files.get(session.file_id) if session.status == "final" else None
+    file = call.parts.files.files.get(session.file_id) if session.status == "final" else None
     if file is None:
         return Response(headers=headers)
     return answer({"file": file_document(call, file, session.version)}, headers=headers)

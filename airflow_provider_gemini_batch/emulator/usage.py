@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Prompts of more tokens than this have prices of their own on some models.
 LONG_PROMPT = 200_000
+_PLAIN = frozenset(["promptTokenCount", "candidatesTokenCount", "totalTokenCount", "promptTokensDetails"])
+_PLAIN_CANDIDATE = frozenset(["content", "finishReason", "index"])
 #: Tokens of content that a request names in ``cachedContent``.
 CACHED_CONTENT_TOKENS = 2048
 
@@ -43,15 +45,15 @@ def text_tokens(texts: list[str]) -> int:
 
 def prompt_tokens(request: dict[str, Any], model: str, look_up: Lookup | None) -> dict[str, int]:
     """Return the input tokens of a request by modality."""
-    contents = contents_of(request)
     system = get(request, "systemInstruction")
     texts = texts_of(system) if system else []
     tokens: dict[str, int] = {}
-    level = get(get(request, "generationConfig"), "mediaResolution")
-    for content in contents:
-        texts += texts_of(content)
+    for content in contents_of(request):
         for part in content.get("parts") or ():
-            if get(part, "inlineData") or get(part, "fileData"):
+            if part.get("text"):
+                texts.append(part["text"])
+            elif get(part, "inlineData") or get(part, "fileData"):
+                level = get(get(request, "generationConfig"), "mediaResolution")
                 modality, count = tokens_of_part(part, model, level, look_up)
                 tokens[modality] = tokens.get(modality, 0) + count
     if texts or not tokens:
@@ -74,6 +76,14 @@ def usage_metadata(
 ) -> dict[str, Any]:
     """Return ``usageMetadata``; ``cached`` is a part of the prompt, the others are not."""
     asked, said = sum(prompt.values()), sum(answered.values())
+    if asked and said and not (thoughts or tool or cached) and len(prompt) == len(answered) == 1 and "TEXT" in answered:
+        # What nearly all rows are.
+        return {
+            "promptTokenCount": asked,
+            "candidatesTokenCount": said,
+            "totalTokenCount": asked + said,
+            "promptTokensDetails": details(prompt),
+        }
     usage: dict[str, Any] = {"promptTokenCount": asked}
     if cached:
         usage["cachedContentTokenCount"] = min(cached, asked)
@@ -110,6 +120,12 @@ def billed_tokens(response: dict[str, Any]) -> dict[str, int]:
     Kinds of a prompt that is longer than ``LONG_PROMPT`` begin with ``long_``.
     """
     usage = response.get("usageMetadata") or {}
+    if usage.keys() == _PLAIN and usage["promptTokensDetails"] == [
+        {"modality": "TEXT", "tokenCount": usage["promptTokenCount"]}
+    ]:
+        plain = _plain(response, usage)
+        if plain:
+            return plain
     asked = whole_number(usage.get("promptTokenCount"), response.get("tokenCount"))
     billed: dict[str, int] = {}
     cached = _split(whole_number(usage.get("cachedContentTokenCount")), usage.get("cacheTokensDetails"))
@@ -133,6 +149,16 @@ def billed_tokens(response: dict[str, Any]) -> dict[str, int]:
         if isinstance(candidate, dict)
     )
     return {kind: count for kind, count in billed.items() if count}
+
+
+def _plain(response: dict[str, Any], usage: dict[str, Any]) -> dict[str, int] | None:
+    """Return the bill of text that is answered by text, as nearly all rows are; None for anything else."""
+    asked, said = usage["promptTokenCount"], usage["candidatesTokenCount"]
+    if type(asked) is int and type(said) is int and 0 < asked <= LONG_PROMPT and said > 0:
+        candidates = response.get("candidates") or []
+        if len(candidates) == 1 and candidates[0].keys() == _PLAIN_CANDIDATE:
+            return {"input_text": asked, "output_text": said}
+    return None
 
 
 def whole_number(*values: Any) -> int:

@@ -24,7 +24,7 @@ from airflow_provider_gemini_batch.emulator.wire import (
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from airflow_provider_gemini_batch.emulator.call import Call
+    from airflow_provider_gemini_batch.emulator.call import ApiCall
     from airflow_provider_gemini_batch.emulator.world import World
 
 _PUBLISHER = re.compile(r"publishers/([a-z0-9-]+)/models/([A-Za-z0-9._-]+)(@[a-z0-9.-]+)?")
@@ -69,9 +69,9 @@ def project_number(world: World, project: str) -> str:
     return str(10**11 + int(hashlib.sha256(project.encode()).hexdigest()[:10], 16) % (9 * 10**11))
 
 
-def authorize(call: Call) -> str:
+def authorize(call: ApiCall) -> str:
     """Return the job space, number and location; ApiError 401 without a token, 403 for projects named ``denied...``."""
-    call.service.tokens.principal(call.request.headers.get("authorization"))
+    call.parts.tokens.principal(call.request.headers.get("authorization"))
     project, location = call.path["project"], call.path["location"]
     if project.startswith("denied"):
         raise ApiError(
@@ -87,7 +87,7 @@ def authorize(call: Call) -> str:
     return f"{project_number(call.world, project)}/{location}"
 
 
-def _check_model(call: Call, model: str) -> None:
+def _check_model(call: ApiCall, model: str) -> None:
     publisher = _PUBLISHER.fullmatch(model)
     if publisher is None:
         tuned = _TUNED.fullmatch(model)
@@ -169,7 +169,7 @@ def _check_labels(labels: dict[str, str]) -> None:
         raise ApiError(400, "A resource can have at most 64 labels.")
 
 
-async def create(call: Call) -> Response:
+async def create(call: ApiCall) -> Response:
     """Create a job. Neither bucket nor object is looked at: what is wrong with them fails the job later."""
     spec = await call.json()
     check_body(spec, messages.VERTEX_JOB, strict=call.world.settings.strict)
@@ -257,14 +257,14 @@ def document_of(world: World, job: Job) -> dict[str, Any]:
     return document
 
 
-def _find(call: Call) -> Job:
+def _find(call: ApiCall) -> Job:
     job = call.engine.find("vertex", call.space, call.path["id"])
     if job is None or call.world.now() < job.created + float(call.world.faults.peek("create_lag") or 0):
         raise ApiError(404, f"The BatchPredictionJob {call.path['id']} was not found.")
     return job
 
 
-def _mask(call: Call) -> set[str] | None:
+def _mask(call: ApiCall) -> set[str] | None:
     text = call.query("readMask")
     if not text or text == "*":
         return None
@@ -279,13 +279,13 @@ def _mask(call: Call) -> set[str] | None:
     return camel
 
 
-async def get(call: Call) -> Response:
+async def get(call: ApiCall) -> Response:
     """Answer one job."""
     with call.world.lock:
         return answer(document_of(call.world, _find(call)))
 
 
-async def list_(call: Call) -> Response:
+async def list_(call: ApiCall) -> Response:
     """Answer one page of jobs that pass the filter, newest first."""
     size = read_page_size(call.query("pageSize"), default=100, cap=1000)
     before = read_page_token(call.query("pageToken"))
@@ -316,7 +316,7 @@ async def list_(call: Call) -> Response:
     return answer(page)
 
 
-async def cancel(call: Call) -> Response:
+async def cancel(call: ApiCall) -> Response:
     """Ask for the end of a job; ApiError 400 FAILED_PRECONDITION when it has ended."""
     job = _find(call)
     if not job.active:
@@ -327,7 +327,7 @@ async def cancel(call: Call) -> Response:
     return answer({})
 
 
-async def delete(call: Call) -> Response:
+async def delete(call: ApiCall) -> Response:
     """Delete an ended job; answers a finished long-running operation."""
     job = _find(call)
     if job.active:

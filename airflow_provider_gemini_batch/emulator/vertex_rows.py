@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import schema
 from airflow_provider_gemini_batch.emulator.answers import digest_of, embedding_of, gist_of
-from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, check_request, dump_line
+from airflow_provider_gemini_batch.emulator.rows import AnswerPlan, Tally, check_request, dump_line
 from airflow_provider_gemini_batch.emulator.wire import STATUS_NAMES, decode
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _complaint(request: Any, *, embeds: bool, strict: bool) -> dict[str, Any] | 
 
 
 def answer_vertex_lines(
-    lines: Iterable[bytes], plan: Plan, tally: Tally, stamp: str, *, imported: bool = True
+    lines: Iterable[bytes], plan: AnswerPlan, tally: Tally, stamp: str, *, imported: bool = True
 ) -> Iterator[bytes]:
     """Yield the output lines of a Vertex job, and count them.
 
@@ -245,7 +245,7 @@ def answer_vertex_lines(
             yield encoded
 
 
-def _unfinished(row: dict[str, Any], plan: Plan) -> dict[str, Any] | None:
+def _unfinished(row: dict[str, Any], plan: AnswerPlan) -> dict[str, Any] | None:
     """Return what the output says of a row that was not done: by default the row alone, without answer or status."""
     kind = plan.faults.get("unfinished_rows", plan.rest)
     if kind == "omit":
@@ -262,7 +262,9 @@ def _as_answered(row: dict[str, Any]) -> dict[str, Any]:
     return {"instance": instance, "predictions": row["predictions"], "status": ""}
 
 
-def _row(row: dict[str, Any], answer: dict[str, Any], plan: Plan, stamp: str, *, imported: bool) -> dict[str, Any]:
+def _row(
+    row: dict[str, Any], answer: dict[str, Any], plan: AnswerPlan, stamp: str, *, imported: bool
+) -> dict[str, Any]:
     others = {name: value for name, value in row.items() if name not in _WRITTEN}
     beside = {name: _imported(value) for name, value in others.items()} if imported else others
     error = answer.get("error")
@@ -278,7 +280,7 @@ def _row(row: dict[str, Any], answer: dict[str, Any], plan: Plan, stamp: str, *,
     }
 
 
-def _legacy_row(row: dict[str, Any], plan: Plan, tally: Tally, number: int) -> dict[str, Any] | None:
+def _legacy_row(row: dict[str, Any], plan: AnswerPlan, tally: Tally, number: int) -> dict[str, Any] | None:
     text = str(row["content"])
     if plan.limit is not None and number > plan.limit and plan.rest != "error":
         return _unfinished(row, plan)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_gemini_batch.emulator.jobs import Job
-    from airflow_provider_gemini_batch.emulator.rows import Plan
+    from airflow_provider_gemini_batch.emulator.rows import AnswerPlan
     from airflow_provider_gemini_batch.emulator.table_store import TableStore
     from airflow_provider_gemini_batch.emulator.world import World
 
@@ -45,7 +45,7 @@ class VertexWork:
         self.world = world
         self.tables = tables
 
-    def __call__(self, job: Job, plan: Plan) -> tuple[Tally | None, dict[str, Any]]:
+    def __call__(self, job: Job, plan: AnswerPlan) -> tuple[Tally | None, dict[str, Any]]:
         """Answer a job and return its counts (None when unknown) and its ``outputInfo``; JobFailure when it fails."""
         info = self._info(job)
         folder = info.get("gcsOutputDirectory")
@@ -85,7 +85,7 @@ class VertexWork:
         dataset = job.number + 5_000_000
         return {"vertexMultimodalDatasetName": f"projects/{project}/locations/{location}/datasets/{dataset}"}
 
-    def _is_readable(self, job: Job, plan: Plan) -> bool:
+    def _is_readable(self, job: Job, plan: AnswerPlan) -> bool:
         """Say whether the emulator can reach both ends of a job; else it only pretends to have done it."""
         source, sink = job.spec["inputConfig"], job.spec["outputConfig"]
         if "vertexMultimodalDatasetSource" in source or "vertexMultimodalDatasetDestination" in sink:
@@ -98,14 +98,14 @@ class VertexWork:
             return False
         return not (plan.embeds and not is_legacy(job.model) and "gcsSource" not in source)
 
-    def _counted(self, plan: Plan) -> Tally:
+    def _counted(self, plan: AnswerPlan) -> Tally:
         rows = int(self.world.faults.peek("bigquery_rows", 3))
         rows = rows if plan.share is None else int(rows * plan.share)
         every = int(plan.faults.get("row_error_every") or 0)
         failed = rows // every if every else 0
         return Tally(succeeded=rows - failed, failed=failed)
 
-    def _answer(self, job: Job, plan: Plan, info: dict[str, str], spooled: str) -> Tally:
+    def _answer(self, job: Job, plan: AnswerPlan, info: dict[str, str], spooled: str) -> Tally:
         importer = Importer(legacy=is_legacy(job.model), from_table="bigquerySource" in job.spec["inputConfig"])
         folder = info.get("gcsOutputDirectory")
         with Storage(self.world.settings.storage_endpoint or "") as storage:
@@ -161,7 +161,9 @@ class VertexWork:
         lines = (json.dumps(_parsed(row)).encode() for row in self.tables.rows(name))
         yield from importer.take(lines, resumes=self._is_output(name))
 
-    def _into_table(self, importer: Importer, answered: Iterator[bytes], info: dict[str, str], plan: Plan) -> None:
+    def _into_table(
+        self, importer: Importer, answered: Iterator[bytes], info: dict[str, str], plan: AnswerPlan
+    ) -> None:
         name = f"{table_name(info['bigqueryOutputDataset'])}.{info['bigqueryOutputTable'].rpartition('.')[2]}"
         legacy = is_legacy(plan.model)
         columns = dict(importer.columns) or {"request": "JSON", **dict.fromkeys(sorted(importer.beside), "STRING")}

@@ -103,7 +103,7 @@ class Vertex:
     def __init__(self, emulator: Emulator, storage: str = "") -> None:
         self.emulator = emulator
         self.storage = storage
-        token, _ = emulator._service.tokens.issue("tester")
+        token, _ = emulator._parts.tokens.issue("tester")
         self.http = httpx.Client(base_url=emulator.url, headers={"authorization": f"Bearer {token}"}, trust_env=False)
 
     def body(self, uri: str = "gs://in/x.jsonl", model: str = PUBLISHER_MODEL, **more: Any) -> dict[str, Any]:

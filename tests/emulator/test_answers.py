@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.emulator.answers import Answerer, answer_schema, embedding_of, gist_of
-from airflow_provider_gemini_batch.emulator.rows import Plan, Tally, answer_lines, check_lines, check_request, shuffled
+from airflow_provider_gemini_batch.emulator.rows import (
+    AnswerPlan,
+    Tally,
+    answer_lines,
+    check_lines,
+    check_request,
+    shuffled,
+)
 from airflow_provider_gemini_batch.emulator.schema import Complaint
 from airflow_provider_gemini_batch.emulator.wire import ApiError, apply_mask, parse_mask
 
@@ -140,7 +147,7 @@ def test_keyed_and_bare_lines_in_both_spellings_are_taken() -> None:
     ]
     assert check_lines(lines, embeds=False) == 2
     tally = Tally()
-    answered = [json.loads(line) for line in answer_lines(lines, Plan("m", embeds=False, faults={}), tally)]
+    answered = [json.loads(line) for line in answer_lines(lines, AnswerPlan("m", embeds=False, faults={}), tally)]
     assert "key" not in answered[1]
     assert answered[0]["key"] == "a"
     assert tally.succeeded == 2

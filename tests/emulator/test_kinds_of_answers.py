@@ -225,7 +225,7 @@ def test_media_of_a_request_are_counted_by_kind_and_size(
 def test_named_files_are_looked_up(gemini: Gemini) -> None:
     name = gemini.upload(b"\0" * 32_000)
     part = {"fileData": {"fileUri": f"https://x/v1beta/{name}", "mimeType": "audio/mpeg"}}
-    look_up = gemini.emulator._service.files.sample
+    look_up = gemini.emulator._parts.files.sample
     assert tokens_of_part(part, "gemini-2.5-flash", None, look_up) == ("AUDIO", 64)
     assert look_up("https://x/v1beta/files/other") is None
     assert look_up(f"files/{name[6:]}") == Sample(32_000, b"\0" * 32_000)

@@ -29,7 +29,7 @@ def _calls(vertex: Vertex) -> list[str]:
         asked.append(str(key))
         return f"second answer to {key}"
 
-    vertex.emulator._service.world.settings.responder = respond
+    vertex.emulator._parts.world.settings.responder = respond
     return asked
 
 
