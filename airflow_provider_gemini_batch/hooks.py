@@ -270,6 +270,10 @@ class GeminiBatchHook(BaseHook):
         )
         return iter_rows(self.client.get_responses(known), landing)
 
+    def check_readable(self, destination: str) -> None:
+        """Raise what reading answers at a gs:// or bq:// place would raise; Vertex AI only."""
+        self.client.check_readable(destination)
+
     def output_source(self, job: BatchJob | str) -> JobSource | None:
         """Return what a new job can take as its input to complete an ended one; Vertex AI only."""
         return self.client.output_source(job)

@@ -69,6 +69,7 @@ class BatchClient:
         *,
         files: GeminiFiles | None = None,
         storage: ObjectStore | None = None,
+        tables: AnswerTables | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Put the parts together.
@@ -79,6 +80,7 @@ class BatchClient:
         self._transport = transport
         self._files_api = files
         self._storage = storage
+        self._tables = tables
         self._clock = clock
 
     @classmethod
@@ -174,7 +176,9 @@ class BatchClient:
         )
         storage = ObjectStore(credential, project=place.project, endpoint=storage_endpoint)
         tables = AnswerTables(credential, project=place.project)
-        return cls(VertexBackend(transport, storage, tables, place), transport, storage=storage, clock=clock)
+        return cls(
+            VertexBackend(transport, storage, tables, place), transport, storage=storage, tables=tables, clock=clock
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -465,6 +469,18 @@ class BatchClient:
         :raises ResultsGone: it ended well but the service no longer keeps its answers.
         """
         return responses(self._backend, job, sleep=self._transport.sleep)
+
+    def check_readable(self, destination: str) -> None:
+        """Raise what reading answers at a place would raise, before a job is made that writes there.
+
+        :param destination: a gs:// folder or a bq:// table, neither of which has to be there yet.
+        :raises ConfigurationError: a library is missing. :raises AccessDenied: these credentials may not read there.
+        :raises NotFound: there is no such bucket or dataset.
+        """
+        if self._storage is None or self._tables is None:
+            raise ConfigurationError("The Gemini API keeps the answers itself: only Vertex AI writes to a destination")
+        place = self._tables if destination.startswith("bq://") else self._storage
+        place.check_readable(destination)
 
     def output_source(self, job: BatchJob | str) -> JobSource | None:
         """Return what a new job of the same model may take as its input to complete an ended one.

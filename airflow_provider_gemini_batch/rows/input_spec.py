@@ -10,6 +10,7 @@ from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, request_defaults
+from airflow_provider_gemini_batch.api.vertex_rules import takes_instructions_in_text
 from airflow_provider_gemini_batch.rows.columns import check_word
 from airflow_provider_gemini_batch.rows.sources import Opener, Rows, open_local
 
@@ -124,8 +125,9 @@ class InputSpec:
             raise ConfigurationError("give the input either as rows or as a path")
         if self.media_field is not None and self.attach is None:
             raise ConfigurationError("media_field needs a place to put the files")
-        if self.media_field is not None and self.kind is JobKind.EMBEDDINGS:
-            raise ConfigurationError("media_field is for generation only")
+        embeds = self.kind is JobKind.EMBEDDINGS
+        if self.media_field is not None and embeds and not takes_instructions_in_text(self.model):
+            raise ConfigurationError("media_field: this model embeds texts only; gemini-embedding-2 embeds files too")
         if self.title_field is not None and self.kind is not JobKind.EMBEDDINGS:
             raise ConfigurationError("title_field is for embeddings only")
         check_carry(self.carry, self.kind)

@@ -200,9 +200,11 @@ def with_attachments(request: Mapping[str, Any], attachments: Sequence[Attachmen
     """Put the files in front of the parts of the first content, where the service's guide wants them."""
     if not attachments:
         return request
+    files = [dict(attachment.part) for attachment in attachments]
+    if "content" in request:  # of an embedding
+        return {**request, "content": {**request["content"], "parts": [*files, *request["content"]["parts"]]}}
     first, *rest = request["contents"]
-    parts = [*(dict(attachment.part) for attachment in attachments), *first["parts"]]
-    return {**request, "contents": [{**first, "parts": parts}, *rest]}
+    return {**request, "contents": [{**first, "parts": [*files, *first["parts"]]}, *rest]}
 
 
 def _named_columns(spec: InputSpec) -> list[tuple[str, str]]:

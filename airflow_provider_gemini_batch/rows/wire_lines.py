@@ -16,6 +16,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
     wire_line,
     with_roles,
 )
+from airflow_provider_gemini_batch.api.vertex_rules import check_request, takes_instructions_in_text
 from airflow_provider_gemini_batch.rows.templates import Shaper, with_attachments
 from airflow_provider_gemini_batch.rows.wire_keys import wrap_key_json
 
@@ -83,7 +84,9 @@ class _RawBody:
     def __init__(self, spec: InputSpec, defaults: RequestDefaults) -> None:
         self._kind = spec.kind
         self._needs_roles = spec.service is Service.VERTEX
-        self._off = spec.service is Service.VERTEX and spec.kind is JobKind.EMBEDDINGS
+        embeds = spec.kind is JobKind.EMBEDDINGS
+        self._off = embeds and (spec.service is Service.VERTEX or takes_instructions_in_text(spec.model))
+        self._is_vertex = spec.service is Service.VERTEX
         members: dict[str, Any] = dict(defaults.members)
         if defaults.generation_config:
             members["generationConfig"] = dict(defaults.generation_config)
@@ -92,7 +95,8 @@ class _RawBody:
 
     def read(self, raw: bytes, value: Any) -> _Written | None:
         """Return the row as it stands in its line; None when it has to go the long way."""
-        if self._off or type(value) is not dict:
+        # Escapes are written out: a batch is reported to corrupt those of surrogate pairs.
+        if self._off or type(value) is not dict or b"\\u" in raw:
             return None
         key = written = None
         request = value.get("request")
@@ -110,6 +114,8 @@ class _RawBody:
             body = raw[len(lead) : -1]
         if not is_ready(request, self._kind) or (self._needs_roles and with_roles(request) is not request):
             return None
+        if self._is_vertex:
+            check_request(request)
         if self._tail:
             if not self._members.isdisjoint(request):
                 return None

@@ -9,15 +9,17 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.google.bigquery import NO_LIBRARY
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.names import gemini_model, labels, vertex_model
+from airflow_provider_gemini_batch.api.vertex_rules import check_job
 from airflow_provider_gemini_batch.staging.places import is_inside
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
 
 
-def check_settings(arguments: BatchArguments, service: Service) -> None:
+def check_settings(arguments: BatchArguments, service: Service, location: str) -> None:
     """Refuse now what the create call would refuse when rows have been uploaded or staged for it.
 
+    :param location: where Vertex AI is to run the job.
     :raises ConfigurationError: names the argument and says what to do.
     """
     if service is Service.GEMINI:
@@ -25,7 +27,14 @@ def check_settings(arguments: BatchArguments, service: Service) -> None:
         if arguments.labels:
             raise ConfigurationError("labels: jobs of the Gemini API have none; only Vertex AI takes them")
         return
-    vertex_model(arguments.model)
+    model = vertex_model(arguments.model)
+    destination = arguments.destination or ""
+    check_job(
+        model,
+        location,
+        source_table=arguments.bigquery_uri is not None,
+        answer_table=destination.startswith("bq://") or (arguments.bigquery_uri is not None and not destination),
+    )
     labels(arguments.labels or {})
     if arguments.priority is not None:
         raise ConfigurationError("priority: Vertex AI has none; only the Gemini API takes one")

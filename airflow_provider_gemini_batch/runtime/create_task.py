@@ -431,6 +431,7 @@ class TaskRun:
                 staging_path=arguments.staging_path or settings.staging_path,
                 keep_input=arguments.keep_input,
                 not_before=not_before,
+                reads_answers=_reads_answers(arguments),
             ),
             supply=work.supply,
             before_create=self._refuse_when_killed,
@@ -525,6 +526,13 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
     return summary_of(
         [job], counts=summary.counts, usage=summary.usage.shown(), output=output.path, responses=responses
     )
+
+
+def _reads_answers(arguments: BatchArguments) -> bool:
+    """Return whether the task reads its answers from where the service writes them; tables only for an output path."""
+    destination = arguments.destination
+    to_table = arguments.bigquery_uri is not None if destination is None else destination.startswith("bq://")
+    return arguments.wait_for_completion and (arguments.output_path is not None or not to_table)
 
 
 def _identity(ti: Any, part_key: str | None = None) -> TaskIdentity:

@@ -97,7 +97,7 @@ def make_work(
     for name in existing:
         if _READ_BY[name] is not service:
             raise ConfigurationError(f"{name} cannot be read by {_named(service)}; give {_INSTEAD[service]}")
-    check_settings(arguments, service)
+    check_settings(arguments, service, access.settings.location)
     check_places(arguments, service, staging)
     for name, value in existing.items():
         for argument in (*_OF_OUR_ROWS, *_DEFAULTS):

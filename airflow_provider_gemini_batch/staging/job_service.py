@@ -16,6 +16,7 @@ from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
     ApiError,
     ConfigurationError,
     FileFailed,
@@ -85,6 +86,7 @@ class JobSettings:
     staging_path: str | None = None
     keep_input: bool = False
     not_before: datetime | None = None
+    reads_answers: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class ClientJobService:
         self._settings = settings
         self._supply = supply
         self._before_create = before_create
+        self._checked = False
         #: The names of the jobs that were created here, in this process.
         self.created: set[str] = set()
 
@@ -146,6 +149,7 @@ class ClientJobService:
 
     def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> ReadyInput:
         """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object."""
+        self._check_destination(tag)
         if self._supply is None:
             named = self._settings.source.get("file_name")
             if named and not names.is_output_file(named):
@@ -158,6 +162,23 @@ class ClientJobService:
         if shard.bytes <= _INLINE_BYTES and shard.rows <= _INLINE_ROWS:
             return ReadyInput({"inlined_requests": _requests(shard.path)})
         return self._upload(tag, shard.path, reuse=reuse)
+
+    def _check_destination(self, tag: Tag) -> None:
+        """Find out before a job is paid for whether its answers can be read where they will be.
+
+        :raises ConfigurationError: a library is missing, or the credentials or the place do not allow it.
+        """
+        if self._client.service is not Service.VERTEX or not self._settings.reads_answers or self._checked:
+            return
+        destination = self._destination(tag) or ""
+        try:
+            self._client.check_readable(destination)
+        except (AccessDenied, NotFound) as error:
+            raise ConfigurationError(
+                f"The answers could not be read where they would be written, so no job was made: {error} Let these "
+                "credentials list and read there, or give another destination."
+            ) from error
+        self._checked = True
 
     def create(self, prepared: ReadyInput, tag: Tag) -> BatchJob:
         """Send the create call once."""

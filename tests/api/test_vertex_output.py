@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.backends.vertex import _job
-from airflow_provider_gemini_batch.api.errors import ResultsGone, UnknownOutput
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, NotFound, ResultsGone, UnknownOutput
 from airflow_provider_gemini_batch.api.google.output_folder import StoredObject, choose
 from airflow_provider_gemini_batch.api.google.vertex_output import LeftOutput, VertexOutput
+from airflow_provider_gemini_batch.api.models import JobKind
 from airflow_provider_gemini_batch.api.transport import Answer
+from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.emulator import Emulator
+from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
 from emulator.storage_server import storage_server
 
 if TYPE_CHECKING:
@@ -263,3 +268,33 @@ def test_a_dataset_whose_table_is_not_named_is_said_so(client: BatchClient) -> N
 
 def left(client: BatchClient, raw: dict[str, Any]) -> LeftOutput:
     return VertexOutput(client.storage).of(_job(raw, Answer(200, {}, b"")), raw)
+
+
+def test_where_the_answers_will_lie_is_looked_at_before_anything_is_paid(client: BatchClient) -> None:
+    client.check_readable("gs://out/not/there/yet")
+    with pytest.raises(NotFound):
+        client.check_readable("gs://no-such-bucket/x")
+
+
+def test_answers_that_could_not_be_read_make_no_job(client: BatchClient, emulator: Emulator) -> None:
+    tag = Tag("abcdefghij", 0, 0, 0, 0, "0123456789ab")
+    settings = JobSettings(
+        model=FLASH,
+        kind=JobKind.GENERATION,
+        source={"gcs_uri": "gs://in/x.jsonl"},
+        destination="gs://no-such-bucket/x",
+    )
+    jobs = ClientJobService(client, settings, supply=None)
+    with pytest.raises(ConfigurationError, match=r"no job was made.*another destination"):
+        jobs.prepare(tag, None, reuse=False)
+    assert emulator.control.books()["created"] == 0
+    ClientJobService(client, replace(settings, reads_answers=False), supply=None).prepare(tag, None, reuse=False)
+
+
+def test_a_base_install_is_told_before_anything_is_paid(client: BatchClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("gcsfs.core", "google.cloud.bigquery", "google.cloud"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigurationError, match=r"\[vertex\]"):
+        client.check_readable("gs://out/x")
+    with pytest.raises(ConfigurationError, match=r"\[bigquery\]"):
+        client.check_readable("bq://p.ds.answers")

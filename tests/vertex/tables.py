@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_LIST = re.compile(r"/bigquery/v2/projects/[^/]+/datasets/[^/]+/tables")
 _TABLE = re.compile(r"/bigquery/v2/projects/([^/]+)/datasets/([^/]+)/tables/([^/]+)(/data)?")
 
 
@@ -31,6 +32,8 @@ class Tables:
         """Answer a GET for a table or a page of its rows."""
         parts = urlsplit(path)
         self.asked.append(path)
+        if _LIST.fullmatch(parts.path):
+            return 200, {"totalItems": 0}
         found = _TABLE.fullmatch(parts.path)
         name = ".".join(found.groups()[:3]) if found else ""
         if found is None or name not in self.columns:

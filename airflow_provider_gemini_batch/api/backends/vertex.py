@@ -37,6 +37,7 @@ from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_lin
 from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import Call, Retry
 from airflow_provider_gemini_batch.api.urls import checked_base_url
+from airflow_provider_gemini_batch.api.vertex_rules import MULTI_REGIONS, check_job
 from airflow_provider_gemini_batch.api.wire import (
     dict_at,
     error_of,
@@ -62,7 +63,6 @@ _log = logging.getLogger(__name__)
 _VERSION = "v1"
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}\Z")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
-_MULTI_REGIONS = frozenset({"us", "eu"})
 # The service wants a name; this one is for callers who give none.
 _NAMELESS = "gemini-batch"
 _PAGE_MASK = "name,displayName,model,state,createTime,startTime,updateTime,endTime,completionStats,error,labels"
@@ -96,7 +96,7 @@ class VertexPlace:
             return f"{self.base_url}/{_VERSION}"
         if where == "global":
             return f"https://aiplatform.googleapis.com/{_VERSION}"
-        if where in _MULTI_REGIONS:
+        if where in MULTI_REGIONS:
             return f"https://aiplatform.{where}.rep.googleapis.com/{_VERSION}"
         return f"https://{where}-aiplatform.googleapis.com/{_VERSION}"
 
@@ -123,6 +123,12 @@ class VertexBackend:
         """Make a job that reads gs:// or bq:// and writes gs:// or bq://."""
         model = names.vertex_model(new.model)
         _refuse_what_is_gemini_only(new)
+        check_job(
+            model,
+            self._place.location,
+            source_table=new.bigquery_uri is not None,
+            answer_table=str(new.destination).startswith("bq://"),
+        )
         body = {
             "displayName": new.display_name or _NAMELESS,
             "model": model,

@@ -71,6 +71,16 @@ class AnswerTables:
             rows = client.list_rows(found, selected_fields=columns, page_size=_PAGE_ROWS, timeout=_SECONDS)
         return _results(uri, rows)
 
+    def check_readable(self, uri: str) -> None:
+        """Raise what reading answers in a table that is still to be made would raise. Costs one call.
+
+        :raises ConfigurationError: the extra ``bigquery`` is not installed.
+        :raises NotFound: there is no such dataset. :raises AccessDenied: these credentials may not read in it.
+        """
+        dataset = names.bigquery_uri(uri, "destination").removeprefix("bq://").replace(":", ".").split(".")[:2]
+        with _table_errors(f"bq://{'.'.join(dataset)}"):
+            next(iter(self._client().list_tables(".".join(dataset), max_results=1, timeout=_SECONDS)), None)
+
     def exists(self, uri: str) -> bool:
         """Return whether there is such a table."""
         table = names.bigquery_uri(uri, "table").removeprefix("bq://")

@@ -141,6 +141,18 @@ class ObjectStore:
         with _storage_errors("upload", uri):
             self.filesystem.put_file(os.fspath(path), names.gcs_uri(uri, "address"))
 
+    def check_readable(self, uri: str) -> None:
+        """Raise what reading answers under an address would raise: extras, bucket, permission. Costs one list call.
+
+        :raises ConfigurationError: gcsfs is missing. :raises NotFound: there is no such bucket.
+        :raises AccessDenied: these credentials may not list the bucket.
+        """
+        bucket, _, prefix = names.gcs_uri(uri, "destination").removeprefix("gs://").partition("/")
+        with _storage_errors("list", uri):
+            filesystem = self.filesystem
+            # The listing of a folder that is not there yet looks like that of a bucket that is not: so the call itself.
+            filesystem.call("GET", "b/{}/o", bucket, prefix=prefix, maxResults=1, json_out=True)
+
     def list_folder(self, folder: str) -> list[StoredObject]:
         """Return what lies directly in a folder, sorted; empty when there is no such folder (yet)."""
         base = names.gcs_uri(folder, "folder").rstrip("/")

@@ -38,6 +38,11 @@ from airflow_provider_gemini_batch.api.requests.fields import (
     snake,
 )
 from airflow_provider_gemini_batch.api.requests.forms import check_contents, from_text, rest_form
+from airflow_provider_gemini_batch.api.vertex_rules import (
+    check_request,
+    takes_instructions_in_text,
+    with_instructions,
+)
 
 INLINE_LIMIT_BYTES = 20 * 1024 * 1024
 """Largest body of a create call on the Gemini Developer API (the service names 20971520 bytes)."""
@@ -150,7 +155,7 @@ def normalise(
     """
     notes: MutableSet[str] = set() if warnings is None else warnings
     if isinstance(row, str):
-        return None, _merge(from_text(row, kind), defaults)
+        return None, _for_model(_merge(from_text(row, kind), defaults), kind, defaults)
     if isinstance(row, BatchRequest):
         row = row.members()
     elif not isinstance(row, Mapping):
@@ -163,7 +168,7 @@ def normalise(
     if "model" in request:
         request = _without_model(request, defaults.model)
     _check_cache(request)
-    return key, request
+    return key, _for_model(request, kind, defaults)
 
 
 def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
@@ -180,6 +185,7 @@ def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
 def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) -> bytes:
     """The JSON of a request as this service wants it."""
     if service is Service.VERTEX:
+        check_request(request)
         request = _vertex_embedding(request) if kind is JobKind.EMBEDDINGS else with_roles(request)
     return json_bytes(request)
 
@@ -336,6 +342,12 @@ def _merge(request: Mapping[str, Any], defaults: RequestDefaults) -> Mapping[str
     if defaults.generation_config:
         merged["generationConfig"] = {**defaults.generation_config, **(request.get("generationConfig") or {})}
     return merged
+
+
+def _for_model(request: Mapping[str, Any], kind: JobKind, defaults: RequestDefaults) -> Mapping[str, Any]:
+    if kind is JobKind.EMBEDDINGS and takes_instructions_in_text(defaults.model or ""):
+        return with_instructions(request)
+    return request
 
 
 def _check_cache(request: Mapping[str, Any]) -> None:

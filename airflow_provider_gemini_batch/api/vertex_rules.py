@@ -1,0 +1,163 @@
+"""What Vertex AI documents for batches that it only finds out about late: model, place and source; members of a row.
+
+A job in the wrong place is refused, or is taken and fails when it starts; a row that cannot be imported fails the whole
+job. Each refusal here says the way out. Sources: Vertex AI's pages on batch inference (Gemini and embeddings) and on
+Gemini Embedding 2; the traps of the import are from reports of those who met them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+
+#: Multi-regions; every other location is one region.
+MULTI_REGIONS: Final = frozenset({"us", "eu"})
+_NO_REGION = MULTI_REGIONS | {"global"}
+_OLDER_PLACES = ("us-central1", "us-east1", "us-east4", "us-west1", "us-west4", "europe-west1", "europe-west4")
+_DEEPEST = 15
+# What an empty tool can be given instead, so that the import has something to store.
+_FILLED = {
+    "googleSearch": 'give it a member, such as {"excludeDomains": ["example.com"]}, or use the Gemini API',
+    "urlContext": "use the Gemini API, which takes it as it is",
+    "codeExecution": "use the Gemini API, which takes it as it is",
+}
+_LARGE_IMAGES = frozenset({"2K", "4K"})
+_FACTS = ("contents", "content")
+
+
+def check_job(model: str, location: str, *, source_table: bool, answer_table: bool) -> None:
+    """Refuse a model, a location and a source that Vertex AI does not take together.
+
+    :param source_table: the rows are in BigQuery. :param answer_table: the answers go there.
+    :raises ConfigurationError: says what does work.
+    """
+    bare = model.rpartition("/")[2]
+    tables = source_table or answer_table
+    if tables and bare.startswith("gemini-embedding"):
+        raise ConfigurationError(
+            f"model: {bare} works on Cloud Storage only, not on BigQuery: give gcs_uri or rows of your own, and a "
+            "gs:// destination; text-embedding-005 takes tables"
+        )
+    if tables and location == "global":
+        which = "bigquery_uri" if source_table else "destination"
+        raise ConfigurationError(
+            f"location: global takes no BigQuery tables ({which}): set location to a region, such as us-central1, on "
+            "the operator or the connection"
+        )
+    if bare == "gemini-embedding-001" and location in _NO_REGION:
+        raise ConfigurationError(
+            f"location: gemini-embedding-001 is not served in {location}: set location to one of "
+            f"{', '.join(_OLDER_PLACES)}"
+        )
+    if takes_instructions_in_text(model) and location not in _NO_REGION:
+        raise ConfigurationError(
+            f"location: {bare} is served in global, us and eu only, not in {location}: set location to one of these"
+        )
+    if model.startswith("projects/") and location == "global":
+        raise ConfigurationError(
+            "location: global serves no tuned models: set location to the region that the model is in"
+        )
+
+
+def check_request(request: Mapping[str, Any]) -> None:
+    """Refuse what would fail the import of a whole job, or what batches of Vertex AI do not do.
+
+    :param request: one row in REST form.
+    :raises InputError: names the member, never a value.
+    """
+    for name, value in request.items():
+        if name not in _FACTS:
+            _check(value, name, 2)
+        elif isinstance(value, list):
+            for turn in value:
+                _check_content(turn)
+        else:
+            _check_content(value)
+    if "cachedContent" in request:
+        raise InputError("cachedContent: batches of Vertex AI take no explicit caches; put its content into the rows")
+    tools = request.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        retrieval = tool.get("retrieval") if isinstance(tool, Mapping) else None
+        if isinstance(retrieval, Mapping) and "vertexRagStore" in retrieval:
+            raise InputError("tools.retrieval: batches of Vertex AI do no retrieval from a RAG store")
+    config = request.get("generationConfig")
+    image = config.get("imageConfig") if isinstance(config, Mapping) else None
+    if isinstance(image, Mapping) and image.get("imageSize") in _LARGE_IMAGES:
+        raise InputError("generationConfig.imageConfig.imageSize: batches of Vertex AI make images of 1K only")
+
+
+def _check_content(content: Any) -> None:
+    parts = content.get("parts") if isinstance(content, Mapping) else None
+    for part in parts if isinstance(parts, list) else ():
+        # Nearly all parts are one text.
+        if isinstance(part, Mapping) and not (len(part) == 1 and "text" in part):
+            _check(part, "parts", 4)
+
+
+def _check(value: Any, path: str, depth: int) -> None:
+    """Refuse what a table cannot store: the import of rows makes one of them."""
+    if isinstance(value, Mapping):
+        if depth > _DEEPEST:
+            raise InputError(f"{path}: Vertex AI's import takes no more than {_DEEPEST} levels")
+        if not value:
+            remedy = _FILLED.get(path.rpartition(".")[2], "leave it out")
+            raise InputError(f"{path} is empty, which fails Vertex AI's import of the whole job: {remedy}")
+        for name, member in value.items():
+            if not isinstance(name, str) or not name or name.startswith("$") or " " in name:
+                raise InputError(
+                    f"{path} has a member whose name Vertex AI's import cannot store, such as $defs or one with a "
+                    "blank: rename it, or write it out where it is used"
+                )
+            _check(member, f"{path}.{name[:60]}", depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, path, depth)
+
+
+def takes_instructions_in_text(model: str) -> bool:
+    """Return whether an embedding model reads task and title from the text, and ignores them as members."""
+    return model.rpartition("/")[2].startswith("gemini-embedding-2")
+
+
+_TASKS = {
+    "RETRIEVAL_QUERY": "search result",
+    "QUESTION_ANSWERING": "question answering",
+    "FACT_VERIFICATION": "fact checking",
+    "CODE_RETRIEVAL_QUERY": "code retrieval",
+    "CLASSIFICATION": "classification",
+    "CLUSTERING": "clustering",
+    "SEMANTIC_SIMILARITY": "sentence similarity",
+}
+
+
+def with_instructions(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an embedding request whose task and title have moved into its text, as Gemini Embedding 2 reads them.
+
+    Documents become ``title: T | text: ...`` and everything else ``task: ... | query: ...``. Source:
+    https://ai.google.dev/gemini-api/docs/embeddings. Files alone have no place for either.
+
+    :raises InputError: the task is not known, or is that of a query and there is a title.
+    """
+    task, title = request.get("taskType"), request.get("title")
+    if task is None and title is None:
+        return request
+    rest = {name: value for name, value in request.items() if name not in {"taskType", "title"}}
+    if task in {None, "RETRIEVAL_DOCUMENT"}:
+        before = f"title: {title or 'none'} | text: "
+    elif task == "TASK_TYPE_UNSPECIFIED":
+        return rest
+    elif title:
+        raise InputError(f"title: a text with the task {str(task)[:40]} has none; titles are for RETRIEVAL_DOCUMENT")
+    elif task in _TASKS:
+        before = f"task: {_TASKS[task]} | query: "
+    else:
+        raise InputError(f"task_type: one of RETRIEVAL_DOCUMENT, {', '.join(_TASKS)}")
+    content = rest["content"]
+    parts = list(content["parts"])
+    for index, part in enumerate(parts):
+        if isinstance(part.get("text"), str):
+            parts[index] = {**part, "text": f"{before}{part['text']}"}
+            break
+    return {**rest, "content": {**content, "parts": parts}}
