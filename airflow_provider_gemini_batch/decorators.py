@@ -58,8 +58,8 @@ def gemini_batch_task(python_callable: Callable[..., Any] | None = None, **kwarg
     The function returns or yields texts, dicts in the service's form or ``BatchRequest``s. Its annotations do not
     matter: the task's own return value is always one summary.
     """
-    # An annotation "-> dict" would else spread the summary over several XComs.
-    kwargs["multiple_outputs"] = False
+    # Airflow would infer it from an annotation "-> dict", which is about the rows and not about the summary.
+    kwargs["multiple_outputs"] = bool(kwargs.get("multiple_outputs"))
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_GeminiBatchDecoratedOperator, **kwargs
     )

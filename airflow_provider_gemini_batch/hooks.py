@@ -23,6 +23,7 @@ from airflow_provider_gemini_batch.runtime.client import (
     project_words,
 )
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
+from airflow_provider_gemini_batch.runtime.deployment import NAMELESS, deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -127,11 +128,13 @@ class GeminiBatchHook(BaseHook):
         except AirflowNotFoundException as error:
             return False, str(error)
         if self.service is Service.GEMINI:
-            return True, "The Gemini Developer API took the key and listed its batches."
-        return True, (
-            f"Vertex AI took the credentials and listed the batch jobs of {project_words(self.settings)} "
-            f"in {self.settings.location}."
-        )
+            said = "The Gemini Developer API took the key and listed its batches."
+        else:
+            said = (
+                f"Vertex AI took the credentials and listed the batch jobs of {project_words(self.settings)} "
+                f"in {self.settings.location}."
+            )
+        return True, said if deployment() else f"{said} {NAMELESS}"
 
     def create(
         self,

@@ -10,23 +10,29 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.links import GeminiBatchJobLink, GeminiBatchLink, GeminiBatchOutputLink
 from airflow_provider_gemini_batch.runtime.arguments import (
     DEFAULT_CONN_ID,
     DEFAULT_MAX_XCOM_BYTES,
-    SOURCES,
     BatchArguments,
+    ConnectionArguments,
+    JobArguments,
+    ListArguments,
     ResponsesArguments,
+    UploadArguments,
     argument_names,
     check_one_source,
     check_parsed,
+    default_deferrable,
     read_arguments,
 )
+from airflow_provider_gemini_batch.runtime.author import in_the_authors_words
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import timedelta
 
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
@@ -37,6 +43,10 @@ if TYPE_CHECKING:
 
 # Arguments whose names BaseOperator has taken for something else.
 _ATTRIBUTES = {"dry_run": "is_dry_run", "task_type": "embedding_task_type"}
+# Not rendered: prompt_template has braces of its own, and a class is no text.
+_NOT_RENDERED = {"prompt_template", "output_schema"}
+_OF_GENERATION = {"generation_config", "system_instruction", "output_schema", "media_field", "media_root"}
+_OF_EMBEDDINGS = {"task_type", "output_dimensionality", "title_field"}
 
 
 class _Uncalled(NamedTuple):
@@ -45,10 +55,20 @@ class _Uncalled(NamedTuple):
     function: Callable[[], Iterable[Any]]
 
 
-class _GeminiOperator(BaseOperator):
-    """What all operators share: the connection and the link to the job's page."""
+def _templated(form: type[Any], *, without: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the attributes that Airflow renders: all arguments, numbers too, since each may come from a template."""
+    left_out = {*without, *_NOT_RENDERED}
+    return tuple(_ATTRIBUTES.get(name, name) for name in argument_names(form) if name not in left_out)
 
-    template_fields: Sequence[str] = ("gemini_conn_id", "location", "project_id")
+
+class _GeminiOperator(BaseOperator):
+    """What all operators share: the connection, and arguments that are checked when the Dag is parsed and when it runs.
+
+    Every argument is templated; a subclass names the form of its own in ``_form``.
+    """
+
+    _form: ClassVar[type[ConnectionArguments]] = ConnectionArguments
+    template_fields: Sequence[str] = _templated(ConnectionArguments)
     # No template_ext: gs:// addresses and .jsonl paths are values, not template files.
     ui_color = "#d2e3fc"
 
@@ -69,7 +89,21 @@ class _GeminiOperator(BaseOperator):
         """Make the hook for this task's connection."""
         from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 
-        return GeminiBatchHook(self.gemini_conn_id, location=self.location, project_id=self.project_id)
+        own = read_arguments(ConnectionArguments, self._given())
+        return GeminiBatchHook(own.gemini_conn_id, location=own.location, project_id=own.project_id)
+
+    def _given(self) -> dict[str, Any]:
+        """Return the author's arguments as they stand now: as written, or rendered."""
+        attributes = {name: _ATTRIBUTES.get(name, name) for name in argument_names(self._form)}
+        return {name: getattr(self, held) for name, held in attributes.items() if hasattr(self, held)}
+
+    def _check_arguments(self) -> None:
+        """Refuse, when the Dag is parsed, what cannot work whatever the templates become.
+
+        :raises ConfigurationError: names the task and the argument, and says what to do.
+        """
+        with in_the_authors_words(type(self).__name__, self.task_id):
+            check_parsed(self._form, self._given(), not_rendered=_NOT_RENDERED)
 
 
 class _CreateBatchJob(_GeminiOperator):
@@ -77,20 +111,8 @@ class _CreateBatchJob(_GeminiOperator):
 
     kind: ClassVar[JobKind]
     _makes_its_own_rows: ClassVar[bool] = False
-    template_fields: Sequence[str] = (
-        *_GeminiOperator.template_fields,
-        "model",
-        *SOURCES,
-        "request_defaults",
-        "display_name",
-        "labels",
-        "destination",
-        "output_path",
-        "output_conn_id",
-        "media_path",
-        "staging_path",
-        "part_key",
-    )
+    _form: ClassVar[type[ConnectionArguments]] = BatchArguments
+    template_fields: Sequence[str] = _templated(BatchArguments, without=_OF_GENERATION | _OF_EMBEDDINGS)
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "inlined_requests": "json",
         "request_defaults": "json",
@@ -102,40 +124,43 @@ class _CreateBatchJob(_GeminiOperator):
         self,
         *,
         model: str,
-        inlined_requests: list[Any] | Callable[[], Iterable[Any]] | None = None,
+        inlined_requests: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
         file_name: str | None = None,
-        input_path: str | Sequence[str] | None = None,
-        gcs_uri: str | list[str] | None = None,
+        input_path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        gcs_uri: str | os.PathLike[str] | list[str] | None = None,
         bigquery_uri: str | None = None,
         request_defaults: Mapping[str, Any] | None = None,
         display_name: str | None = None,
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
-        destination: str | None = None,
-        output_path: str | None = None,
+        destination: str | os.PathLike[str] | None = None,
+        output_path: str | os.PathLike[str] | None = None,
         output_conn_id: str | None = None,
-        media_path: str | None = None,
+        media_path: str | os.PathLike[str] | None = None,
         wait_for_completion: bool = True,
-        deferrable: bool = True,
-        poll_interval: float = 60.0,
-        timeout: float | None = None,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta | None = 60.0,
+        timeout: float | timedelta | None = None,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         reattach: bool = True,
-        lookup_timeout: float = 120.0,
-        queue_timeout: float | None = None,
-        progress_timeout: float | None = None,
+        lookup_timeout: float | timedelta | None = 120.0,
+        queue_timeout: float | timedelta | None = None,
+        progress_timeout: float | timedelta | None = None,
         on_stall: str = "fail",
+        on_empty: str = "fail",
         max_resubmits: int = 1,
         max_failed_rows: int | None = None,
         max_failure_rate: float | None = None,
         max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES,
         prompt_template: str | None = None,
         key_field: str | None = None,
-        carry: Sequence[str] = (),
+        carry: str | Sequence[str] = (),
         carry_types: Mapping[str, str] | None = None,
         part_key: str | None = None,
         skip_whole_parts: bool = False,
+        csv_delimiter: str | None = None,
+        encoding: str | None = None,
         repair_rounds: int = 0,
         max_cost_usd: float | None = None,
         max_rows_per_job: int | None = None,
@@ -144,7 +169,7 @@ class _CreateBatchJob(_GeminiOperator):
         keep_input: bool = False,
         keep_response: bool = False,
         dry_run: bool = False,
-        staging_path: str | None = None,
+        staging_path: str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -163,7 +188,7 @@ class _CreateBatchJob(_GeminiOperator):
         self.output_conn_id = output_conn_id
         self.media_path = media_path
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.cancel_on_kill = cancel_on_kill
@@ -173,16 +198,19 @@ class _CreateBatchJob(_GeminiOperator):
         self.queue_timeout = queue_timeout
         self.progress_timeout = progress_timeout
         self.on_stall = on_stall
+        self.on_empty = on_empty
         self.max_resubmits = max_resubmits
         self.max_failed_rows = max_failed_rows
         self.max_failure_rate = max_failure_rate
         self.max_xcom_bytes = max_xcom_bytes
         self.prompt_template = prompt_template
         self.key_field = key_field
-        self.carry = tuple(carry)
+        self.carry = carry
         self.carry_types = carry_types
         self.part_key = part_key
         self.skip_whole_parts = skip_whole_parts
+        self.csv_delimiter = csv_delimiter
+        self.encoding = encoding
         self.repair_rounds = repair_rounds
         self.max_cost_usd = max_cost_usd
         self.max_rows_per_job = max_rows_per_job
@@ -193,21 +221,14 @@ class _CreateBatchJob(_GeminiOperator):
         self.is_dry_run = dry_run  # BaseOperator has a method named dry_run
         self.staging_path = staging_path
         self._run: TaskRun | None = None
-        self._check_arguments()
 
     def _check_arguments(self) -> None:
-        """Refuse, when the Dag is parsed, what cannot work whatever the templates become.
-
-        :raises ConfigurationError: names the argument and says what to do.
-        """
-        given = self._given()
-        check_parsed(BatchArguments, given)
-        check_one_source(given, makes_own_rows=self._makes_its_own_rows)
+        super()._check_arguments()
+        with in_the_authors_words(type(self).__name__, self.task_id):
+            check_one_source(self._given(), makes_own_rows=self._makes_its_own_rows)
 
     def _given(self) -> dict[str, Any]:
-        """Return the author's arguments as they stand now: as written, or rendered."""
-        attributes = {name: _ATTRIBUTES.get(name, name) for name in argument_names(BatchArguments)}
-        given = {name: getattr(self, held) for name, held in attributes.items() if hasattr(self, held)}
+        given = super()._given()
         rows = given["inlined_requests"]
         return {**given, "inlined_requests": rows.function} if isinstance(rows, _Uncalled) else given
 
@@ -326,7 +347,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     """
 
     kind = JobKind.GENERATION
-    template_fields: Sequence[str] = (*_CreateBatchJob.template_fields, "generation_config", "system_instruction")
+    template_fields: Sequence[str] = _templated(BatchArguments, without=_OF_EMBEDDINGS)
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **_CreateBatchJob.template_fields_renderers,
         "generation_config": "json",
@@ -340,6 +361,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
         system_instruction: str | Mapping[str, Any] | None = None,
         output_schema: type[BaseModel] | None = None,
         media_field: str | None = None,
+        media_root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -347,6 +369,8 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
         self.system_instruction = system_instruction
         self.output_schema = output_schema
         self.media_field = media_field
+        self.media_root = media_root
+        self._check_arguments()
 
 
 class GeminiCreateEmbeddingsBatchJobOperator(_CreateBatchJob):
@@ -358,7 +382,7 @@ class GeminiCreateEmbeddingsBatchJobOperator(_CreateBatchJob):
     """
 
     kind = JobKind.EMBEDDINGS
-    template_fields: Sequence[str] = (*_CreateBatchJob.template_fields, "embedding_task_type")
+    template_fields: Sequence[str] = _templated(BatchArguments, without=_OF_GENERATION)
 
     def __init__(
         self,
@@ -372,17 +396,25 @@ class GeminiCreateEmbeddingsBatchJobOperator(_CreateBatchJob):
         self.embedding_task_type = task_type  # BaseOperator has a property named task_type
         self.output_dimensionality = output_dimensionality
         self.title_field = title_field
+        self._check_arguments()
 
 
 class _JobOperator(_GeminiOperator):
     """What the operators on one existing job share."""
 
-    template_fields: Sequence[str] = (*_GeminiOperator.template_fields, "job_name")
+    _form: ClassVar[type[ConnectionArguments]] = JobArguments
+    template_fields: Sequence[str] = _templated(JobArguments)
     operator_extra_links = (GeminiBatchJobLink(),)
 
     def __init__(self, *, job_name: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.job_name = job_name
+        if self._form is JobArguments:
+            self._check_arguments()
+
+    def _name(self) -> str:
+        """Return the job's name, once templates have been rendered."""
+        return read_arguments(JobArguments, self._given()).job_name
 
 
 class GeminiGetBatchJobOperator(_JobOperator):
@@ -397,7 +429,7 @@ class GeminiGetBatchJobOperator(_JobOperator):
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         with airflow_errors(), self.hook() as hook:
-            return hook.get(self.job_name).model_dump(mode="json")
+            return hook.get(self._name()).model_dump(mode="json")
 
 
 class GeminiListBatchJobsOperator(_GeminiOperator):
@@ -408,14 +440,14 @@ class GeminiListBatchJobsOperator(_GeminiOperator):
     :returns: a list of jobs as plain dicts.
     """
 
-    template_fields: Sequence[str] = (*_GeminiOperator.template_fields, "filter")
+    _form: ClassVar[type[ConnectionArguments]] = ListArguments
+    template_fields: Sequence[str] = _templated(ListArguments)
 
     def __init__(self, *, filter: str | None = None, max_results: int = 100, **kwargs: Any) -> None:  # noqa: A002
         super().__init__(**kwargs)
         self.filter = filter
         self.max_results = max_results
-        if max_results < 1:
-            raise ConfigurationError(f"max_results must be at least 1, not {max_results}")
+        self._check_arguments()
 
     def execute(self, context: Context) -> list[dict[str, Any]]:  # noqa: ARG002
         """Read as many pages as are needed."""
@@ -424,9 +456,10 @@ class GeminiListBatchJobsOperator(_GeminiOperator):
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         with airflow_errors(), self.hook() as hook:
+            given = read_arguments(ListArguments, self._given())
             # Brief: a whole job of the Gemini API carries its answers along when they are inline.
-            jobs = hook.list_all(page_size=min(self.max_results, 100), filter=self.filter, brief=True)
-            return [job.model_dump(mode="json") for job in islice(jobs, self.max_results)]
+            jobs = hook.list_all(page_size=min(given.max_results, 100), filter=given.filter, brief=True)
+            return [job.model_dump(mode="json") for job in islice(jobs, given.max_results)]
 
 
 class GeminiGetBatchResponsesOperator(_JobOperator):
@@ -441,14 +474,15 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
     :returns: the same summary as the create operators give.
     """
 
-    template_fields: Sequence[str] = (*_JobOperator.template_fields, "output_path", "output_conn_id", "media_path")
+    _form: ClassVar[type[ConnectionArguments]] = ResponsesArguments
+    template_fields: Sequence[str] = _templated(ResponsesArguments)
 
     def __init__(
         self,
         *,
-        output_path: str | None = None,
+        output_path: str | os.PathLike[str] | None = None,
         output_conn_id: str | None = None,
-        media_path: str | None = None,
+        media_path: str | os.PathLike[str] | None = None,
         max_xcom_bytes: int = DEFAULT_MAX_XCOM_BYTES,
         keep_response: bool = False,
         **kwargs: Any,
@@ -459,6 +493,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
         self.media_path = media_path
         self.max_xcom_bytes = max_xcom_bytes
         self.keep_response = keep_response
+        self._check_arguments()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream the answers."""
@@ -466,8 +501,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
         from airflow_provider_gemini_batch.runtime.create_task import land_responses
 
         with airflow_errors(), self.hook() as hook:
-            given = {name: getattr(self, name) for name in argument_names(ResponsesArguments)}
-            return land_responses(read_arguments(ResponsesArguments, given), hook, context)
+            return land_responses(read_arguments(ResponsesArguments, self._given()), hook, context)
 
 
 class GeminiCancelBatchJobOperator(_JobOperator):
@@ -482,11 +516,12 @@ class GeminiCancelBatchJobOperator(_JobOperator):
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         with airflow_errors(), self.hook() as hook:
-            if hook.get(self.job_name, brief=True).is_done:
-                self.log.info("%s has ended already.", self.job_name)
+            name = self._name()
+            if hook.get(name, brief=True).is_done:
+                self.log.info("%s has ended already.", name)
             else:
-                hook.cancel(self.job_name)
-        return self.job_name
+                hook.cancel(name)
+            return name
 
 
 class GeminiDeleteBatchJobOperator(_JobOperator):
@@ -502,11 +537,12 @@ class GeminiDeleteBatchJobOperator(_JobOperator):
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         with airflow_errors(), self.hook() as hook:
+            name = self._name()
             try:
-                hook.delete(self.job_name)
+                hook.delete(name)
             except NotFound:
-                self.log.info("%s is gone already.", self.job_name)
-        return self.job_name
+                self.log.info("%s is gone already.", name)
+            return name
 
 
 class GeminiUploadFileOperator(_GeminiOperator):
@@ -518,12 +554,13 @@ class GeminiUploadFileOperator(_GeminiOperator):
     :returns: the file's name, ``files/...``, for ``file_name`` of a create operator.
     """
 
-    template_fields: Sequence[str] = (*_GeminiOperator.template_fields, "input_path", "display_name")
+    _form: ClassVar[type[ConnectionArguments]] = UploadArguments
+    template_fields: Sequence[str] = _templated(UploadArguments)
 
     def __init__(
         self,
         *,
-        input_path: str,
+        input_path: str | os.PathLike[str],
         display_name: str | None = None,
         mime_type: str = "application/jsonl",
         **kwargs: Any,
@@ -532,11 +569,14 @@ class GeminiUploadFileOperator(_GeminiOperator):
         self.input_path = input_path
         self.display_name = display_name
         self.mime_type = mime_type
+        self._check_arguments()
 
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Upload in pieces; a broken connection is resumed."""
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
         from airflow_provider_gemini_batch.runtime.paths import Paths
 
-        with airflow_errors(), self.hook() as hook, Paths().open_for_reading(self.input_path) as source:
-            return hook.upload_file(source, display_name=self.display_name, mime_type=self.mime_type).name
+        with airflow_errors(), self.hook() as hook:
+            given = read_arguments(UploadArguments, self._given())
+            with Paths().open_for_reading(given.input_path) as source:
+                return hook.upload_file(source, display_name=given.display_name, mime_type=given.mime_type).name

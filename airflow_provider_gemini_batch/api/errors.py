@@ -5,6 +5,7 @@
     GeminiBatchError                        retryable: may the same call work later?
     ├── ConfigurationError                  nothing was sent: fix the connection or the arguments
     │   └── InputError                      nothing was sent: fix the input (names lines or keys)
+    │       ├── EmptyInput                  there are no rows
     │       └── InputUnavailable            rows to be sent again cannot be read, or are others than before
     ├── TransportError          (retryable) no usable answer: DNS, reset, time-out; .sent: may the service have acted?
     ├── ApiError                            the service said no: http_status, status, reason
@@ -55,6 +56,10 @@ class ConfigurationError(GeminiBatchError, ValueError):
 
 class InputError(ConfigurationError):
     """The rows cannot be sent; the message names lines or keys. Nothing has been sent."""
+
+
+class EmptyInput(InputError):
+    """The input has no rows."""
 
 
 class InputUnavailable(InputError):

@@ -12,10 +12,12 @@ from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, request_defaults
 from airflow_provider_gemini_batch.api.vertex_rules import takes_instructions_in_text
 from airflow_provider_gemini_batch.rows.columns import check_word
-from airflow_provider_gemini_batch.rows.sources import Opener, Rows, open_local
+from airflow_provider_gemini_batch.rows.sources import Opener, open_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_provider_gemini_batch.rows.python_rows import Rows
 
 ROW_MEMBERS = (
     "key",
@@ -84,7 +86,7 @@ class Attachment(NamedTuple):
 class InputSpec:
     """One input and what is to be made of it. Exactly one of ``rows`` and ``path`` is given.
 
-    ``rows``: a list, or a callable that returns or yields rows. ``path``: whatever ``opener`` opens.
+    ``rows``: see :mod:`.python_rows`. ``path``: whatever ``opener`` opens.
     ``prompt_template``, ``key_field``, ``title_field``, ``media_field`` and ``carry`` name columns. ``attach`` turns a
     value of ``media_field`` into an :class:`Attachment`. ``response_schema`` is in the service's form (see
     ``data.schema``). ``files`` lists the files that ``path`` means, where they are several; it is called
@@ -101,6 +103,8 @@ class InputSpec:
     rows: Rows | None = field(default=None, repr=False)
     path: str | None = None
     file_format: str | None = None
+    csv_delimiter: str | None = None
+    encoding: str | None = None
     opener: Opener = field(default=open_local, repr=False)
     prompt_template: str | None = field(default=None, repr=False)
     key_field: str | None = None

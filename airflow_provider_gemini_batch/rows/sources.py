@@ -1,13 +1,13 @@
-"""Where rows come from: a list, a callable, or a file of JSON lines, texts, CSV or Parquet, read as a stream.
+"""Where rows come from: Python values, or a file of JSON lines, texts, CSV or Parquet, read as a stream.
 
 =========  ===================  ======================================================================================
 format     by extension         one row is
 =========  ===================  ======================================================================================
 jsonl      .jsonl .ndjson       a line: a JSON text, or an object in any form of ``api.requests`` or of any shape with a
-                                template
+           .json                template; a ``.json`` file that is one array or object is refused
 text       .txt                 a line; empty ones are left out
-csv        .csv .tsv            a record; the first one names the columns (UTF-8, a byte order mark is allowed)
-parquet    .parquet             a record (needs the extra ``parquet``)
+csv        .csv .tsv            a record; the first one names the columns; see :mod:`.csv_rows`
+parquet    .parquet .pq         a record (needs the extra ``parquet``)
 =========  ===================  ======================================================================================
 
 A further ``.gz`` is unpacked on the way. Lines are counted from 1 as an editor does, items of a list from 0 as Python
@@ -16,30 +16,39 @@ does.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.rows.csv_rows import encoding_fault, peek, read_csv, text_encoding
+from airflow_provider_gemini_batch.rows.python_rows import Rows, python_rows
 
-Rows = Sequence[Any] | Callable[[], Iterable[Any]]
 Opener = Callable[[str], BinaryIO]
 
 FORMATS = ("jsonl", "text", "csv", "parquet")
 _BY_EXTENSION = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".txt": "text",
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
+}
+# What people have and we do not read, and what to do instead.
+_NOT_READ = {
+    (".xlsx", ".xlsm", ".xls", ".ods"): "a spreadsheet is not read: save it as CSV (UTF-8), or hand over a frame that "
+    "pandas has read",
+    (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz"): "archives are not read, gzip (.gz) is: unpack it",
+    (".avro", ".orc", ".feather", ".arrow"): "hand over the Arrow table, or write Parquet",
+    (".doc", ".docx", ".pdf", ".md", ".html"): "give a function that yields a text for each row",
 }
 _READ_BYTES = 1 << 20
 _PARQUET_ROWS = 1024
@@ -77,47 +86,112 @@ def open_local(path: str) -> BinaryIO:
 
 
 def guess_format(path: str, given: str | None = None) -> str:
-    """The format of a file. Raises ConfigurationError naming the known ones."""
+    """Return the format of a file. Raises ConfigurationError naming the known ones."""
     if given is not None:
         if given not in FORMATS:
             raise ConfigurationError(f"input format {given!r} is unknown; known are {', '.join(FORMATS)}")
         return given
-    name = path.rpartition("/")[2].lower().removesuffix(".gz")
+    name = path.rpartition("/")[2].lower()
+    if not name or any(mark in name for mark in "*?["):
+        raise ConfigurationError(
+            f"input_path: {path} is a folder or a pattern, and one file is read: give a function that yields the rows "
+            "of several"
+        )
+    for extensions, instead in _NOT_READ.items():
+        if name.removesuffix(".gz").endswith(extensions):
+            raise ConfigurationError(f"input_path: {path}: {instead}")
     for extension, found in _BY_EXTENSION.items():
-        if name.endswith(extension):
+        if name.removesuffix(".gz").endswith(extension):
             return found
     raise ConfigurationError(
-        f"cannot tell the format of the input from its name; known are {', '.join(_BY_EXTENSION)}, also with .gz"
+        f"input_path: cannot tell the format of {path} from its name; known are {', '.join(_BY_EXTENSION)}, also with "
+        ".gz; of several files or a folder, give a function that yields the rows"
     )
 
 
 def from_python(rows: Rows) -> RowSource:
-    """Rows of a list or of a callable that returns or yields them. Raises ConfigurationError for anything else."""
-    made = rows() if callable(rows) else rows
-    if isinstance(made, (str, bytes, Mapping)) or not isinstance(made, Iterable):
-        raise ConfigurationError(f"the input must be a list of rows, or yield them, not one {type(made).__name__}")
-    if isinstance(made, Iterator) and not callable(rows):
-        raise ConfigurationError("the input is a generator, which can be read only once: hand over the function itself")
-    return RowSource((Row(index, value) for index, value in enumerate(made)), "item")
+    """Return the rows of a Python value or of a function. Raises ConfigurationError for types that are not taken."""
+    found = python_rows(rows)
+    return RowSource((Row(index, value) for index, value in enumerate(found.rows)), "item", found.columns)
 
 
-def from_file(path: str, *, opener: Opener = open_local, file_format: str | None = None) -> RowSource:
-    """Rows of a file. It is opened at once, so that a wrong path is told early."""
+def from_file(
+    path: str,
+    *,
+    opener: Opener = open_local,
+    file_format: str | None = None,
+    csv_delimiter: str | None = None,
+    encoding: str | None = None,
+) -> RowSource:
+    """Return the rows of a file. It is opened at once, so that a wrong path is told early.
+
+    :param csv_delimiter: the character between cells; found out when absent.
+    :param encoding: of a CSV or a text; UTF-8 when absent and no byte order mark says otherwise.
+    :raises InputError: the file is not what its name says, or its delimiter or encoding is doubtful.
+    """
     form = guess_format(path, file_format)
+    if csv_delimiter is not None and form != "csv":
+        raise ConfigurationError("csv_delimiter is for CSV files only")
+    if encoding is not None and form not in {"csv", "text"}:
+        raise ConfigurationError("encoding is for CSV and text files only; JSON lines are UTF-8")
     with ExitStack() as stack:
         handle = stack.enter_context(opener(path))
         if path.lower().endswith(".gz"):
-            handle = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=handle)))
+            handle = cast("BinaryIO", stack.enter_context(_Unpacked(handle)))
         if form == "jsonl":
-            source = RowSource(_json_lines(handle), "line")
+            source = RowSource(_json_lines(_checked_json(path, handle)), "line")
         elif form == "text":
-            source = RowSource(_text_lines(handle), "line")
+            head, whole = peek(handle)
+            source = RowSource(_text_lines(whole, text_encoding(head, encoding)), "line")
         elif form == "csv":
-            text = stack.enter_context(io.TextIOWrapper(handle, encoding="utf-8-sig", newline=""))
-            source = _csv(text, "\t" if ".tsv" in path.lower().rpartition("/")[2] else ",")
+            by_name = "\t" if ".tsv" in path.lower().rpartition("/")[2] else None
+            table, close = read_csv(handle, default=by_name, delimiter=csv_delimiter, encoding=encoding)
+            stack.callback(close)
+            records = () if table is None else (Row(line, cells, fault=fault) for line, cells, fault in table.records)
+            source = RowSource(iter(records), "line", None if table is None else table.columns)
         else:
             source = _parquet(handle)
         return source._replace(close=stack.pop_all().close)
+
+
+class _Unpacked(gzip.GzipFile):
+    """A gzip stream whose faults are ours."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        super().__init__(fileobj=handle)
+
+    def read(self, size: int | None = -1) -> bytes:
+        with _gzip_faults():
+            return super().read(size)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        with _gzip_faults():
+            return super().readline(-1 if size is None else size)
+
+
+class _gzip_faults:  # noqa: N801  (used as a function; a generator would cost every line a frame)
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
+            raise InputError("the name of the input ends in .gz, but it is not a whole gzip file") from None
+
+
+def _checked_json(path: str, handle: BinaryIO) -> BinaryIO:
+    """Refuse a ``.json`` file that is one array or one object over many lines."""
+    head, whole = (handle.peek(1 << 16), handle) if hasattr(handle, "peek") else peek(handle, 1 << 16)
+    text_encoding(head.replace(b"\0", b" ") if head[:2] not in {b"\xff\xfe", b"\xfe\xff"} else head, None)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError("the file is UTF-16; JSON lines are UTF-8: write it anew")
+    if not path.lower().removesuffix(".gz").endswith(".json"):
+        return whole
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    first_line = start.partition(b"\n")[0].strip()
+    if start.startswith(b"[") or first_line == b"{":
+        what = "one JSON array" if start.startswith(b"[") else "one JSON object over several lines"
+        raise InputError(f"the file is {what}; write one object per line, as JSON lines (.jsonl)")
+    return whole
 
 
 def _json_lines(handle: BinaryIO) -> Iterator[Row]:
@@ -142,50 +216,25 @@ def _json_fault(number: int, raw: bytes, error: ValueError) -> str:
     return f"no JSON: {str(error).rpartition(' at line ')[0]}, near column {str(error).rpartition(' column ')[2]}"
 
 
-def _text_lines(handle: BinaryIO) -> Iterator[Row]:
-    for number, line in enumerate(handle, start=1):
-        raw = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
-        if not raw:
-            continue
-        try:
-            yield Row(number, raw.decode("utf-8"))
-        except UnicodeDecodeError:
-            yield Row(number, None, fault="no UTF-8 text")
-
-
-def _csv(text: io.TextIOWrapper, delimiter: str) -> RowSource:
-    # The module's own limit of 128 KiB a cell is for the whole process and too small for texts.
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    try:
-        columns = tuple(next(reader))
-    except StopIteration:
-        return RowSource(iter(()), "line", None)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"line 1: the header cannot be read ({type(error).__name__})") from None
-    if len(set(columns)) != len(columns) or not all(columns):
-        raise InputError("line 1: the header must name each column once")
-    return RowSource(_csv_rows(reader, columns), "line", columns)
-
-
-def _csv_rows(reader: Any, columns: tuple[str, ...]) -> Iterator[Row]:
-    width = len(columns)
-    while True:
-        number = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except (csv.Error, UnicodeDecodeError) as error:
-            # What follows a broken quote or byte cannot be told apart into records.
-            yield Row(number, None, fault=f"no CSV from here on ({type(error).__name__})")
-            return
-        if not cells:
-            continue
-        if len(cells) != width:
-            yield Row(number, None, fault=f"{len(cells)} cells, the header has {width}")
-        else:
-            yield Row(number, dict(zip(columns, cells, strict=True)))
+def _text_lines(handle: BinaryIO, encoding: str) -> Iterator[Row]:
+    with io.TextIOWrapper(handle, encoding=encoding, errors="strict", newline=None) as text:
+        number = 0
+        while True:
+            number += 1
+            try:
+                line = text.readline()
+            except UnicodeDecodeError:
+                yield Row(number, None, fault=encoding_fault(encoding))
+                return
+            if not line:
+                return
+            found = line.strip().removeprefix("\ufeff")
+            if "\0" in found:
+                yield Row(
+                    number, None, fault="the line holds a NUL character: the file is damaged or in another encoding"
+                )
+            elif found:
+                yield Row(number, found)
 
 
 def _parquet(handle: BinaryIO) -> RowSource:
@@ -198,8 +247,11 @@ def _parquet(handle: BinaryIO) -> RowSource:
     try:
         table = parquet.ParquetFile(handle)
     except ArrowInvalid:
-        raise InputError("the input is no Parquet file") from None
-    return RowSource(_parquet_rows(table), "row", tuple(table.schema_arrow.names))
+        raise InputError("the input is not a Parquet file") from None
+    names = tuple(table.schema_arrow.names)
+    if len(set(names)) != len(names):
+        raise InputError("two columns of the Parquet file have the same name")
+    return RowSource(_parquet_rows(table), "row", names)
 
 
 def _parquet_rows(table: Any) -> Iterator[Row]:

@@ -75,13 +75,17 @@ def open_source(spec: InputSpec) -> RowSource:
     """Open the rows of a spec, from wherever they come. Raises ConfigurationError; a file is opened at once."""
     spec.check()
     if spec.files is not None:
-        return from_files(spec.files(), opener=spec.opener, file_format=spec.file_format)
+        return from_files(spec.files(), opener=spec.opener, **_reading(spec))
     if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
         return from_files([spec.path], opener=spec.opener)
     if spec.path is not None:
-        return from_file(spec.path, opener=spec.opener, file_format=spec.file_format)
+        return from_file(spec.path, opener=spec.opener, **_reading(spec))
     assert spec.rows is not None  # noqa: S101  (check() has seen to it)
     return from_python(spec.rows)
+
+
+def _reading(spec: InputSpec) -> dict[str, str | None]:
+    return {"file_format": spec.file_format, "csv_delimiter": spec.csv_delimiter, "encoding": spec.encoding}
 
 
 def stage(spec: InputSpec, workdir: Path, record: RecordWriter | None = None) -> Staged:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,8 +11,9 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputEr
 from airflow_provider_gemini_batch.api.requests.fields import MEMBERS, kind_of, shown
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest, RequestDefaults, key_text, normalise
 from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
+from airflow_provider_gemini_batch.rows.prompt import Template, as_text, listed, no_column
+from airflow_provider_gemini_batch.rows.python_rows import is_missing
 
-_PLACE = re.compile(r"\{([^{}]+)\}")
 _TEXT_COLUMNS = ("text", "prompt")
 
 
@@ -23,48 +23,6 @@ class Shaped(NamedTuple):
     key: str | None
     request: Mapping[str, Any]
     attachments: tuple[Attachment, ...] = ()
-
-
-class Template:
-    """A prompt with places for columns: ``{name}`` is replaced where ``name`` is a column, every other brace stays.
-
-    A name in braces that could be a column's and is none (``{boddy}``) is refused, naming the columns that exist;
-    braces around anything else (``{"a": 1}``, ``{}``) are the author's own.
-    """
-
-    def __init__(self, template: str) -> None:
-        self._pieces = _PLACE.split(template)
-
-    def check(self, columns: Sequence[str]) -> None:
-        """Raise InputError when a place names no column."""
-        for name in self._pieces[1::2]:
-            if name not in columns and name.isidentifier():
-                raise InputError(f"prompt_template: there is no column '{shown(name)}'; there are {_listed(columns)}")
-
-    def fill(self, row: Mapping[str, Any]) -> str:
-        """The prompt of one row. Raises InputError when the row lacks a column or when nothing was filled in."""
-        pieces = self._pieces
-        if len(pieces) == 1:
-            return pieces[0]
-        filled = []
-        empty = True
-        for index, piece in enumerate(pieces):
-            if index % 2 == 0:
-                filled.append(piece)
-            elif piece in row:
-                value = _as_text(row[piece])
-                empty = empty and not value.strip()
-                filled.append(value)
-            else:
-                if piece.isidentifier():
-                    raise InputError(
-                        f"prompt_template: the row has no column '{shown(piece)}'; it has {_listed(list(row))}"
-                    )
-                filled.append("{" + piece + "}")
-                empty = False
-        if empty:
-            raise InputError("every column of prompt_template is empty")
-        return "".join(filled)
 
 
 class Shaper:
@@ -93,9 +51,12 @@ class Shaper:
     def _check_columns(self, columns: Sequence[str]) -> None:
         for argument, name in _named_columns(self._spec):
             if name not in columns:
-                raise InputError(f"{argument}: there is no column '{shown(name)}'; there are {_listed(columns)}")
-        if self._template is not None:
-            self._template.check(columns)
+                raise InputError(no_column(argument, name, columns))
+        if self._template is None:
+            return
+        self._template.check(columns)
+        if not self._template.has_places and self._spec.media_field is None:
+            self._notes.add("prompt_template names no column: every row sends the same prompt")
 
     def shape(self, value: Any) -> Shaped:
         """The key, the request and the attachments of a row. Raises InputError."""
@@ -118,11 +79,11 @@ class Shaper:
         if self._template is not None:
             made: dict[str, Any] = {"text": self._template.fill(row)}
         elif self._text_column is not None:
-            made = {"text": _as_text(row[self._text_column])}
+            made = {"text": as_text(row[self._text_column])}
         else:
             made = {name: value for name, value in row.items() if name not in self._own}
         if self._spec.title_field is not None:
-            title = _as_text(_column(row, self._spec.title_field, "title_field"))
+            title = as_text(_column(row, self._spec.title_field, "title_field"))
             if title:
                 made = (
                     {**made, "title": title}
@@ -135,7 +96,7 @@ class Shaper:
         if self._spec.media_field is None or self._spec.attach is None:
             return ()
         found = row.get(self._spec.media_field)
-        if found is None or found == "":
+        if found is None or found == "" or is_missing(found):
             return ()
         paths = found if isinstance(found, (list, tuple)) else [found]
         if not all(isinstance(path, str) and path for path in paths):
@@ -219,31 +180,14 @@ def _text_column(columns: Sequence[str]) -> str:
         if name in columns:
             return name
     raise ConfigurationError(
-        f"say with prompt_template what to make of the columns {_listed(columns)}, or call one of them 'text'"
+        f"say with prompt_template what to make of the columns {listed(columns)}, or call one of them 'text'"
     )
 
 
 def _column(row: Mapping[str, Any], name: str, argument: str) -> Any:
     if name not in row:
-        raise InputError(f"{argument}: the row has no column '{shown(name)}'")
+        raise InputError(no_column(argument, name, list(row)))
     return row[name]
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        raise InputError("a column holds bytes, which cannot stand in a prompt")
-    if isinstance(value, (bool, list, dict, tuple)):
-        return to_json(value).decode()
-    return str(value)
-
-
-def _listed(columns: Sequence[str]) -> str:
-    some = ", ".join(shown(name) for name in columns[:20])
-    return f"{some} and {len(columns) - 20} more" if len(columns) > 20 else some or "none"  # noqa: PLR2004
 
 
 Attach = Callable[[str], Attachment]

@@ -8,6 +8,7 @@ Rules of this file: it is imported when a Dag file is parsed, so it imports noth
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,13 +18,18 @@ from airflow_provider_gemini_batch.runtime.readers import (
     Reader,
     anything,
     choice,
+    codec,
     columns,
+    comes_from_a_task,
+    delimiter,
     flag,
     is_unknown,
     mapping,
     path,
+    path_list,
     paths,
     rate,
+    rows,
     seconds,
     text,
     usd,
@@ -31,7 +37,7 @@ from airflow_provider_gemini_batch.runtime.readers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -66,7 +72,7 @@ class BatchArguments(ConnectionArguments):
 
     kind: JobKind = JobKind.GENERATION
     model: str = _argument(text, "")
-    inlined_requests: Any = field(default=None, repr=False, metadata={"reader": anything})
+    inlined_requests: Any = field(default=None, repr=False, metadata={"reader": rows})
     file_name: str | None = _argument(text)
     input_path: str | Sequence[str] | None = _argument(paths)
     gcs_uri: str | list[str] | None = field(default=None, metadata={"reader": paths})
@@ -81,10 +87,13 @@ class BatchArguments(ConnectionArguments):
     key_field: str | None = _argument(text)
     title_field: str | None = _argument(text)
     media_field: str | None = _argument(text)
+    media_root: tuple[str, ...] = _argument(path_list, ())
     carry: tuple[str, ...] = _argument(columns, ())
     carry_types: Mapping[str, str] | None = _argument(mapping)
     part_key: str | None = _argument(text)
     skip_whole_parts: bool = _argument(flag, default=False)
+    csv_delimiter: str | None = _argument(delimiter)
+    encoding: str | None = _argument(codec)
     display_name: str | None = _argument(text)
     priority: int | None = _argument(whole(at_least=None))
     labels: Mapping[str, str] | None = _argument(mapping)
@@ -104,6 +113,7 @@ class BatchArguments(ConnectionArguments):
     queue_timeout: float | None = _argument(seconds(above_zero=True))
     progress_timeout: float | None = _argument(seconds(above_zero=True))
     on_stall: str = _argument(choice("fail", "resubmit"), "fail")
+    on_empty: str = _argument(choice("fail", "skip", "succeed"), "fail")
     max_resubmits: int = _argument(whole(), 1)
     max_failed_rows: int | None = _argument(whole())
     max_failure_rate: float | None = _argument(rate)
@@ -126,10 +136,16 @@ class BatchArguments(ConnectionArguments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResponsesArguments(ConnectionArguments):
-    """What an author asks of the answers of one job."""
+class JobArguments(ConnectionArguments):
+    """What an author asks of one job that is there."""
 
     job_name: str = _argument(text, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponsesArguments(JobArguments):
+    """What an author asks of the answers of one job."""
+
     output_path: str | None = _argument(path)
     output_conn_id: str | None = _argument(text)
     media_path: str | None = _argument(path)
@@ -137,15 +153,40 @@ class ResponsesArguments(ConnectionArguments):
     keep_response: bool = _argument(flag, default=False)
 
 
-def check_parsed(form: type[Any], given: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ListArguments(ConnectionArguments):
+    """What an author asks of the list of jobs."""
+
+    filter: str | None = _argument(text)
+    max_results: int = _argument(whole(at_least=1), 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadArguments(ConnectionArguments):
+    """What an author asks of an upload."""
+
+    input_path: str = _argument(path, "")
+    display_name: str | None = _argument(text)
+    mime_type: str = _argument(text, "application/jsonl")
+
+
+def check_parsed(form: type[Any], given: Mapping[str, Any], *, not_rendered: Collection[str] = ()) -> None:
     """Refuse, when the Dag is parsed, what cannot work whatever the templates become.
 
     :param form: the class of the arguments.
+    :param not_rendered: arguments that Airflow does not render: what another task returns cannot stand there.
     :raises ConfigurationError: names the argument and says what to do.
     """
     for name, reader, default in _readers(form):
-        if name in given and not is_unknown(given[name]):
-            _read(name, reader, given[name], default)
+        if name not in given:
+            continue
+        value = given[name]
+        if name in not_rendered and comes_from_a_task(value):
+            raise ConfigurationError(
+                f"{name} must be known when the Dag is parsed: it cannot be what another task returns"
+            )
+        if name in not_rendered or not is_unknown(value):
+            _read(name, reader, value, default)
 
 
 def read_arguments(form: Callable[..., T], given: Mapping[str, Any], **own: Any) -> T:
@@ -186,3 +227,20 @@ def _readers(form: Any) -> Iterable[tuple[str, Reader, Any]]:
 
 def _read(name: str, reader: Reader, value: Any, default: Any) -> Any:
     return default if value is None else reader(name, value)
+
+
+def default_deferrable() -> bool:
+    """Return what ``[operators] default_deferrable`` says where somebody has set it, else True.
+
+    Airflow's own default of that option is False, which nobody chose; a batch takes minutes to days.
+    """
+    from configparser import ConfigParser
+
+    from airflow.sdk.configuration import conf
+
+    option = ("operators", "default_deferrable")
+    names = ("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE_CMD")
+    in_a_file = isinstance(conf, ConfigParser) and ConfigParser.has_option(conf, *option)
+    if not in_a_file and not any(name in os.environ for name in names):
+        return True
+    return bool(conf.getboolean(*option, fallback=True))

@@ -14,10 +14,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR
-from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.api.errors import EmptyInput, GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.batch.ports import Done, Policy, SleepUntil, TaskFailed, TaskTry, WaitForJobs
 from airflow_provider_gemini_batch.batch.run import BatchRun
@@ -30,13 +30,15 @@ from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, fro
 from airflow_provider_gemini_batch.rows.cost import cost_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings
+from airflow_provider_gemini_batch.runtime.courtesies import count_rows, courtesy, label_of_map_index, tell_assets
 from airflow_provider_gemini_batch.runtime.deployment import deployment
+from airflow_provider_gemini_batch.runtime.left_context import LeftContext
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, tell_hook_lineage
 from airflow_provider_gemini_batch.runtime.outputs import Output, part_of_dataset
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
-from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of
+from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of, summary_of_nothing
 from airflow_provider_gemini_batch.runtime.task_rows import make_work
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings, job_labels
 
@@ -61,11 +63,6 @@ log = logging.getLogger(__name__)
 _CLOCK_SLACK = timedelta(minutes=15)
 # What a worker's own kill may take: SIGKILL follows five seconds after SIGTERM.
 _KILL_TIMEOUT = 2.0
-_NAMELESS = (
-    "This Airflow has no name of its own: another one that uses the same API key or project, and the same names of "
-    "Dag, task and run, could take this one's jobs for its own. Set [gemini_batch] deployment_id, and in each Airflow "
-    "to something else."
-)
 
 
 class Killed(AirflowException):
@@ -109,6 +106,12 @@ class TaskRun:
         self._overview = OverviewWriter(
             context["ti"], arguments.model, clock=self._clock, is_killed=lambda: self._killed
         )
+        self._left = LeftContext(context, task)
+        self._gives_rows_by_function = callable(arguments.inlined_requests)
+
+    @property
+    def _is_first_try(self) -> bool:
+        return bool(self._context["ti"].try_number <= 1)
 
     def __enter__(self) -> Self:
         """Open the connection and a folder for what is staged; both go when the process is done with the task."""
@@ -133,14 +136,19 @@ class TaskRun:
         """Run a try from its beginning; a dry run ends when the input has been read."""
         if self._arguments.dry_run:
             return self._dry_run()
-        if not deployment():
-            log.warning("%s", _NAMELESS)
         whole = self._work.whole_already() if self._arguments.skip_whole_parts and self._is_fresh else None
         if whole is not None:
             self._drop_kept_rows()
             return self._skipped(whole)
         self._overview.begin()
-        return self._follow(None)
+        if self._gives_rows_by_function and not self._is_first_try:
+            self._left.put_back()
+        try:
+            return self._follow(None)
+        except EmptyInput:
+            if self._arguments.on_empty == "fail" or self._active:
+                raise
+            return self._without_rows()
 
     def _skipped(self, landing: Landing) -> dict[str, Any]:
         """Succeed without a job: the output holds the rows of this very input."""
@@ -156,7 +164,8 @@ class TaskRun:
             "responses": None,
             "cost": None,
         }
-        self._tell_assets(summary)
+        tell_assets(self._task, self._context, summary)
+        label_of_map_index(self._context)
         return summary
 
     def _dry_run(self) -> dict[str, Any]:
@@ -178,10 +187,13 @@ class TaskRun:
         self._running = {one.name for one in state.in_use()} - {job.name for job in report.jobs if job.is_done}
         self.first_job_name = next((one.name for one in state.in_use()), "")
         self._overview.resume()
+        self._anew = False
         for job in report.jobs:
             self._overview.job(job, created=False)
         if not self._running:
             self._overview.landing()
+        if self._gives_rows_by_function:
+            self._left.put_back()
         return self._follow(report)
 
     def kill(self) -> None:
@@ -227,6 +239,17 @@ class TaskRun:
                     report = self._watch(step)
                 case SleepUntil():
                     report = self._wake(step)
+
+    def _without_rows(self) -> dict[str, Any]:
+        """End a task that has nothing to send, as ``on_empty`` says."""
+        self._drop_kept_rows()
+        if self._arguments.on_empty == "skip":
+            raise AirflowSkipException("The input has no rows (on_empty='skip').")
+        log.info("The input has no rows: nothing was sent (on_empty='succeed').")
+        landing = self._work.land([])
+        summary = summary_of_nothing(self._arguments.model, output=landing.output, responses=landing.responses)
+        tell_assets(self._task, self._context, summary)
+        return summary
 
     def _watch(self, step: WaitForJobs) -> WaitReport:
         arguments = self._arguments
@@ -274,6 +297,7 @@ class TaskRun:
         progress_timeout: float | None = None,
     ) -> NoReturn:
         arguments = self._arguments
+        self._keep_context()
         self._task.defer(
             trigger=self._make_trigger(
                 names[0] if len(names) == 1 else names,
@@ -303,9 +327,14 @@ class TaskRun:
             self._defer(list(step.job_names), step.at + step.ahead, until="time", memo=step.memo)
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
+        self._keep_context()
         moment = datetime.fromtimestamp(step.at + step.ahead, tz=timezone.utc)
         self._task.defer(trigger=DateTimeTrigger(moment), method_name="execute_complete", kwargs={"memo": step.memo})
         raise AssertionError("defer() does not return")
+
+    def _keep_context(self) -> None:
+        if self._gives_rows_by_function:
+            self._left.keep()
 
     def _failure(self, failure: TaskFailed) -> AirflowException:
         landing = failure.landing
@@ -326,7 +355,9 @@ class TaskRun:
         else:
             self._running.add(job.name)
         if first:
-            self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
+            # For the link and for people: the job's own name in the service's list is what a retry goes by.
+            with courtesy("the job's name"):
+                self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
         self._overview.job(job, created=job.name in self._service.created)
 
     def _submitted(self, step: WaitForJobs) -> dict[str, Any]:
@@ -338,7 +369,10 @@ class TaskRun:
         # This task does not come back, and no other knows of its rows.
         self._drop_kept_rows()
         self._overview.submitted()
-        return summary_of(jobs, counts=counts)
+        summary = summary_of(jobs, counts=counts)
+        tell_assets(self._task, self._context, summary)
+        label_of_map_index(self._context)
+        return summary
 
     def _delivered(self, step: Done) -> dict[str, Any]:
         landing = step.landing
@@ -353,7 +387,8 @@ class TaskRun:
                 landing.total,
                 self._arguments.max_xcom_bytes,
             )
-        self._tell_assets(summary)
+        tell_assets(self._task, self._context, summary)
+        label_of_map_index(self._context)
         self._drop_kept_rows()
         if self._arguments.output_path:
             # Only now: until an output stands under its own name, a crash would lose what was paid for.
@@ -369,36 +404,25 @@ class TaskRun:
             log.warning("Could not remove the rows that were kept for this task: %s", error)
 
     def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
-        """Say what was read and written: to Airflow now, to OpenLineage when its listener asks the arguments."""
-        places = [self._service.place_of_answers(job) for job in jobs]
-        lineage = lineage_of(self._arguments, summary, [place for place in places if place])
-        tell_hook_lineage(self._hook, lineage)
-        self.lineage = (lineage, summary)
+        """Say what was read and written: to Airflow now, to OpenLineage when its listener asks the operator."""
+        with courtesy("lineage"):
+            places = [self._service.place_of_answers(job) for job in jobs]
+            lineage = lineage_of(self._arguments, summary, [place for place in places if place])
+            self.lineage = (lineage, summary)
+            tell_hook_lineage(self._hook, lineage)
 
     def _count(self, landing: Landing) -> dict[str, Any] | None:
-        """Add up tokens and rows in Airflow's metrics; give what they cost, where there are prices."""
-        from airflow.sdk.observability.stats import Stats
-
-        arguments = self._arguments
-        model = arguments.model.rpartition("/")[2]
-        tags = {"dag_id": self._task.dag_id, "task_id": self._task.task_id, "model": model}
-        Stats.incr("gemini_batch.rows.succeeded", landing.succeeded, tags=tags)
-        Stats.incr("gemini_batch.rows.failed", landing.failed, tags=tags)
-        for name, tokens in landing.usage.shown().items() if landing.usage is not None else ():
-            Stats.incr(f"gemini_batch.{name}", tokens, tags=tags)
+        """Add up tokens and rows in Airflow's metrics; return what they cost, where there are prices."""
+        count_rows(self._task, self._arguments.model.rpartition("/")[2], landing)
         return self._cost(landing)
 
     def _cost(self, landing: Landing) -> dict[str, Any] | None:
         if landing.usage is None or not landing.usage.is_told:
             return None  # the service told of no tokens, which does not mean that there were none
-        cost = cost_of(landing.usage, self._arguments.model.rpartition("/")[2], rows=landing.total)
-        return cost.plain() if cost.usd is not None else None
-
-    def _tell_assets(self, summary: dict[str, Any]) -> None:
-        """Give the events of the declared outlets what a consumer wants to know; never rows."""
-        told = {name: summary[name] for name in ("job_name", "job_names", "counts", "usage", "output")}
-        for outlet in self._task.outlets or ():
-            self._context["outlet_events"][outlet].extra.update(told)
+        cost = None
+        with courtesy("the cost"):
+            cost = cost_of(landing.usage, self._arguments.model.rpartition("/")[2], rows=landing.total)
+        return cost.plain() if cost is not None and cost.usd is not None else None
 
     # -- assembling the ports
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+NAMELESS = (
+    "If another Airflow uses the same API key or project, set [gemini_batch] deployment_id in each of them: without "
+    "it, and without [api] base_url, tasks of the same Dag, task and run id would take each other's jobs for their own."
+)
 _ADDRESSES = (("api", "base_url"), ("core", "execution_api_server_url"))
 
 

@@ -65,6 +65,8 @@ class SavedRows:
             rows=None,
             path=self.path,
             file_format="jsonl",
+            csv_delimiter=None,
+            encoding=None,
             opener=lambda path: self.paths.open_for_reading(path, self.conn_id),
         )
 

@@ -6,6 +6,7 @@ ConfigurationError with the argument's name and the type of what was given, neve
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from numbers import Real
 from typing import Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.rows.python_rows import refuse_rows
 
 Reader = Callable[[str, Any], Any]
 
@@ -23,13 +25,22 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0
 
 def is_unknown(value: object) -> bool:
     """Whether a value is known only when the task runs: a template, or what another task will return."""
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    return not isinstance(value, os.PathLike) and callable(getattr(value, "resolve", None))
+    return comes_from_a_task(value) or (isinstance(value, str) and ("{{" in value or "{%" in value))
+
+
+def comes_from_a_task(value: object) -> bool:
+    """Whether a value stands for what another task will return."""
+    return not isinstance(value, type) and hasattr(value, "resolve") and hasattr(value, "iter_references")
 
 
 def anything(name: str, value: Any) -> Any:  # noqa: ARG001
     """Return the value as it is: it is read elsewhere."""
+    return value
+
+
+def rows(name: str, value: Any) -> Any:  # noqa: ARG001  (its errors name the argument themselves)
+    """Return rows as they are; refuse a type that cannot be rows. Nothing is read, and a function is not called."""
+    refuse_rows(value)
     return value
 
 
@@ -119,7 +130,8 @@ def path(name: str, value: Any) -> str:
     """Return the address of a path, given as text, ``pathlib.Path`` or ObjectStoragePath, its connection included."""
     if isinstance(value, str):
         return value
-    if not isinstance(value, os.PathLike):
+    # Airflow's ObjectStoragePath is not a PathLike in all versions.
+    if not isinstance(value, os.PathLike) and not (hasattr(value, "conn_id") and hasattr(value, "protocol")):
         raise _wrong(name, "must be a path: a text, a pathlib.Path or an ObjectStoragePath", value)
     address = str(value)
     conn_id = getattr(value, "conn_id", None)
@@ -134,6 +146,30 @@ def paths(name: str, value: Any) -> str | list[str]:
     if isinstance(value, (list, tuple)):
         return [path(name, one) for one in value]
     return path(name, value)
+
+
+def path_list(name: str, value: Any) -> tuple[str, ...]:
+    """Return paths as a tuple, given as one or as a list."""
+    found = paths(name, value)
+    return (found,) if isinstance(found, str) else tuple(found)
+
+
+def delimiter(name: str, value: Any) -> str:
+    """Return the one character between the cells of a CSV."""
+    known = {"tab": "\t", "\\t": "\t"}
+    if isinstance(value, str):
+        value = known.get(value.lower(), value)
+    if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
+        raise _wrong(name, "must be one character, such as ';' or '\\t'", value)
+    return value
+
+
+def codec(name: str, value: Any) -> str:
+    """Return the name of a text encoding that Python knows."""
+    try:
+        return codecs.lookup(value).name
+    except (LookupError, TypeError):
+        raise _wrong(name, "must be an encoding that Python knows, such as utf-8, utf-16 or cp1252", value) from None
 
 
 def columns(name: str, value: Any) -> tuple[str, ...]:
@@ -174,12 +210,10 @@ def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
     """Say what is wrong without the value: a dict may be the output of a task, with prompts or answers in it."""
     hint = ""
     if isinstance(value, Mapping):
-        member = name if name in value else "job_name" if "job_name" in value else None
-        if member is not None:
-            hint = f"; of a task's output take the member that is meant: task.output[{member!r}]"
-    return ConfigurationError(f"{name} {wanted}, not {kind_of_value(value)}{hint}")
-
-
-def kind_of_value(value: object) -> str:
-    """Return how a message names the type of a value."""
-    return f"one of type {type(value).__name__}"
+        member = "output" if name.endswith("_path") else name if name in value else "job_name"
+        hint = f'; take the member that is meant from the output of a task: task.output["{member}"]'
+    elif comes_from_a_task(value):
+        hint = "; it is known only when the other task has run"
+    elif isinstance(value, (list, tuple)):
+        hint = "; for one task each, map the task over the list with .expand()"
+    return ConfigurationError(f"{name} {wanted}, not {type(value).__name__}{hint}")

@@ -34,3 +34,19 @@ def summary_of(
         "output": output,
         "responses": responses,
     }
+
+
+def summary_of_nothing(model: str, *, output: str | None, responses: list[Any] | None) -> dict[str, Any]:
+    """Return the result of a task whose input had no rows."""
+    return {
+        "job_name": None,
+        "job_names": [],
+        "state": "EMPTY",
+        "model": model,
+        "display_name": None,
+        "counts": {"total": 0, "succeeded": 0, "failed": 0},
+        "usage": None,
+        "output": output,
+        "responses": responses,
+        "cost": None,
+    }

@@ -47,6 +47,8 @@ _INSTEAD = {
 }
 _OF_OUR_ROWS = (
     "prompt_template",
+    "csv_delimiter",
+    "encoding",
     "media_field",
     "title_field",
     "output_schema",
@@ -268,6 +270,8 @@ def _input_spec(arguments: BatchArguments, access: ServiceAccess, media: Attachm
         if means_several(arguments.input_path)
         else None,
         opener=paths.open_for_reading,
+        csv_delimiter=arguments.csv_delimiter,
+        encoding=arguments.encoding,
         prompt_template=arguments.prompt_template,
         key_field=arguments.key_field,
         title_field=arguments.title_field,

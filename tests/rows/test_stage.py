@@ -138,14 +138,14 @@ def test_a_packed_file_is_unpacked_on_the_way(tmp_path: Path) -> None:
     assert texts(stage(spec(path=str(tmp_path / "in.csv.gz")), tmp_path)) == ["hello"]
 
 
-def test_csv_fills_the_template_and_keeps_every_other_brace(tmp_path: Path) -> None:
+def test_csv_fills_the_template_and_keeps_json_and_doubled_braces(tmp_path: Path) -> None:
     path = write(tmp_path, "in.csv", 'id,body,First Name\n1,"a\nb",Ada\n2,c,Alan\n')
-    template = 'Sum {body} for {First Name}: {"a": {body}} {} {1} {{id}}'
+    template = 'Sum {body} for {First Name}: {"a": {body}} {{}} {{id}}'
     given = spec(path=path, prompt_template=template, key_field="id", carry=("id", "First Name"))
     staged = stage(given, tmp_path)
     assert texts(staged) == [
-        'Sum a\nb for Ada: {"a": a\nb} {} {1} {1}',
-        'Sum c for Alan: {"a": c} {} {1} {2}',
+        'Sum a\nb for Ada: {"a": a\nb} {} {id}',
+        'Sum c for Alan: {"a": c} {} {id}',
     ]
     assert [item["key"] for item in wire(staged)] == ["r0-1", "r1-2"]
     assert [json.loads(line) for line in carried(given, tmp_path)] == [
@@ -275,11 +275,11 @@ def test_a_key_used_twice_is_named_with_both_places(tmp_path: Path) -> None:
         ("in.csv", "text\n", "no rows"),
         ("in.csv", "a,a\n1,2\n", "each column once"),
         ("in.csv", "text,b\n1\n", "1 cells, the header has 2"),
-        ("in.csv", 'text\n"open', "no CSV from here on"),
+        ("in.csv", 'text\n"open', "not CSV from here on"),
         ("in.jsonl", "[\n{}\n]", "one JSON array"),
         ("in.parquet", "no parquet", "not a Parquet file"),
-        ("in.docx", "x", "cannot tell the format"),
-        ("in.txt", "a\x00", ""),
+        ("in.docx", "x", "give a function that yields a text for each row"),
+        ("in.txt", "a\x00", "NUL"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(name: str, text: str, words: str, tmp_path: Path) -> None:

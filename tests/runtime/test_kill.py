@@ -13,24 +13,12 @@ from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.runtime.create_task import Killed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from airflow_provider_gemini_batch.emulator import Emulator
 
 
 def operator(**arguments: Any) -> GeminiCreateBatchJobOperator:
     given = {"inlined_requests": ["One."], "model": "gemini-2.5-flash", **arguments}
     return GeminiCreateBatchJobOperator(task_id="t", **given)
-
-
-class Moment(list[str]):
-    """Rows in whose reading something happens."""
-
-    happens: Callable[[], None] = staticmethod(lambda: None)
-
-    def __iter__(self) -> Iterator[str]:
-        self.happens()
-        return super().__iter__()
 
 
 def states(emulator: Emulator) -> list[str]:
@@ -59,18 +47,16 @@ def test_a_kill_while_the_connection_is_looked_up_asks_for_nothing(monkeypatch: 
 
 
 @pytest.mark.parametrize(("tries_left", "state"), [(0, "CANCELLED"), (1, "PENDING")])
-def test_a_kill_while_the_input_is_read_again_cancels_what_nobody_else_would_adopt(
-    held: Emulator, tries_left: int, state: str
+def test_a_kill_between_two_waits_cancels_what_nobody_else_would_adopt(
+    held: Emulator, tries_left: int, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = operator()
     now = task_context(max_tries=tries_left)
     with pytest.raises(TaskDeferred) as deferred, task.task_run(now) as run:
         run.begin()
     memo = deferred.value.kwargs["memo"] if deferred.value.kwargs else ""
-    rows = Moment(["One."])
-    task.inlined_requests = rows
     again = task.task_run(now)
-    rows.happens = again.kill
+    monkeypatch.setattr(task, "defer", lambda **_: again.kill())
     with pytest.raises(Killed), again:
         again.resume(None, memo)
     held.control.advance(60)

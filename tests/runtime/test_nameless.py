@@ -1,4 +1,4 @@
-"""An Airflow that nothing tells from another is told so, once for each try."""
+"""An Airflow that nothing tells from another: said by the connection test and the docs, never in a task's log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from task_context import task_context
 
+from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 
 if TYPE_CHECKING:
@@ -15,17 +16,17 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("setting", "warnings"),
+    ("setting", "is_told"),
     [
-        ({}, 1),
-        ({"AIRFLOW__GEMINI_BATCH__DEPLOYMENT_ID": "here"}, 0),
-        ({"AIRFLOW__API__BASE_URL": "https://airflow.example"}, 0),
+        ({}, True),
+        ({"AIRFLOW__GEMINI_BATCH__DEPLOYMENT_ID": "here"}, False),
+        ({"AIRFLOW__API__BASE_URL": "https://airflow.example"}, False),
     ],
     ids=["nothing", "a name", "an address"],
 )
-def test_an_airflow_without_a_name_is_warned_once(
+def test_an_airflow_without_a_name_is_told_so_by_the_test_of_a_connection_alone(
     setting: dict[str, str],
-    warnings: int,
+    is_told: bool,  # noqa: FBT001
     gemini_batch_emulator: Emulator,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -33,10 +34,10 @@ def test_an_airflow_without_a_name_is_warned_once(
     monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
     for name, value in setting.items():
         monkeypatch.setenv(name, value)
+    worked, said = GeminiBatchHook().test_connection()
+    assert (worked, "deployment_id" in said) == (True, is_told)
     gemini_batch_emulator.control.faults(hold_pending=True)
     task = GeminiCreateBatchJobOperator(task_id="t", model="gemini-2.5-flash", inlined_requests=["x"])
-    with pytest.raises(TaskDeferred) as deferred, task.task_run(task_context()) as run:
-        run.begin()
     with pytest.raises(TaskDeferred), task.task_run(task_context()) as run:
-        run.resume(None, (deferred.value.kwargs or {})["memo"])
-    assert sum("has no name of its own" in record.getMessage() for record in caplog.records) == warnings
+        run.begin()
+    assert not any("deployment_id" in record.getMessage() for record in caplog.records)

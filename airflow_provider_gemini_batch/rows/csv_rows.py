@@ -1,0 +1,244 @@
+"""CSV as it comes out of spreadsheets and databases: encoding and delimiter are found out, or asked for in words.
+
+A file read with the wrong delimiter is one column of whole lines, each a prompt that nobody meant and somebody pays.
+So what is not certain is refused: the error names ``csv_delimiter`` and ``encoding``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.requests.fields import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_DELIMITERS = (",", ";", "\t", "|")
+# Seen in exports of databases; not so common that a file may be read by them without being asked.
+_RARE_DELIMITERS = ("^", "~", "¦", "\x1f", "\x01", ":", "#")
+_SAMPLE_BYTES = 1 << 17
+_SAMPLE_RECORDS = 200
+_SEP_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# What a name that ends in .csv or .txt hides now and then.
+_OTHER_FILES = (
+    (b"PK\x03\x04", "an Excel or zip file"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel file"),
+    (b"PAR1", "a Parquet file"),
+    (b"\x1f\x8b", "a gzip file: let its name end in .gz"),
+    (b"%PDF", "a PDF"),
+)
+_PROSE = re.compile(r"\s.*[.?!:]\s*$|(?:\S+\s+){7}", re.DOTALL)
+#: How a message names a delimiter.
+_SPELLED = {"\t": "'\\t'", "\x1f": "'\\x1f'", "\x01": "'\\x01'"}
+
+
+class Table(NamedTuple):
+    """The columns of a CSV, and its records as (line, cells or None, fault)."""
+
+    columns: tuple[str, ...]
+    records: Iterator[tuple[int, dict[str, str] | None, str | None]]
+
+
+def peek(handle: BinaryIO, size: int = _SAMPLE_BYTES) -> tuple[bytes, BinaryIO]:
+    """Return the first bytes of a stream, and the stream as if nothing had been read."""
+    head = b""
+    while len(head) < size and (more := handle.read(size - len(head))):
+        head += more
+    return head, cast("BinaryIO", io.BufferedReader(cast("Any", _Rejoined(head, handle)), buffer_size=1 << 20))
+
+
+def text_encoding(head: bytes, given: str | None) -> str:
+    """Return the encoding of a text file: its byte order mark's, the given one, else UTF-8.
+
+    :raises InputError: the file is not a text, or not in the given encoding.
+    """
+    for magic, kind in _OTHER_FILES:
+        if head.startswith(magic):
+            raise InputError(f"the input is not a text but {kind}")
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            if given is not None and codecs.lookup(given).name.split("-")[:2] != encoding.split("-")[:2]:
+                raise InputError(f"the file begins with the byte order mark of {encoding[:6]}, but encoding={given!r}")
+            return encoding
+    if given is not None:
+        return given
+    if head[:1024].count(0) * 4 > len(head[:1024]):
+        order = "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
+        raise InputError(f"the file holds NUL bytes; if it is UTF-16, give encoding={order!r}")
+    return "utf-8"
+
+
+def encoding_fault(encoding: str) -> str:
+    """Say that a line is not in the encoding of its file."""
+    if encoding.startswith("utf-8"):
+        remedy = "if a spreadsheet has written it, give encoding='cp1252' or save it as UTF-8"
+        return f"what stands here or a few lines on is not UTF-8; {remedy}"
+    return f"here or a few lines on is a byte that {encoding} does not have"
+
+
+def read_csv(
+    handle: BinaryIO, *, default: str | None = None, delimiter: str | None = None, encoding: str | None = None
+) -> tuple[Table | None, Callable[[], None]]:
+    """Return a CSV and what closes it; no table for an empty file.
+
+    :param default: the delimiter that the file's name stands for.
+    :param delimiter: the author's.
+    :raises InputError: the header, the delimiter or the encoding is doubtful.
+    """
+    head, whole = peek(handle)
+    encoding = text_encoding(head, encoding)
+    text = io.TextIOWrapper(whole, encoding=encoding, newline="")
+    sample = _decoded(head, encoding)
+    named = _SEP_LINE.match(sample)
+    first_line = 1
+    if named is not None:
+        if delimiter is not None and delimiter != named[1]:
+            raise InputError(f"line 1 says sep={named[1]}, but csv_delimiter is {_spelled(delimiter)}")
+        delimiter = named[1]
+        text.readline()
+        sample = sample[named.end() :]
+        first_line = 2
+    if delimiter is None:
+        delimiter = default or _found_delimiter(sample, len(head) < _SAMPLE_BYTES)
+    # The module's own limit of 128 KiB a cell is for the whole process and too small for texts.
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    try:
+        columns = tuple(next(reader))
+    except StopIteration:
+        return None, text.close
+    except UnicodeDecodeError:
+        raise InputError(f"line {first_line}: {encoding_fault(encoding)}") from None
+    except csv.Error as error:
+        raise InputError(f"line {first_line}: the header cannot be read ({type(error).__name__})") from None
+    _check_header(columns, first_line)
+    return Table(columns, _records(reader, columns, encoding, first_line - 1)), text.close
+
+
+def _check_header(columns: tuple[str, ...], line: int) -> None:
+    for number, name in enumerate(columns, start=1):
+        if not name.strip():
+            raise InputError(f"line {line}: the header must name each column once; column {number} has no name")
+        if columns.count(name) > 1:
+            raise InputError(f"line {line}: the header must name each column once; '{shown(name)}' is there twice")
+    if len(columns) == 1 and _PROSE.search(columns[0]):
+        raise InputError(
+            f"line {line} reads like a row, and the first line of a CSV must name the columns; for one prompt a line "
+            "without a header, let the file's name end in .txt"
+        )
+
+
+def _records(
+    reader: Any, columns: tuple[str, ...], encoding: str, before: int
+) -> Iterator[tuple[int, dict[str, str] | None, str | None]]:
+    width = len(columns)
+    while True:
+        number = before + reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except UnicodeDecodeError:
+            yield number, None, encoding_fault(encoding)
+            return
+        except csv.Error as error:
+            # What follows a broken quote cannot be told apart into records.
+            yield number, None, f"not CSV from here on ({type(error).__name__})"
+            return
+        if not cells:
+            continue
+        if len(cells) != width:
+            yield number, None, f"{len(cells)} cells, the header has {width}"
+        elif any("\0" in cell for cell in cells):
+            yield number, None, "a cell holds a NUL character: the file is damaged or in another encoding"
+        else:
+            yield number, dict(zip(columns, cells, strict=True)), None
+
+
+def _found_delimiter(sample: str, is_whole: bool) -> str:  # noqa: FBT001
+    """Return the one delimiter by which the header has several columns and the records fit it."""
+    tables = {one: _sampled(sample, one, is_whole=is_whole) for one in _DELIMITERS}
+    several = [one for one, rows in tables.items() if rows and len(rows[0]) > 1]
+    fitting = [one for one in several if all(len(row) == len(tables[one][0]) for row in tables[one])]
+    if len(several) == 1:
+        return several[0]
+    if len(fitting) == 1:
+        return fitting[0]
+    if several:
+        found = " or ".join(map(_spelled, several))
+        raise InputError(f"the columns may be separated by {found}: give csv_delimiter")
+    for one in (*_DELIMITERS[1:], *_RARE_DELIMITERS):
+        rows = tables.get(one) or _sampled(sample, one, is_whole=is_whole)
+        if _splits_alike(rows, in_header=one in _RARE_DELIMITERS):
+            raise InputError(
+                f"the file has one column, but its lines look separated by {_spelled(one)}: give "
+                f"csv_delimiter={_spelled(one)}, or csv_delimiter=',' if it is one column"
+            )
+    return ","
+
+
+def _splits_alike(rows: list[list[str]], *, in_header: bool) -> bool:
+    """Whether records fall into the same number of cells, more than one; ``in_header``: the header too."""
+    widths = {len(row) for row in (rows if in_header else rows[1:])}
+    return len(rows) > 2 - in_header and len(widths) == 1 and min(widths) > 1
+
+
+def _sampled(sample: str, delimiter: str, *, is_whole: bool) -> list[list[str]]:
+    """Return the first records by this delimiter; the last may be cut off and is left out."""
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter):
+            if row:
+                rows.append(row)
+            if len(rows) > _SAMPLE_RECORDS:
+                break
+    except csv.Error:
+        pass
+    return rows if is_whole or len(rows) < 2 else rows[:-1]  # noqa: PLR2004
+
+
+def _decoded(head: bytes, encoding: str) -> str:
+    """Return what can be read of the first bytes; a letter that is cut off at the end is left out."""
+    try:
+        return codecs.getincrementaldecoder(encoding)("replace").decode(head, final=False)
+    except (UnicodeError, LookupError):
+        raise ConfigurationError(f"the file cannot be read with encoding={encoding!r}") from None
+
+
+def _spelled(delimiter: str) -> str:
+    return _SPELLED.get(delimiter, repr(delimiter))
+
+
+class _Rejoined(io.RawIOBase):
+    """Bytes that were read already, in front of the stream that they came from."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        super().__init__()
+        self._head = memoryview(head)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._head:
+            count = min(len(buffer), len(self._head))
+            buffer[:count] = self._head[:count]
+            self._head = self._head[count:]
+            return count
+        block = self._rest.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)

@@ -1,0 +1,167 @@
+"""Prompt templates: ``{column}`` is replaced by the row's value; what looks like a slip is refused, never sent.
+
+=====================================  ===========================================================================
+in the template                        becomes
+=====================================  ===========================================================================
+``{column}``                           the value of that column, letter for letter as the input spells it
+``{{`` and ``}}``                      one literal brace each
+``{"a": {"b": 1}}``, ``{"a": {x}}``    JSON stays as it is, with columns filled in
+anything else in braces                refused: ``{price:.2f}``, ``{ price }``, ``{Price}``, ``{}``, ``{0}``, ``{a.b}``
+=====================================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.requests.fields import shown
+from airflow_provider_gemini_batch.rows.python_rows import is_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
+# A name in doubled braces with blanks around it: Jinja's way, which is not ours.
+_JINJA = re.compile(r"\{\{-?\s+[\w.\[\]'\"]+(?:\s*\|[^{}]*)?\s+-?\}\}|\{%")
+_LITERAL_BRACES = "for braces that are meant write {{ and }}"
+
+
+class Template:
+    """A prompt with places for columns; see the table above.
+
+    :raises ConfigurationError: a brace has no partner, or the template is Jinja's.
+    """
+
+    def __init__(self, template: str) -> None:
+        if _JINJA.search(template):
+            raise ConfigurationError(
+                "prompt_template is not rendered by Jinja: write {column} for a value of the row; " + _LITERAL_BRACES
+            )
+        #: Literal texts and names of columns, in turn.
+        self._pieces: list[str] = [""]
+        self._escaped: list[str] = re.findall(r"\{\{([^{}]*)\}\}", template)
+        self._split(template)
+
+    @property
+    def has_places(self) -> bool:
+        """Whether rows make a difference."""
+        return len(self._pieces) > 1
+
+    def _split(self, template: str) -> None:
+        opened: list[str] = []  # braces that wait for their partner, of JSON or doubled
+        position = 0
+        for found in _BRACES.finditer(template):
+            self._pieces[-1] += template[position : found.start()]
+            position = found.end()
+            brace = found[0]
+            if brace == "{{":
+                opened.append(brace)
+                self._pieces[-1] += "{"
+            elif brace == "}}" and opened[-2:] != ["{", "{"] and opened[-1:] != ["{"]:
+                del opened[-1:]
+                self._pieces[-1] += "}"
+            elif brace == "{" and _opens_json(template, found.end()):
+                opened.append(brace)
+                self._pieces[-1] += brace
+            elif set(brace) == {"}"} and opened[-len(brace) :] == ["{"] * len(brace):
+                del opened[-len(brace) :]
+                self._pieces[-1] += brace
+            elif brace in {"{", "}", "}}"}:
+                raise self._lonely(brace[0], template, found.start())
+            elif _opens_json(brace, 1) or (opened and not brace[1:-1].strip()):
+                self._pieces[-1] += brace
+            else:
+                self._pieces += [brace[1:-1], ""]
+        self._pieces[-1] += template[position:]
+        if "{" in opened:
+            raise self._lonely("{", template, len(template))
+
+    @staticmethod
+    def _lonely(brace: str, template: str, position: int) -> ConfigurationError:
+        line = template.count("\n", 0, position) + 1
+        return ConfigurationError(f"prompt_template, line {line}: a '{brace}' has no partner; {_LITERAL_BRACES}")
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Raise InputError when a place names no column, or when every column stands in doubled braces."""
+        for name in self._pieces[1::2]:
+            if name not in columns:
+                raise InputError(f"prompt_template: {_no_column(name, columns)}")
+        if not self.has_places and (meant := next((name for name in self._escaped if name in columns), None)):
+            name = shown(meant)
+            raise InputError(
+                f"prompt_template: {{{{{name}}}}} stands for {{{name}}} itself; write {{{name}}} for the column's value"
+            )
+
+    def fill(self, row: Mapping[str, Any]) -> str:
+        """Return the prompt of one row. Raises InputError when the row lacks a column or nothing was filled in."""
+        pieces = self._pieces
+        if len(pieces) == 1:
+            return pieces[0]
+        filled = []
+        empty = True
+        for index, piece in enumerate(pieces):
+            if index % 2 == 0:
+                filled.append(piece)
+            elif piece in row:
+                value = as_text(row[piece])
+                empty = empty and not value.strip()
+                filled.append(value)
+            else:
+                raise InputError(f"prompt_template: {_no_column(piece, list(row))}")
+        if empty:
+            raise InputError("every column of prompt_template is empty")
+        return "".join(filled)
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a prompt shows it; what is missing (None, NaN, NaT) is empty, never the word for it."""
+    if isinstance(value, str):
+        return value
+    if is_missing(value):
+        return ""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise InputError("a column holds bytes, which cannot stand in a prompt")
+    if isinstance(value, (bool, list, dict, tuple)):
+        try:
+            return to_json(value).decode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"a column cannot be written as JSON ({type(error).__name__})") from None
+    return str(value)
+
+
+def no_column(argument: str, name: str, columns: Sequence[str]) -> str:
+    """Say that an argument names a column that is not there, and which one may be meant."""
+    return f"{argument}: {_no_column(name, columns)}"
+
+
+def listed(columns: Sequence[object]) -> str:
+    """Return names of columns for a message, the first twenty of them; blanks at their ends are made visible."""
+    names = [shown(name) for name in columns[:20]]
+    some = ", ".join(repr(name) if name != name.strip() else name for name in names)
+    return f"{some} and {len(columns) - 20} more" if len(columns) > 20 else some or "none"  # noqa: PLR2004
+
+
+def _no_column(name: str, columns: Sequence[str]) -> str:
+    texts = [column for column in columns if isinstance(column, str)]
+    bare = re.split(r"[:!.\[]", name.strip(), maxsplit=1)[0].strip()
+    if bare and bare != name and bare in texts:
+        return (
+            f"{{{shown(name)}}} is not a column, '{shown(bare)}' is: write {{{shown(bare)}}}; formats, blanks and "
+            f"members of a value are not supported ({_LITERAL_BRACES})"
+        )
+    if not name.strip() or name.strip().isdigit():
+        return f"{{{shown(name)}}} names no column; there are {listed(columns)} ({_LITERAL_BRACES})"
+    folded = {column.strip().casefold(): column for column in texts}
+    close = folded.get(bare.casefold()) or next(iter(difflib.get_close_matches(name, texts, n=1, cutoff=0.8)), None)
+    meant = f"; is '{shown(close)}' meant?" if close else ""
+    return f"there is no column '{shown(name)}'; there are {listed(columns)}{meant}"
+
+
+def _opens_json(template: str, position: int) -> bool:
+    """Whether what follows an opening brace is a member of a JSON object."""
+    return template[position:].lstrip()[:1] == '"'

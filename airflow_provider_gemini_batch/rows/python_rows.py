@@ -1,0 +1,215 @@
+"""Rows that Python code hands over: which types are taken, and how each becomes rows.
+
+===============================================  ===============================================================
+given                                            rows
+===============================================  ===============================================================
+list, tuple, deque, any sequence, Airflow's      its elements
+lazy XCom sequence
+a function                                       what it returns or yields, by this table; iterators too
+pandas or polars DataFrame                       its records, columns by name; missing values are None
+Arrow Table, RecordBatch, Dataset                its records
+===============================================  ===============================================================
+
+Everything else is refused: a set has another order in each process, a dict or a text has elements that nobody meant.
+Nothing of pandas, polars or Arrow is imported here: who hands over such a value has it loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+
+Rows = Any
+"""What :func:`python_rows` takes."""
+
+_CHUNK = 1024
+_INSTEAD = {
+    "set": "its order changes from process to process; give a sorted list",
+    "frozenset": "its order changes from process to process; give a sorted list",
+    "dict": "a dict is one row: put it into a list; of a task's output take the member that holds the rows",
+    "str": "a text is one row: put it into a list",
+    "bytes": "decode it, and put it into a list",
+    "NoneType": "the task or function that should give the rows returned nothing",
+    "Series": "call its tolist()",
+    "Index": "call its tolist()",
+    "ndarray": "call its tolist()",
+    "LazyFrame": "call its collect()",
+    "ChunkedArray": "call its to_pylist()",
+    "BatchRequest": "it is one row: put it into a list",
+    "coroutine": "the function is asynchronous; give one that returns or yields the rows",
+    "async_generator": "the function is asynchronous; give one that returns or yields the rows",
+    "DataFrameGroupBy": "give a frame",
+}
+_ITERATORS_WITHOUT_ORDER = {"set_iterator"}
+
+
+class PythonRows(NamedTuple):
+    """Rows in their order, and the columns where they are known beforehand."""
+
+    rows: Iterator[Any]
+    columns: tuple[str, ...] | None = None
+
+
+def refuse_rows(given: Any) -> None:
+    """Refuse what cannot be rows. Nothing is read, and a function is not called.
+
+    :raises ConfigurationError: names the type and the way out.
+    """
+    uncalled = _name_of_uncalled_task(given)
+    if uncalled is not None:
+        raise ConfigurationError(f"inlined_requests: the task {uncalled} was not called: write {uncalled}()")
+    if isinstance(given, type):
+        raise _refusal(given, f"the class {given.__name__} is not a function that gives rows")
+    if isinstance(given, Iterator):
+        raise ConfigurationError(
+            "inlined_requests: the input is a generator or iterator, which can be read only once: hand over the "
+            "function itself"
+        )
+    if not callable(given):
+        _check_type(given)
+
+
+def python_rows(given: Any) -> PythonRows:
+    """Return the rows of a value, or of what a function returns.
+
+    :raises ConfigurationError: it is of a type that is not taken.
+    """
+    refuse_rows(given)
+    if not callable(given):
+        return _rows_of(given)
+    made = given()
+    if isinstance(made, Iterator) and type(made).__name__ not in _ITERATORS_WITHOUT_ORDER and not _is_file(made):
+        return PythonRows(iter(made))
+    _check_type(made)
+    return _rows_of(made)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none at all: None, NaN, NaT, pandas' NA."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)  # noqa: PLR0124  (only NaN and its like differ from themselves)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
+
+
+def _check_type(value: Any) -> None:
+    if _frame_kind(value) is None and not _is_sequence(value):
+        raise _refusal(value)
+
+
+def _rows_of(value: Any) -> PythonRows:
+    kind = _frame_kind(value)
+    return PythonRows(iter(value)) if kind is None else _FRAMES[kind](value)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+
+
+def _is_file(value: Any) -> bool:
+    return hasattr(value, "readline")
+
+
+def _refusal(value: Any, what: str | None = None) -> ConfigurationError:
+    name = type(value).__name__
+    instead = _INSTEAD.get(name)
+    if instead is None and isinstance(value, Mapping):
+        instead = _INSTEAD["dict"]
+    if instead is None and hasattr(value, "output") and hasattr(value, "task_id"):
+        instead = "it is a task: give its output, task.output"
+    if instead is None and _is_file(value):
+        instead = "give the path of a file as input_path"
+    words = what or f"{name} cannot be rows"
+    hint = instead or "give a list of rows, a frame, or a function that returns or yields rows"
+    return ConfigurationError(f"inlined_requests: {words}: {hint}")
+
+
+def _name_of_uncalled_task(value: Any) -> str | None:
+    """Return the name of a function under ``@task`` that was handed over without its brackets."""
+    if callable(value) and hasattr(value, "operator_class") and hasattr(value, "function"):
+        return str(getattr(value.function, "__name__", "function"))
+    return None
+
+
+def _frame_kind(value: Any) -> str | None:
+    """Return which of :data:`_FRAMES` reads this value, judged by where its class, or one above, was written."""
+    for each in type(value).__mro__:
+        kind = f"{each.__module__.partition('.')[0]}.{each.__name__}"
+        if kind in _FRAMES:
+            return kind
+    return None
+
+
+def _names(columns: Iterable[Any]) -> tuple[str, ...]:
+    names = tuple(columns)
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigurationError(
+                f"inlined_requests: a column of the frame is named by {type(name).__name__}: name columns by texts"
+            )
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ConfigurationError(f"inlined_requests: the frame has two columns named {', '.join(twice)[:200]}")
+    return names
+
+
+def _pandas(frame: Any) -> PythonRows:
+    names = _names(frame.columns)
+
+    def records() -> Iterator[dict[str, Any]]:
+        for start in range(0, len(frame), _CHUNK):
+            for record in frame.iloc[start : start + _CHUNK].to_dict("records"):
+                yield {name: _plain(value) for name, value in record.items()}
+
+    return PythonRows(records(), names)
+
+
+def _polars(frame: Any) -> PythonRows:
+    names = _names(frame.columns)
+    return PythonRows(
+        ({name: _plain(value) for name, value in record.items()} for record in frame.iter_rows(named=True)), names
+    )
+
+
+def _arrow_batches(batches: Iterable[Any], names: tuple[str, ...]) -> PythonRows:
+    return PythonRows(
+        ({name: _plain(value) for name, value in record.items()} for batch in batches for record in batch.to_pylist()),
+        names,
+    )
+
+
+def _arrow_table(table: Any) -> PythonRows:
+    return _arrow_batches(table.to_batches(max_chunksize=_CHUNK), _names(table.schema.names))
+
+
+def _arrow_batch(batch: Any) -> PythonRows:
+    return _arrow_batches([batch], _names(batch.schema.names))
+
+
+def _arrow_dataset(dataset: Any) -> PythonRows:
+    return _arrow_batches(dataset.to_batches(), _names(dataset.schema.names))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON and prompts know it: a missing one as None, a scalar of numpy as Python's."""
+    if value is None or isinstance(value, (str, bool, int, list, dict)):
+        return value
+    if is_missing(value):
+        return None
+    item = getattr(value, "item", None)
+    return (
+        item() if callable(item) and type(value).__module__.partition(".")[0] == "numpy" and not value.shape else value
+    )
+
+
+_FRAMES: Mapping[str, Callable[[Any], PythonRows]] = {
+    "pandas.DataFrame": _pandas,
+    "polars.DataFrame": _polars,
+    "pyarrow.Table": _arrow_table,
+    "pyarrow.RecordBatch": _arrow_batch,
+    "pyarrow.Dataset": _arrow_dataset,
+}

@@ -1,0 +1,35 @@
+"""Errors in a Dag file in the author's terms: which task, which line."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_NOT_THE_AUTHORS = ("airflow_provider_gemini_batch.", "airflow.", "contextlib")
+
+
+@contextmanager
+def in_the_authors_words(operator: str, task_id: str) -> Iterator[None]:
+    """Add the task and the author's line to an error: Airflow shows an import error with its last two frames only."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise type(error)(f"{operator} {task_id!r}{_line()}: {error}") from None
+
+
+def _line() -> str:
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  (documented; reading the stack with sources costs more)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not f"{module}.".startswith(_NOT_THE_AUTHORS):
+            name = frame.f_code.co_filename.rpartition("/")[2]
+            return f" ({name}, line {frame.f_lineno})"
+        frame = frame.f_back
+    return ""

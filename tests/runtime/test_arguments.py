@@ -1,0 +1,246 @@
+"""What an author may write for each argument: read into one form, or refused with its name when the Dag is parsed."""
+
+from __future__ import annotations
+
+import pathlib
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, ObjectStoragePath, task
+from airflow.serialization.serialized_objects import DagSerialization
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.decorators import gemini_batch_task
+from airflow_provider_gemini_batch.operators import (
+    GeminiCancelBatchJobOperator,
+    GeminiCreateBatchJobOperator,
+    GeminiCreateEmbeddingsBatchJobOperator,
+    GeminiDeleteBatchJobOperator,
+    GeminiGetBatchJobOperator,
+    GeminiGetBatchResponsesOperator,
+    GeminiListBatchJobsOperator,
+    GeminiUploadFileOperator,
+)
+from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, argument_names, read_arguments
+
+OUTPUT = {"job_name": "batches/abc", "responses": [{"text": "swordfish"}], "model": "gemini-2.5-flash"}
+
+
+def operator(**arguments: Any) -> GeminiCreateBatchJobOperator:
+    with DAG("d", schedule=None):
+        given = {"model": "gemini-2.5-flash", "inlined_requests": ["x"], **arguments}
+        return GeminiCreateBatchJobOperator(task_id="t", **given)
+
+
+def read(**arguments: Any) -> BatchArguments:
+    return read_arguments(BatchArguments, operator(**arguments)._given())
+
+
+@pytest.mark.parametrize(
+    ("argument", "given", "value"),
+    [
+        ("timeout", timedelta(hours=2), 7200.0),
+        ("poll_interval", timedelta(minutes=1), 60.0),
+        ("lookup_timeout", timedelta(0), 0.0),
+        ("queue_timeout", "90", 90.0),
+        ("progress_timeout", Decimal(30), 30.0),
+        ("poll_interval", None, 60.0),
+        ("lookup_timeout", None, 120.0),
+        ("max_resubmits", None, 1),
+        ("repair_rounds", None, 0),
+        ("max_xcom_bytes", None, 48 * 1024),
+        ("on_stall", None, "fail"),
+        ("on_empty", None, "fail"),
+        ("carry", None, ()),
+        ("keep_input", None, False),
+        ("cancel_on_kill", None, True),
+        ("cancel_on_kill", "False", False),
+        ("dry_run", "true", True),
+        ("max_failed_rows", "3", 3),
+        ("max_failed_rows", 3.0, 3),
+        ("max_failure_rate", "0.5", 0.5),
+        ("max_cost_usd", Decimal("2.50"), 2.5),
+        ("priority", -1, -1),
+        ("carry", "id", ("id",)),
+        ("carry", ["id", "name"], ("id", "name")),
+        ("display_name", 20260101, "20260101"),
+        ("location", 7, "7"),
+        ("key_field", 2026, "2026"),
+        ("input_path", pathlib.Path("/data/in.csv"), "/data/in.csv"),
+        ("output_path", ObjectStoragePath("s3://conn@bucket/out.jsonl"), "s3://conn@bucket/out.jsonl"),
+        ("output_path", ObjectStoragePath("gs://bucket/out.jsonl", conn_id="other"), "gs://other@bucket/out.jsonl"),
+        ("staging_path", ObjectStoragePath("file:///data/stage"), "file:///data/stage"),
+        ("gcs_uri", [ObjectStoragePath("gs://b/a.jsonl"), "gs://b/b.jsonl"], ["gs://b/a.jsonl", "gs://b/b.jsonl"]),
+        ("destination", ObjectStoragePath("gs://b/out"), "gs://b/out"),
+        ("media_root", pathlib.Path("/pictures"), ("/pictures",)),
+        ("media_root", ["/a", ObjectStoragePath("gs://b/c")], ("/a", "gs://b/c")),
+        ("csv_delimiter", "\\t", "\t"),
+        ("encoding", "Windows-1252", "cp1252"),
+    ],
+)
+def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any) -> None:
+    source = {"inlined_requests": None} if argument in {"input_path", "gcs_uri"} else {}
+    found = getattr(read(**{argument: given}, **source), argument)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("argument", "given", "words"),
+    [
+        ("timeout", "two hours", "timeout must be a number of seconds or a timedelta, not the text 'two hours'"),
+        ("timeout", True, "not bool"),
+        ("poll_interval", float("nan"), "poll_interval must be a number of seconds"),
+        ("timeout", float("inf"), "timeout must be a number of seconds"),
+        ("queue_timeout", timedelta(seconds=-1), "queue_timeout must be above 0"),
+        ("max_failed_rows", 1.5, "max_failed_rows must be a whole number, not 1.5"),
+        ("max_failed_rows", [1], "max_failed_rows must be a whole number, not list"),
+        ("max_cost_usd", 0, "max_cost_usd must be above 0"),
+        ("max_cost_usd", "much", "max_cost_usd must be a number of US dollars"),
+        ("max_failure_rate", "2", "max_failure_rate must lie between 0 and 1"),
+        ("reattach", "maybe", "reattach must be True or False, not str"),
+        ("on_empty", "panic", "on_empty must be 'fail' or 'skip' or 'succeed', not 'panic'"),
+        ("carry", [7], "carry must be a list of column names, not int"),
+        ("carry", {"a": 1}, "carry must be a list of column names, not dict"),
+        ("labels", "a=b", "labels must be a dict, not str"),
+        ("generation_config", "{}", "generation_config must be a dict, not str"),
+        ("output_path", 7, "output_path must be a path: a text, a pathlib.Path or an ObjectStoragePath, not int"),
+        ("output_path", OUTPUT, 'task.output\\["output"\\]'),
+        ("model", OUTPUT, 'model must be a text, not dict; take the member .* task.output\\["model"\\]'),
+        ("display_name", OUTPUT, "display_name must be a text, not dict"),
+        ("key_field", ["a"], "key_field must be a text, not list"),
+        ("csv_delimiter", ";;", "csv_delimiter must be one character"),
+        ("encoding", "klingon", "encoding must be an encoding that Python knows"),
+        ("inlined_requests", {"a"}, "set cannot be rows"),
+        ("inlined_requests", "swordfish", "str cannot be rows"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_by_task_argument_and_type(argument: str, given: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as refused:
+        operator(**{argument: given})
+    assert "'t' (test_arguments.py, line " in str(refused.value)
+    assert "swordfish" not in str(refused.value)
+
+
+def test_what_another_task_returns_is_taken_wherever_airflow_renders() -> None:
+    with DAG("d", schedule=None):
+
+        @task
+        def seconds() -> int:
+            return 7
+
+        value = seconds()
+        made = GeminiCreateBatchJobOperator(
+            task_id="t", model="m", inlined_requests=["x"], timeout=value, max_failed_rows="{{ params.n }}", carry=value
+        )
+        assert made.upstream_task_ids == {"seconds"}
+        with pytest.raises(ConfigurationError, match="prompt_template must be known when the Dag is parsed"):
+            GeminiCreateBatchJobOperator(task_id="u", model="m", inlined_requests=["x"], prompt_template=value)
+
+
+@pytest.mark.parametrize(
+    "made", [GeminiCreateBatchJobOperator, GeminiCreateEmbeddingsBatchJobOperator], ids=["generation", "embeddings"]
+)
+def test_a_template_stands_for_any_argument_and_is_read_when_it_is_rendered(made: Any) -> None:
+    with DAG("d", schedule=None):
+        given = made(task_id="t", model="m", inlined_requests=["x"], timeout="{{ n }}", keep_input="{{ n > 5 }}")
+    given.render_template_fields({"n": 90})
+    found = read_arguments(BatchArguments, given._given())
+    assert (found.timeout, found.keep_input) == (90.0, True)
+    given.timeout = "{{ n }}"
+    given.render_template_fields({"n": "soon"})
+    with pytest.raises(ConfigurationError, match="timeout must be a number of seconds"):
+        read_arguments(BatchArguments, given._given())
+
+
+def test_every_argument_but_two_is_rendered() -> None:
+    rendered = {
+        {"is_dry_run": "dry_run", "embedding_task_type": "task_type"}.get(name, name)
+        for one in (GeminiCreateBatchJobOperator, GeminiCreateEmbeddingsBatchJobOperator)
+        for name in one.template_fields
+    }
+    assert set(argument_names(BatchArguments)) - rendered == {"prompt_template", "output_schema"}
+
+
+def test_a_dag_with_paths_and_spans_of_time_can_be_stored() -> None:
+    made = operator(
+        timeout=timedelta(hours=1),
+        output_path=ObjectStoragePath("s3://conn@bucket/out.jsonl"),
+        staging_path=pathlib.Path("/stage"),
+    )
+    first, again = (str(DagSerialization.to_dict(made.dag)) for _ in range(2))
+    assert first == again
+    assert "s3://" in first
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        GeminiGetBatchJobOperator,
+        GeminiCancelBatchJobOperator,
+        GeminiDeleteBatchJobOperator,
+        GeminiGetBatchResponsesOperator,
+    ],
+)
+def test_a_whole_output_where_a_name_is_meant_is_refused_with_the_member_and_without_what_is_in_it(made: Any) -> None:
+    with DAG("d", schedule=None):
+        with pytest.raises(ConfigurationError) as refused:
+            made(task_id="t", job_name=OUTPUT)
+        late = made(task_id="u", job_name="{{ job }}")
+    late.job_name = OUTPUT
+    with pytest.raises(ConfigurationError) as then:
+        read_arguments(made._form, late._given())
+    for error in (refused, then):
+        assert "job_name must be a text, not dict; take the member that is meant" in str(error.value)
+        assert '.output["job_name"]' in str(error.value)
+        assert "swordfish" not in str(error.value)
+
+
+def test_the_other_operators_name_their_arguments_too() -> None:
+    with DAG("d", schedule=None):
+        with pytest.raises(ConfigurationError, match=r"'t' \(test_arguments.py, line \d+\): max_results must be"):
+            GeminiListBatchJobsOperator(task_id="t", max_results="many")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="input_path must be a path"):
+            GeminiUploadFileOperator(task_id="u", input_path=OUTPUT)  # type: ignore[arg-type]
+        GeminiUploadFileOperator(task_id="v", input_path=pathlib.Path("/data/in.jsonl"))
+
+
+def test_a_decorated_function_is_named_by_its_task_and_line() -> None:
+    with DAG("d", schedule=None):
+
+        @gemini_batch_task(model="gemini-2.5-flash", timeout="soon")
+        def prompts() -> list[str]:
+            return ["x"]
+
+        with pytest.raises(ConfigurationError) as refused:
+            prompts()
+    assert "'prompts' (test_arguments.py, line " in str(refused.value)
+
+
+def test_several_outputs_are_honoured_when_asked_for_and_never_inferred() -> None:
+    with DAG("d", schedule=None):
+
+        @gemini_batch_task(model="gemini-2.5-flash")
+        def inferred() -> dict[str, Any]:
+            return {}
+
+        @gemini_batch_task(model="gemini-2.5-flash", multiple_outputs=True)
+        def asked() -> list[str]:
+            return ["x"]
+
+        assert inferred().operator.multiple_outputs is False  # type: ignore[attr-defined]
+        assert asked().operator.multiple_outputs is True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("setting", "deferrable"), [(None, True), ("false", False), ("true", True)])
+def test_airflows_default_for_deferring_is_honoured_where_somebody_has_set_it(
+    setting: str | None,
+    deferrable: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", setting)
+    assert operator().deferrable is deferrable
+    assert operator(deferrable=not deferrable).deferrable is not deferrable
