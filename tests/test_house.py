@@ -31,7 +31,7 @@ _POLLING = _API | {"polling"}
 _BATCH = _POLLING | {"batch"}
 _STAGING = _ROWS | _BATCH | {"staging"}
 # What people import by name is thin: it loads a room below when something runs.
-_NAMES = {"hooks", "operators", "sensors", "triggers", "links", "decorators"}
+_NAMES = {"hooks", "operators", "sensors", "triggers", "links", "decorators", "datasets"}
 _RUNTIME = _STAGING | {"runtime"}
 _PUBLIC = _STAGING | {"runtime"} | _NAMES
 LAYERS: dict[str, set[str]] = {
@@ -51,6 +51,7 @@ LAYERS: dict[str, set[str]] = {
     "plugin": {"ui"},
     "links": _PUBLIC | {"ui"},
     "decorators": _PUBLIC,
+    "datasets": _PUBLIC,
     "cli": _PUBLIC | {"cli"},
     "common_ai": _ROWS,
     "emulator": {"emulator"},
@@ -79,6 +80,7 @@ PUBLIC: dict[str, set[str]] = {
     "triggers": {"GeminiBatchJobTrigger"},
     "links": {"GeminiBatchJobLink", "GeminiBatchLink", "GeminiBatchOutputLink"},
     "decorators": {"gemini_batch_task"},
+    "datasets": {"GeminiBatchDataset", "GeminiCommitPartsOperator", "GeminiPlanPartsOperator"},
     "hooks": {"GeminiBatchHook"},
     "emulator": {"Emulator"},
     "api.client": {"BatchClient"},
@@ -247,7 +249,7 @@ def test_asking_for_the_provider_info_imports_nothing_else() -> None:
 @pytest.mark.slow
 def test_a_dag_file_pays_for_nothing_that_only_a_running_task_needs() -> None:
     base = loaded_after("import airflow.sdk, airflow.triggers.base")
-    parts = ("operators", "sensors", "triggers", "links", "decorators", "hooks")
+    parts = ("operators", "sensors", "triggers", "links", "decorators", "datasets", "hooks")
     loaded = loaded_after("import " + ", ".join(f"{NAME}.{part}" for part in parts)) - base
     assert not sorted(name for name in loaded if name.split(".")[0] in HEAVY)
 

@@ -50,7 +50,7 @@ def addresses_of(paths: Paths, given: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def list_files(paths: Paths, given: str) -> list[FoundFile]:
+def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[FoundFile]:
     """Return the data files below a folder, or those that a pattern means (``*``, ``**``, ``?``), sorted by path.
 
     Names that begin with ``_`` or ``.`` are passed over, as other readers of datasets do.
@@ -63,7 +63,7 @@ def list_files(paths: Paths, given: str) -> list[FoundFile]:
     root = f"{root.rstrip('/')}/"
     wanted = None if wild is None else _pattern(given)
     try:
-        listed = _local(root) if is_local(root) else _remote(paths, root)
+        listed = _local(root) if is_local(root) else _remote(paths, root, conn_id)
         found = sorted(
             one
             for one in listed
@@ -88,14 +88,14 @@ def _local(root: str) -> Iterator[FoundFile]:
             yield FoundFile(str(path), facts.st_size, f"{facts.st_size}-{facts.st_mtime_ns}")
 
 
-def _remote(paths: Paths, root: str) -> Iterator[FoundFile]:
-    store = paths.store_for(root)
+def _remote(paths: Paths, root: str, conn_id: str | None) -> Iterator[FoundFile]:
+    store = paths.store_for(root, conn_id)
     scheme, _, rest = root.partition("://")
     user, at, _ = rest.partition("/")[0].rpartition("@")
     if store is not None:
         filesystem, folder = store.filesystem, rest
     else:
-        path = object_path(root)
+        path = object_path(root, conn_id)
         filesystem, folder = path.fs, path.path
     for name, facts in filesystem.find(folder.rstrip("/"), detail=True).items():
         if facts.get("type", "file") == "file":

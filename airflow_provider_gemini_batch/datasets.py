@@ -1,0 +1,256 @@
+"""Datasets: many files in, a folder of Parquet parts out, one mapped task for each part.
+
+:class:`GeminiBatchDataset` is a task group of three tasks: *plan* cuts the input into parts, *part* (mapped) runs one
+batch for each, *commit* makes the output whole. Airflow schedules; nothing here does.
+
+Rules of this file: importing it loads nothing beyond what Airflow has loaded when it parses a Dag.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import TaskGroup
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.states import JobKind
+from airflow_provider_gemini_batch.operators import (
+    GeminiCreateBatchJobOperator,
+    GeminiCreateEmbeddingsBatchJobOperator,
+    _GeminiOperator,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.sdk import Context
+
+ROWS_PER_PART = 100_000
+BYTES_PER_PART = 500_000_000
+
+
+class GeminiPlanPartsOperator(_GeminiOperator):
+    """Cut an input into parts, from listings and the footers of Parquet alone.
+
+    :param input_path: a file, a folder, a pattern or a list of them. (templated)
+    :param rows_per_part: rows of a part at most; row groups of Parquet and other files are not cut. (Parquet only)
+    :param bytes_per_part: bytes of a part at most, before they are packed. (Parquet only)
+    :param carry: columns that the parts carry into the output: they get one type over all parts.
+    :param carry_types: types of carried columns, where the input does not say them (JSON lines).
+    :param max_cost_usd: refuse the plan when the estimate for all parts is higher (extra ``genai-prices``).
+    :param model: what the estimate is for. (templated)
+    :param max_output_tokens: bounds the estimate.
+    :param embeddings: the parts are embedded.
+    :param gemini_conn_id: connection whose credentials read ``gs://`` on Vertex AI. (templated)
+    :returns: for each part the arguments of its task, for ``expand_kwargs``: ``part_key``, ``input_path`` and, with
+        ``carry``, ``carry_types``.
+    """
+
+    template_fields: Sequence[str] = (*_GeminiOperator.template_fields, "input_path", "model")
+
+    def __init__(
+        self,
+        *,
+        input_path: str | Sequence[str],
+        model: str = "",
+        rows_per_part: int = ROWS_PER_PART,
+        bytes_per_part: int = BYTES_PER_PART,
+        carry: str | Sequence[str] = (),
+        carry_types: Mapping[str, str] | None = None,
+        max_cost_usd: float | None = None,
+        max_output_tokens: int | None = None,
+        embeddings: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input_path = input_path
+        self.model = model
+        self.rows_per_part = rows_per_part
+        self.bytes_per_part = bytes_per_part
+        self.carry = (carry,) if isinstance(carry, str) else tuple(carry)
+        self.carry_types = carry_types
+        self.max_cost_usd = max_cost_usd
+        self.max_output_tokens = max_output_tokens
+        self.embeddings = embeddings
+        if rows_per_part < 1 or bytes_per_part < 1:
+            raise ConfigurationError("rows_per_part and bytes_per_part must be at least 1")
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:  # noqa: ARG002
+        """List and cut."""
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
+        from airflow_provider_gemini_batch.runtime.dataset_tasks import PlanArguments, plan_parts
+
+        with airflow_errors(), self.hook() as hook:
+            arguments = PlanArguments(
+                input_path=self.input_path,
+                rows_per_part=self.rows_per_part,
+                bytes_per_part=self.bytes_per_part,
+                carry=self.carry,
+                carry_types=self.carry_types or {},
+                max_cost_usd=self.max_cost_usd,
+                model=self.model,
+                kind=JobKind.EMBEDDINGS if self.embeddings else JobKind.GENERATION,
+                max_output_tokens=self.max_output_tokens,
+            )
+            return plan_parts(arguments, hook)
+
+
+class GeminiCommitPartsOperator(_GeminiOperator):
+    """Make a dataset whole: every part is there, sums are written, and ``_SUCCESS`` comes last.
+
+    Parts that the plan no longer has are removed. The event of each asset in ``outlets`` has the sums, and the
+    partition key of the Dag run.
+
+    :param parts: what the plan returned. (templated)
+    :param output_path: the folder of the parts, with a slash at its end. (templated)
+    :param output_conn_id: connection for ``output_path``. (templated)
+    :param model: what the tokens are priced for. (templated)
+    :param max_failed_rows: more failed rows than this over all parts fail the task.
+    :param max_failure_rate: the same as a share between 0 and 1.
+    :returns: ``output``, ``parts``, ``counts``, ``usage``, ``cost``.
+    """
+
+    template_fields: Sequence[str] = (
+        *_GeminiOperator.template_fields,
+        "parts",
+        "output_path",
+        "output_conn_id",
+        "model",
+    )
+
+    def __init__(
+        self,
+        *,
+        parts: Any,
+        output_path: str,
+        output_conn_id: str | None = None,
+        model: str = "",
+        max_failed_rows: int | None = None,
+        max_failure_rate: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.parts = parts
+        self.output_path = output_path
+        self.output_conn_id = output_conn_id
+        self.model = model
+        self.max_failed_rows = max_failed_rows
+        self.max_failure_rate = max_failure_rate
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Look at every part, then write the sums and ``_SUCCESS``."""
+        from airflow_provider_gemini_batch.batch.verdict import Limits
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
+        from airflow_provider_gemini_batch.runtime.dataset_tasks import CommitArguments, commit_parts, tell_outlets
+
+        with airflow_errors(), self.hook() as hook:
+            totals = commit_parts(
+                CommitArguments(
+                    part_keys=[part["part_key"] for part in self.parts],
+                    output_path=self.output_path,
+                    output_conn_id=self.output_conn_id,
+                    model=self.model,
+                    limits=Limits(self.max_failed_rows, self.max_failure_rate),
+                ),
+                hook,
+            )
+        tell_outlets(self.outlets or (), context, totals)
+        return totals
+
+
+class GeminiBatchDataset(TaskGroup):
+    """Run a batch over a dataset: many files in, a folder of Parquet parts out.
+
+    Three tasks: ``plan``, mapped ``part`` and ``commit``. A part keeps its identity (its file, and its place in there)
+    when others come or go, so that a late file or a changed one costs that part alone.
+
+    :param model: of all parts. (templated)
+    :param input_path: a file, a folder, a pattern or a list of them: Parquet, CSV, JSON lines or texts. (templated)
+    :param output_path: a folder, with a slash at its end. (templated)
+    :param rows_per_part: rows of a part at most (Parquet; other files are a part each).
+    :param bytes_per_part: bytes of a part at most, before they are packed (Parquet).
+    :param skip_whole_parts: a part whose output holds the rows of this very input succeeds at once.
+    :param max_cost_usd: one budget for all parts, checked by the plan.
+    :param max_failed_rows: more failed rows than this over all parts fail the commit.
+    :param max_failure_rate: the same as a share between 0 and 1.
+    :param embeddings: embed the rows instead of generating.
+    :param outlets: assets whose event the commit makes, with the sums.
+    :param arguments: any other argument of :class:`GeminiCreateBatchJobOperator`, for each part.
+    """
+
+    def __init__(
+        self,
+        *,
+        group_id: str,
+        model: str,
+        input_path: str | Sequence[str],
+        output_path: str,
+        output_conn_id: str | None = None,
+        rows_per_part: int = ROWS_PER_PART,
+        bytes_per_part: int = BYTES_PER_PART,
+        skip_whole_parts: bool = True,
+        max_cost_usd: float | None = None,
+        max_failed_rows: int | None = None,
+        max_failure_rate: float | None = None,
+        carry: str | Sequence[str] = (),
+        carry_types: Mapping[str, str] | None = None,
+        embeddings: bool = False,
+        gemini_conn_id: str | None = None,
+        location: str | None = None,
+        project_id: str | None = None,
+        outlets: Any = None,
+        tooltip: str = "",
+        **arguments: Any,
+    ) -> None:
+        if not output_path.endswith(("/", "}}")):
+            raise ConfigurationError("output_path of a dataset is a folder: give it a slash at its end")
+        if not arguments.get("wait_for_completion", True) or arguments.get("dry_run"):
+            raise ConfigurationError("a dataset waits for its parts: leave wait_for_completion and dry_run out")
+        super().__init__(group_id=group_id, tooltip=tooltip)
+        place = {"gemini_conn_id": gemini_conn_id, "location": location, "project_id": project_id}
+        shared = {name: value for name, value in place.items() if value is not None}
+        config = arguments.get("generation_config") or {}
+        bound = config.get("maxOutputTokens", config.get("max_output_tokens")) if isinstance(config, dict) else None
+        create = GeminiCreateEmbeddingsBatchJobOperator if embeddings else GeminiCreateBatchJobOperator
+        with self:
+            self.plan = GeminiPlanPartsOperator(
+                task_id="plan",
+                input_path=input_path,
+                model=model,
+                rows_per_part=rows_per_part,
+                bytes_per_part=bytes_per_part,
+                carry=carry,
+                carry_types=carry_types,
+                max_cost_usd=max_cost_usd,
+                max_output_tokens=bound if isinstance(bound, int) else None,
+                embeddings=embeddings,
+                **shared,
+            )
+            self.part = create.partial(
+                task_id="part",
+                model=model,
+                output_path=output_path,
+                output_conn_id=output_conn_id,
+                skip_whole_parts=skip_whole_parts,
+                carry=carry,
+                map_index_template="{{ task.part_key }}",
+                **shared,
+                **arguments,
+            ).expand_kwargs(self.plan.output)
+            self.commit = GeminiCommitPartsOperator(
+                task_id="commit",
+                parts=self.plan.output,
+                output_path=output_path,
+                output_conn_id=output_conn_id,
+                model=model,
+                max_failed_rows=max_failed_rows,
+                max_failure_rate=max_failure_rate,
+                outlets=outlets,
+                **shared,
+            )
+            self.part >> self.commit
+
+    @property
+    def output(self) -> Any:
+        """What the commit returns, for tasks behind the group."""
+        return self.commit.output

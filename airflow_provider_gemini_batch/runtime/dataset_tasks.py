@@ -1,0 +1,305 @@
+"""Plan and commit of a dataset: into which parts an input is cut, and when an output of many parts is whole."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+from pydantic_core import to_json
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.models import Usage
+from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
+from airflow_provider_gemini_batch.rows.columns import check_word, word_of
+from airflow_provider_gemini_batch.rows.cost import cost_of, estimated_cost, refuse_above
+from airflow_provider_gemini_batch.rows.datasets import InputFile, one_schema, parquet_facts
+from airflow_provider_gemini_batch.rows.delivery import (
+    META_FOLDER,
+    SUCCESS,
+    Manifest,
+    manifest_at,
+    part_target,
+    write_success,
+)
+from airflow_provider_gemini_batch.rows.sources import guess_format
+from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, list_files, means_several
+from airflow_provider_gemini_batch.runtime.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow.sdk import Context
+
+    from airflow_provider_gemini_batch.api.models import JobKind
+    from airflow_provider_gemini_batch.rows.delivery import Files
+    from airflow_provider_gemini_batch.runtime.client import ServiceAccess
+
+log = logging.getLogger(__name__)
+
+_BYTES_PER_TOKEN = 4
+_NAMED = 5
+DATASET_MANIFEST = "dataset.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanArguments:
+    """What an author asks of a plan. ``bytes_per_part`` are those of the data before it is packed."""
+
+    input_path: str | Sequence[str]
+    rows_per_part: int
+    bytes_per_part: int
+    carry: tuple[str, ...] = ()
+    carry_types: Mapping[str, str] = field(default_factory=dict)
+    max_cost_usd: float | None = None
+    model: str
+    kind: JobKind
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    key: str
+    address: str
+    rows: int | None
+    bytes: int
+
+
+def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str, Any]]:
+    """Cut an input into parts, each a mapped task, from listings and footers alone.
+
+    A part is a file, or some row groups of a Parquet file. Its key is made of the file's address and counts within the
+    file, so that neither a file more nor one less changes the key of another.
+
+    :returns: the arguments of each mapped task: ``part_key``, ``input_path`` and, with ``carry``, ``carry_types``.
+    :raises ConfigurationError: there are no files or too many parts, columns do not go together, or the estimated cost
+        is above ``max_cost_usd``; nothing was sent.
+    """
+    paths = Paths.of(access)
+    files = _files(paths, arguments.input_path)
+    forms = {guess_format(one.path) for one in files}
+    if len(forms) > 1:
+        raise ConfigurationError(f"the input has files of several formats: {', '.join(sorted(forms))}")
+    form = forms.pop()
+    if form == "parquet":
+        parts, types = _parquet_parts(arguments, paths, files)
+    else:
+        parts = [_Part(_key(one.path, 0), one.path, None, one.size) for one in files]
+        types = _text_types(arguments, form)
+    _refuse_too_many(len(parts), arguments)
+    _refuse_too_dear(arguments, paths, parts)
+    rows = sum(part.rows or 0 for part in parts)
+    log.info("Planned %d part(s) of %d file(s)%s.", len(parts), len(files), f", {rows} rows" if rows else "")
+    shared = {"carry_types": {name: types[name] for name in arguments.carry}} if arguments.carry else {}
+    return [{"part_key": part.key, "input_path": [part.address], **shared} for part in parts]
+
+
+def _files(paths: Paths, given: str | Sequence[str]) -> list[FoundFile]:
+    found: dict[str, FoundFile] = {}
+    for one in [given] if isinstance(given, str) else given:
+        listed = list_files(paths, one) if means_several(one) else [FoundFile(one, 0, "")]
+        found.update((file.path, file) for file in listed)
+    return list(found.values())
+
+
+def _key(path: str, number: int) -> str:
+    return f"{number:05d}-{sha256(path.encode()).hexdigest()[:12]}"
+
+
+def _parquet_parts(
+    arguments: PlanArguments, paths: Paths, files: Sequence[FoundFile]
+) -> tuple[list[_Part], Mapping[str, str]]:
+    parts: list[_Part] = []
+    schemas = []
+    partitions: dict[str, str] = {}
+    for one in files:
+        facts = parquet_facts(one.path, paths.open_for_reading)
+        schemas.append((one.path, facts.types))
+        partitions.update(dict.fromkeys(InputFile.parse(one.path).partitions, "str"))
+        for number, (first, last, rows, size) in enumerate(_cut(facts.groups, arguments)):
+            whole = (first, last) == (0, len(facts.groups) - 1)
+            file = InputFile(one.path, None if whole else (first, last))
+            parts.append(_Part(_key(one.path, number), file.address, rows, size))
+    schema = {**partitions, **{name: word_of(kind) for name, kind in one_schema(schemas).items()}}
+    absent = [name for name in arguments.carry if name not in schema]
+    if absent:
+        raise ConfigurationError(f"carry: there is no column {', '.join(absent)}")
+    return parts, {**schema, **arguments.carry_types}
+
+
+def _cut(groups: Sequence[tuple[int, int]], arguments: PlanArguments) -> Iterator[tuple[int, int, int, int]]:
+    """Yield first and last row group, rows and bytes of each part; groups that are appended change no earlier part."""
+    first = rows = size = 0
+    for index, (more, bytes_) in enumerate(groups):
+        if index > first and (rows + more > arguments.rows_per_part or size + bytes_ > arguments.bytes_per_part):
+            yield first, index - 1, rows, size
+            first, rows, size = index, 0, 0
+        rows, size = rows + more, size + bytes_
+    if rows:
+        yield first, len(groups) - 1, rows, size
+
+
+def _text_types(arguments: PlanArguments, form: str) -> Mapping[str, str]:
+    """Return types that are the same for all parts, although no part sees the others' rows."""
+    for word in arguments.carry_types.values():
+        check_word(word)
+    missing = [name for name in arguments.carry if name not in arguments.carry_types]
+    if missing and form == "jsonl":
+        raise ConfigurationError(
+            f"carry_types: JSON lines do not say of which type a column is over all files: give carry_types for "
+            f"{', '.join(missing)}"
+        )
+    return {**dict.fromkeys(missing, "str"), **arguments.carry_types}
+
+
+def _refuse_too_many(parts: int, arguments: PlanArguments) -> None:
+    from airflow.sdk.configuration import conf
+
+    most = conf.getint("core", "max_map_length", fallback=1024)
+    if not parts:
+        raise InputError("the input has no rows")
+    if parts > most:
+        raise ConfigurationError(
+            f"the input makes {parts} parts, and [core] max_map_length is {most}: raise rows_per_part "
+            f"({arguments.rows_per_part} now) or join small files; each file is a part at least"
+        )
+
+
+def _refuse_too_dear(arguments: PlanArguments, paths: Paths, parts: Sequence[_Part]) -> None:
+    if arguments.max_cost_usd is None:
+        return
+    cost = estimated_cost(
+        model=arguments.model,
+        kind=arguments.kind,
+        rows=sum(_lines(paths, part.address) if part.rows is None else part.rows for part in parts),
+        input_tokens=sum(part.bytes for part in parts) // _BYTES_PER_TOKEN,
+        max_output_tokens=arguments.max_output_tokens,
+    )
+    refuse_above(cost, arguments.max_cost_usd)
+    log.info("Estimated for all parts: %s; max_cost_usd=%g.", cost, arguments.max_cost_usd)
+
+
+def _lines(paths: Paths, address: str) -> int:
+    with paths.open_for_reading(address) as handle:
+        return sum(piece.count(b"\n") for piece in iter(lambda: handle.read(1 << 20), b"")) + 1
+
+
+# -- commit
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitArguments:
+    """What an author asks of a commit. ``output_path`` ends in a slash."""
+
+    part_keys: Sequence[str]
+    output_path: str
+    output_conn_id: str | None = None
+    model: str
+    limits: Limits = field(default_factory=Limits)
+
+
+def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str, Any]:
+    """Make a dataset whole: every part is, what the plan no longer has goes, sums are written, ``_SUCCESS`` comes last.
+
+    :returns: ``parts``, ``counts``, ``usage``, ``cost``, ``output``.
+    :raises ConfigurationError: parts are not whole, or differ in the types of their columns.
+    :raises AirflowFailException: more rows failed than the limits allow; the parts stay, without ``_SUCCESS``.
+    """
+    folder = arguments.output_path
+    files = Paths.of(access).files_of(folder, arguments.output_conn_id)
+    found = {key: manifest_at(files, part_target(folder, key).manifest) for key in arguments.part_keys}
+    absent = [key for key, manifest in found.items() if manifest is None or not files.exists(manifest.output)]
+    if absent:
+        raise ConfigurationError(
+            f"{len(absent)} of {len(found)} parts are not whole: {_some(absent)}. Clear their tasks, then this one"
+        )
+    manifests = [manifest for manifest in found.values() if manifest is not None]
+    _refuse_mixed_types(manifests)
+    totals = _totals(arguments, manifests)
+    counts = totals["counts"]
+    exceeded = arguments.limits.exceeded_by(Counts(counts["total"], counts["succeeded"], counts["failed"]))
+    files.remove(f"{folder}{SUCCESS}")
+    if exceeded:
+        raise AirflowFailException(
+            f"{counts['failed']} of {counts['total']} rows failed over all {len(manifests)} parts, {exceeded}. The parts "
+            f"are at {folder}, without {SUCCESS}."
+        )
+    removed = _remove_others(Paths.of(access), arguments, files)
+    with files.write_whole(f"{folder}{META_FOLDER}/{DATASET_MANIFEST}") as handle:
+        handle.write(to_json({"version": 1, "whole": True, **totals}, indent=2) + b"\n")
+    write_success(files, f"{folder}{SUCCESS}")
+    log.info("%d part(s), %s; removed %d that the plan no longer has.", len(manifests), counts, removed)
+    return totals
+
+
+def _totals(arguments: CommitArguments, manifests: Sequence[Manifest]) -> dict[str, Any]:
+    counts: dict[str, int] = {"total": 0, "succeeded": 0, "failed": 0}
+    used = Usage()._asdict()
+    for manifest in manifests:
+        for name, count in manifest.counts.items():
+            counts[name] = counts.get(name, 0) + count
+        for name, tokens in manifest.usage._asdict().items():
+            used[name] += tokens
+    cost = (
+        cost_of(Usage(**used), arguments.model.rpartition("/")[2], rows=counts["total"]) if any(used.values()) else None
+    )
+    return {
+        "output": arguments.output_path,
+        "parts": len(manifests),
+        "counts": counts,
+        "usage": used,
+        "cost": cost.plain() if cost is not None and cost.usd is not None else None,
+    }
+
+
+def _refuse_mixed_types(manifests: Sequence[Manifest]) -> None:
+    first = manifests[0]
+    for manifest in manifests:
+        if manifest.carried_types != first.carried_types:
+            raise ConfigurationError(
+                f"the parts {first.part} and {manifest.part} differ in the types of their carried columns: give "
+                "carry_types, and clear the parts"
+            )
+
+
+def _remove_others(paths: Paths, arguments: CommitArguments, files: Files) -> int:
+    """Remove parts of ours that the plan no longer has: those with a manifest, and nothing of anybody else's."""
+    folder = arguments.output_path
+    wanted = {part_target(folder, key).output.rpartition("/")[2] for key in arguments.part_keys}
+    removed = 0
+    for one in list_files(paths, folder, conn_id=arguments.output_conn_id):
+        name = one.path.rpartition("/")[2]
+        if name in wanted or not (name.startswith("part-") and name.endswith(".parquet")):
+            continue
+        target = part_target(folder, name.removeprefix("part-").removesuffix(".parquet"))
+        if manifest_at(files, target.manifest) is None:
+            log.warning(
+                "%s is not of this dataset's plan and was not written by this provider: it is left alone.", one.path
+            )
+            continue
+        for path in (target.manifest, target.output, target.aside):
+            files.remove(path)
+        removed += 1
+    return removed
+
+
+def tell_outlets(outlets: Sequence[Any], context: Context, totals: Mapping[str, Any]) -> None:
+    """Give the events of the declared outlets the sums, and the partition key of the run; never rows.
+
+    A courtesy: what goes wrong with it cannot fail a dataset that is whole.
+    """
+    for outlet in outlets:
+        try:
+            event = context["outlet_events"][outlet]
+            event.extra.update({name: totals[name] for name in ("output", "parts", "counts", "usage", "cost")})
+            key = getattr(context["dag_run"], "partition_key", None)
+            if key and hasattr(event, "add_partitions"):
+                event.add_partitions(key)
+        except Exception:  # noqa: PERF203  few
+            log.debug("The event of %s has no sums.", type(outlet).__name__, exc_info=True)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -1,0 +1,389 @@
+"""Datasets: parts that keep their identity, an output that other engines read, and nothing bought twice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from airflow.sdk import DAG, Asset
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from pyarrow import dataset as arrow_dataset
+from pyarrow import parquet
+from task_context import task_context
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.datasets import (
+    GeminiBatchDataset,
+    GeminiCommitPartsOperator,
+    GeminiPlanPartsOperator,
+)
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+MODEL = "gemini-2.5-flash"
+CARRY = ["id", "day", "price", "note"]
+PARTS = 16
+SCHEMA = pa.schema(
+    {"id": pa.string(), "text": pa.string(), "day": pa.date32(), "price": pa.decimal128(8, 2), "note": pa.string()}
+)
+
+
+class Store:
+    """Airflow's task state store, kept in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        return self.kept.get(key)
+
+    def set(self, key: str, value: Any) -> None:
+        self.kept[key] = value
+
+    def delete(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+
+@dataclass
+class Instance:
+    """What Airflow keeps of one mapped task instance."""
+
+    store: Store = field(default_factory=Store)
+    try_number: int = 1
+    max_tries: int = 0
+    memo: str = ""
+
+
+@dataclass
+class Board:
+    """A dataset whose tasks are run one after the other, as Airflow would; instances are known by their map index."""
+
+    service: Emulator
+    source: Path
+    target: Path
+    arguments: dict[str, Any] = field(default_factory=dict)
+    instances: dict[int, Instance] = field(default_factory=dict)
+    run_id: str = "r"
+
+    def plan(self, **given: Any) -> list[dict[str, Any]]:
+        options = {"input_path": f"{self.source}/", "model": MODEL, "carry": CARRY, **given}
+        return GeminiPlanPartsOperator(task_id="plan", **options).execute(task_context())
+
+    def run_part(self, index: int, part: dict[str, Any]) -> dict[str, Any] | None:
+        """Start a mapped task instance, or go on with it after its wait; None: it waits."""
+        instance = self.instances.setdefault(index, Instance())
+        task = GeminiCreateBatchJobOperator(
+            task_id="part",
+            model=MODEL,
+            output_path=f"{self.target}/",
+            prompt_template="{text}",
+            key_field="id",
+            carry=CARRY,
+            lookup_timeout=0.0,
+            skip_whole_parts=True,
+            **part,
+            **self.arguments,
+        )
+        context: Any = task_context(
+            run_id=self.run_id, map_index=index, try_number=instance.try_number, max_tries=instance.max_tries
+        )
+        context["task_state_store"] = instance.store
+        try:
+            if instance.memo:
+                return task.execute_complete(context, None, memo=instance.memo)
+            return task.execute(context)
+        except TaskDeferred as deferred:
+            instance.memo = (deferred.kwargs or {})["memo"]
+            return None
+
+    def run_all(self, parts: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+        return [self.run_part(index, part) for index, part in enumerate(parts)]
+
+    def clear(self) -> None:
+        for instance in self.instances.values():
+            instance.try_number, instance.max_tries = instance.try_number + 1, instance.try_number
+            instance.memo = ""
+
+    def commit(self, parts: list[dict[str, Any]], **given: Any) -> dict[str, Any]:
+        options = {"parts": parts, "output_path": f"{self.target}/", "model": MODEL, **given}
+        return GeminiCommitPartsOperator(task_id="commit", **options).execute(task_context())
+
+    def end_all(self) -> None:
+        self.service.control.advance(3600)
+
+    def states(self) -> list[str]:
+        return [job["state"] for job in self.service.control.books()["jobs"]]
+
+
+def write_part(path: Path, count: int, *, notes: bool = True, first: int = 0, text: str = "Text") -> None:
+    rows = [
+        {
+            "id": f"{path.stem}-{number}",
+            "text": f"{text} {number} of {path.stem}.",
+            "day": date(2026, 1, 1) + timedelta(days=number % 28),
+            "price": Decimal(number) / 4,
+            "note": f"note {number}" if notes else None,
+        }
+        for number in range(first, first + count)
+    ]
+    # A column that is all null has no type of its own in many writers' files.
+    schema = SCHEMA if notes else pa.schema([*list(SCHEMA)[:-1], ("note", pa.null())])
+    path.parent.mkdir(exist_ok=True)
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+
+@pytest.fixture
+def board(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Board:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
+    gemini_batch_emulator.control.speed(0)
+    return Board(gemini_batch_emulator, tmp_path / "in", tmp_path / "out")
+
+
+def test_sixteen_parts_are_one_dataset_that_other_engines_read(board: Board) -> None:
+    for number in range(PARTS):
+        write_part(board.source / f"file-{number:02d}.parquet", 500, notes=number != 3)
+    parts = board.plan()
+    assert len(parts) == PARTS
+    assert board.run_all(parts) == [None] * PARTS
+    board.end_all()
+    assert all(done is not None and done["counts"]["succeeded"] == 500 for done in board.run_all(parts))
+    assert not (board.target / "_SUCCESS").exists()
+    totals = board.commit(parts)
+    assert totals["counts"] == {"total": 8000, "succeeded": 8000, "failed": 0}
+    assert totals["parts"] == PARTS
+    assert totals["usage"]["input_tokens"] > 0
+    found = arrow_dataset.dataset(board.target)
+    assert found.count_rows() == 8000
+    types = {name: str(found.schema.field(name).type) for name in CARRY}
+    assert types == {"id": "string", "day": "date32[day]", "price": "decimal128(8, 2)", "note": "string"}
+    schemas = {parquet.read_schema(path).remove_metadata() for path in board.target.glob("*.parquet")}
+    assert len(schemas) == 1
+    rows = {row["id"]: row for row in found.to_table().to_pylist()}
+    assert (rows["file-05-7"]["day"], rows["file-05-7"]["price"]) == (date(2026, 1, 8), Decimal("1.75"))
+    assert rows["file-03-7"]["note"] is None
+    assert "Text 7 of file-05." in rows["file-05-7"]["text"]
+    assert sorted(path.name for path in board.target.iterdir() if not path.name.startswith("part-")) == [
+        "_SUCCESS",
+        "_gemini_batch",
+    ]
+
+
+def test_the_same_is_read_by_duckdb(board: Board) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    for number in range(3):
+        write_part(board.source / f"file-{number:02d}.parquet", 5, notes=number != 1)
+    parts = board.plan()
+    board.run_all(parts)
+    board.end_all()
+    board.run_all(parts)
+    board.commit(parts)
+    query = "SELECT count(*), sum(price), max(day), count(note) FROM read_parquet(?)"
+    assert duckdb.execute(query, [f"{board.target}/*.parquet"]).fetchone() == (
+        15,
+        Decimal("7.50"),
+        date(2026, 1, 5),
+        10,
+    )
+
+
+def test_a_late_file_that_sorts_first_costs_one_job_and_cancels_none(board: Board) -> None:
+    for number in range(PARTS):
+        write_part(board.source / f"file-{number:02d}.parquet", 3)
+    board.run_all(board.plan())
+    assert len(board.states()) == PARTS
+    write_part(board.source / "a-late-one.parquet", 3)
+    board.clear()
+    parts = board.plan()
+    assert len(parts) == PARTS + 1
+    assert board.run_all(parts) == [None] * (PARTS + 1)
+    board.end_all()
+    done = board.run_all(parts)
+    assert all(one is not None and one["counts"]["succeeded"] == 3 for one in done)
+    assert len(board.states()) == PARTS + 1
+    assert not any("CANCEL" in state for state in board.states())
+    assert board.commit(parts)["counts"]["total"] == 3 * (PARTS + 1)
+
+
+def test_a_second_run_buys_nothing_and_a_changed_part_that_part_alone(board: Board) -> None:
+    for number in range(4):
+        write_part(board.source / f"file-{number:02d}.parquet", 3)
+    parts = board.plan()
+    board.run_all(parts)
+    board.end_all()
+    board.run_all(parts)
+    before = board.commit(parts)
+    second = Board(board.service, board.source, board.target, run_id="second")
+    parts = second.plan()
+    assert all(done is not None and done["state"] == "WHOLE" for done in second.run_all(parts))
+    assert second.commit(parts) == before
+    assert len(board.states()) == 4
+    write_part(board.source / "file-02.parquet", 3, text="Another text")
+    third = Board(board.service, board.source, board.target, run_id="third")
+    parts = third.plan()
+    assert [done is None for done in third.run_all(parts)] == [False, False, True, False]
+    third.end_all()
+    assert third.run_part(2, parts[2]) is not None
+    assert third.commit(parts)["counts"]["total"] == 12
+    assert len(board.states()) == 5
+    texts = arrow_dataset.dataset(board.target).to_table(columns=["text"]).column("text").to_pylist()
+    assert sum("Another text" in text for text in texts) == 3
+
+
+def test_parts_that_the_plan_no_longer_has_go_and_others_files_stay(board: Board) -> None:
+    for number in range(2):
+        write_part(board.source / f"file-{number:02d}.parquet", 3)
+    parts = board.plan()
+    board.run_all(parts)
+    board.end_all()
+    board.run_all(parts)
+    board.commit(parts)
+    write_part(board.target / "part-of-somebody-else.parquet", 1)
+    (board.source / "file-00.parquet").unlink()
+    left = board.plan()
+    assert board.commit(left)["counts"]["total"] == 3
+    assert sorted(path.name for path in board.target.glob("*.parquet")) == [
+        f"part-{left[0]['part_key']}.parquet",
+        "part-of-somebody-else.parquet",
+    ]
+    assert sorted(path.name for path in (board.target / "_gemini_batch").iterdir()) == [
+        "dataset.json",
+        f"part-{left[0]['part_key']}.json",
+    ]
+
+
+def test_a_dataset_with_a_part_missing_or_too_many_failed_rows_is_not_whole(board: Board) -> None:
+    for number in range(2):
+        write_part(board.source / f"file-{number:02d}.parquet", 4)
+    board.service.control.faults(blocked_every=4)
+    parts = board.plan()
+    board.run_all(parts)
+    board.end_all()
+    board.run_part(0, parts[0])
+    with pytest.raises(AirflowFailException, match="1 of 2 parts are not whole"):
+        board.commit(parts)
+    board.run_part(1, parts[1])
+    with pytest.raises(AirflowFailException, match=r"2 of 8 rows"):
+        board.commit(parts, max_failed_rows=1)
+    assert not (board.target / "_SUCCESS").exists()
+    assert board.commit(parts, max_failed_rows=2)["counts"]["failed"] == 2
+    assert (board.target / "_SUCCESS").exists()
+
+
+# The plan
+
+
+def test_parquet_is_cut_between_row_groups_and_what_is_appended_changes_no_earlier_part(board: Board) -> None:
+    rows = [{"text": str(number)} for number in range(10)]
+    board.source.mkdir()
+    parquet.write_table(pa.Table.from_pylist(rows), board.source / "x.parquet", row_group_size=2)
+    parts = board.plan(rows_per_part=5, carry=[])
+    assert [part["input_path"][0].rpartition("#")[2] for part in parts] == [
+        "row_groups=0-1",
+        "row_groups=2-3",
+        "row_groups=4-4",
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows * 2), board.source / "x.parquet", row_group_size=2)
+    longer = board.plan(rows_per_part=5, carry=[])
+    assert longer[:2] == parts[:2]
+    assert len(longer) == 5
+    assert [len(board.plan(carry=[], bytes_per_part=size)) for size in (1, 10**9)] == [10, 1]
+
+
+def test_json_lines_say_no_types_so_that_the_author_has_to(board: Board) -> None:
+    board.source.mkdir()
+    for number in range(2):
+        (board.source / f"{number}.jsonl").write_text(json.dumps({"text": "a", "size": number or None}) + "\n")
+    with pytest.raises(AirflowFailException, match="give carry_types for size"):
+        board.plan(carry="size")
+    parts = board.plan(carry="size", carry_types={"size": "int"})
+    assert [part["carry_types"] for part in parts] == [{"size": "int"}] * 2
+    with pytest.raises(AirflowFailException, match="unknown type 'whole'"):
+        board.plan(carry="size", carry_types={"size": "whole"})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"carry": ["none"]}, "carry: there is no column none"),
+        ({"input_path": "{}/none/"}, "cannot list"),
+        ({"max_cost_usd": 1e-12, "max_output_tokens": 10}, "above max_cost_usd"),
+    ],
+    ids=str,
+)
+def test_a_plan_that_cannot_work_is_refused_before_anything_is_sent(
+    given: dict[str, Any], words: str, board: Board
+) -> None:
+    write_part(board.source / "x.parquet", 3)
+    filled = {name: value.format(board.source) if isinstance(value, str) else value for name, value in given.items()}
+    with pytest.raises(AirflowFailException, match=words):
+        board.plan(**filled)
+    assert board.service.control.books()["requests"] == {}
+
+
+def test_more_parts_than_airflow_maps_are_refused(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "2")
+    for number in range(3):
+        write_part(board.source / f"{number}.parquet", 1)
+    with pytest.raises(AirflowFailException, match=r"3 parts, and \[core\] max_map_length is 2: raise rows_per_part"):
+        board.plan()
+
+
+# The group
+
+
+def test_the_group_is_three_tasks_and_its_budget_and_limits_are_those_of_the_whole() -> None:
+    with DAG("d", schedule=None) as dag:
+        group = GeminiBatchDataset(
+            group_id="g",
+            model=MODEL,
+            input_path="/in/",
+            output_path="/out/",
+            max_cost_usd=3,
+            max_failed_rows=7,
+            carry="id",
+            repair_rounds=1,
+            outlets=[Asset("made")],
+        )
+    assert sorted(dag.task_dict) == ["g.commit", "g.part", "g.plan"]
+    assert group.plan.max_cost_usd == 3
+    assert group.commit.max_failed_rows == 7
+    assert "max_cost_usd" not in group.part.partial_kwargs
+    assert group.part.partial_kwargs["repair_rounds"] == 1
+    assert group.commit.outlets == [Asset("made")]
+    assert group.commit.upstream_task_ids == {"g.plan", "g.part"}
+
+
+@pytest.mark.parametrize("wrong", [{"output_path": "/out"}, {"wait_for_completion": False}, {"dry_run": True}])
+def test_a_group_that_cannot_work_is_refused_when_the_dag_is_parsed(wrong: dict[str, Any]) -> None:
+    given = {"model": MODEL, "input_path": "/in/", "output_path": "/out/", **wrong}
+    with DAG("d", schedule=None), pytest.raises(ConfigurationError):
+        GeminiBatchDataset(group_id="g", **given)
+
+
+def test_the_event_of_the_dataset_has_the_sums_and_the_runs_partition(board: Board) -> None:
+    write_part(board.source / "x.parquet", 2)
+    parts = board.plan()
+    board.run_all(parts)
+    board.end_all()
+    board.run_all(parts)
+    made = Asset("made")
+    event = SimpleNamespace(extra={}, keys=[])
+    event.add_partitions = event.keys.append
+    task = GeminiCommitPartsOperator(
+        task_id="commit", parts=parts, output_path=f"{board.target}/", model=MODEL, outlets=[made]
+    )
+    context: Any = {**task_context(), "outlet_events": {made: event}}
+    context["dag_run"] = SimpleNamespace(partition_key="2026-01-01")
+    totals = task.execute(context)
+    assert event.extra == totals
+    assert event.keys == ["2026-01-01"]
