@@ -65,6 +65,35 @@ def hook(monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator) -> Ge
     return connect(monkeypatch, gemini_batch_emulator.connection())
 
 
+def test_a_key_that_is_rotated_during_a_wait_is_taken_from_the_connection(
+    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator
+) -> None:
+    good = gemini_batch_emulator.connection()
+    name = connect(monkeypatch, good).create(MODEL, inlined_requests=["One."]).name
+    gemini_batch_emulator.control.advance(3600)
+    hook = connect(monkeypatch, changed(good, password="bad-revoked"))
+    held = hook.client  # by somebody else, such as the service of a task
+    connect(monkeypatch, good)
+    assert hook.wait(name, poll_interval=0.1).succeeded
+    assert held.get(name).succeeded
+    assert hook.settings.api_key == json.loads(good)["password"]
+
+
+@pytest.mark.parametrize("now", [{"conn_type": "gemini_batch"}, {"conn_type": "http"}, None])
+def test_a_connection_that_cannot_be_renewed_stays_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator, now: dict[str, Any] | None
+) -> None:
+    hook = connect(monkeypatch, gemini_batch_emulator.connection())
+    before = hook.settings, hook.client
+    if now is None:
+        monkeypatch.delenv("AIRFLOW_CONN_C")
+    else:
+        connect(monkeypatch, now)
+    hook.renew()
+    assert (hook.settings, hook.client) == before
+    assert list(hook.list_all()) == []
+
+
 def test_a_job_goes_from_texts_to_answers(hook: GeminiBatchHook, gemini_batch_emulator: Emulator) -> None:
     with hook:
         made = hook.create(MODEL, inlined_requests=["One.", {"contents": [{"parts": [{"text": "Two."}]}]}])
