@@ -223,7 +223,7 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
     files.remove(f"{folder}{SUCCESS}")
     if exceeded:
         raise AirflowFailException(
-            f"{counts['failed']} of {counts['total']} rows failed over all {len(manifests)} parts, {exceeded}. The parts "
+            f"{counts['failed']} of {counts['total']} rows failed over all {len(manifests)} parts, {exceeded}. They "
             f"are at {folder}, without {SUCCESS}."
         )
     removed = _remove_others(Paths.of(access), arguments, files)
