@@ -19,6 +19,7 @@ from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
 from airflow_provider_gemini_batch.rows.media import asks_for_media
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
+from airflow_provider_gemini_batch.runtime.media_files import MediaFiles, default_roots
 from airflow_provider_gemini_batch.runtime.outputs import NullSink, Output, SavedRows, part_of_dataset
 from airflow_provider_gemini_batch.runtime.own_rows import OwnRows
 from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -235,7 +236,9 @@ def _saved_rows(
 
 def _media(arguments: BatchArguments, access: ServiceAccess) -> AttachmentUploader:
     staging = arguments.staging_path or access.settings.staging_path
-    return AttachmentUploader(lambda: access.client, access.service, Paths.of(access).open_for_reading, staging)
+    roots = arguments.media_root or default_roots(arguments.input_path)
+    files = MediaFiles(roots, Paths.of(access).open_for_reading)
+    return AttachmentUploader(lambda: access.client, access.service, files.open, staging, files.address)
 
 
 def _shown_path(path: str | Sequence[str] | None) -> str | None:

@@ -67,16 +67,20 @@ class AttachmentUploader:
         service: Service,
         opener: Callable[[str], BinaryIO],
         staging_path: str | None,
+        address: Callable[[str], str] = str,
     ) -> None:
         """Take what is needed to read files and to bring them there.
 
         :param client: gives the client when one is needed.
+        :param opener: opens a file by its address.
+        :param address: gives the address of what a row names, or raises InputError where rows may not point.
         :param staging_path: ``gs://`` folder for files that Vertex is to read; files there already go as they are.
         """
         self._client = client
         self._service = service
         self._opener = opener
         self._staging_path = staging_path
+        self._address = address
         self._known: dict[str, Attachment] = {}
         self._sources: dict[str, tuple[str, str, str]] = {}
 
@@ -87,7 +91,7 @@ class AttachmentUploader:
         """
         known = self._known.get(path)
         if known is None:
-            known = self._known[path] = self._look_at(path)
+            known = self._known[path] = self._look_at(self._address(path))
         return known
 
     def bring(self, lines: Iterable[bytes]) -> None:

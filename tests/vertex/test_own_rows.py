@@ -123,6 +123,7 @@ def test_answers_fit_a_schema_and_files_go_with_their_rows(bench: Bench) -> None
             {"text": "What colour?", "picture": str(local)},
         ],
         media_field="picture",
+        media_root=["gs://data/pictures", str(bench.folder)],
         output_schema=Colour,
         output_path=str(output),
         keep_input=True,

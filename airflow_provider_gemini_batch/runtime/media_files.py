@@ -1,0 +1,196 @@
+"""The files that rows may name: those below ``media_root``, and nothing else that the worker could read.
+
+A row may be a customer's. Whatever file it names is sent to Google, so it names neither a key of the worker, nor a
+device, nor another connection of Airflow's:
+
+* A path is resolved, links included, and lies below a root, whose scheme and connection are used.
+* Only regular files are opened, up to a size and within a time.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.runtime.paths import is_local, local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+MOST_BYTES = 2_000_000_000
+"""What the Files API takes in one file (https://ai.google.dev/gemini-api/docs/files)."""
+
+MOST_SECONDS = 600.0
+"""How long reading one file may take."""
+
+_FOREIGN = "media_field: the file is not below media_root"
+
+
+class MediaFiles:
+    """Opens what rows name, below the roots."""
+
+    def __init__(
+        self,
+        roots: Sequence[str],
+        opener: Callable[[str], BinaryIO],
+        *,
+        most_bytes: int = MOST_BYTES,
+        most_seconds: float = MOST_SECONDS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the roots as an author gives them.
+
+        :param opener: opens addresses that are not of this machine.
+        :param most_bytes: how large one file may be.
+        :param most_seconds: how long reading it may take.
+        :raises ConfigurationError: there is no root, or one of them is relative.
+        """
+        if not roots:
+            raise ConfigurationError(
+                "media_field: give media_root, the folder (or several) below which rows may name files; only with "
+                "input_path it is known: the folder of the input"
+            )
+        self._folders = [local_path(root).resolve() for root in roots if is_local(root)]
+        self._prefixes = [root.rstrip("/") + "/" for root in roots if not is_local(root)]
+        self._open = opener
+        self._most_bytes = most_bytes
+        self._most_seconds = most_seconds
+        self._now = now
+
+    def address(self, named: str) -> str:
+        """Return the whole address of a file that a row names, by itself or relative to a root.
+
+        :raises InputError: it is not below a root; the message does not repeat the name.
+        """
+        if "\0" in named:
+            raise InputError("media_field: the name of the file holds a NUL character")
+        if "://" in named and not named.startswith("file://"):
+            return self._object(named)
+        path = Path(named.removeprefix("file://"))
+        if path.is_absolute() or self._folders:
+            return str(self._local(path))
+        # The connection of the root is put back when the root has been found.
+        scheme, _, rest = self._prefixes[0].partition("://")
+        return self._object(f"{scheme}://{rest[rest.partition('/')[0].find('@') + 1 :]}{named}")
+
+    def open(self, address: str) -> BinaryIO:
+        """Open a file by its whole address.
+
+        :raises InputError: it is not there, not a regular file, too large, or takes too long; the last two while
+            reading.
+        """
+        handle = self._open_local(address) if is_local(address) else self._open(address)
+        return cast("BinaryIO", io.BufferedReader(cast("Any", _Bounded(handle, self._check(), self._most_bytes))))
+
+    def _local(self, path: Path) -> Path:
+        for folder in self._folders:
+            # An absolute path replaces the folder.
+            found = (folder / path).resolve()
+            if found.is_relative_to(folder) and (path.is_absolute() or found.exists()):
+                return found
+        if self._folders and not path.is_absolute() and ".." not in path.parts:
+            raise InputError("media_field: there is no such file below media_root")
+        raise InputError(_FOREIGN)
+
+    def _object(self, named: str) -> str:
+        scheme, _, rest = named.partition("://")
+        bucket, _, key = rest.partition("/")
+        folded = key.casefold()
+        if "@" in bucket:
+            raise InputError("media_field: a row may not name a connection; it is the one of media_root")
+        if any(part in {"", ".", ".."} for part in key.split("/")) or "%2e" in folded or "%2f" in folded:
+            raise InputError(_FOREIGN)
+        for prefix in self._prefixes:
+            root_scheme, _, root_rest = prefix.partition("://")
+            connection, at, root = (
+                root_rest.rpartition("@") if "@" in root_rest.partition("/")[0] else ("", "", root_rest)
+            )
+            if root_scheme == scheme and f"{bucket}/{key}".startswith(root):
+                return f"{scheme}://{connection}{at}{bucket}/{key}"
+        # Relative to a root that carries its connection: the bucket was checked without it.
+        raise InputError(_FOREIGN)
+
+    def _open_local(self, address: str) -> BinaryIO:
+        path = address.removeprefix("file://")
+        try:
+            # Not blocking: a pipe would be waited for until somebody writes into it.
+            number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise InputError(f"media_field: the file cannot be read: {error.strerror}") from None
+        facts = os.fstat(number)
+        if not stat.S_ISREG(facts.st_mode):
+            os.close(number)
+            raise InputError("media_field: what the row names is not a regular file")
+        if facts.st_size > self._most_bytes:
+            os.close(number)
+            raise _too_large(self._most_bytes)
+        return os.fdopen(number, "rb")
+
+    def _check(self) -> Callable[[], None]:
+        until = self._now() + self._most_seconds
+
+        def check() -> None:
+            if self._now() > until:
+                raise InputError(f"media_field: reading the file took longer than {self._most_seconds:g} seconds")
+
+        return check
+
+
+def default_roots(input_path: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the folders of the input, below which its rows may name files; none for other sources."""
+    paths: Iterable[str] = [input_path] if isinstance(input_path, str) else input_path or ()
+    folders = []
+    for path in paths:
+        # Of a pattern, the part before its first wildcard.
+        fixed = path[: min((at for mark in "*?[" if (at := path.find(mark)) >= 0), default=len(path))]
+        folder = fixed.rpartition("/")[0]
+        if folder and not folder.endswith((":/", ":")):
+            folders.append(folder)
+    return tuple(dict.fromkeys(folders))
+
+
+def _too_large(most: int) -> InputError:
+    return InputError(f"media_field: the file is larger than {most} bytes")
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends with an error when it has given too much or taken too long."""
+
+    def __init__(self, handle: BinaryIO, check: Callable[[], None], most: int) -> None:
+        super().__init__()
+        self._handle = handle
+        self._check = check
+        self._left = most
+        self._most = most
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._handle.seekable()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        position = self._handle.seek(offset, whence)
+        self._left = self._most - position
+        return position
+
+    def tell(self) -> int:
+        return self._handle.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        self._check()
+        block = self._handle.read(len(buffer))
+        self._left -= len(block)
+        if self._left < 0:
+            raise _too_large(self._most)
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        self._handle.close()
+        super().close()

@@ -1,0 +1,178 @@
+"""Which files a row may name: regular ones below media_root, and nothing else that the worker could read."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from task_context import task_context
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.runtime.media_files import MediaFiles, default_roots
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+
+def nobody(address: str) -> Any:
+    raise AssertionError(address)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with a picture, beside a key that no row may reach."""
+    (tmp_path / "key.json").write_text("secret")
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "red.png").write_bytes(b"red")
+    (folder / "deep" / "blue.png").write_bytes(b"blue")
+    (folder / "inside.png").symlink_to(folder / "deep" / "blue.png")
+    (folder / "outside.png").symlink_to(tmp_path / "key.json")
+    (folder / "door").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("named", "content"),
+    [
+        ("red.png", b"red"),
+        ("{root}/red.png", b"red"),
+        ("file://{root}/red.png", b"red"),
+        ("deep/../red.png", b"red"),
+        ("inside.png", b"blue"),
+        ("{root}/deep/blue.png", b"blue"),
+    ],
+)
+def test_a_file_below_a_root_is_read_by_whole_or_relative_path(root: Path, named: str, content: bytes) -> None:
+    files = MediaFiles([str(root)], nobody)
+    with files.open(files.address(named.format(root=root))) as handle:
+        assert handle.read() == content
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "../key.json",
+        "{root}/../key.json",
+        "{root}/../pictures-of-others/a.png",
+        "outside.png",
+        "door/key.json",
+        "deep/../../key.json",
+        "/etc/passwd",
+        "/proc/self/environ",
+        "file:///etc/passwd",
+        "~/.ssh/id_rsa",
+        "gs://bucket/key.json",
+        "s3://bucket/key.json",
+        "https://example.com/a.png",
+        "https://generativelanguage.googleapis.com/v1beta/files/abc",
+        "local:///etc/passwd",
+        "red.png\0.png",
+    ],
+)
+def test_nothing_outside_the_roots_is_reached_and_the_name_is_not_repeated(root: Path, named: str) -> None:
+    files = MediaFiles([str(root)], nobody)
+    with pytest.raises(InputError, match="media_field") as refused:
+        files.address(named.format(root=root))
+    assert "key.json" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("roots", "named", "address"),
+    [
+        (["gs://b/pics"], "gs://b/pics/a.png", "gs://b/pics/a.png"),
+        (["gs://b/pics/"], "a.png", "gs://b/pics/a.png"),
+        (["s3://conn@b/pics"], "s3://b/pics/x/a.png", "s3://conn@b/pics/x/a.png"),
+        (["s3://conn@b/pics"], "a.png", "s3://conn@b/pics/a.png"),
+        (["gs://b"], "gs://b/x/a.png", "gs://b/x/a.png"),
+        (["/nowhere", "gs://b/pics"], "gs://b/pics/a.png", "gs://b/pics/a.png"),
+    ],
+)
+def test_an_object_is_read_over_the_scheme_and_connection_of_its_root(
+    roots: list[str], named: str, address: str
+) -> None:
+    assert MediaFiles(roots, nobody).address(named) == address
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "gs://b/pics-of-others/a.png",
+        "gs://b/pics/../secret/a.png",
+        "gs://b/pics/%2e%2e/secret/a.png",
+        "gs://b/pics/x%2f..%2fa.png",
+        "gs://b/pics//a.png",
+        "gs://other/pics/a.png",
+        "s3://b/pics/a.png",
+        "gs://conn@b/pics/a.png",
+        "gs://b/pics",
+    ],
+)
+def test_an_object_beside_its_root_or_with_a_connection_of_its_own_is_refused(named: str) -> None:
+    with pytest.raises(InputError):
+        MediaFiles(["gs://b/pics"], nobody).address(named)
+
+
+def test_only_regular_files_of_a_bounded_size_are_read_within_a_bounded_time(root: Path) -> None:
+    files = MediaFiles([str(root)], nobody)
+    with pytest.raises(InputError, match="not a regular file"):
+        files.open(files.address("pipe.png"))
+    with pytest.raises(InputError, match="not a regular file"):
+        files.open(str(root / "deep"))
+    with pytest.raises(InputError, match="no such file"):
+        files.address("green.png")
+    small = MediaFiles([str(root)], nobody, most_bytes=2)
+    with pytest.raises(InputError, match="larger than 2 bytes"):
+        small.open(small.address("red.png"))
+    endless = MediaFiles(["gs://b"], lambda _: io.BytesIO(b"x" * 99), most_bytes=9)
+    with pytest.raises(InputError, match="larger than 9 bytes"), endless.open("gs://b/a.png") as handle:
+        handle.read()
+    ticks = iter([0.0, 1.0, 7.0])
+    slow = MediaFiles([str(root)], nobody, most_seconds=5.0, now=lambda: next(ticks))
+    with pytest.raises(InputError, match="longer than 5 seconds"), slow.open(slow.address("red.png")) as handle:
+        handle.read()
+
+
+@pytest.mark.parametrize(
+    ("path", "roots"),
+    [
+        ("/data/in.csv", ("/data",)),
+        ("s3://conn@b/x/in.csv", ("s3://conn@b/x",)),
+        ("/data/*/in.csv", ("/data",)),
+        (["/a/1.csv", "/a/2.csv", "/b/1.csv"], ("/a", "/b")),
+        ("gs://b/in.csv", ("gs://b",)),
+        ("in.csv", ()),
+        (None, ()),
+    ],
+)
+def test_the_folder_of_the_input_is_the_root_when_none_is_given(path: Any, roots: tuple[str, ...]) -> None:
+    assert default_roots(path) == roots
+
+
+def test_without_a_root_no_row_names_a_file() -> None:
+    with pytest.raises(ConfigurationError, match="media_field: give media_root"):
+        MediaFiles([], nobody)
+
+
+def test_a_row_that_names_a_key_of_the_worker_sends_nothing(
+    root: Path, gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
+    (root / "in.csv").write_text(f"text,picture\nWhat is it?,red.png\nWhat is it?,{root.parent}/key.json\n")
+    given: dict[str, Any] = {"model": "gemini-2.5-flash", "media_field": "picture"}
+    task = GeminiCreateBatchJobOperator(task_id="t", input_path=root / "in.csv", **given)
+    refused = pytest.raises(AirflowFailException, match="line 3: media_field: the file is not below")
+    with refused, task.task_run(task_context()) as run:
+        run.begin()
+    assert not gemini_batch_emulator.control.books()["requests"]
+    wider = GeminiCreateBatchJobOperator(task_id="t", input_path=root / "good.csv", media_root=root.parent, **given)
+    (root / "good.csv").write_text(f"text,picture\nWhat is it?,{root}/red.png\n")
+    with pytest.raises(TaskDeferred), wider.task_run(task_context()) as run:
+        run.begin()
