@@ -15,7 +15,9 @@ from typing import Any, Final
 
 VERSION: Final = 1
 OVERVIEW_KEY: Final = "gemini_batch"
-PROGRESS_KEY: Final = "progress"
+PROGRESS_KEY: Final = "gemini_batch_progress"
+#: The same in one line, for Airflow's own page.
+PROGRESS_TEXT_KEY: Final = "progress"
 MOST_JOBS: Final = 50
 MOST_EVENTS: Final = 40
 MOST_SAMPLES: Final = 60

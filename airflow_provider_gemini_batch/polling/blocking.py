@@ -89,6 +89,11 @@ class BlockingWait:
         return left <= RIDE_ALONG * pause
 
     @property
+    def text(self) -> str:
+        """How far the jobs are, in one line."""
+        return self._words.text(self._now())
+
+    @property
     def numbers(self) -> dict[str, Any] | None:
         """What the page shows of the wait, as plain values; None before the first answer."""
         return self._words.numbers(self._now())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow_provider_gemini_batch.api.states import NEVER_STARTED
@@ -31,13 +31,14 @@ class WaitLog:
     nor time spent by another process distorts it.
     """
 
-    __slots__ = ("_failing", "_moves", "_said", "_samples", "_started_at", "_wait")
+    __slots__ = ("_earlier", "_failing", "_moves", "_said", "_samples", "_started_at", "_wait")
 
     def __init__(self, wait: JobWait) -> None:
         self._wait = wait
         self._said: list[JobProgress | None] = [None] * len(wait.jobs)
         self._failing: dict[str, int] | None = None
-        self._samples: list[tuple[float, int, int]] = []
+        self._samples: list[_Sample] = []
+        self._earlier: list[_Sample] = []
         self._moves = 0
         self._started_at: float | None = None
 
@@ -57,6 +58,26 @@ class WaitLog:
             self._note_sample(counted, now)
             yield logging.INFO, self._counts_line(counted, now)
 
+    def go_on_from(self, record: object) -> None:
+        """Go on with the samples of what an earlier process of the task recorded with :meth:`numbers`."""
+        if not isinstance(record, dict):
+            return
+        found = record.get("samples")
+        for each in found[-_MOST_SAMPLES:] if isinstance(found, list) else ():
+            if isinstance(each, list) and len(each) == 3 and all(isinstance(number, (int, float)) for number in each):  # noqa: PLR2004
+                self._earlier.append((each[0], each[1], each[2]))
+        if isinstance(started := record.get("started_at"), (int, float)):
+            self._started_at = started
+
+    def text(self, now: float) -> str:
+        """Return how far the jobs are in one line; empty before the first answer."""
+        known = [seen for seen in self._said if seen is not None]
+        if not known:
+            return ""
+        states = ", ".join(dict.fromkeys(seen.words for seen in known))
+        counted = _counts(self._said)
+        return f"{states}: {self._counts_line(counted, now)}" if counted.total else states
+
     def numbers(self, now: float) -> dict[str, Any] | None:
         """Return plain values for an XCom, as :mod:`.batch.overview` reads them; None before the first answer."""
         known = [seen for seen in self._said if seen is not None]
@@ -74,7 +95,7 @@ class WaitLog:
             "failed": counted.failed,
             "seconds_left": self._seconds_left(counted, now),
             "started_at": self._started_at,
-            "samples": [[round(at), done, failed] for at, done, failed in self._samples],
+            "samples": [[round(at), done, failed] for at, done, failed in self._all_samples()],
             "each": {job.name: _in_numbers(job.progress) for job in listed if job.progress is not None},
         }
 
@@ -108,10 +129,11 @@ class WaitLog:
             self._samples, self._moves = [], 0
         if self._samples and counted.done > self._samples[-1][1]:
             self._moves += 1
-        self._samples.append((now, counted.done, counted.failed))
-        if len(self._samples) > _MOST_SAMPLES:
-            # Every other one goes, the first and the last never.
-            self._samples = [*self._samples[:-1:2], self._samples[-1]]
+        self._samples = _thinned([*self._samples, (now, counted.done, counted.failed)])
+
+    def _all_samples(self) -> list[_Sample]:
+        begin = self._samples[0][0] if self._samples else inf
+        return _thinned([*(sample for sample in self._earlier if sample[0] < begin), *self._samples])
 
     def _seconds_left(self, counted: _Counted, now: float) -> int | None:
         """Return the time left by the pace so far; None where it would be a guess, or so short that nobody waits."""
@@ -149,6 +171,17 @@ class WaitLog:
         errors = next(iter(failing.values()))
         what = f"Polling {_some(failing)} failed {errors.failures} times ({errors.last})"
         return f"{what}; will keep trying{until_words(self._wait.policy.deadline, now)}."
+
+
+#: A moment in seconds since the epoch, the rows done by then, and the failed ones among them.
+_Sample = tuple[float, int, int]
+
+
+def _thinned(samples: list[_Sample]) -> list[_Sample]:
+    """Where there are too many, every other one goes, the first and the last never."""
+    while len(samples) > _MOST_SAMPLES:
+        samples = [*samples[:-1:2], samples[-1]]
+    return samples
 
 
 class _Counted(NamedTuple):

@@ -284,7 +284,7 @@ class TaskRun:
 
     def _tell(self, level: int, line: str, wait: BlockingWait) -> None:
         log.log(level, "%s", line)
-        self._overview.progress(wait.numbers)
+        self._overview.progress(wait.text, wait.numbers)
 
     def _defer(
         self,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_gemini_batch.batch.overview import (
     OVERVIEW_KEY,
     PROGRESS_KEY,
+    PROGRESS_TEXT_KEY,
     JobOverview,
     Overview,
     read_overview,
@@ -128,10 +129,11 @@ class OverviewWriter:
         repairs = any(job.round and job.ended_at is None for job in self._overview.jobs)
         self._step("repairing" if repairs else "running")
 
-    def progress(self, numbers: dict[str, Any] | None) -> None:
+    def progress(self, text: str, numbers: dict[str, Any] | None) -> None:
         """Write how far the jobs are, now and then, while the task itself waits for them."""
         if numbers is not None and self._now >= self._progress_at:
             self._progress_at = self._now + _PROGRESS_SECONDS
+            self._set(PROGRESS_TEXT_KEY, text)
             self._set(PROGRESS_KEY, numbers)
 
     def sleeping(self, reason: str) -> None:
@@ -200,7 +202,7 @@ class OverviewWriter:
     def _push(self) -> None:
         self._set(OVERVIEW_KEY, self._overview.to_value())
 
-    def _set(self, key: str, value: dict[str, Any]) -> None:
+    def _set(self, key: str, value: Any) -> None:
         from airflow.sdk.bases.xcom import BaseXCom
 
         try:

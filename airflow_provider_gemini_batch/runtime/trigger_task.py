@@ -15,6 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError, NotFound
+from airflow_provider_gemini_batch.batch.overview import PROGRESS_KEY, PROGRESS_TEXT_KEY
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.lease import PollerLease
 from airflow_provider_gemini_batch.polling.poller import Subscription
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.polling.policy import WaitPolicy
     from airflow_provider_gemini_batch.polling.poller import PollClient
 
-_PROGRESS_KEY: Final = "progress"
 # An XCom costs the triggerer's supervisor a call to the database, which it does one after the other for all triggers.
 _XCOM_SECONDS: Final = 60.0
-_XCOM_GAP: Final = 0.25
+_XCOM_GAP: Final = 0.5
 _XCOM_PATIENCE: Final = 10.0
 # The first question after a start can take 9 s; all of on_kill gets 30 s.
 _STATE_PATIENCE: Final = 20.0
@@ -119,7 +119,7 @@ class TriggerTask:
 
     async def _until_over(self, wait: JobWait, subscription: Subscription) -> WaitReport:
         words = WaitLog(wait)
-        push_at = 0.0
+        push_at, is_first = 0.0, True
         while True:
             await subscription.news()
             now = time.time()
@@ -129,25 +129,33 @@ class TriggerTask:
             if report is not None:
                 return report
             moment = time.monotonic()
-            if moment >= push_at and (numbers := words.numbers(now)) is not None and XComGate.passes(moment):
-                push_at = moment + _XCOM_SECONDS if await self._push(numbers) else inf
+            if moment >= push_at and words.text(now) and XComGate.passes(moment):
+                pushed = await self._push(words, now, is_first=is_first)
+                push_at, is_first = moment + _XCOM_SECONDS if pushed else inf, False
 
-    async def _push(self, numbers: dict[str, Any]) -> bool:
-        """Push the progress XCom; return False where that cannot be done, so that it is not tried again."""
+    async def _push(self, words: WaitLog, now: float, *, is_first: bool) -> bool:
+        """Push the progress XComs; return False where that cannot be done, so that it is not tried again."""
         ti = self.task_instance
         if ti is None:
             return False
         try:
             from airflow.sdk.execution_time import task_runner  # its SUPERVISOR_COMMS is set while the triggerer runs
-            from airflow.sdk.execution_time.comms import SetXCom
+            from airflow.sdk.execution_time.comms import GetXCom, SetXCom, XComResult
             from airflow.sdk.execution_time.xcom import XCom
 
             map_index = -1 if ti.map_index is None else ti.map_index
             place: dict[str, Any] = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
-            # What XCom.aset does, which Airflow 3.2 does not have.
-            value = XCom.serialize_value(numbers, key=_PROGRESS_KEY, map_index=map_index, **place)
-            message = SetXCom(key=_PROGRESS_KEY, value=value, map_index=map_index, **place)
-            await asyncio.wait_for(task_runner.SUPERVISOR_COMMS.asend(message), _XCOM_PATIENCE)
+            comms = task_runner.SUPERVISOR_COMMS
+            if is_first and self.memo:  # without a memo there was no earlier process, and asking would log an error
+                question = GetXCom(key=PROGRESS_KEY, map_index=map_index, **place)
+                before = await asyncio.wait_for(comms.asend(question), _XCOM_PATIENCE)
+                words.go_on_from(before.value if isinstance(before, XComResult) else None)
+            # The text is for Airflow's own page, which folds an object away; the numbers are for ours.
+            for key, value in ((PROGRESS_TEXT_KEY, words.text(now)), (PROGRESS_KEY, words.numbers(now))):
+                # What XCom.aset does, which Airflow 3.2 does not have.
+                written = XCom.serialize_value(value, key=key, map_index=map_index, **place)
+                message = SetXCom(key=key, value=written, map_index=map_index, **place)
+                await asyncio.wait_for(comms.asend(message), _XCOM_PATIENCE)
         except Exception as error:  # noqa: BLE001  progress is a courtesy: no failure of it may end a wait
             self.log.debug("Could not push the progress: %s", type(error).__name__)
             return False

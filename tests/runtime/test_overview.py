@@ -80,7 +80,7 @@ def test_while_a_task_waits_the_overview_says_for_what(service: Emulator) -> Non
     overview = seen(run)
     assert overview.phase == "submitted"
     assert [job.ended_at for job in overview.jobs] == [None]
-    assert run.xcom("t", "progress") == {"done": 0, "failed": 0, "samples": []}
+    assert run.xcom("t", PROGRESS_KEY) == {"done": 0, "failed": 0, "samples": []}
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetTaskStates, SetXCom, TaskStatesResult
+from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobState
+from airflow_provider_gemini_batch.batch.overview import read_progress
 from airflow_provider_gemini_batch.polling import lease, poller
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
 from airflow_provider_gemini_batch.runtime import trigger_task
@@ -37,15 +38,18 @@ class Supervisor:
         self.pushed: list[SetXCom] = []
         self.asked: list[GetTaskStates] = []
         self.silent = False
+        self.kept: Any = None
 
     async def asend(self, message: Any) -> Any:
-        if not isinstance(message, (SetXCom, GetTaskStates)):
+        if not isinstance(message, (SetXCom, GetXCom, GetTaskStates)):
             return None  # asks for secrets to be masked
         if self.silent:
             await asyncio.Event().wait()
         if isinstance(message, SetXCom):
             self.pushed.append(message)
             return None
+        if isinstance(message, GetXCom):
+            return XComResult(key=message.key, value=self.kept)
         self.asked.append(message)
         return TaskStatesResult(task_states={"run": {"t": self.state}})
 
@@ -218,10 +222,11 @@ def test_a_run_of_a_dag_without_airflow_around_it_has_no_task_instance_and_works
 # -- progress ----------------------------------------------------------------------------------------------------------
 
 
-def test_progress_is_pushed_once_a_minute_at_most(
+def test_progress_is_pushed_once_a_minute_at_most_as_a_line_and_as_numbers(
     client: BatchClient, emulator: Emulator, supervisor: Supervisor
 ) -> None:
     name = made(client)
+    supervisor.kept = {"samples": [[1_000, 0, 0], [2_000, 1, 0]], "started_at": 900.0}
 
     def move() -> None:
         for seconds in (1.5, 0.1, 0.1, 3600.0):
@@ -230,12 +235,16 @@ def test_progress_is_pushed_once_a_minute_at_most(
 
     mover = threading.Thread(target=move)
     mover.start()
-    run(trigger(name))
+    run(trigger(name, memo="m"))
     mover.join()
-    assert len(supervisor.pushed) == 1
-    assert supervisor.pushed[0].key == "progress"
-    assert supervisor.pushed[0].task_id == "t"
-    assert json.dumps(supervisor.pushed[0].value)
+    line, numbers = supervisor.pushed
+    assert (line.key, numbers.key) == ("progress", "gemini_batch_progress")
+    assert line.task_id == numbers.task_id == "t"
+    assert line.value == "pending: 0 of 2 rows done"
+    value: Any = numbers.value
+    assert json.loads(json.dumps(value)) == value
+    assert read_progress(value).started_at == 900.0
+    assert [sample.at for sample in read_progress(value).samples][:2] == [1000.0, 2000.0], "an earlier process's"
 
 
 def test_a_supervisor_that_does_not_answer_holds_nothing_up(

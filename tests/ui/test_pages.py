@@ -87,7 +87,7 @@ def test_an_empty_list_says_how_to_fill_it(page: TestClient) -> None:
 
 
 def test_tasks_that_are_not_batches_are_not_listed(page: TestClient, seeder: Seeder) -> None:
-    add(seeder, xcoms={"return_value": {"job_name": JOB}, "progress": {"done": 1}})
+    add(seeder, xcoms={"return_value": {"job_name": JOB}, PROGRESS_KEY: {"done": 1}})
     assert rows_of(read(page, "/")) == []
 
 
