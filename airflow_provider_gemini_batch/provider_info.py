@@ -108,7 +108,7 @@ PROVIDER_INFO: dict[str, Any] = {
                     # Airflow shows placeholders of standard fields only; the others have examples in their words.
                     "host": "empty for Google's own, or http://127.0.0.1:8787 for the emulator",
                     "password": "API key (Gemini Developer API only)",
-                    "port": "443",
+                    "port": "empty, but the Test button of the list needs a number here: 443",
                 },
             },
         }

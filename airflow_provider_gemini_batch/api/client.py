@@ -27,6 +27,7 @@ from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.names import job_page_url
 from airflow_provider_gemini_batch.api.paging import pages_of
+from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION
 from airflow_provider_gemini_batch.api.responses.results import responses
 from airflow_provider_gemini_batch.api.transport import Transport
 from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url
@@ -93,6 +94,7 @@ class BatchClient:
         api_version: str = "v1beta",
         pool_size: int = 8,
         attempts: int = 4,
+        owner: str = THE_CONNECTION,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
@@ -103,6 +105,7 @@ class BatchClient:
             reads the whole input first).
         :param pool_size: connections kept open at most.
         :param attempts: how often a call that is safe to repeat is sent at most.
+        :param owner: what holds the key, for the advice in errors: ``connection 'x'``.
         :raises ConfigurationError: no key, a key that cannot be one, or a base URL that cannot be used.
         """
         base = checked_base_url(base_url or DEFAULT_BASE_URL)
@@ -112,6 +115,7 @@ class BatchClient:
             pool_size=pool_size,
             attempts=attempts,
             loopback=is_local_url(base),
+            owner=owner,
             sleep=sleep,
         )
         own_host = base_url is not None
@@ -137,6 +141,7 @@ class BatchClient:
         timeout: float = 60.0,
         pool_size: int = 8,
         attempts: int = 4,
+        owner: str = THE_CONNECTION,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
@@ -150,6 +155,7 @@ class BatchClient:
         :param iam_endpoint: base URL of the IAM Credentials API, for private endpoints.
         :param quota_project_id: the project that pays.
         :param storage_endpoint: base URL of Cloud Storage, for private endpoints and emulators.
+        :param owner: what holds the credentials, for the advice in errors.
         :raises ConfigurationError: no project, two credentials, a file that cannot be read, a place that cannot be.
         """
         load, key_project = google_loader(
@@ -165,13 +171,14 @@ class BatchClient:
         if not project and not (credentials or keyfile_dict or key_path or credential_config_file):
             project = default_project()
         place = VertexPlace.of(project, location, base_url=base_url)
-        credential = GoogleCredential(load, timeout=timeout)
+        credential = GoogleCredential(load, timeout=timeout, owner=owner)
         transport = Transport(
             credential,
             timeout=timeout,
             pool_size=pool_size,
             attempts=attempts,
             loopback=is_local_url(place.base_url or ""),
+            owner=owner,
             sleep=sleep,
         )
         storage = ObjectStore(credential, project=place.project, endpoint=storage_endpoint)

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import json
 import threading
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import requests
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError, GeminiBatchError, TransportError
-from airflow_provider_gemini_batch.api.sessions import new_session
-from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url
+from airflow_provider_gemini_batch.api.sessions import answer_within, new_session
+from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url, is_secure, origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+_LONGEST_TOKEN_ANSWER = 1 << 20
+_METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata"})
+# Where a credential says that secrets are to be sent.
+_ADDRESSES = ("token_uri", "token_url", "token_info_url", "service_account_impersonation_url", "revoke_url")
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _IAM_PATH = "/v1/projects/-/serviceAccounts/{}:generateAccessToken"
 
@@ -76,10 +81,12 @@ class GoogleCredential:
 
     :param load: makes the google-auth credentials.
     :param timeout: seconds for each token request.
+    :param owner: what holds the credentials, for advice.
     """
 
-    def __init__(self, load: Callable[[Any], Any], *, timeout: float = 60.0) -> None:
+    def __init__(self, load: Callable[[Any], Any], *, timeout: float = 60.0, owner: str = "the connection") -> None:
         self._load = load
+        self._owner = owner
         self._request = _TokenRequest(timeout)
         self._lock = threading.Lock()
         self._credentials: Any = None
@@ -101,8 +108,9 @@ class GoogleCredential:
                 self._freshen(credentials)
             except GeminiBatchError:
                 raise
-            except Exception as error:
-                raise _google_failure(error, description) from error
+            except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
+                # Not as the cause: google-auth's errors hold the whole answer of the token endpoint.
+                raise _google_failure(error, description, self._owner) from None
             headers = {"Authorization": f"Bearer {credentials.token}"}
             quota_project = getattr(credentials, "quota_project_id", None)
             return {**headers, "x-goog-user-project": quota_project} if quota_project else headers
@@ -165,15 +173,27 @@ class _TokenRequest:
     ) -> _TokenAnswer:
         from google.auth.exceptions import TransportError as GoogleTransportError
 
+        if not (is_secure(url) or _is_metadata_server(url)):
+            raise GoogleTransportError("a token endpoint must be https://, or http:// on this machine")
         session = self._local if is_local_url(url) else self._remote
         seconds = min(timeout or self._timeout, self._timeout)
         try:
-            response = session.request(
-                method, url, data=body, headers=headers, timeout=(min(10.0, seconds), seconds), allow_redirects=False
-            )
-        except requests.RequestException as error:
-            raise GoogleTransportError(error) from error
-        return _TokenAnswer(response)
+            with (
+                answer_within(2 * seconds),
+                session.request(
+                    method,
+                    url,
+                    data=body,
+                    headers=headers,
+                    timeout=(min(10.0, seconds), seconds),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                content = next(response.iter_content(_LONGEST_TOKEN_ANSWER), b"")
+        except (requests.RequestException, OSError, ValueError) as error:
+            raise GoogleTransportError(type(error).__name__) from None
+        return _TokenAnswer(response, content)
 
     def close(self) -> None:
         """Close both sessions."""
@@ -182,20 +202,29 @@ class _TokenRequest:
 
 
 class _TokenAnswer:
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, content: bytes) -> None:
         self.status = response.status_code
         self.headers = response.headers
-        self.data = response.content
+        self.data = content
 
 
-def _google_failure(error: Exception, description: str) -> GeminiBatchError:
+def _is_metadata_server(url: str) -> bool:
+    """Return whether this is the server that tells a machine of Google, Amazon or Microsoft who it is: http only."""
+    try:
+        _, host, _ = origin(url)
+        return host in _METADATA_HOSTS or ip_address(host).is_link_local
+    except ValueError:
+        return False
+
+
+def _google_failure(error: Exception, description: str, owner: str) -> GeminiBatchError:
     """Say what a token endpoint or google-auth refused, as one of our errors."""
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
     from google.auth.exceptions import TransportError as GoogleTransportError
 
     if isinstance(error, DefaultCredentialsError):
         return ConfigurationError(
-            f"{description}: there are no Google credentials. Give the connection keyfile_dict, key_path or "
+            f"{description}: there are no Google credentials. Give {owner} keyfile_dict, key_path or "
             "credential_config_file, or set up Application Default Credentials on workers and triggerers"
         )
     if isinstance(error, GoogleTransportError) or (isinstance(error, GoogleAuthError) and error.retryable):
@@ -203,7 +232,7 @@ def _google_failure(error: Exception, description: str) -> GeminiBatchError:
         return TransportError(text, sent=False)
     if isinstance(error, GoogleAuthError):
         reason = _oauth_reason(error)
-        hint = _OAUTH_HINTS.get(reason.partition(":")[0], "Check the credentials in the connection.")
+        hint = _OAUTH_HINTS.get(reason.partition(":")[0], f"Check the credentials in {owner}.")
         text = f"{description}: Google gave no access token ({reason or type(error).__name__}). {hint}"
         return AccessDenied(text, http_status=401, status="UNAUTHENTICATED", reason=reason.partition(":")[0])
     return ConfigurationError(f"{description}: the Google credentials cannot be used ({type(error).__name__})")
@@ -285,6 +314,12 @@ def google_loader(
         raise ConfigurationError(
             f"{where}: a credential of type {kind[:40]!r} is not known; one of {sorted(_KINDS)} is"
         )
+    for member in _ADDRESSES:
+        address = (info or {}).get(member)
+        if address and not is_secure(str(address)):
+            raise ConfigurationError(
+                f"{where}: its {member} must be https:// (http:// is for this machine only): secrets are sent there"
+            )
     chain = _chain_of(impersonation_chain)
     endpoint = _iam_url(iam_endpoint)
 

@@ -7,6 +7,7 @@ answer may take only so long: an allowance, and more for each byte that has come
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -31,9 +32,10 @@ _ALLOWANCE = 120.0
 
 
 class _Pace(threading.local):
-    """The seconds that the next answer of this thread may take beside its bytes."""
+    """The seconds that the next answer of this thread may take beside its bytes; whether a call of ours is under way."""
 
     allowance = _ALLOWANCE
+    ours = False
 
 
 _pace = _Pace()
@@ -42,11 +44,33 @@ _pace = _Pace()
 @contextmanager
 def answer_within(seconds: float) -> Iterator[None]:
     """Give the answers that begin in this block so many seconds, all their reads together, and more as bytes come."""
-    before, _pace.allowance = _pace.allowance, seconds
+    before = _pace.allowance, _pace.ours
+    _pace.allowance, _pace.ours = seconds, True
     try:
         yield
     finally:
-        _pace.allowance = before
+        _pace.allowance, _pace.ours = before
+
+
+class _WithoutQueries(logging.Filter):
+    """Keeps the queries of our calls out of urllib3's log: an upload session's address is a right to write."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if _pace.ours and isinstance(record.args, tuple):
+            record.args = tuple(
+                arg.partition("?")[0] if isinstance(arg, str) else type(arg).__name__ if _is_error(arg) else arg
+                for arg in record.args
+            )
+            record.exc_info = None
+        return True
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, BaseException)
+
+
+for _name in ("urllib3.connection", "urllib3.connectionpool"):
+    logging.getLogger(_name).addFilter(_WithoutQueries())
 
 
 class _PacedReader(io.RawIOBase):

@@ -32,7 +32,7 @@ from airflow_provider_gemini_batch.api.errors import (
     UnexpectedAnswer,
 )
 from airflow_provider_gemini_batch.api.network_errors import LONGEST_CONNECT, cause_of, may_have_been_sent
-from airflow_provider_gemini_batch.api.responses.refusal import error_from_response, http_date
+from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION, error_from_response, http_date
 from airflow_provider_gemini_batch.api.sessions import answer_within, new_session
 from airflow_provider_gemini_batch.api.urls import is_host, origin
 
@@ -182,6 +182,7 @@ class Transport:
     :param timeout: seconds to wait for an answer's next bytes; connecting waits at most 10 s of them.
     :param attempts: how often a call is sent at most.
     :param loopback: no proxy and nothing else from the environment: the peer is on this machine.
+    :param owner: what holds the credentials, for advice: ``connection 'x'``.
     """
 
     def __init__(
@@ -192,6 +193,7 @@ class Transport:
         pool_size: int = 8,
         attempts: int = 4,
         loopback: bool = False,
+        owner: str = THE_CONNECTION,
         sleep: Callable[[float], None] = time.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -202,6 +204,7 @@ class Transport:
         self._credential = credential
         self._timeout = timeout
         self._random = random
+        self._owner = owner
         self._session = new_session(pool_size=pool_size, loopback=loopback)
         self._closing = threading.Lock()
 
@@ -270,7 +273,12 @@ class Transport:
             body = self._read(call, response, start=_LONGEST_ERROR_BODY)
         what = f"{call.description} was refused"
         raise error_from_response(
-            response.status_code, response.headers, body, what=what, secrets=self._credential.secrets()
+            response.status_code,
+            response.headers,
+            body,
+            what=what,
+            secrets=self._credential.secrets(),
+            owner=self._owner,
         ) from None
 
     def _answered(self, call: Call) -> requests.Response:

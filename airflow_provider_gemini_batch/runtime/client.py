@@ -59,6 +59,9 @@ class OpenAccess(ServiceAccess, Protocol):
         """Look the connection up once more and go on with its credentials; keep the old ones where that fails."""
 
 
+# What is secret in the JSON of a Google credential, wherever in it.
+_SECRET_MEMBERS = frozenset({"private_key", "client_secret", "refresh_token", "private_key_id"})
+_LONG_LINE = 16
 _API_OF = {
     Service.GEMINI: "Generative Language API (generativelanguage.googleapis.com)",
     Service.VERTEX: "Vertex AI API (aiplatform.googleapis.com)",
@@ -103,10 +106,16 @@ def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> 
     """
     from airflow_provider_gemini_batch.api.client import BatchClient
 
+    owner = f"connection {settings.conn_id!r}"
+    mask_credentials(settings)
     try:
         if settings.service is Service.GEMINI:
             return BatchClient.for_gemini(
-                settings.api_key or "", base_url=settings.base_url, timeout=settings.timeout, attempts=attempts
+                settings.api_key or "",
+                base_url=settings.base_url,
+                timeout=settings.timeout,
+                attempts=attempts,
+                owner=owner,
             )
         return BatchClient.for_vertex(
             settings.project_id,
@@ -121,9 +130,34 @@ def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> 
             storage_endpoint=settings.storage_endpoint,
             timeout=settings.timeout,
             attempts=attempts,
+            owner=owner,
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"Connection {settings.conn_id!r}: {error}") from error
+
+
+def mask_credentials(settings: ConnectionSettings) -> None:
+    """Keep what is secret inside a key out of Airflow's logs: as one text, Airflow only knows the key as a whole."""
+    found = [text for value in (settings.keyfile_dict, settings.credential_config_file) for text in _secrets_in(value)]
+    if not found:
+        return
+    from airflow.sdk.log import mask_secret
+
+    for text in found:
+        mask_secret(text)
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    if not isinstance(value, dict):
+        return
+    for name, member in value.items():
+        if isinstance(member, dict):
+            yield from _secrets_in(member)
+        elif name in _SECRET_MEMBERS and isinstance(member, str) and member:
+            yield member
+            # A log shows line by line, or with its ends of lines written out.
+            yield member.replace("\n", "\\n")
+            yield from (line for line in member.splitlines() if len(line) >= _LONG_LINE and "-----" not in line)
 
 
 async def aget_client_connection(conn_id: str) -> Connection:

@@ -22,7 +22,7 @@ from airflow_provider_gemini_batch.api.errors import (
     UnknownOutput,
 )
 from airflow_provider_gemini_batch.api.responses.reading import vertex_result_of
-from airflow_provider_gemini_batch.api.urls import is_local_url
+from airflow_provider_gemini_batch.api.urls import is_local_url, is_secure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,12 @@ class AnswerTables:
             from google.cloud import bigquery
         except ImportError as error:
             raise ConfigurationError(NO_LIBRARY) from error
-        local = is_local_url(os.environ.get("BIGQUERY_EMULATOR_HOST", ""))
+        endpoint = os.environ.get("BIGQUERY_EMULATOR_HOST", "")
+        local = is_local_url(endpoint)
+        if endpoint and not is_secure(endpoint):
+            raise ConfigurationError(
+                "BIGQUERY_EMULATOR_HOST must be https://, or http:// on this machine: credentials are sent there"
+            )
         credentials = AnonymousCredentials() if local else self._credential.google  # type: ignore[no-untyped-call]
         return bigquery.Client(project=self._project, credentials=credentials)
 
@@ -124,9 +129,11 @@ def _table_errors(uri: str) -> Iterator[None]:
         yield
     except (GeminiBatchError, GeneratorExit):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
         code = getattr(error, "code", None)
-        raise _translated(what, int(code) if isinstance(code, int) else 0, error) from error
+        # Errors of google-auth hold the whole answer of a token endpoint.
+        cause = None if type(error).__module__.startswith("google.auth") else error
+        raise _translated(what, int(code) if isinstance(code, int) else 0, error) from cause
 
 
 def _translated(what: str, status: int, error: Exception) -> GeminiBatchError:

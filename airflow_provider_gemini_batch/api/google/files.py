@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -335,9 +336,10 @@ class GeminiFiles:
         if not isinstance(target, (str, os.PathLike)):
             return sum(_written(target, chunk) for chunk in chunks)
         path = Path(target)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        # A name that nobody can guess, and a new file: a link that somebody has put there is not followed.
+        part = path.with_name(f".{path.name[:100]}.{token_hex(8)}.part")
         try:
-            with part.open("wb") as file:
+            with part.open("xb") as file:
                 size = sum(_written(file, chunk) for chunk in chunks)
             part.replace(path)
         finally:

@@ -214,8 +214,9 @@ def _storage_errors(operation: str, uri: str) -> Iterator[None]:
         raise NotFound(f"{what}: there is no such object or bucket", http_status=404, status="NOT_FOUND") from error
     except PermissionError as error:
         raise AccessDenied(f"{what}: these credentials may not", http_status=403, status="PERMISSION_DENIED") from error
-    except Exception as error:
-        raise _translated(what, error) from error
+    except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
+        # Errors of google-auth hold the whole answer of a token endpoint.
+        raise _translated(what, error) from (None if type(error).__module__.startswith("google.auth") else error)
 
 
 def _translated(what: str, error: Exception) -> GeminiBatchError:

@@ -38,19 +38,27 @@ _NOT_ACTIVE = re.compile(r"\bnot in an? ACTIVE state\b", re.IGNORECASE)
 _REGION = re.compile(r"location is not supported|billing", re.IGNORECASE)
 _KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"})
 
+THE_CONNECTION = "the connection"
 _HINTS = {
-    400: "Check the API key in the connection, and whether its project may use the service from here.",
-    401: "Check the credentials in the connection.",
-    403: "Check the credentials in the connection, and that they may use this project and service.",
+    400: "Check the API key in {owner}, and whether its project may use the service from here.",
+    401: "Check the credentials in {owner}.",
+    403: "Check the credentials in {owner}, and that they may use this project and service.",
 }
 
 
 def error_from_response(
-    status: int, headers: Mapping[str, str], body: bytes, *, what: str, secrets: Iterable[str] = ()
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    what: str,
+    secrets: Iterable[str] = (),
+    owner: str = THE_CONNECTION,
 ) -> GeminiBatchError:
     """Give the error for an answer that is no 2xx.
 
     :param what: the operation, host and job, as the beginning of the message.
+    :param owner: what holds the credentials, for advice.
     :param secrets: texts that must not show, should the service repeat them ("Consumer 'api_key:...' is suspended").
     """
     error = _error_member(body)
@@ -70,7 +78,7 @@ def error_from_response(
         wait = _retry_after(details, headers)
         return QuotaExceeded(text, http_status=status, status=canonical, reason=reason, retry_after=wait)
     if kind is AccessDenied:
-        text += f" {_HINTS.get(status, '')}"
+        text += f" {_HINTS.get(status, '').format(owner=owner)}"
     return kind(text, http_status=status, status=canonical, reason=reason)
 
 

@@ -1,0 +1,152 @@
+"""Where secrets may go, and where they never show."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import stat
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.credentials import google_loader
+from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError
+from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
+from airflow_provider_gemini_batch.api.urls import is_secure
+from airflow_provider_gemini_batch.runtime.client import _secrets_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from api.listener import Listener
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+KEY = "AIza-a-key-that-must-not-show"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://host", "https://host:8443/x", "http://127.0.0.1:1", "http://localhost", "http://[::1]:80/x"]
+)
+def test_secrets_go_over_https_or_to_this_machine(url: str) -> None:
+    assert is_secure(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host",
+        "http://10.0.0.1",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "http://127.0.0.1@host",
+        "https://user@host",
+        "ftp://127.0.0.1",
+        "//127.0.0.1",
+        "http://0.0.0.0",
+        "http://[::1",
+        "https://",
+        "",
+    ],
+)
+def test_secrets_go_nowhere_else(url: str) -> None:
+    assert not is_secure(url)
+
+
+ADDRESSES = ["token_uri", "token_url", "token_info_url", "service_account_impersonation_url"]
+
+
+@pytest.mark.parametrize("member", ADDRESSES)
+@pytest.mark.parametrize("kind", ["service_account", "external_account", "authorized_user"])
+def test_a_credential_that_sends_secrets_in_the_open_is_refused(emulator: Emulator, member: str, kind: str) -> None:
+    info = {**emulator.service_account_info(), "type": kind, member: "http://elsewhere.example/token"}
+    with pytest.raises(ConfigurationError, match=rf"{member} must be https://") as caught:
+        google_loader(keyfile_dict=info)
+    assert "elsewhere" not in str(caught.value)
+
+
+def test_tables_are_not_read_in_the_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://elsewhere.example")
+    with pytest.raises(ConfigurationError, match="BIGQUERY_EMULATOR_HOST must be https://"):
+        AnswerTables(None, project="p").results("bq://p.ds.t")  # type: ignore[arg-type]
+
+
+def test_the_answer_of_a_token_endpoint_is_in_no_traceback(emulator: Emulator, listener: Listener) -> None:
+    body = {"error": "invalid_grant", "error_description": "No.", "access_token": "hidden-token", "x": "hidden-body"}
+    listener.answer = (400, {}, json.dumps(body).encode())
+    info = {**emulator.service_account_info(), "token_uri": listener.url}
+    with (
+        BatchClient.for_vertex("demo-project", "us-central1", keyfile_dict=info, base_url=emulator.url) as client,
+        pytest.raises(AccessDenied, match="invalid_grant") as caught,
+    ):
+        client.list()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "hidden" not in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(401, "Check the credentials in connection 'mine'"), (400, "Check the API key in connection 'mine'")],
+)
+def test_a_refused_key_names_its_connection(listener: Listener, status: int, words: str) -> None:
+    error = {"message": "API key not valid.", "details": [{"reason": "API_KEY_INVALID"}]}
+    listener.answer = (status, {}, json.dumps({"error": error}).encode())
+    with (
+        BatchClient.for_gemini(KEY, base_url=listener.url, owner="connection 'mine'") as client,
+        pytest.raises(AccessDenied, match=words),
+    ):
+        client.list()
+
+
+def test_what_is_secret_inside_a_key_is_found_to_be_masked() -> None:
+    line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
+    key = f"-----BEGIN PRIVATE KEY-----\n{line}\nshort\n-----END PRIVATE KEY-----\n"
+    info: dict[str, Any] = {"private_key": key, "client_email": "a@b", "nested": {"client_secret": "c", "x": "y"}}
+    found = set(_secrets_in(info))
+    assert {key, line, key.replace("\n", "\\n"), "c"} <= found
+    assert not {"a@b", "y", "short", "-----BEGIN PRIVATE KEY-----"} & found
+    assert set(_secrets_in({"refresh_token": "r"})) == {"r"}
+    assert not set(_secrets_in("a path")) | set(_secrets_in(None))
+
+
+def test_a_planted_link_is_not_followed(listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"keep")
+    names = iter(["guessed", "not-guessed"])
+    monkeypatch.setattr("airflow_provider_gemini_batch.api.google.files.token_hex", lambda _: next(names))
+    (tmp_path / ".out.guessed.part").symlink_to(precious)
+    (tmp_path / "out").symlink_to(precious)
+    listener.answer = (200, {}, b"answers")
+    with BatchClient.for_gemini(KEY, base_url=listener.url) as client:
+        with pytest.raises(FileExistsError):
+            client.download_file("files/batch-a", tmp_path / "out")
+        client.download_file("files/batch-a", tmp_path / "out")
+    assert precious.read_bytes() == b"keep"
+    assert (tmp_path / "out").read_bytes() == b"answers"
+    assert not (tmp_path / "out").is_symlink()
+
+
+def test_a_download_has_the_mode_that_its_author_wants(listener: Listener, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    listener.answer = (200, {}, b"answers")
+    with BatchClient.for_gemini(KEY, base_url=listener.url) as client:
+        client.download_file("files/batch-a", tmp_path / "out")
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_libraries_show_no_upload_session_at_debug(client: BatchClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    client.upload_file(io.BytesIO(b"a secret row"))
+    assert "upload_id" not in caplog.text
+    assert "a secret row" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["urllib3.connectionpool", "requests", "urllib3"])
+def test_libraries_still_log_for_others(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, name):
+        logging.getLogger(name).debug("of somebody else")
+    assert "of somebody else" in caplog.text
