@@ -32,7 +32,7 @@ _ALLOWANCE = 120.0
 
 
 class _Pace(threading.local):
-    """The seconds that the next answer of this thread may take beside its bytes; whether a call of ours is under way."""
+    """What is known of this thread: how many seconds an answer may take beside its bytes; whether a call is ours."""
 
     allowance = _ALLOWANCE
     ours = False

@@ -141,8 +141,10 @@ def test_a_download_has_the_mode_that_its_author_wants(listener: Listener, tmp_p
 def test_libraries_show_no_upload_session_at_debug(client: BatchClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     client.upload_file(io.BytesIO(b"a secret row"))
-    assert "upload_id" not in caplog.text
-    assert "a secret row" not in caplog.text
+    # The server is in this process, too; its own log is its own business.
+    told = [record.getMessage() for record in caplog.records if not record.name.startswith("uvicorn")]
+    assert any("/upload/" in line for line in told)
+    assert not [line for line in told if "upload_id" in line or "a secret row" in line]
 
 
 @pytest.mark.parametrize("name", ["urllib3.connectionpool", "requests", "urllib3"])
