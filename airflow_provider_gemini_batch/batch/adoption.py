@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
 from airflow_provider_gemini_batch.batch.state import PARTIAL, JobRecord
 from airflow_provider_gemini_batch.batch.tag import Tag
+from airflow_provider_gemini_batch.polling.policy import job_age
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -181,6 +182,21 @@ def standing_input(
         and not record.results_expired
     }
     return None if reads in usable or noted not in usable else noted
+
+
+def is_of_earlier_run(job: BatchJob, *, run_began: datetime, now: datetime) -> bool:
+    """Return whether a job was created before the Dag run began: by a run that was deleted and made again.
+
+    Only if no clock denies it: the moment of creation is by the service's clock and the run's by Airflow's, and the
+    job's age by the ``Date`` header, which may be a gateway's, and the run's by this worker's. A job of our own that is
+    taken for another run's is bought again; the other way round, answers to the very same rows are used.
+
+    :param run_began: with some minutes to spare.
+    """
+    if job.create_time is None or job.create_time >= run_began:
+        return False
+    age = job_age(job)
+    return age is None or age > (now - run_began).total_seconds()
 
 
 def orphaned_shards(records: Iterable[JobRecord], identity: str, *, shards: int) -> Cleanup:

@@ -441,7 +441,7 @@ class TaskRun:
             arguments, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew, store=store
         )
         never_cleared = ti.max_tries <= (self._task.retries or 0)
-        not_before = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
+        run_began = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
         self._service = service = ClientJobService(
             self._hook.client,
             JobSettings(
@@ -454,8 +454,8 @@ class TaskRun:
                 destination=arguments.destination,
                 staging_path=arguments.staging_path or settings.staging_path,
                 keep_input=arguments.keep_input,
-                not_before=not_before,
                 reads_answers=_reads_answers(arguments),
+                run_began=run_began,
             ),
             supply=work.supply,
             before_create=self._refuse_when_killed,

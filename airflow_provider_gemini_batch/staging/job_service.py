@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic_core import from_json
@@ -27,6 +27,7 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.legacy import is_legacy, wire_lines
 from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, Service
 from airflow_provider_gemini_batch.api.paging import pages_of
+from airflow_provider_gemini_batch.batch.adoption import is_of_earlier_run
 from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, display_name, label_value, tag_of
 from airflow_provider_gemini_batch.staging import places
 
@@ -85,8 +86,8 @@ class JobSettings:
     destination: str | None = None
     staging_path: str | None = None
     keep_input: bool = False
-    not_before: datetime | None = None
     reads_answers: bool = True
+    run_began: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,8 @@ class ClientJobService:
         wanted = f'labels.{TASK_LABEL}="{identity}"' if vertex else None
         found = self._client.list_all(filter=wanted, brief=not vertex)
         for job in found:
-            oldest = self._settings.not_before
-            if oldest is not None and job.create_time is not None and job.create_time < oldest:
+            began = self._settings.run_began
+            if began is not None and is_of_earlier_run(job, run_began=began, now=datetime.now(tz=timezone.utc)):
                 return
             tag = tag_of(job)
             if tag is not None and tag.identity == identity:

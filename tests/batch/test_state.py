@@ -147,8 +147,6 @@ def test_a_job_that_the_list_shows_counts_once_and_does_not_hide_what_was_asked_
     asked = state.observe(job(JobState.SUCCEEDED), 1e9)
     listed = [job(JobState.RUNNING), job(JobState.RUNNING), job(JobState.RUNNING, name="batches/2")]
     state.found(listed, TASK.digest, 1e9)
-        [job(JobState.RUNNING), job(JobState.RUNNING), job(JobState.RUNNING, name="batches/2")], TASK.digest, 1e9
-    )
     assert state.records["batches/one"] == asked
     assert [one.name for one in state.seen()] == ["batches/one", "batches/2"]
 

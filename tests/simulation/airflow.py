@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_gemini_batch.batch.tag import TaskIdentity
+from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity, display_name
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 from simulation.checks import ENDED, Checks
 from simulation.clockwork import START, Clockwork, Killed
@@ -29,7 +29,8 @@ class Airflow:
     ) -> None:
         self.clock = Clockwork(seed, tracing=tracing)
         self.setting = setting or draw(self.clock.random)
-        self.world = World(self.clock, self.setting.weather)
+        clocks = self.setting.clocks
+        self.world = World(self.clock, self.setting.weather, clocks.service, clocks.gateway)
         self.inputs = Inputs(rows=self.setting.rows, shards=min(self.setting.shards, self.setting.rows))
         self.output = Output(visible=self.setting.output_visible)
         self.identity = TaskIdentity("here", "dag", "task", "run")
@@ -48,7 +49,7 @@ class Airflow:
         self.losses = 0
         self.blind = False
         self.checks = Checks(self)
-        self.triggerers = Triggerers(self.clock, self.world, loop, kills=self.setting.store)
+        self.triggerers = Triggerers(self.clock, self.world, loop, kills=self.setting.store, skew=clocks.triggerer)
         self.triggerers.bind(self._fired, lambda: self.state)
         self.world.on_made = self.checks.made
         self.world.on_stop = self.checks.stopped
@@ -62,6 +63,8 @@ class Airflow:
                 clock.random.uniform(0.0, 600.0),
                 partial(self.world.make, f"somebody else's {number}", (0,), by="others"),
             )
+        for number in range(self.setting.ghosts):
+            self._make_ghost(number)
         self._new_try(0.0)
         for when, action in self.setting.person:
             clock.after(when, partial(self._act, action))
@@ -73,6 +76,17 @@ class Airflow:
             self.checks.broken(error)
         self.checks.at_the_end()
         return self.checks.violations
+
+    def _make_ghost(self, number: int) -> None:
+        """Make a job of a run that was deleted: it has the very name that a job of this run will have."""
+        rnd, shard = self.clock.random, number % self.inputs.shards
+        tag = Tag(self.identity.digest, self.max_tries, shard, 0, 0, self.inputs.fingerprint)
+        job = self.world.make(display_name("nightly", tag), self.inputs.shard(shard), by="a deleted run")
+        age = rnd.uniform(1800.0, 40 * 3600.0)
+        job.made, job.listed = job.made - age, job.listed - age
+        if rnd.random() < 0.7:
+            job.started, job.ends = job.started - age, job.ends - age
+            job.finished = {row: when - age for row, when in job.finished.items()}
 
     # -- tries
 
@@ -177,7 +191,8 @@ class Airflow:
             at = moment_of(trigger)
             self.checks.waked_at(at)
             self.clock.note(f"trigger {key} sleeps until {at - START:.0f}")
-            delay = max(0.0, at - self.clock.now) + self.clock.random.uniform(0.0, 2.0)
+            left = at - self.setting.clocks.triggerer.at(self.clock.now)
+            delay = max(0.0, left) + self.clock.random.uniform(0.0, 2.0)
             self.clock.after(delay, lambda: self._fired(key, "a moment"))
 
     def _start_trigger(self, key: int, arguments: dict[str, Any]) -> None:

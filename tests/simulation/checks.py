@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_gemini_batch.api.models import JobState, Service
-from airflow_provider_gemini_batch.batch.state import BatchState
+from airflow_provider_gemini_batch.batch.state import MOST_SENDS, BatchState
 from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.polling.policy import longest_wait
 from simulation.clockwork import START, Killed
@@ -41,6 +42,9 @@ class Checks:
         self._outage = 0.0
         self._ended_by_person = ""
         self._tags: dict[str, Tag] = {}
+        self._ghosts: dict[str, Tag] = {}
+        self._sent: Counter[tuple[int, str]] = Counter()
+        self._unanswered: Counter[tuple[int, str]] = Counter()
         self._ended_at = START
 
     def _break(self, rule: str) -> None:
@@ -65,6 +69,9 @@ class Checks:
         tag = Tag.parse(job.display_name)
         if tag is None:
             return
+        if by == "a deleted run":
+            self._ghosts[job.name] = tag
+            return
         self._tags[job.name] = tag
         if by == "a trigger":
             self._break(f"{job.name} was made by a trigger")
@@ -80,6 +87,23 @@ class Checks:
             if (other.shard, other.round) == (tag.shard, tag.round) and self._usable(earlier, other, tag):
                 self._break(f"{job.name} was made although {name} serves the same rows: {earlier.state(self._now)}")
             self._check_rows(job, earlier, tag, other)
+
+    def sent(self, tag: Tag, *, epoch: int, unanswered: bool) -> None:
+        """Count a create call after which a job may exist: never more than a handful for the same rows."""
+        airflow, arguments = self._airflow, self._airflow.setting.arguments
+        resubmits = arguments.max_resubmits if arguments.on_stall == "resubmit" else 0
+        self._sent[epoch, tag.slot] += 1
+        self._unanswered[epoch, tag.slot] += unanswered
+        this_try = self._sent[epoch, tag.slot]
+        in_all = sum(count for (_, slot), count in self._sent.items() if slot == tag.slot)
+        if this_try > MOST_SENDS + resubmits:
+            self._break(f"try {epoch} sends {tag.slot} for the {this_try}th time")
+        if in_all > airflow.try_number * (1 + resubmits) + MOST_SENDS - 1 and airflow.setting.store:
+            self._break(f"{tag.slot} is sent for the {in_all}th time")
+        # What was not answered aside, one job serves a slot in a try, unless it stalls, or its finished rows expire.
+        kept = airflow.world.weather.retention == NEVER and not airflow.inputs.version
+        if kept and this_try - self._unanswered[epoch, tag.slot] > 1 + resubmits:
+            self._break(f"try {epoch} makes {this_try} jobs for {tag.slot}")
 
     def stopped(self, job: Job, by: str) -> None:
         """Look at a wish to cancel: a trigger may have it only when the task is over."""
@@ -157,6 +181,9 @@ class Checks:
         jobs = [self._airflow.world.jobs[name] for name in names]
         # A job that is being stopped is waited for on the time of the next one.
         made = min((job.made for job in jobs if job.cancel_asked is None), default=self._now)
+        self._wait_until = None
+        if not self._airflow.setting.clocks.agree:
+            return  # whose time is it?
         if arguments["end_time"] < self._now - 1.0:
             self._break(f"the wait for {names} is over before it begins")
         timeout = self._airflow.setting.arguments.timeout
@@ -170,6 +197,9 @@ class Checks:
 
     def waked_at(self, at: float) -> None:
         """Look at a plain pause."""
+        self._wait_until = None
+        if not self._airflow.setting.clocks.agree:
+            return
         if at < self._now - 1.0:
             self._break("a pause is over before it begins")
         self._wait_until = max(at, self._now)
@@ -208,16 +238,7 @@ class Checks:
         if again:
             self._break(f"{sorted(again)} were delivered before the task was cleared, and are delivered again")
         self._delivered.update(last.jobs)
-        if airflow.inputs.readable:
-            # A person who clears a running task only gets a retry, which goes on with what is paid for.
-            others = [
-                name
-                for name in last.jobs
-                if self._tags[name].fingerprint != airflow.inputs.fingerprint
-                and self._tags[name].clear_count != airflow.max_tries
-            ]
-            if others:
-                self._break(f"{others} were made from other input than the one that is there")
+        self._check_origin(last.jobs)
         if tuple(result["job_names"]) != last.jobs:
             self._break(f"reported {result['job_names']}, landed {last.jobs}")
         if last is not airflow.output.landed[-1]:
@@ -233,12 +254,28 @@ class Checks:
             self._break(f"success with {failed} failed rows of {last.total}")
         self._check_nothing_lost(last.jobs, last.good)
 
+    def _check_origin(self, names: tuple[str, ...]) -> None:
+        """What is delivered was made by this run, from the input that is there."""
+        airflow, tags = self._airflow, {**self._tags, **self._ghosts}
+        ghosts = self._ghosts.keys() & set(names)
+        if ghosts and airflow.setting.clocks.agree and airflow.max_tries == airflow.setting.retries:
+            self._break(f"{sorted(ghosts)} are of a run that was deleted")
+        # A person who clears a running task only gets a retry, which goes on with what is paid for.
+        others = [
+            name
+            for name in names
+            if tags[name].fingerprint != airflow.inputs.fingerprint and tags[name].clear_count != airflow.max_tries
+        ]
+        if others and airflow.inputs.readable:
+            self._break(f"{others} were made from other input than the one that is there")
+
     def _check_nothing_lost(self, used: tuple[str, ...], landed: frozenset[int]) -> None:
         """A row that was paid for and is good must be in the results, if its job serves this very batch."""
         airflow = self._airflow
         if not airflow.setting.arguments.reattach:
             return
-        batch = {(self._tags[name].fingerprint, self._tags[name].clear_count) for name in used}
+        tags = {**self._tags, **self._ghosts}
+        batch = {(tags[name].fingerprint, tags[name].clear_count) for name in used}
         for name, tag in self._tags.items():
             job = airflow.world.jobs[name]
             if (tag.fingerprint, tag.clear_count) not in batch or job.cancel_asked is not None or self._lost(job):

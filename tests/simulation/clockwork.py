@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 START = 1_800_000_000.0
+
+
+@dataclass(frozen=True)
+class Skew:
+    """How a machine's clock differs from the true time: by ``ahead`` seconds, drifting, and set by somebody at times.
+
+    ``drift`` is in seconds a second; ``jumps`` are pairs of a time after the start and by how much it was set.
+    """
+
+    ahead: float = 0.0
+    drift: float = 0.0
+    jumps: tuple[tuple[float, float], ...] = ()
+
+    def at(self, now: float) -> float:
+        """Return what the clock shows at a true time."""
+        passed = now - START
+        return now + self.ahead + self.drift * passed + sum(by for when, by in self.jumps if when <= passed)
+
+
+RIGHT = Skew()
 
 
 class Killed(BaseException):

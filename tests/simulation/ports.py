@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob
-    from simulation.clockwork import Clockwork
+    from simulation.clockwork import Clockwork, Skew
     from simulation.world import World
 
 
@@ -60,11 +60,12 @@ class Steps:
 class SimClock:
     """The worker's clock."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: Steps, skew: Skew) -> None:
         self._steps = steps
+        self._skew = skew
 
     def now(self) -> float:
-        return self._steps.clock.now
+        return self._skew.at(self._steps.clock.now)
 
     def monotonic(self) -> float:
         return self._steps.clock.now
@@ -110,7 +111,16 @@ class SimService:
     """The batch service through a client that loses answers."""
 
     def __init__(
-        self, steps: Steps, world: World, inputs: Inputs, *, by: str, timeout: float, may_create: Callable[[], None]
+        self,
+        steps: Steps,
+        world: World,
+        inputs: Inputs,
+        *,
+        by: str,
+        timeout: float,
+        may_create: Callable[[], None],
+        is_earlier: Callable[[BatchJob], bool],
+        on_sent: Callable[[Tag, bool], None],
     ) -> None:
         self._steps = steps
         self._world = world
@@ -119,6 +129,8 @@ class SimService:
         self._timeout = timeout
         self._may_create = may_create
         self.created: set[str] = set()
+        self._is_earlier = is_earlier
+        self._on_sent = on_sent
 
     def get(self, name: str) -> BatchJob:
         self._steps.step()
@@ -133,6 +145,8 @@ class SimService:
                 # The next page: by then the list may have moved.
                 self._steps.step()
                 self._world.weather_check()
+            if self._is_earlier(job):
+                return
             tag = tag_of(job)
             if tag is not None and tag.identity == identity:
                 yield job
@@ -152,6 +166,8 @@ class SimService:
         acted, late, error = self._world.fate_of_create()
         name = display_name("nightly", tag)
         clock = self._steps.clock
+        if error is None or error.maybe_acted:
+            self._on_sent(tag, error is not None)
         if acted == "late":
             clock.after(late, lambda: self._world.make(name, prepared.rows, by=self._by))
         job = self._world.make(name, prepared.rows, by=self._by) if acted == "now" else None

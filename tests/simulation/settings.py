@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
+from simulation.clockwork import RIGHT, Skew
 from simulation.world import NEVER, Weather
 
 if TYPE_CHECKING:
@@ -30,6 +31,22 @@ TRIGGERER = ("sigterm", "sigkill", "sigstop")
 
 
 @dataclass(frozen=True)
+class Clocks:
+    """The clocks of two workers, of triggerers, of Airflow's database, of the service, and of a gateway before it."""
+
+    workers: tuple[Skew, Skew] = (RIGHT, RIGHT)
+    triggerer: Skew = RIGHT
+    airflow: Skew = RIGHT
+    service: Skew = RIGHT
+    gateway: Skew = RIGHT
+
+    @property
+    def agree(self) -> bool:
+        """Whether all of them show the true time, but for the service's, which nothing is compared with."""
+        return {*self.workers, self.triggerer, self.airflow} == {RIGHT} and self.gateway == self.service
+
+
+@dataclass(frozen=True)
 class Setting:
     """One schedule."""
 
@@ -49,9 +66,12 @@ class Setting:
     output_visible: bool
     request_timeout: float
     retry_delay: float
-    person: tuple[tuple[float, str], ...] = ()
-    triggerer: tuple[tuple[float, str], ...] = ()
+    person: tuple[tuple[float, str], ...]
+    triggerer: tuple[tuple[float, str], ...]
+    clocks: Clocks
     strangers: int = 0
+    ghosts: int = 0
+    """Jobs of a Dag run of the same name that was deleted."""
 
     @property
     def benign(self) -> bool:
@@ -106,7 +126,6 @@ def draw(rnd: Random) -> Setting:
         cancel_in_vain=rnd.choice([0.0, 0.3]),
         says_cancelling=rnd.random() < 0.5,
         retention=rnd.choice([NEVER, NEVER, NEVER, 4 * duration]),
-        skew=rnd.choice([0.0, -HOUR, 30 * HOUR]),
     )
     # Persons and triggerers act while jobs run, or somewhat later.
     horizon = 3 * duration + 300.0
@@ -127,7 +146,28 @@ def draw(rnd: Random) -> Setting:
         person=_events(rnd, PERSON, horizon, 0.35),
         triggerer=_events(rnd, TRIGGERER, horizon, 0.3),
         strangers=rnd.choice([0, 0, 3, 12]),
+        ghosts=rnd.choice([0, 0, 0, 1, 2]),
+        clocks=_clocks(rnd, horizon),
     )
+
+
+def _clocks(rnd: Random, horizon: float) -> Clocks:
+    """Draw clocks that agree in most schedules; in the others each may be off, drift and jump, by hours."""
+    if rnd.random() < 0.6:
+        service = Skew(rnd.choice([0.0, -HOUR, 30 * HOUR]))
+        return Clocks(service=service, gateway=service)
+
+    def skew() -> Skew:
+        if rnd.random() < 0.5:
+            return RIGHT
+        jumps = rnd.choice([0, 0, 1, 2])
+        return Skew(
+            ahead=rnd.choice([0.0, rnd.uniform(-120.0, 120.0), rnd.uniform(-8 * HOUR, 8 * HOUR)]),
+            drift=rnd.choice([0.0, 0.0, rnd.uniform(-0.01, 0.01)]),
+            jumps=tuple((rnd.uniform(0.0, horizon), rnd.uniform(-6 * HOUR, 6 * HOUR)) for _ in range(jumps)),
+        )
+
+    return Clocks((skew(), skew()), skew(), skew(), skew(), skew())
 
 
 def _events(rnd: Random, kinds: tuple[str, ...], horizon: float, chance: float) -> tuple[tuple[float, str], ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.polling.poller import SubscribedJob, Subscription
-    from simulation.clockwork import Clockwork
+    from simulation.clockwork import Clockwork, Skew
     from simulation.world import World
 
 # Until another triggerer has noticed that one is gone, in seconds.
@@ -82,7 +82,7 @@ class _Poller:
             answer = JobSnapshot.of(run.world.get(target.name))
         except GeminiBatchError as error:
             answer = error
-        pause = wait.record(target.job, answer, run.clock.now)
+        pause = wait.record(target.job, answer, run.local_now)
         if target.job.report is None:
             run.clock.after(max(pause, 0.5), lambda: self._poll(target))
         if target.job.has_news or wait.is_over:
@@ -140,6 +140,7 @@ class TriggerRun:
         self.arguments = arguments
         self.fire = fire
         self.task_state = task_state
+        self._skew = triggerers.skew
         self.frozen_until = 0.0
         self.dead = False
         self._loop = triggerers.loop
@@ -152,7 +153,7 @@ class TriggerRun:
     async def _follow(self) -> None:
         if self.arguments["until"] == "time":
             # It sleeps in real time; here it sleeps in ours.
-            self.clock.after(self.arguments["end_time"] - self.clock.now, self._end_sleep)
+            self.clock.after(self.arguments["end_time"] - self.local_now, self._end_sleep)
             await self._sleeper
             self.fire(self.key, to_event(WaitReport(Reason.WAKE, memo=self.arguments["memo"])))
             return
@@ -163,6 +164,11 @@ class TriggerRun:
                 self.fire(self.key, json.loads(json.dumps(event.payload)))
         finally:
             await events.aclose()  # type: ignore[attr-defined]
+
+    @property
+    def local_now(self) -> float:
+        """The time by the triggerer's clock."""
+        return self._skew.at(self.clock.now)
 
     def _end_sleep(self) -> None:
         if self.clock.now < self.frozen_until:
@@ -218,12 +224,16 @@ async def _both(task: asyncio.Task[None]) -> None:
 class Triggerers:
     """All triggerers; which of them runs a trigger does not matter, only that it may change."""
 
-    def __init__(self, clock: Clockwork, world: World, loop: asyncio.AbstractEventLoop, *, kills: bool) -> None:
+    def __init__(
+        self, clock: Clockwork, world: World, loop: asyncio.AbstractEventLoop, *, kills: bool, skew: Skew
+    ) -> None:
         """Start with no trigger.
 
         :param kills: whether Airflow calls ``on_kill`` of triggers (3.3).
+        :param skew: their clock.
         """
         self.clock = clock
+        self.skew = skew
         self.world = world
         self.loop = loop
         self.outage = 0.0

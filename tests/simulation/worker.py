@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.batch.adoption import is_of_earlier_run
 from airflow_provider_gemini_batch.batch.ports import TaskTry
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
-from airflow_provider_gemini_batch.runtime.create_task import TaskRun
+from airflow_provider_gemini_batch.runtime.create_task import _CLOCK_SLACK, TaskRun
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
-from simulation.clockwork import Process
+from simulation.clockwork import START, Process
 from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class SimTaskRun(TaskRun):
             worker.airflow.setting.arguments, task, worker.context, hook=worker.hook, make_trigger=GeminiBatchJobTrigger
         )
         self._stack = ExitStack()
-        self._clock = SimClock(worker.steps)  # type: ignore[assignment]
+        self._clock = SimClock(worker.steps, worker.skew)  # type: ignore[assignment]
         self._work: Any = worker.work
         self._anew = False
 
@@ -103,6 +104,8 @@ class Worker:
         name = f"try {self.number}"
         self.process = Process(airflow.clock, name, self._main, lambda result: airflow.worker_ended(self, result))
         setting, clock = airflow.setting, airflow.clock
+        #: Each process runs on one of two machines.
+        self.skew = setting.clocks.workers[clock.random.randrange(2)]
         self.steps = Steps(clock, self.process.pause, crash=setting.crash, die=self._die)
         self.work = SimWork(
             self.steps,
@@ -136,6 +139,20 @@ class Worker:
             by=f"try {self.number}",
             timeout=timeout,
             may_create=may_create,
+            is_earlier=self._is_earlier,
+            on_sent=lambda tag, unanswered: airflow.checks.sent(tag, epoch=self.epoch, unanswered=unanswered),
+        )
+
+    def _is_earlier(self, job: BatchJob) -> bool:
+        """Cut the list where the product cuts it."""
+        airflow = self.airflow
+        if airflow.max_tries > airflow.setting.retries:
+            return False
+        began = airflow.setting.clocks.airflow.at(START)
+        return is_of_earlier_run(
+            job,
+            run_began=datetime.fromtimestamp(began, tz=timezone.utc) - _CLOCK_SLACK,
+            now=datetime.fromtimestamp(self.skew.at(airflow.clock.now), tz=timezone.utc),
         )
 
     def cancel_now(self, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -18,14 +18,14 @@ from airflow_provider_gemini_batch.api.errors import (
     UnexpectedAnswer,
 )
 from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, Service, ServiceError
+from simulation.clockwork import RIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from simulation.clockwork import Clockwork
+    from simulation.clockwork import Clockwork, Skew
 
 NEVER = float("inf")
-_OURS = datetime(2026, 11, 21, tzinfo=timezone.utc)
 _ANSWERED = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.EXPIRED, JobState.CANCELLED})
 
 
@@ -58,8 +58,6 @@ class Weather:
     says_cancelling: bool = False
     retention: float = NEVER
     longest: float = 48 * 3600.0
-    skew: float = 0.0
-    """The service's clock minus ours."""
 
 
 @dataclass(eq=False)
@@ -102,8 +100,15 @@ class Job:
 class World:
     """The service: all jobs there are, and every call that can be made."""
 
-    def __init__(self, clock: Clockwork, weather: Weather) -> None:
+    def __init__(self, clock: Clockwork, weather: Weather, own: Skew = RIGHT, gateway: Skew = RIGHT) -> None:
+        """Start without jobs.
+
+        :param own: the service's clock.
+        :param gateway: the clock behind the ``Date`` header.
+        """
         self._clock = clock
+        self._own = own
+        self._gateway = gateway
         self.weather = weather
         self.jobs: dict[str, Job] = {}
         self.locked_out = False
@@ -190,7 +195,7 @@ class World:
             create_time=self._time(job.made),
             start_time=self._time(job.started) if started else None,
             end_time=self._time(job.ends) if state.is_terminal else None,
-            as_of=self._time(now),
+            as_of=datetime.fromtimestamp(self._gateway.at(now), tz=timezone.utc),
             completion_stats=CompletionStats(
                 total=len(job.rows),
                 success=good,
@@ -201,7 +206,7 @@ class World:
         )
 
     def _time(self, when: float) -> datetime:
-        return _OURS + timedelta(seconds=when - 1_800_000_000.0 + self.weather.skew)
+        return datetime.fromtimestamp(self._own.at(when), tz=timezone.utc)
 
     # -- calls
 
