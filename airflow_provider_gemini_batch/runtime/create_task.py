@@ -96,6 +96,8 @@ class TaskRun:
         self._make_trigger = make_trigger
         self._stack = ExitStack()
         self._killed = False
+        self._is_open = False
+        self._begins = False
         self._active: dict[str, BatchJob] = {}
         #: What a kill would cancel, and how: in memory, because nothing can be asked for in a signal handler.
         self._running: set[str] = set()
@@ -115,7 +117,9 @@ class TaskRun:
 
     def __enter__(self) -> Self:
         """Open the connection and a folder for what is staged; both go when the process is done with the task."""
+        self._is_open = True
         with ExitStack() as stack:
+            stack.callback(self._leave)
             stack.enter_context(self._overview)
             stack.enter_context(airflow_errors())
             stack.callback(self._hook.close)
@@ -132,8 +136,12 @@ class TaskRun:
     ) -> bool | None:
         return self._stack.__exit__(kind, error, trace)
 
+    def _leave(self) -> None:
+        self._is_open = False
+
     def begin(self) -> dict[str, Any]:
         """Run a try from its beginning; a dry run ends when the input has been read."""
+        self._begins = True
         if self._arguments.dry_run:
             return self._dry_run()
         whole = self._work.whole_already() if self._arguments.skip_whole_parts and self._is_fresh else None
@@ -200,14 +208,19 @@ class TaskRun:
         """Called inside the signal handler: only memory and a client of its own may be used, and only for a moment.
 
         Airflow is asked for nothing: the signal may have come in the middle of another question to its supervisor.
-        A job that a further try may adopt is left alone; else it is cancelled.
+        A job that a further try may adopt is left alone; else it is cancelled. Airflow also calls this when the task
+        has run into its ``execution_timeout``, whose error must reach the callbacks: then the task's own code has been
+        left already, and nothing is raised.
+
+        :raises Killed: the task's own code is running.
         """
         self._killed = True
         ti = self._context["ti"]
         may_be_retried = ti.try_number <= ti.max_tries
         if self._arguments.cancel_on_kill and not may_be_retried:
             self._cancel_now()
-        raise Killed("The task was told to stop; no create call is sent after this.")
+        if self._is_open:
+            raise Killed("The task was told to stop; no create call is sent after this.")
 
     def _cancel_now(self) -> None:
         if not self._running or self._settings is None:
@@ -253,7 +266,7 @@ class TaskRun:
 
     def _watch(self, step: WaitForJobs) -> WaitReport:
         arguments = self._arguments
-        if self._anew:
+        if self._anew and self._begins:
             self._overview.input(self._work.estimate())
         self._overview.waiting_for_jobs()
         stalls = step.stalls_count

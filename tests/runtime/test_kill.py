@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
+from dag_runs import Run
 from task_context import task_context
 
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.runtime.create_task import Killed
+from airflow_provider_gemini_batch.staging.job_service import ClientJobService
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -47,8 +51,8 @@ def test_a_kill_while_the_connection_is_looked_up_asks_for_nothing(monkeypatch: 
 
 
 @pytest.mark.parametrize(("tries_left", "state"), [(0, "CANCELLED"), (1, "PENDING")])
-def test_a_kill_between_two_waits_cancels_what_nobody_else_would_adopt(
-    held: Emulator, tries_left: int, state: str, monkeypatch: pytest.MonkeyPatch
+def test_a_kill_while_a_resumed_task_asks_for_its_job_cancels_what_nobody_else_would_adopt(
+    held: Emulator, monkeypatch: pytest.MonkeyPatch, tries_left: int, state: str
 ) -> None:
     task = operator()
     now = task_context(max_tries=tries_left)
@@ -56,8 +60,40 @@ def test_a_kill_between_two_waits_cancels_what_nobody_else_would_adopt(
         run.begin()
     memo = deferred.value.kwargs["memo"] if deferred.value.kwargs else ""
     again = task.task_run(now)
-    monkeypatch.setattr(task, "defer", lambda **_: again.kill())
+    monkeypatch.setattr(ClientJobService, "get", lambda *_: again.kill())
     with pytest.raises(Killed), again:
         again.resume(None, memo)
+    held.control.advance(60)
+    assert states(held) == [state]
+
+
+def test_a_task_that_is_resumed_where_airflow_keeps_no_notes_goes_on_waiting(held: Emulator) -> None:
+    task, now = operator(), task_context()
+    with pytest.raises(TaskDeferred) as deferred, task.task_run(now) as run:
+        run.begin()
+    memo = deferred.value.kwargs["memo"] if deferred.value.kwargs else ""
+    with pytest.raises(TaskDeferred), task.task_run(now) as run:
+        run.resume(None, memo)
+    assert states(held) == ["PENDING"]
+
+
+@pytest.mark.parametrize(("tries_left", "state"), [(0, "CANCELLED"), (1, "PENDING")])
+@pytest.mark.usefixtures("service")
+def test_an_execution_timeout_in_the_worker_reaches_callbacks_as_airflows_own_error(
+    held: Emulator, tries_left: int, state: str
+) -> None:
+    errors: list[Any] = []
+    with DAG("timed_out", schedule=None) as dag:
+        operator(
+            deferrable=False,
+            poll_interval=1,
+            retries=tries_left,
+            execution_timeout=timedelta(seconds=2),
+            on_failure_callback=lambda context: errors.append(context["exception"]),
+            on_retry_callback=lambda context: errors.append(context["exception"]),
+        )
+    outcome = Run(dag).attempt("t")
+    assert outcome.state == ("up_for_retry" if tries_left else "failed")
+    assert [type(error) for error in errors] == [AirflowTaskTimeout]
     held.control.advance(60)
     assert states(held) == [state]

@@ -54,6 +54,7 @@ class SimTaskRun(TaskRun):
         self._anew = False
 
     def __enter__(self) -> Self:
+        self._is_open = True
         self._stack.enter_context(airflow_errors())
         worker, airflow = self._worker, self._worker.airflow
         self._service: Any = worker.service(self._refuse_when_killed)
@@ -86,6 +87,7 @@ class SimTaskRun(TaskRun):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        self._is_open = False
         return self._stack.__exit__(kind, error, trace)
 
 
