@@ -1,0 +1,414 @@
+"""One odd row never costs the others: bytes, numbers, keys and shapes that the service has been seen to send."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, lines_of
+from airflow_provider_gemini_batch.api.responses.reading import (
+    inline_results,
+    key_text,
+    parse_result_line,
+    parse_vertex_line,
+    result_of,
+    vertex_result_of,
+)
+from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary
+from airflow_provider_gemini_batch.runtime.outputs import storable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+GOOD: dict[str, Any] = {
+    "candidates": [{"content": {"parts": [{"text": "fine"}]}, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2},
+}
+RAW = json.dumps(GOOD).encode()
+
+
+def landed(
+    folder: Path,
+    results: Iterable[BatchResult],
+    *,
+    name: str = "out.jsonl",
+    types: dict[str, str] | None = None,
+    **spec: Any,
+) -> tuple[list[dict[str, Any]], LandingSummary]:
+    output = str(folder / name)
+    summary, _ = deliver(
+        target_of(output),
+        LocalFiles(),
+        [list(results).__iter__],
+        LandingSpec(**{"kind": JobKind.GENERATION, "wrapped_keys": False, **spec}),
+        task="t",
+        run="r",
+        job_names=["b"],
+        fingerprint="",
+        workdir=folder,
+        carried_types=types,
+    )
+    if name.endswith(".parquet"):
+        return parquet.read_table(output).to_pylist(), summary
+    return [json.loads(line) for line in Path(output).read_bytes().split(b"\n") if line], summary
+
+
+def text_of(line: bytes) -> Any:
+    response = parse_result_line(line, 0).response
+    assert response is not None
+    return response["candidates"][0]["content"]["parts"][0]["text"]
+
+
+def with_text(text: bytes) -> bytes:
+    return b'{"key":"a","response":{"candidates":[{"content":{"parts":[{"text":"' + text + b'"}]}}]}}'
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b"a\tb\x01c", "a\tb\x01c"),
+        (b"\\u0000", "\0"),
+        (b"\\ud83d\\ude04", "\U0001f604"),
+        ("\U0001f604\u2028\u0085".encode(), "\U0001f604\u2028\u0085"),
+        (b"x\\ud800y", "x?y"),
+        (b"x\\udc00", "x?"),
+        (b"x\xff", "x\ufffd"),
+    ],
+)
+def test_every_text_that_has_been_seen_is_read(written: bytes, read: str) -> None:
+    assert text_of(with_text(written)) == read
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])
+def test_a_byte_order_mark_costs_nothing(mark: bytes) -> None:
+    lines = list(lines_of([mark + b'{"key":"a","response":' + RAW + b"}\n", b'{"key":"b","response":' + RAW + b"}"]))
+    assert [parse_result_line(line, place).key for place, line in enumerate(lines)] == ["a", "b"]
+    assert parse_vertex_line(lines[0], 0).key == "a"
+
+
+def test_lines_end_at_line_feeds_and_nowhere_else() -> None:
+    line = '{"key":"a","x":"\u2028\u2029\u0085\x0b\x0c"}'.encode()
+    assert list(lines_of([line[:9], line[9:] + b"\n\r\n", line])) == [line + b"\n", line]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.binary(max_size=30), max_size=8), st.integers(1, 7), st.integers(1, 40))
+def test_one_line_beyond_the_limit_costs_no_other(lines: list[bytes], piece: int, limit: int) -> None:
+    whole = b"\n".join(line.replace(b"\n", b"") for line in lines)
+    chunks = [whole[start : start + piece] for start in range(0, len(whole), piece)]
+    wanted = [line for line in BytesIO(whole) if len(line) > limit or not line.isspace()]
+    found = list(lines_of(chunks, limit=limit))
+    assert [isinstance(line, OverlongLine) for line in found] == [len(line) > limit for line in wanted]
+    for line, whole_line in zip(found, wanted, strict=True):
+        if isinstance(line, OverlongLine):
+            assert (line.size, line.limit) == (len(whole_line), limit)
+            assert whole_line.startswith(line)
+        else:
+            assert line == whole_line
+
+
+def test_a_row_beyond_the_limit_is_an_error_under_its_own_key() -> None:
+    long = b'{"key":"r7-a","response":{"x":"' + b"y" * 10_000 + b'"}}\n'
+    (line,) = lines_of([long[:5000], long[5000:]], limit=1000)
+    assert len(line) <= 4096
+    result = parse_result_line(line, 3)
+    assert (result.key, result.response) == ("r7-a", None)
+    assert result.error is not None
+    assert "10035 bytes" in result.error.message
+    assert result.error.code == 11
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (b'{"key":12,"response":%b}', "12"),
+        (b'{"key":1.10,"response":%b}', "1.10"),
+        (b'{"key":12345678901234567890.123456789,"response":%b}', "12345678901234567890.123456789"),
+        (b'{"key":-7,"response":%b}', "-7"),
+        (b'{"key":true,"response":%b}', "true"),
+        (b'{"key":"2026-11-26","response":%b}', "2026-11-26"),
+        (b'{"custom_id":99999999999999999999,"response":%b}', "99999999999999999999"),
+        (b'{"metadata":{"key":5},"response":%b}', "5"),
+    ],
+)
+def test_every_scalar_key_is_kept_as_text(line: bytes, text: str) -> None:
+    for parse in (parse_result_line, parse_vertex_line):
+        assert parse(line % RAW, 0).key == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Decimal("1.10"), "1.10"),
+        (date(2026, 11, 26), "2026-11-26"),
+        (datetime(2026, 11, 26, 1, 2, tzinfo=timezone.utc), "2026-11-26T01:02:00+00:00"),
+        (False, "false"),
+        ([1], None),
+        (None, None),
+        ({}, None),
+    ],
+)
+def test_keys_of_a_table_are_texts(value: Any, text: str | None) -> None:
+    assert key_text(value) == text
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_rows_of_sources_that_are_not_read_keep_their_names_and_columns(name: str, tmp_path: Path) -> None:
+    lines = [{"product_id": 7, "shop": "b", "response": GOOD}, {"product_id": 8, "shop": [1], "response": GOOD}]
+    results = [result_of(line, place) for place, line in enumerate(lines)]
+    rows, summary = landed(tmp_path, results, name=name, types={"shop": "str"}, key_field="product_id", carry=("shop",))
+    assert [(row["key"], row["shop"]) for row in rows] == [("7", "b"), ("8", "[1]")]
+    assert summary.by_position == 0
+
+
+@pytest.mark.parametrize("member", ["key", "custom_id", "id"])
+def test_the_usual_names_need_no_key_field(member: str, tmp_path: Path) -> None:
+    rows, _ = landed(tmp_path, [vertex_result_of({member: 40 + place, "response": GOOD}, place) for place in range(2)])
+    assert [row["key"] for row in rows] == ["40", "41"]
+
+
+def test_rows_that_are_known_by_their_place_alone_are_counted(tmp_path: Path) -> None:
+    results = [result_of({"response": GOOD}, 0), result_of({"key": "", "response": GOOD}, 1)]
+    results.append(result_of({"key": "k", "response": GOOD}, 2))
+    rows, summary = landed(tmp_path, results)
+    assert [row["key"] for row in rows] == ["0", "1", "k"]
+    assert summary.by_position == 2
+    assert summary.counts["by_position"] == 2
+
+
+def test_a_column_named_status_of_the_authors_own_is_no_error() -> None:
+    result = result_of({"key": "a", "status": "active", "response": GOOD}, 0)
+    assert result.error is None
+    assert vertex_result_of({"key": "a", "status": "active", "response": GOOD}, 0).error is None
+
+
+ODD: list[tuple[dict[str, Any], str]] = [
+    ({"usageMetadata": {"promptTokenCount": 2**70}}, "promptTokenCount is not a count"),
+    ({"usageMetadata": {"promptTokenCount": str(2**64)}}, "promptTokenCount is not a count"),
+    ({"usageMetadata": {"promptTokenCount": -1}}, "promptTokenCount"),
+    (
+        {"usageMetadata": {"promptTokenCount": 2**63 - 1, "toolUsePromptTokenCount": 9}},
+        "input_tokens is beyond 64 bits",
+    ),
+    ({"usageMetadata": {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 1e300}]}}, "promptTokensDetails"),
+]
+
+
+@pytest.mark.parametrize(("member", "words"), ODD)
+def test_odd_counts_are_told_by_the_row_and_parquet_lands_them_all(
+    member: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    results = [result_of({"key": "a", "response": {**GOOD, **member}}, 0), result_of({"key": "b", "response": GOOD}, 1)]
+    rows, summary = landed(tmp_path, results, name="out.parquet")
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert words in rows[0]["warning"]
+    assert rows[1]["warning"] is None
+    assert (summary.usage.uncounted_answers, summary.warned) == (1, ("a",))
+
+
+def test_a_code_beyond_32_bits_costs_no_row(tmp_path: Path) -> None:
+    results = [
+        result_of({"key": "a", "error": {"code": 2**40, "message": "m"}}, 0),
+        result_of({"key": "b", "response": GOOD}, 1),
+    ]
+    rows, _ = landed(tmp_path, results, name="out.parquet")
+    assert rows[0]["error"]["code"] is None
+    assert str(2**40) in rows[0]["error"]["message"]
+    assert rows[1]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ('["a"]', "not a list of numbers"),
+        ("[true]", "not a list of numbers"),
+        ("[[1]]", "not a list of numbers"),
+        ("7", "not a list of numbers"),
+        ("[0.1, NaN]", "not a finite number"),
+        ("[1e999]", "not a finite number"),
+        ("[]", "no embedding"),
+        ("null", "no embedding"),
+    ],
+)
+def test_a_vector_that_is_none_is_its_own_rows_fault(values: str, words: str, tmp_path: Path) -> None:
+    lines = [
+        f'{{"key":"{key}","response":{{"embedding":{{"values":{v}}}}}}}' for key, v in (("a", values), ("b", "[1]"))
+    ]
+    results = [parse_result_line(line.encode(), place) for place, line in enumerate(lines)]
+    rows, _ = landed(tmp_path, results, name="out.parquet", kind=JobKind.EMBEDDINGS)
+    assert [row["status"] for row in rows] == ["invalid_output", "ok"]
+    assert words in rows[0]["error"]["message"]
+
+
+def test_a_vector_that_is_too_long_is_cut_and_normalised_and_one_too_short_is_no_answer(tmp_path: Path) -> None:
+    vectors = {"a": [3.0, 4.0, 12.0], "b": [1.0], "c": [0.5, 0.25]}
+    lines = [json.dumps({"key": key, "response": {"embedding": {"values": v}}}) for key, v in vectors.items()]
+    results = [parse_vertex_line(line.encode(), place) for place, line in enumerate(lines)]
+    rows, _ = landed(tmp_path, results, kind=JobKind.EMBEDDINGS, dimensions=2)
+    assert [row["embedding"] for row in rows] == [[0.6, 0.8], [1.0], [0.5, 0.25]]
+    assert "had 3 values; it was cut to 2 and normalised" in rows[0]["warning"]
+    assert [row["status"] for row in rows] == ["ok", "invalid_output", "ok"]
+
+
+def test_a_carried_value_that_its_column_cannot_hold_is_told_and_costs_no_row(tmp_path: Path) -> None:
+    from airflow_provider_gemini_batch.rows.writers import ParquetSink
+
+    path = tmp_path / "x.parquet"
+    with path.open("wb") as handle:
+        sink = ParquetSink(handle, kind=JobKind.GENERATION, parsed=False, response=False, carried={"n": "int"})
+        for value in (1, 2**70, "text"):
+            row = {"key": "a", "status": "ok", "text": "t", "usage": None, "error": None, "n": value}
+            sink.write(json.dumps(row).encode() + b"\n")
+        sink.close()
+    rows = parquet.read_table(path).to_pylist()
+    assert [row["n"] for row in rows] == [1, None, None]
+    assert [row["warning"] is None for row in rows] == [True, False, False]
+
+
+OPENAI = {
+    "id": "x1",
+    "object": "chat.completion",
+    "model": "gemini-2.5-flash",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Blue"}}],
+    "usage": {"promptTokens": 5, "completionTokens": 1, "totalTokens": 46},
+}
+
+
+def openai(body: Any, status: int = 200) -> dict[str, Any]:
+    return {"custom_id": "r1", "response": {"status_code": status, "body": body}}
+
+
+@pytest.mark.parametrize("parse", [result_of, vertex_result_of])
+def test_answers_in_openais_form_are_read_with_their_tokens(parse: Any, tmp_path: Path) -> None:
+    rows, summary = landed(tmp_path, [parse(openai(OPENAI), 0)])
+    assert (rows[0]["key"], rows[0]["text"], rows[0]["finish_reason"]) == ("r1", "Blue", "STOP")
+    assert summary.usage == Usage(5, 1, 40)
+
+
+@pytest.mark.parametrize(
+    ("usage", "wanted"),
+    [
+        ({"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 46}, Usage(5, 1, 40)),
+        (
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 9,
+                "total_tokens": 14,
+                "completion_tokens_details": {"reasoning_tokens": 4},
+            },
+            Usage(5, 5, 4),
+        ),
+        (
+            {"promptTokens": 5, "promptTokensDetails": {"cached_tokens": 3, "audio_tokens": 2}},
+            Usage(5, cached_tokens=3, input_audio_tokens=2),
+        ),
+    ],
+)
+def test_tokens_of_openais_form_are_read_in_both_spellings(
+    usage: dict[str, Any], wanted: Usage, tmp_path: Path
+) -> None:
+    assert landed(tmp_path, [result_of(openai({**OPENAI, "usage": usage}), 0)])[1].usage == wanted
+
+
+def test_other_endings_of_openais_form(tmp_path: Path) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    bodies: list[tuple[Any, int]] = [
+        ({"choices": [{"finish_reason": "tool_calls", "message": {"content": None, "tool_calls": [call]}}]}, 200),
+        ({"choices": [{"finish_reason": "length", "message": {"content": "cut"}}]}, 200),
+        ({"choices": [{"finish_reason": "content_filter", "message": {}}]}, 200),
+        ({"error": {"message": "no", "code": "bad"}}, 400),
+        ([{"error": {"message": "slow", "code": 429}}], 429),
+        ("not json", 500),
+        (None, 200),
+    ]
+    rows, _ = landed(tmp_path, [result_of(openai(body, status), 0) for body, status in bodies])
+    assert [row["status"] for row in rows] == ["ok", "truncated", "blocked", "error", "error", "error", "error"]
+    assert rows[0]["function_calls"] == [{"id": "c", "name": "f", "args": {"a": 1}}]
+    assert [row["error"]["code"] for row in rows[3:6]] == [3, 8, 13]
+
+
+def test_embeddings_in_openais_form(tmp_path: Path) -> None:
+    body = {"object": "list", "data": [{"embedding": [0.5, 1]}], "usage": {"promptTokens": 3, "totalTokens": 3}}
+    rows, summary = landed(tmp_path, [result_of(openai(body), 0)], kind=JobKind.EMBEDDINGS)
+    assert (rows[0]["embedding"], summary.usage) == ([0.5, 1], Usage(3))
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_inline_answers_nested_once_or_twice_with_a_null_among_them(nested: bool) -> None:  # noqa: FBT001
+    items = [{"metadata": {"key": "a"}, "response": GOOD}, None, {"response": GOOD, "metadata": {"key": "c"}}]
+    found: Any = {"inlinedResponses": {"inlinedResponses": items} if nested else items}
+    results = list(inline_results(found))
+    assert [(result.key, result.position) for result in results] == [("a", 0), (None, 1), ("c", 2)]
+    assert results[1].error is not None
+    assert "neither a response nor an error" in results[1].error.message
+    assert list(inline_results({})) == []
+    assert list(inline_results({"inlinedResponses": 7})) == []
+
+
+def test_a_table_of_older_embeddings_is_read_from_text_or_json() -> None:
+    predictions = [{"embeddings": {"statistics": {"token_count": 2}, "values": [0.2, 0.1]}}]
+    for written in (predictions, json.dumps(predictions), [json.dumps(predictions[0])]):
+        result = vertex_result_of({"content": "alpha", "predictions": written, "status": ""}, 0)
+        assert result.response == {"embedding": {"values": [0.2, 0.1]}, "tokenCount": 2}
+
+
+def test_a_failed_row_that_used_tokens_is_in_the_sum(tmp_path: Path) -> None:
+    failed = {"key": "a", "status": "Bad Request: {}", "response": {"usageMetadata": {"promptTokenCount": 9}}}
+    rows, summary = landed(tmp_path, [vertex_result_of(failed, 0)])
+    assert (rows[0]["status"], rows[0]["usage"]["input_tokens"], summary.usage) == ("error", 9, Usage(9))
+
+
+def test_reasons_are_counted_by_status_and_word(tmp_path: Path) -> None:
+    def ended(reason: str) -> dict[str, Any]:
+        return {"candidates": [{"content": {"parts": [{"text": "t"}]}, "finishReason": reason}]}
+
+    results = [
+        BatchResult(None, ended(reason), None, 0) for reason in ("SAFETY", "SAFETY", "MAX_TOKENS", "NO_IMAGE", "STOP")
+    ]
+    results += [BatchResult(None, None, ServiceError(code=8), 0), BatchResult(None, None, ServiceError(), 0)]
+    reasons = {
+        "blocked": {"SAFETY": 2},
+        "truncated": {"MAX_TOKENS": 1},
+        "invalid_output": {"NO_IMAGE": 1},
+        "error": {"8": 1, "": 1},
+    }
+    assert landed(tmp_path, results)[1].reasons == reasons
+    known = [
+        result if result.key else BatchResult(f"r{row}", result.response, result.error, 0)
+        for row, result in enumerate(results)
+    ]
+    assert landed(tmp_path, known, rows=len(known), wrapped_keys=True)[1].reasons == reasons
+
+
+def test_an_answer_that_a_later_job_repeats_is_paid_once_and_a_new_one_twice(tmp_path: Path) -> None:
+    from airflow_provider_gemini_batch.rows.landing import land
+    from airflow_provider_gemini_batch.runtime.outputs import NullSink
+
+    def job(*names: str) -> list[BatchResult]:
+        lines = [
+            json.dumps({"key": f"r{row}", "response": {**GOOD, "responseId": name}}) for row, name in enumerate(names)
+        ]
+        return [parse_result_line(line.encode(), 0) for line in lines]
+
+    cut = {**GOOD, "responseId": "cut", "candidates": [{**GOOD["candidates"][0], "finishReason": "MAX_TOKENS"}]}
+    first = [*job("x", "y"), BatchResult("r2", cut, None, 0)]
+    spec = LandingSpec(kind=JobKind.GENERATION, rows=3)
+    summary = land([first.__iter__, job("x", "other", "mended").__iter__], NullSink(), spec, tmp_path)
+    # x, y, the one that was cut; then, again, only those that are new.
+    assert summary.usage == Usage(5 * 5, 2 * 5)
+    assert (summary.succeeded, summary.duplicate) == (3, 2)
+
+
+def test_a_row_for_xcom_holds_no_u0000() -> None:
+    assert storable({"a\0": ["b\0", 1, {"c": None}]}) == {"a\ufffd": ["b\ufffd", 1, {"c": None}]}
