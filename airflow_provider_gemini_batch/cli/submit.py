@@ -98,15 +98,7 @@ def _generation_config(text: str | None) -> dict[str, Any] | None:
 
 
 def _print_estimate(arguments: Namespace, spec: InputSpec, staged: Staged) -> int:
-    config = spec.generation_config or {}
-    bound = config.get("maxOutputTokens", config.get("max_output_tokens"))
-    cost = estimated_cost(
-        model=spec.model,
-        kind=spec.kind,
-        rows=staged.rows,
-        input_tokens=staged.estimated_input_tokens,
-        max_output_tokens=bound if isinstance(bound, int) else None,
-    )
+    cost = estimated_cost(staged.expected, spec.kind)
     columns = ("rows", "jobs", "estimated_input_tokens", "estimated_cost")
     row = {
         "rows": staged.rows,

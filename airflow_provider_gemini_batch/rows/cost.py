@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobKind, Usage
-from airflow_provider_gemini_batch.rows.media import answers_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from airflow_provider_gemini_batch.rows.expected import Expected
 
 OUTPUT_TOKENS_GUESSED = 1024
 """Output tokens a row that an estimate assumes where no ``maxOutputTokens`` bounds them."""
@@ -150,49 +149,32 @@ def _has_batch_rates(model: Any, now: datetime) -> bool:
     return all(getattr(full, name) is None or getattr(rates, name) is not None for name in names)
 
 
-def estimated_cost(
-    *,
-    model: str,
-    kind: JobKind,
-    rows: int,
-    input_tokens: int,
-    max_output_tokens: int | None = None,
-    candidates: int = 1,
-    media_tokens: Mapping[str, int] | None = None,
-    unknown: Sequence[str] = (),
-    at: datetime | None = None,
-) -> Cost:
+def estimated_cost(expected: Expected, kind: JobKind, *, at: datetime | None = None) -> Cost:
     """What a batch will cost at most, as far as can be told before it is sent, at the dearest price of the next days.
 
-    Output is ``max_output_tokens`` for each candidate of a row, or 1,024 where nothing bounds it, which the note then
-    says; embeddings have none. Output of a model that answers in pictures or sound is priced as such.
-
-    :param input_tokens: all of them, as staging estimated; ``media_tokens`` are those of ``audio``, ``image`` and
-        ``video`` among them.
-    :param unknown: what will be billed beside and cannot be told, in words: the sum is then an open bound.
+    Output is what ``maxOutputTokens`` allows for each candidate, or 1,024 for each row that nothing bounds, which the
+    note then says; embeddings have none. Answers in pictures or sound are priced as such.
     """
-    per_row = 0 if kind is JobKind.EMBEDDINGS else max_output_tokens or OUTPUT_TOKENS_GUESSED
-    output = per_row * rows * max(candidates, 1)
-    members = {f"input_{name}_tokens": count for name, count in (media_tokens or {}).items() if name in _MODALITIES}
-    answered = answers_in(model)
-    if answered is not None:
-        members[f"output_{answered}_tokens"] = output
-    usage = Usage(input_tokens=input_tokens, output_tokens=output, **members)
+    guessed = expected.unbounded_rows if kind is JobKind.GENERATION else 0
+    output = expected.output_tokens + guessed * OUTPUT_TOKENS_GUESSED if kind is JobKind.GENERATION else 0
+    members = {f"input_{name}_tokens": count for name, count in expected.media.items()}
+    if expected.answers_in is not None:
+        members[f"output_{expected.answers_in}_tokens"] = output
+    usage = Usage(input_tokens=expected.input_tokens, output_tokens=output, **members)
     begin = at or datetime.now(tz=timezone.utc)
-    found = [cost_of(usage, model, rows=rows, at=begin + timedelta(days=day)) for day in range(_DAYS_AHEAD + 1)]
+    days = [begin + timedelta(days=day) for day in range(_DAYS_AHEAD + 1)]
+    found = [cost_of(usage, expected.model, rows=expected.rows, at=day) for day in days]
     cost = max(found, key=lambda one: -1.0 if one.usd is None else one.usd)
     if cost.usd is None:
         return cost
-    notes = [cost.note] if cost.note else []
-    notes += unknown
-    guessed = bool(per_row) and max_output_tokens is None
+    notes = [*([cost.note] if cost.note else []), *expected.unknown]
     if guessed:
         notes.append(f"assuming {OUTPUT_TOKENS_GUESSED} output tokens a row, which nothing bounds: {_NO_BOUND}")
     return Cost(
         cost.usd,
         upper_bound=cost.upper_bound,
         note="; ".join(notes),
-        open_bound=cost.open_bound or guessed or bool(unknown),
+        open_bound=cost.open_bound or bool(guessed or expected.unknown),
     )
 
 

@@ -17,6 +17,7 @@ from airflow_provider_gemini_batch.rows.sources import Opener, open_local
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_provider_gemini_batch.rows.media_tokens import FileSample
     from airflow_provider_gemini_batch.rows.python_rows import Rows
 
 ROW_MEMBERS = (
@@ -74,12 +75,12 @@ class Attachment(NamedTuple):
     """A file that goes with a row: the part for the request, and what the fingerprint covers in its place.
 
     ``identity`` names the content (a hash, or the URI of an object), so that a file uploaded anew under another name
-    does not look like another input. ``estimated_tokens`` goes into the estimate of cost.
+    does not look like another input. ``sample`` goes into the estimate of cost; None: nobody has looked inside.
     """
 
     part: Mapping[str, Any]
     identity: str
-    estimated_tokens: int = 258
+    sample: FileSample | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from airflow_provider_gemini_batch.api.responses.content import Media
@@ -38,7 +38,6 @@ _MODEL_WORDS = {
     "image": "image", "imagen": "image", "nano-banana": "image", "tts": "audio", "native-audio": "audio",
     "lyria": "audio", "veo": "video", "omni": "video",
 }  # fmt: skip
-_MODALITIES = frozenset({"IMAGE", "AUDIO", "VIDEO"})
 _URL_SAFE = str.maketrans("-_", "+/", " \t\r\n")
 
 
@@ -186,16 +185,3 @@ def answers_in(model: str) -> str | None:
     """Return the modality of a model's answers, by its name: ``image``, ``audio``, ``video``; None for text."""
     found = _MEDIA_MODEL.search(model.rpartition("/")[2])
     return _MODEL_WORDS[found[1]] if found else None
-
-
-def asks_for_media(model: str, *settings: Mapping[str, Any] | None) -> bool:
-    """Tell whether answers will hold pictures or sound, by the model's name or ``responseModalities`` of settings."""
-    if answers_in(model) is not None:
-        return True
-    for members in settings:
-        for name in ("responseModalities", "response_modalities"):
-            wanted = (members or {}).get(name)
-            words = [wanted] if isinstance(wanted, str) else wanted if isinstance(wanted, (list, tuple)) else []
-            if any(str(getattr(word, "value", word)).upper() in _MODALITIES for word in words):
-                return True
-    return False

@@ -24,6 +24,7 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, json_bytes
 from airflow_provider_gemini_batch.rows.datasets import from_files
+from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.layout import Layout, Shard, ShardFile
 from airflow_provider_gemini_batch.rows.record import RecordLine, RecordWriter
 from airflow_provider_gemini_batch.rows.sources import Row, RowSource, from_file, from_python
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 BAD_ROWS_NAMED = 20
 FINGERPRINT_LENGTH = 12
-BYTES_PER_TOKEN = 4
-"""The estimate of input tokens: UTF-8 bytes of a request's JSON by four; for short rows it errs on the high side."""
 SHARDS_ON_DISK = 2
 """How many jobs' lines are on the local disk at a time."""
 
@@ -55,7 +54,7 @@ class Staged:
     """
 
     layout: Layout
-    estimated_input_tokens: int
+    expected: Expected
     warnings: tuple[str, ...]
     carried_types: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[int, ShardFile] = field(default_factory=dict, repr=False)
@@ -64,6 +63,11 @@ class Staged:
     def fingerprint(self) -> str:
         """Twelve digits over all that decides about the answers."""
         return self.layout.fingerprint
+
+    @property
+    def estimated_input_tokens(self) -> int:
+        """Tokens of the input, media among them, rather too many than too few."""
+        return self.expected.input_tokens
 
     @property
     def rows(self) -> int:
@@ -125,7 +129,9 @@ class _Pass:
         self._keys = _Keys()
         self._out = _ShardWriter(workdir, *spec.limits())
         self._shift: int | None = None
-        self._tokens = 0
+        self._expected = Expected(
+            spec.model, {**defaults.members, "generationConfig": defaults.generation_config or None}
+        )
         self._record = record
         self._keyless_model = spec.service is Service.VERTEX and is_legacy(spec.model)
         self._carry_types = ColumnTypes(spec.carry)
@@ -144,7 +150,7 @@ class _Pass:
         layout = Layout(hasher.hexdigest()[:FINGERPRINT_LENGTH], shards)
         return Staged(
             layout=layout,
-            estimated_input_tokens=self._tokens + sum(shard.bytes for shard in shards) // BYTES_PER_TOKEN,
+            expected=self._expected,
             warnings=tuple(sorted(self._notes)),
             carried_types=self._types(),
             files=self._out.files,
@@ -177,7 +183,7 @@ class _Pass:
                 self._keys.add(made.key)
             if row.place - number != self._shift:
                 self._shift = row.place if number == 0 else None
-            self._tokens += made.tokens
+            self._expected.see(made.request, len(made.line), made.attachments)
             self._out.write(made)
             if self._spec.carry:
                 self._carry_types.see(row.value)

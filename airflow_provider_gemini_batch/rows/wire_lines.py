@@ -21,28 +21,31 @@ from airflow_provider_gemini_batch.rows.templates import Shaper, with_attachment
 from airflow_provider_gemini_batch.rows.wire_keys import wrap_key_json
 
 if TYPE_CHECKING:
-    from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
     from airflow_provider_gemini_batch.rows.sources import Row, RowSource
 
 _SPACED = b'{"key": %b, "request": '
 _COMPACT = b'{"key":%b,"request":'
 
-_Written = tuple[str | None, bytes | None, bytes, bytes | None, int]
-"""A row's key, the key as JSON, its request as JSON, what stands for that in the fingerprint, tokens of attachments."""
+_Written = tuple[str | None, bytes | None, bytes, bytes | None, "Mapping[str, Any]", "Sequence[Attachment]"]
+"""A row's key, the key as JSON, its request as JSON, what stands for that in the fingerprint, request, attachments."""
 
 
 class WireLine(NamedTuple):
     """A row as it is sent. ``key_json`` is the author's key as JSON.
 
-    ``hash_as`` stands for the line in the fingerprint where it is not the line itself; ``tokens`` are those of its
-    attachments.
+    ``hash_as`` stands for the line in the fingerprint where it is not the line itself. ``request`` may lack what all
+    requests get by default; ``attachments`` are files beside it.
     """
 
     key: str | None
     key_json: bytes | None
     line: bytes
     hash_as: bytes | None
-    tokens: int
+    request: Mapping[str, Any]
+    attachments: Sequence[Attachment] = ()
 
 
 class LineMaker:
@@ -62,9 +65,9 @@ class LineMaker:
     def make(self, row: Row, number: int) -> WireLine:
         """Return the line of a row that is ``number`` in the input. Raises InputError when it cannot be sent."""
         made = None if row.raw is None or self._raw is None else self._raw.read(row.raw, row.value)
-        key, written, body, hash_as, tokens = made or self._shaped(row.value)
+        key, written, body, hash_as, request, attachments = made or self._shaped(row.value)
         line = wire_line(self._service, self._kind, wrap_key_json(number, written), body)
-        return WireLine(key, written, line, hash_as, tokens)
+        return WireLine(key, written, line, hash_as, request, attachments)
 
     def _shaped(self, value: Any) -> _Written:
         """Bring a row into the service's form, with its attachments."""
@@ -72,10 +75,10 @@ class LineMaker:
         written = None if key is None else key_json(key)
         body = request_body(self._service, self._kind, request)
         if not attachments:
-            return key, written, body, None, 0
+            return key, written, body, None, request, ()
         identities = to_json([attachment.identity for attachment in attachments])
         whole = request_body(self._service, self._kind, with_attachments(request, attachments))
-        return key, written, whole, body + identities, sum(one.estimated_tokens for one in attachments)
+        return key, written, whole, body + identities, request, attachments
 
 
 class _RawBody:
@@ -120,4 +123,4 @@ class _RawBody:
             if not self._members.isdisjoint(request):
                 return None
             body = body[:-1] + self._tail
-        return key, written, body, None, 0
+        return key, written, body, None, request, ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.api.errors import InputError, ResultsGone
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError, ResultsGone
 from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
@@ -78,6 +78,8 @@ class OwnRows(TaskWork):
         staged = self._read_before or self._rows.read(again=again)
         self._read_before = None
         self._keyless = None
+        if not again:
+            self._check_media(staged)
         if self._arguments.max_cost_usd is not None and not again:
             cost = self._estimated_cost(staged)
             refuse_above(cost, self._arguments.max_cost_usd)
@@ -85,6 +87,15 @@ class OwnRows(TaskWork):
         layout = staged.layout
         log.info("Input: %d rows, %d job(s), fingerprint %s.", layout.rows, len(layout.shards), layout.fingerprint)
         return self._planned(layout, warnings=staged.warnings)
+
+    def _check_media(self, staged: Staged) -> None:
+        """Refuse requests for pictures or sound whose answers would have no place to go to."""
+        kind = staged.expected.answers_in
+        if kind is not None and self._arguments.wait_for_completion and not self._output.keeps_media:
+            raise ConfigurationError(
+                f"answers will hold {kind} (by the model's name or responseModalities), which has no place to go to: "
+                "give media_path, or output_path, beside which a folder is made for it; nothing was sent"
+            )
 
     def whole_already(self) -> Landing | None:
         """Return what another run has landed of this very input, where that is within the author's limits."""
@@ -132,15 +143,7 @@ class OwnRows(TaskWork):
         }
 
     def _estimated_cost(self, staged: Staged) -> Cost:
-        return estimated_cost(
-            model=self._arguments.model,
-            kind=self._arguments.kind,
-            rows=staged.rows,
-            input_tokens=staged.estimated_input_tokens,
-            max_output_tokens=self._spec.defaults(set()).generation_config.get("maxOutputTokens"),
-        )
-
-    # -- sending
+        return estimated_cost(staged.expected, self._arguments.kind)
 
     def bring_media(self, lines: Path) -> None:
         """Upload or stage the files that go with the rows of one job."""

@@ -16,7 +16,6 @@ from airflow_provider_gemini_batch.api.models import BatchJob, Service
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
-from airflow_provider_gemini_batch.rows.media import asks_for_media
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
 from airflow_provider_gemini_batch.runtime.media_files import MediaFiles, default_roots
@@ -119,12 +118,6 @@ def make_work(
     places = _record_places(arguments, Paths.of(access), staging, stem, store)
     media = _media(arguments, access) if arguments.media_field is not None else None
     spec = _input_spec(arguments, access, media)
-    settings_of_all = (spec.generation_config, (spec.request_defaults or {}).get("generationConfig"))
-    if arguments.wait_for_completion and not output.keeps_media and asks_for_media(spec.model, *settings_of_all):
-        raise ConfigurationError(
-            f"answers of {spec.model} will hold pictures or sound (by its name or responseModalities), which have no "
-            "place to go to: give media_path, or output_path, beside which a folder is made for them"
-        )
     legacy = service is Service.VERTEX and is_legacy(arguments.model)
     rows = TaskInput(
         spec,

@@ -26,6 +26,7 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.rows.input_spec import Attachment
+from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -119,27 +120,32 @@ class AttachmentUploader:
             return _attachment(path, mime_type, path)
         if path.startswith(_FILE_URI.format(name="files/")):
             return _attachment(path, mime_type, path)
-        digest = self._digest(path)
+        digest, sample = self._read(path)
         if self._service is Service.VERTEX:
             target = (
                 f"{(self._staging_path or '').rstrip('/')}/media/{digest}{mimetypes.guess_extension(mime_type) or ''}"
             )
             self._sources[target] = (path, mime_type, digest)
-            return _attachment(target, mime_type, digest)
+            return _attachment(target, mime_type, digest, sample)
         # At most 40 characters, lower-case letters, digits and dashes.
         name = f"files/gb-{digest[:_NAME_DIGITS]}"
         self._sources[name] = (path, mime_type, digest)
-        return _attachment(_FILE_URI.format(name=name), mime_type, digest)
+        return _attachment(_FILE_URI.format(name=name), mime_type, digest, sample)
 
-    def _digest(self, path: str) -> str:
-        digest = hashlib.sha256()
+    def _read(self, path: str) -> tuple[str, FileSample]:
+        """Return the hash of a file, and what its cost can be told from."""
+        digest, pages = hashlib.sha256(), PageCount()
+        size, head = 0, b""
         try:
             with self._opener(path) as handle:
                 for block in _blocks(handle):
                     digest.update(block)
+                    pages.add(block)
+                    size += len(block)
+                    head += block[: HEAD_BYTES - len(head)]
         except (*NEVER_READABLE, ValueError) as error:
             raise InputError("media_field: the file cannot be read") from error
-        return digest.hexdigest()
+        return digest.hexdigest(), FileSample(size, head, pages.pages)
 
     def _present(self, upload: _Upload) -> File:
         """Return the file at the service that holds this content, uploaded if there is none that can be used."""
@@ -230,8 +236,8 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
         raise TransportError("media_field: a file cannot be read just now; nothing was sent", sent=False) from error
 
 
-def _attachment(uri: str, mime_type: str, identity: str) -> Attachment:
-    return Attachment({"fileData": {"fileUri": uri, "mimeType": mime_type}}, identity)
+def _attachment(uri: str, mime_type: str, identity: str, sample: FileSample | None = None) -> Attachment:
+    return Attachment({"fileData": {"fileUri": uri, "mimeType": mime_type}}, identity, sample)
 
 
 def _is_young(file: File, now: datetime) -> bool:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, Usage
 from airflow_provider_gemini_batch.api.responses.reading import parse_result_line
 from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
+from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary
-from airflow_provider_gemini_batch.rows.media import MediaFolder, asks_for_media, decoded, ending
+from airflow_provider_gemini_batch.rows.media import MediaFolder, decoded, ending
 from airflow_provider_gemini_batch.rows.result_rows import PARTS, RowMaker
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=")
@@ -297,21 +298,23 @@ def test_a_second_answer_takes_the_place_of_the_firsts_files(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("model", "settings", "wanted"),
+    ("model", "config", "wanted"),
     [
-        ("gemini-3-pro-image", None, True),
-        ("models/gemini-2.5-flash-image-preview", None, True),
-        ("gemini-2.5-flash-preview-tts", None, True),
-        ("gemini-nano-banana-2.1", None, True),
-        ("gemini-2.5-flash", None, False),
-        ("gemini-3.8-flash", {"responseModalities": ["TEXT"]}, False),
-        ("gemini-3.8-flash", {"responseModalities": ["TEXT", "Image"]}, True),
-        ("gemini-3.8-flash", {"response_modalities": "AUDIO"}, True),
-        ("my-imagenet-classifier", None, False),
+        ("gemini-3-pro-image", None, "image"),
+        ("models/gemini-2.5-flash-image-preview", {}, "image"),
+        ("gemini-2.5-flash-preview-tts", {}, "audio"),
+        ("gemini-nano-banana-2.1", {}, "image"),
+        ("gemini-2.5-flash", {"responseModalities": 7}, None),
+        ("gemini-3.8-flash", {"responseModalities": ["TEXT"]}, None),
+        ("gemini-3.8-flash", {"responseModalities": ["TEXT", "Image"]}, "image"),
+        ("gemini-3.8-flash", {"responseModalities": "AUDIO"}, "audio"),
+        ("my-imagenet-classifier", {}, None),
     ],
 )
-def test_a_request_for_media_is_known_before_it_is_sent(model: str, settings: Any, wanted: bool) -> None:  # noqa: FBT001
-    assert asks_for_media(model, settings) is wanted
+def test_a_request_for_media_is_known_before_it_is_sent(model: str, config: Any, wanted: str | None) -> None:
+    expected = Expected(model)
+    expected.see({"generationConfig": config}, 1)
+    assert expected.answers_in == wanted
 
 
 def test_every_column_is_there_whatever_the_rows_hold(tmp_path: Path) -> None:

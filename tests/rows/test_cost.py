@@ -1,25 +1,50 @@
-"""Prices come from the offline table or not at all."""
+"""Prices come from the offline table or not at all; what is billed is in the sum, or the sum says that it is open."""
 
 from __future__ import annotations
 
 import sys
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobKind, Usage
+from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.rows.cost import Cost, cost_of, estimated_cost, refuse_above
+from airflow_provider_gemini_batch.rows.expected import Expected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NOW = datetime(2026, 11, 20, tzinfo=timezone.utc)
 MILLION = Usage(input_tokens=1_000_000, output_tokens=500_000, thinking_tokens=500_000)
+FULL = {
+    "promptTokenCount": 1000,
+    "cachedContentTokenCount": 600,
+    "toolUsePromptTokenCount": 200,
+    "candidatesTokenCount": 100,
+    "thoughtsTokenCount": 50,
+    "totalTokenCount": 1350,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 300}, {"modality": "AUDIO", "tokenCount": 700}],
+    "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 600}],
+    "toolUsePromptTokensDetails": [{"modality": "TEXT", "tokenCount": 200}],
+    "candidatesTokensDetails": [{"modality": "TEXT", "tokenCount": 100}],
+}
+
+
+def used(counts: Mapping[str, Any], **more: Any) -> Usage:
+    usage = usage_of({"usageMetadata": counts, **more})[0]
+    assert usage is not None
+    return usage
 
 
 def test_a_batch_costs_half_and_thinking_is_paid_as_output() -> None:
     assert cost_of(MILLION, "models/gemini-2.5-flash", rows=1000, at=NOW) == Cost(0.15 + 1.25)
 
 
-def test_cached_tokens_are_cheaper_but_not_free() -> None:
+def test_cached_tokens_are_cheaper_but_not_free_and_not_halved() -> None:
     cached = cost_of(MILLION._replace(cached_tokens=1_000_000), "gemini-2.5-flash", rows=1000, at=NOW)
     assert cached.usd == pytest.approx(0.03 + 1.25)
 
@@ -29,18 +54,115 @@ def test_a_price_that_grows_with_the_prompt_is_taken_for_an_average_row() -> Non
     assert cost_of(Usage(1_000_000), "gemini-2.5-pro", rows=1, at=NOW).usd == pytest.approx(1.25)
 
 
+def test_every_modality_has_its_price() -> None:
+    assert cost_of(used(FULL), "gemini-2.5-flash", rows=1, at=NOW).usd == pytest.approx(0.0003725)
+    assert used(FULL) == Usage(1200, 100, 50, 600, 200, input_audio_tokens=700, cached_audio_tokens=600)
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "usd"),
+    [
+        ("gemini-3.1-flash-image", Usage(10_000, 1_290_000, output_image_tokens=1_290_000), 38.7025),
+        ("gemini-3-pro-image", Usage(10_000, 1_290_000, output_image_tokens=1_290_000), 77.41),
+        ("gemini-2.5-flash", Usage(1_000_000, input_audio_tokens=1_000_000), 0.50),
+        ("gemini-2.5-flash", Usage(1_000_000, cached_tokens=1_000_000), 0.03),
+        ("gemini-embedding-2", Usage(1_000_000, input_audio_tokens=1_000_000), 3.25),
+        ("gemini-embedding-2", Usage(1_000_000, input_image_tokens=1_000_000), 0.225),
+        ("gemini-embedding-2", Usage(1_000_000, input_video_tokens=1_000_000), 6.00),
+        ("gemini-3.8-flash-tts", Usage(1_000_000, 1_000_000, output_audio_tokens=1_000_000), 4.75),
+    ],
+)
+def test_media_is_priced_as_the_table_names_it(model: str, usage: Usage, usd: float) -> None:
+    cost = cost_of(usage, model, rows=1000, at=NOW)
+    assert cost.usd == pytest.approx(usd)
+    assert (cost.upper_bound, cost.open_bound, cost.note) == (False, False, "")
+
+
+def test_pages_count_as_pictures_one_modality_may_come_twice_and_either_spelling_is_read() -> None:
+    details = [{"modality": "DOCUMENT", "tokenCount": 258}, {"modality": "IMAGE", "tokenCount": "2"}]
+    for name in ("promptTokensDetails", "promptTokenDetails"):
+        assert used({"promptTokenCount": 300, name: [*details, *details]}).input_image_tokens == 520
+    tool = {"toolUsePromptTokenCount": 5, "toolUsePromptTokensDetails": [{"modality": "IMAGE", "tokenCount": 5}]}
+    assert used({"promptTokenCount": 1, **tool}) == Usage(6, tool_tokens=5, input_image_tokens=5)
+
+
+def test_a_part_that_is_larger_than_its_whole_costs_no_price() -> None:
+    usage = Usage(10, 5, cached_tokens=99, input_audio_tokens=50, output_image_tokens=70, cached_audio_tokens=60)
+    assert cost_of(usage, "gemini-3.1-flash-image", rows=1, at=NOW).usd is not None
+    assert cost_of(usage, "gemini-2.5-flash", rows=1, at=NOW).usd is not None
+
+
+def test_cached_tokens_without_a_modality_are_text_as_far_as_there_is_text() -> None:
+    mixed = Usage(1_000_000, cached_tokens=600_000, input_audio_tokens=700_000)
+    known = mixed._replace(cached_audio_tokens=300_000)
+    assert cost_of(mixed, "gemini-2.5-flash", rows=1, at=NOW) == cost_of(known, "gemini-2.5-flash", rows=1, at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("usage", "model", "words"),
+    [
+        (Usage(10, 10, searches=3), "gemini-2.5-flash", "may bill more"),
+        (Usage(10, 10, searches=3), "gemini-3.8-flash-tts", "no price"),
+        (Usage(10, other_tokens=4), "gemini-2.5-flash", "unknown modality"),
+        (Usage(10, uncounted_answers=2), "gemini-2.5-flash", "told no count"),
+    ],
+)
+def test_what_is_billed_and_not_known_makes_an_open_bound(usage: Usage, model: str, words: str) -> None:
+    cost = cost_of(usage, model, rows=1, at=NOW)
+    assert cost.open_bound
+    assert words in cost.note
+    assert str(cost).startswith("at least")
+    assert cost.plain()["open_bound"] is True
+    with pytest.raises(ConfigurationError, match="cannot be checked"):
+        refuse_above(cost, 1e9)
+
+
+def test_searches_are_billed_by_the_query_beside_the_tokens() -> None:
+    grounded = {"candidates": [{"groundingMetadata": {"webSearchQueries": ["a", "b"], "imageSearchQueries": ["c"]}}]}
+    usage = used({"promptTokenCount": 10}, **grounded)
+    assert usage.searches == 3
+    with_tokens, alone = (
+        cost_of(one, "gemini-3.8-flash", rows=1, at=NOW).usd for one in (usage, usage._replace(searches=0))
+    )
+    assert with_tokens is not None
+    assert alone is not None
+    assert with_tokens - alone == pytest.approx(3 * 14 / 1000)
+
+
+def test_an_unknown_modality_is_told() -> None:
+    counts = {
+        "promptTokenCount": 9,
+        "promptTokensDetails": [{"modality": "SMELL", "tokenCount": 9}, {"modality": 7}, 8],
+    }
+    assert used(counts) == Usage(9, other_tokens=9)
+
+
 def test_without_a_batch_rate_the_price_is_an_upper_bound_and_says_so() -> None:
     cost = cost_of(Usage(1_000_000), "gemini-2.0-flash", rows=10, at=NOW)
     assert cost.upper_bound
     assert str(cost).startswith("at most 0.1 USD")
+    for model in ("gemini-2.5-flash-image", "gemini-3.5-flash", "gemini-3.7-flash", "gemini-embedding-001"):
+        assert cost_of(MILLION, model, rows=10, at=NOW).upper_bound
     early = datetime(2026, 1, 1, tzinfo=timezone.utc)
     assert cost_of(MILLION, "gemini-2.5-flash", rows=10, at=early).upper_bound
 
 
-def test_an_unknown_model_has_no_price() -> None:
-    cost = cost_of(MILLION, "gemini-99-huge", rows=1, at=NOW)
+def test_prices_change_by_date() -> None:
+    before, after = (datetime(2026, *day, 12, tzinfo=timezone.utc) for day in ((11, 29), (12, 1)))
+    cheap, dear = (cost_of(MILLION, "gemini-4-argon", rows=10, at=day).usd for day in (before, after))
+    assert cheap is not None
+    assert dear == pytest.approx(2 * cheap)
+    # A job that is made today may run the day after tomorrow.
+    estimate = estimated_cost(expected(bounded(), model="gemini-4-argon"), JobKind.GENERATION, at=before)
+    later = estimated_cost(expected(bounded(), model="gemini-4-argon"), JobKind.GENERATION, at=after)
+    assert estimate == later
+
+
+@pytest.mark.parametrize("model", ["gemini-99-huge", "gemini-4-carbon", "gemma-3"])
+def test_an_unknown_model_has_no_price(model: str) -> None:
+    cost = cost_of(MILLION, model, rows=1, at=NOW)
     assert cost.usd is None
-    assert "gemini-99-huge" in str(cost)
+    assert model in str(cost)
 
 
 def test_nothing_used_costs_nothing() -> None:
@@ -52,17 +174,82 @@ def test_without_the_extra_there_is_no_price_and_a_hint(monkeypatch: pytest.Monk
     assert "genai-prices" in cost_of(MILLION, "gemini-2.5-flash", rows=1).note
 
 
+def expected(*requests: dict[str, Any], model: str = "gemini-2.5-flash", size: int = 0) -> Expected:
+    """Count requests of ``size`` bytes, or as many as they have."""
+    made = Expected(model)
+    for request in requests:
+        made.see(request, size or len(to_json(request)))
+    return made
+
+
+def bounded(most: int = 10, **more: Any) -> dict[str, Any]:
+    return {"generationConfig": {"maxOutputTokens": most, **more}}
+
+
 def test_an_estimate_bounds_the_output_and_says_what_it_assumed() -> None:
-    bounded = estimated_cost(
-        model="gemini-2.5-flash", kind=JobKind.GENERATION, rows=1000, input_tokens=10**6, max_output_tokens=1000, at=NOW
-    )
-    assert bounded == Cost(0.15 + 1.25)
-    guessed = estimated_cost(model="gemini-2.5-flash", kind=JobKind.GENERATION, rows=1000, input_tokens=10**6, at=NOW)
+    estimate = estimated_cost(expected(*[bounded(1000)] * 1000, size=4000), JobKind.GENERATION, at=NOW)
+    assert estimate.usd == pytest.approx(0.15 + 1.25)
+    assert not estimate.open_bound
+    guessed = estimated_cost(expected({}), JobKind.GENERATION, at=NOW)
+    assert guessed.open_bound
     assert "1024 output tokens a row" in guessed.note
-    vectors = estimated_cost(
-        model="gemini-embedding-001", kind=JobKind.EMBEDDINGS, rows=1000, input_tokens=10**6, at=NOW
-    )
-    assert vectors.usd == pytest.approx(0.15)
+    texts = expected(*[{}] * 1000, size=4000, model="gemini-embedding-001")
+    assert estimated_cost(texts, JobKind.EMBEDDINGS, at=NOW).usd == pytest.approx(0.15)
+
+
+def test_each_rows_own_bound_counts_and_so_do_further_candidates() -> None:
+    made = expected(bounded(10), bounded(30, candidateCount=2), {"contents": []}, bounded(0))
+    assert (made.output_tokens, made.unbounded_rows) == (70, 2)
+    common = Expected("gemini-2.5-flash", bounded(5))
+    common.see({}, 1)
+    common.see(bounded(7), 1)
+    assert (common.output_tokens, common.unbounded_rows) == (12, 0)
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [
+        ({"tools": [{"googleSearch": {}}]}, "searches"),
+        ({"tools": [{"functionDeclarations": []}, {"googleMaps": {}}]}, "searches"),
+        ({"tools": [{"urlContext": {}}]}, "tools"),
+        ({"tools": {"codeExecution": {}}}, "tools"),
+        ({"cachedContent": "cachedContents/1"}, "cachedContent"),
+        ({"contents": [{"parts": [{"fileData": {"fileUri": "gs://b/x.mp4", "mimeType": "video/mp4"}}]}]}, "1 files"),
+        ({"systemInstruction": {"parts": [{"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}}]}}, "1 files"),
+    ],
+)
+def test_what_nobody_can_tell_before_is_named_and_refused(member: dict[str, Any], words: str) -> None:
+    common = Expected("gemini-2.5-flash", {**bounded(), **member})
+    common.see({}, 10)
+    for made in (expected({**bounded(), **member}), common if "contents" not in member else None):
+        if made is None or (made is common and "systemInstruction" in member):
+            continue
+        cost = estimated_cost(made, JobKind.GENERATION, at=NOW)
+        assert cost.open_bound
+        assert words in cost.note
+        with pytest.raises(ConfigurationError, match=words):
+            refuse_above(cost, 1e9)
+
+
+def test_functions_of_the_authors_own_bring_in_nothing() -> None:
+    request = {**bounded(), "tools": [{"functionDeclarations": [{"name": "f"}]}]}
+    assert expected(request).unknown == ()
+
+
+def test_pictures_are_estimated_as_pictures_and_not_as_their_base64() -> None:
+    png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+    request = {"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": png}}, {"text": "?"}]}]}
+    older, newer = expected(request), expected(request, model="gemini-3.8-flash")
+    assert (older.media["image"], newer.media["image"]) == (258, 1120)
+    assert older.input_tokens - 258 == (len(to_json(request)) - len(png)) // 4
+    low = expected({**request, "generationConfig": {"mediaResolution": "MEDIA_RESOLUTION_LOW"}})
+    assert (low.media["image"], older.unknown) == (64, ())
+
+
+def test_answers_in_pictures_are_priced_as_pictures() -> None:
+    cost = estimated_cost(expected(bounded(), model="gemini-3.1-flash-image"), JobKind.GENERATION, at=NOW)
+    # A picture is made whole, whatever bounds the text.
+    assert cost.usd == pytest.approx(2000 * 30e-6, rel=0.01)
 
 
 def test_a_limit_refuses_what_is_above_it_and_what_cannot_be_told() -> None:
@@ -72,6 +259,5 @@ def test_a_limit_refuses_what_is_above_it_and_what_cannot_be_told() -> None:
     with pytest.raises(ConfigurationError, match="cannot be checked"):
         refuse_above(Cost(None, note="unknown"), 1.0)
     with pytest.raises(ConfigurationError, match="give generation_config with a maxOutputTokens"):
-        refuse_above(estimated_cost(model="gemini-2.5-flash", kind=JobKind.GENERATION, rows=1, input_tokens=1), 1.0)
-    vectors = estimated_cost(model="gemini-embedding-001", kind=JobKind.EMBEDDINGS, rows=1, input_tokens=1)
-    refuse_above(vectors, 1.0)
+        refuse_above(estimated_cost(expected({}), JobKind.GENERATION), 1.0)
+    refuse_above(estimated_cost(expected({}, model="gemini-embedding-001"), JobKind.EMBEDDINGS), 1.0)

@@ -1,0 +1,181 @@
+"""What a batch is expected to use, counted from the requests as sent: tokens by modality, and what is not known.
+
+It errs on the high side, since it is held against ``max_cost_usd``. What cannot be told before (searches, what tools
+bring in, files that only the service sees) is named, and makes the estimate an open bound.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_gemini_batch.rows.media import answers_in, decoded
+from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount, media_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow_provider_gemini_batch.rows.input_spec import Attachment
+
+BYTES_PER_TOKEN = 4
+"""The estimate of text: UTF-8 bytes of a request's JSON by four; for short rows it errs on the high side."""
+
+_NO_CONFIG: Mapping[str, Any] = {}
+_SEARCHES = frozenset({"googleSearch", "googleSearchRetrieval", "googleMaps", "enterpriseWebSearch"})
+_RARE_SETTINGS = frozenset({"candidateCount", "responseModalities", "mediaResolution"})
+_RARE_MEMBERS = frozenset({"tools", "cachedContent", "systemInstruction", "content"})
+_MEDIA = frozenset({"IMAGE", "AUDIO", "VIDEO"})
+# The largest picture that a model makes, in tokens (4K).
+_PICTURE_TOKENS = 2000
+_OF_SEARCHES = "searches are billed by the query, and nothing bounds how many there will be"
+_OF_TOOLS = "what tools bring in (pages, code, files) is billed as input"
+_OF_CACHE = "the size of cachedContent is not known"
+_OF_FILES = "the size or length of {} files is not known"
+
+
+class _Config(NamedTuple):
+    """What a ``generationConfig`` says about the cost of a row."""
+
+    most: int | None
+    several: int
+    level: str | None
+    answers_in: str | None
+
+
+class Expected:
+    """Sums over the rows of one input.
+
+    :param defaults: members that every request gets unless it has its own, in the service's form.
+    """
+
+    def __init__(self, model: str, defaults: Mapping[str, Any] = _NO_CONFIG) -> None:
+        self.model = model.rpartition("/")[2]
+        self.rows = 0
+        self.media: Counter[str] = Counter()
+        self.output_tokens = 0
+        self.unbounded_rows = 0
+        self.answers_in: str | None = answers_in(model)
+        self._text_bytes = 0
+        self._unseen_files = 0
+        self._unknown: set[str] = set()
+        self._config: Any = defaults.get("generationConfig")
+        self._common = _config(self._config)
+        self._note(defaults)
+
+    @property
+    def input_tokens(self) -> int:
+        """All tokens of the input, those of media among them."""
+        return self._text_bytes // BYTES_PER_TOKEN + sum(self.media.values())
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What will be billed and cannot be told, in words."""
+        files = (_OF_FILES.format(self._unseen_files),) if self._unseen_files else ()
+        return (*sorted(self._unknown), *files)
+
+    def see(self, request: Mapping[str, Any], size: int, attachments: Sequence[Attachment] = ()) -> None:
+        """Count one request, which has ``size`` bytes on the wire, and the files that go with it."""
+        self.rows += 1
+        self._text_bytes += size
+        own = request.get("generationConfig", self._config)
+        if own is not self._config and self.answers_in is None and _is_plain(request, own):
+            self.output_tokens += own["maxOutputTokens"]
+            return
+        config = self._common if own is self._config else _config(own)
+        if "tools" in request or "cachedContent" in request:
+            self._note(request)
+        if config.answers_in is not None:
+            self.answers_in = config.answers_in
+        for part in _files(request):
+            self._count_part(part, config.level)
+        for attachment in attachments:
+            self._count_file(str(attachment.part["fileData"]["mimeType"]), attachment.sample, config.level)
+        if config.most is None:
+            self.unbounded_rows += 1
+        else:
+            each = max(config.most, _PICTURE_TOKENS) if self.answers_in == "image" else config.most
+            self.output_tokens += each * config.several
+
+    def _note(self, request: Mapping[str, Any]) -> None:
+        """Note what nothing bounds: tools, and content that lies in a cache."""
+        if request.get("cachedContent"):
+            self._unknown.add(_OF_CACHE)
+        tools = request.get("tools")
+        for tool in tools if isinstance(tools, list) else [tools]:
+            names = {name for name in tool if name != "functionDeclarations"} if isinstance(tool, dict) else set()
+            if names & _SEARCHES:
+                self._unknown.add(_OF_SEARCHES)
+            if names:
+                self._unknown.add(_OF_TOOLS)
+
+    def _count_part(self, part: Mapping[str, Any], level: str | None) -> None:
+        inline, named = part.get("inlineData"), part.get("fileData")
+        if isinstance(inline, dict) and isinstance(inline.get("data"), str):
+            self._text_bytes -= len(inline["data"])
+            self._count_file(str(inline.get("mimeType") or ""), _sample(inline["data"]), level)
+        elif isinstance(named, dict):
+            self._count_file(str(named.get("mimeType") or ""), None, level)
+
+    def _count_file(self, mime_type: str, sample: FileSample | None, level: str | None) -> None:
+        modality, tokens, known = media_tokens(mime_type, sample, self.model, level)
+        if modality == "text":
+            self._text_bytes += tokens * BYTES_PER_TOKEN
+        else:
+            self.media[modality] += tokens
+        self._unseen_files += not known
+
+
+def _is_plain(request: Mapping[str, Any], config: Any) -> bool:
+    """Tell whether a request is one text with a bound and nothing else that costs: nearly all are."""
+    try:
+        (content,) = request["contents"]
+        (part,) = content["parts"]
+        return (
+            type(part["text"]) is str
+            and len(part) == 1
+            and type(config["maxOutputTokens"]) is int
+            and config["maxOutputTokens"] > 0
+            and _RARE_SETTINGS.isdisjoint(config)
+            and _RARE_MEMBERS.isdisjoint(request)
+        )
+    except (KeyError, ValueError, TypeError):
+        return False
+
+
+def _config(given: Any) -> _Config:
+    config = given if isinstance(given, dict) else _NO_CONFIG
+    modalities = config.get("responseModalities")
+    words = modalities if isinstance(modalities, list) else [modalities]
+    asked = [word.upper() for word in words if isinstance(word, str) and word.upper() in _MEDIA]
+    level = config.get("mediaResolution")
+    return _Config(
+        _number(config.get("maxOutputTokens")),
+        max(1, _number(config.get("candidateCount")) or 1),
+        level if isinstance(level, str) else None,
+        asked[0].lower() if asked else None,
+    )
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:12])
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _files(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the parts of a request that are not text alone."""
+    contents = request.get("contents")
+    found = contents if isinstance(contents, list) else [contents]
+    for content in (*found, request.get("content"), request.get("systemInstruction")):
+        parts = content.get("parts") if isinstance(content, dict) else None
+        for part in parts if isinstance(parts, list) else [parts]:
+            if isinstance(part, dict) and (len(part) > 1 or "text" not in part):
+                yield part
+
+
+def _sample(data: str) -> FileSample | None:
+    try:
+        content = decoded(data)
+    except ValueError:
+        return None
+    return FileSample(len(content), content[:HEAD_BYTES], PageCount().add(content).pages)
