@@ -62,6 +62,17 @@ class Expected:
         self._common = _config(self._config)
         self._note(defaults)
 
+    @classmethod
+    def of_totals(cls, model: str, *, rows: int, text_bytes: int, max_output_tokens: int | None) -> Expected:
+        """Return what is expected of rows of which nothing but their number and size is known."""
+        made = cls(model)
+        made.rows, made._text_bytes = rows, text_bytes
+        if max_output_tokens is None:
+            made.unbounded_rows = rows
+        else:
+            made.output_tokens = rows * max_output_tokens
+        return made
+
     @property
     def input_tokens(self) -> int:
         """All tokens of the input, those of media among them."""

@@ -24,6 +24,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
     part_target,
     write_success,
 )
+from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.sources import guess_format
 from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, list_files, means_several
 from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BYTES_PER_TOKEN = 4
 _NAMED = 5
 DATASET_MANIFEST = "dataset.json"
 
@@ -170,13 +170,13 @@ def _refuse_too_many(parts: int, arguments: PlanArguments) -> None:
 def _refuse_too_dear(arguments: PlanArguments, paths: Paths, parts: Sequence[_Part]) -> None:
     if arguments.max_cost_usd is None:
         return
-    cost = estimated_cost(
-        model=arguments.model,
-        kind=arguments.kind,
+    expected = Expected.of_totals(
+        arguments.model,
         rows=sum(_lines(paths, part.address) if part.rows is None else part.rows for part in parts),
-        input_tokens=sum(part.bytes for part in parts) // _BYTES_PER_TOKEN,
+        text_bytes=sum(part.bytes for part in parts),
         max_output_tokens=arguments.max_output_tokens,
     )
+    cost = estimated_cost(expected, arguments.kind)
     refuse_above(cost, arguments.max_cost_usd)
     log.info("Estimated for all parts: %s; max_cost_usd=%g.", cost, arguments.max_cost_usd)
 
