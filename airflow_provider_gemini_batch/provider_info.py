@@ -142,6 +142,16 @@ PROVIDER_INFO: dict[str, Any] = {
                     "example": "europe-west4",
                     "default": "",
                 },
+                "local_paths": {
+                    "description": (
+                        "What to do about a local path under an executor that may run tasks on other machines: warn "
+                        "(the default), refuse, or allow, where all workers share the disk."
+                    ),
+                    "version_added": "0.2.0",
+                    "type": "string",
+                    "example": "refuse",
+                    "default": "",
+                },
                 "staging_path": {
                     "description": (
                         "Folder for inputs and results in between, for connections and tasks that name none: a local "

@@ -56,7 +56,10 @@ def test_python_in_a_page_can_be_parsed_and_its_imports_exist(page: Path) -> Non
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_class_names_in_a_page_exist(page: Path) -> None:
-    modules = [importlib.import_module(f"{PACKAGE}.{name}") for name in ("operators", "sensors", "triggers", "hooks")]
+    modules = [
+        importlib.import_module(f"{PACKAGE}.{name}")
+        for name in ("operators", "sensors", "triggers", "hooks", "datasets")
+    ]
     named = set(re.findall(r"`(Gemini\w+(?:Operator|Sensor|Trigger|Hook))\b", text_of(page)))
     assert {name for name in named if not any(hasattr(module, name) for module in modules)} == set()
 

@@ -34,6 +34,7 @@ from airflow_provider_gemini_batch.runtime.courtesies import count_rows, courtes
 from airflow_provider_gemini_batch.runtime.deployment import deployment
 from airflow_provider_gemini_batch.runtime.left_context import LeftContext
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, tell_hook_lineage
+from airflow_provider_gemini_batch.runtime.local_paths import check_local_paths
 from airflow_provider_gemini_batch.runtime.outputs import Output, part_of_dataset
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -144,22 +145,26 @@ class TaskRun:
         self._begins = True
         if self._arguments.dry_run:
             return self._dry_run()
-        whole = self._work.whole_already() if self._arguments.skip_whole_parts and self._is_fresh else None
-        if whole is not None:
-            self._drop_kept_rows()
-            return self._skipped(whole)
+        self._check_local_paths()
         self._overview.begin()
         if self._gives_rows_by_function and not self._is_first_try:
             self._left.put_back()
         try:
-            return self._follow(None)
+            whole = self._work.whole_already() if self._arguments.skip_whole_parts and self._is_fresh else None
+            return self._follow(None) if whole is None else self._skipped(whole)
         except EmptyInput:
             if self._arguments.on_empty == "fail" or self._active:
                 raise
             return self._without_rows()
 
+    def _check_local_paths(self) -> None:
+        arguments = self._arguments
+        places = {name: getattr(arguments, name) for name in ("input_path", "output_path", "staging_path")}
+        check_local_paths(places, getattr(self._task, "executor", None))
+
     def _skipped(self, landing: Landing) -> dict[str, Any]:
         """Succeed without a job: the output holds the rows of this very input."""
+        self._drop_kept_rows()
         summary: dict[str, Any] = {
             "job_name": None,
             "job_names": [],

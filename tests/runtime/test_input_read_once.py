@@ -292,3 +292,41 @@ def test_a_task_of_version_0_1_0_that_waits_is_landed_and_what_is_missing_counte
     with pytest.raises(AirflowException, match="4 of 12 rows failed"):
         task.process("host-b")
     assert task.sizes() == [12]
+
+
+@pytest.mark.parametrize(
+    ("executor", "times"),
+    [
+        ("LocalExecutor", 0),
+        ("CeleryExecutor", 1),
+        ("KubernetesExecutor", 1),
+        ("LocalExecutor,airflow.providers.celery.executors.celery_executor.CeleryExecutor:far", 1),
+        ("some.where.OtherExecutor", 1),
+    ],
+)
+def test_a_local_path_where_other_workers_may_go_on_is_told(
+    executor: str, times: int, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("logging.Logger.warning", lambda _, words, *rest: told.append(words % rest))
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    make(inlined_requests=TEXTS, output_path=f"{tmp_path}/out.jsonl").process("host-a")
+    assert sum("output_path: a local path" in words for words in told) == times
+    monkeypatch.setenv("AIRFLOW__GEMINI_BATCH__LOCAL_PATHS", "allow")
+    make(inlined_requests=TEXTS, output_path=f"{tmp_path}/other.jsonl").process("host-a")
+    assert sum("a local path" in words for words in told) == times
+
+
+def test_local_paths_are_refused_where_the_deployment_says_so(
+    make: Any, service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("AIRFLOW__GEMINI_BATCH__LOCAL_PATHS", "refuse")
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(input_path=path, output_path="memory://out/out.jsonl", prompt_template="{text}")
+    with pytest.raises(AirflowFailException, match=r"^input_path: a local path, .* nothing was sent"):
+        task.process("host-a")
+    assert service.control.books()["requests"] == {}
+    monkeypatch.setenv("AIRFLOW__GEMINI_BATCH__LOCAL_PATHS", "maybe")
+    with pytest.raises(AirflowFailException, match="local_paths must be warn, refuse, allow"):
+        task.process("host-a")

@@ -1,0 +1,47 @@
+"""The task group as Airflow runs it: planned, mapped, deferred and committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from airflow.sdk import DAG, Asset
+from dag_runs import dags_test
+from pyarrow import dataset as arrow_dataset
+from pyarrow import parquet
+
+from airflow_provider_gemini_batch.datasets import GeminiBatchDataset
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+
+def test_the_group_runs_from_plan_to_commit_and_a_second_run_buys_nothing(service: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        rows = [{"id": f"{name}{number}", "text": f"Text {number}."} for number in range(4)]
+        parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in" / f"{name}.parquet")
+    with DAG("dataset", schedule=None) as dag:
+        GeminiBatchDataset(
+            group_id="g",
+            model="gemini-2.5-flash",
+            input_path=f"{tmp_path}/in/",
+            output_path=f"{tmp_path}/out/",
+            prompt_template="{text}",
+            key_field="id",
+            carry="id",
+            poll_interval=0.1,
+            lookup_timeout=0.0,
+            outlets=[Asset("made")],
+        )
+    run = dags_test(dag)
+    totals: Any = run.xcom("g.commit")
+    assert totals["counts"] == {"total": 8, "succeeded": 8, "failed": 0}
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+    found = arrow_dataset.dataset(tmp_path / "out").to_table(columns=["id", "key", "text"])
+    assert found.num_rows == 8
+    assert len(service.control.books()["jobs"]) == 2
+    assert dags_test(dag).xcom("g.commit")["counts"] == totals["counts"]
+    assert len(service.control.books()["jobs"]) == 2
