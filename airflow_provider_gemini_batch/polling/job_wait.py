@@ -125,7 +125,17 @@ class ErrorStreak:
 class WatchedJob:
     """One job of a wait, as far as it is known. Read by everybody, written by its :class:`JobWait` alone."""
 
-    __slots__ = ("_counts", "_counts_since", "errors", "has_news", "is_asked", "name", "progress", "report")
+    __slots__ = (
+        "_counts",
+        "_counts_since",
+        "_queued_since",
+        "errors",
+        "has_news",
+        "is_asked",
+        "name",
+        "progress",
+        "report",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -138,6 +148,7 @@ class WatchedJob:
         self.has_news = False
         self._counts: tuple[int, int] | None = None
         self._counts_since = 0.0
+        self._queued_since: float | None = None
 
     @property
     def refused_credentials(self) -> int | None:
@@ -168,9 +179,8 @@ class WatchedJob:
             return self._end(
                 Reason.DEADLINE, f"{self.name} had not ended at the deadline; it was {self.progress.words}"
             )
-        age = _age(snapshot, policy, now)
-        queued = state in NEVER_STARTED and snapshot.start_time is None
-        if queued and policy.queue_timeout is not None and age is not None and age >= policy.queue_timeout:
+        age = job_age(snapshot)
+        if self._is_stuck_in_queue(snapshot, age, policy.queue_timeout, now):
             return self._end(
                 Reason.QUEUE_TIMEOUT,
                 f"{self.name} is still in the queue of the service after queue_timeout={policy.queue_timeout:g} s",
@@ -181,6 +191,16 @@ class WatchedJob:
                 f"{self.name} has made no progress for progress_timeout={policy.progress_timeout:g} s",
             )
         return poll_delay(age, policy.poll_interval)
+
+    def _is_stuck_in_queue(self, snapshot: JobSnapshot, age: float | None, timeout: float | None, now: float) -> bool:
+        """Whether the job has been queued for too long, by the service's clock, else since we first saw it queued."""
+        if snapshot.progress.state not in NEVER_STARTED or snapshot.start_time is not None:
+            self._queued_since = None
+            return False
+        if self._queued_since is None or now < self._queued_since:
+            self._queued_since = now
+        queued_for = now - self._queued_since if age is None else age
+        return timeout is not None and queued_for >= timeout
 
     def _is_stuck(self, timeout: float | None, now: float) -> bool:
         """Note the counts, which must grow while a job runs; nothing is expected of one that waits or is cancelled."""
@@ -280,12 +300,3 @@ class JobWait:
             memo,
             tuple(job.name for job in self.jobs if job.report is not None and job.report.reason in _STALLS),
         )
-
-
-def _age(snapshot: JobSnapshot, policy: WaitPolicy, now: float) -> float | None:
-    """Return a job's age by the service's clock, but not more than can have passed by ours."""
-    age = job_age(snapshot)
-    if policy.submitted_after is None:
-        return age
-    most = max(0.0, now - policy.submitted_after)
-    return most if age is None else min(age, most)

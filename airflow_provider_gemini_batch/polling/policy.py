@@ -32,8 +32,7 @@ class WaitPolicy(NamedTuple):
     """What a wait was asked to do.
 
     ``deadline``: moment at which it ends (``math.inf``: never). ``until``: ``all`` jobs, or ``any`` for the first that
-    ends. ``queue_timeout`` and ``progress_timeout`` in seconds; None: never. ``submitted_after``: no job of the wait
-    was submitted before this moment, so that a service whose clocks disagree cannot make a job older than it is.
+    ends. ``queue_timeout`` and ``progress_timeout`` in seconds; None: never.
     """
 
     deadline: float
@@ -41,7 +40,6 @@ class WaitPolicy(NamedTuple):
     queue_timeout: float | None = None
     progress_timeout: float | None = None
     until: str = "all"
-    submitted_after: float | None = None
 
 
 # -- deadlines ---------------------------------------------------------------------------------------------------------

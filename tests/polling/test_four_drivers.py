@@ -295,7 +295,7 @@ CASES = [
         one((0, QUEUED)),
         Reason.QUEUE_TIMEOUT,
         "batches/a is still in the queue of the service after queue_timeout=100 s",
-        {"queue_timeout": 100.0, "submitted_after": START},
+        {"queue_timeout": 100.0},
     ),
     Case(
         "no progress",
@@ -329,14 +329,14 @@ CASES = [
         {"batches/a": [(0, QUEUED)], "batches/b": [(0, WRONG)]},
         Reason.REFUSED,
         "Could not poll batches/b: no project",
-        {"queue_timeout": 0.0, "submitted_after": START},
+        {"queue_timeout": 0.0},
     ),
     Case(
         "one refused and one stuck, the refused one first",
         {"batches/a": [(0, WRONG)], "batches/b": [(0, QUEUED)]},
         Reason.REFUSED,
         "Could not poll batches/a: no project",
-        {"queue_timeout": 0.0, "submitted_after": START},
+        {"queue_timeout": 0.0},
     ),
     Case(
         "both refused",

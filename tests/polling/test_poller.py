@@ -384,9 +384,8 @@ def test_a_stall_in_the_queue_or_in_progress_ends_the_wait() -> None:
         shelf.put("batches/00000", JobState.PENDING)
         shelf.put("batches/00001", JobState.RUNNING, done=3)
         scene = Scene(shelf)
-        now = scene.loop.time()
         queued, standing = await asyncio.gather(
-            scene.wait_for("batches/00000", submitted_after=now, queue_timeout=40.0),
+            scene.wait_for("batches/00000", queue_timeout=40.0),
             scene.wait_for("batches/00001", progress_timeout=50.0),
         )
         assert queued[0].reason is Reason.QUEUE_TIMEOUT
