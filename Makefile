@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint check demo test test-fast test-slow test-stack test-common-ai test-all chaos bench docs diagrams build constraints clean
+.PHONY: help setup lint check demo test test-fast test-slow test-stack test-browser test-common-ai test-all chaos bench docs diagrams build constraints clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,14 +42,19 @@ lint: $(INSTALLED)
 	$(BIN)/mypy --strict $(CODE)
 
 test-fast: $(INSTALLED)
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not stack and not slow and not chaos"
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not stack and not slow and not chaos and not browser"
 
 test-slow: $(INSTALLED)
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "slow and not stack and not chaos"
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "slow and not stack and not chaos and not browser"
 
 test-stack: $(INSTALLED)
-	$(PYTEST) -m "stack and not chaos" tests/stack
+	$(PYTEST) -m "stack and not chaos and not browser" tests/stack
 	$(PYTEST) -m "stack and not chaos" tests/chaos
+
+test-browser: $(INSTALLED)  ## the page in chromium, alone and in a real Airflow (needs Debian's chromium, and npm for axe-core)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) "playwright==1.65.2"
+	@mkdir -p .cache/node && npm install --silent --no-fund --no-audit --prefix .cache/node axe-core@4.14.1
+	$(PYTEST) -m browser tests/ui
 
 check:  ## linters, types and the fast tests
 	@$(MAKE) --no-print-directory lint

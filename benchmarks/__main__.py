@@ -18,13 +18,13 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the growth to thousands and the real triggerer")
-    parser.add_argument("--only", choices=["imports", "triggers", "growth", "triggerer"], help="one part alone")
+    parser.add_argument("--only", choices=["imports", "triggers", "growth", "triggerer", "page"], help="one part alone")
     parser.add_argument("--tasks", type=int, default=500, help="deferred tasks in the real triggerer")
     args = parser.parse_args()
     # As Ctrl-C does: what was started is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     claims = Claims()
-    python = "" if args.only == "triggerer" else interpreter()
+    python = "" if args.only in ("triggerer", "page") else interpreter()
     machine = describe()
     parts = []
     with tempfile.TemporaryDirectory(prefix="gemini-batch-bench-") as home:
@@ -36,6 +36,10 @@ def main() -> int:
             parts.append(triggers.compare(python, home, claims))
         if args.only == "growth" or (args.only is None and not args.quick):
             parts.append(triggers.grow(python, home, claims))
+        if args.only in (None, "page"):
+            from benchmarks import page
+
+            parts.append(page.measure(claims))
         if args.only == "triggerer" or (args.only is None and not args.quick):
             from benchmarks import real_triggerer  # what it needs is not needed by the other parts
 

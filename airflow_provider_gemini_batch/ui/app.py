@@ -103,7 +103,7 @@ def show_list(
     models = sorted({each.model for each in batches if each.model})
     if q:
         batches = shorten(queries.scan(session, queries.Scan(dags, since, q[:200])))
-    begin = None if period is None else now - timedelta(days=period)
+    begin = None if period is None or period >= _WEEK.days else now - timedelta(days=period)
     wanted = [each for each in batches if _is_wanted(each, dag=dag, state=state, model=model, begin=begin)]
     pages = max(1, -(-len(wanted) // ROWS_A_PAGE))
     number = min(max(1, int(page)), pages) if page.isdecimal() and len(page) < 9 else 1  # noqa: PLR2004
@@ -132,8 +132,9 @@ def _is_wanted(batch: Short, *, dag: str, state: str, model: str, begin: datetim
         return False
     if state and not (batch.state.is_active if state == _CHOICE_ACTIVE else batch.state.value == state):
         return False
-    moments = [moment for moment in (batch.began, batch.ended) if moment is not None]
-    return begin is None or batch.state.is_active or any(moment >= begin for moment in moments)
+    if begin is None or batch.state.is_active:
+        return True
+    return any(moment >= begin for moment in (batch.began, batch.ended) if moment is not None)
 
 
 @app.get("/batch", response_class=HTMLResponse)
@@ -180,7 +181,7 @@ def show_cost(
     period = int(days) if days in map(str, COST_DAYS) else 30
     by = "dag" if by == "dag" else "model"
     dags = [each for each in queries.dags(session) if each in readable]
-    found = shorten(queries.scan(session, queries.Scan(dags, first_moment(now, period))))
+    found = shorten(queries.scan(session, queries.Scan(dags, first_moment(now, period), tokens=True)))
     models = sorted({each.model for each in found if each.model})
     chosen = [each for each in found if (not dag or each.dag_id == dag) and (not model or each.model == model)]
     costs = add_up(chosen, now=now, days=period)

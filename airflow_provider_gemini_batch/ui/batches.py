@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from math import isfinite
 from statistics import median
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _NOT_STARTED: Final = frozenset({"QUEUED", "PENDING"})
-_DAY: Final = 86400
 _MOST_MEASURED: Final = 500
+_ACTIVE: Final = frozenset(ACTIVE)
 
 
 class State(str, Enum):
@@ -49,7 +50,7 @@ class State(str, Enum):
     @property
     def is_active(self) -> bool:
         """True while something may still change."""
-        return self not in (State.SUBMITTED, State.SUCCEEDED, State.FAILED, State.SKIPPED)
+        return self not in _ENDED
 
     @property
     def tone(self) -> str:
@@ -57,6 +58,7 @@ class State(str, Enum):
         return _TONES.get(self, "blue")
 
 
+_ENDED: Final = frozenset({State.SUBMITTED, State.SUCCEEDED, State.FAILED, State.SKIPPED})
 _TONES: Final = {
     State.SCHEDULED: "grey",
     State.WAITING_FOR_QUOTA: "amber",
@@ -102,50 +104,85 @@ def state_of(task_state: str | None, phase: str, *, has_started: bool) -> State:
     return _BY_PHASE.get(phase) or (State.RUNNING if has_started else State.QUEUED)
 
 
-@dataclass(frozen=True, slots=True)
 class Short:
-    """The few values of a batch that filters, sums and the order of a list need."""
+    """A row of a scan: the few values of a batch that filters, sums and the order of a list need.
 
-    key: tuple[int, str, int]
-    dag_id: str
-    model: str
-    state: State
-    began: datetime | None
-    ended: datetime | None
-    rows: int | None
-    usd: float | None
-    is_upper_bound: bool
-    queue_seconds: float | None
-    tokens: tuple[int, int, int, int]
+    There are thousands, and most are only asked for their state: the numbers are read when they are asked for.
+    """
+
+    __slots__ = ("_row", "state")
+
+    def __init__(self, row: Any) -> None:
+        self._row = row
+        # The cheap signs first: they decide nearly always.
+        self.state = _BY_TASK.get(row.state) or state_of(row.state, row.phase or "", has_started=_has_started(row))
+        if self.state is State.SUCCEEDED and row.phase == "submitted":
+            self.state = State.SUBMITTED
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        """Run, task and map index."""
+        return self._row.dag_run_id, self._row.task_id, self._row.map_index
+
+    @property
+    def dag_id(self) -> str:
+        """The Dag."""
+        found: str = self._row.dag_id
+        return found
+
+    @property
+    def model(self) -> str:
+        """The model; empty where it is not known."""
+        return str(self._row.model or "")[:_LONGEST]
+
+    @property
+    def began(self) -> datetime | None:
+        """When the try began."""
+        found: datetime | None = self._row.start_date
+        return found
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it ended; None while it is active."""
+        return self._row.end_date if self._row.state not in _ACTIVE else None
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the whole batch."""
+        return _int(self._row.total) or _int(self._row.progress_total)
+
+    @property
+    def usd(self) -> float | None:
+        """The cost; None without a price."""
+        return _float(self._row.usd)
+
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether the cost can only be less."""
+        return self._row.is_upper_bound in (True, 1, "1", "true")
+
+    @property
+    def queue_seconds(self) -> float | None:
+        """How long the service let the first job wait."""
+        submitted = _float(self._row.submitted_at)
+        started = _float(self._row.started_at) or _float(self._row.progress_started_at)
+        return started - submitted if started and submitted and started >= submitted else None
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens in and out, thinking included; only of a scan for tokens."""
+        row = self._row
+        return _int(row.input_tokens) or 0, (_int(row.output_tokens) or 0) + (_int(row.thinking_tokens) or 0)
+
+
+def _has_started(row: Any) -> bool:
+    started = _float(row.started_at) or _float(row.progress_started_at) or _int(row.progress_done)
+    return bool(started) or _has_begun(row.progress_state or "")
 
 
 def shorten(rows: Iterable[Any]) -> list[Short]:
     """Read the rows of a scan."""
-    return [_short(row) for row in rows]
-
-
-def _short(row: Any) -> Short:
-    submitted, started = _float(row.submitted_at), _float(row.started_at) or _float(row.progress_started_at)
-    total = _int(row.progress_total) or _int(row.total)
-    begun = started is not None or bool(_int(row.progress_done)) or _has_begun(row.progress_state or "")
-    return Short(
-        key=(row.dag_run_id, row.task_id, row.map_index),
-        dag_id=row.dag_id,
-        model=str(row.model or "")[:_LONGEST],
-        state=state_of(row.state, str(row.phase or ""), has_started=begun),
-        began=row.start_date,
-        ended=None if row.state in ACTIVE else row.end_date,
-        rows=total,
-        usd=_float(row.usd),
-        is_upper_bound=row.is_upper_bound in (True, 1, "1", "true"),
-        queue_seconds=started - submitted if started and submitted and started >= submitted else None,
-        tokens=(
-            _int(row.input_tokens) or 0,
-            _int(row.output_tokens) or 0,
-            _int(row.thinking_tokens) or 0,
-            _int(row.cached_tokens) or 0,
-        ),
-    )
+    return [Short(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +200,14 @@ class Tiles:
 def tiles_of(batches: Sequence[Short], *, now: datetime) -> Tiles:
     """Add up what is active now, what failed within a day, what the batches of a week cost."""
     active = [each for each in batches if each.state.is_active]
-    week = [each for each in batches if each.ended and (now - each.ended).total_seconds() <= 7 * _DAY]
+    week_ago, day_ago = now - timedelta(days=7), now - timedelta(days=1)
+    week = [each for each in batches if (ended := each.ended) and ended >= week_ago]
     priced = [each for each in week if each.usd is not None]
     waited = [each.queue_seconds for each in batches[:_MOST_MEASURED] if each.queue_seconds is not None]
     return Tiles(
         active=len(active),
         rows=sum(each.rows or 0 for each in active),
-        failed=sum(
-            each.state is State.FAILED and (now - each.ended).total_seconds() <= _DAY for each in week if each.ended
-        ),
+        failed=sum(each.state is State.FAILED and each.ended is not None and each.ended >= day_ago for each in week),
         usd=sum(each.usd or 0.0 for each in priced) if priced else None,
         is_upper_bound=any(each.is_upper_bound for each in priced),
         queue_seconds=median(waited) if waited else None,

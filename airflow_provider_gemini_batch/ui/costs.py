@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from typing_extensions import Self
+
     from airflow_provider_gemini_batch.ui.batches import Short
 
 MOST_SERIES = 6
@@ -28,15 +30,28 @@ class Sum:
     priced: int = 0
     is_upper_bound: bool = False
 
+    def __iadd__(self, other: Sum) -> Self:
+        """Add another sum."""
+        self.batches += other.batches
+        self.rows += other.rows
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.priced += other.priced
+        self.usd += other.usd
+        self.is_upper_bound |= other.is_upper_bound
+        return self
+
     def add(self, batch: Short) -> None:
         """Add one batch."""
-        read, written, thought, _ = batch.tokens
+        read, written = batch.tokens
         self.batches += 1
         self.rows += batch.rows or 0
         self.input_tokens += read
-        self.output_tokens += written + thought
-        self.priced += batch.usd is not None
-        self.usd += batch.usd or 0.0
+        self.output_tokens += written
+        usd = batch.usd
+        if usd is not None:
+            self.priced += 1
+            self.usd += usd
         self.is_upper_bound |= batch.is_upper_bound
 
     @property
@@ -56,7 +71,6 @@ class Costs:
 
     days: list[date]
     total: Sum = field(default_factory=Sum)
-    by_day: dict[date, Sum] = field(default_factory=lambda: defaultdict(Sum))
     by_dag_and_model: dict[tuple[str, str], Sum] = field(default_factory=lambda: defaultdict(Sum))
     by_all: dict[tuple[date, str, str], Sum] = field(default_factory=lambda: defaultdict(Sum))
 
@@ -110,13 +124,10 @@ def add_up(batches: Iterable[Short], *, now: datetime, days: int) -> Costs:
         day = batch.ended.astimezone(timezone.utc).date() if batch.ended else None
         if day is None or day not in known or batch.state.is_active:
             continue
-        for each in (
-            costs.total,
-            costs.by_day[day],
-            costs.by_dag_and_model[batch.dag_id, batch.model],
-            costs.by_all[day, batch.dag_id, batch.model],
-        ):
-            each.add(batch)
+        costs.by_all[day, batch.dag_id, batch.model].add(batch)
+    for (_, dag_id, model), each in costs.by_all.items():
+        costs.by_dag_and_model[dag_id, model] += each
+        costs.total += each
     return costs
 
 

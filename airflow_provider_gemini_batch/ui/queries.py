@@ -11,6 +11,7 @@ query serves every dialect and every filter, and a value that somebody else push
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.models.dagrun import DagRun
@@ -40,29 +41,27 @@ _overview = XComModel.__table__.alias("overview")
 _progress = XComModel.__table__.alias("progress")
 
 _KEY = (_overview.c.dag_run_id, _overview.c.task_id, _overview.c.map_index)
-_SCALARS: Final = (
-    "phase",
-    "model",
-    "total",
-    "submitted_at",
-    "started_at",
-    "usd",
-    "is_upper_bound",
-    "input_tokens",
-    "output_tokens",
-    "thinking_tokens",
-    "cached_tokens",
-)
+_SCALARS: Final = ("phase", "model", "total", "submitted_at", "started_at", "usd", "is_upper_bound")
+_TOKENS: Final = ("input_tokens", "output_tokens", "thinking_tokens")
 _PROGRESS_SCALARS: Final = ("state", "total", "done", "started_at")
+
+
+# A task writes its overview when it begins and at each step. A job runs for four days at most, so that what is still
+# active, or ended by somebody's hand, has written since so long before the moment that a list looks back to.
+_LONGEST_SILENCE: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Which batches are looked at: those of these Dags that began or ended ``since``, or are still active."""
+    """Which batches are looked at: those of these Dags that began or ended ``since``, or are still active.
+
+    ``text`` is looked for in the names of run, task and jobs. ``tokens``: whether tokens are asked for.
+    """
 
     dag_ids: Collection[str]
     since: datetime | None = None
     text: str = ""
+    tokens: bool = False
 
 
 def scan(session: Session, wanted: Scan) -> Sequence[Row[Any]]:
@@ -73,13 +72,14 @@ def scan(session: Session, wanted: Scan) -> Sequence[Row[Any]]:
         _ti.c.state,
         _ti.c.start_date,
         _ti.c.end_date,
-        *(_overview.c.value[name].as_string().label(name) for name in _SCALARS),
+        *(_overview.c.value[name].as_string().label(name) for name in _SCALARS + (_TOKENS if wanted.tokens else ())),
         *(_progress.c.value[name].as_string().label(f"progress_{name}") for name in _PROGRESS_SCALARS),
     )
     query = _with_progress(query).where(_overview.c.key == OVERVIEW_KEY, _overview.c.dag_id.in_(wanted.dag_ids))
     if wanted.since is not None:
         recent = or_(_ti.c.start_date >= wanted.since, _ti.c.end_date >= wanted.since)
         query = query.where(or_(_ti.c.state.in_(ACTIVE), recent))
+        query = query.where(_overview.c.timestamp >= wanted.since - _LONGEST_SILENCE)
     if wanted.text:
         texts = (_ti.c.run_id, _ti.c.task_id, cast(_overview.c.value["jobs"], String))
         query = query.where(or_(*(text.contains(wanted.text, autoescape=True) for text in texts)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import os
 import re
+import socket
+import threading
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -101,6 +103,23 @@ def client() -> Iterator[TestClient]:
     finally:
         del os.environ["AIRFLOW__CORE__AUTH_MANAGER"]
         airflow_app.purge_cached_app()
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Serve the page on loopback, for a browser; gives the address of the list."""
+    import uvicorn
+
+    with client() as found, socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(found.app, log_level="error", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}{HOME}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
 
 
 def headers(user: str = ADMIN) -> dict[str, str]:

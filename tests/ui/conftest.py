@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ui import airflow_page
+from ui.browser import chromium
 from ui.seed import Seeder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Browser
     from starlette.testclient import TestClient
 
 
@@ -21,6 +23,13 @@ def page_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the batches of one file of tests apart from everything else in the process."""
     with airflow_page.own_database(tmp_path_factory.mktemp("airflow")):
         yield
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start one browser for all tests; each has pages of its own."""
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ class Seeder:
             overview = overview.with_job(job)
         why = (
             "",
-            "8 RESOURCE_EXHAUSTED: quota",
+            "the service's quota is used up (code 8)",
             "expired after 48 h",
             f"too many rows failed: {bad:,} of {rows:,}",
             "cancelled by somebody else",
