@@ -13,8 +13,6 @@ for dag_id in ("shop", "secret"):
             model="gemini-2.5-flash",
             inlined_requests=[f"Describe product {number}." for number in range(40)],
             output_path="{{ var.value.get('output', '/nowhere') }}/" + dag_id + "-{{ run_id }}.jsonl",
-            + dag_id
-            + "-{{ run_id | replace(':', '') }}.jsonl",
             poll_interval=1,
         )
     globals()[dag_id] = dag
