@@ -97,14 +97,30 @@ def _owners() -> dict[str, _Owner]:
     )
     try:
         with create_session() as session:
+            part_keys = _part_keys(session)
             for dag_id, task_id, run_id, map_index, state in session.execute(select(*columns)):
-                digest = TaskIdentity(place, dag_id, task_id, run_id, map_index).digest
                 suffix = "" if map_index < 0 else f"[{map_index}]"
-                found[digest] = _Owner(f"{dag_id}.{task_id}{suffix} {run_id}", str(getattr(state, "value", state)))
+                owner = _Owner(f"{dag_id}.{task_id}{suffix} {run_id}", str(getattr(state, "value", state)))
+                parts = [map_index, *part_keys.get((dag_id, task_id, run_id, map_index), ())]
+                found.update((TaskIdentity(place, dag_id, task_id, run_id, part).digest, owner) for part in parts)
     except SQLAlchemyError as error:
         raise ConfigurationError(
             f"Airflow's database cannot be read ({type(error).__name__}): check [database] sql_alchemy_conn"
         ) from error
+    return found
+
+
+def _part_keys(session: Any) -> dict[tuple[str, str, str, int], list[str]]:
+    """Return the keys of dataset parts by task instance: their jobs are known by the key, not by the map index."""
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields as Fields
+    from sqlalchemy import select
+
+    columns = (Fields.dag_id, Fields.task_id, Fields.run_id, Fields.map_index, Fields.rendered_fields)
+    found: dict[tuple[str, str, str, int], list[str]] = {}
+    for dag_id, task_id, run_id, map_index, rendered in session.execute(select(*columns)):
+        key = (rendered or {}).get("part_key")
+        if isinstance(key, str) and key:
+            found[dag_id, task_id, run_id, map_index] = [key]
     return found
 
 

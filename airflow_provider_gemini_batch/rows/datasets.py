@@ -124,6 +124,9 @@ def from_files(addresses: Sequence[str], *, opener: Opener, **options: Any) -> R
             raise ConfigurationError(f"the input has files of several formats: {files[0].path} and {one.path}")
         if one.row_groups is not None and form != "parquet":
             raise ConfigurationError(f"{one.path} has no row groups: only Parquet does")
+    for name in ("csv_delimiter", "encoding"):
+        if form == "parquet" and options.get(name) is not None:
+            raise ConfigurationError(f"{name} is for CSV and text files only; the input is Parquet")
     made = _ParquetRows(files, opener) if form == "parquet" else _TextRows(files, opener, options)
     return RowSource(made.rows(), "row", made.columns, made.close, made.types, made.where)
 

@@ -81,7 +81,7 @@ def open_source(spec: InputSpec) -> RowSource:
     if spec.files is not None:
         return from_files(spec.files(), opener=spec.opener, **_reading(spec))
     if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
-        return from_files([spec.path], opener=spec.opener)
+        return from_files([spec.path], opener=spec.opener, **_reading(spec))
     if spec.path is not None:
         return from_file(spec.path, opener=spec.opener, **_reading(spec))
     assert spec.rows is not None  # noqa: S101  (check() has seen to it)

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 @pytest.fixture
 def submitted(service: Emulator) -> tuple[Run, str]:
     """A task that has submitted a job which does not end."""
+    return submit(service)
+
+
+def submit(service: Emulator, **arguments: Any) -> tuple[Run, str]:
     service.control.faults(hold_running=True)
+    rows: Any = {"inlined_requests": ["Hello?"], "wait_for_completion": False}
     with DAG("sweeping", schedule=None) as dag:
-        GeminiCreateBatchJobOperator(
-            task_id="submit", model="gemini-2.5-flash", inlined_requests=["Hello?"], wait_for_completion=False
-        )
+        GeminiCreateBatchJobOperator(task_id="submit", model="gemini-2.5-flash", **rows, **arguments)
     run = Run(dag)
     assert run.attempt("submit").state == "success"
     return run, run.xcom("submit", "job_name")
@@ -62,6 +65,13 @@ def test_a_job_whose_task_may_still_want_it_is_not_named(submitted: tuple[Run, s
     run, job_name = submitted
     run._update(run.instance("submit"), state="deferred")
     assert job_name not in sweep(capsys, "--yes", "--unknown")
+
+
+def test_a_job_of_a_datasets_part_is_known_by_the_parts_key(service: Emulator, capsys: Any) -> None:
+    run, job_name = submit(service, part_key="00000-abc")
+    assert sweep(capsys, "--yes", "--unknown")[job_name]["result"].startswith("left alone")
+    run._update(run.instance("submit"), state="failed")
+    assert sweep(capsys)[job_name]["task"].startswith("sweeping.submit")
 
 
 def test_a_job_of_a_task_that_nobody_knows_is_touched_only_on_demand(
