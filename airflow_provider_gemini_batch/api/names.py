@@ -6,14 +6,13 @@ A name becomes a part of a URL's path, so nothing gets through that could end th
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow_provider_gemini_batch.api.models import BatchJob
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}\Z")
@@ -30,8 +29,19 @@ _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}\Z")
 _MOST_LABELS = 64
 
 
-def _short(value: object) -> str:
-    return repr(value if not isinstance(value, str) or len(value) <= 120 else value[:120] + "...")  # noqa: PLR2004
+# What a name may look like in a message. Anything else may be a prompt or an answer that was handed over by mistake.
+_SHOWABLE = re.compile(r"[\w./:@+%~?=*-]{0,120}\Z|(?:/|[a-z0-9]{2,12}://)[^\r\n]{0,200}\Z")
+
+
+def in_words(value: object) -> str:
+    """Return a value for a message if it can be a name, else what it is: never a text of the author's, nor a dict."""
+    if isinstance(value, str):
+        return repr(value) if _SHOWABLE.match(value) else f"a text of {len(value)} characters"
+    hint = ""
+    if isinstance(value, Mapping):
+        member = next((name for name in ("job_name", "name") if name in value), "job_name")
+        hint = f' (of a task, take the member that is meant: task.output["{member}"])'
+    return f"a value of type {type(value).__name__}{hint}"
 
 
 def gemini_model(model: str) -> str:
@@ -41,7 +51,7 @@ def gemini_model(model: str) -> str:
         if isinstance(model, str) and model.startswith(f"{known}/"):
             collection, bare = known, model[len(known) + 1 :]
     if not isinstance(bare, str) or not _MODEL.match(bare) or ".." in bare:
-        raise ConfigurationError(f"model {_short(model)} is no model name; 'gemini-2.5-flash' is one")
+        raise ConfigurationError(f"model {in_words(model)} is no model name; 'gemini-2.5-flash' is one")
     return f"{collection}/{bare}"
 
 
@@ -54,7 +64,7 @@ def vertex_model(model: str) -> str:
         bare = bare.removeprefix(prefix) if isinstance(bare, str) else bare
     if not isinstance(bare, str) or not _MODEL.match(bare) or ".." in bare:
         raise ConfigurationError(
-            f"model {_short(model)} is no model name on Vertex AI; 'gemini-2.5-flash' and "
+            f"model {in_words(model)} is no model name on Vertex AI; 'gemini-2.5-flash' and "
             "'projects/p/locations/l/models/123' are"
         )
     return f"publishers/google/models/{bare}"
@@ -69,7 +79,7 @@ def gemini_job(name: str) -> str:
     """Check the name of a job of the Gemini Developer API."""
     if not isinstance(name, str) or not _GEMINI_JOB.match(name):
         other = " That is a Vertex AI job: use a connection to Vertex AI." if _is_vertex_job(name) else ""
-        raise ConfigurationError(f"{_short(name)} is no job of the Gemini API; 'batches/<id>' is.{other}")
+        raise ConfigurationError(f"{in_words(name)} is no job of the Gemini API; 'batches/<id>' is.{other}")
     return name
 
 
@@ -80,7 +90,7 @@ def vertex_job(name: str) -> tuple[str, str]:
         is_gemini = isinstance(name, str) and _GEMINI_JOB.match(name)
         other = " That is a job of the Gemini API: use a connection with an API key." if is_gemini else ""
         shape = "projects/<p>/locations/<l>/batchPredictionJobs/<id>"
-        raise ConfigurationError(f"{_short(name)} is no Vertex AI job; {shape!r} is.{other}")
+        raise ConfigurationError(f"{in_words(name)} is no Vertex AI job; {shape!r} is.{other}")
     return name, found[2]
 
 
@@ -92,7 +102,7 @@ def file_name(name: str) -> str:
     """Check a file's name; ids of batch outputs are longer than those of uploads and pass."""
     if not isinstance(name, str) or not _FILE.match(name):
         raise ConfigurationError(
-            f"{_short(name)} is no file of the Files API; 'files/<id>', as upload_file gives it, is"
+            f"{in_words(name)} is no file of the Files API; 'files/<id>', as upload_file gives it, is"
         )
     return name
 
@@ -106,7 +116,7 @@ def own_file_name(name: str) -> str:
     """Check the name of a file that can be got or deleted: an upload, not the output of a batch."""
     if is_output_file(name):
         raise ConfigurationError(
-            f"{_short(name)} is the output of a batch: the service lets it be downloaded, but neither looked up nor "
+            f"{in_words(name)} is the output of a batch: the service lets it be downloaded, but neither looked up nor "
             "deleted; it ends by itself"
         )
     return name
@@ -115,14 +125,14 @@ def own_file_name(name: str) -> str:
 def gcs_uri(uri: str, argument: str) -> str:
     """Check a gs:// address."""
     if not isinstance(uri, str) or not _GCS.match(uri):
-        raise ConfigurationError(f"{argument} {_short(uri)} is no Cloud Storage address; 'gs://bucket/object' is")
+        raise ConfigurationError(f"{argument} {in_words(uri)} is no Cloud Storage address; 'gs://bucket/object' is")
     return uri
 
 
 def bigquery_uri(uri: str, argument: str) -> str:
     """Check a bq:// address."""
     if not isinstance(uri, str) or not _BIGQUERY.match(uri):
-        raise ConfigurationError(f"{argument} {_short(uri)} is no BigQuery address; 'bq://project.dataset.table' is")
+        raise ConfigurationError(f"{argument} {in_words(uri)} is no BigQuery address; 'bq://project.dataset.table' is")
     return uri
 
 
@@ -130,9 +140,9 @@ def labels(given: Mapping[str, str]) -> dict[str, str]:
     """Check labels by Google Cloud's rules."""
     for key, value in given.items():
         if not isinstance(key, str) or not _LABEL_KEY.match(key):
-            raise ConfigurationError(f"label {_short(key)}: a key is a letter and up to 62 of a-z, 0-9, _ and -")
+            raise ConfigurationError(f"label {in_words(key)}: a key is a letter and up to 62 of a-z, 0-9, _ and -")
         if not isinstance(value, str) or not _LABEL_VALUE.match(value):
-            raise ConfigurationError(f"label {key!r}: a value is up to 63 of a-z, 0-9, _ and -")
+            raise ConfigurationError(f"label {in_words(key)}: a value is up to 63 of a-z, 0-9, _ and -")
     if len(given) > _MOST_LABELS:
         raise ConfigurationError(f"{len(given)} labels are too many: {_MOST_LABELS} is the most")
     return dict(given)

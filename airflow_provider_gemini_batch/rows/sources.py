@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.rows.csv_rows import encoding_fault, peek, read_csv, text_encoding
 from airflow_provider_gemini_batch.rows.python_rows import Rows, python_rows
 
@@ -94,18 +95,18 @@ def guess_format(path: str, given: str | None = None) -> str:
     name = path.rpartition("/")[2].lower()
     if not name or any(mark in name for mark in "*?["):
         raise ConfigurationError(
-            f"input_path: {path} is a folder or a pattern, and one file is read: give a function that yields the rows "
-            "of several"
+            f"input_path: {in_words(path)} is a folder or a pattern, and one file is read here: give a function that "
+            "yields the rows of several"
         )
     for extensions, instead in _NOT_READ.items():
         if name.removesuffix(".gz").endswith(extensions):
-            raise ConfigurationError(f"input_path: {path}: {instead}")
+            raise ConfigurationError(f"input_path: {in_words(path)}: {instead}")
     for extension, found in _BY_EXTENSION.items():
         if name.removesuffix(".gz").endswith(extension):
             return found
     raise ConfigurationError(
-        f"input_path: cannot tell the format of {path} from its name; known are {', '.join(_BY_EXTENSION)}, also with "
-        ".gz; of several files or a folder, give a function that yields the rows"
+        f"input_path: cannot tell the format of {in_words(path)} from its name; known are {', '.join(_BY_EXTENSION)}, "
+        "also with .gz, and folders, whose path ends in /"
     )
 
 

@@ -38,6 +38,7 @@ from airflow_provider_gemini_batch.runtime.local_paths import check_local_paths
 from airflow_provider_gemini_batch.runtime.outputs import Output, part_of_dataset
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
+from airflow_provider_gemini_batch.runtime.readiness import check_readiness
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
 from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of, summary_of_nothing
 from airflow_provider_gemini_batch.runtime.task_rows import make_work
@@ -146,6 +147,7 @@ class TaskRun:
         if self._arguments.dry_run:
             return self._dry_run()
         self._check_local_paths()
+        self._check_readiness()
         self._overview.begin()
         if self._gives_rows_by_function and not self._is_first_try:
             self._left.put_back()
@@ -161,6 +163,10 @@ class TaskRun:
         arguments = self._arguments
         places = {name: getattr(arguments, name) for name in ("input_path", "output_path", "staging_path")}
         check_local_paths(places, getattr(self._task, "executor", None))
+
+    def _check_readiness(self) -> None:
+        """Try, before anything is paid, what the landing will need."""
+        check_readiness(self._arguments, self._work.output, Paths.of(self._hook))
 
     def _skipped(self, landing: Landing) -> dict[str, Any]:
         """Succeed without a job: the output holds the rows of this very input."""

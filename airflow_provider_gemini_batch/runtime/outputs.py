@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from airflow_provider_gemini_batch.api.errors import InputError, InputUnavailable
+from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, InputError, InputUnavailable
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, read_manifest, target_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, land
@@ -111,10 +111,22 @@ class Output:
         """True when pictures and sound of answers have a place to go to."""
         return self.media_path is not None or self.path is not None
 
+    @property
+    def landing_path(self) -> str:
+        """The file that the rows will go to."""
+        return self._target().output
+
     def check(self) -> None:
         """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
-        if self.path is not None:
+        if self.path is None:
+            return
+        try:
             check_target(self._files(), self._target(), task=self.task, run=self.run)
+        except NEVER_READABLE as error:
+            folder = self.landing_path.rpartition("/")[0]
+            raise ConfigurationError(
+                f"output_path: nothing can be written to {folder}: {error.strerror}; no job was made"
+            ) from error
 
     def holds(self, job_name: str) -> bool | None:
         """Tell whether what lies there was made from a job; None without a path."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, NotFound, TransportError
+from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.api.states import Service
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.client import ServiceAccess
 
 _BUFFER = 1 << 20
+_FILE_SYSTEMS = {
+    "s3": "apache-airflow-providers-amazon[s3fs]",
+    "gs": "apache-airflow-providers-google, or 'airflow-provider-gemini-batch[vertex]' for a connection to Vertex AI",
+    "abfs": "apache-airflow-providers-microsoft-azure",
+    "abfss": "apache-airflow-providers-microsoft-azure",
+    "wasb": "apache-airflow-providers-microsoft-azure",
+}
 
 
 def is_local(path: str) -> bool:
@@ -32,7 +40,7 @@ def local_path(path: str) -> Path:
     found = Path(path.removeprefix("file://")).expanduser()
     if not found.is_absolute():
         raise ConfigurationError(
-            f"{path!r} is relative; give the whole path, since workers start in folders of their own"
+            f"{in_words(path)} is relative; give the whole path, since workers start in folders of their own"
         )
     return found
 
@@ -96,6 +104,8 @@ class Paths:
         if store is not None:
             return StoreFiles(store)
 
+        _check_file_system(path, conn_id)
+
         def opened(name: str, mode: str) -> BinaryIO:
             return cast("BinaryIO", object_path(name, conn_id).open(mode))  # type: ignore[no-untyped-call]
 
@@ -136,6 +146,21 @@ class StoreFiles:
     def remove(self, path: str) -> None:
         """Remove it; nothing happens when it is not there."""
         self.store.delete(path)
+
+
+def _check_file_system(path: str, conn_id: str | None) -> None:
+    """Refuse an address whose file system is not installed here.
+
+    :raises ConfigurationError: names what to install.
+    """
+    scheme = path.partition("://")[0]
+    try:
+        _ = object_path(path, conn_id).fs
+    except (ImportError, ValueError) as error:
+        package = _FILE_SYSTEMS.get(scheme, "the Airflow provider that brings it")
+        raise ConfigurationError(
+            f"there is no file system for {scheme}:// here ({_reason(error)}): install {package} on every worker"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

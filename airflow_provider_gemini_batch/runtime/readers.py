@@ -16,6 +16,7 @@ from numbers import Real
 from typing import Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.rows.python_rows import refuse_rows
 
 Reader = Callable[[str, Any], Any]
@@ -61,7 +62,7 @@ def choice(*allowed: str) -> Reader:
         if not isinstance(value, str):
             raise _wrong(name, f"must be {listed}", value)
         if value not in allowed:
-            raise ConfigurationError(f"{name} must be {listed}, not {value[:40]!r}")
+            raise ConfigurationError(f"{name} must be {listed}, not {in_words(value)}")
         return value
 
     return read
@@ -198,7 +199,7 @@ def _number(name: str, value: Any, wanted: str) -> float:
         try:
             number = float(value.strip())
         except ValueError:
-            raise ConfigurationError(f"{name} {wanted}, not the text {value[:40]!r}") from None
+            raise ConfigurationError(f"{name} {wanted}, not {in_words(value)}") from None
     if isinstance(number, bool) or not isinstance(number, (Real, Decimal)):
         raise _wrong(name, wanted, value)
     if not math.isfinite(number):

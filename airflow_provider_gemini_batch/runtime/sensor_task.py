@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_provider_gemini_batch.api.models import JobState
+from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, judge_all
 from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
@@ -55,6 +56,8 @@ class SensorRun:
         self._arguments = arguments
         self._hook = hook
         given = arguments.job_name
+        if not isinstance(given, (str, list, tuple, type(None))):
+            raise AirflowFailException(f"job_name must be the name of a job, or a list of names, not {in_words(given)}")
         names = [given] if isinstance(given, str) else list(given or ())
         if not names or not all(isinstance(name, str) and name.strip() for name in names):
             raise AirflowFailException("job_name is empty: give the name of a job, or a list of names")

@@ -41,6 +41,11 @@ class TaskWork:
     def _client(self) -> BatchClient:
         return self._access.client
 
+    @property
+    def output(self) -> Output:
+        """Where the rows are landed."""
+        return self._output
+
     def was_delivered(self, job_name: str) -> bool | None:
         """Tell whether the output that lies there was made from this job; None without an output path."""
         return self._output.holds(job_name)

@@ -89,7 +89,7 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
 @pytest.mark.parametrize(
     ("argument", "given", "words"),
     [
-        ("timeout", "two hours", "timeout must be a number of seconds or a timedelta, not the text 'two hours'"),
+        ("timeout", "two hours", "timeout must be a number of seconds or a timedelta, not a text of 9 characters"),
         ("timeout", True, "not bool"),
         ("poll_interval", float("nan"), "poll_interval must be a number of seconds"),
         ("timeout", float("inf"), "timeout must be a number of seconds"),

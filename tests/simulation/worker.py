@@ -78,6 +78,9 @@ class SimTaskRun(TaskRun):
         for name in sorted(self._running):
             self._worker.cancel_now(name)
 
+    def _check_readiness(self) -> None:
+        """Places to write to are not of interest here."""
+
     def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
         """Who reads and writes what is not of interest here."""
 

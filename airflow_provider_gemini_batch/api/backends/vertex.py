@@ -84,9 +84,11 @@ class VertexPlace:
                 "There is no project: give project_id, in the connection or here; the credentials name none"
             )
         if not _PROJECT.match(project) or ".." in project:
-            raise ConfigurationError(f"project_id {project[:80]!r} is no Google Cloud project id or number")
+            raise ConfigurationError(f"project_id {names.in_words(project)} is no Google Cloud project id or number")
         if not _LOCATION.match(location):
-            raise ConfigurationError(f"location {location[:80]!r} is no location; 'global' and 'us-central1' are")
+            raise ConfigurationError(
+                f"location {names.in_words(location)} is no location; 'global' and 'us-central1' are"
+            )
         return cls(project, location, checked_base_url(base_url) if base_url else None)
 
     def root(self, location: str | None = None) -> str:

@@ -128,7 +128,9 @@ class GeminiFiles:
     ) -> File:
         """Upload a file, going on after broken connections; see :meth:`.BatchClient.upload_file`."""
         if name is not None and not _OWN_NAME.match(name):
-            raise ConfigurationError(f"name {name[:80]!r}: 'files/' and up to 40 of a-z, 0-9 and -, no - at either end")
+            raise ConfigurationError(
+                f"name {names.in_words(name)}: 'files/' and up to 40 of a-z, 0-9 and -, no - at either end"
+            )
         if not _MIME.match(mime_type):
             raise ConfigurationError("mime_type: 'application/jsonl' is one")
         with _opened(source) as (file, begin, size, file_label):

@@ -1,0 +1,71 @@
+"""What a task will need after the wait, tried before a job is paid for: libraries, file systems, places to write to.
+
+A small object is written to each place and removed again. What the service itself reads and writes is tried by
+:meth:`.ClientJobService.prepare`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from airflow_provider_gemini_batch.api.errors import (
+    NEVER_READABLE,
+    ConfigurationError,
+    GeminiBatchError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
+    from airflow_provider_gemini_batch.runtime.outputs import Output
+    from airflow_provider_gemini_batch.runtime.paths import Paths
+
+_NO_JOB = "no job was made"
+
+
+def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> None:
+    """Try everything that the landing will need.
+
+    :raises ConfigurationError: names the argument, and the library or the right that is missing.
+    :raises TransportError: a place could not be reached just now.
+    """
+    if arguments.wait_for_completion and arguments.output_path is not None:
+        target = output.landing_path
+        if target.endswith((".parquet", ".pq")) and find_spec("pyarrow") is None:
+            raise ConfigurationError(
+                "output_path: Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]', or let "
+                f"output_path end in .jsonl; {_NO_JOB}"
+            )
+        _try_to_write("output_path", target.rpartition("/")[0], paths, arguments.output_conn_id)
+    if arguments.wait_for_completion and arguments.media_path is not None:
+        _try_to_write("media_path", arguments.media_path, paths, arguments.output_conn_id)
+    if arguments.staging_path is not None:
+        _try_to_write("staging_path", arguments.staging_path, paths, None)
+
+
+def _try_to_write(argument: str, folder: str, paths: Paths, conn_id: str | None) -> None:
+    path = f"{folder.rstrip('/')}/.gemini-batch-check-{secrets.token_hex(4)}"
+    try:
+        files = paths.files_of(path, conn_id)
+        with files.write_whole(path) as handle:
+            handle.write(b"written before a job is made, and removed again\n")
+        files.remove(path)
+    except GeminiBatchError as error:
+        message = f"{argument}: nothing can be written to {folder}: {error}; {_NO_JOB}"
+        if error.retryable:
+            raise TransportError(message, sent=False) from error
+        raise ConfigurationError(message) from error
+    except (*NEVER_READABLE, FileExistsError, ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"{argument}: nothing can be written to {folder}: {_reason(error)}; {_NO_JOB}"
+        ) from error
+    except OSError as error:
+        raise TransportError(
+            f"{argument}: nothing can be written to {folder} just now: {_reason(error)}; {_NO_JOB}", sent=False
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
