@@ -94,12 +94,12 @@ class RecordWriter:
             self._flush(self._handle)
         return self._stack.__exit__(kind, error, trace)
 
-    def add(self, line: RecordLine) -> None:
-        """Take the next row.
+    def add(self, key: bytes, carried: bytes, instance: bytes) -> None:
+        """Take the next row; see :class:`RecordLine`.
 
         :raises ConfigurationError: the record has outgrown the store, and there is no other place for it.
         """
-        if not any(line):
+        if not key and not carried and not instance:
             self._empty += 1
             return
         if self._dropped:
@@ -108,7 +108,7 @@ class RecordWriter:
             self._put(_EMPTY * self._empty)
             self._empty = 0
         self._rows += 1
-        self._put(b"\t".join(line) + b"\n")
+        self._put(b"%b\t%b\t%b\n" % (key, carried, instance))
 
     def _put(self, piece: bytes) -> None:
         self._held += piece

@@ -69,10 +69,10 @@ class ShardReader:
                 for number, made in self._lines(shard):
                     if number not in wanted or is_full:
                         continue
-                    is_full = size + len(made.line) > max_bytes or len(taken) == max_rows
+                    is_full = size + len(made[2]) > max_bytes or len(taken) == max_rows
                     if not is_full:
                         taken.append(number)
-                        size += handle.write(made.line)
+                        size += handle.write(made[2])
                 if is_full:
                     break
         self.close()
@@ -93,7 +93,7 @@ class ShardReader:
     def _write(self, shard: Shard) -> ShardFile:
         path = self._workdir / f"shard-{shard.index:05d}.jsonl"
         with path.open("wb", buffering=_WRITE_BYTES) as handle:
-            handle.writelines(made.line for _, made in self._lines(shard))
+            handle.writelines(made[2] for _, made in self._lines(shard))
         return ShardFile(path, shard.rows, shard.bytes, shard.numbers())
 
     def _lines(self, shard: Shard) -> Iterator[tuple[int, WireLine]]:
@@ -109,8 +109,9 @@ class ShardReader:
                 made = maker.make(row, number)
             except ConfigurationError:
                 break  # this row was sound when it was checked
-            size += len(made.line)
-            checksum = zlib.crc32(made.line if made.hash_as is None else made.hash_as, checksum)
+            _, _, line, hash_as, _, _ = made
+            size += len(line)
+            checksum = zlib.crc32(line if hash_as is None else hash_as, checksum)
             yield number, made
         if (size, checksum) != (shard.bytes, shard.checksum):
             self.close()

@@ -14,7 +14,7 @@ from array import array
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic_core import to_json
 
@@ -26,16 +26,16 @@ from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, 
 from airflow_provider_gemini_batch.rows.datasets import from_files
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.layout import Layout, Shard, ShardFile
-from airflow_provider_gemini_batch.rows.record import RecordLine, RecordWriter
 from airflow_provider_gemini_batch.rows.sources import Row, RowSource, from_file, from_python
 from airflow_provider_gemini_batch.rows.templates import ColumnTypes, carried_line
-from airflow_provider_gemini_batch.rows.wire_lines import LineMaker, WireLine
+from airflow_provider_gemini_batch.rows.wire_lines import LineMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+    from airflow_provider_gemini_batch.rows.record import RecordWriter
 
 BAD_ROWS_NAMED = 20
 FINGERPRINT_LENGTH = 12
@@ -141,8 +141,7 @@ class _Pass:
         hasher = self._out.hasher
         hasher.update(self._header())
         try:
-            for row in self._source.rows:
-                self._add(row)
+            self._take(self._source.rows)
         finally:
             shards = self._out.close()
         self._check_whole()
@@ -168,37 +167,38 @@ class _Pass:
         parts = [spec.service.value, spec.project, spec.location, spec.kind.value, self._defaults.model]
         return json_bytes([*parts, defaults])
 
-    def _add(self, row: Row) -> None:
-        """Take one row, or note what is wrong with it; after the first bad one nothing is written any more."""
-        if row.fault is not None:
-            self._bad.add(row.place, row.fault)
-            return
-        try:
-            number = self._out.rows
-            made = self._maker.make(row, number)
-            kept = self._kept(row.value, made)
-            if self._bad.places:
-                return
-            if made.key is not None:
-                self._keys.add(made.key)
-            if row.place - number != self._shift:
-                self._shift = row.place if number == 0 else None
-            self._expected.see(made.request, len(made.line), made.attachments)
-            self._out.write(made)
-            if self._spec.carry:
-                self._carry_types.see(row.value)
-            if self._record is not None:
-                self._record.add(kept)
-        except InputError as error:
-            self._bad.add(row.place, str(error))
+    def _take(self, rows: Iterable[Row]) -> None:
+        """Take all rows, or note what is wrong with them; after the first bad one nothing is written any more."""
+        make, write, see, bad = self._maker.make, self._out.write, self._expected.see, self._bad
+        add_key, record, carry = self._keys.add, self._record, self._spec.carry
+        number = 0
+        for row in rows:
+            if row.fault is not None:
+                bad.add(row.place, row.fault)
+                continue
+            try:
+                key, key_json, line, hash_as, request, attachments = make(row, number)
+                carried = carried_line(row.value, carry)[:-1] if carry else b""
+                instance = self._instance(line) if self._keyless_model else b""
+                if bad.places:
+                    continue
+                if key is not None:
+                    add_key(key)
+                if row.place - number != self._shift:
+                    self._shift = row.place if number == 0 else None
+                see(request, len(line), attachments)
+                write(line, hash_as)
+                number += 1
+                if carry:
+                    self._carry_types.see(row.value)
+                if record is not None:
+                    record.add(key_json or b"", carried, instance)
+            except InputError as error:
+                bad.add(row.place, str(error))
 
-    def _kept(self, value: Any, made: WireLine) -> RecordLine:
-        """Return what landing needs of a row. Raises InputError for what landing could not use."""
-        carry = self._spec.carry
-        instance = b""
-        if self._keyless_model:
-            instance = to_json([instance_key(instance_of(made.line)), len(made.line)])
-        return RecordLine(made.key_json or b"", carried_line(value, carry)[:-1] if carry else b"", instance)
+    def _instance(self, line: bytes) -> bytes:
+        """Return what a row is recognised by where answers have no key. Raises InputError for what such models lack."""
+        return to_json([instance_key(instance_of(line)), len(line)])
 
     def _check_whole(self) -> None:
         """What can be said only at the end: bad rows, no rows, columns that never came, keys used twice."""
@@ -221,7 +221,7 @@ class _Pass:
         with closing(source):
             maker = LineMaker(self._spec, self._defaults, source, set())
             for number, row in enumerate(source.rows):
-                key = None if row.fault is not None else maker.make(row, number).key
+                key = None if row.fault is not None else maker.make(row, number)[0]
                 if key is not None and hash(key) in doubtful:
                     if key in first:
                         yield number, first[key], key
@@ -246,22 +246,21 @@ class _ShardWriter:
         self.rows = 0
         self.files: dict[int, ShardFile] = {}
 
-    def write(self, made: WireLine) -> None:
-        """Add a line. Raises InputError when no job could hold it."""
-        line = made.line
+    def write(self, line: bytes, hash_as: bytes | None) -> None:
+        """Add a line; ``hash_as`` stands for it in the fingerprint. Raises InputError when no job could hold it."""
         end = self._size + len(line)
         if end > self._max_bytes or self.rows - self._first_row == self._max_rows:
             if len(line) > self._max_bytes:
                 raise InputError(f"the request has {len(line)} bytes; a job takes {self._max_bytes}")
             self._end_shard()
             end = len(line)
-        if made.hash_as is None:
+        if hash_as is None:
             self._block += line
             if len(self._block) >= _BLOCK_BYTES:
                 self._flush()
         else:
             self._flush()
-            self._hash(made.hash_as)
+            self._hash(hash_as)
             self._write(line)
         self._size = end
         self.rows += 1

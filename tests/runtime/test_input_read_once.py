@@ -323,8 +323,8 @@ def test_local_paths_are_refused_where_the_deployment_says_so(
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     monkeypatch.setenv("AIRFLOW__GEMINI_BATCH__LOCAL_PATHS", "refuse")
     path = write_rows(tmp_path / "in.jsonl", ROWS)
-    task = make(input_path=path, output_path="memory://out/out.jsonl", prompt_template="{text}")
-    with pytest.raises(AirflowFailException, match=r"^input_path: a local path, .* nothing was sent"):
+    task = make(input_path=path, output_path=f"{tmp_path}/out.jsonl", prompt_template="{text}")
+    with pytest.raises(AirflowFailException, match=r"^input_path, output_path: a local path, .* nothing was sent"):
         task.process("host-a")
     assert service.control.books()["requests"] == {}
     monkeypatch.setenv("AIRFLOW__GEMINI_BATCH__LOCAL_PATHS", "maybe")
