@@ -9,12 +9,13 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Hashable, Sequence
 
     from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
 
@@ -137,3 +138,96 @@ class GeminiBatchJobTrigger(BaseTrigger):
             log=self.log,  # type: ignore[arg-type]  # a logger of structlog's, with the same methods
             task_instance=self.task_instance,
         )
+
+
+class GeminiBatchJobEventTrigger(BaseEventTrigger):
+    """Fire an event whenever a job of a connection ends, whoever created it: for the ``AssetWatcher`` of an asset.
+
+    The event's payload has ``job_name``, ``state``, ``model``, ``display_name``, ``labels``, ``counts``, ``error`` and
+    ``ended_at``. What had ended before the trigger first ran is not told. On Airflow 3.3, all triggers of a connection
+    share one stream of list calls, and each keeps in its asset's state store up to where it has told: after a restart
+    of the triggerer no end is left out, and one may be told twice if the triggerer was killed within a poll interval
+    after it. On Airflow 3.2 there is no such store: what ends while no triggerer runs is not told.
+
+    Give each asset a trigger of its own: one that two assets share (equal arguments) has no store.
+
+    :param gemini_conn_id: connection of type Gemini Batch or Google Cloud.
+    :param display_name: only jobs with this display name; may hold ``*`` and ``?``.
+    :param model: only jobs of this model, without ``models/``; may hold ``*`` and ``?``.
+    :param labels: only jobs with all of these labels (Vertex AI).
+    :param states: only jobs that end in one of these states, such as ``["SUCCEEDED"]``; None: in any.
+    :param poll_interval: seconds between two list calls.
+    :param location: Vertex location, overrides the connection's.
+    :param project_id: Google Cloud project, overrides the connection's.
+    """
+
+    def __init__(
+        self,
+        gemini_conn_id: str = _DEFAULT_CONN_ID,
+        *,
+        display_name: str = "",
+        model: str = "",
+        labels: dict[str, str] | None = None,
+        states: list[str] | None = None,
+        poll_interval: float = 60.0,
+        location: str | None = None,
+        project_id: str | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        if poll_interval <= 0:
+            raise ConfigurationError(f"poll_interval must be above 0 seconds, not {poll_interval:g}")
+        endings = [state.value for state in JobState if state.is_terminal]
+        for state in states or ():
+            if state not in endings:
+                raise ConfigurationError(f"states: a job cannot end as {state!r}; use some of {', '.join(endings)}")
+        self.gemini_conn_id = gemini_conn_id
+        self.display_name = display_name
+        self.model = model
+        self.labels = labels or {}
+        self.states = states or []
+        self.poll_interval = poll_interval
+        self.location = location
+        self.project_id = project_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give the class path and the arguments: names and numbers only."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "gemini_conn_id": self.gemini_conn_id,
+                "display_name": self.display_name,
+                "model": self.model,
+                "labels": self.labels,
+                "states": self.states,
+                "poll_interval": self.poll_interval,
+                "location": self.location,
+                "project_id": self.project_id,
+            },
+        )
+
+    def shared_stream_key(self) -> Hashable:
+        """Return what the triggers have in common that share one stream (Airflow 3.3)."""
+        return ("gemini_batch", self.gemini_conn_id, self.location, self.project_id, self.poll_interval)
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        """Yield, round after round, all jobs that are known to have ended."""
+        from airflow_provider_gemini_batch.runtime.event_task import rounds_of_ended_jobs  # only when it runs
+        from airflow_provider_gemini_batch.runtime.trigger_task import lease_of
+
+        lease = lease_of(kwargs["gemini_conn_id"], kwargs.get("location"), kwargs.get("project_id"))
+        async for ended in rounds_of_ended_jobs(lease, kwargs["poll_interval"]):
+            yield ended
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """Yield an event for each job that ends and is asked for."""
+        from airflow_provider_gemini_batch.runtime.event_task import JobFilter, events  # only when it runs
+
+        wanted = JobFilter(self.display_name, self.model, self.labels, self.states)
+        async for payload in events(shared_stream, wanted, getattr(self, "asset_state_store", None)):
+            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the events from a stream of its own (Airflow 3.2)."""
+        async for event in self.filter_shared_stream(self.open_shared_stream(self.serialize()[1])):
+            yield event

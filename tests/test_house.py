@@ -77,7 +77,7 @@ PUBLIC: dict[str, set[str]] = {
         "GeminiUploadFileOperator",
     },
     "sensors": {"GeminiBatchJobSensor"},
-    "triggers": {"GeminiBatchJobTrigger"},
+    "triggers": {"GeminiBatchJobEventTrigger", "GeminiBatchJobTrigger"},
     "links": {"GeminiBatchJobLink", "GeminiBatchLink", "GeminiBatchOutputLink"},
     "decorators": {"gemini_batch_task"},
     "datasets": {"GeminiBatchDataset", "GeminiCommitPartsOperator", "GeminiPlanPartsOperator"},

@@ -204,6 +204,10 @@ class JobPoller:
         if self._client is None:
             self._reconnect()
 
+    def renew(self) -> None:
+        """Have the connection looked up once more: its credentials were refused."""
+        self._reconnect()
+
     async def call(self, work: Callable[[PollClient], _T]) -> _T:
         """Have something done with the client, in one of the threads, before the rounds that wait."""
         if self._client is None:

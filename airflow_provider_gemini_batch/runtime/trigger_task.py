@@ -75,6 +75,15 @@ class XComGate:
         return True
 
 
+def lease_of(conn_id: str, location: str | None, project_id: str | None) -> PollerLease:
+    """Take a share in the poller that this event loop has for a connection."""
+
+    async def connect() -> _PollConnection:
+        return _PollConnection(await aget_client_connection(conn_id), location, project_id)
+
+    return PollerLease((conn_id, location, project_id), connect)
+
+
 @dataclass(frozen=True)
 class TriggerTask:
     """One trigger as it runs: what its arguments say, and what Airflow gives it.
@@ -93,12 +102,7 @@ class TriggerTask:
 
     def lease(self) -> PollerLease:
         """Take a share in the poller of the trigger's connection."""
-        conn_id, location, project_id = self.gemini_conn_id, self.location, self.project_id
-
-        async def connect() -> _PollConnection:
-            return _PollConnection(await aget_client_connection(conn_id), location, project_id)
-
-        return PollerLease((conn_id, location, project_id), connect)
+        return lease_of(self.gemini_conn_id, self.location, self.project_id)
 
     async def wait(self) -> WaitReport:
         """Wait until the wait is over, and return its report."""

@@ -1,0 +1,244 @@
+"""What a running event trigger does: list the jobs of a connection, and tell of each one that has ended, once.
+
+One stream for each connection lists the jobs (:func:`rounds_of_ended_jobs`); each trigger picks what it was asked for
+(:func:`events`) and keeps a cursor, so that a restart of the triggerer neither forgets an end nor tells old ones again.
+
+The cursor goes by the service's own times of ending, and remembers who was told in the last quarter of an hour before
+it, since ends may show up late and out of order. It is written a round after the events were handed to Airflow, which
+needs a moment to store them: a triggerer that is killed in between tells them again, and never leaves one out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError
+from airflow_provider_gemini_batch.polling.policy import poll_delay
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage
+    from airflow_provider_gemini_batch.polling.lease import PollerLease
+
+log = logging.getLogger(__name__)
+
+CURSOR_KEY: Final = "gemini_batch_ended_jobs"
+# No job takes longer than four days; a triggerer that was away for as long as that still finds its end.
+_OLDEST: Final = timedelta(days=8)
+# How late the end of a job may show up after its time of ending.
+_LATE: Final = timedelta(minutes=15)
+_PAGE_SIZE: Final = 100
+_STORE_PATIENCE: Final = 10.0
+
+
+class JobLister(Protocol):
+    """What the stream needs of a client."""
+
+    def list(self, *, page_size: int = _PAGE_SIZE, page_token: str | None = None, brief: bool = False) -> BatchJobPage:
+        """Ask for one page of jobs, newest first."""
+
+
+class CursorStore(Protocol):
+    """Where Airflow keeps the cursor of a trigger: the state store of its asset (Airflow 3.3)."""
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        """Read a value."""
+
+    async def aset(self, key: str, value: Any) -> None:
+        """Write a value."""
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs are asked for. Names may hold ``*`` and ``?``; an empty member asks for all."""
+
+    display_name: str = ""
+    model: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    states: Sequence[str] = ()
+
+    def matches(self, job: BatchJob) -> bool:
+        """Return whether a job that has ended is asked for."""
+        return (
+            (not self.display_name or fnmatchcase(job.display_name, self.display_name))
+            and (not self.model or fnmatchcase(job.model, self.model.removeprefix("models/")))
+            and all(job.labels.get(key) == value for key, value in self.labels.items())
+            and (not self.states or job.state.value in self.states)
+        )
+
+
+class EndedJobs:
+    """The jobs of a connection that are known to have ended, and those that have not."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, BatchJob] = {}
+        self._open: set[str] = set()
+
+    def read(self, client: JobLister) -> tuple[BatchJob, ...]:
+        """List jobs, newest first, until all further ones are known to have ended; called in a thread.
+
+        Return all that are known to have ended, the first to end first.
+        """
+        known = set(self.ended)
+        left = set(self._open)
+        token: str | None = None
+        while True:
+            page = client.list(page_size=_PAGE_SIZE, page_token=token, brief=True)
+            for job in page.batch_jobs:
+                left.discard(job.name)
+                if job.is_done:
+                    self.ended[job.name] = job
+                    self._open.discard(job.name)
+                else:
+                    self._open.add(job.name)
+            token = page.next_page_token
+            last = page.batch_jobs[-1] if page.batch_jobs else None
+            if not token or (last is not None and (_is_old(last) or (not left and last.name in known))):
+                break
+        self._open -= left  # deleted, or too old to end
+        if len(self.ended) > len(known):
+            self.ended = {name: job for name, job in self.ended.items() if not _is_old(job)}
+        return tuple(sorted(self.ended.values(), key=ended_at))
+
+
+@dataclass
+class Cursor:
+    """Up to where a trigger has told: the time of the last end, and who ended shortly before it."""
+
+    since: datetime
+    told: dict[str, datetime] = field(default_factory=dict)
+
+    @classmethod
+    def after(cls, jobs: Iterable[BatchJob]) -> Cursor:
+        """Return the cursor of one that begins: what has ended already is not told."""
+        cursor = cls(datetime.fromtimestamp(0, tz=timezone.utc))
+        for job in jobs:
+            cursor.note(job)
+        return cursor
+
+    def is_new(self, job: BatchJob) -> bool:
+        """Return whether the end of a job has not been told."""
+        return ended_at(job) > self.since - _LATE and _digest(job.name) not in self.told
+
+    def note(self, job: BatchJob) -> None:
+        """Note that the end of a job has been told."""
+        self.told[_digest(job.name)] = ended_at(job)
+        self.since = max(self.since, ended_at(job))
+        self.told = {name: at for name, at in self.told.items() if at > self.since - _LATE}
+
+    def to_value(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"since": self.since.isoformat(), "told": {name: at.isoformat() for name, at in self.told.items()}}
+
+    @classmethod
+    def read(cls, value: object) -> Cursor | None:
+        """Return the cursor in a stored value; None for anything else."""
+        try:
+            since, told = value["since"], value["told"]  # type: ignore[index]  # whatever it is
+            return cls(datetime.fromisoformat(since), {name: datetime.fromisoformat(at) for name, at in told.items()})
+        except (TypeError, KeyError, ValueError, AttributeError):
+            return None
+
+
+async def rounds_of_ended_jobs(lease: PollerLease, poll_interval: float) -> AsyncIterator[tuple[BatchJob, ...]]:
+    """Yield, again and again, all jobs that are known to have ended; an error is waited out, however long it takes."""
+    jobs, failures = EndedJobs(), 0
+    try:
+        while True:
+            try:
+                ended = await lease.poller.call(lambda client: jobs.read(cast("JobLister", client)))
+            except GeminiBatchError as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("Could not list the jobs (%s); will keep trying.", error)
+                if isinstance(error, AccessDenied):
+                    lease.poller.renew()
+            else:
+                if failures:
+                    log.info("Listing the jobs works again after %d failures.", failures)
+                failures = 0
+                yield ended
+            await asyncio.sleep(poll_delay(None, poll_interval, failures=failures))
+    finally:
+        lease.release()
+
+
+async def events(
+    rounds: AsyncIterator[tuple[BatchJob, ...]], wanted: JobFilter, store: CursorStore | None
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the payload of an event for each job that ends and is asked for.
+
+    :param store: keeps the cursor; None: it is lost when the triggerer ends, and what ends meanwhile is not told.
+    """
+    cursor = await _load(store)
+    is_saved = cursor is not None
+    async for ended in rounds:
+        if cursor is None:
+            cursor = Cursor.after(ended)
+        if not is_saved:
+            await _save(store, cursor)
+            is_saved = True
+        for job in ended:
+            if cursor.is_new(job):
+                cursor.note(job)
+                is_saved = False
+                if wanted.matches(job):
+                    yield payload_of(job)
+
+
+def payload_of(job: BatchJob) -> dict[str, Any]:
+    """Return what an event says of a job: names, numbers and times, and nothing of its rows."""
+    stats = job.completion_stats
+    return {
+        "job_name": job.name,
+        "state": job.state.value,
+        "model": job.model,
+        "display_name": job.display_name,
+        "labels": dict(job.labels),
+        "counts": {"total": stats.total, "succeeded": stats.success, "failed": stats.failure} if stats else None,
+        "error": {"code": job.error.code, "message": job.error.message} if job.error else None,
+        "ended_at": ended_at(job).isoformat(),
+    }
+
+
+def ended_at(job: BatchJob) -> datetime:
+    """Return when a job ended, by the service's clock, as well as the service says it."""
+    return job.end_time or job.update_time or job.create_time or datetime.fromtimestamp(0, tz=timezone.utc)
+
+
+def _is_old(job: BatchJob) -> bool:
+    return job.create_time is not None and job.as_of is not None and job.as_of - job.create_time > _OLDEST
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
+async def _load(store: CursorStore | None) -> Cursor | None:
+    if store is None:
+        return None
+    try:
+        return Cursor.read(await asyncio.wait_for(store.aget(CURSOR_KEY), _STORE_PATIENCE))
+    except Exception as error:  # noqa: BLE001  without it, events are still told
+        log.warning("Could not read where this trigger was (%s); what ended meanwhile is not told.", _kind(error))
+        return None
+
+
+async def _save(store: CursorStore | None, cursor: Cursor) -> None:
+    if store is None:
+        return
+    try:
+        await asyncio.wait_for(store.aset(CURSOR_KEY, cursor.to_value()), _STORE_PATIENCE)
+    except Exception as error:  # noqa: BLE001  as above
+        log.warning("Could not keep where this trigger is (%s); a restart may tell ends again.", _kind(error))
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__

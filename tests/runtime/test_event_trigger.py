@@ -1,0 +1,230 @@
+"""The event trigger against the emulator: each end is told once, whoever created the job, also after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.polling import lease
+from airflow_provider_gemini_batch.runtime.event_task import CURSOR_KEY, Cursor, EndedJobs, ended_at
+from airflow_provider_gemini_batch.triggers import GeminiBatchJobEventTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+QUICK = 0.02
+
+
+class Store:
+    """Stands where Airflow keeps the state of an asset."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+        self.is_away = False
+
+    async def aget(self, key: str, default: Any = None) -> Any:
+        if self.is_away:
+            raise OSError("no database")
+        return json.loads(self.kept[key]) if key in self.kept else default
+
+    async def aset(self, key: str, value: Any) -> None:
+        if self.is_away:
+            raise OSError("no database")
+        self.kept[key] = json.dumps(value)
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator) -> Emulator:
+    monkeypatch.setenv("AIRFLOW_CONN_C", gemini_batch_emulator.connection())
+    gemini_batch_emulator.control.speed(0.0)
+    return gemini_batch_emulator
+
+
+@pytest.fixture
+def client(emulator: Emulator) -> Iterator[BatchClient]:
+    key = json.loads(emulator.connection())["password"]
+    with BatchClient.for_gemini(key, base_url=emulator.url) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    assert not lease._pollers
+
+
+def made(client: BatchClient, display_name: str = "") -> str:
+    return client.create("gemini-2.5-flash", inlined_requests=["secret row"], display_name=display_name or None).name
+
+
+def trigger(store: Store | None = None, **arguments: Any) -> GeminiBatchJobEventTrigger:
+    written = json.loads(json.dumps(GeminiBatchJobEventTrigger("c", poll_interval=QUICK, **arguments).serialize()[1]))
+    trigger = GeminiBatchJobEventTrigger(**written)
+    trigger.asset_state_store = store  # type: ignore[assignment]
+    return trigger
+
+
+def told(
+    emulator: Emulator, trigger: GeminiBatchJobEventTrigger, *, when_watching: Callable[[], object] = lambda: None
+) -> list[dict[str, Any]]:
+    """What a trigger tells while a triggerer runs it; the triggerer then stops without a word."""
+
+    def wait_for_rounds() -> None:
+        # What a round found has been told before the next one begins.
+        until = lists(emulator) + 5
+        give_up = time.monotonic() + 30.0
+        while lists(emulator) < until:
+            assert time.monotonic() < give_up
+            time.sleep(QUICK)
+
+    async def watch() -> list[dict[str, Any]]:
+        payloads: list[dict[str, Any]] = []
+
+        async def run() -> None:
+            async with aclosing(trigger.run()) as events:  # type: ignore[type-var]
+                async for event in events:
+                    payloads.append(event.payload)  # noqa: PERF401  one by one, as they come
+
+        task = asyncio.create_task(run())
+        await asyncio.to_thread(wait_for_rounds)
+        await asyncio.to_thread(when_watching)
+        await asyncio.to_thread(wait_for_rounds)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return payloads
+
+    return asyncio.run(watch())
+
+
+def lists(emulator: Emulator) -> int:
+    return int(emulator.control.books()["requests"].get("list", 0))
+
+
+def ended(client: BatchClient, emulator: Emulator, *names: str) -> Callable[[], object]:
+    def end() -> list[str]:
+        made_now = [made(client, name) for name in names]
+        emulator.control.advance(600.0)
+        return made_now
+
+    return end
+
+
+def test_an_end_is_told_once_and_those_of_before_are_not(client: BatchClient, emulator: Emulator) -> None:
+    made(client, "old")
+    emulator.control.advance(600.0)
+    running = made(client, "running")
+    payloads = told(emulator, trigger(), when_watching=ended(client, emulator, "new"))
+    assert sorted(payload["display_name"] for payload in payloads) == ["new", "running"]
+    (payload,) = [payload for payload in payloads if payload["job_name"] == running]
+    assert (payload["state"], payload["model"]) == ("SUCCEEDED", "gemini-2.5-flash")
+    assert payload["counts"] == {"total": 1, "succeeded": 1, "failed": 0}
+    assert json.loads(json.dumps(payload)) == payload
+    assert "secret" not in json.dumps(payload)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({}, ["notebook-1", "other"]),
+        ({"display_name": "notebook-*"}, ["notebook-1"]),
+        ({"model": "gemini-2.5-*"}, ["notebook-1", "other"]),
+        ({"model": "gemini-1*"}, []),
+        ({"states": ["FAILED", "EXPIRED"]}, []),
+        ({"states": ["SUCCEEDED"], "display_name": "other"}, ["other"]),
+        ({"labels": {"team": "a"}}, []),
+    ],
+)
+def test_only_jobs_that_are_asked_for_are_told(
+    client: BatchClient, emulator: Emulator, arguments: dict[str, Any], names: list[str]
+) -> None:
+    payloads = told(emulator, trigger(**arguments), when_watching=ended(client, emulator, "notebook-1", "other"))
+    assert sorted(payload["display_name"] for payload in payloads) == names
+
+
+def test_a_restart_leaves_no_end_out_and_tells_none_again(client: BatchClient, emulator: Emulator) -> None:
+    store = Store()
+    first = told(emulator, trigger(store), when_watching=ended(client, emulator, "a", "b"))
+    assert sorted(payload["display_name"] for payload in first) == ["a", "b"]
+    ended(client, emulator, "while no triggerer ran")()
+    second = told(emulator, trigger(store), when_watching=ended(client, emulator, "c"))
+    assert sorted(payload["display_name"] for payload in second) == ["c", "while no triggerer ran"]
+    assert told(emulator, trigger(store)) == []
+
+
+def test_a_cursor_that_cannot_be_kept_or_read_stops_nothing(client: BatchClient, emulator: Emulator) -> None:
+    store = Store()
+    store.is_away = True
+    assert len(told(emulator, trigger(store), when_watching=ended(client, emulator, "a"))) == 1
+    store.is_away = False
+    store.kept[CURSOR_KEY] = json.dumps({"since": "nonsense", "told": 5})
+    assert told(emulator, trigger(store)) == []
+    assert Cursor.read(json.loads(store.kept[CURSOR_KEY])) is not None
+
+
+def test_a_service_that_fails_is_waited_out(client: BatchClient, emulator: Emulator) -> None:
+    emulator.control.faults(http={"operation": "list", "status": 503, "times": 2})
+    payloads = told(emulator, trigger(), when_watching=ended(client, emulator, "a"))
+    assert [payload["display_name"] for payload in payloads] == ["a"]
+
+
+def test_all_triggers_of_a_connection_share_one_stream(client: BatchClient, emulator: Emulator) -> None:
+    one, two = trigger(display_name="a"), trigger(states=["FAILED"])
+    assert one.shared_stream_key() == two.shared_stream_key()
+    assert one.shared_stream_key() != GeminiBatchJobEventTrigger("other", poll_interval=QUICK).shared_stream_key()
+
+    async def share() -> list[int]:
+        stream = GeminiBatchJobEventTrigger.open_shared_stream(two.serialize()[1])
+        counts = [len(await anext(stream))]
+        name = await asyncio.to_thread(made, client)
+        await asyncio.to_thread(emulator.control.advance, 600.0)
+        counts.append(len(await anext(stream)))
+        assert name
+        await stream.aclose()  # type: ignore[attr-defined]
+        return counts
+
+    assert asyncio.run(share()) == [0, 1]
+
+
+def test_only_as_much_of_the_list_is_read_as_may_have_changed(client: BatchClient, emulator: Emulator) -> None:
+    for number in range(205):
+        made(client, f"old {number}")
+    emulator.control.advance(600.0)
+    jobs = EndedJobs()
+
+    def calls() -> int:
+        before = lists(emulator)
+        jobs.read(client)
+        return lists(emulator) - before
+
+    assert calls() == 3
+    assert calls() == 1, "the newest are known to have ended, and so are all before them"
+    running = made(client)
+    assert calls() == 1
+    emulator.control.advance(600.0)
+    assert running in {job.name for job in jobs.read(client)}
+
+
+def test_ends_that_show_up_late_and_out_of_order_are_told(client: BatchClient, emulator: Emulator) -> None:
+    names = [made(client), made(client)]
+    emulator.control.advance(600.0)
+    first, second = sorted((client.get(name, brief=True) for name in names), key=ended_at)
+    cursor = Cursor.after([])
+    cursor.note(second)
+    assert cursor.is_new(first)
+    assert not cursor.is_new(second)
+    assert Cursor.read(json.loads(json.dumps(cursor.to_value()))) == cursor
+
+
+@pytest.mark.parametrize("arguments", [{"poll_interval": 0.0}, {"states": ["RUNNING"]}, {"states": ["succeeded"]}])
+def test_arguments_that_cannot_work_are_refused_in_the_dag_file(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        GeminiBatchJobEventTrigger("c", **arguments)
