@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import runpy
 import time
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -228,3 +230,14 @@ def test_ends_that_show_up_late_and_out_of_order_are_told(client: BatchClient, e
 def test_arguments_that_cannot_work_are_refused_in_the_dag_file(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         GeminiBatchJobEventTrigger("c", **arguments)
+
+
+@pytest.mark.parametrize("name", ["run_when_a_job_ends", "tell_others_when_a_job_ends"])
+def test_the_examples_watch_with_triggers_that_airflow_can_store(name: str) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    examples = Path(__file__).resolve().parents[2] / "example_dags"
+    dag = runpy.run_path(str(examples / f"{name}.py"))[name]()
+    stored = DagSerialization.to_dict(dag)
+    assert "GeminiBatchJobEventTrigger" in json.dumps(stored)
+    DagSerialization.from_dict(stored)
