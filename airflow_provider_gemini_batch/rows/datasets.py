@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, InputError
 from airflow_provider_gemini_batch.rows.columns import word_of
 from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, from_file, guess_format
 
@@ -117,7 +117,7 @@ def from_files(addresses: Sequence[str], *, opener: Opener, **options: Any) -> R
     """
     files = [InputFile.parse(address) for address in addresses]
     if not files:
-        raise InputError("the input has no files")
+        raise EmptyInput("the input has no files; set on_empty to 'skip' or 'succeed' if that may happen")
     form = options.get("file_format") or guess_format(files[0].path)
     for one in files:
         if not options.get("file_format") and guess_format(one.path) != form:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic_core import to_json
 
-from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.api.errors import EmptyInput, InputError
 from airflow_provider_gemini_batch.api.legacy import instance_key, instance_of, is_legacy
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.requests.fields import shown
@@ -204,7 +204,7 @@ class _Pass:
         """What can be said only at the end: bad rows, no rows, columns that never came, keys used twice."""
         self._bad.refuse()
         if not self._out.rows:
-            raise InputError("the input has no rows")
+            raise EmptyInput("the input has no rows; set on_empty to 'skip' or 'succeed' if that may happen")
         if unmet := self._carry_types.unmet():
             raise InputError(f"carry: no row has a column {', '.join(map(shown, unmet))}")
         doubtful = self._keys.doubtful()

@@ -462,7 +462,14 @@ class TaskRun:
         # Nothing was bought since the task was cleared, as far as notes tell.
         self._is_fresh = not has_notes or (noted is not None and noted.clear_count != ti.max_tries)
         self._work = work = make_work(
-            arguments, self._hook, folder, task=identity, generation=ti.max_tries, anew=anew, store=store
+            arguments,
+            self._hook,
+            folder,
+            task=identity,
+            generation=ti.max_tries,
+            first_generation=self._task.retries or 0,
+            anew=anew,
+            store=store,
         )
         never_cleared = ti.max_tries <= (self._task.retries or 0)
         run_began = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None

@@ -27,7 +27,7 @@ from airflow_provider_gemini_batch.rows.sending import ShardReader
 from airflow_provider_gemini_batch.rows.stage import Staged, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
@@ -96,19 +96,28 @@ class TaskInput:
     """The rows of one task in one process."""
 
     def __init__(
-        self, spec: InputSpec, folder: Path, *, places: RecordPlaces, saved_rows: SavedRows | None, record_needed: bool
+        self,
+        spec: InputSpec,
+        folder: Path,
+        *,
+        places: RecordPlaces,
+        saved_rows: SavedRows | None,
+        record_needed: bool,
+        remove_older: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the input; nothing is read yet.
 
         :param folder: for passing files.
         :param saved_rows: where the rows of a function are kept; for functions only.
         :param record_needed: the author asked for something (carried columns) that landing finds in the record alone.
+        :param remove_older: removes what was kept before the task was cleared.
         """
         self._spec = spec
         self._folder = folder
         self._places = places
         self._saved_rows = saved_rows
         self._record_needed = record_needed
+        self._remove_older = remove_older
         self._note: Mapping[str, Any] = {}
         self._reader: ShardReader | None = None
         self._record: InputRecord | None = None
@@ -205,6 +214,7 @@ class TaskInput:
         if self._saved_rows is not None:
             self._saved_rows.remove()
         self._places.remove()
+        self._remove_older()
 
     # -- inside
 

@@ -73,11 +73,13 @@ def make_work(
     *,
     task: TaskIdentity,
     generation: int,
+    first_generation: int = 0,
     anew: bool,
     store: TaskStateStore,
 ) -> TaskWork:
     """Check the source against the service, and give the port that reads it.
 
+    :param first_generation: what ``generation`` was before the task was cleared for the first time.
     :param anew: no try of this task instance has run before.
     :param store: keeps what landing needs of the input, when it is small.
     :raises ConfigurationError: the service cannot read this source, or an argument has no meaning for it.
@@ -115,6 +117,7 @@ def make_work(
             "or nothing, or hand the rows over with gcs_uri or bigquery_uri"
         )
     stem = f"{task.digest}-{generation}"
+    older = [f"{task.digest}-{each}" for each in range(first_generation, generation)]
     places = _record_places(arguments, Paths.of(access), staging, stem, store)
     media = _media(arguments, access) if arguments.media_field is not None else None
     spec = _input_spec(arguments, access, media)
@@ -125,6 +128,7 @@ def make_work(
         places=places,
         saved_rows=_saved_rows(arguments, Paths.of(access), staging, stem, folder, anew=anew),
         record_needed=_comes_back(arguments) and (bool(arguments.carry) or legacy),
+        remove_older=lambda: _remove_kept_before(arguments, Paths.of(access), staging, older),
     )
     return OwnRows(spec, arguments, access, folder, output, rows=rows, schema=_schema(arguments), media=media)
 
@@ -225,6 +229,19 @@ def _saved_rows(
                 "give staging_path or output_path"
             )
     return SavedRows(str(folder / name), paths, lasting=False)
+
+
+def _remove_kept_before(arguments: BatchArguments, paths: Paths, staging: str | None, stems: Sequence[str]) -> None:
+    """Remove what was kept before the task was cleared: those tries have not ended, so they could not do so."""
+    kinds = ("rows.jsonl", "record") if callable(arguments.inlined_requests) else ("record",)
+    for name in (f"{stem}.{kind}" for stem in stems for kind in kinds):
+        if staging:
+            path, conn_id = f"{staging.rstrip('/')}/{name}", None
+        elif arguments.output_path:
+            path, conn_id = _beside_output(arguments, name), arguments.output_conn_id
+        else:
+            return
+        paths.files_of(path, conn_id).remove(path)
 
 
 def _media(arguments: BatchArguments, access: ServiceAccess) -> AttachmentUploader:

@@ -126,3 +126,31 @@ def test_rows_of_a_task_that_has_failed_for_good_are_not_kept(service: Emulator,
         again.resume(None, (deferred.value.kwargs or {})["memo"])
     assert function.calls == 1
     assert list(tmp_path.iterdir()) == []
+
+
+class Notes(dict[str, Any]):
+    """Stands for Airflow's store of task states, which outlives a try."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+def test_rows_that_were_kept_before_a_clear_are_removed_with_those_of_today(service: Emulator, tmp_path: Path) -> None:
+    notes = Notes()
+    task, _ = begin(Function("One."), tmp_path)
+    with pytest.raises(TaskDeferred), task.task_run({**task_context(), "task_state_store": notes}) as run:
+        run.begin()
+    (old,) = tmp_path.glob(".*.rows.jsonl")
+    assert old.name.endswith("-0.rows.jsonl")
+    # A person clears the task while it waits, so that the first try never comes to its end.
+    cleared: Any = {**task_context(max_tries=1, try_number=2), "task_state_store": notes}
+    with pytest.raises(TaskDeferred) as deferred, task.task_run(cleared) as run:
+        run.begin()
+    assert len(list(tmp_path.glob(".*.rows.jsonl"))) == 2
+    service.control.advance(3600)
+    with task.task_run(cleared) as run:
+        run.resume(None, (deferred.value.kwargs or {})["memo"])
+    assert not list(tmp_path.glob(".*"))

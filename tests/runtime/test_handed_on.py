@@ -1,0 +1,194 @@
+"""What a task hands on, and that none of it can fail what has been paid for."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk import DAG, Asset, AssetAlias
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.execution_time.context import OutletEventAccessors
+from airflow.sdk.observability.stats import Stats
+from task_context import task_context
+
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.runtime import create_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+ASSET = Asset(name="answers", uri="s3://bucket/answers")
+ALIAS = AssetAlias("any-answers")
+
+
+class Notes(dict[str, Any]):
+    """Stands for Airflow's store of task states."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+class Dataset:
+    """Stands for OpenLineage's, which is no asset."""
+
+    namespace = "s3"
+    name = "answers"
+
+
+def context(notes: Notes | None = None, **more: Any) -> Any:
+    store = {} if notes is None else {"task_state_store": notes}
+    return {**task_context(), "outlet_events": OutletEventAccessors(), **store, **more}
+
+
+@pytest.fixture
+def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
+    gemini_batch_emulator.control.speed(0)
+    return gemini_batch_emulator
+
+
+def operator(**arguments: Any) -> GeminiCreateBatchJobOperator:
+    with DAG("d", schedule=None):
+        given = {"model": "gemini-2.5-flash", "inlined_requests": ["x"], **arguments}
+        return GeminiCreateBatchJobOperator(task_id="t", **given)
+
+
+def through(service: Emulator, task: GeminiCreateBatchJobOperator, make: Callable[[], Any]) -> tuple[Any, Any]:
+    """Run a task over its wait, in a context of its own on each side; return its result and the last context."""
+    with pytest.raises(TaskDeferred) as deferred, task.task_run(make()) as run:
+        run.begin()
+    service.control.advance(3600)
+    last = make()
+    with task.task_run(last) as run:
+        return run.resume(None, (deferred.value.kwargs or {})["memo"]), last
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("a listener that fails")
+
+
+def test_what_others_are_told_cannot_fail_a_paid_task(
+    service: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = operator(outlets=[Dataset(), ASSET])
+    monkeypatch.setattr(Stats, "incr", fail)
+    monkeypatch.setattr(create_task, "lineage_of", fail)
+    monkeypatch.setattr(create_task, "cost_of", fail)
+    with caplog.at_level(logging.DEBUG):
+        summary, last = through(service, task, context)
+    assert summary["counts"]["succeeded"] == 1
+    assert last["outlet_events"][ASSET].extra["job_name"] == summary["job_name"]
+    told = [record for record in caplog.records if "Could not tell" in record.getMessage()]
+    assert {record.levelno for record in told} == {logging.DEBUG}
+    assert {"an asset", "metrics", "lineage", "the cost"} <= {
+        record.getMessage().split("tell ")[1].split(":")[0] for record in told
+    }
+
+
+def test_a_job_name_that_cannot_be_pushed_costs_no_job(service: Emulator) -> None:
+    broken = context()
+    broken["ti"].xcom_push = fail
+    with pytest.raises(TaskDeferred), operator().task_run(broken) as run:
+        run.begin()
+    assert len(service.control.books()["jobs"]) == 1
+
+
+@pytest.mark.usefixtures("service")
+def test_assets_are_told_of_a_job_that_is_only_submitted() -> None:
+    now = context()
+    with operator(wait_for_completion=False, outlets=[ASSET]).task_run(now) as run:
+        summary = run.begin()
+    assert now["outlet_events"][ASSET].extra["job_name"] == summary["job_name"]
+    assert now["outlet_events"][ASSET].extra["job_names"] == summary["job_names"]
+
+
+@pytest.mark.parametrize("kept_by", ["store", "XCom"])
+def test_what_a_function_leaves_in_the_context_is_there_after_the_wait(
+    kept_by: str, service: Emulator, tmp_path: Path
+) -> None:
+    current: list[Any] = []
+    pushed: dict[str, Any] = {}
+    notes = Notes() if kept_by == "store" else None
+
+    def make() -> Any:
+        made = context(notes, map_index_template="{{ customer }}")
+        made["ti"].xcom_push = lambda *, key, value: pushed.__setitem__(key, value)
+        made["ti"].xcom_pull = lambda *, key, **_: pushed.get(key)
+        current.append(made)
+        return made
+
+    def rows() -> Iterator[str]:
+        current[-1]["customer"] = "ACME"
+        current[-1]["a_client"] = object()  # nothing that could be kept
+        current[-1]["outlet_events"][ASSET].extra = {"customers": 3}
+        current[-1]["outlet_events"][ALIAS].add(Asset(name="part", uri="s3://bucket/part"), extra={"rows": 1})
+        yield "x"
+
+    task = operator(inlined_requests=rows, output_path=f"{tmp_path}/out.jsonl", outlets=[ASSET, ALIAS])
+    summary, last = through(service, task, make)
+    assert last["customer"] == "ACME"
+    assert "a_client" not in last
+    extra = last["outlet_events"][ASSET].extra
+    assert (extra["customers"], extra["job_name"]) == (3, summary["job_name"])
+    (event,) = last["outlet_events"][ALIAS].asset_alias_events
+    assert (event.dest_asset_key.uri, event.extra) == ("s3://bucket/part", {"rows": 1})
+
+
+def test_a_label_whose_names_are_lost_is_empty_and_fails_nothing(service: Emulator) -> None:
+    _, last = through(service, operator(), lambda: context(map_index_template="{{ customer }} {{ ti.map_index }}"))
+    assert last["customer"] == ""
+
+
+def nothing() -> list[str]:
+    return []
+
+
+EMPTY: list[Any] = [[], nothing, lambda: iter(())]
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("rows", EMPTY)
+def test_input_without_rows_fails_unless_the_author_says_otherwise(rows: Any, tmp_path: Path) -> None:
+    output = {"output_path": f"{tmp_path}/out.jsonl"}
+    failed = pytest.raises(AirflowFailException, match="on_empty to 'skip' or 'succeed'")
+    with failed, operator(inlined_requests=rows, **output).task_run(context()) as run:
+        run.begin()
+    skipped = pytest.raises(AirflowSkipException, match="no rows")
+    with skipped, operator(inlined_requests=rows, on_empty="skip", **output).task_run(context()) as run:
+        run.begin()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("rows", EMPTY)
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet", None])
+def test_input_without_rows_can_succeed_with_an_output_that_holds_none(
+    rows: Any, name: str | None, service: Emulator, tmp_path: Path
+) -> None:
+    output = {} if name is None else {"output_path": f"{tmp_path}/{name}"}
+    now = context()
+    with operator(inlined_requests=rows, on_empty="succeed", outlets=[ASSET], **output).task_run(now) as run:
+        summary = run.begin()
+    assert (summary["state"], summary["job_names"], summary["counts"]["total"]) == ("EMPTY", [], 0)
+    assert now["outlet_events"][ASSET].extra["job_names"] == []
+    assert not service.control.books()["jobs"]
+    json.dumps(summary)
+    if name == "out.jsonl":
+        assert (tmp_path / name).read_bytes() == b""
+    if name is None:
+        assert summary["responses"] == []
+
+
+@pytest.mark.usefixtures("service")
+def test_a_file_without_rows_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text\n")
+    given = {"inlined_requests": None, "input_path": f"{tmp_path}/in.csv"}
+    with pytest.raises(AirflowSkipException), operator(on_empty="skip", **given).task_run(context()) as run:
+        run.begin()
