@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint check demo test test-fast test-slow test-stack test-browser test-common-ai test-all chaos bench docs diagrams build constraints clean
+.PHONY: help setup lint check demo test test-fast test-slow test-stack test-browser test-common-ai test-lowest audit test-all chaos bench docs diagrams build constraints clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,13 @@ test-common-ai:  ## the adapter for common.ai, against the real package in an en
 	@$(MAKE) --no-print-directory setup AIRFLOW=3.3 VENV=.venv-common-ai
 	@.venv-common-ai/bin/uv pip install --quiet --python .venv-common-ai/bin/python --constraint constraints/airflow-3.3.txt "apache-airflow-providers-common-ai==1.0.0"
 	.venv-common-ai/bin/python -m pytest tests/common_ai
+
+test-lowest:  ## the fast tests with the oldest versions that pyproject.toml promises
+	@$(MAKE) --no-print-directory setup VENV=.venv-lowest CONSTRAINTS=constraints/lowest.txt
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not stack and not slow and not chaos" -W ignore::FutureWarning
+
+audit: $(INSTALLED)  ## look the pinned versions up among the known holes (needs the network of pip-audit's service)
+	@$(BIN)/python constraints/audit.py
 
 test-all: $(INSTALLED)  ## all tests on every Python found here, with Airflow 3.2 and 3.3
 	@$(BIN)/python tests/matrix.py

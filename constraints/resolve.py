@@ -13,6 +13,7 @@ AIRFLOWS = {
     "3.2": ["apache-airflow>=3.2,<3.3", "fastapi<0.137", "pydantic<2.13", "sqlalchemy<2.1"],
     "3.3": ["apache-airflow>=3.3,<3.4"],
 }
+PROMISED = ("parquet", "vertex", "bigquery", "genai-prices", "test")
 EXTRAS = ("parquet", "vertex", "bigquery", "genai-prices", "test", "docs")
 
 
@@ -30,6 +31,17 @@ def resolve(airflow: str, requirements: list[str]) -> None:
         subprocess.run(command, check=True)
 
 
+def resolve_lowest() -> None:
+    """Write ``lowest.txt``: the oldest versions that are promised to work, of everything that this package declares."""
+    command = [str(Path(sys.executable).with_name("uv")), "pip", "compile", str(HERE.parent / "pyproject.toml")]
+    command += [part for extra in PROMISED for part in ("--extra", extra)]
+    command += ["--resolution", "lowest-direct", "--universal", "--python-version", "3.10", "--quiet"]
+    command += ["--upgrade"] if "--upgrade" in sys.argv else []
+    command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--output-file", str(HERE / "lowest.txt")]
+    subprocess.run(command, check=True)
+
+
 if __name__ == "__main__":
     for airflow, requirements in AIRFLOWS.items():
         resolve(airflow, requirements)
+    resolve_lowest()

@@ -348,7 +348,7 @@ def _read_json(path: str, where: str) -> Mapping[str, Any]:
         value = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise ConfigurationError(f"{where}: the file cannot be read on this machine ({error.strerror})") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         # The cause would show the file's content.
         raise ConfigurationError(f"{where}: the file holds no JSON") from None
     if not isinstance(value, dict):
