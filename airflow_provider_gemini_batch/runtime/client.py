@@ -62,6 +62,8 @@ class OpenAccess(ServiceAccess, Protocol):
 # What is secret in the JSON of a Google credential, wherever in it.
 _SECRET_MEMBERS = frozenset({"private_key", "client_secret", "refresh_token", "private_key_id"})
 _LONG_LINE = 16
+# Airflow masks nothing shorter, and warns of it.
+_SHORTEST_SECRET = 5
 _API_OF = {
     Service.GEMINI: "Generative Language API (generativelanguage.googleapis.com)",
     Service.VERTEX: "Vertex AI API (aiplatform.googleapis.com)",
@@ -153,7 +155,7 @@ def _secrets_in(value: object) -> Iterator[str]:
     for name, member in value.items():
         if isinstance(member, dict):
             yield from _secrets_in(member)
-        elif name in _SECRET_MEMBERS and isinstance(member, str) and member:
+        elif name in _SECRET_MEMBERS and isinstance(member, str) and len(member) >= _SHORTEST_SECRET:
             yield member
             # A log shows line by line, or with its ends of lines written out.
             yield member.replace("\n", "\\n")

@@ -104,11 +104,15 @@ def test_a_refused_key_names_its_connection(listener: Listener, status: int, wor
 def test_what_is_secret_inside_a_key_is_found_to_be_masked() -> None:
     line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
     key = f"-----BEGIN PRIVATE KEY-----\n{line}\nshort\n-----END PRIVATE KEY-----\n"
-    info: dict[str, Any] = {"private_key": key, "client_email": "a@b", "nested": {"client_secret": "c", "x": "y"}}
+    info: dict[str, Any] = {
+        "private_key": key,
+        "client_email": "a@b",
+        "nested": {"client_secret": "c-secret", "x": "y"},
+    }
     found = set(_secrets_in(info))
-    assert {key, line, key.replace("\n", "\\n"), "c"} <= found
+    assert {key, line, key.replace("\n", "\\n"), "c-secret"} <= found
     assert not {"a@b", "y", "short", "-----BEGIN PRIVATE KEY-----"} & found
-    assert set(_secrets_in({"refresh_token": "r"})) == {"r"}
+    assert set(_secrets_in({"refresh_token": "r-token"})) == {"r-token"}
     assert not set(_secrets_in("a path")) | set(_secrets_in(None))
 
 
