@@ -8,6 +8,7 @@ at growing pauses, until the fuse of :mod:`.state` blows.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 from http import HTTPStatus
@@ -170,8 +171,19 @@ class Submitter:
         if isinstance(error, QuotaExceeded):
             usual = _QUOTA_PAUSES[min(state.quota_refusals, len(_QUOTA_PAUSES)) - 1]
             wait = error.retry_after if error.retry_after is not None else usual
-            until = self._task.clock.now() + max(wait, 1.0)
+            longer = _spread(self._task.identity, state.quota_refusals)
+            until = self._task.clock.now() + max(wait, 1.0) * (1.0 + longer)
             raise Postponed(until, f"the service's quota is used up ({error})") from error
+
+
+def _spread(identity: str, refusals: int) -> float:
+    """Return the share, below a half, by which a task pauses longer than it was told to.
+
+    Tasks that were refused together would else come back together, and all but one be refused again. It is made of
+    the task's own name, so that it is the same in each process.
+    """
+    digest = hashlib.sha256(f"{identity}:{refusals}".encode()).digest()
+    return int.from_bytes(digest[:2], "big") / (1 << 17)
 
 
 def answers_to(wanted: str, state: BatchState, plan: Plan | None = None) -> list[JobRecord]:

@@ -8,7 +8,7 @@ import pytest
 from batch.desk import NOON, Desk
 from batch.made_up_jobs import INPUT, OTHER_INPUT, job, slot
 
-from airflow_provider_gemini_batch.api.errors import ServiceUnavailable, TransportError
+from airflow_provider_gemini_batch.api.errors import QuotaExceeded, ServiceUnavailable, TransportError
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch.ports import (
     Done,
@@ -150,3 +150,16 @@ def test_rows_that_cannot_be_sent_fail_the_task_and_what_was_paid_for_is_kept(de
     assert desk.service.cancelled == []
     assert desk.work.landed == ([name] if last_try else [])
     assert failed.value.verdict.retry
+
+
+def test_pauses_for_the_quota_are_as_long_as_told_and_not_the_same_each_time(desk: Desk) -> None:
+    desk.service.lost = [QuotaExceeded("429", http_status=429, retry_after=100.0)] * 5
+    step = desk.run().advance(None)
+    pauses = []
+    while isinstance(step, SleepUntil):
+        pauses.append(step.at - desk.clock.time)
+        desk.clock.time = step.at
+        step = desk.run().advance(woken(step))
+    assert isinstance(step, WaitForJobs)
+    assert len(pauses) == len(set(pauses)) == 5
+    assert all(100.0 <= pause < 150.0 for pause in pauses)
