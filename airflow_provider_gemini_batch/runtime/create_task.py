@@ -99,7 +99,6 @@ class TaskRun:
         self._stack = ExitStack()
         self._killed = False
         self._is_open = False
-        self._begins = False
         self._active: dict[str, BatchJob] = {}
         #: What a kill would cancel, and how: in memory, because nothing can be asked for in a signal handler.
         self._running: set[str] = set()
@@ -143,7 +142,6 @@ class TaskRun:
 
     def begin(self) -> dict[str, Any]:
         """Run a try from its beginning; a dry run ends when the input has been read."""
-        self._begins = True
         if self._arguments.dry_run:
             return self._dry_run()
         self._check_local_paths()
@@ -277,7 +275,7 @@ class TaskRun:
 
     def _watch(self, step: WaitForJobs) -> WaitReport:
         arguments = self._arguments
-        if self._anew and self._begins:
+        if self._anew:
             self._overview.input(self._work.estimate())
         self._overview.waiting_for_jobs()
         stalls = step.stalls_count

@@ -1,0 +1,53 @@
+"""A Dag run that was deleted and made again under its old name starts from nothing: where the list of jobs is cut."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, JobState, Service
+from airflow_provider_gemini_batch.batch.adoption import is_of_earlier_run
+from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity, display_name
+from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.emulator import Emulator
+
+TASK = TaskIdentity("here", "dag", "task", "run")
+NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(("began", "found"), [(timedelta(minutes=-10), 1), (timedelta(minutes=10), 0)])
+def test_jobs_that_were_created_before_the_run_began_are_not_found(
+    gemini_batch_emulator: Emulator, began: timedelta, found: int
+) -> None:
+    tag = Tag(TASK.digest, 0, 0, 0, 0, "0123456789ab")
+    with BatchClient("key", base_url=gemini_batch_emulator.url) as client:
+        made = client.create("gemini-2.5-flash", inlined_requests=["One."], display_name=display_name("nightly", tag))
+        run_began = datetime.now(tz=timezone.utc) + began
+        settings = JobSettings(model="gemini-2.5-flash", kind=JobKind.GENERATION, run_began=run_began)
+        jobs = list(ClientJobService(client, settings, supply=None).find(TASK.digest))
+    assert [one.name for one in jobs] == [made.name][:found]
+
+
+hours = st.floats(-30, 30).map(lambda count: timedelta(hours=count))
+
+
+@given(age=st.floats(0, 48), since_run=st.floats(0, 48), ours=hours, date=hours)
+def test_a_job_of_this_run_is_never_cut_whatever_our_clock_and_the_gateways_say(
+    age: float, since_run: float, ours: timedelta, date: timedelta
+) -> None:
+    now = NOON + timedelta(hours=48)
+    run_began = now - timedelta(hours=since_run)
+    made = now - timedelta(hours=age)
+    job = BatchJob(name="batches/1", service=Service.GEMINI, state=JobState.RUNNING, create_time=made, as_of=now + date)
+    cut = is_of_earlier_run(job, run_began=run_began, now=now + ours)
+    if made >= run_began:
+        assert not cut
+    elif not ours and not date:
+        assert cut
