@@ -108,7 +108,7 @@ def test_a_worker_whose_clock_is_hours_off_goes_on_with_the_running_job(ahead: f
 def test_a_job_is_stuck_in_the_queue_by_our_clock_whatever_the_trigger_makes_of_the_services(date_ahead: float) -> None:
     desk = clocked()
     desk.service.date_ahead, desk.service.state_of_new = date_ahead, JobState.PENDING
-    policy = {"queue_timeout": 3600.0, "on_stall": "resubmit"}
+    policy: dict[str, Any] = {"queue_timeout": 3600.0, "on_stall": "resubmit"}
     step = desk.run(**policy).advance(None)
     assert isinstance(step, WaitForJobs)
     desk.clock.time += 60.0
@@ -193,7 +193,7 @@ def test_refusals_of_the_service_are_not_counted() -> None:
 
 def test_resubmissions_after_a_stall_are_counted_beside_the_handful() -> None:
     desk = clocked()
-    policy = {"on_stall": "resubmit", "max_resubmits": 8}
+    policy: dict[str, Any] = {"on_stall": "resubmit", "max_resubmits": 8}
     step: Any = desk.run(**policy).advance(None)
     for number in range(1, 9):
         name = f"batches/{number}"
@@ -251,7 +251,8 @@ def test_a_clock_that_jumps_neither_ends_nor_lengthens_the_search_for_a_lost_job
 
 def test_a_triggerer_whose_clock_is_ahead_is_not_asked_again_and_again() -> None:
     desk = clocked()
-    report, steps = None, 0
+    report: WaitReport | None = None
+    steps = 0
     while desk.clock.time < NOON + HOUR:
         try:
             step = desk.run(timeout=HOUR).advance(report)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from batch.desk import NOON, Desk, Service
-from batch.made_up_jobs import OTHER_INPUT, TASK, job, slot
+from batch.made_up_jobs import INPUT, OTHER_INPUT, TASK, job, slot
 
 from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob
 
 RESET = TransportError("reset", sent=True)
-LONG = {"request_timeout": 300.0, "lookup_timeout": 120.0}
+LONG: dict[str, Any] = {"request_timeout": 300.0, "lookup_timeout": 120.0}
 
 
 class Late(Service):
-    """A service that acts on a call whose answer is lost, and shows the job in its list only after ``delay`` seconds."""
+    """A service that acts on a call whose answer is lost, and lists the job only after ``delay`` seconds."""
 
     delay: float = 0.0
 
@@ -57,7 +57,7 @@ def late(delay: float, *lost: GeminiBatchError, lasting: bool = True) -> Desk:
 
 def until_it_waits(desk: Desk, **arguments: Any) -> WaitForJobs:
     """Run a try until it waits for its jobs; whatever it sleeps passes."""
-    report = None
+    report: WaitReport | None = None
     for _ in range(100):
         step = desk.run(**arguments).advance(report)
         if isinstance(step, WaitForJobs):
@@ -167,7 +167,7 @@ def test_jobs_of_others_with_similar_names_are_left_alone() -> None:
 
 def test_a_retry_sends_what_was_never_sent() -> None:
     desk = Desk()
-    desk.store.text = BatchState(fingerprint="0123456789ab").to_json()
+    desk.store.text = BatchState(fingerprint=INPUT).to_json()
     assert until_it_waits(desk, first_try=False).job_names == ("batches/1",)
 
 
@@ -182,9 +182,8 @@ def test_a_retry_uses_an_upload_that_is_there() -> None:
 def test_a_retry_looks_for_the_call_that_was_out_when_its_worker_died() -> None:
     desk = late(60.0)
     desk.service.create(None, slot().tag(0))
-    desk.store.text = BatchState(
-        fingerprint="0123456789ab", pending={str(slot().tag(0)): PendingCreate(NOON)}
-    ).to_json()
+    pending = {str(slot().tag(0)): PendingCreate(NOON)}
+    desk.store.text = BatchState(fingerprint=INPUT, pending=pending).to_json()
     step = until_it_waits(desk, first_try=False, **LONG)
     assert (step.job_names, len(desk.service.created)) == (("batches/1",), 1)
 
@@ -250,7 +249,8 @@ def test_input_that_reads_differently_on_a_retry_buys_nothing_again(*, lasting: 
     until_it_waits(desk)
     desk.service.end("batches/1", JobState.SUCCEEDED)
     desk.work.fingerprint = OTHER_INPUT
-    report, step = None, None
+    report: WaitReport | None = None
+    step: Any = None
     while not isinstance(step, Done):
         step = desk.run(first_try=False).advance(report)
         if isinstance(step, SleepUntil):

@@ -31,7 +31,8 @@ def facts_of(one: JobRecord) -> dict[str, bool]:
 
 @given(some_facts, st.sampled_from(Event))
 def test_an_event_does_to_a_record_what_the_table_says_or_nothing(facts: dict[str, bool], event: Event) -> None:
-    before = JobRecord("batches/1", **facts)
+    known: dict[str, Any] = facts
+    before = JobRecord("batches/1", **known)
     row = TRANSITIONS[event]
     state = BatchState(records={before.name: before})
     if all(facts[fact] for fact in row.needs) and not any(facts[fact] for fact in row.forbids):

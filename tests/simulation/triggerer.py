@@ -56,6 +56,7 @@ class _Poller:
     def __init__(self, run: TriggerRun) -> None:
         self._run = run
         self._left = False
+        self._credentials = 0
 
     def prepare(self) -> None:
         """Nothing to prepare."""
@@ -82,7 +83,9 @@ class _Poller:
             answer = JobSnapshot.of(run.world.get(target.name))
         except GeminiBatchError as error:
             answer = error
-        pause = wait.record(target.job, answer, run.local_now)
+        pause = wait.record(target.job, answer, run.local_now, credentials=self._credentials)
+        if target.job.refused_credentials == self._credentials:
+            self._credentials += 1  # the connection is looked up once more
         if target.job.report is None:
             run.clock.after(max(pause, 0.5), lambda: self._poll(target))
         if target.job.has_news or wait.is_over:

@@ -27,7 +27,7 @@ def test_jobs_that_were_created_before_the_run_began_are_not_found(
     gemini_batch_emulator: Emulator, began: timedelta, found: int
 ) -> None:
     tag = Tag(TASK.digest, 0, 0, 0, 0, "0123456789ab")
-    with BatchClient("key", base_url=gemini_batch_emulator.url) as client:
+    with BatchClient.for_gemini("a-key", base_url=gemini_batch_emulator.url) as client:
         made = client.create("gemini-2.5-flash", inlined_requests=["One."], display_name=display_name("nightly", tag))
         run_began = datetime.now(tz=timezone.utc) + began
         settings = JobSettings(model="gemini-2.5-flash", kind=JobKind.GENERATION, run_began=run_began)
