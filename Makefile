@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint check demo test test-fast test-slow test-stack test-browser test-common-ai test-lowest audit test-all chaos bench docs diagrams build constraints clean
+.PHONY: help setup lint check demo test test-fast test-slow test-stack test-browser test-common-ai test-lowest audit test-all faults chaos bench docs diagrams build constraints clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,7 +80,11 @@ audit: $(INSTALLED)  ## look the pinned versions up among the known holes (needs
 test-all: $(INSTALLED)  ## all tests on every Python found here, with Airflow 3.2 and 3.3
 	@$(BIN)/python tests/matrix.py
 
+faults: $(INSTALLED)  ## a fault for each guarantee of docs/never-pays-twice.md: its test must fail with it
+	$(BIN)/python -m tests.faults --processes $(WORKERS)
+
 chaos: $(INSTALLED)  ## the long search for a second bill: many simulated schedules, faults in a real Airflow
+	@$(MAKE) --no-print-directory faults
 	$(PYTEST) -m chaos --timeout 3600
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos kills

@@ -97,3 +97,12 @@ def test_an_execution_timeout_in_the_worker_reaches_callbacks_as_airflows_own_er
     assert [type(error) for error in errors] == [AirflowTaskTimeout]
     held.control.advance(60)
     assert states(held) == [state]
+
+
+def test_after_a_kill_no_create_call_is_sent(held: Emulator) -> None:
+    with operator().task_run(task_context(max_tries=1)) as run:
+        with pytest.raises(Killed):
+            run.kill()
+        with pytest.raises(Killed, match="was not sent"):
+            run.begin()
+    assert states(held) == []

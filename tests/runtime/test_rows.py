@@ -11,11 +11,13 @@ from airflow.sdk import DAG, Asset
 from dag_runs import Run
 from pydantic import BaseModel
 
+from airflow_provider_gemini_batch.api.errors import QuotaExceeded
 from airflow_provider_gemini_batch.emulator import Emulator
 from airflow_provider_gemini_batch.operators import (
     GeminiCreateBatchJobOperator,
     GeminiCreateEmbeddingsBatchJobOperator,
 )
+from airflow_provider_gemini_batch.staging.job_service import ClientJobService
 from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
@@ -420,8 +422,22 @@ def test_no_more_jobs_run_at_a_time_than_allowed_and_each_place_is_filled_as_it_
     assert [row["key"] for row in run.xcom("t")["responses"]] == [str(number) for number in range(8)]
 
 
-def test_a_quota_that_is_used_up_between_two_jobs_is_waited_out(service: Emulator) -> None:
+def test_a_quota_that_is_used_up_between_two_jobs_is_waited_out(
+    service: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first job runs until the second was refused.
     service.control.faults(max_active=1)
+    service.control.speed(0)
+    create = ClientJobService.create
+
+    def create_and_go_on(*arguments: Any) -> Any:
+        try:
+            return create(*arguments)
+        except QuotaExceeded:
+            service.control.speed(60)
+            raise
+
+    monkeypatch.setattr(ClientJobService, "create", create_and_go_on)
     run = one(max_rows_per_job=3)
     outcome = run.attempt("t")
     assert outcome.state == "success", outcome.message

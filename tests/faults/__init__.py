@@ -1,0 +1,1 @@
+"""Faults planted into a copy of the code: for each guarantee one that its test must catch."""
