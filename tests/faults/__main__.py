@@ -11,7 +11,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults.table import FAULTS, Fault
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from faults.table import FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "airflow_provider_gemini_batch"
