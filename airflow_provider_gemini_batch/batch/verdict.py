@@ -49,13 +49,15 @@ class Verdict:
     """How the task ends, and what is to be done about it.
 
     ``retry``: Airflow may try again (else ``AirflowFailException``); false for a success. ``keep_output``: the job's
-    finished rows are worth landing. ``message``: what happened, to which job, what to do.
+    finished rows are worth landing. ``retry_at_once``: another try need not wait. ``message``: what happened, to which
+    job, what to do.
     """
 
     outcome: Outcome
     retry: bool
     message: str
     keep_output: bool = False
+    retry_at_once: bool = False
 
     @property
     def success(self) -> bool:
@@ -208,7 +210,8 @@ def judge_all(
         return verdicts[0]
     # Shards that broke the same limit say nearly the same; one line for each distinct message.
     message = " ".join(dict.fromkeys(verdict.message for verdict in failures))
-    return Verdict(Outcome.FAILED, all(verdict.retry for verdict in failures), message, keep)
+    retry, at_once = (all(getattr(verdict, name) for verdict in failures) for name in ("retry", "retry_at_once"))
+    return Verdict(Outcome.FAILED, retry, message, keep, at_once)
 
 
 def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repair: bool, by_us: bool) -> Verdict:
@@ -228,7 +231,7 @@ def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repa
             return _failed(what, retry=False, keep_output=True)
         case JobState.EXPIRED:
             what = f"{job.name} ran into the service's time limit; its finished rows are kept."
-            return _failed(what, retry=True, keep_output=True)
+            return Verdict(Outcome.FAILED, retry=True, message=what, keep_output=True, retry_at_once=True)
         case _:
             raise ValueError(f"{job.name} has not ended: {job.raw_state or job.state.value}")
 

@@ -32,6 +32,7 @@ from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings
 from airflow_provider_gemini_batch.runtime.courtesies import count_rows, courtesy, label_of_map_index, tell_assets
 from airflow_provider_gemini_batch.runtime.deployment import deployment
+from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
 from airflow_provider_gemini_batch.runtime.left_context import LeftContext
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, tell_hook_lineage
 from airflow_provider_gemini_batch.runtime.local_paths import check_local_paths
@@ -363,7 +364,9 @@ class TaskRun:
         message = failure.verdict.message
         if landing is not None and landing.output:
             message = f"{message} The rows are at {landing.output}."
-        return AirflowException(message) if failure.verdict.retry else AirflowFailException(message)
+        if not failure.verdict.retry:
+            return AirflowFailException(message)
+        return RetryAtOnce(message) if failure.verdict.retry_at_once else AirflowException(message)
 
     # -- what the author gets
 
