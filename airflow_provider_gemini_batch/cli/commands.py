@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, JobTimedOut, NotFound
 from airflow_provider_gemini_batch.cli.printing import Printer, ProgressBars
+from airflow_provider_gemini_batch.cli.session import (
+    DONE,
+    INTERRUPTED,
+    NOT_SUCCEEDED,
+    PIPE_CLOSED,
+    REFUSED,
+    TIMED_OUT,
+    connection_settings,
+    open_client,
+)
 from airflow_provider_gemini_batch.runtime.client import client_from_settings, explain
-from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -20,9 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob
-
-DONE, REFUSED, NOT_SUCCEEDED, TIMED_OUT = 0, 1, 3, 4
-INTERRUPTED, PIPE_CLOSED = 130, 141
+    from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 
 
 def run_in_airflow(arguments: Namespace) -> None:
@@ -46,30 +53,6 @@ def run(arguments: Namespace) -> int:
         print(f"gemini-batch: {error}", file=sys.stderr)
         return REFUSED
     return code
-
-
-def connection_settings(arguments: Namespace) -> ConnectionSettings:
-    """Read the Airflow connection that the options name: from the environment, a secrets backend, or the database.
-
-    :raises ConfigurationError: the connection does not exist or cannot work.
-    """
-    from airflow.sdk.bases.hook import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    conn_id = arguments.conn_id
-    try:
-        conn = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-        raise ConfigurationError(
-            f"Connection {conn_id!r} was not found: create it in Airflow, or set {variable} in the environment"
-        ) from None
-    return read_connection(conn, location=arguments.location, project_id=arguments.project_id)
-
-
-def open_client(arguments: Namespace) -> BatchClient:
-    """Return a client for the connection that the options name."""
-    return client_from_settings(connection_settings(arguments))
 
 
 # -- commands about jobs ---------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiB
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.names import gemini_model, vertex_model
 from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity
-from airflow_provider_gemini_batch.cli.commands import DONE, REFUSED, connection_settings
 from airflow_provider_gemini_batch.cli.printing import Printer
+from airflow_provider_gemini_batch.cli.session import DONE, REFUSED, connection_settings
 from airflow_provider_gemini_batch.rows.cost import estimated_cost
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.sending import ShardReader

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, NotFound
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity, tag_of
-from airflow_provider_gemini_batch.cli.commands import DONE, REFUSED, open_client
 from airflow_provider_gemini_batch.cli.printing import Printer
+from airflow_provider_gemini_batch.cli.session import DONE, REFUSED, open_client
 from airflow_provider_gemini_batch.runtime.deployment import deployment
 
 if TYPE_CHECKING:

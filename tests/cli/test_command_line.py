@@ -227,10 +227,10 @@ def test_airflows_parser_takes_our_commands(capsys: Any) -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    from airflow_provider_gemini_batch.cli import commands
+    from airflow_provider_gemini_batch.cli import session
 
     names = ("DONE", "REFUSED", "NOT_SUCCEEDED", "TIMED_OUT", "INTERRUPTED", "PIPE_CLOSED")
-    assert all(f"\n  {getattr(commands, name)} " in EXIT_CODES for name in names)
+    assert all(f"\n  {getattr(session, name)} " in EXIT_CODES for name in names)
 
 
 def test_the_parser_loads_nothing_that_only_a_command_needs() -> None:
