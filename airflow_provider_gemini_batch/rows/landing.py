@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _BUFFER_BYTES = 1 << 20
 _OK = RowStatus.OK
 _WARNED_NAMED = 10
+_TOTALS = 4
 _UNCOUNTED = Usage._fields.index("uncounted_answers")
 
 
@@ -211,7 +212,12 @@ class _Base:
 
     def _count_usage(self, usage: tuple[int, ...] | None, result: BatchResult) -> None:
         used = self._used
-        if usage is not None:
+        if usage is not None and len(usage) == _TOTALS:
+            used[0] += usage[0]
+            used[1] += usage[1]
+            used[2] += usage[2]
+            used[3] += usage[3]
+        elif usage is not None:
             for place, count in enumerate(usage):
                 used[place] += count
         elif result.error is None:
@@ -280,15 +286,14 @@ def _spliced(line: bytes, carried: bytes, *, keep_response: bool) -> bytes:
 
 def _usage(result: BatchResult) -> tuple[int, ...] | None:
     if isinstance(result, PlainResult):
-        return result.plain.counts
+        return result.counts
     return usage_of(result.billed)[0] if result.billed else None
 
 
 def _identity(result: BatchResult) -> int:
     """Return a number that is the same for the same answer, wherever it is read."""
     if isinstance(result, PlainResult):
-        plain = result.plain
-        return hash(plain.response_id or (plain.text, plain.vector, plain.counts))
+        return hash(result.response_id or (result.text, result.vector, result.counts))
     billed = result.billed or {}
     name = billed.get("responseId")
     return hash(name if isinstance(name, str) and name else to_json(billed, inf_nan_mode="null", fallback=str))

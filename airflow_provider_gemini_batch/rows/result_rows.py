@@ -26,8 +26,9 @@ errors may not.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from msgspec.json import Encoder
 from pydantic_core import PydanticSerializationError, to_json
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
@@ -92,19 +93,15 @@ _QUICK_VECTOR = b'{"key":%b,"status":"ok","embedding":%b,"finish_reason":null,' 
 
 
 _NOTHING = (None, (), (), (), ())
+_encode = Encoder().encode
 
 
-class AnswerRow(NamedTuple):
-    """Status, the row as JSON with its newline and without carried columns, its usage, and why it is not ok.
+AnswerRow = tuple[RowStatus, bytes, tuple[int, ...] | None, str, bool]
+"""Status, the row as JSON with its newline and without carried columns, its usage, why it is not ok, if it warns.
 
-    ``usage`` has four members or those of :class:`.Usage`. ``reason`` is the service's word or number for a failure.
-    """
-
-    status: RowStatus
-    line: bytes
-    usage: tuple[int, ...] | None
-    reason: str = ""
-    warned: bool = False
+The usage has four members or those of :class:`.Usage`. The reason is the service's word or number for a failure. A bare
+tuple, since there is one for each of millions of rows.
+"""
 
 
 class RowMaker:
@@ -132,12 +129,15 @@ class RowMaker:
 
     def line(self, result: BatchResult, key: str, number: int = 0) -> AnswerRow:
         """The row of an answer as a line of JSON; ``number`` tells the row in the names of media."""
-        if self._quick and isinstance(result, PlainResult):
-            made = self._quick_row(result, key)
-            if made is not None:
-                return made
+        if self._quick and type(result) is PlainResult:
+            counts = result.counts
+            if not self._embeddings:
+                if result.text:
+                    return _OK, _QUICK_TEXT % (_encode(key), _encode(result.text), *counts), counts, "", False
+            elif result.vector and self._dimensions in (None, result.vector.count(b",") + 1):
+                return _OK, _QUICK_VECTOR % (_encode(key), result.vector, *counts), counts, "", False
         status, row, usage, reason = self.members(result, key, number)
-        return AnswerRow(status, _json_line(row), usage, reason, "warning" in row)
+        return status, _json_line(row), usage, reason, "warning" in row
 
     def missing(self, key: str) -> bytes:
         """The row for a request that got no answer."""
@@ -172,17 +172,6 @@ class RowMaker:
         if self._media is not None:
             self._media.settle(number, _paths(row), final=status is _OK)
         return status, row, usage, reason
-
-    def _quick_row(self, result: PlainResult, key: str) -> AnswerRow | None:
-        """The row of a plain good answer; None when it is not of the kind that was asked for."""
-        plain = result.plain
-        counts = plain.counts or (0, 0, 0, 0)
-        if not self._embeddings:
-            if plain.text:
-                return AnswerRow(_OK, _QUICK_TEXT % (to_json(key), to_json(plain.text), *counts), counts)
-        elif plain.vector and self._dimensions in (None, plain.vector.count(b",") + 1):
-            return AnswerRow(_OK, _QUICK_VECTOR % (to_json(key), plain.vector, *counts), counts)
-        return None
 
     def _failed(self, result: BatchResult, key: str) -> tuple[RowStatus, dict[str, Any], Usage | None, str]:
         error = result.error or ServiceError()

@@ -224,11 +224,11 @@ def test_the_short_way_writes_the_same_row_as_the_long_one(
     result = parse(json.dumps({"key": "r0", "response": answer, "status": ""}).encode(), 0)
     maker = RowMaker(JobKind.GENERATION)
     made = maker.line(result, "kä")
-    assert made.status.word == status
+    assert made[0].word == status
     long = maker.members(BatchResult("r0", answer, None, 0), "kä")
-    assert json.loads(made.line) == json.loads(to_json(long[1]))
-    assert list(json.loads(made.line)) == list(long[1])
-    assert Usage(*(made.usage or ())) == (long[2] or Usage())
+    assert json.loads(made[1]) == json.loads(to_json(long[1]))
+    assert list(json.loads(made[1])) == list(long[1])
+    assert Usage(*(made[2] or ())) == (long[2] or Usage())
 
 
 def test_the_short_way_is_taken_by_plain_answers_and_reads_the_rest_when_asked() -> None:
@@ -239,8 +239,8 @@ def test_the_short_way_is_taken_by_plain_answers_and_reads_the_rest_when_asked()
     vector = parse_vertex_line(b'{"key":"r1","response":{"embedding":{"values":[0.5, -1]},"tokenCount":"3"}}', 0)
     assert isinstance(vector, PlainResult)
     made = RowMaker(JobKind.EMBEDDINGS).line(vector, "r1")
-    assert json.loads(made.line)["embedding"] == [0.5, -1]
-    assert made.usage == (3, 0, 0, 0)
+    assert json.loads(made[1])["embedding"] == [0.5, -1]
+    assert made[2] == (3, 0, 0, 0)
 
 
 class Verdict(BaseModel):

@@ -44,19 +44,27 @@ _MOST_CODE = 2**31 - 1
 def parse_result_line(line: bytes | str, position: int) -> BatchResult:
     """Read one line of a Gemini output file; ``position`` counts the lines from 0. Never raises."""
     if type(line) is bytes:
-        plain = plain_result(line, position, lambda again: result_of(_object(again), position))
+        plain = plain_result(line, position, _read_result)
         if plain is not None:
             return plain
-    return _overlong(line, position) or result_of(_object(line), position)
+    return _overlong(line, position) or _read_result(line, position)
 
 
 def parse_vertex_line(line: bytes | str, position: int) -> BatchResult:
     """Read one line of a Vertex ``predictions*.jsonl``, generation or embeddings, newer or legacy. Never raises."""
     if type(line) is bytes:
-        plain = plain_result(line, position, lambda again: vertex_result_of(_object(again), position))
+        plain = plain_result(line, position, _read_vertex_result)
         if plain is not None:
             return plain
-    return _overlong(line, position) or vertex_result_of(_object(line), position)
+    return _overlong(line, position) or _read_vertex_result(line, position)
+
+
+def _read_result(line: bytes | str, position: int) -> BatchResult:
+    return result_of(_object(line), position)
+
+
+def _read_vertex_result(line: bytes | str, position: int) -> BatchResult:
+    return vertex_result_of(_object(line), position)
 
 
 def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 _NUMBERS = b"0123456789+-.,[]"
 _BLANKS = b" \t\r"
+# Of a count that is text: as many as always fit.
+_DIGITS = 15
 
 
 class _Text(Struct, gc=False, frozen=True):
@@ -80,34 +82,41 @@ class _Line(Struct, gc=False, frozen=True):
     error: None = None
 
 
-class Plain(Struct, gc=False, frozen=True):
-    """What a plain good answer says: one text or one vector (a JSON list as it came), and its tokens."""
-
-    text: str
-    vector: bytes
-    counts: tuple[int, int, int, int] | None
-    response_id: str
-
-
 class PlainResult(BatchResult):
-    """A plain good answer; its JSON is read when somebody asks for it."""
+    """A plain good answer: one text, or one vector (a JSON list as it came). Its JSON is read when it is asked for.
 
-    __slots__ = ("_item", "_line", "_read", "plain")
+    ``counts`` are the tokens of input, output, thinking and cache.
+    """
 
-    def __init__(self, key: str, position: int, plain: Plain, line: bytes, read: Callable[[bytes], Any]) -> None:
+    __slots__ = ("_line", "_read", "_whole_result", "counts", "response_id", "text", "vector")
+
+    def __init__(  # noqa: PLR0917  (made for each of millions of rows)
+        self,
+        key: str,
+        position: int,
+        text: str,
+        vector: bytes,
+        counts: tuple[int, int, int, int],
+        response_id: str,
+        line: bytes,
+        read: Callable[[bytes, int], BatchResult],
+    ) -> None:
         self.key = key
         self.error = None
         self.position = position
-        self.plain = plain
+        self.text = text
+        self.vector = vector
+        self.counts = counts
+        self.response_id = response_id
         self._line = line
         self._read = read
-        self._item: BatchResult | None = None
+        self._whole_result: BatchResult | None = None
 
     @property
     def _whole(self) -> BatchResult:
-        if self._item is None:
-            self._item = self._read(self._line)
-        return self._item
+        if self._whole_result is None:
+            self._whole_result = self._read(self._line, self.position)
+        return self._whole_result
 
     @property
     def response(self) -> dict[str, Any] | None:  # type: ignore[override]
@@ -128,7 +137,7 @@ class PlainResult(BatchResult):
 _decode = Decoder(_Line).decode
 
 
-def plain_result(line: bytes, position: int, read: Callable[[bytes], BatchResult]) -> PlainResult | None:
+def plain_result(line: bytes, position: int, read: Callable[[bytes, int], BatchResult]) -> PlainResult | None:
     """Read a line the quick way, or return None. ``read`` reads it the long way, should its JSON be asked for."""
     try:
         found = _decode(line)
@@ -138,28 +147,36 @@ def plain_result(line: bytes, position: int, read: Callable[[bytes], BatchResult
     key = found.key if found.key is not None else found.custom_id
     if key is None:
         return None
-    text, vector = "", b""
-    if response.candidates is not None and response.embedding is None and response.tokenCount is None:
-        text = response.candidates[0].content.parts[0].text
-    elif response.candidates is None and response.embedding is not None:
-        vector = bytes(response.embedding.values).translate(None, _BLANKS)
-        # A list of plain numbers and nothing else; what looks odd is looked at one by one.
-        if vector[:1] != b"[" or vector.count(b"[") != 1 or vector.translate(None, _NUMBERS):
-            return None
-    counts = _counts(response)
-    if counts is None or not (text or len(vector) > len(b"[]")):
+    usage = response.usageMetadata
+    if response.candidates is None:
+        vector, told = _vector(response), _counts(usage, response.tokenCount)
+        return PlainResult(key, position, "", vector, told, "", line, read) if vector and told else None
+    if usage is None or response.embedding is not None or response.tokenCount is not None:
         return None
-    return PlainResult(key, position, Plain(text, vector, counts, response.responseId), line, read)
+    text = response.candidates[0].content.parts[0].text
+    if not text:
+        return None
+    counts = (
+        usage.promptTokenCount,
+        usage.candidatesTokenCount,
+        usage.thoughtsTokenCount,
+        usage.cachedContentTokenCount,
+    )
+    return PlainResult(key, position, text, b"", counts, response.responseId, line, read)
 
 
-def _counts(response: _Response) -> tuple[int, int, int, int] | None:
-    counts = response.usageMetadata
-    if counts is not None:
-        prompt = counts.promptTokenCount
-        return prompt, counts.candidatesTokenCount, counts.thoughtsTokenCount, counts.cachedContentTokenCount
-    told = response.tokenCount
-    if isinstance(told, int):
-        return told, 0, 0, 0
-    if told is not None and told.isascii() and told.isdigit() and len(told) <= 15:  # noqa: PLR2004
-        return int(told), 0, 0, 0
-    return None
+def _vector(response: _Response) -> bytes:
+    """Return a list of plain numbers without blanks; empty for anything else, which is looked at one by one."""
+    if response.embedding is None:
+        return b""
+    vector = bytes(response.embedding.values).translate(None, _BLANKS)
+    plain = vector[:1] == b"[" and vector.count(b"[") == 1 and not vector.translate(None, _NUMBERS)
+    return vector if plain and vector != b"[]" else b""
+
+
+def _counts(usage: Counts | None, told: int | str | None) -> tuple[int, int, int, int] | None:
+    if usage is not None:
+        return usage.promptTokenCount, usage.candidatesTokenCount, usage.thoughtsTokenCount, 0
+    if isinstance(told, str) and told.isascii() and told.isdigit() and len(told) <= _DIGITS:
+        told = int(told)
+    return (told, 0, 0, 0) if isinstance(told, int) else None
