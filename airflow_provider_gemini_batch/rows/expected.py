@@ -89,7 +89,7 @@ class Expected:
         self.rows += 1
         self._text_bytes += size
         own = request.get("generationConfig", self._config)
-        if own is not self._config and self.answers_in is None and _is_plain(request, own):
+        if not attachments and own is not self._config and self.answers_in is None and _is_plain(request, own):
             self.output_tokens += own["maxOutputTokens"]
             return
         config = self._common if own is self._config else _config(own)

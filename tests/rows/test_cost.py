@@ -14,6 +14,8 @@ from airflow_provider_gemini_batch.api.models import JobKind, Usage
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.rows.cost import Cost, cost_of, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.rows.expected import Expected
+from airflow_provider_gemini_batch.rows.input_spec import Attachment
+from airflow_provider_gemini_batch.rows.media_tokens import FileSample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -229,6 +231,17 @@ def test_what_nobody_can_tell_before_is_named_and_refused(member: dict[str, Any]
         assert words in cost.note
         with pytest.raises(ConfigurationError, match=words):
             refuse_above(cost, 1e9)
+
+
+def test_files_beside_a_request_are_counted() -> None:
+    part = {"fileData": {"fileUri": "files/a", "mimeType": "image/png"}}
+    known, unseen = Attachment(part, "a", FileSample(9, b"GIF89a" + bytes([9, 0, 9, 0]))), Attachment(part, "b")
+    made = Expected("gemini-2.5-flash")
+    request = {**bounded(), "contents": [{"parts": [{"text": "x"}]}]}
+    made.see(request, 100, [known, known])
+    assert (made.media["image"], made.unknown) == (2 * 258, ())
+    made.see(request, 100, [unseen])
+    assert "1 files" in made.unknown[0]
 
 
 def test_functions_of_the_authors_own_bring_in_nothing() -> None:
