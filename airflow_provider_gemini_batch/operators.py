@@ -283,7 +283,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     """Generate content in bulk with a Gemini batch job: half the price, minutes to 48 hours, no worker held meanwhile.
 
     Exactly one source: ``inlined_requests``, ``input_path``, ``file_name``, ``gcs_uri`` or ``bigquery_uri``. Times are
-    in seconds.
+    in seconds or a timedelta. Every argument but ``prompt_template`` and ``output_schema`` may be a template.
 
     :param model: ``gemini-2.5-flash``, with or without ``models/``. (templated)
     :param gemini_conn_id: connection of type Gemini Batch or Google Cloud. (templated)
@@ -302,9 +302,13 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param request_defaults: any other member of every request: safetySettings, tools, cachedContent ... (templated)
     :param output_schema: pydantic model that each answer must fit; sent as ``responseSchema``.
     :param media_field: column with a file (path or URI) that goes with the row.
-    :param prompt_template: text in which ``{column}`` is replaced by the row's value; every other brace stays.
+    :param media_root: folder, or several, below which rows may name files; default: the folder of ``input_path``.
+    :param prompt_template: text in which ``{column}`` is replaced by the row's value; ``{{`` and ``}}`` are braces.
     :param key_field: column that names the row in the output.
     :param carry: columns that are copied into the output row.
+    :param csv_delimiter: the character between the cells of a CSV; found out when absent.
+    :param encoding: of a CSV or text file; UTF-8, or what its byte order mark says, when absent.
+    :param on_empty: what a task without rows does: ``fail``, ``skip`` or ``succeed``.
     :param carry_types: types of carried columns in Parquet (``bool int float str json date timestamp timestamp_utc
         decimal(p,s)``), for one schema over several tasks; default: those of the input.
     :param part_key: names the part of a dataset that this task is, in place of its map index: a job belongs to its part
@@ -320,7 +324,8 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param media_path: folder for pictures and sound in answers; default: one beside ``output_path``. (templated)
     :param staging_path: folder for what must outlive the wait (and for Vertex input). (templated)
     :param wait_for_completion: False: end as soon as the job exists.
-    :param deferrable: False: wait in the worker instead of the triggerer.
+    :param deferrable: False: wait in the worker instead of the triggerer; default: ``[operators] default_deferrable``
+        where that has been set, else True.
     :param poll_interval: seconds between looks at the job.
     :param timeout: seconds for the whole task; None: the service's own longest time and an hour, for each job.
     :param cancel_on_kill: cancel the job when the task is marked failed or success.
