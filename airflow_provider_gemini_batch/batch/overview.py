@@ -77,10 +77,10 @@ class Sample:
 class Overview:
     """A batch at one moment.
 
-    ``why`` says in a few words why it waits or failed. ``succeeded`` and ``failed`` count landed rows, ``by_status``
-    and ``by_code`` split the failed ones by the status of the result row and by the service's error code. ``usd`` is
-    None where there is no price, ``is_upper_bound`` true where the sum can only be less. ``jobs_total`` is larger than
-    the number of ``jobs`` where there are too many to list.
+    ``why`` says in a few words why it waits or failed. ``succeeded`` and ``failed`` count landed rows; ``by_status``
+    splits them by the status of the result row, ``reasons`` the failed ones further, by the service's word or number.
+    ``usd`` is None where there is no price, ``is_upper_bound`` true where the sum can only be less. ``jobs_total`` is
+    larger than the number of ``jobs`` where there are too many to list.
     """
 
     phase: str = "submitting"
@@ -105,9 +105,8 @@ class Overview:
     jobs: tuple[JobOverview, ...] = ()
     events: tuple[Event, ...] = ()
     by_status: dict[str, int] = field(default_factory=dict)
-    by_code: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, dict[str, int]] = field(default_factory=dict)
     failed_keys: tuple[str, ...] = ()
-    samples: tuple[Sample, ...] = ()
 
     def with_event(self, at: float, text: str) -> Overview:
         """Return the overview with one more event; the first is kept, then the newest."""
@@ -143,8 +142,6 @@ def _plain(value: object) -> object:
     # Lists, since Airflow wraps a tuple in an XCom.
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
-    if isinstance(value, Sample):
-        return [round(value.at), value.done, value.failed]
     if isinstance(value, JobOverview | Event):
         return {name: member for name, member in asdict(value).items() if member is not None}
     return value
@@ -185,11 +182,10 @@ def read_overview(value: object) -> Overview | None:
             if (at := _number(each, "at")) is not None
         ),
         "by_status": _counts(value, "by_status"),
-        "by_code": _counts(value, "by_code"),
+        "reasons": _reasons(value),
         "failed_keys": tuple(
             each[:_LONGEST] for each in _list(value, "failed_keys", MOST_FAILED_KEYS) if isinstance(each, str)
         ),
-        "samples": _samples(value),
         "is_upper_bound": value.get("is_upper_bound") is True,
         "jobs_total": _count(value, "jobs_total") or 0,
     }
@@ -281,6 +277,12 @@ def _counts(value: dict[str, Any], name: str) -> dict[str, int]:
     pairs = list(found.items())[:MOST_KINDS] if isinstance(found, dict) else []
     read = {str(kind)[:_LONGEST]: _whole(count) for kind, count in pairs}
     return {kind: count for kind, count in read.items() if count is not None}
+
+
+def _reasons(value: dict[str, Any]) -> dict[str, dict[str, int]]:
+    found = value.get("reasons")
+    names = [str(status) for status in list(found)[:MOST_KINDS]] if isinstance(found, dict) else []
+    return {status[:_LONGEST]: _counts(found, status) for status in names} if isinstance(found, dict) else {}
 
 
 def _finite(number: object) -> float | None:

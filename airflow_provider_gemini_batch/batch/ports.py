@@ -38,7 +38,8 @@ class Plan:
 class Landing:
     """What reached the author, in numbers. ``repairable`` are the rows that a second try can mend, by number.
 
-    ``reasons`` counts failed rows by status and by the service's word or number for it.
+    ``reasons`` counts failed rows by status and by the service's word or number for it; ``failed_keys`` names the
+    first of them.
     """
 
     total: int
@@ -50,6 +51,7 @@ class Landing:
     responses: list[dict[str, Any]] | None = None
     repairable: tuple[int, ...] = ()
     reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    failed_keys: tuple[str, ...] = ()
 
     def with_missing(self, rows: int) -> Landing:
         """Return the same with rows that were sent and have no answer; they count as failed."""

@@ -36,6 +36,7 @@ _BUFFER_BYTES = 1 << 20
 _OK = RowStatus.OK
 _WARNED_NAMED = 10
 _TOTALS = 4
+_MOST_FAILED_KEYS = 20
 _UNCOUNTED = Usage._fields.index("uncounted_answers")
 
 
@@ -99,7 +100,7 @@ class LandingSummary:
 
     ``reasons`` counts failed rows by status and by the service's word or number for it: ``{"blocked": {"SAFETY": 3}}``.
     ``warnings`` counts rows with a ``warning``; ``warned`` names the first of them. ``by_position`` rows have no name
-    but their place among the answers.
+    but their place among the answers. ``failed_keys`` names the first rows that failed, twenty at most.
     """
 
     rows: int
@@ -115,6 +116,7 @@ class LandingSummary:
     warnings: int = 0
     warned: tuple[str, ...] = field(default=(), repr=False)
     by_position: int = 0
+    failed_keys: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def failed(self) -> int:
@@ -205,6 +207,7 @@ class _Base:
         self._codes: Counter[int | None] = Counter()
         self._warnings = 0
         self._warned: list[str] = []
+        self._failed_names: dict[int, str] = {}
         self._by_position = 0
         self._aside_path = workdir / "aside.jsonl"
         self._aside: BinaryIO | None = None
@@ -228,6 +231,11 @@ class _Base:
         self._warnings += 1
         if len(self._warned) < _WARNED_NAMED:
             self._warned.append(key)
+
+    def _note_failed(self, row: int, name: str) -> None:
+        # A few more than are told, since a later job may mend some of them.
+        if len(self._failed_names) < 10 * _MOST_FAILED_KEYS:
+            self._failed_names[row] = name
 
     def _put_aside(self, result: BatchResult, why: str) -> None:
         self._strays[why] += 1
@@ -259,6 +267,7 @@ class _Base:
             warnings=self._warnings,
             warned=tuple(self._warned),
             by_position=self._by_position,
+            failed_keys=tuple(name for _, name in sorted(self._failed_names.items()))[:_MOST_FAILED_KEYS],
         )
 
     def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:
@@ -318,6 +327,7 @@ class _Unknown(_Base):
             self._by_status[status.word] += 1
             if status is not _OK:
                 self._faults[status.word, reason] += 1
+                self._note_failed(number, key)
             if result.error is not None:
                 self._codes[result.error.code] += 1
             if warned:
@@ -411,8 +421,10 @@ class _Known(_Base):
         if status is not _OK:
             code = None if result.error is None else result.error.code
             self._fault_of[row] = (status.word, reason, code)
+            self._note_failed(row, name)
         elif by:
             self._fault_of.pop(row, None)
+            self._failed_names.pop(row, None)
         if row == self._next and (status is _OK or row < limit):
             self._emit(line)
         else:
@@ -443,7 +455,9 @@ class _Known(_Base):
         """Write the rows that waited and those that never came, in order."""
         for row, last, lines in self._spill.pieces(self._next):
             if not lines:
-                self._emit(self._maker.missing(self._author_key(row) or str(row)))
+                name = self._author_key(row) or str(row)
+                self._note_failed(row, name)
+                self._emit(self._maker.missing(name))
             elif self._carried is None:
                 self._next = last
                 self._sink.write(lines)

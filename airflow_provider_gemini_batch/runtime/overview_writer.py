@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_gemini_batch.batch.overview import (
+    MOST_FAILED_KEYS,
     OVERVIEW_KEY,
     PROGRESS_KEY,
     PROGRESS_TEXT_KEY,
@@ -39,7 +40,7 @@ _JOB_NAMES = re.compile(
 )
 _LONGEST_REASON: Final = 80
 _PROGRESS_SECONDS: Final = 30.0
-_NOT_STATUSES: Final = frozenset({"total", "succeeded", "failed", "extra", "duplicate"})
+_NOT_STATUSES: Final = frozenset({"total", "succeeded", "failed", "extra", "duplicate", "by_position", "warnings"})
 
 
 class OverviewWriter:
@@ -174,7 +175,10 @@ class OverviewWriter:
         self._overview = self._overview.with_event(self._now, text)
 
     def _take(self, landing: Landing, cost: Mapping[str, Any] | None) -> None:
-        statuses = {kind: count for kind, count in landing.counts.items() if kind not in _NOT_STATUSES}
+        reasons = {status: dict(words) for status, words in landing.reasons.items()}
+        statuses = {status: sum(words.values()) for status, words in reasons.items()}
+        if not statuses:  # landed by an earlier try, whose manifest has counts alone
+            statuses = {kind: count for kind, count in landing.counts.items() if kind not in _NOT_STATUSES}
         usage = landing.usage
         self._overview = replace(
             self._overview,
@@ -182,6 +186,8 @@ class OverviewWriter:
             succeeded=landing.succeeded,
             failed=landing.failed,
             by_status={"ok": landing.succeeded, **statuses},
+            reasons=reasons,
+            failed_keys=landing.failed_keys[:MOST_FAILED_KEYS],
             output=landing.output or "",
             input_tokens=usage.input_tokens if usage else None,
             output_tokens=usage.output_tokens if usage else None,

@@ -148,4 +148,5 @@ def landing_of(
         responses=responses,
         repairable=tuple(summary.repairable),
         reasons=summary.reasons,
+        failed_keys=summary.failed_keys,
     )

@@ -145,7 +145,6 @@ class TriggerTask:
         try:
             from airflow.sdk.execution_time import task_runner  # its SUPERVISOR_COMMS is set while the triggerer runs
             from airflow.sdk.execution_time.comms import GetXCom, SetXCom, XComResult
-            from airflow.sdk.execution_time.xcom import XCom
 
             map_index = -1 if ti.map_index is None else ti.map_index
             place: dict[str, Any] = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
@@ -155,10 +154,9 @@ class TriggerTask:
                 before = await asyncio.wait_for(comms.asend(question), _XCOM_PATIENCE)
                 words.go_on_from(before.value if isinstance(before, XComResult) else None)
             # The text is for Airflow's own page, which folds an object away; the numbers are for ours.
+            # Plain values, past a custom XCom backend: the page reads the database.
             for key, value in ((PROGRESS_TEXT_KEY, words.text(now)), (PROGRESS_KEY, words.numbers(now))):
-                # What XCom.aset does, which Airflow 3.2 does not have.
-                written = XCom.serialize_value(value, key=key, map_index=map_index, **place)
-                message = SetXCom(key=key, value=written, map_index=map_index, **place)
+                message = SetXCom(key=key, value=value, map_index=map_index, **place)
                 await asyncio.wait_for(comms.asend(message), _XCOM_PATIENCE)
         except Exception as error:  # noqa: BLE001  progress is a courtesy: no failure of it may end a wait
             self.log.debug("Could not push the progress: %s", type(error).__name__)

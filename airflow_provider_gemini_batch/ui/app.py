@@ -154,7 +154,7 @@ def show_batch(
     if row is None:
         raise HTTPException(404, "This task has not begun with a batch yet, or Airflow has cleared what it wrote.")
     batch = read_batch(row, now=datetime.now(tz=timezone.utc).timestamp())
-    samples = [each for each in batch.samples if batch.total is None or each.done <= batch.total]
+    samples = [each for each in batch.progress.samples if batch.total is None or each.done <= batch.total]
     return _page(
         request,
         "batch.html",

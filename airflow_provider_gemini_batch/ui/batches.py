@@ -13,10 +13,8 @@ from airflow_provider_gemini_batch.batch.overview import (
     JobOverview,
     Overview,
     Progress,
-    Sample,
     read_overview,
     read_progress,
-    thin_out,
 )
 from airflow_provider_gemini_batch.ui.addresses import Place
 from airflow_provider_gemini_batch.ui.queries import ACTIVE
@@ -310,13 +308,6 @@ class Batch:
         if seen.input_tokens is None and seen.output_tokens is None:
             return None, None
         return seen.input_tokens, (seen.output_tokens or 0) + (seen.thinking_tokens or 0)
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """How done and failed rows grew: what the task kept of earlier waits, then this one."""
-        later = self.progress.samples
-        earlier = [each for each in self.overview.samples if not later or each.at < later[0].at]
-        return thin_out((*earlier, *later))
 
     @property
     def jobs(self) -> tuple[JobOverview, ...]:

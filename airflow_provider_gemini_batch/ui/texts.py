@@ -126,15 +126,15 @@ def rough(seconds: float | None) -> str:
     return span(seconds if seconds is None or seconds < _SPANS[-1][0] else seconds // 60 * 60)
 
 
-def reasons(by_status: Mapping[str, int], by_code: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return what became of rows, the most frequent first; errors by the service's code, where it is known."""
-    found = dict(by_status)
-    errors = found.get("error", 0)
-    if errors and by_code:
-        for code, rows in by_code.items():
-            found[f"error {code}: {_CODES[code]}" if code in _CODES else f"error {code}"] = rows
-        rest = errors - sum(by_code.values())
-        found.pop("error")
-        if rest > 0:
-            found["error"] = rest
+def reasons(by_status: Mapping[str, int], by_reason: Mapping[str, Mapping[str, int]]) -> list[tuple[str, int]]:
+    """Return what became of rows, the most frequent first; failed ones by the service's word, where it is known."""
+    found: dict[str, int] = {}
+    for status, rows in by_status.items():
+        known = {word: count for word, count in by_reason.get(status, {}).items() if word}
+        for word, count in known.items():
+            named = f"{word}, {_CODES[word]}" if word in _CODES else word
+            found[f"{status}: {named}"] = count
+        rest = rows - sum(known.values())
+        if rest > 0 or not known:
+            found[status] = rest
     return sorted(found.items(), key=lambda each: (each[0] != "ok", -each[1], each[0]))

@@ -133,6 +133,18 @@ def test_a_later_job_mends_what_failed_and_leaves_what_is_good(tmp_path: Path) -
     assert summary.usage == Usage(5 * 4, 2 * 4)
 
 
+def test_the_first_rows_that_failed_are_named_and_those_that_a_later_job_mended_are_not(tmp_path: Path) -> None:
+    first = [bad(row) if row % 2 else good(row) for row in range(99)]
+    mended = [good(row) for row in (1, 3)]
+    _, summary = landed(tmp_path, first, mended, rows=100, author_key=lambda row: f"key {row}")
+    assert summary.failed_keys[:2] == ("5", "7")
+    assert len(summary.failed_keys) == 20
+    _, missing = landed(tmp_path, [good(0)], rows=2, author_key=lambda row: f"key {row}")
+    assert missing.failed_keys == ("key 1",)
+    _, unknown = landed(tmp_path, [good(0), bad(4)])
+    assert unknown.failed_keys == ("4",)
+
+
 def test_codes_that_a_second_try_can_mend_are_told_from_others(tmp_path: Path) -> None:
     codes = [None, 1, 2, 4, 8, 10, 13, 14, 3, 5, 7, 9, 11, 12, 16]
     _, summary = landed(tmp_path, [bad(row, code) for row, code in enumerate(codes)], rows=len(codes))

@@ -114,6 +114,8 @@ def test_rows_that_failed_are_told_by_status_and_the_task_by_its_reason(service:
     overview = seen(run)
     assert (overview.succeeded, overview.failed) == (2, 2)
     assert overview.by_status == {"ok": 2, "error": 2}
+    assert overview.reasons == {"error": {"3": 2}}
+    assert len(overview.failed_keys) == 2
     assert "2 of 4 rows failed" in overview.why
     assert "batches/" not in overview.why
     assert "swordfish" not in str(overview.to_value())

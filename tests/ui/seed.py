@@ -213,7 +213,7 @@ class Seeder:
         fate = self._choose((86, 5, 4, 3, 2))
         rows = overview.total or 0
         bad = (self.random.randrange(rows // 200 + 1), rows, 0, rows * 6 // 10, 0)[fate]
-        by_status, by_code = self._reasons(bad)
+        by_status, reasons = self._reasons(bad)
         landed = fate in (0, 3)
         jobs = tuple(
             replace(
@@ -244,7 +244,7 @@ class Seeder:
             succeeded=rows - bad if landed else None,
             failed=bad if landed else None,
             by_status={"ok": rows - bad, **by_status} if landed else {},
-            by_code=by_code if landed else {},
+            reasons=reasons if landed else {},
             failed_keys=tuple(f"r-{1000 + 37 * each}" for each in range(min(bad, 20))) if landed else (),
             ended_at=round(ended),
             input_tokens=tokens_in if landed else None,
@@ -274,11 +274,13 @@ class Seeder:
             },
         )
 
-    def _reasons(self, bad: int) -> tuple[dict[str, int], dict[str, int]]:
+    def _reasons(self, bad: int) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
         blocked, truncated = bad // 12, bad // 4
         errors = bad - blocked - truncated
         found = {"blocked": blocked, "truncated": truncated, "error": errors}
-        return {kind: rows for kind, rows in found.items() if rows}, ({"8": errors} if errors else {})
+        words = {"blocked": "SAFETY", "truncated": "MAX_TOKENS", "error": "8"}
+        by_status = {kind: rows for kind, rows in found.items() if rows}
+        return by_status, {kind: {words[kind]: rows} for kind, rows in by_status.items()}
 
     @staticmethod
     def _samples(begin: float, end: float, rows: int, bad: int, share: float) -> list[list[int]]:

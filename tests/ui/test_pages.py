@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_gemini_batch.batch.overview import (
-    OVERVIEW_KEY,
     PROGRESS_KEY,
     JobOverview,
     Overview,
@@ -233,7 +232,7 @@ def test_the_page_of_a_batch_shows_its_jobs_events_reasons_tokens_and_links(page
         succeeded=975,
         failed=25,
         by_status={"ok": 975, "blocked": 12, "truncated": 3, "error": 10},
-        by_code={"8": 8, "13": 2},
+        reasons={"blocked": {"SAFETY": 12}, "error": {"8": 8, "13": 1}},
         failed_keys=("key-7", "key-9"),
         input_tokens=1_200_000,
         output_tokens=80_000,
@@ -248,10 +247,11 @@ def test_the_page_of_a_batch_shows_its_jobs_events_reasons_tokens_and_links(page
     shown = words(text)
     for part in (
         "975 of 1,000",
-        "blocked 12",
+        "blocked: SAFETY 12",
         "truncated 3",
-        "error 8: quota 8",
-        "error 13: internal 2",
+        "error: 8, quota 8",
+        "error: 13, internal 1",
+        "error 1",
         "key-7",
         "and 23 more",
         "repair 1",
@@ -283,11 +283,10 @@ def test_what_the_trigger_saw_last_is_shown_for_each_job_that_runs(page: TestCli
     assert "10 of 10" in shown
 
 
-def test_rows_over_time_are_drawn_from_what_the_task_kept_and_the_trigger_saw(page: TestClient, seeder: Seeder) -> None:
+def test_rows_over_time_are_drawn_from_what_the_trigger_saw(page: TestClient, seeder: Seeder) -> None:
     now = seeder.now.timestamp()
-    value = {**replace(OVERVIEW, total=100).to_value(), "samples": [[now - 90, 0, 0], [now - 60, 20, 0]]}
-    progress = {"done": 50, "failed": 2, "samples": [[now - 30, 40, 1], [now, 50, 2]]}
-    add(seeder, xcoms={OVERVIEW_KEY: value, PROGRESS_KEY: progress})
+    samples = [[now - 90, 0, 0], [now - 60, 20, 0], [now - 30, 40, 1], [now, 50, 2]]
+    add(seeder, progress={"done": 50, "failed": 2, "samples": samples})
     text = detail(page)
     points = re.findall(r'class="good-line" points="([^"]+)"', text)[0].split()
     assert len(points) == 4
