@@ -468,3 +468,24 @@ def test_a_layout_comes_back_from_its_numbers(tmp_path: Path) -> None:
     layout = stage(spec(rows=["x"] * 7, max_rows_per_job=3), tmp_path).layout
     assert Layout.from_plain(json.loads(json.dumps(layout.plain()))) == layout
     assert [layout.shard_of(row).index for row in range(7)] == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_the_fingerprint_is_that_of_version_0_1_0(tmp_path: Path) -> None:
+    # Jobs that an earlier version made are found by it: another one would buy them again.
+    def attach(uri: str) -> Attachment:
+        return Attachment({"fileData": {"fileUri": uri, "mimeType": "image/png"}}, "h")
+
+    pictures: dict[str, Any] = {
+        "rows": [{"text": "a", "image": "i"}, {"text": "b"}],
+        "media_field": "image",
+        "attach": attach,
+        "generation_config": {"temperature": 0},
+    }
+    vertex = {"service": Service.VERTEX, "project": "p", "location": "l"}
+    known = {
+        "95092cf68919": spec(rows=["a", "b"]),
+        "762dbc219692": spec(rows=["x"] * 10, max_rows_per_job=4),
+        "3c152cb94cfc": spec(**vertex, **pictures),
+        "4c86a748f023": spec(rows=["t"], kind=JobKind.EMBEDDINGS, model="gemini-embedding-001"),
+    }
+    assert [stage(given, tmp_path).fingerprint for given in known.values()] == list(known)
