@@ -10,6 +10,7 @@ machine: files are served by a small server here, and uploads go to the emulator
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import random
 import re
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 ROUNDS = 3
+PICTURE_BYTES = 2_000_000
+"""Base64 of one picture; what image models make at 1K has one to four million bytes."""
 TEXT = "The quick brown fox jumps over the lazy dog and looks back once more. " * 10
 
 
@@ -35,13 +38,15 @@ def main() -> None:
     options.add_argument("--folder", type=Path, help="where the files go; a temporary folder when absent")
     options.add_argument("--write", action="store_true", help="put the table into README.md")
     options.add_argument("--vertex", action="store_true", help="only the part on Vertex AI")
+    options.add_argument("--pictures", action="store_true", help="only the part on pictures")
     options.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
         print(json.dumps(child(*given.child)))
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        table = (measure_vertex if given.vertex else measure)(Path(folder), given.rows)
+        part = measure_vertex if given.vertex else measure_pictures if given.pictures else measure
+        table = part(Path(folder), given.rows)
     print(table)
     if given.write:
         readme = Path(__file__).with_name("README.md")
@@ -88,6 +93,7 @@ def measure(folder: Path, rows: int) -> str:
         measure_input(folder, rows // 2),
         measure_growth(folder, rows),
         measure_vertex(folder, rows),
+        measure_pictures(folder, rows),
     ]
     return "\n" + "".join(f"{part}\n" for part in parts)
 
@@ -167,6 +173,33 @@ def measure_vertex(folder: Path, rows: int) -> str:
         ]
         table = measured(lines, rows)
     return f"(d) Vertex AI: an object of {rows:,} rows, {path.stat().st_size / 1e6:.0f} MB, shuffled.\n\n{table}\n"
+
+
+def measure_pictures(folder: Path, rows: int) -> str:
+    """Base64 of pictures, a kilobyte for each row of text: 1 GB for a million."""
+    path = folder / "pictures.jsonl"
+    count = max(1, rows * 1000 // PICTURE_BYTES)
+    write_pictures(path, count)
+    lines = [
+        Line("`json.loads` of every line, from disk (7)", "loads", path),
+        Line("landed from disk, each picture a file; ratio to (7)", "pictures", path, base=(0,)),
+    ]
+    table = measured(lines, count)
+    return f"(e) {count:,} pictures in {path.stat().st_size / 1e6:.0f} MB of base64.\n\n{table}\n"
+
+
+def write_pictures(path: Path, count: int) -> None:
+    text = base64.b64encode(random.Random(1).randbytes(PICTURE_BYTES * 3 // 4)).decode()
+    with path.open("w", buffering=1 << 20) as handle:
+        for row in range(count):
+            # Each is another picture, as far as a file system can tell.
+            data = f"{row:08d}{text[8:]}"
+            part = {"inlineData": {"mimeType": "image/png", "data": data}}
+            response = {
+                "candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}],
+                "usageMetadata": {"promptTokenCount": 6, "candidatesTokenCount": 1120, "totalTokenCount": 1126},
+            }
+            handle.write(json.dumps({"key": f"r{row}-order-{row}", "response": response}) + "\n")
 
 
 def vertex_client(address: str) -> Any:
@@ -263,6 +296,12 @@ def task_vertex(path: Path, count: int, address: str) -> Any:
     return landing(path, count, lambda: client.storage.iter_bytes(f"gs://bench/{path.name}"), parse_vertex_line)
 
 
+def task_pictures(path: Path, count: int, _: str) -> Any:
+    from airflow_provider_gemini_batch.api.responses.reading import parse_result_line
+
+    return landing(path, count, lambda: local_pieces(path), parse_result_line)
+
+
 def task_land(path: Path, count: int, address: str) -> Any:
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.responses.reading import parse_result_line
@@ -285,17 +324,19 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
     from airflow_provider_gemini_batch.api.responses.lines import lines_of
     from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
     from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
+    from airflow_provider_gemini_batch.rows.media import MediaFolder
 
     def answers() -> Any:
         return (parse(line, place) for place, line in enumerate(lines_of(pieces())))
 
     def work() -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            media = MediaFolder(f"{folder}/media", LocalFiles())
             summary, _ = deliver(
                 target_of(str(path.with_suffix(".landed.jsonl"))),
                 LocalFiles(),
                 [AnswerSource(answers, range(count))],
-                LandingSpec(kind=JobKind.GENERATION, rows=count),
+                LandingSpec(kind=JobKind.GENERATION, rows=count, media=media),
                 task="t",
                 run="r",
                 job_names=["batches/1"],
@@ -343,6 +384,7 @@ TASKS = {
     "download": task_download,
     "whole": task_whole,
     "land": task_land,
+    "pictures": task_pictures,
     "gcsfs": task_gcsfs,
     "vertex": task_vertex,
     "stage": task_stage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from io import BytesIO
@@ -26,6 +27,7 @@ from airflow_provider_gemini_batch.api.responses.reading import (
 )
 from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary
+from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.runtime.outputs import storable
 
 if TYPE_CHECKING:
@@ -116,6 +118,22 @@ def test_one_line_beyond_the_limit_costs_no_other(lines: list[bytes], piece: int
             assert whole_line.startswith(line)
         else:
             assert line == whole_line
+
+
+@pytest.mark.parametrize("parse", [parse_result_line, parse_vertex_line])
+def test_a_row_that_cannot_be_read_is_an_error_under_its_own_key(parse: Any) -> None:
+    deep = b'{"key":"r7-a","response":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    for line in (deep, b'\xef\xbb\xbf {"custom_id": "r7-a", "x": {', '{"key": "r7-a"'):
+        result = parse(line, 0)
+        assert result.key == "r7-a"
+        assert result.error is not None
+    assert parse(b'{"response": {"key": "other"', 0).key is None
+
+
+@pytest.mark.parametrize("make", [result_of, vertex_result_of])
+def test_a_response_that_is_a_text_of_json_is_read(make: Any) -> None:
+    assert make({"key": "a", "response": json.dumps(GOOD)}, 0).response == GOOD
+    assert make({"key": "a", "response": "no json"}, 0).error is not None
 
 
 def test_a_row_beyond_the_limit_is_an_error_under_its_own_key() -> None:
@@ -412,3 +430,49 @@ def test_an_answer_that_a_later_job_repeats_is_paid_once_and_a_new_one_twice(tmp
 
 def test_a_row_for_xcom_holds_no_u0000() -> None:
     assert storable({"a\0": ["b\0", 1, {"c": None}]}) == {"a\ufffd": ["b\ufffd", 1, {"c": None}]}
+
+
+NAMES = [
+    "candidates", "content", "parts", "text", "thought", "inlineData", "mimeType", "data", "fileData", "fileUri",
+    "functionCall", "args", "executableCode", "finishReason", "index", "usageMetadata", "promptTokenCount", "modality",
+    "promptTokensDetails", "tokenCount", "embedding", "values", "promptFeedback", "blockReason", "responseId", "usage",
+    "groundingMetadata", "webSearchQueries", "choices", "message", "tool_calls", "status_code", "body", "error",
+]  # fmt: skip
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["STOP", "MAX_TOKENS", "IMAGE", "AUDIO", "image/png", "audio/L16;rate=0", "AAAA", "\ud800", "\0"])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=14,
+)
+LINES = st.dictionaries(
+    st.sampled_from(["key", "custom_id", "response", "error", "status", "instance", "predictions", "metadata", "shop"]),
+    VALUES | st.fixed_dictionaries({"candidates": st.lists(st.fixed_dictionaries({"content": VALUES}), max_size=2)}),
+    max_size=5,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(LINES, min_size=1, max_size=4), st.sampled_from(list(JobKind)), st.booleans())
+def test_whatever_the_service_says_becomes_one_row_for_each_answer(
+    lines: list[dict[str, Any]],
+    kind: JobKind,
+    known: bool,  # noqa: FBT001
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        media = MediaFolder(f"{folder}/media", LocalFiles())
+        for parse in (parse_result_line, parse_vertex_line):
+            for name in ("out.jsonl", "out.parquet"):
+                results = [parse(json.dumps(line).encode(), place) for place, line in enumerate(lines)]
+                spec: dict[str, Any] = {"rows": len(lines)} if known else {"carry": ("shop",), "keep_response": True}
+                rows, summary = landed(
+                    Path(folder), results, name=name, kind=kind, media=media, types={"shop": "str"}, **spec
+                )
+                assert len(rows) == summary.rows == len(lines)
+                assert all(isinstance(row["key"], str) for row in rows)

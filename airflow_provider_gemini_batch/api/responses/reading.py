@@ -37,6 +37,7 @@ _NEITHER = "the service gave neither a response nor an error"
 _ANSWERS = ("candidates", "embedding", "promptFeedback")
 _NOT_BESIDE = frozenset({"request", "response", "predictions", "instance"})
 _KEY_OF_A_HEAD = re.compile(rb'\A\s*\{\s*"(?:key|custom_id)"\s*:\s*("[^"\\]{1,200}")')
+_HEAD_BYTES = 4096
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MOST_CODE = 2**31 - 1
 
@@ -60,11 +61,25 @@ def parse_vertex_line(line: bytes | str, position: int) -> BatchResult:
 
 
 def _read_result(line: bytes | str, position: int) -> BatchResult:
-    return result_of(_object(line), position)
+    item = _object(line)
+    return _unreadable(line, position) if item is None else result_of(item, position)
 
 
 def _read_vertex_result(line: bytes | str, position: int) -> BatchResult:
-    return vertex_result_of(_object(line), position)
+    item = _object(line)
+    return _unreadable(line, position) if item is None else vertex_result_of(item, position)
+
+
+def _unreadable(line: bytes | str, position: int) -> BatchResult:
+    """The row's error, under its key where that can be made out."""
+    return BatchResult(_key_of_head(line), None, ServiceError(message=_UNREADABLE), position)
+
+
+def _key_of_head(line: bytes | str) -> str | None:
+    head = line[:_HEAD_BYTES].encode(errors="replace") if isinstance(line, str) else line[:_HEAD_BYTES]
+    named = _KEY_OF_A_HEAD.match(head.removeprefix(_BYTE_ORDER_MARK))
+    key = _lenient(named[1]) if named else None
+    return key if isinstance(key, str) else None
 
 
 def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
@@ -80,22 +95,21 @@ def result_of(item: Any, position: int) -> BatchResult:
     """Read one answer that is JSON already: a line of a file or an inline item, whose key is in ``metadata``."""
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
+    response = _as_object(item.get("response"))
     fault = item.get("error")
-    if fault is None and not _is_answer(item.get("response")):
+    if fault is None and not _is_answer(response):
         # One reader of the service's guide found the error under this name.
         fault = item.get("status")
-    return _made(item, item.get("response"), fault, position)
+    return _made(item, response, fault, position)
 
 
 def vertex_result_of(item: Any, position: int) -> BatchResult:
     """Read one Vertex row: success is an empty ``status``; the key is in ``custom_id`` or ``key``."""
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
-    response = item.get("response")
+    response = _as_object(item.get("response"))
     if item.get("predictions"):
         response = _embedded(item["predictions"]) or response
-    if isinstance(response, str):
-        response = _object(response)
     fault = item.get("error")
     if not fault and not _is_answer(response):
         fault = item.get("status")
@@ -121,6 +135,11 @@ def _made(item: dict[str, Any], response: Any, fault: Any, position: int) -> Bat
     if response is not None and not fault:
         return BatchResult(key, response, None, position, beside=beside)
     return BatchResult(key, None, _service_error(fault), position, beside=beside, billed=response)
+
+
+def _as_object(value: Any) -> Any:
+    """Return what a text of JSON holds, as a table's columns may; anything else as it is."""
+    return _object(value) if isinstance(value, str) else value
 
 
 def _is_answer(response: Any) -> bool:
@@ -164,10 +183,8 @@ def _lenient(line: bytes | str) -> Any:
 def _overlong(line: bytes | str, position: int) -> BatchResult | None:
     if not isinstance(line, OverlongLine):
         return None
-    named = _KEY_OF_A_HEAD.match(line)
-    key = _lenient(named[1]) if named else None
     words = f"the answer has {line.size} bytes, and at most {line.limit} are read of one row"
-    return BatchResult(key if isinstance(key, str) else None, None, ServiceError(code=11, message=words), position)
+    return BatchResult(_key_of_head(line), None, ServiceError(code=11, message=words), position)
 
 
 def _key(item: Mapping[str, Any]) -> str | None:
