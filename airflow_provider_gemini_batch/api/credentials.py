@@ -52,7 +52,7 @@ class ApiKey:
         """Check the key's form. A character that HTTP refuses would end up in that refusal's text."""
         key = key.strip()
         if not key:
-            raise ConfigurationError("There is no API key: put it into the connection's password field")
+            raise ConfigurationError("No API key: put it into the connection's password field")
         if not (key.isascii() and key.isprintable() and " " not in key):
             raise ConfigurationError("The API key holds blanks or characters that no key has: paste it again")
         self._key = key
@@ -350,9 +350,9 @@ def _read_json(path: str, where: str) -> Mapping[str, Any]:
         raise ConfigurationError(f"{where}: the file cannot be read on this machine ({error.strerror})") from error
     except (ValueError, RecursionError):
         # The cause would show the file's content.
-        raise ConfigurationError(f"{where}: the file holds no JSON") from None
+        raise ConfigurationError(f"{where}: the file is not JSON") from None
     if not isinstance(value, dict):
-        raise ConfigurationError(f"{where}: the file holds no JSON object")
+        raise ConfigurationError(f"{where}: the file is not a JSON object")
     return value
 
 

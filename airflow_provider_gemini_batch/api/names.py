@@ -51,7 +51,7 @@ def gemini_model(model: str) -> str:
         if isinstance(model, str) and model.startswith(f"{known}/"):
             collection, bare = known, model[len(known) + 1 :]
     if not isinstance(bare, str) or not _MODEL.match(bare) or ".." in bare:
-        raise ConfigurationError(f"model {in_words(model)} is no model name; 'gemini-2.5-flash' is one")
+        raise ConfigurationError(f"Invalid model name {in_words(model)}: expected a name such as 'gemini-2.5-flash'.")
     return f"{collection}/{bare}"
 
 
@@ -64,8 +64,8 @@ def vertex_model(model: str) -> str:
         bare = bare.removeprefix(prefix) if isinstance(bare, str) else bare
     if not isinstance(bare, str) or not _MODEL.match(bare) or ".." in bare:
         raise ConfigurationError(
-            f"model {in_words(model)} is no model name on Vertex AI; 'gemini-2.5-flash' and "
-            "'projects/p/locations/l/models/123' are"
+            f"Invalid model name {in_words(model)}: Vertex AI expects a name such as 'gemini-2.5-flash' or "
+            "'projects/p/locations/l/models/123'."
         )
     return f"publishers/google/models/{bare}"
 
@@ -79,7 +79,7 @@ def gemini_job(name: str) -> str:
     """Check the name of a job of the Gemini Developer API."""
     if not isinstance(name, str) or not _GEMINI_JOB.match(name):
         other = " That is a Vertex AI job: use a connection to Vertex AI." if _is_vertex_job(name) else ""
-        raise ConfigurationError(f"{in_words(name)} is no job of the Gemini API; 'batches/<id>' is.{other}")
+        raise ConfigurationError(f"Invalid Gemini job name {in_words(name)}: expected 'batches/<id>'.{other}")
     return name
 
 
@@ -90,7 +90,7 @@ def vertex_job(name: str) -> tuple[str, str]:
         is_gemini = isinstance(name, str) and _GEMINI_JOB.match(name)
         other = " That is a job of the Gemini API: use a connection with an API key." if is_gemini else ""
         shape = "projects/<p>/locations/<l>/batchPredictionJobs/<id>"
-        raise ConfigurationError(f"{in_words(name)} is no Vertex AI job; {shape!r} is.{other}")
+        raise ConfigurationError(f"Invalid Vertex AI job name {in_words(name)}: expected {shape!r}.{other}")
     return name, found[2]
 
 
@@ -102,7 +102,7 @@ def file_name(name: str) -> str:
     """Check a file's name; ids of batch outputs are longer than those of uploads and pass."""
     if not isinstance(name, str) or not _FILE.match(name):
         raise ConfigurationError(
-            f"{in_words(name)} is no file of the Files API; 'files/<id>', as upload_file gives it, is"
+            f"Invalid file name {in_words(name)}: expected 'files/<id>', as upload_file returns it."
         )
     return name
 
@@ -116,8 +116,8 @@ def own_file_name(name: str) -> str:
     """Check the name of a file that can be got or deleted: an upload, not the output of a batch."""
     if is_output_file(name):
         raise ConfigurationError(
-            f"{in_words(name)} is the output of a batch: the service lets it be downloaded, but neither looked up nor "
-            "deleted; it ends by itself"
+            f"{in_words(name)} is the output of a batch: it can be downloaded, but not looked up or deleted. "
+            "It expires by itself."
         )
     return name
 
@@ -125,14 +125,14 @@ def own_file_name(name: str) -> str:
 def gcs_uri(uri: str, argument: str) -> str:
     """Check a gs:// address."""
     if not isinstance(uri, str) or not _GCS.match(uri):
-        raise ConfigurationError(f"{argument} {in_words(uri)} is no Cloud Storage address; 'gs://bucket/object' is")
+        raise ConfigurationError(f"{argument}: invalid address {in_words(uri)}: expected 'gs://bucket/object'.")
     return uri
 
 
 def bigquery_uri(uri: str, argument: str) -> str:
     """Check a bq:// address."""
     if not isinstance(uri, str) or not _BIGQUERY.match(uri):
-        raise ConfigurationError(f"{argument} {in_words(uri)} is no BigQuery address; 'bq://project.dataset.table' is")
+        raise ConfigurationError(f"{argument}: invalid address {in_words(uri)}: expected 'bq://project.dataset.table'.")
     return uri
 
 

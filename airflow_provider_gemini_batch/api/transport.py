@@ -133,10 +133,10 @@ class Answer:
         except (ValueError, RecursionError) as error:
             start = "HTML" if self.body.lstrip()[:1] == b"<" else f"{len(self.body)} bytes"
             # The cause would show the body, which may hold answers.
-            text = f"{self.description}: {self.status}, but the answer is no JSON ({start}, {type(error).__name__})"
+            text = f"{self.description}: {self.status}, but the response is not JSON ({start}, {type(error).__name__})"
             raise UnexpectedAnswer(text) from None
         if not isinstance(value, dict):
-            raise UnexpectedAnswer(f"{self.description}: {self.status}, but the answer is no JSON object")
+            raise UnexpectedAnswer(f"{self.description}: {self.status}, but the response is not a JSON object")
         return value
 
     @cached_property  # one page of a list asks for it a hundred times

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.google.bigquery import NO_LIBRARY
 from airflow_provider_gemini_batch.api.models import Service
-from airflow_provider_gemini_batch.api.names import gemini_model, labels, vertex_model
+from airflow_provider_gemini_batch.api.names import bigquery_uri, gcs_uri, gemini_model, labels, vertex_model
 from airflow_provider_gemini_batch.api.vertex_rules import check_job
 from airflow_provider_gemini_batch.staging.places import is_inside
 
@@ -53,6 +53,13 @@ def check_places(arguments: BatchArguments, service: Service, staging: str | Non
             )
         return
     uris = [arguments.gcs_uri] if isinstance(arguments.gcs_uri, str) else list(arguments.gcs_uri or ())
+    for uri in uris:
+        gcs_uri(uri, "gcs_uri")
+    if arguments.bigquery_uri is not None:
+        bigquery_uri(arguments.bigquery_uri, "bigquery_uri")
+    if arguments.destination is not None:
+        check = bigquery_uri if arguments.destination.startswith("bq://") else gcs_uri
+        check(arguments.destination, "destination")
     needs_staging = arguments.bigquery_uri is None and not (uris and arguments.destination)
     if needs_staging and not (staging or "").startswith("gs://"):
         what = "writes answers to" if uris else "reads rows from"

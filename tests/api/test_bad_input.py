@@ -38,16 +38,16 @@ def test_these_clients_cannot_reach_their_service(offline: BatchClient, offline_
         (lambda c: c.create(FLASH, inlined_requests="text"), "must be a list"),
         (lambda c: c.create(FLASH, gcs_uri="gs://b/in.jsonl"), r"gcs_uri: .* give inlined_requests or file_name"),
         (lambda c: c.create(FLASH, bigquery_uri="bq://p.d.t"), r"bigquery_uri: .* use a connection to Vertex AI"),
-        (lambda c: c.create("../secrets", inlined_requests=ROW), "is no model name"),
-        (lambda c: c.create("models/../x", inlined_requests=ROW), "is no model name"),
-        (lambda c: c.create("models/models/x", inlined_requests=ROW), "is no model name"),
-        (lambda c: c.create("a?key=b", inlined_requests=ROW), "is no model name"),
-        (lambda c: c.create("", inlined_requests=ROW), "is no model name"),
+        (lambda c: c.create("../secrets", inlined_requests=ROW), "Invalid model name"),
+        (lambda c: c.create("models/../x", inlined_requests=ROW), "Invalid model name"),
+        (lambda c: c.create("models/models/x", inlined_requests=ROW), "Invalid model name"),
+        (lambda c: c.create("a?key=b", inlined_requests=ROW), "Invalid model name"),
+        (lambda c: c.create("", inlined_requests=ROW), "Invalid model name"),
         (lambda c: c.get(VERTEX_JOB), "Vertex AI job: use a connection to Vertex AI"),
-        (lambda c: c.get("abc"), "'batches/<id>' is"),
-        (lambda c: c.get("batches/../files/x"), "is no job of the Gemini API"),
-        (lambda c: c.cancel("batches/a:delete"), "is no job of the Gemini API"),
-        (lambda c: c.delete(""), "is no job of the Gemini API"),
+        (lambda c: c.get("abc"), "expected 'batches/<id>'"),
+        (lambda c: c.get("batches/../files/x"), "Invalid Gemini job name"),
+        (lambda c: c.cancel("batches/a:delete"), "Invalid Gemini job name"),
+        (lambda c: c.delete(""), "Invalid Gemini job name"),
         (lambda c: c.get_responses(VERTEX_JOB), "Vertex AI job"),
         (
             lambda c: c.create(FLASH, inlined_requests=[_keyed("a"), _keyed("b"), _keyed("a")]),
@@ -57,7 +57,7 @@ def test_these_clients_cannot_reach_their_service(offline: BatchClient, offline_
         (lambda c: c.create(FLASH, inlined_requests=[{"key": "a", "request": "text"}]), r"'request' must be an object"),
         (lambda c: c.create(FLASH, inlined_requests=["x" * (21 << 20)]), r"21\.0 MiB.*at most 20 MiB.*upload_file"),
         (lambda c: c.create(FLASH, file_name="abc"), "'files/<id>'"),
-        (lambda c: c.create(FLASH, file_name="files/../x"), "is no file"),
+        (lambda c: c.create(FLASH, file_name="files/../x"), "Invalid file name"),
         (
             lambda c: c.create(FLASH, file_name="files/a", generation_config={"temperature": 1}),
             "generation_config: the rows",
@@ -74,7 +74,7 @@ def test_these_clients_cannot_reach_their_service(offline: BatchClient, offline_
         (lambda c: c.list_files(page_size=101), "page_size must be from 1 to 100"),
         (lambda c: c.wait("batches/a", poll_interval=0), "poll_interval must be above 0"),
         (lambda c: c.get_file("files/batch-" + "a" * 36), "output of a batch"),
-        (lambda c: c.delete_file("files/batch-" + "a" * 36), "neither looked up nor"),
+        (lambda c: c.delete_file("files/batch-" + "a" * 36), "not looked up or deleted"),
         (lambda c: c.upload_file("/nowhere/in.jsonl"), "in.jsonl: the file cannot be read"),
         (lambda c: c.upload_file(io.BytesIO(b"x"), name="files/UPPER"), "name 'files/UPPER'"),
         (lambda c: c.upload_file(io.BytesIO(b"x"), mime_type="a\nb"), "mime_type"),
@@ -111,12 +111,18 @@ GCS: dict[str, Any] = {"gcs_uri": "gs://bucket/in.jsonl", "destination": "gs://b
         ),
         (
             lambda c: c.create(FLASH, gcs_uri="s3://bucket/in.jsonl", destination="gs://bucket/o"),
-            "no Cloud Storage address",
+            "expected 'gs://bucket/object'",
         ),
-        (lambda c: c.create(FLASH, bigquery_uri="p.d.t", destination="gs://bucket/o"), "no BigQuery address"),
+        (
+            lambda c: c.create(FLASH, bigquery_uri="p.d.t", destination="gs://bucket/o"),
+            "expected 'bq://project.dataset.table'",
+        ),
         (lambda c: c.create(FLASH, gcs_uri="gs://bucket/in.jsonl"), "destination: Vertex AI needs one"),
-        (lambda c: c.create(FLASH, gcs_uri="gs://bucket/in.jsonl", destination="out/x"), "destination 'out/x'"),
-        (lambda c: c.create("../x", **GCS), "is no model name on Vertex AI"),
+        (
+            lambda c: c.create(FLASH, gcs_uri="gs://bucket/in.jsonl", destination="out/x"),
+            "destination: invalid address 'out/x'",
+        ),
+        (lambda c: c.create("../x", **GCS), "Invalid model name.*Vertex AI"),
         (lambda c: c.create(FLASH, **GCS, priority=1), "priority: Vertex AI has none"),
         (lambda c: c.create(FLASH, **GCS, system_instruction="Be brief."), "system_instruction: the rows"),
         (lambda c: c.create_embeddings("gemini-embedding-001", **GCS, task_type="X"), "task_type: the rows"),
@@ -124,7 +130,7 @@ GCS: dict[str, Any] = {"gcs_uri": "gs://bucket/in.jsonl", "destination": "gs://b
         (lambda c: c.create(FLASH, **GCS, labels={"team": "A"}), "label 'team': a value"),
         (lambda c: c.create(FLASH, **GCS, labels={f"k{n}": "v" for n in range(65)}), "65 labels are too many"),
         (lambda c: c.get("batches/abc"), "job of the Gemini API: use a connection with an API key"),
-        (lambda c: c.get("projects/p/locations/l/batchPredictionJobs/../x"), "is no Vertex AI job"),
+        (lambda c: c.get("projects/p/locations/l/batchPredictionJobs/../x"), "Invalid Vertex AI job name"),
         (lambda c: c.upload_file(io.BytesIO(b"x")), "Vertex AI has no Files API"),
         (lambda c: c.download_file("files/a", io.BytesIO()), "gs:// addresses"),
     ],
@@ -143,7 +149,7 @@ def test_an_argument_that_nobody_knows_is_refused_by_python(offline: BatchClient
 
 @pytest.mark.parametrize("key", ["", "   "])
 def test_a_missing_key_is_named(key: str) -> None:
-    with pytest.raises(ConfigurationError, match="no API key"):
+    with pytest.raises(ConfigurationError, match="No API key"):
         BatchClient.for_gemini(key)
 
 
@@ -185,9 +191,9 @@ def test_a_base_url_to_this_machine_or_over_tls_is_taken(url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"project_id": None}, "There is no project"),
-        ({"project_id": "../x"}, "is no Google Cloud project"),
-        ({"location": "us/../x"}, "is no location"),
+        ({"project_id": None}, "No Google Cloud project"),
+        ({"project_id": "../x"}, "Invalid project_id"),
+        ({"location": "us/../x"}, "Invalid location"),
         ({"base_url": "http://example.com"}, "unencrypted"),
         ({"timeout": 0}, "timeout must be above 0"),
         ({"key_path": "/nowhere/key.json"}, r"key_path: the file cannot be read"),

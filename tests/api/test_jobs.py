@@ -305,7 +305,7 @@ def test_no_answer_in_time_leaves_it_open_whether_a_job_was_made(emulator: Emula
 def test_an_answer_that_is_no_json_is_said_so(client: BatchClient, emulator: Emulator) -> None:
     emulator.control.faults(garbage={"operation": "get", "times": 1})
     job = client.create(FLASH, inlined_requests=["One?"])
-    with pytest.raises(UnexpectedAnswer, match=r"get of batches/.*: 200, but the answer is no JSON"):
+    with pytest.raises(UnexpectedAnswer, match=r"get of batches/.*: 200, but the response is not JSON"):
         client.get(job.name)
 
 

@@ -217,7 +217,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_noticed(
 
 
 def test_only_gs_addresses_are_opened(vertex: BatchClient) -> None:
-    with pytest.raises(ConfigurationError, match="no Cloud Storage address"):
+    with pytest.raises(ConfigurationError, match="expected 'gs://bucket/object'"):
         vertex.storage.open("/etc/passwd")
 
 

@@ -62,7 +62,7 @@ def test_without_a_destination_answers_go_under_the_staging_path_and_leave_it_wh
         ({"inlined_requests": ["One."], "staging_path": "/tmp/here"}, "give staging_path"),  # noqa: S108
         ({"gcs_uri": "gs://data/x.jsonl", "generation_config": {"temperature": 0}}, "no effect on gcs_uri"),
         ({"file_name": "files/abc"}, "cannot be read by Vertex AI"),
-        ({"gcs_uri": "s3://data/x.jsonl"}, "no Cloud Storage address"),
+        ({"gcs_uri": "s3://data/x.jsonl"}, "expected 'gs://bucket/object'"),
         ({"inlined_requests": ["One."], "labels": {"Team": "a"}}, "label 'Team': a key is a letter"),
         ({"inlined_requests": ["One."], "labels": {"team": "A"}}, "label 'team': a value is up to 63"),
         ({"inlined_requests": ["One."], "labels": {"airflow-dag-id": "x"}}, "choose another name"),

@@ -81,13 +81,16 @@ class VertexPlace:
         """Check the parts. Raises ConfigurationError naming the one that cannot be."""
         if not project:
             raise ConfigurationError(
-                "There is no project: give project_id, in the connection or here; the credentials name none"
+                "No Google Cloud project: set project_id on the connection or the operator (the credentials do not "
+                "name one)."
             )
         if not _PROJECT.match(project) or ".." in project:
-            raise ConfigurationError(f"project_id {names.in_words(project)} is no Google Cloud project id or number")
+            raise ConfigurationError(
+                f"Invalid project_id {names.in_words(project)}: expected a Google Cloud project id or number."
+            )
         if not _LOCATION.match(location):
             raise ConfigurationError(
-                f"location {names.in_words(location)} is no location; 'global' and 'us-central1' are"
+                f"Invalid location {names.in_words(location)}: expected a location such as 'global' or 'us-central1'."
             )
         return cls(project, location, checked_base_url(base_url) if base_url else None)
 
