@@ -286,6 +286,10 @@ class Usage(NamedTuple):
         """Add two counts."""
         return Usage(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
+    def minus(self, other: Usage) -> Usage:
+        """Take a part away."""
+        return Usage(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
+
     @property
     def is_told(self) -> bool:
         """True when the service told of any tokens."""
@@ -297,6 +301,16 @@ class Usage(NamedTuple):
 
 
 _TOTALS = 4
+
+LONG_PROMPT = 200_000
+"""Prompts of more tokens than this have prices of their own on some models."""
+
+
+class LongPrompts(NamedTuple):
+    """How many answers had long prompts, and what these used."""
+
+    rows: int
+    usage: Usage
 
 
 class BatchResult:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from airflow_provider_gemini_batch.api.models import BatchJob, Usage
+    from airflow_provider_gemini_batch.api.models import BatchJob, LongPrompts, Usage
     from airflow_provider_gemini_batch.batch.tag import Tag
     from airflow_provider_gemini_batch.batch.verdict import Verdict
 
@@ -51,6 +51,7 @@ class Landing:
     responses: list[dict[str, Any]] | None = None
     repairable: tuple[int, ...] = ()
     reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    long_prompts: LongPrompts | None = None
     failed_keys: tuple[str, ...] = ()
 
     def with_missing(self, rows: int) -> Landing:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.api.models import JobKind, Usage
+from airflow_provider_gemini_batch.api.models import JobKind, LongPrompts, Usage
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.expected import Expected
@@ -52,12 +52,15 @@ class Cost:
         return {"usd": self.usd, "upper_bound": self.upper_bound, "open_bound": self.open_bound, "note": self.note}
 
 
-def cost_of(usage: Usage, model: str, *, rows: int, at: datetime | None = None) -> Cost:
+def cost_of(
+    usage: Usage, model: str, *, rows: int, at: datetime | None = None, long_prompts: LongPrompts | None = None
+) -> Cost:
     """What these tokens of ``rows`` rows cost in a batch at ``at`` (a time with zone; None: now).
 
     Each modality has its price; thinking is text of the output, PDF pages are pictures. Cached tokens are priced as the
     table says, which for most models is without a discount for batches. Searches are billed by the query, beside the
-    tokens. Prices that grow with the length of a prompt are taken for a row of average length.
+    tokens. Prices that grow with the length of a prompt are taken for rows of average length: of ``long_prompts``, and
+    of the others.
 
     Source: https://ai.google.dev/gemini-api/docs/pricing (Batch)
     """
@@ -66,6 +69,9 @@ def cost_of(usage: Usage, model: str, *, rows: int, at: datetime | None = None) 
         from genai_prices import calc_price
     except ImportError:
         return Cost(None, note="pip install 'airflow-provider-gemini-batch[genai-prices]'")
+    if long_prompts is not None and rows > long_prompts.rows:
+        short = cost_of(usage.minus(long_prompts.usage), model, rows=rows - long_prompts.rows, at=at)
+        return _sum(short, cost_of(long_prompts.usage, model, rows=long_prompts.rows, at=at))
     count = max(rows, 1)
     now = at or datetime.now(tz=timezone.utc)
     name = model.rpartition("/")[2]
@@ -84,6 +90,17 @@ def cost_of(usage: Usage, model: str, *, rows: int, at: datetime | None = None) 
         upper_bound=not halved,
         note="; ".join([*words, *notes]),
         open_bound=bool(notes),
+    )
+
+
+def _sum(one: Cost, other: Cost) -> Cost:
+    if one.usd is None or other.usd is None:
+        return one if one.usd is None else other
+    return Cost(
+        one.usd + other.usd,
+        upper_bound=one.upper_bound or other.upper_bound,
+        note="; ".join(dict.fromkeys(filter(None, (one.note, other.note)))),
+        open_bound=one.open_bound or other.open_bound,
     )
 
 

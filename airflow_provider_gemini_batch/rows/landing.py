@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.legacy import instance_key
-from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+from airflow_provider_gemini_batch.api.models import LONG_PROMPT, BatchResult, JobKind, LongPrompts, ServiceError, Usage
 from airflow_provider_gemini_batch.api.responses.reading import key_text
 from airflow_provider_gemini_batch.api.responses.typed import PlainResult
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
@@ -116,6 +116,7 @@ class LandingSummary:
     warnings: int = 0
     warned: tuple[str, ...] = field(default=(), repr=False)
     by_position: int = 0
+    long_prompts: LongPrompts | None = None
     failed_keys: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -204,6 +205,7 @@ class _Base:
         self._workdir = workdir
         self._maker = landing.maker()
         self._used = [0] * len(Usage._fields)
+        self._long = LongPrompts(0, Usage())
         self._codes: Counter[int | None] = Counter()
         self._warnings = 0
         self._warned: list[str] = []
@@ -225,6 +227,8 @@ class _Base:
                 used[place] += count
         elif result.error is None:
             used[_UNCOUNTED] += 1
+        if usage is not None and usage[0] > LONG_PROMPT:
+            self._long = LongPrompts(self._long.rows + 1, self._long.usage.plus(Usage(*usage)))
 
     def _note_warning(self, key: str) -> None:
         """Count a row with a warning and keep the first names."""
@@ -267,6 +271,7 @@ class _Base:
             warnings=self._warnings,
             warned=tuple(self._warned),
             by_position=self._by_position,
+            long_prompts=self._long if self._long.rows else None,
             failed_keys=tuple(name for _, name in sorted(self._failed_names.items()))[:_MOST_FAILED_KEYS],
         )
 

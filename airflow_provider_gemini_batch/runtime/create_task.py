@@ -446,7 +446,7 @@ class TaskRun:
             return None  # the service told of no tokens, which does not mean that there were none
         cost = None
         with courtesy("the cost"):
-            cost = cost_of(landing.usage, self._arguments.model.rpartition("/")[2], rows=landing.total)
+            cost = cost_of(landing.usage, self._arguments.model, rows=landing.total, long_prompts=landing.long_prompts)
         return cost.plain() if cost is not None and cost.usd is not None else None
 
     # -- assembling the ports

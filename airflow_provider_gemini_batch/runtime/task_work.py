@@ -148,5 +148,6 @@ def landing_of(
         responses=responses,
         repairable=tuple(summary.repairable),
         reasons=summary.reasons,
+        long_prompts=summary.long_prompts,
         failed_keys=summary.failed_keys,
     )

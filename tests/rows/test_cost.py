@@ -10,7 +10,7 @@ import pytest
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.api.models import JobKind, Usage
+from airflow_provider_gemini_batch.api.models import JobKind, LongPrompts, Usage
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.rows.cost import Cost, cost_of, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.rows.expected import Expected
@@ -54,6 +54,16 @@ def test_cached_tokens_are_cheaper_but_not_free_and_not_halved() -> None:
 def test_a_price_that_grows_with_the_prompt_is_taken_for_an_average_row() -> None:
     assert cost_of(Usage(1_000_000), "gemini-2.5-pro", rows=1000, at=NOW).usd == pytest.approx(0.625)
     assert cost_of(Usage(1_000_000), "gemini-2.5-pro", rows=1, at=NOW).usd == pytest.approx(1.25)
+
+
+def test_long_prompts_are_priced_apart_from_the_others() -> None:
+    long = LongPrompts(2, Usage(600_000, 2_000))
+    whole = Usage(1_000_000, 100_000)
+    cost = cost_of(whole, "gemini-2.5-pro", rows=1002, at=NOW, long_prompts=long)
+    # Half of 1.25 and 10 USD a million, and of 2.50 and 15 beyond 200,000 tokens.
+    assert cost.usd == pytest.approx(0.4 * 0.625 + 0.098 * 5 + 0.6 * 1.25 + 0.002 * 7.5)
+    assert cost_of(long.usage, "gemini-2.5-pro", rows=2, at=NOW, long_prompts=long).usd == pytest.approx(0.75 + 0.015)
+    assert cost_of(whole, "gemini-99", rows=9, at=NOW, long_prompts=long).usd is None
 
 
 def test_every_modality_has_its_price() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, LongPrompts, ServiceError, Usage
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, lines_of
 from airflow_provider_gemini_batch.api.responses.reading import (
     inline_results,
@@ -426,6 +426,16 @@ def test_an_answer_that_a_later_job_repeats_is_paid_once_and_a_new_one_twice(tmp
     # x, y, the one that was cut; then, again, only those that are new.
     assert summary.usage == Usage(5 * 5, 2 * 5)
     assert (summary.succeeded, summary.duplicate) == (3, 2)
+
+
+def test_answers_to_long_prompts_are_summed_apart_too(tmp_path: Path) -> None:
+    def used(tokens: int) -> dict[str, Any]:
+        return {**GOOD, "usageMetadata": {"promptTokenCount": tokens, "candidatesTokenCount": 1}}
+
+    lines = [json.dumps({"key": "a", "response": used(tokens)}).encode() for tokens in (200_000, 200_001, 300_000)]
+    summary = landed(tmp_path, [parse_result_line(line, 0) for line in lines])[1]
+    assert summary.long_prompts == LongPrompts(2, Usage(500_001, 2))
+    assert summary.usage == Usage(700_001, 3)
 
 
 def test_a_row_for_xcom_holds_no_u0000() -> None:
