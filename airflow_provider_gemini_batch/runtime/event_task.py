@@ -35,7 +35,10 @@ _OLDEST: Final = timedelta(days=8)
 # How late the end of a job may show up after its time of ending.
 _LATE: Final = timedelta(minutes=15)
 _PAGE_SIZE: Final = 100
-_STORE_PATIENCE: Final = 10.0
+# The first question that a triggerer asks after its start can take long, and a cursor that is not read is lost.
+_STORE_PATIENCE: Final = 60.0
+_STORE_TRIES: Final = 5
+_STORE_PAUSE: Final = 5.0
 
 
 class JobLister(Protocol):
@@ -224,11 +227,14 @@ def _digest(name: str) -> str:
 async def _load(store: CursorStore | None) -> Cursor | None:
     if store is None:
         return None
-    try:
-        return Cursor.read(await asyncio.wait_for(store.aget(CURSOR_KEY), _STORE_PATIENCE))
-    except Exception as error:  # noqa: BLE001  without it, events are still told
-        log.warning("Could not read where this trigger was (%s); what ended meanwhile is not told.", _kind(error))
-        return None
+    for _ in range(_STORE_TRIES):
+        try:
+            return Cursor.read(await asyncio.wait_for(store.aget(CURSOR_KEY), _STORE_PATIENCE))
+        except Exception as error:  # noqa: BLE001, PERF203  whatever it is, it may pass
+            last = _kind(error)
+            await asyncio.sleep(_STORE_PAUSE)
+    log.warning("Could not read where this trigger was (%s); what ended meanwhile is not told.", last)
+    return None
 
 
 async def _save(store: CursorStore | None, cursor: Cursor) -> None:

@@ -15,6 +15,7 @@ import pytest
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.polling import lease
+from airflow_provider_gemini_batch.runtime import event_task
 from airflow_provider_gemini_batch.runtime.event_task import CURSOR_KEY, Cursor, EndedJobs, ended_at
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobEventTrigger
 
@@ -32,9 +33,11 @@ class Store:
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
         self.is_away = False
+        self.fails = 0
 
     async def aget(self, key: str, default: Any = None) -> Any:
-        if self.is_away:
+        self.fails -= 1
+        if self.is_away or self.fails >= 0:
             raise OSError("no database")
         return json.loads(self.kept[key]) if key in self.kept else default
 
@@ -162,7 +165,21 @@ def test_a_restart_leaves_no_end_out_and_tells_none_again(client: BatchClient, e
     assert told(emulator, trigger(store)) == []
 
 
-def test_a_cursor_that_cannot_be_kept_or_read_stops_nothing(client: BatchClient, emulator: Emulator) -> None:
+def test_a_cursor_that_cannot_be_read_at_first_is_not_lost(
+    client: BatchClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_task, "_STORE_PAUSE", 0.0)
+    store = Store()
+    assert told(emulator, trigger(store)) == []
+    ended(client, emulator, "while no triggerer ran")()
+    store.fails = 2
+    assert len(told(emulator, trigger(store))) == 1
+
+
+def test_a_cursor_that_cannot_be_kept_or_read_stops_nothing(
+    client: BatchClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_task, "_STORE_PAUSE", 0.0)
     store = Store()
     store.is_away = True
     assert len(told(emulator, trigger(store), when_watching=ended(client, emulator, "a"))) == 1
