@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from messages import messages
 
 from airflow_provider_gemini_batch import operators
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
@@ -131,6 +132,12 @@ def test_the_pictures_are_drawn_from_their_sources(source: Path) -> None:
     drawn = "".join(re.findall(r"<text[^>]*>([^<]*)</text>", text_of(ROOT / "docs/_static" / f"{source.stem}.svg")))
     for label in re.findall(r'label="([^"]*)"', text_of(source)):
         assert all(line in drawn for line in label.split("\\n")), f"run `make diagrams`: {label!r} is missing"
+
+
+def test_every_message_stands_on_the_page_of_troubleshooting() -> None:
+    page = " ".join(text_of(ROOT / "docs" / "troubleshooting.md").split())
+    missing = {str(each.text) for each in messages() if " ".join(each.fixed.split()) not in page}
+    assert missing == set(), "add an entry for each of these to docs/troubleshooting.md"
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
