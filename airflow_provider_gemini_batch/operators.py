@@ -6,6 +6,7 @@ reads or stages is imported when a task runs.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow.sdk import BaseOperator
@@ -31,7 +32,7 @@ from airflow_provider_gemini_batch.runtime.author import in_the_authors_words
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -91,6 +92,16 @@ class _GeminiOperator(BaseOperator):
 
         own = read_arguments(ConnectionArguments, self._given())
         return GeminiBatchHook(own.gemini_conn_id, location=own.location, project_id=own.project_id)
+
+    @contextmanager
+    def _connected(self) -> Iterator[GeminiBatchHook]:
+        """Open the connection; errors are raised in Airflow's terms, those of credentials with the connection's id."""
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
+
+        opened: list[GeminiBatchHook] = []
+        with airflow_errors(lambda: vars(opened[0]).get("settings") if opened else None), self.hook() as hook:
+            opened.append(hook)
+            yield hook
 
     def _given(self) -> dict[str, Any]:
         """Return the author's arguments as they stand now: as written, or rendered."""
@@ -431,9 +442,7 @@ class GeminiGetBatchJobOperator(_JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Ask once."""
-        from airflow_provider_gemini_batch.runtime.client import airflow_errors
-
-        with airflow_errors(), self.hook() as hook:
+        with self._connected() as hook:
             return hook.get(self._name()).model_dump(mode="json")
 
 
@@ -458,9 +467,7 @@ class GeminiListBatchJobsOperator(_GeminiOperator):
         """Read as many pages as are needed."""
         from itertools import islice
 
-        from airflow_provider_gemini_batch.runtime.client import airflow_errors
-
-        with airflow_errors(), self.hook() as hook:
+        with self._connected() as hook:
             given = read_arguments(ListArguments, self._given())
             # Brief: a whole job of the Gemini API carries its answers along when they are inline.
             jobs = hook.list_all(page_size=min(given.max_results, 100), filter=given.filter, brief=True)
@@ -502,10 +509,9 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream the answers."""
-        from airflow_provider_gemini_batch.runtime.client import airflow_errors
         from airflow_provider_gemini_batch.runtime.create_task import land_responses
 
-        with airflow_errors(), self.hook() as hook:
+        with self._connected() as hook:
             return land_responses(read_arguments(ResponsesArguments, self._given()), hook, context)
 
 
@@ -518,9 +524,7 @@ class GeminiCancelBatchJobOperator(_JobOperator):
 
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Ask once."""
-        from airflow_provider_gemini_batch.runtime.client import airflow_errors
-
-        with airflow_errors(), self.hook() as hook:
+        with self._connected() as hook:
             name = self._name()
             if hook.get(name, brief=True).is_done:
                 self.log.info("%s has ended already.", name)
@@ -539,9 +543,8 @@ class GeminiDeleteBatchJobOperator(_JobOperator):
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Ask once."""
         from airflow_provider_gemini_batch.api.errors import NotFound
-        from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
-        with airflow_errors(), self.hook() as hook:
+        with self._connected() as hook:
             name = self._name()
             try:
                 hook.delete(name)
@@ -578,10 +581,9 @@ class GeminiUploadFileOperator(_GeminiOperator):
 
     def execute(self, context: Context) -> str:  # noqa: ARG002
         """Upload in pieces; a broken connection is resumed."""
-        from airflow_provider_gemini_batch.runtime.client import airflow_errors
         from airflow_provider_gemini_batch.runtime.paths import Paths
 
-        with airflow_errors(), self.hook() as hook:
+        with self._connected() as hook:
             given = read_arguments(UploadArguments, self._given())
             with Paths().open_for_reading(given.input_path) as source:
                 return hook.upload_file(source, display_name=given.display_name, mime_type=given.mime_type).name

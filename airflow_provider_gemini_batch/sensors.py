@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
 
+from airflow_provider_gemini_batch.runtime.arguments import default_deferrable
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class GeminiBatchJobSensor(BaseSensorOperator):
     :param gemini_conn_id: connection of type Gemini Batch or Google Cloud. (templated)
     :param location: Vertex location, overrides the connection's. (templated)
     :param project_id: Google Cloud project, overrides the connection's. (templated)
-    :param deferrable: wait in the triggerer. Otherwise Airflow's ``mode`` says how the worker waits.
+    :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable`` where that has been set, else
+        True. Otherwise Airflow's ``mode`` says how the worker waits.
 
     ``poke_interval``, ``timeout``, ``soft_fail``, ``mode`` and the others are those of every Airflow sensor.
     """
@@ -54,7 +56,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         gemini_conn_id: str = _DEFAULT_CONN_ID,
         location: str | None = None,
         project_id: str | None = None,
-        deferrable: bool = True,
+        deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -62,7 +64,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         self.gemini_conn_id = gemini_conn_id
         self.location = location
         self.project_id = project_id
-        self.deferrable = deferrable
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
 
     @cached_property
     def _run(self) -> SensorRun:

@@ -23,7 +23,7 @@ from airflow_provider_gemini_batch.api.states import Service
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow.sdk import Connection
 
@@ -71,9 +71,10 @@ _API_OF = {
 
 
 @contextmanager
-def airflow_errors() -> Iterator[None]:
+def airflow_errors(settings: Callable[[], ConnectionSettings | None] = lambda: None) -> Iterator[None]:
     """Turn what this provider raises into what Airflow acts upon, the cause kept.
 
+    :param settings: gives the connection, once it has been read: refused credentials are told with its id.
     :raises AirflowFailException: for an error that the same call would meet again: Airflow retries nothing.
     :raises AirflowException: for one that may pass: Airflow retries as the task says.
     """
@@ -83,7 +84,7 @@ def airflow_errors() -> Iterator[None]:
         yield
     except GeminiBatchError as error:
         kind = AirflowException if error.retryable else AirflowFailException
-        raise kind(str(error)) from error
+        raise kind(with_connection(error, settings())) from error
 
 
 def client_from_connection(
@@ -187,6 +188,13 @@ def _has_no_async_supervisor() -> bool:
 
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
     return comms is not None and not hasattr(comms, "asend")
+
+
+def with_connection(error: GeminiBatchError, settings: ConnectionSettings | None) -> str:
+    """Return the words of an error; those of refused credentials with the connection and the field to look at."""
+    if settings is None or not isinstance(error, AccessDenied):
+        return str(error)
+    return f"Connection {settings.conn_id!r}: {_denied(error, settings)} ({error})"
 
 
 def explain(error: GeminiBatchError, settings: ConnectionSettings | None = None) -> str:

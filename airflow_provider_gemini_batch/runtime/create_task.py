@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR
-from airflow_provider_gemini_batch.api.errors import EmptyInput, GeminiBatchError
+from airflow_provider_gemini_batch.api.errors import AccessDenied, EmptyInput, GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.batch.ports import Done, Policy, SleepUntil, TaskFailed, TaskTry, WaitForJobs
 from airflow_provider_gemini_batch.batch.run import BatchRun
@@ -29,7 +29,7 @@ from airflow_provider_gemini_batch.polling.policy import WaitPolicy, longest_wai
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
 from airflow_provider_gemini_batch.rows.cost import cost_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
-from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings
+from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
 from airflow_provider_gemini_batch.runtime.courtesies import count_rows, courtesy, label_of_map_index, tell_assets
 from airflow_provider_gemini_batch.runtime.deployment import deployment
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
@@ -123,7 +123,7 @@ class TaskRun:
         with ExitStack() as stack:
             stack.callback(self._leave)
             stack.enter_context(self._overview)
-            stack.enter_context(airflow_errors())
+            stack.enter_context(airflow_errors(lambda: self._settings))
             stack.callback(self._hook.close)
             self._settings = self._hook.settings
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
@@ -362,6 +362,8 @@ class TaskRun:
     def _failure(self, failure: TaskFailed) -> AirflowException:
         landing = failure.landing
         message = failure.verdict.message
+        if isinstance(failure.__cause__, AccessDenied):
+            message = with_connection(failure.__cause__, self._settings)
         if landing is not None and landing.output:
             message = f"{message} The rows are at {landing.output}."
         if not failure.verdict.retry:

@@ -13,7 +13,7 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.observability.stats import Stats
 from task_context import task_context
 
-from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator, GeminiGetBatchJobOperator
 from airflow_provider_gemini_batch.runtime import create_task
 
 if TYPE_CHECKING:
@@ -192,3 +192,24 @@ def test_a_file_without_rows_is_the_same(tmp_path: Path) -> None:
     given = {"inlined_requests": None, "input_path": f"{tmp_path}/in.csv"}
     with pytest.raises(AirflowSkipException), operator(on_empty="skip", **given).task_run(context()) as run:
         run.begin()
+
+
+def begun(conn_id: str) -> None:
+    with operator(gemini_conn_id=conn_id).task_run(context()) as run:
+        run.begin()
+
+
+def asked(conn_id: str) -> None:
+    GeminiGetBatchJobOperator(task_id="g", job_name="batches/a", gemini_conn_id=conn_id).execute(context())
+
+
+@pytest.mark.parametrize("act", [begun, asked])
+def test_a_refused_key_is_told_with_the_connection_and_the_field(
+    act: Callable[[str], None], service: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MY_GEMINI", service.connection(password="bad-key"))
+    with pytest.raises(AirflowFailException) as refused:
+        act("my_gemini")
+    said = str(refused.value)
+    assert "Connection 'my_gemini': The API key was refused; paste a valid one into the field API key." in said
+    assert "bad-key" not in said
