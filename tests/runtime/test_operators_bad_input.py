@@ -108,6 +108,7 @@ CREATE = [
     ({"file_name": "abc"}, "files/"),
     ({"file_name": "files/../x"}, "Invalid file name"),
     ({"file_name": "files/a", "generation_config": {"temperature": 1}}, "generation_config has no effect on file_name"),
+    ({"file_name": "files/a", "prompt_template": "{x}"}, "prompt_template has no effect on file_name"),
     ({"gcs_uri": "gs://b/in.jsonl"}, "gcs_uri cannot be read by the Gemini .*; give input_path, inlined_requests"),
     ({"bigquery_uri": "bq://p.d.t"}, "bigquery_uri cannot be read by the Gemini"),
     ({"inlined_requests": ["x"], "destination": "gs://b/o"}, "destination is for Vertex AI"),
