@@ -19,14 +19,17 @@ OURS = {
     f"{NAME}.decorators",
     f"{NAME}.links",
     f"{NAME}.operators",
+    f"{NAME}.rows",
+    f"{NAME}.rows.python_rows",
     f"{NAME}.runtime",
     f"{NAME}.runtime.arguments",
+    f"{NAME}.runtime.author",
     f"{NAME}.runtime.readers",
     f"{NAME}.sensors",
     f"{NAME}.triggers",
 }
 # A Dag file whose tasks use the hook loads these as well: no client, and none of the values that it gives.
-HOOK = {f"{NAME}.hooks", f"{NAME}.runtime.client", f"{NAME}.runtime.connection"}
+HOOK = {f"{NAME}.hooks", *(f"{NAME}.runtime.{part}" for part in ("client", "connection", "deployment"))}
 _SCRIPT = f"""
 import json, sys, typing
 import airflow.sdk, airflow.triggers.base, airflow.dag_processing.processor
