@@ -88,12 +88,16 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Make a new job with this submission number, without the rows that finished in ``rows_from`` (oldest first)."""
+    """Make a new job with this submission number, without the rows that finished in ``rows_from`` (oldest first).
+
+    ``resumes``: where single rows cannot be sent, the ended job from whose output the service may go on.
+    """
 
     submission: int
     why: str
     rows_from: tuple[str, ...] = ()
     cleanup: Cleanup = Cleanup()
+    resumes: str | None = None
 
 
 Decision = Adopt | Submit
@@ -154,7 +158,10 @@ def decide(
     cleanup = _cleanup(same, others, foreign, chosen)
     rows_from = _rows_from(same, chosen)
     if chosen is None:
-        return Submit(submission, _why_submitted(same, others), rows_from if can_resend else (), cleanup)
+        why = _why_submitted(same, others)
+        if can_resend:
+            return Submit(submission, why, rows_from, cleanup)
+        return Submit(submission, why, (), cleanup, _to_resume(same))
     if slot.fingerprint is None:
         unchecked = f"The input cannot be read, so it could not be checked that {chosen.name} was made from it."
         cleanup = replace(cleanup, warnings=(*cleanup.warnings, unchecked))
@@ -276,6 +283,12 @@ def _rows_from(same: Sequence[_Candidate], chosen: _Candidate | None) -> tuple[s
         and not one.is_used_up
         and (chosen is None or one.tag.submission < chosen.tag.submission)
     )
+
+
+def _to_resume(same: Sequence[_Candidate]) -> str | None:
+    """Return the newest job that ended before all its rows were done, if its answers were not delivered."""
+    broken_off = [one for one in same if one.record.is_done and not one.record.is_answered and not one.is_used_up]
+    return max(broken_off, key=lambda one: one.by_submission).name if broken_off else None
 
 
 def _cleanup(

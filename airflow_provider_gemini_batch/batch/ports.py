@@ -80,10 +80,11 @@ class JobService(Protocol):
     def cancel(self, name: str) -> None:
         """Ask for a job to be cancelled; an ended or unknown job is no error."""
 
-    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> Prepared:
+    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, resumes: str | None = None) -> Prepared:
         """Bring the input of one job to where the service can read it.
 
-        ``rows`` None: the whole shard. ``reuse``: an upload may be left from before.
+        ``rows`` None: the whole shard. ``reuse``: an upload may be left from before. ``resumes``: a job that ended
+        early, from whose output the service may go on where rows cannot be sent one by one.
 
         :raises InputUnavailable: the rows cannot be read any more, or are not those that were planned.
         """

@@ -392,7 +392,7 @@ class _Advance:
             log.info("Submitting a job: %s.", decision.why)
             missing = self._missing(slot, used, parts) if parts else rows
             if missing is None or missing:
-                return self._submit(slot.tag(decision.submission), missing, found)
+                return self._submit(slot.tag(decision.submission), missing, found, resumes=decision.resumes)
         return None
 
     def _has_kept_rows(self, name: str) -> bool:
@@ -412,9 +412,10 @@ class _Advance:
         log.info("%d rows are done already; %d are sent again.", survey.succeeded, len(survey.repairable))
         return survey.repairable
 
-    def _submit(self, tag: Tag, rows: Sequence[int] | None, found: _Round) -> str | None:
+    def _submit(self, tag: Tag, rows: Sequence[int] | None, found: _Round, *, resumes: str | None = None) -> str | None:
+        reuse = not self._task.is_first or self._is_resumed
         try:
-            return self._submitter.submit(tag, rows, reuse=not self._task.is_first or self._is_resumed).name
+            return self._submitter.submit(tag, rows, reuse=reuse, resumes=resumes).name
         except Postponed as wait:
             if self._state.began is None:
                 self._state.began = self._task.clock.now()

@@ -63,7 +63,14 @@ class Service:
             return one
         return one.model_copy(update={"as_of": moment(self.clock.true + self.date_ahead)})
 
-    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> None:  # noqa: ARG002
+    def prepare(
+        self,
+        tag: Tag,
+        rows: Sequence[int] | None,  # noqa: ARG002
+        *,
+        reuse: bool,  # noqa: ARG002
+        resumes: str | None = None,  # noqa: ARG002
+    ) -> None:
         """Nothing is uploaded, and rows of some shards cannot be read."""
         if tag.shard in self.unsendable and tag.fingerprint == INPUT:
             raise InputUnavailable("The input reads differently.")

@@ -135,6 +135,17 @@ def test_where_rows_cannot_be_sent_again_everything_is(state: JobState) -> None:
     assert (submission(decision), decision.rows_from) == (1, ())
 
 
+@pytest.mark.parametrize("state", [JobState.FAILED, *PARTIAL])
+def test_where_rows_cannot_be_sent_one_by_one_the_newest_job_that_ended_early_is_resumed(state: JobState) -> None:
+    older, newer = job(state), job(state, name="batches/2", submission=1, minute=5)
+    decision = decide([older, newer], slot(), cancelled=["batches/one", "batches/2"])
+    assert isinstance(decision, Submit)
+    assert (decision.submission, decision.resumes) == (2, newer.name)
+    anew = decide([older], slot(clear_count=1), delivered=ALWAYS)
+    assert isinstance(anew, Submit)
+    assert anew.resumes is None
+
+
 @pytest.mark.parametrize("state", PARTIAL)
 def test_an_ended_job_whose_requests_are_all_pending_counts_for_nothing(state: JobState) -> None:
     untouched = CompletionStats(total=10, pending=10)

@@ -175,7 +175,7 @@ def test_a_retry_sends_what_was_never_sent() -> None:
 def test_a_retry_uses_an_upload_that_is_there() -> None:
     reused: list[bool] = []
     desk = Desk()
-    desk.service.prepare = lambda tag, rows, *, reuse: reused.append(reuse)  # type: ignore[method-assign]  # noqa: ARG005
+    desk.service.prepare = lambda *_, reuse, **__: reused.append(reuse)  # type: ignore[method-assign]
     until_it_waits(desk, first_try=False)
     assert reused == [True]
 

@@ -13,6 +13,7 @@ from task_context import task_context
 
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.runtime.create_task import Killed
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService
 
@@ -106,3 +107,15 @@ def test_after_a_kill_no_create_call_is_sent(held: Emulator) -> None:
         with pytest.raises(Killed, match="was not sent"):
             run.begin()
     assert states(held) == []
+
+
+@pytest.mark.parametrize(("tries_left", "state"), [(0, "CANCELLED"), (1, "PENDING")])
+def test_a_kill_of_a_task_that_waits_in_the_worker_cancels_what_nobody_else_would_adopt(
+    held: Emulator, monkeypatch: pytest.MonkeyPatch, tries_left: int, state: str
+) -> None:
+    run = operator(deferrable=False).task_run(task_context(max_tries=tries_left))
+    monkeypatch.setattr(BlockingWait, "run", lambda *_, **__: run.kill())
+    with pytest.raises(Killed), run:
+        run.begin()
+    held.control.advance(60)
+    assert states(held) == [state]

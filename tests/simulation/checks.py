@@ -134,6 +134,8 @@ class Checks:
         arguments = self._airflow.setting.arguments
         if not arguments.reattach:
             return False
+        if self._ghosts and self._airflow.max_tries != self._airflow.setting.retries:
+            return False  # after a clear, jobs of the deleted run are in the way of what earlier tries made
         if earlier.ends == earlier.made and not earlier.rows:
             return False
         return other.clear_count <= tag.clear_count

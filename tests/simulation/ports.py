@@ -156,7 +156,14 @@ class SimService:
         self._world.cancel(name, self._by)
         self._steps.step(0.1)
 
-    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool) -> Ready:  # noqa: ARG002
+    def prepare(
+        self,
+        tag: Tag,
+        rows: Sequence[int] | None,
+        *,
+        reuse: bool,  # noqa: ARG002
+        resumes: str | None = None,  # noqa: ARG002
+    ) -> Ready:
         self._steps.step(5.0)
         return Ready(self._inputs.shard(tag.shard) if rows is None else tuple(rows))
 
