@@ -131,8 +131,8 @@ FAULTS = (
     Fault(
         "kill9_while_uploading",
         "batch/run.py",
-        "reuse=not self._task.is_first or self._is_resumed",
-        "reuse=False",
+        "reuse = not self._task.is_first or self._is_resumed",
+        "reuse = False",
         f"{_GUARANTEES}test_a_retry_uses_an_upload_that_is_there",
     ),
     Fault(
@@ -329,8 +329,8 @@ FAULTS = (
     Fault(
         "expired_with_rows",
         "batch/adoption.py",
-        "rows_from if can_resend else (), cleanup",
-        "(), cleanup",
+        "            return Submit(submission, why, rows_from, cleanup)\n",
+        "            return Submit(submission, why, (), cleanup)\n",
         f"{_ADOPTION}test_finished_rows_count_and_the_others_are_sent_again",
     ),
     Fault(
