@@ -148,15 +148,21 @@ class ClientJobService:
         except NotFound:
             log.info("%s is gone already.", name)
 
-    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, resumes: str | None = None) -> ReadyInput:
+    def prepare(
+        self,
+        tag: Tag,
+        rows: Sequence[int] | None,
+        *,
+        reuse: bool,
+        resumes: str | None = None,  # noqa: ARG002
+    ) -> ReadyInput:
         """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object."""
         self._check_destination(tag)
         if self._supply is None:
             named = self._settings.source.get("file_name")
             if named and not names.is_output_file(named):
                 self._await_file(named)
-            source = self._left_by(resumes) if resumes is not None else None
-            return ReadyInput(source or self._settings.source, destination=self._destination(tag))
+            return ReadyInput(self._settings.source, destination=self._destination(tag))
         shard = self._supply.shard(tag.shard) if rows is None else self._supply.subset(rows, str(tag))
         self._supply.bring_media(shard.path)
         if self._client.service is Service.VERTEX:
@@ -181,17 +187,6 @@ class ClientJobService:
                 "credentials list and read there, or give another destination."
             ) from error
         self._checked = True
-
-    def _left_by(self, job_name: str) -> Mapping[str, Any] | None:
-        """Return the output of a job that ended early as input: the service does only what is not done."""
-        try:
-            left = self._client.output_source(job_name)
-        except NotFound:
-            return None
-        if left is None:
-            return None
-        log.info("Going on from what %s has done: only its other rows are bought.", job_name)
-        return {"bigquery_uri": left.bigquery_uri} if left.bigquery_uri else {"gcs_uri": list(left.gcs_uris)}
 
     def create(self, prepared: ReadyInput, tag: Tag) -> BatchJob:
         """Send the create call once."""

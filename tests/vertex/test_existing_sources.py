@@ -93,23 +93,3 @@ def test_a_table_without_a_destination_gets_a_table_beside_it(bench: Bench) -> N
     assert summary["output"].startswith("bq://p.texts.inbox_gb1_")
     _, summary = bench.go(bigquery_uri="bq://p.texts.inbox", destination="bq://p.texts")
     assert summary["output"].startswith("bq://p.texts.predictions_")
-
-
-def test_a_retry_buys_only_the_rows_that_an_expired_job_has_not_done(bench: Bench, folder: str) -> None:
-    run = bench.run(
-        gcs_uri=f"{folder}/in/*",
-        destination=f"{folder}/answers",
-        retries=1,
-        output_path=str(bench.folder / "out.jsonl"),
-    )
-    bench.emulator.control.faults(expire=True, partial_rows=0.5)
-    assert run.attempt("batch").state == "up_for_retry"
-    bench.emulator.control.faults(expire=None, partial_rows=None)
-    outcome = run.attempt("batch")
-    assert outcome.state == "success", outcome.message
-    assert sorted(row["key"] for row in rows_of((bench.folder / "out.jsonl").read_bytes())) == ["a", "b", "c"]
-    first, second = bench.jobs
-    assert "/answers/prediction-model-" in json.dumps(second)
-    assert run.xcom("batch")["job_names"] == [second["name"]]
-    assert run.xcom("batch")["counts"] == {"total": 3, "succeeded": 3, "failed": 0}
-    assert first["name"] != second["name"]
