@@ -25,6 +25,7 @@ from airflow_provider_gemini_batch.runtime.arguments import (
     argument_names,
     check_one_source,
     check_parsed,
+    check_source_is_there,
     default_deferrable,
     read_arguments,
 )
@@ -268,7 +269,9 @@ class _CreateBatchJob(_GeminiOperator):
         from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
         with airflow_errors():
-            arguments = read_arguments(BatchArguments, self._given(), kind=self.kind)
+            given = self._given()
+            check_source_is_there(given)
+            arguments = read_arguments(BatchArguments, given, kind=self.kind)
         self._run = TaskRun(arguments, self, context, hook=self.hook(), make_trigger=GeminiBatchJobTrigger)
         return self._run
 

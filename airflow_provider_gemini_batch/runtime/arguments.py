@@ -216,6 +216,18 @@ def check_one_source(given: Mapping[str, Any], *, makes_own_rows: bool) -> None:
         raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
 
 
+def check_source_is_there(given: Mapping[str, Any]) -> None:
+    """Refuse, when the task runs, a source that another task or a template has left empty.
+
+    :raises ConfigurationError: says what to return instead.
+    """
+    if all(given.get(name) is None for name in SOURCES):
+        raise ConfigurationError(
+            "the source is None: the task or template that should give it returned nothing; return rows, or an empty "
+            "list and say with on_empty what happens then"
+        )
+
+
 def argument_names(form: type[Any]) -> tuple[str, ...]:
     """Return the names of the arguments that an author may give."""
     return tuple(name for name, _, _ in _readers(form))

@@ -213,3 +213,10 @@ def test_a_refused_key_is_told_with_the_connection_and_the_field(
     said = str(refused.value)
     assert "Connection 'my_gemini': The API key was refused; paste a valid one into the field API key." in said
     assert "bad-key" not in said
+
+
+def test_a_source_that_another_task_left_empty_is_told_in_words_that_fit() -> None:
+    task = operator(inlined_requests="{{ rows }}")
+    task.inlined_requests = None
+    with pytest.raises(AirflowFailException, match="the source is None: the task or template"):
+        task.task_run(context())
