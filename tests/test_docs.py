@@ -6,6 +6,8 @@ import ast
 import importlib
 import inspect
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,21 @@ def test_python_in_a_page_can_be_parsed_and_its_imports_exist(page: Path) -> Non
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
                 module = importlib.import_module(node.module or "")
                 assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.stem in {"quickstart", "tutorial"} or page.parent.name == "how-to"],
+    ids=lambda page: page.name,
+)
+def test_python_in_a_guide_runs_as_it_stands(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, block in enumerate(python_blocks(page)):
+        code = compile(block, f"{page.name}, block {number}", "exec", dont_inherit=True)
+        if re.search(r"^def (test|pytest)_", block, re.MULTILINE):
+            continue  # For pytest, with its fixtures.
+        module = types.ModuleType(f"block_{number}")  # Pydantic looks the names of annotations up in it.
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(code, vars(module))  # noqa: S102  (our own pages)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
