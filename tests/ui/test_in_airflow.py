@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,12 +70,28 @@ def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     connections = {"gemini_batch_default": emulator.connection()}
     with PageAirflow([HERE / "dags"], connections=connections, settings=settings) as found:
-        # Not so fast that a task resumes before a busy scheduler has seen it leave: Airflow would fail it.
-        emulator.control.speed(8)
-        runs = {dag_id: found.trigger(dag_id, run_id="first") for dag_id in ("shop", "secret")}
-        for dag_id, run_id in runs.items():
-            found.expect_run(dag_id, run_id)
+        emulator.control.speed(60)
+        emulator.control.faults(hold_running=True)
+        dags = ("shop", "secret")
+        for dag_id in dags:
+            found.trigger(dag_id, run_id="first")
+        for dag_id in dags:
+            wait_until_deferred_for_all(found, dag_id, "first")
+        emulator.control.clear_faults()
+        for dag_id in dags:
+            found.expect_run(dag_id, "first")
         yield found
+
+
+def wait_until_deferred_for_all(airflow: PageAirflow, dag_id: str, run_id: str) -> None:
+    """Wait until the scheduler, too, has seen a task leave: one that resumes before that is failed by Airflow."""
+    airflow.wait_task_state(dag_id, run_id, "describe", "deferred")
+    log = airflow.home / "component-logs" / "scheduler.log"
+    seen = re.compile(rf"executor event with state success.*dag_id='{dag_id}'.*run_id='{run_id}'")
+    until = time.monotonic() + 120
+    while not seen.search(log.read_text(encoding="utf-8", errors="replace")):
+        assert time.monotonic() < until, f"the scheduler did not see {dag_id} leave"
+        time.sleep(0.5)
 
 
 @contextmanager
@@ -176,16 +193,17 @@ def test_a_user_who_may_read_one_dag_sees_it_alone(browser: Browser, airflow: Pa
 
 
 def test_a_batch_is_watched_while_its_rows_move(browser: Browser, airflow: PageAirflow, emulator: Emulator) -> None:
-    emulator.control.speed(4)
+    emulator.control.faults(hold_running=True)
     run_id = airflow.trigger("shop", run_id="watched")
     try:
-        airflow.wait_task_state("shop", run_id, "describe", "deferred")
+        wait_until_deferred_for_all(airflow, "shop", run_id)
         with tab_of(browser, airflow, bypass_csp=True) as page:
             page.goto(f"{airflow.base_url}/gemini-batches/batch?dag_id=shop&run_id={run_id}&task_id=describe")
-            assert page.locator("header .state").inner_text() in ("queued", "running", "submitting")
             page.evaluate("window.isTheSame = true")
             assert barriers(page) == []
-            emulator.control.speed(20)
+            page.locator("header .state", has_text="running").wait_for(timeout=120_000)
+            picture(page, "in-airflow-running")
+            emulator.control.clear_faults()
             page.locator("header .state", has_text="succeeded").wait_for(timeout=120_000)
             assert page.evaluate("window.isTheSame")
             assert page.locator(".tile b").first.inner_text().startswith("40")
