@@ -143,6 +143,9 @@ def with_instructions(request: Mapping[str, Any]) -> Mapping[str, Any]:
     task, title = request.get("taskType"), request.get("title")
     if task is None and title is None:
         return request
+    for name, value in (("taskType", task), ("title", title)):
+        if not isinstance(value, str | None):
+            raise InputError(f"'{name}' must be a text")
     rest = {name: value for name, value in request.items() if name not in {"taskType", "title"}}
     if task in {None, "RETRIEVAL_DOCUMENT"}:
         before = f"title: {title or 'none'} | text: "

@@ -183,6 +183,12 @@ def test_a_task_that_has_no_words_is_refused(row: Any, task: str) -> None:
         embedded(NEWER, row, task_type=task)
 
 
+@pytest.mark.parametrize("member", [{"taskType": ["CLUSTERING"]}, {"taskType": {}}, {"title": 3}, {"title": {"a": 1}}])
+def test_a_task_or_title_that_is_no_text_is_refused(member: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="must be a text"):
+        embedded(NEWER, {"content": {"parts": [{"text": "b"}]}, **member})
+
+
 def test_a_file_alone_goes_without_words() -> None:
     part = {"fileData": {"fileUri": "gs://b/a.jpeg", "mimeType": "image/jpeg"}}
     assert embedded(NEWER, {"content": {"parts": [part]}}, task_type="RETRIEVAL_DOCUMENT") == {
