@@ -16,6 +16,7 @@ from airflow_provider_gemini_batch.batch.overview import (
     OVERVIEW_KEY,
     PROGRESS_KEY,
     PROGRESS_TEXT_KEY,
+    Event,
     JobOverview,
     Overview,
     read_overview,
@@ -118,12 +119,15 @@ class OverviewWriter:
             self._add(f"{job.name} ended: {job.state.value.lower().replace('_', ' ')}.")
 
     def input(self, estimate: Mapping[str, Any]) -> None:
-        """Note what went in: rows, jobs, and the most that it may cost where something bounds that."""
+        """Note what went in: rows and jobs."""
         rows, jobs = estimate.get("rows"), estimate.get("jobs")
         if not isinstance(rows, int) or self._overview.total is not None:
             return
-        self._overview = replace(self._overview, total=rows)
-        self._add(f"Read {rows:,} rows" + (f" for {jobs:,} jobs." if isinstance(jobs, int) and jobs > 1 else "."))
+        text = f"Read {rows:,} rows" + (f" for {jobs:,} jobs." if isinstance(jobs, int) and jobs > 1 else ".")
+        # It is told after the jobs were submitted, and happened before.
+        events = self._overview.events
+        read = Event(events[0].at if events else self._now, text)
+        self._overview = replace(self._overview, total=rows, events=(read, *events))
 
     def waiting_for_jobs(self) -> None:
         """Write that the task waits for its jobs."""

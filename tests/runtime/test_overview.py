@@ -57,7 +57,7 @@ def test_a_batch_that_went_well_tells_its_whole_story(service: Emulator, tmp_pat
     run = one(output_path=f"{tmp_path}/out.jsonl", deferrable=deferrable)
     assert run.attempt("t").state == "success"
     overview = seen(run)
-    assert texts(overview)[:2] == ["Submitted JOB0.", "Read 4 rows."]
+    assert texts(overview)[:2] == ["Read 4 rows.", "Submitted JOB0."]
     assert texts(overview)[-1] == f"Landed 4 rows to {tmp_path}/out.jsonl: 4 ok, 0 failed."
     assert (overview.phase, overview.why) == ("succeeded", "")
     assert (overview.model, overview.service) == ("gemini-2.5-flash", "gemini")
