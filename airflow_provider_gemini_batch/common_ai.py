@@ -293,7 +293,7 @@ def _error(status: RowStatus, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_definitions(spec: OutputSpec) -> dict[str, Any]:
-    """Return the schema with its ``$defs`` at the top: common.ai wraps a schema that is no object, with them inside."""
+    """Return the schema with its ``$defs`` at the top: common.ai wraps what is not an object, with them inside."""
     schema = dict(spec.json_schema)
     inner = schema.get("properties", {}).get("response") if spec.wrapped else None
     if isinstance(inner, dict) and "$defs" in inner:

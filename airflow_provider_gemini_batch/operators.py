@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 # Arguments whose names BaseOperator has taken for something else.
 _ATTRIBUTES = {"dry_run": "is_dry_run", "task_type": "embedding_task_type"}
-# Not rendered: prompt_template has braces of its own, and a class is no text.
+# Not rendered: prompt_template has braces of its own, and a class is not a text.
 _NOT_RENDERED = {"prompt_template", "output_schema"}
 _OF_GENERATION = {"generation_config", "system_instruction", "output_schema", "media_field", "media_root"}
 _OF_EMBEDDINGS = {"task_type", "output_dimensionality", "title_field"}
@@ -453,7 +453,7 @@ class GeminiListBatchJobsOperator(_GeminiOperator):
     """List jobs, newest first, without their answers.
 
     :param filter: Vertex only, in the service's own grammar, e.g. ``state="JOB_STATE_RUNNING"``. (templated)
-    :param max_results: how many jobs at most; XCom is no place for all of them.
+    :param max_results: how many jobs at most, since XCom cannot hold all of them.
     :returns: a list of jobs as plain dicts.
     """
 
@@ -519,7 +519,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
 
 
 class GeminiCancelBatchJobOperator(_JobOperator):
-    """Ask the service to cancel a job; it ends a little later. One that has ended already is no error.
+    """Request the cancellation of a job, which ends a little later; does nothing for a job that has ended.
 
     :param job_name: the job. (templated)
     :returns: the job's name.
@@ -537,7 +537,7 @@ class GeminiCancelBatchJobOperator(_JobOperator):
 
 
 class GeminiDeleteBatchJobOperator(_JobOperator):
-    """Remove a job and its results from the service's list. One that is gone already is no error.
+    """Remove a job and its results from the service; does nothing when the job is already gone.
 
     :param job_name: the job. (templated)
     :returns: the job's name.

@@ -149,7 +149,7 @@ class GoogleCredential:
         try:
             credentials.refresh(self._request)
         except GoogleAuthError:
-            # Stale means: still good for some minutes. A hiccup of the token endpoint is no reason to fail now.
+            # Stale means: still good for some minutes. A hiccup of the token endpoint need not fail now.
             if state is not TokenState.STALE:
                 raise
 
@@ -291,7 +291,7 @@ def google_loader(
     :param impersonation_chain: service accounts, the one to become last; a text may hold several, with commas.
     :param iam_endpoint: base URL of the IAM Credentials API, or the whole URL of ``generateAccessToken``.
     :param quota_project_id: the project that pays for and limits the calls.
-    :raises ConfigurationError: two sources, a file that cannot be read, or content that is no credential.
+    :raises ConfigurationError: two sources, a file that cannot be read, or content that is not a credential.
     """
     given = {
         "credentials": credentials,
@@ -361,7 +361,7 @@ def _chain_of(chain: str | Sequence[str] | None) -> tuple[str, ...]:
     accounts = tuple(name.strip() for name in names if name.strip())
     wrong = [account for account in accounts if "@" not in account or "/" in account]
     if wrong:
-        raise ConfigurationError(f"impersonation_chain: {wrong[0]!r} is no service account's e-mail address")
+        raise ConfigurationError(f"impersonation_chain: {wrong[0]!r} is not the e-mail address of a service account")
     return accounts
 
 

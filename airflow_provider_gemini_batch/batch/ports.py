@@ -78,7 +78,7 @@ class JobService(Protocol):
         """List the jobs whose tag carries this identity, as far back as the first try could reach."""
 
     def cancel(self, name: str) -> None:
-        """Ask for a job to be cancelled; an ended or unknown job is no error."""
+        """Request cancellation; does nothing for a job that has ended or is unknown."""
 
     def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, resumes: str | None = None) -> Prepared:
         """Bring the input of one job to where the service can read it.

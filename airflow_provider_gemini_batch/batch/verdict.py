@@ -172,7 +172,7 @@ def judge(
     :param counts: the rows of the task as landed; None where nobody landed them (the sensor, or before landing): then
         the service's counters are believed where they are complete.
     :param can_repair: a further try could send just the bad rows again.
-    :raises ValueError: the job has not ended. An unknown state is no ending.
+    :raises ValueError: the job has not ended. An unknown state does not end a job.
     """
     match ending:
         case Ended(job, by_us):

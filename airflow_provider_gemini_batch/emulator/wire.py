@@ -189,7 +189,7 @@ def read_page_token(token: str | None) -> int | None:
 
 
 def read_page_size(text: str | None, *, default: int, cap: int) -> int:
-    """Return the page size to use; ApiError 400 when the text is no whole number from 0 up."""
+    """Return the page size to use; ApiError 400 when the text is not a whole number from 0 up."""
     if not text:
         return default
     if not text.isdigit():

@@ -180,7 +180,7 @@ def _shown_key(result: BatchResult, landing: LandingSpec) -> tuple[str, bool]:
 
 
 def _names_content(result: BatchResult) -> bool:
-    """True for a key that was made of what is embedded, which is no name of the author's."""
+    """True for a key that was made of what is embedded, which is not a name that the author gave."""
     return isinstance(result.beside.get("content"), str) and result.key == instance_key(result.beside)
 
 

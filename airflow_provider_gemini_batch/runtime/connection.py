@@ -248,7 +248,7 @@ def _key(fields: _Fields) -> Mapping[str, Any] | None:
     missing = [name for name in _KEY_MEMBERS if not isinstance(key.get(name), str)]
     if missing and key.get("type", "service_account") == "service_account":
         raise fields.mistake(
-            "keyfile_dict", f"is no service-account key: it has no {' and no '.join(missing)}; paste the whole file"
+            "keyfile_dict", f"is not a service-account key: it lacks {' and '.join(missing)}; paste the whole file"
         )
     # A key that went through a shell or a URI often has its line breaks doubled.
     secret = key.get("private_key")

@@ -81,7 +81,8 @@ class SavedRows:
                     handle.write(to_json(value) + b"\n")
                 except ValueError as error:
                     raise InputError(
-                        f"item {row.place}: {type(row.value).__name__} is no row: give a text, a dict or a BatchRequest"
+                        f"item {row.place}: {type(row.value).__name__} is not a row: "
+                        "give a text, a dict or a BatchRequest"
                     ) from error
 
     def remove(self) -> None:

@@ -166,7 +166,7 @@ def test_the_rows_own_value_wins_over_the_default() -> None:
         ({"request": None}, "'request' must be an object, not null"),
         ({"conents": "x"}, "is 'contents' meant?"),
         ({"contents": "x", "temprature": 1}, "is 'temperature' meant?"),
-        ({"contents": "x", "generationConfig": {"max_tokens": 1}}, "'maxTokens' is no member of generationConfig"),
+        ({"contents": "x", "generationConfig": {"max_tokens": 1}}, "'maxTokens' is not a member of generationConfig"),
         ({"contents": "x", "generationConfig": []}, "must be an object"),
         ({"contents": "x", "taskType": "A"}, "it is not for generation"),
         ({"contents": "x", "shoe_size": 1}, "name a member that is new"),

@@ -121,7 +121,7 @@ class ObjectStore:
             return sorted(f"gs://{path}" for path in self.filesystem.glob(names.gcs_uri(pattern, "address")))
 
     def delete(self, uri: str) -> None:
-        """Remove an object; one that is gone already is no error."""
+        """Remove an object; does nothing when it is already gone."""
         try:
             with _storage_errors("delete", uri):
                 self.filesystem.rm_file(names.gcs_uri(uri, "address"))

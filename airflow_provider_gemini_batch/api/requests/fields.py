@@ -32,7 +32,7 @@ _UPPER = re.compile(r"([A-Z])")
 
 
 def camel(name: object) -> str:
-    """A member name in lowerCamel. Raises InputError when it is no text."""
+    """Return a member name in lowerCamel. Raises InputError when it is not a text."""
     if not isinstance(name, str):
         raise InputError("member names must be texts")
     return _SNAKE.sub(lambda found: found[1].upper(), name) if "_" in name else name

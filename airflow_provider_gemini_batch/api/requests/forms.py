@@ -92,7 +92,7 @@ def _place(
         _put(config, name, value)
     else:
         where = "generationConfig" if inside and kind is JobKind.GENERATION else f"a request for {kind.value}"
-        raise InputError(f"'{shown(name)}' is no member of {where}{hint(name, kind)}")
+        raise InputError(f"'{shown(name)}' is not a member of {where}{hint(name, kind)}")
 
 
 def _put(target: dict[str, Any], name: str, value: Any) -> None:

@@ -237,7 +237,7 @@ def key_json(key: str) -> bytes:
     try:
         return to_json(key)
     except ValueError:
-        raise InputError("the key is no valid Unicode text") from None
+        raise InputError("the key is not valid Unicode") from None
 
 
 def _open_envelope(

@@ -1,4 +1,4 @@
-"""Turns an answer of the service that is no success into one of our errors; the only place that reads an error body.
+"""Turns a refusal of the service into one of our errors; the only place that reads an error body.
 
 An error is ``{"error": {"code", "message", "status", "details"}}``, at times wrapped in a list, at times no JSON at all
 (a proxy's page). Its words are made fit for a log by :mod:`~airflow_provider_gemini_batch.api.service_words`.

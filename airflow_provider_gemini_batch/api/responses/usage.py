@@ -93,7 +93,7 @@ def _searches(response: Mapping[str, Any]) -> int:
 
 
 def _count(value: Any, name: str, odd: list[str]) -> int:
-    """A token count; int64 travels as text. One that is no number counts as 0 and is told."""
+    """Return a token count; int64 travels as text. What is not a number counts as 0 and is reported."""
     if type(value) is int and 0 <= value <= _MOST:
         return value
     if value is None:
