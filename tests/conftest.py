@@ -5,8 +5,15 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Airflow reads its settings while it is imported, so they are made here, before any test module is.
 _FOREIGN = ("AIRFLOW_", "GOOGLE_", "GEMINI_", "CLOUDSDK_", "GCLOUD_", "STORAGE_EMULATOR_HOST")
@@ -31,3 +38,13 @@ os.environ.update(
     no_proxy="*",
     NO_PROXY="*",
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests() -> Iterator[None]:
+    """Forget what was masked: Airflow compiles all secrets that a process has seen into one pattern, each time anew."""
+    yield
+    for name in ("airflow.sdk._shared.secrets_masker", "airflow._shared.secrets_masker"):
+        masker = getattr(sys.modules.get(name), "_secrets_masker", None)
+        if masker is not None:
+            masker().reset_masker()
