@@ -42,8 +42,8 @@ def test_the_nightly_dag_defers_holds_no_worker_and_hands_its_answers_on(
     assert [row["key"] for row in result["responses"]][:2] == ["ada", "grace"]
     assert local_airflow.xcom("nightly_generation", run, "count_lines") == 3
     links = local_airflow.links("nightly_generation", run, "write_lines")
-    assert all(str(link).startswith("https://") for link in links.values())
-    assert links
+    assert str(links["Job at Google"]).startswith("https://")
+    assert links["Gemini batch"]
     assert emulator.control.books()["created"] == 1
 
 
