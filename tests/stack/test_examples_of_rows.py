@@ -81,7 +81,7 @@ def check_vectors(corpus: str, result: dict[str, Any]) -> int:
     sent = lines_of(corpus)
     table = parquet.read_table(result["output"])
     assert table.schema.names == [
-        "key", "status", "embedding", "finish_reason", "usage", "error", "topic", "number", "text",
+        "key", "status", "embedding", "finish_reason", "usage", "error", "warning", "topic", "number", "text",
     ]  # fmt: skip
     assert len(sent) > 200
     assert table["key"].to_pylist() == [row["id"] for row in sent]
