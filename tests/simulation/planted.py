@@ -29,18 +29,18 @@ PLANTS = (
         "the trigger creates the job",
         "runtime/trigger_task.py",
         "            lease.poller.join(subscription)\n",
-        "        for name in trigger.job_names:\n"
-        "            job = await hold.watcher.call(lambda client, name=name: client.get(name))\n"
-        "            await hold.watcher.call(\n"
-        "                lambda client, job=job: client.create(job.model, display_name=job.display_name)\n"
-        "            )\n"
+        "            for name in self.job_names:\n"
+        "                job = await lease.poller.call(lambda client, name=name: client.get(name))\n"
+        "                await lease.poller.call(\n"
+        "                    lambda client, job=job: client.create(job.model, display_name=job.display_name)\n"
+        "                )\n"
         "            lease.poller.join(subscription)\n",
     ),
     Plant(
         "a create call is sent again blindly",
         "batch/submit.py",
-        "            found = self.look_up(str(tag))\n",
-        "            found = None\n",
+        "self._send(prepared, tag) or self.look_up(str(tag))",
+        "self._send(prepared, tag)",
     ),
     Plant(
         "jobs from other input are adopted",
