@@ -227,7 +227,7 @@ MISTAKES: list[tuple[str, Connection, str]] = [
     ("quota_project_id", vertex(quota_project_id="a b"), "no such name"),
     ("keyfile_dict", vertex(keyfile_dict="{hunter2"), "no JSON"),
     ("keyfile_dict", vertex(keyfile_dict=["hunter2"]), "JSON object"),
-    ("keyfile_dict", vertex(keyfile_dict={"private_key": "hunter2"}), "type and client_email and no token_uri"),
+    ("keyfile_dict", vertex(keyfile_dict={"private_key": "hunter2"}), "lacks type and client_email and token_uri"),
     ("key_path", vertex(keyfile_dict=KEY, key_path="/key.json"), "keep one"),
     ("credential_config_file", vertex(key_path="/key.json", credential_config_file="/f.json"), "keep one"),
     ("credential_config_file", vertex(credential_config_file="{hunter2"), "no JSON"),
