@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint check demo test test-fast test-slow test-stack test-browser test-common-ai test-lowest audit test-all faults chaos bench docs diagrams build constraints clean
+.PHONY: help setup lint check demo test test-fast test-slow test-stack test-browser test-common-ai test-lowest audit test-all faults chaos bench docs diagrams screenshots release constraints clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,15 +70,14 @@ test-common-ai:  ## the adapter for common.ai, against the real package in an en
 	@.venv-common-ai/bin/uv pip install --quiet --python .venv-common-ai/bin/python --constraint constraints/airflow-3.3.txt "apache-airflow-providers-common-ai==1.0.0"
 	.venv-common-ai/bin/python -m pytest tests/common_ai
 
-test-lowest:  ## the fast tests with the oldest versions that pyproject.toml promises
-	@$(MAKE) --no-print-directory setup VENV=.venv-lowest CONSTRAINTS=constraints/lowest.txt
-	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not stack and not slow and not chaos" -W ignore::FutureWarning
+test-lowest: $(INSTALLED)  ## the fast tests with the oldest versions that pyproject.toml promises, on the oldest Python
+	@$(BIN)/python tests/matrix.py --workers $(WORKERS) 3.10-lowest
 
 audit: $(INSTALLED)  ## look the pinned versions up among the known holes (needs the network of pip-audit's service)
 	@$(BIN)/python constraints/audit.py
 
-test-all: $(INSTALLED)  ## all tests on every Python found here, with Airflow 3.2 and 3.3
-	@$(BIN)/python tests/matrix.py
+test-all: $(INSTALLED)  ## every Python and Airflow that is promised, oldest and newest dependencies; a table at the end
+	@$(BIN)/python tests/matrix.py --workers $(WORKERS)
 
 faults: $(INSTALLED)  ## a fault for each guarantee of docs/never-pays-twice.md: its test must fail with it
 	$(BIN)/python -m tests.faults --processes $(WORKERS)
@@ -90,6 +89,7 @@ chaos: $(INSTALLED)  ## the long search for a second bill: many simulated schedu
 	$(BIN)/python -m tests.chaos kills
 	$(BIN)/python -m tests.chaos triggerers
 	$(BIN)/python -m tests.chaos triggerers --database sqlite
+	$(BIN)/python -m tests.chaos events
 
 bench: $(INSTALLED)  ## measurements, with a table at the end
 	@$(BIN)/python -m benchmarks
@@ -105,10 +105,12 @@ docs: $(VENV)/.installed-docs  ## the documentation as HTML in docs/_build (warn
 diagrams:  ## draw the pictures of docs/diagrams anew (needs Graphviz)
 	for each in docs/diagrams/*.dot; do dot -Tsvg $$each -o docs/_static/$$(basename $$each .dot).svg; done
 
-build: $(INSTALLED)  ## wheel and sdist in dist/
-	rm -rf dist
-	$(BIN)/uv build --quiet --python $(BIN)/python --out-dir dist
-	ls -l dist
+screenshots: $(INSTALLED)  ## take the pictures of docs/_static anew, in a real Airflow (needs Debian's chromium)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) "playwright==1.65.2"
+	@$(BIN)/python tests/ui/screenshots.py
+
+release: $(INSTALLED)  ## build, check and try what is to be released; all but the tag and the upload (REHEARSE=1: as it is)
+	@$(BIN)/python tests/release.py $(if $(REHEARSE),--rehearse)
 
 constraints: $(INSTALLED)  ## resolve the pinned versions anew
 	$(BIN)/python constraints/resolve.py --upgrade

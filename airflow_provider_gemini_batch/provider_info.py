@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_gemini_batch import __version__
+
 _PACKAGE = "airflow_provider_gemini_batch"
 _INTEGRATION = "Gemini Batch"
 
@@ -82,7 +84,7 @@ PROVIDER_INFO: dict[str, Any] = {
     "package-name": "airflow-provider-gemini-batch",
     "name": _INTEGRATION,
     "description": "Gemini batch jobs, on the Gemini Developer API and on Vertex AI.",
-    "versions": ["0.1.0"],
+    "versions": [__version__],
     "integrations": [
         {
             "integration-name": _INTEGRATION,

@@ -1,7 +1,7 @@
-"""`make test-all`: the tests on every Python and Airflow that the metadata names, and with the oldest dependencies.
+"""`make test-all`: the tests on every Python and Airflow that is promised, with the oldest and newest dependencies.
 
-Fast tests run on every pair; all tests run at the corners (oldest Python with the oldest Airflow, newest with newest).
-``lowest`` is the oldest Python with every direct dependency at its floor, ``newest`` the newest Python without any pin.
+Fast tests run in every cell; all tests run at the corners (oldest Python with the oldest Airflow, newest with newest).
+A cell that fails does not stop the others: the table at the end has them all, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ PYTHONS = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(
 AIRFLOWS = sorted(path.stem.removeprefix("airflow-") for path in (ROOT / "constraints").glob("airflow-*.txt"))
 FAST = ("-m", "not stack and not slow and not chaos and not browser")
 SLOW = ("-m", "slow and not stack and not chaos and not browser")
-STACK = ("-m", "stack and not chaos", "tests/stack", "tests/chaos")
-SUMMARY = re.compile(r"(\d+) (passed|failed|skipped|errors?)")
+STACK = ("-m", "stack and not chaos and not browser", "tests/stack", "tests/chaos")
+HEADER = ("Python", "Airflow", "dependencies", "tests", "passed", "failed", "skipped", "seconds", "result")
+WIDTHS = (6, 7, 12, 5, 6, 6, 7, 7, 0)
 
 
 class Cell(NamedTuple):
@@ -32,13 +33,17 @@ class Cell(NamedTuple):
     pins: str
     whole: bool
 
+    @property
+    def name(self) -> str:
+        """Return the name by which the command line asks for the cell."""
+        return f"{self.python}-{self.pins}"
+
 
 def cells() -> list[Cell]:
-    """Return every environment of the table."""
+    """Return every environment of the table; lowest is the oldest Python, newest the newest one without any pin."""
     corners = {(PYTHONS[0], AIRFLOWS[0]), (PYTHONS[-1], AIRFLOWS[-1])}
     pairs = [Cell(each, airflow, (each, airflow) in corners) for each in PYTHONS for airflow in AIRFLOWS]
-    lowest = [Cell(PYTHONS[0], "lowest", whole=False)] if (ROOT / "constraints" / "lowest.txt").exists() else []
-    return [*pairs, *lowest, Cell(PYTHONS[-1], "newest", whole=False)]
+    return [*pairs, Cell(PYTHONS[0], "lowest", whole=False), Cell(PYTHONS[-1], "newest", whole=False)]
 
 
 def find_python(version: str) -> str | None:
@@ -46,27 +51,26 @@ def find_python(version: str) -> str | None:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
     for candidate in filter(None, candidates):
-        asked = subprocess.run(
-            [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if asked.stdout.strip() == version:
+        if output_of(candidate, "import sys; print('%d.%d' % sys.version_info[:2])") == version:
             return candidate
     return None
 
 
+def output_of(python: str | Path, code: str) -> str:
+    """Return what an interpreter prints for some code; nothing when it cannot run it."""
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
 def make_environment(cell: Cell, python: str) -> Path | None:
     """Make or update the virtual environment of a cell; None when its packages cannot be installed."""
-    venv = ROOT / f".venv-{cell.python}-{cell.pins}"
+    venv = ROOT / f".venv-{cell.name}"
     binary = venv / "bin" / "python"
-    constraints = {"lowest": "constraints/lowest.txt", "newest": None}.get(
-        cell.pins, f"constraints/airflow-{cell.pins}.txt"
-    )
     steps: list[list[str]] = []
     if not binary.exists():
         steps += [[python, "-m", "venv", str(venv)], [str(binary), "-m", "pip", "install", "--quiet", "uv"]]
+    files = {"lowest": "constraints/lowest.txt", "newest": None}
+    constraints = files.get(cell.pins, f"constraints/airflow-{cell.pins}.txt")
     pinned = ["--constraint", constraints] if constraints else ["--upgrade"]
     uv = str(venv / "bin" / "uv")
     steps.append([uv, "pip", "install", "--quiet", "--python", str(binary), *pinned, "--editable", ".[test]"])
@@ -76,52 +80,73 @@ def make_environment(cell: Cell, python: str) -> Path | None:
     return binary
 
 
-def run_tests(binary: Path, cell: Cell) -> tuple[bool, str]:
-    """Run the tests of a cell; returns whether all passed, and the counts in words."""
-    parallel = ("-n", "2", "--dist", "loadfile")
+def run_tests(binary: Path, cell: Cell, workers: int) -> tuple[str, dict[str, int]]:
+    """Run the tests of a cell; returns the result in words, and how many passed, failed and were skipped."""
+    parallel = ("-n", str(workers), "--dist", "loadfile")
     suites: list[tuple[str, ...]] = [(*parallel, *FAST)]
     if cell.whole:
         suites += [(*parallel, *SLOW), STACK]
-    counts: dict[str, int] = {}
-    good = True
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    codes = []
+    log = ROOT / f".matrix-{cell.name}.log"
+    log.unlink(missing_ok=True)
     for suite in suites:
-        log = ROOT / f".matrix-{cell.python}-{cell.pins}.log"
         with log.open("a", encoding="utf-8") as output:
             command = [str(binary), "-m", "pytest", "-q", *suite]
-            code = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode
-        good &= code == 0
-        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if " in " in line]
-        for number, what in SUMMARY.findall(lines[-1] if lines else ""):
-            counts[what] = counts.get(what, 0) + int(number)
-    return good, ", ".join(f"{number} {what}" for what, number in counts.items()) or "no tests ran"
+            codes.append(subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode)
+        last = log.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+        for number, what in re.findall(r"(\d+) (passed|failed|skipped|error)", last):
+            counts["failed" if what == "error" else what] += int(number)
+    return f"FAILED: see {log.name}" if any(codes) else "passed", counts
+
+
+def run_cell(cell: Cell, workers: int) -> tuple[str, ...]:
+    """Make a cell's environment, run its tests, and return its line of the table."""
+    started = time.monotonic()
+    python = find_python(cell.python)
+    binary = make_environment(cell, python) if python else None
+    counts: dict[str, int] = {}
+    airflow = "-"
+    if python is None:
+        result = "FAILED: no such Python here"
+    elif binary is None:
+        result = "FAILED: packages cannot be installed"
+    else:
+        airflow = output_of(binary, "from importlib.metadata import version; print(version('apache-airflow'))")
+        result, counts = run_tests(binary, cell, workers)
+    numbers = [str(counts.get(what, "-")) for what in ("passed", "failed", "skipped")]
+    seconds = f"{time.monotonic() - started:.0f}"
+    kind = cell.pins if cell.pins in {"lowest", "newest"} else "pinned"
+    return (cell.python, airflow, kind, "all" if cell.whole else "fast", *numbers, seconds, result)
+
+
+def show(line: tuple[str, ...]) -> None:
+    """Print one line of the table."""
+    print("| " + " | ".join(text.ljust(width) for text, width in zip(line, WIDTHS, strict=True)) + " |", flush=True)
 
 
 def main() -> int:
     """Run the whole table, or the cells that the arguments name; 1 when one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("only", nargs="*", help="cells such as 3.12-3.3 or 3.10-lowest; all of them by default")
-    wanted = set(parser.parse_args().only)
-    lines: list[tuple[str, ...]] = [("Python", "Airflow", "tests", "result", "seconds")]
-    failed = False
-    for cell in cells():
-        if wanted and f"{cell.python}-{cell.pins}" not in wanted:
-            continue
-        started = time.monotonic()
-        python = find_python(cell.python)
-        binary = make_environment(cell, python) if python else None
-        if binary is None:
-            good, counts = False, "no such Python here" if python is None else "packages cannot be installed"
-        else:
-            good, counts = run_tests(binary, cell)
-        failed |= not good
-        scope = "all" if cell.whole else "fast"
-        seconds = f"{time.monotonic() - started:.0f}"
-        lines.append((cell.python, cell.pins, scope, counts if good else f"FAILED: {counts}", seconds))
-        print("  ".join(f"{text:8}" for text in lines[-1]), flush=True)
-    print()
-    for line in lines:
-        print("| " + " | ".join(line) + " |")
-    return int(failed)
+    names = [cell.name for cell in cells()]
+    parser.add_argument("only", nargs="*", help=f"cells, all by default: {' '.join(names)}")
+    parser.add_argument("--fast", action="store_true", help="only the fast tests, at the corners too")
+    parser.add_argument("--workers", type=int, default=2, help="processes that share the fast and the slow tests")
+    given = parser.parse_args()
+    if unknown := set(given.only) - set(names):
+        parser.error(f"unknown cells: {' '.join(sorted(unknown))}")
+    lines = []
+    show(HEADER)
+    try:
+        for cell in cells():
+            if not given.only or cell.name in given.only:
+                lines.append(run_cell(cell._replace(whole=cell.whole and not given.fast), given.workers))
+                show(lines[-1])
+    except KeyboardInterrupt:
+        print("Stopped.", flush=True)
+    failed = [line for line in lines if line[-1] != "passed"]
+    print(f"{len(lines) - len(failed)} of {len(given.only or names)} environments passed.")
+    return int(len(lines) - len(failed) < len(given.only or names))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import weakref
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +19,6 @@ class Store:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._temporary = path is None
         if path is None:
             self.folder = Path(tempfile.mkdtemp(prefix="gemini-batch-emulator-"))
         else:
@@ -29,6 +29,8 @@ class Store:
             os.close(_open_private(str(path), os.O_CREAT | os.O_RDWR))
             path.chmod(0o600)
         self._db = sqlite3.connect(str(path) if path else ":memory:", check_same_thread=False, isolation_level=None)
+        #: Close the database and remove a temporary folder; by itself for an emulator that never served.
+        self.close = weakref.finalize(self, _close, self._db, None if path else self.folder)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS records (kind TEXT, id TEXT, doc TEXT, PRIMARY KEY (kind, id))")
@@ -60,11 +62,11 @@ class Store:
         for path in self.folder.iterdir():
             path.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Close the database; a temporary folder is removed."""
-        self._db.close()
-        if self._temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
+
+def _close(db: sqlite3.Connection, folder: Path | None) -> None:
+    db.close()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from chaos.events import JOBS, play_events
 from chaos.kills import TASKS, play_kills
 from chaos.play import Theatre
 from chaos.postgres import postgres
@@ -42,7 +43,7 @@ def main() -> int:
     """Choose what to play."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--case", action="append", default=[], help="play this case of the table only; may be repeated")
-    parts = parser.add_subparsers(dest="part", metavar="kills | triggerers")
+    parts = parser.add_subparsers(dest="part", metavar="kills | triggerers | events")
     kills = parts.add_parser("kills", help="fifty workers killed at random moments around the create call")
     kills.add_argument("--seed", type=int, action="append", default=None, help="may be repeated")
     kills.add_argument("--tasks", type=int, default=TASKS)
@@ -50,6 +51,8 @@ def main() -> int:
     shaken.add_argument("--database", choices=("postgres", "sqlite"), default="postgres")
     shaken.add_argument("--tasks", type=int, default=TASKS)
     shaken.add_argument("--seconds", type=float, default=SECONDS)
+    ended = parts.add_parser("events", help="fifty jobs that a Dag is to hear of, the triggerer killed twice")
+    ended.add_argument("--jobs", type=int, default=JOBS)
     options = parser.parse_args()
     # As Ctrl-C does: what was started is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -57,6 +60,8 @@ def main() -> int:
         return play_kills(options.seed or SEEDS, tasks=options.tasks)
     if options.part == "triggerers":
         return play_triggerers(database=options.database, tasks=options.tasks, seconds=options.seconds)
+    if options.part == "events":
+        return play_events(options.jobs)
     return play_table(options.case)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import time
@@ -307,6 +308,14 @@ def test_jobs_files_and_counts_survive_a_restart(tmp_path: Path) -> None:
 def test_a_host_that_is_not_loopback_has_to_be_allowed() -> None:
     with pytest.raises(ValueError, match="loopback"):
         Emulator(host="0.0.0.0")  # noqa: S104 - refused is what we want to see
+
+
+def test_an_emulator_that_never_serves_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(ValueError, match="No fault named"):
+        Emulator(port=0, faults={"bogus": 1})
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_held_jobs_stay_until_the_faults_are_cleared(gemini: Gemini) -> None:
