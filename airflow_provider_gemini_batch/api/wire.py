@@ -48,11 +48,12 @@ def _plausible(year: int) -> bool:
 
 def int_of(value: object) -> int | None:
     """Read a 64-bit number, which JSON carries as text or as a number; None when there is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, str, float)):
         return None
     try:
-        return int(value)
-    except ValueError:
+        number = int(value)
+        return number if number == value or isinstance(value, str) else None
+    except (ValueError, OverflowError):
         return None
 
 

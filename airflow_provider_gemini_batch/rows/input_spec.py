@@ -34,6 +34,7 @@ ROW_MEMBERS = (
     "thoughts",
     "media_files",
     "other_parts",
+    "candidate_metadata",
     "more_candidates",
     "warning",
     "response",

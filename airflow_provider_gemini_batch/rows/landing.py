@@ -172,10 +172,12 @@ def _shown_key(result: BatchResult, landing: LandingSpec) -> tuple[str, bool]:
             return str(row), True
     elif landing.key_field is None and result.key and not _names_content(result):
         return result.key, True
-    for name in (landing.key_field, "key", "custom_id", "id"):
-        text = key_text(result.beside.get(name)) if name else None
-        if text:
-            return text, True
+    metadata = result.beside.get("metadata")
+    for place in (result.beside, metadata if isinstance(metadata, dict) else {}):
+        for name in (landing.key_field, "key", "custom_id", "id"):
+            text = key_text(place.get(name)) if name else None
+            if text:
+                return text, True
     return str(result.position), False
 
 
@@ -389,7 +391,7 @@ class _Known(_Base):
             elif result.key is None and wait_for_position:
                 keyless += 1
                 error = None if result.error is None else result.error.model_dump()
-                self._keyless.add(to_json([result.response, error, result.position]) + b"\n")
+                self._keyless.add(to_json([result.response, error, result.position, result.billed]) + b"\n")
             else:
                 keyed += 1
                 self._stray(result, "extra")
@@ -399,8 +401,8 @@ class _Known(_Base):
 
     def _place_keyless(self, numbers: Sequence[int] | None, job: int, limit: int) -> None:
         for position, line in enumerate(self._keyless.take()):
-            response, error, place = from_json(line)
-            result = BatchResult(None, response, None if error is None else ServiceError(**error), place)
+            response, error, place, billed = from_json(line)
+            result = BatchResult(None, response, None if error is None else ServiceError(**error), place, billed=billed)
             if numbers is None:
                 self._stray(result, "extra")
             else:

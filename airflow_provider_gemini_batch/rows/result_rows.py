@@ -36,6 +36,7 @@ from airflow_provider_gemini_batch.api.responses.content import (
     BLOCKED_REASONS,
     GOOD_REASONS,
     Content,
+    beside_content,
     block_reason,
     candidates,
     content_of,
@@ -57,6 +58,7 @@ PARTS = {
     "thoughts": "the text of the thoughts",
     "media_files": "list of ``{path, uri, mime_type, bytes, thought}``",
     "other_parts": "list of parts of a kind that is not known here, as they came",
+    "candidate_metadata": "object: what the service says beside the content, such as ``groundingMetadata``",
     "more_candidates": "list of further candidates, with the same members and ``index``",
     "warning": "what was odd about the answer, or done to it",
 }
@@ -215,6 +217,8 @@ class RowMaker:
             row["parsed"] = None
         row["finish_reason"] = reason
         parts = self._parts(content, key, number, 0, oddities)
+        if beside := beside_content(first):
+            parts["candidate_metadata"] = beside
         if len(found) > 1:
             parts["more_candidates"] = [
                 {
@@ -222,6 +226,7 @@ class RowMaker:
                     "text": (more := content_of(one)).text,
                     "finish_reason": finish_reason(one),
                     **self._parts(more, key, number, place, oddities),
+                    **({"candidate_metadata": beside} if (beside := beside_content(one)) else {}),
                 }
                 for place, one in enumerate(found[1:], start=1)
             ]

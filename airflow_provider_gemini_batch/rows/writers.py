@@ -159,7 +159,7 @@ class ParquetSink:
         return True
 
 
-_JSON_PARTS = frozenset({"function_calls", "executed_code", "other_parts", "more_candidates"})
+_JSON_PARTS = frozenset({"function_calls", "executed_code", "other_parts", "candidate_metadata", "more_candidates"})
 _NO_USAGE = Usage()._asdict()
 
 

@@ -20,12 +20,24 @@ BLOCKED_REASONS = frozenset({
 GOOD_REASONS = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
 """Finish reasons of a whole answer. None: the service left it out."""
 
+BESIDE_CONTENT = ("groundingMetadata", "urlContextMetadata", "citationMetadata", "logprobsResult", "finishMessage")
+"""What a candidate may hold beside its content and is worth keeping: the sources of a search are paid for."""
+
 _CODE = ("executableCode", "codeExecutionResult")
-# Beside the content of a part, or no content for whoever asked.
-_NOT_CONTENT = frozenset({
-    "text", "thought", "thoughtSignature", "thought_signature", "inlineData", "fileData", "functionCall", *_CODE,
+_MARKS = frozenset({"thought", "thoughtSignature", "thought_signature"})
+# The forms in which known members are read; in any other form they are kept as they came.
+_FORMS: dict[str, type] = {
+    "text": str, "inlineData": dict, "fileData": dict, "functionCall": dict, **dict.fromkeys(_CODE, dict)
+}  # fmt: skip
+_SNAKE = {
+    "inline_data": "inlineData", "file_data": "fileData", "function_call": "functionCall", "mime_type": "mimeType",
+    "file_uri": "fileUri", "executable_code": "executableCode", "code_execution_result": "codeExecutionResult",
+}  # fmt: skip
+# Talk with the service's own tools, and words about another part: no content when they stand alone.
+_NO_CONTENT = frozenset({
+    "toolCall", "toolResponse", "partMetadata", "mediaResolution", "mediaProcessing",
+    "videoMetadata", "audioMetadata", "documentMetadata", "spreadsheetMetadata",
 })  # fmt: skip
-_TOOL_TALK = frozenset({"toolCall", "toolResponse"})
 
 
 class Media(NamedTuple):
@@ -50,13 +62,13 @@ class Content(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """True when there is nothing but thoughts, signatures and talk with the service's own tools."""
+        """True when there is nothing but thoughts, signatures, talk with the service's own tools and metadata."""
         return not (
             self.text
             or self.function_calls
             or self.code
             or any(not media.thought for media in self.media)
-            or any(not _TOOL_TALK.issuperset(other) for other in self.others)
+            or any(not _NO_CONTENT.issuperset(other) for other in self.others)
         )
 
 
@@ -91,7 +103,12 @@ def content_of(candidate: Mapping[str, Any]) -> Content:
 def finish_reason(candidate: Mapping[str, Any]) -> str | None:
     """Why a candidate ended (``STOP``, ``MAX_TOKENS``, ``SAFETY`` ...), or None."""
     reason = candidate.get("finishReason")
-    return reason if isinstance(reason, str) and reason else None
+    return reason.upper() if isinstance(reason, str) and reason else None
+
+
+def beside_content(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sources, citations, log probabilities and the like, of those that a candidate has."""
+    return {name: candidate[name] for name in BESIDE_CONTENT if candidate.get(name)}
 
 
 def block_reason(response: Mapping[str, Any]) -> str | None:
@@ -103,7 +120,9 @@ def block_reason(response: Mapping[str, Any]) -> str | None:
 
 def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
     """Return the vector of an embedding answer and an empty text; or None and what is wrong with it."""
-    found = response.get("embedding")
+    found = response.get("embedding") or response.get("embeddings")
+    if isinstance(found, list) and found and isinstance(found[0], dict):
+        found = found[0]
     values = found.get("values") if isinstance(found, dict) else found
     if not values:
         return None, "the answer has no embedding"
@@ -121,10 +140,26 @@ def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
 
 def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
     content = candidate.get("content")
-    parts = content.get("parts") if isinstance(content, dict) else None
-    if isinstance(parts, dict):
+    parts: Any = content
+    if isinstance(content, dict):
+        parts = content.get("parts")
+    elif isinstance(content, list):
+        parts = [part for one in content for part in _parts({"content": one})]
+    if not isinstance(parts, list):
         parts = [parts]
-    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    found = ({"text": part} if isinstance(part, str) else part for part in parts)
+    return [_in_camel_case(part) for part in found if isinstance(part, dict)]
+
+
+def _in_camel_case(part: dict[str, Any]) -> dict[str, Any]:
+    """A table that was filled by an SDK may spell members as the SDK does."""
+    if _SNAKE.keys().isdisjoint(part):
+        return part
+    made = {_SNAKE.get(name, name): value for name, value in part.items()}
+    for name in ("inlineData", "fileData"):
+        if isinstance(made.get(name), dict):
+            made[name] = {_SNAKE.get(inner, inner): value for inner, value in made[name].items()}
+    return made
 
 
 def _media(parts: list[dict[str, Any]]) -> Iterator[Media]:
@@ -138,10 +173,14 @@ def _media(parts: list[dict[str, Any]]) -> Iterator[Media]:
 
 
 def _others(part: dict[str, Any]) -> dict[str, Any]:
-    """Members that are not known here: they may be what was paid for."""
+    """Members that are not known here, or not in this form: they may be what was paid for."""
     if part.get("thought"):
         return {}
-    return {name: value for name, value in part.items() if name not in _NOT_CONTENT and value not in (None, "", {}, [])}
+    return {
+        name: value
+        for name, value in part.items()
+        if name not in _MARKS and value not in (None, "", {}, []) and not isinstance(value, _FORMS.get(name, ()))
+    }
 
 
 def _text(value: Any) -> str:

@@ -7,9 +7,14 @@ Source: https://ai.google.dev/gemini-api/docs/openai#batch
 
 from __future__ import annotations
 
+import base64
+import re
+import struct
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
+
+from airflow_provider_gemini_batch.api.wire import int_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,17 +27,19 @@ _REASONS = {
     "content_filter": "SAFETY",
 }
 _GOOD_STATUS = range(200, 300)
+_DATA_URL = re.compile(r"data:([\w.+/-]{0,100})(?:;[\w=.+-]{0,100})*;base64,")
+_MODALITIES = {"text": "TEXT", "audio": "AUDIO", "image": "IMAGE"}
 
 
 def is_envelope(response: Any) -> bool:
     """Tell whether a line's ``response`` is an HTTP answer with a body of OpenAI's."""
-    return isinstance(response, dict) and "status_code" in response and "body" in response
+    return isinstance(response, dict) and "body" in response and "candidates" not in response
 
 
 def opened(response: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the body of an envelope in the service's own form, or None and the error that it holds."""
     body = response.get("body")
-    status = response.get("status_code")
+    status = int_of(response.get("status_code", 200))
     if isinstance(body, str):
         try:
             body = from_json(body)
@@ -42,8 +49,7 @@ def opened(response: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str
         body = body[0]
     if not isinstance(body, dict):
         body = {}
-    good = isinstance(status, int) and status in _GOOD_STATUS
-    if good and body and "error" not in body:
+    if status in _GOOD_STATUS and body and not body.get("error"):
         return native(body), None
     fault = body.get("error") or body
     fault = dict(fault) if isinstance(fault, dict) else {"message": str(fault)}
@@ -53,12 +59,15 @@ def opened(response: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str
 
 
 def native(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a chat completion or a list of embeddings in the service's own form; anything else as it is."""
+    """Return a chat completion, embeddings or pictures in the service's own form; anything else as it is."""
     data = body.get("data")
+    entries = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
     if isinstance(body.get("choices"), list):
         made: dict[str, Any] = {"candidates": [_candidate(one) for one in body["choices"] if isinstance(one, dict)]}
-    elif isinstance(data, list) and data and isinstance(data[0], dict) and "embedding" in data[0]:
-        made = {"embedding": {"values": data[0]["embedding"]}}
+    elif entries and "embedding" in entries[0]:
+        made = {"embedding": {"values": _vector(entries[0]["embedding"])}}
+    elif pictures := [part for one in entries for part in _pictures(one)]:
+        made = {"candidates": [{"content": {"role": "model", "parts": pictures}, "finishReason": "STOP"}]}
     else:
         return body
     counts = body.get("usage")
@@ -72,12 +81,19 @@ def native(body: dict[str, Any]) -> dict[str, Any]:
 
 def _candidate(choice: Mapping[str, Any]) -> dict[str, Any]:
     message = choice.get("message")
-    message = message if isinstance(message, dict) else {}
+    message = message if isinstance(message, dict) else {"content": choice.get("text")}
     parts: list[dict[str, Any]] = []
     for name, extra in (("reasoning_content", {"thought": True}), ("content", {}), ("refusal", {})):
-        parts += [{"text": text, **extra} for text in _texts(message.get(name))]
+        parts += [{**part, **extra} for part in _parts(message.get(name))]
+    parts += _parts(message.get("images"))
+    sound = message.get("audio")
+    if isinstance(sound, dict):
+        parts += _parts(sound.get("transcript"))
+        if isinstance(sound.get("data"), str):
+            parts.append(_media(f"audio/{sound.get('format') or 'wav'}", sound["data"]))
     calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
+    alone = {"function": message.get("function_call")}
+    for call in [*calls, alone] if isinstance(calls, list) else [alone]:
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
             parts.append(
@@ -91,11 +107,42 @@ def _candidate(choice: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _texts(value: Any) -> list[str]:
+def _parts(value: Any) -> list[dict[str, Any]]:
+    """The parts of a message's content: a text, or a list of texts and of pictures in data: URLs."""
     if isinstance(value, str):
-        return [value]
-    parts = value if isinstance(value, list) else []
-    return [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        return [{"text": value}]
+    found: list[dict[str, Any]] = []
+    for one in value if isinstance(value, list) else []:
+        if isinstance(one, dict) and isinstance(one.get("text"), str):
+            found.append({"text": one["text"]})
+        elif isinstance(one, dict):
+            found += _pictures(one.get("image_url") or one)
+    return found
+
+
+def _pictures(one: Any) -> list[dict[str, Any]]:
+    """A picture as base64, in a data: URL, or named by its address."""
+    url = one.get("url") if isinstance(one, dict) else one
+    if isinstance(one, dict) and isinstance(one.get("b64_json"), str):
+        return [_media("image/png", one["b64_json"])]
+    if not isinstance(url, str):
+        return []
+    data = _DATA_URL.match(url)
+    return [_media(data[1], url[data.end() :]) if data else {"fileData": {"fileUri": url}}]
+
+
+def _media(mime_type: str, data: str) -> dict[str, Any]:
+    return {"inlineData": {"mimeType": mime_type, "data": data}}
+
+
+def _vector(values: Any) -> Any:
+    """A vector, which may be base64 of 32-bit floats."""
+    if not isinstance(values, str):
+        return values
+    try:
+        return [value for (value,) in struct.iter_unpack("<f", base64.b64decode(values, validate=True))]
+    except (ValueError, struct.error):
+        return values
 
 
 def _args(function: Mapping[str, Any]) -> Any:
@@ -108,29 +155,42 @@ def _args(function: Mapping[str, Any]) -> Any:
 
 
 def _usage(counts: Mapping[str, Any]) -> dict[str, Any]:
-    def number(*names: str) -> int:
-        found = next((counts[name] for name in names if isinstance(counts.get(name), int)), 0)
-        return int(found)
+    """Counts in the service's own form. What is no number goes on as it is, to be reported as odd."""
 
-    def detail(group: str, name: str) -> int:
-        found = counts.get(f"{group}_tokens_details") or counts.get(f"{group}TokensDetails")
-        value = found.get(name) if isinstance(found, dict) else None
-        return value if isinstance(value, int) else 0
+    def first(*names: str) -> Any:
+        found = next((counts[name] for name in names if counts.get(name) is not None), 0)
+        number = int_of(found)
+        return found if number is None else number
 
-    prompt = number("promptTokens", "prompt_tokens")
-    answered = number("completionTokens", "completion_tokens")
-    total = number("totalTokens", "total_tokens")
-    thought = max(0, total - prompt - answered)
-    if not thought:
-        thought = detail("completion", "reasoning_tokens")
-        answered = max(0, answered - thought)
-    audio_in, audio_out = detail("prompt", "audio_tokens"), detail("completion", "audio_tokens")
+    def details(*groups: str) -> Mapping[str, Any]:
+        names = [name for group in groups for name in (f"{group}_tokens_details", f"{group}TokensDetails")]
+        found: dict[str, Any] = next((counts[name] for name in names if isinstance(counts.get(name), dict)), {})
+        return {name.lower().replace("_", ""): int_of(value) or 0 for name, value in found.items()}
+
+    prompt = first("promptTokens", "prompt_tokens", "inputTokens", "input_tokens")
+    answered = first("completionTokens", "completion_tokens", "outputTokens", "output_tokens")
+    total = first("totalTokens", "total_tokens")
+    asked, said = details("prompt", "input"), details("completion", "output")
+    thought = 0
+    if all(type(count) is int for count in (prompt, answered, total)):
+        thought = max(0, total - prompt - answered)
+        if not thought:
+            thought = min(answered, said.get("reasoningtokens", 0))
+            answered -= thought
     return {
         "promptTokenCount": prompt,
         "candidatesTokenCount": answered,
         "thoughtsTokenCount": thought,
         "totalTokenCount": total,
-        "cachedContentTokenCount": detail("prompt", "cached_tokens"),
-        "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": audio_in}],
-        "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": audio_out}],
+        "cachedContentTokenCount": asked.get("cachedtokens", 0),
+        "promptTokensDetails": _by_modality(asked),
+        "candidatesTokensDetails": _by_modality(said),
     }
+
+
+def _by_modality(details: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"modality": modality, "tokenCount": details[f"{name}tokens"]}
+        for name, modality in _MODALITIES.items()
+        if details.get(f"{name}tokens")
+    ]

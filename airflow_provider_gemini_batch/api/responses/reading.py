@@ -34,12 +34,19 @@ _GRPC_NUMBERS = {
 _GRPC_FROM_HTTP = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 416: 11, 429: 8, 499: 1, 500: 13, 501: 12, 503: 14, 504: 4}
 _UNREADABLE = "this line of the results is no JSON object"
 _NEITHER = "the service gave neither a response nor an error"
-_ANSWERS = ("candidates", "embedding", "promptFeedback")
-_NOT_BESIDE = frozenset({"request", "response", "predictions", "instance"})
+_ANSWERS = ("candidates", "embedding", "embeddings", "promptFeedback")
+_NOT_BESIDE = frozenset({"request", "response", "predictions", "prediction", "instance"})
 _KEY_OF_A_HEAD = re.compile(rb'\A\s*\{\s*"(?:key|custom_id)"\s*:\s*("[^"\\]{1,200}")')
 _HEAD_BYTES = 4096
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MOST_CODE = 2**31 - 1
+# Around a row: byte order marks, record separators, what a writer that died has left.
+_AROUND = "\ufeff\0\x1e\xa0 \t\r\n,"
+_ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|)')
+# Beyond this depth, and from so many digits on, readers and writers of JSON give up.
+_DEEPEST = 100
+_LONGEST_NUMBER = 4000
+_TOKEN = re.compile(rf'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{{]|[\]}}]|-?\d{{{_LONGEST_NUMBER},}}', re.DOTALL)
 
 
 def parse_result_line(line: bytes | str, position: int) -> BatchResult:
@@ -96,7 +103,7 @@ def result_of(item: Any, position: int) -> BatchResult:
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
     response = _as_object(item.get("response"))
-    fault = item.get("error")
+    fault = _fault(item.get("error"))
     if fault is None and not _is_answer(response):
         # One reader of the service's guide found the error under this name.
         fault = item.get("status")
@@ -108,9 +115,9 @@ def vertex_result_of(item: Any, position: int) -> BatchResult:
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
     response = _as_object(item.get("response"))
-    if item.get("predictions"):
-        response = _embedded(item["predictions"]) or response
-    fault = item.get("error")
+    if predictions := item.get("predictions") or item.get("prediction"):
+        response = _embedded(predictions) or response
+    fault = _fault(item.get("error"))
     if not fault and not _is_answer(response):
         fault = item.get("status")
     return _made(item, response, fault, position)
@@ -137,9 +144,24 @@ def _made(item: dict[str, Any], response: Any, fault: Any, position: int) -> Bat
     return BatchResult(key, None, _service_error(fault), position, beside=beside, billed=response)
 
 
+def _fault(value: Any) -> Any:
+    """Return an error as it is; None for the one whose code says that all is well."""
+    return None if isinstance(value, dict) and str(value.get("code")) in {"0", "OK"} else value
+
+
 def _as_object(value: Any) -> Any:
     """Return what a text of JSON holds, as a table's columns may; anything else as it is."""
-    return _object(value) if isinstance(value, str) else value
+    found = _json_of(value) if isinstance(value, str) else value
+    return found[0] if isinstance(found, list) and len(found) == 1 else found
+
+
+def _json_of(text: str) -> Any:
+    """Return what a text of JSON holds, which may be such a text in its turn; None when it is none."""
+    try:
+        found = from_json(text, cache_strings="keys")
+        return from_json(found, cache_strings="keys") if isinstance(found, str) else found
+    except ValueError:
+        return _lenient(text)
 
 
 def _is_answer(response: Any) -> bool:
@@ -153,31 +175,60 @@ def _object(line: bytes | str) -> Any:
         found = from_json(line, cache_strings="keys")
     except ValueError:
         found = _lenient(line)
-    if isinstance(found, dict) and any(type(found.get(name)) is float for name in _KEYS):
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    if isinstance(found, dict) and any(type(value) is float for value in found.values()):
         _keep_digits(found, line)
     return found if isinstance(found, dict) else None
 
 
-_KEYS = ("key", "custom_id", "id")
-
-
 def _keep_digits(found: dict[str, Any], line: bytes | str) -> None:
-    """Put keys that are decimal numbers in as they are written: 1.10 is not 1.1, and a float holds 17 digits."""
+    """Put decimal numbers, which may name the row, in as they are written: 1.10 is not 1.1, a float has 17 digits."""
     try:
         raw = decode(line, type=dict[str, Raw])
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return
-    found.update({name: bytes(raw[name]).decode() for name in _KEYS if type(found.get(name)) is float})
+    found.update({name: bytes(raw[name]).decode() for name, value in found.items() if type(value) is float})
 
 
 def _lenient(line: bytes | str) -> Any:
-    """Take a byte order mark, raw control characters and bytes that are not UTF-8; replace half surrogate pairs."""
+    """Take a byte order mark, raw control characters and bytes that are not UTF-8; replace half surrogate pairs.
+
+    What is nested too deep, or a number too long to be read, becomes a text.
+    """
+    loose = line if isinstance(line, str) else line.decode("utf-8", "replace")
+    loose = _tamed(loose.strip(_AROUND))
+    found = _loosely(loose)
+    return found if found is not None else _loosely(_ESCAPE.sub(lambda one: one[0] if one[1] else r"\\", loose))
+
+
+def _loosely(text: str) -> Any:
     try:
-        loose = line if isinstance(line, str) else line.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
-        mended = json.dumps(json.loads(loose, strict=False), ensure_ascii=False)
+        mended = json.dumps(json.loads(text, strict=False), ensure_ascii=False)
         return from_json(mended.encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def _tamed(text: str) -> str:
+    """Write objects and lists below the deepest level, and numbers of thousands of digits, as texts."""
+    pieces: list[str] = []
+    depth = at = begun = 0
+    for token in _TOKEN.finditer(text):
+        first = token[0][0]
+        if first in "[{":
+            depth += 1
+            if depth == _DEEPEST + 1:
+                begun = token.start()
+        elif first in "]}":
+            if depth == _DEEPEST + 1:
+                pieces += (text[at:begun], json.dumps(text[begun : token.end()]))
+                at = token.end()
+            depth -= 1
+        elif first != '"' and depth <= _DEEPEST:
+            pieces += (text[at : token.start()], json.dumps(token[0]))
+            at = token.end()
+    return "".join([*pieces, text[at:]]) if pieces else text
 
 
 def _overlong(line: bytes | str, position: int) -> BatchResult | None:
@@ -216,6 +267,8 @@ def _service_error(fault: Any) -> ServiceError:
             error = _service_error(inner)
             return error if error.message else ServiceError(code=error.code, message=fault[:start].strip(" :"))
         return ServiceError(message=fault)
+    if isinstance(fault, list) and fault:
+        fault = fault[0]
     if not isinstance(fault, dict) or not fault:
         return ServiceError(message=_NEITHER if not fault else str(fault)[:500])
     inner = fault.get("error")
@@ -227,13 +280,15 @@ def _service_error(fault: Any) -> ServiceError:
 
 def _code(fault: Mapping[str, Any]) -> tuple[int | None, str]:
     """The gRPC number, whether the service gave it, its name or an HTTP status; and words for one beyond 32 bits."""
-    named = _GRPC_NUMBERS.get(str(fault.get("status")))
+    named = _GRPC_NUMBERS.get(str(fault.get("status")).upper())
     if named is not None:
         return named, ""
     code = fault.get("code")
+    if isinstance(code, float) and code.is_integer():
+        code = int(code)
     if isinstance(code, str):
-        if code in _GRPC_NUMBERS:
-            return _GRPC_NUMBERS[code], ""
+        if code.upper() in _GRPC_NUMBERS:
+            return _GRPC_NUMBERS[code.upper()], ""
         code = int(code) if code.isascii() and code.isdigit() and len(code) < len(str(_MOST_CODE)) else None
     if not isinstance(code, int) or isinstance(code, bool):
         return None, ""
@@ -250,10 +305,7 @@ def _message(fault: Mapping[str, Any]) -> str:
 def _embedded(predictions: Any) -> dict[str, Any] | None:
     """The answer of a legacy text-embedding model, a list or the JSON text of one, in the newer shape."""
     if isinstance(predictions, str):
-        try:
-            predictions = from_json(predictions)
-        except ValueError:
-            return None
+        predictions = _json_of(predictions)
     first = predictions[0] if isinstance(predictions, list) and predictions else predictions
     if isinstance(first, str):
         first = _object(first)
@@ -261,5 +313,6 @@ def _embedded(predictions: Any) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         return None
     statistics = found.get("statistics")
-    count = statistics.get("token_count") if isinstance(statistics, dict) else None
+    counts = statistics if isinstance(statistics, dict) else {}
+    count = counts.get("token_count", counts.get("tokenCount"))
     return {"embedding": {"values": found.get("values")}, **({"tokenCount": count} if count is not None else {})}

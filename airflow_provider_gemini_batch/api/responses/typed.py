@@ -38,6 +38,7 @@ class Counts(Struct, gc=False, frozen=True):
     candidatesTokenCount: _Count = 0  # noqa: N815
     thoughtsTokenCount: _Count = 0  # noqa: N815
     cachedContentTokenCount: _Count = 0  # noqa: N815
+    totalTokenCount: _Count = 0  # noqa: N815
     toolUsePromptTokenCount: Literal[0] = 0  # noqa: N815
     promptTokensDetails: tuple[_Text, ...] = ()  # noqa: N815
     candidatesTokensDetails: tuple[_Text, ...] = ()  # noqa: N815
@@ -59,6 +60,10 @@ class _Candidate(Struct, gc=False, frozen=True):
     content: _Content
     finishReason: Literal["STOP"]  # noqa: N815
     groundingMetadata: None = None  # noqa: N815
+    urlContextMetadata: None = None  # noqa: N815
+    citationMetadata: None = None  # noqa: N815
+    logprobsResult: None = None  # noqa: N815
+    finishMessage: Literal[""] | None = None  # noqa: N815
 
 
 class _Vector(Struct, gc=False, frozen=True):
@@ -148,6 +153,10 @@ def plain_result(line: bytes, position: int, read: Callable[[bytes, int], BatchR
     if key is None:
         return None
     usage = response.usageMetadata
+    if usage is not None and usage.totalTokenCount > (
+        usage.promptTokenCount + usage.candidatesTokenCount + usage.thoughtsTokenCount
+    ):
+        return None
     if response.candidates is None:
         vector, told = _vector(response), _counts(usage, response.tokenCount)
         return PlainResult(key, position, "", vector, told, "", line, read) if vector and told else None

@@ -26,6 +26,8 @@ _COUNTS = (
 )
 _LISTS = {"prompt": "input", "toolUsePrompt": "input", "cache": "cached", "candidates": "output"}
 _QUERIES = ("webSearchQueries", "imageSearchQueries")
+# Sources of a search; what is retrieved from files of one's own is not billed by the query.
+_SEARCHED = frozenset({"web", "image", "maps"})
 
 
 def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
@@ -40,14 +42,22 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     prompt, answered, thought, cached, tool = (_count(counts.get(name), name, odd) for name in _COUNTS)
     if not prompt and "tokenCount" in response:
         prompt = _count(response["tokenCount"], "tokenCount", odd)
+    found, listed = _by_modality(counts, odd)
+    # A list may say more than its total, which may not be there at all.
+    prompt, tool = max(prompt, listed["prompt"]), max(tool, listed["toolUsePrompt"])
+    cached, answered = max(cached, listed["cache"]), max(answered, listed["candidates"])
+    told = counts.get("totalTokenCount")
+    # What is in the total alone was billed as well, nobody knows as what.
+    rest = max(0, _count(told, "totalTokenCount", []) - prompt - answered - thought - tool)
     members = {
         "input_tokens": prompt + tool,
-        "output_tokens": answered,
+        "output_tokens": answered + rest,
         "thinking_tokens": thought,
         "cached_tokens": cached,
         "tool_tokens": tool,
         "searches": _searches(response),
-        **_by_modality(counts, odd),
+        **found,
+        "other_tokens": found.get("other_tokens", 0) + rest,
     }
     if too_many := [name for name, count in members.items() if count > _MOST]:
         odd += [f"{name} is beyond 64 bits" for name in too_many]
@@ -55,41 +65,53 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     return Usage(**members, uncounted_answers=1 if odd else 0), "; ".join(odd)
 
 
-def _by_modality(counts: Mapping[str, Any], odd: list[str]) -> dict[str, int]:
-    """Sum the lists of modalities: one modality may come twice, and a list may name only some of the tokens."""
+def _by_modality(counts: Mapping[str, Any], odd: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Sum the lists of modalities, and each list: one modality may come twice, some tokens in no list at all."""
     found: dict[str, int] = {}
+    listed = dict.fromkeys(_LISTS, 0)
     for member, side in _LISTS.items():
         for spelling in (f"{member}TokensDetails", f"{member}TokenDetails"):
             details = counts.get(spelling)
-            if isinstance(details, list):
+            if isinstance(details, list) and details:
                 for detail in details:
-                    name = _place(detail, side)
-                    if name:
-                        found[name] = found.get(name, 0) + _count(detail.get("tokenCount"), spelling, odd)
+                    count = _count(detail.get("tokenCount"), spelling, odd) if isinstance(detail, dict) else 0
+                    listed[member] += count
+                    if name := _place(detail, side):
+                        found[name] = found.get(name, 0) + count
                 break
-    return found
+    return found, listed
 
 
 def _place(detail: Any, side: str) -> str:
     """The member of :class:`.Usage` that one entry counts to; empty for text, which is what remains of the total."""
     modality = detail.get("modality") if isinstance(detail, dict) else None
-    if not isinstance(modality, str) or modality in _TEXT:
+    if not isinstance(modality, str) or modality.upper() in _TEXT:
         return ""
-    kind = _MODALITIES.get(modality)
+    kind = _MODALITIES.get(modality.upper())
     if kind is not None:
         return f"{side}_{kind}_tokens"
     return "" if side == "cached" else "other_tokens"
 
 
 def _searches(response: Mapping[str, Any]) -> int:
-    """Count the search queries that the answer shows; each is billed beside the tokens."""
+    """Count the search queries that the answer shows, one where it shows none but what a search found.
+
+    Each is billed beside the tokens.
+    """
     found = 0
     listed = response.get("candidates")
     for candidate in listed if isinstance(listed, list) else ():
         grounding = candidate.get("groundingMetadata") if isinstance(candidate, dict) else None
         if isinstance(grounding, dict):
-            found += sum(len(grounding[name]) for name in _QUERIES if isinstance(grounding.get(name), list))
+            shown = sum(len(grounding[name]) for name in _QUERIES if isinstance(grounding.get(name), list))
+            found += shown or _has_found(grounding)
     return found
+
+
+def _has_found(grounding: Mapping[str, Any]) -> bool:
+    chunks = grounding.get("groundingChunks")
+    sources = [chunk for chunk in chunks if isinstance(chunk, dict)] if isinstance(chunks, list) else []
+    return bool(grounding.get("searchEntryPoint")) or any(not _SEARCHED.isdisjoint(source) for source in sources)
 
 
 def _count(value: Any, name: str, odd: list[str]) -> int:
