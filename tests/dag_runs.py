@@ -109,16 +109,19 @@ class Run:
         clear_task_instances([self.instance(task_id)], self.session)
         self.session.commit()
 
-    def attempt(self, task_id: str, *, map_index: int = -1, keeps_kwargs: bool = True) -> Result:
+    def attempt(
+        self, task_id: str, *, map_index: int = -1, keeps_kwargs: bool = True, dies_waiting: bool = False
+    ) -> Result:
         """Run the next try of a task to its end, its triggers in line.
 
         :param keeps_kwargs: False: the arguments of ``defer(kwargs=)`` are dropped, as ``airflow dags test`` does.
+        :param dies_waiting: True: the try is lost as soon as it is deferred; its trigger never fires.
         """
         from airflow.sdk.execution_time.supervisor import run_task_in_process
         from airflow.sdk.serde import serialize
 
         started = self.instance(task_id, map_index)
-        self._update(started, try_number=started.try_number + 1)
+        self._update(started, try_number=started.try_number + 1, next_method=None, next_kwargs=None)
         deferrals: list[Deferral] = []
         while True:
             ti = self.instance(task_id, map_index)
@@ -127,7 +130,7 @@ class Run:
             done = run_task_in_process(ti=ours, task=self.dag.task_dict[task_id])
             state = "" if done.ti.state is None else str(done.ti.state.value)
             message: Any = done.msg
-            if state != "deferred":
+            if state != "deferred" or dies_waiting:
                 return Result(state, done.error, deferrals)
             deferral = _fire(message, ours)
             deferrals.append(deferral)

@@ -91,7 +91,7 @@ def test_a_server_that_takes_the_connection_and_says_nothing_may_have_acted() ->
     with socket.create_server(("127.0.0.1", 0)) as mute:
         base = f"http://127.0.0.1:{mute.getsockname()[1]}"
         with (
-            BatchClient.for_gemini(KEY, base_url=base, timeout=0.02) as client,
+            BatchClient.for_gemini(KEY, base_url=base, timeout=0.2) as client,
             pytest.raises(TransportError) as caught,
         ):
             client.create("gemini-2.5-flash", inlined_requests=[PROMPT])

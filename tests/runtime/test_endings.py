@@ -118,7 +118,7 @@ ENDINGS = [
         {"hold_running": True} | get_answers(401, skip=1),
         FINAL,
         "Could not poll .*: .* 401",
-        {"timeout": 5.0},
+        {"timeout": 60.0},
     ),
     Ending("key_refused_while_waiting", get_answers(401), FINAL, "Could not poll .*: .* 401"),
     Ending("permission_lost_while_waiting", get_answers(403), FINAL, "Could not poll .*: .* 403"),

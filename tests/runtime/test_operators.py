@@ -413,8 +413,8 @@ def test_a_wait_without_a_job_survives_dags_test_as_well(service: Emulator) -> N
 @needs_notes
 def test_a_retry_goes_on_with_the_job_of_the_try_before(service: Emulator) -> None:
     service.control.faults(hold_running=True)
-    run = one(inlined_requests=ROWS, retries=1, timeout=0.3, cancel_on_timeout=False)
-    assert run.attempt("t").state == "up_for_retry"
+    run = one(inlined_requests=ROWS, retries=1)
+    assert run.attempt("t", dies_waiting=True).state == "deferred"
     service.control.clear_faults()
     assert run.attempt("t").state == "success"
     assert len(jobs(service)) == 1

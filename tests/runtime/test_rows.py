@@ -214,9 +214,9 @@ def test_rows_still_bad_after_all_rounds_are_judged_and_a_retry_takes_up_from_th
 @pytest.mark.parametrize("state", ["EXPIRED", "CANCELLED"])
 def test_rows_that_a_stopped_job_finished_are_not_paid_for_again(state: str, service: Emulator) -> None:
     service.control.faults(hold_running=True)
-    run = one(retries=1, timeout=0.3, cancel_on_timeout=False)
-    first = run.attempt("t")
-    assert first.state == "up_for_retry", first.message
+    run = one(retries=1)
+    first = run.attempt("t", dies_waiting=True)
+    assert first.state == "deferred", first.message
     service.control.set_job(service.control.books()["jobs"][0]["name"], state=state, rows=6)
     service.control.clear_faults()
     second = run.attempt("t")
@@ -235,10 +235,10 @@ def test_rows_that_a_stopped_job_finished_are_not_paid_for_again(state: str, ser
 @pytest.mark.usefixtures("impatient")
 def test_an_upload_whose_job_was_not_made_is_used_by_the_next_try(service: Emulator) -> None:
     texts = [f"Text {number}." for number in range(600)]
-    service.control.faults(http={"operation": "create", "status": 429})
-    run = one(inlined_requests=texts, retries=1, timeout=0.3)
-    first = run.attempt("t")
-    assert first.state == "up_for_retry", first.message
+    service.control.faults(http={"operation": "create", "status": 429, "retry_after": 60})
+    run = one(inlined_requests=texts, retries=1)
+    first = run.attempt("t", dies_waiting=True)
+    assert first.state == "deferred", first.message
     (left,) = service.control.books()["files"]
     service.control.clear_faults()
     second = run.attempt("t")
@@ -279,11 +279,9 @@ def test_a_function_is_called_once_for_a_submission_and_its_rows_are_kept_until_
         repair_rounds=1,
         max_failed_rows=0,
         retries=1,
-        timeout=0.3,
-        cancel_on_timeout=False,
         **places,
     )
-    assert run.attempt("t").state == "up_for_retry"
+    assert run.attempt("t", dies_waiting=True).state == "deferred"
     assert [path.name.endswith(".rows.jsonl") for path in (tmp_path / place).iterdir()] == [True]
     service.control.clear_faults()
     outcome = run.attempt("t")

@@ -23,7 +23,7 @@ from airflow_provider_gemini_batch.runtime import trigger_task
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_gemini_batch.emulator import Emulator
 
@@ -80,10 +80,20 @@ def client(emulator: Emulator) -> Iterator[BatchClient]:
 def nothing_left() -> Iterator[None]:
     yield
     assert not lease._pollers
-    end = time.monotonic() + 10.0
-    while any(thread.name == "gemini-batch-watch" for thread in threading.enumerate()):
+    _until(lambda: all(thread.name != "gemini-batch-watch" for thread in threading.enumerate()))
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60.0
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def _polls(emulator: Emulator) -> int:
+    """How often the jobs have been asked for."""
+    requests = emulator.control.books()["requests"]
+    return int(requests.get("list", 0) + requests.get("get", 0))
 
 
 def made(client: BatchClient, rows: int = 2) -> str:
@@ -131,10 +141,15 @@ def test_the_event_says_how_the_job_ended(client: BatchClient, emulator: Emulato
 
 def test_a_job_that_ends_while_it_is_watched_is_noticed(client: BatchClient, emulator: Emulator) -> None:
     name = made(client)
-    timer = threading.Timer(0.3, emulator.control.advance, (3600.0,))
-    timer.start()
+
+    def end() -> None:
+        _until(lambda: _polls(emulator) > 0)
+        emulator.control.advance(3600.0)
+
+    ender = threading.Thread(target=end)
+    ender.start()
     assert run(trigger(name)).reason is Reason.ENDED
-    timer.join()
+    ender.join()
 
 
 def test_two_jobs_are_waited_for_together(client: BatchClient, emulator: Emulator) -> None:
@@ -180,23 +195,24 @@ def test_masks_that_the_service_refuses_are_left_out_and_the_call_is_repeated(
 
 
 def test_a_trigger_survives_being_written_down_and_read_again() -> None:
-    original = GeminiBatchJobTrigger(
-        ["batches/a", "batches/b"],
-        "c",
-        12.5,
-        1e9,
-        cancel_on_kill=True,
-        location="europe-west4",
-        project_id="p",
-        queue_timeout=1.0,
-        progress_timeout=2.0,
-        until="any",
-        memo="memo",
-    )
-    path, arguments = original.serialize()
+    given: dict[str, Any] = {
+        "job_name": ["batches/a", "batches/b"],
+        "gemini_conn_id": "c",
+        "poll_interval": 12.5,
+        "end_time": 1e9,
+        "cancel_on_kill": True,
+        "location": "europe-west4",
+        "project_id": "p",
+        "queue_timeout": 1.0,
+        "progress_timeout": 2.0,
+        "until": "any",
+        "memo": "memo",
+    }
+    path, arguments = GeminiBatchJobTrigger(**given).serialize()
     assert path == "airflow_provider_gemini_batch.triggers.GeminiBatchJobTrigger"
+    assert arguments == given
     again = GeminiBatchJobTrigger(**json.loads(json.dumps(arguments)))
-    assert again.serialize() == original.serialize()
+    assert again.serialize() == (path, given)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +245,11 @@ def test_progress_is_pushed_once_a_minute_at_most_as_a_line_and_as_numbers(
     supervisor.kept = {"samples": [[1_000, 0, 0], [2_000, 1, 0]], "started_at": 900.0}
 
     def move() -> None:
+        _until(lambda: len(supervisor.pushed) == 2)
         for seconds in (1.5, 0.1, 0.1, 3600.0):
-            time.sleep(0.2)
+            polls = _polls(emulator)
             emulator.control.advance(seconds)
+            _until(lambda: _polls(emulator) > polls)  # noqa: B023  called before the next turn
 
     mover = threading.Thread(target=move)
     mover.start()

@@ -8,7 +8,10 @@ import pytest
 from airflow.providers.openlineage.extractors.base import DefaultExtractor
 from airflow.sdk import Asset
 from airflow.sdk import lineage as hook_lineage
+from task_context import task_context
 from vertex.test_existing_sources import lines
+
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 
 if TYPE_CHECKING:
     from vertex.bench import Bench
@@ -79,3 +82,25 @@ def test_a_task_that_delivered_nothing_tells_nothing(bench: Bench) -> None:
     task: Any = run.dag.task_dict["batch"]
     facets = DefaultExtractor(task).extract_on_complete(Instance())
     assert facets is None or not facets.inputs
+
+
+def test_open_lineage_in_the_tasks_own_process_also_names_where_the_service_wrote(bench: Bench) -> None:
+    folder = f"gs://data/{bench.folder.name}"
+    bench.put(f"{folder}/in.jsonl", lines("a", "b"))
+    task = GeminiCreateBatchJobOperator(
+        task_id="t",
+        model="gemini-2.5-flash",
+        gemini_conn_id="vertex",
+        gcs_uri=f"{folder}/in.jsonl",
+        destination=f"{folder}/answers",
+        output_path=f"{folder}/out.jsonl",
+        deferrable=False,
+        poll_interval=0.1,
+    )
+    task.execute(task_context())
+    # The task's own process asks nobody.
+    facets = DefaultExtractor(task).extract_on_complete(None)
+    assert facets is not None
+    service_wrote, landed = [each.name for each in facets.outputs]
+    assert service_wrote.startswith(f"{bench.folder.name}/answers/")
+    assert landed == f"{bench.folder.name}/out.jsonl"
