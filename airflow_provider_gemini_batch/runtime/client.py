@@ -5,6 +5,7 @@ The client, and with it ``requests`` and ``google.auth``, is imported only when 
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,10 +61,14 @@ class OpenAccess(ServiceAccess, Protocol):
 
 
 # What is secret in the JSON of a Google credential, wherever in it.
-_SECRET_MEMBERS = frozenset({"private_key", "client_secret", "refresh_token", "private_key_id"})
-_LONG_LINE = 16
+_SECRET_MEMBERS = frozenset(
+    {"private_key", "private_key_id", "client_secret", "refresh_token", "token", "access_token", "authorization"}
+)
 # Airflow masks nothing shorter, and warns of it.
 _SHORTEST_SECRET = 5
+# The end of a key may be shorter, and then tells nothing.
+_SHORTEST_LINE = 8
+_LINE_BREAKS = re.compile(r"(?:\\+[nr]|[\r\n])+")
 _API_OF = {
     Service.GEMINI: "Generative Language API (generativelanguage.googleapis.com)",
     Service.VERTEX: "Vertex AI API (aiplatform.googleapis.com)",
@@ -146,21 +151,27 @@ def mask_credentials(settings: ConnectionSettings) -> None:
         return
     from airflow.sdk.log import mask_secret
 
-    for text in found:
-        mask_secret(text)
+    # In one call: each is a question to Airflow's supervisor.
+    mask_secret(found)
 
 
 def _secrets_in(value: object) -> Iterator[str]:
+    """Find what is secret, a key line by line: so it is known with its line breaks, with them escaped, or cut up.
+
+    The whole key is left out: Airflow compiles all that it masks anew with each text, and the lines cover it.
+    """
+    if isinstance(value, list):
+        for member in value:
+            yield from _secrets_in(member)
     if not isinstance(value, dict):
         return
     for name, member in value.items():
-        if isinstance(member, dict):
+        if not isinstance(member, str):
             yield from _secrets_in(member)
-        elif name in _SECRET_MEMBERS and isinstance(member, str) and len(member) >= _SHORTEST_SECRET:
-            yield member
-            # A log shows line by line, or with its ends of lines written out.
-            yield member.replace("\n", "\\n")
-            yield from (line for line in member.splitlines() if len(line) >= _LONG_LINE and "-----" not in line)
+        elif str(name).lower() in _SECRET_MEMBERS:
+            lines = _LINE_BREAKS.split(member.strip().removeprefix("Bearer "))
+            shortest = _SHORTEST_LINE if len(lines) > 1 else _SHORTEST_SECRET
+            yield from (line for line in lines if len(line) >= shortest and "-----" not in line)
 
 
 async def aget_client_connection(conn_id: str) -> Connection:

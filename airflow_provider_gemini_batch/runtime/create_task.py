@@ -68,8 +68,8 @@ _CLOCK_SLACK = timedelta(minutes=15)
 _KILL_TIMEOUT = 2.0
 
 
-class Killed(AirflowException):
-    """The task was told to stop."""
+class Killed(BaseException):
+    """The task was told to stop; like KeyboardInterrupt it passes every ``except Exception``, ours and libraries'."""
 
 
 class TaskRun:

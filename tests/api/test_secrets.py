@@ -7,9 +7,10 @@ import json
 import logging
 import stat
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from airflow.sdk._shared.secrets_masker import SecretsMasker
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.credentials import google_loader
@@ -101,19 +102,41 @@ def test_a_refused_key_names_its_connection(listener: Listener, status: int, wor
         client.list()
 
 
-def test_what_is_secret_inside_a_key_is_found_to_be_masked() -> None:
-    line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
-    key = f"-----BEGIN PRIVATE KEY-----\n{line}\nshort\n-----END PRIVATE KEY-----\n"
-    info: dict[str, Any] = {
-        "private_key": key,
-        "client_email": "a@b",
-        "nested": {"client_secret": "c-secret", "x": "y"},
-    }
-    found = set(_secrets_in(info))
-    assert {key, line, key.replace("\n", "\\n"), "c-secret"} <= found
-    assert not {"a@b", "y", "short", "-----BEGIN PRIVATE KEY-----"} & found
-    assert set(_secrets_in({"refresh_token": "r-token"})) == {"r-token"}
-    assert not set(_secrets_in("a path")) | set(_secrets_in(None))
+LINES = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "BKcwggSjAgEAAoIBAQDhidden/ABCdef", "hiddenEnd="]
+PEM = "\n".join(["-----BEGIN PRIVATE KEY-----", *LINES, "-----END PRIVATE KEY-----", ""])
+CREDENTIALS = {
+    "type": "external_account",
+    "private_key": PEM,
+    "client_email": "a@example.com",
+    "nested": [{"client_secret": "hidden-1", "x": "yes"}],
+    "credential_source": {"headers": {"Authorization": "Bearer hidden-2"}, "url": "https://example.com"},
+    "token": "hidden-3",
+    "refresh_token": "hidden 4",
+}
+
+
+def masked(text: str) -> str:
+    masker = SecretsMasker()
+    masker.add_mask(list(_secrets_in(CREDENTIALS)))
+    return str(masker.redact(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [PEM, PEM.replace("\n", "\r\n"), repr(PEM), json.dumps(CREDENTIALS), json.dumps(json.dumps(CREDENTIALS)), *LINES],
+    ids=["key", "windows", "repr", "json", "json in json", "line 1", "line 2", "line 3"],
+)
+def test_what_is_secret_in_a_credential_is_masked_however_it_is_written_out(text: str) -> None:
+    shown = masked(text)
+    assert not [secret for secret in (*LINES, "hidden-", "hidden 4") if secret in shown]
+    assert "a@example.com" in shown or "client_email" not in text
+    assert "BEGIN PRIVATE KEY" in shown or "BEGIN" not in text
+
+
+def test_a_key_whose_line_breaks_are_escaped_and_what_is_no_credential() -> None:
+    assert list(_secrets_in({"private_key": PEM.replace("\n", "\\n")})) == LINES
+    assert list(_secrets_in({"client_secret": "12345", "refresh_token": "1234"})) == ["12345"]
+    assert not [*_secrets_in("a path"), *_secrets_in(None), *_secrets_in({"x": "yes"})]
 
 
 def test_a_planted_link_is_not_followed(listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,14 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from dag_runs import Run
 from task_context import task_context
 
+from airflow_provider_gemini_batch.api.credentials import GoogleCredential
+from airflow_provider_gemini_batch.api.google.bigquery import _table_errors
+from airflow_provider_gemini_batch.api.google.storage import _storage_errors
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.polling.blocking import BlockingWait
+from airflow_provider_gemini_batch.runtime.client import airflow_errors
+from airflow_provider_gemini_batch.runtime.courtesies import courtesy
 from airflow_provider_gemini_batch.runtime.create_task import Killed
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService
@@ -122,3 +127,33 @@ def test_a_kill_of_a_task_that_waits_in_the_worker_cancels_what_nobody_else_woul
         run.begin()
     held.control.advance(60)
     assert states(held) == [state]
+
+
+@pytest.mark.parametrize("error", [Killed("stop"), AirflowTaskTimeout("late"), KeyboardInterrupt()], ids=repr)
+def test_what_stops_a_task_passes_through_everything_that_handles_failures(error: BaseException) -> None:
+    def tell(*_: Any, **__: Any) -> Any:
+        raise error
+
+    def looked_up() -> None:
+        GoogleCredential(tell).headers("create")
+
+    def told() -> None:
+        with courtesy("an asset"):
+            tell()
+
+    def stored() -> None:
+        with _storage_errors("read", "gs://b/a"):
+            tell()
+
+    def read_from_a_table() -> None:
+        with _table_errors("bq://p.d.t"):
+            tell()
+
+    def stopped() -> None:
+        with airflow_errors():
+            tell()
+
+    for act in (looked_up, told, stored, read_from_a_table, stopped):
+        with pytest.raises(type(error)) as passed:
+            act()
+        assert passed.value is error
