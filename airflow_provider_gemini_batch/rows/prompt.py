@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import difflib
 import re
+from datetime import date, time, timedelta
+from numbers import Number
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
-from airflow_provider_gemini_batch.api.requests.fields import shown
-from airflow_provider_gemini_batch.rows.python_rows import is_missing
+from airflow_provider_gemini_batch.api.requests.fields import check_json, kind_of, shown
+from airflow_provider_gemini_batch.rows.python_rows import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 _BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 # A name in doubled braces with blanks around it: Jinja's way, which is not ours.
 _JINJA = re.compile(r"\{\{-?\s+[\w.\[\]'\"]+(?:\s*\|[^{}]*)?\s+-?\}\}|\{%")
+# What says of itself what it is, the same in every process.
+_HAVE_TEXTS = (str, Number, date, time, timedelta, UUID, PurePath)
 _LITERAL_BRACES = "for braces that are meant write {{ and }}"
 
 
@@ -119,19 +125,26 @@ class Template:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as a prompt shows it; what is missing (None, NaN, NaT) is empty, never the word for it."""
+    """Return a value as a prompt shows it; what is missing (None, NaN, NaT) is empty, never the word for it.
+
+    :raises InputError: nobody could mean the text that this would be, or it is another one in each process.
+    """
     if isinstance(value, str):
         return value
-    if is_missing(value):
+    value = plain(value)
+    if value is None:
         return ""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        raise InputError("a column holds bytes, which cannot stand in a prompt")
-    if isinstance(value, (bool, list, dict, tuple)):
+    if type(value) is float or type(value) is int:
+        return str(value)
+    if isinstance(value, (bool, list, dict)):
+        check_json(value, "a column holds")
         try:
-            return to_json(value).decode()
+            return to_json(value, inf_nan_mode="null").decode()
         except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"a column cannot be written as JSON ({type(error).__name__})") from None
-    return str(value)
+    if isinstance(value, _HAVE_TEXTS):
+        return str(value)
+    raise InputError(f"a column holds {kind_of(value)}, which cannot stand in a prompt: give a text")
 
 
 def no_column(argument: str, name: str, columns: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ lazy XCom sequence
 a function                                       what it returns or yields, by this table; iterators too
 pandas or polars DataFrame                       its records, columns by name; missing values are None
 Arrow Table, RecordBatch, Dataset                its records
+an iterator of such frames, from a function      the records of each in turn
 ===============================================  ===============================================================
 
 Everything else is refused: a set has another order in each process, a dict or a text has elements that nobody meant.
@@ -16,7 +17,11 @@ Nothing of pandas, polars or Arrow is imported here: who hands over such a value
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from enum import Enum
+from itertools import chain
 from typing import Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -25,6 +30,7 @@ Rows = Any
 """What :func:`python_rows` takes."""
 
 _CHUNK = 1024
+# By the name of the class, or of one above it.
 _INSTEAD = {
     "set": "its order changes from process to process; give a sorted list",
     "frozenset": "its order changes from process to process; give a sorted list",
@@ -32,16 +38,17 @@ _INSTEAD = {
     "str": "a text is one row: put it into a list",
     "bytes": "decode it, and put it into a list",
     "NoneType": "the task or function that should give the rows returned nothing",
-    "Series": "call its tolist()",
-    "Index": "call its tolist()",
-    "ndarray": "call its tolist()",
     "LazyFrame": "call its collect()",
-    "ChunkedArray": "call its to_pylist()",
+    "Scanner": "call its to_table()",
     "BatchRequest": "it is one row: put it into a list",
     "coroutine": "the function is asynchronous; give one that returns or yields the rows",
     "async_generator": "the function is asynchronous; give one that returns or yields the rows",
     "DataFrameGroupBy": "give a frame",
+    "PurePath": "give the path of a file as input_path",
 }
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_TO_LISTS = ("to_pylist", "to_list", "tolist")
+_AS_IT_IS = frozenset({str, bool, int, date, datetime})
 _ITERATORS_WITHOUT_ORDER = {"set_iterator"}
 
 
@@ -62,13 +69,18 @@ def refuse_rows(given: Any) -> None:
         raise ConfigurationError(f"inlined_requests: the task {uncalled} was not called: write {uncalled}()")
     if isinstance(given, type):
         raise _refusal(given, f"the class {given.__name__} is not a function that gives rows")
-    if isinstance(given, Iterator):
+    if isinstance(given, Iterator) and not _is_file(given):
         raise ConfigurationError(
             "inlined_requests: the input is a generator or iterator, which can be read only once: hand over the "
             "function itself"
         )
     if not callable(given):
         _check_type(given)
+    elif wanted := _wanted(given):
+        raise ConfigurationError(
+            f"inlined_requests: the function is called without arguments and wants {', '.join(wanted)}: bind them with "
+            "functools.partial, or decorate it with @task.gemini_batch"
+        )
 
 
 def python_rows(given: Any) -> PythonRows:
@@ -81,9 +93,36 @@ def python_rows(given: Any) -> PythonRows:
         return _rows_of(given)
     made = given()
     if isinstance(made, Iterator) and type(made).__name__ not in _ITERATORS_WITHOUT_ORDER and not _is_file(made):
-        return PythonRows(iter(made))
+        return _rows_or_frames(made)
     _check_type(made)
     return _rows_of(made)
+
+
+def _rows_or_frames(made: Iterator[Any]) -> PythonRows:
+    """Return what an iterator yields: rows, or the records of frames, by which large tables are read in pieces."""
+    first = next(made, None)
+    if first is None or _frame_kind(first) is None:
+        return PythonRows(chain(() if first is None else (first,), made))
+    columns = _rows_of(first).columns
+
+    def records() -> Iterator[Any]:
+        for frame in chain((first,), made):
+            _check_type(frame)
+            found = _rows_of(frame)
+            if found.columns != columns:
+                raise ConfigurationError("inlined_requests: the frames of the function have different columns")
+            yield from found.rows
+
+    return PythonRows(records(), columns)
+
+
+def _wanted(function: Any) -> list[str]:
+    """Return the arguments without which a function cannot be called."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some built-in functions have none to be read
+        return []
+    return [one.name for one in parameters if one.default is one.empty and one.kind not in _ANY_NUMBER]
 
 
 def is_missing(value: Any) -> bool:
@@ -94,6 +133,24 @@ def is_missing(value: Any) -> bool:
         return bool(value != value)  # noqa: PLR0124  (only NaN and its like differ from themselves)
     except (TypeError, ValueError):
         return type(value).__name__ == "NAType"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON and prompts know it: a missing one as None, numpy's as Python's, a choice as its value."""
+    kind = type(value)
+    if kind in _AS_IT_IS or (kind is float and value == value):  # noqa: PLR0124  (see is_missing)
+        return value
+    if is_missing(value):
+        return None
+    if kind is dict or isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return value
 
 
 def _check_type(value: Any) -> None:
@@ -116,13 +173,15 @@ def _is_file(value: Any) -> bool:
 
 def _refusal(value: Any, what: str | None = None) -> ConfigurationError:
     name = type(value).__name__
-    instead = _INSTEAD.get(name)
+    instead = next((_INSTEAD[each.__name__] for each in type(value).__mro__ if each.__name__ in _INSTEAD), None)
     if instead is None and isinstance(value, Mapping):
         instead = _INSTEAD["dict"]
     if instead is None and hasattr(value, "output") and hasattr(value, "task_id"):
         instead = "it is a task: give its output, task.output"
     if instead is None and _is_file(value):
-        instead = "give the path of a file as input_path"
+        instead = _INSTEAD["PurePath"]
+    if instead is None and (method := next((each for each in _TO_LISTS if hasattr(value, each)), None)):
+        instead = f"call its {method}()"
     words = what or f"{name} cannot be rows"
     hint = instead or "give a list of rows, a frame, or a function that returns or yields rows"
     return ConfigurationError(f"inlined_requests: {words}: {hint}")
@@ -163,7 +222,7 @@ def _pandas(frame: Any) -> PythonRows:
     def records() -> Iterator[dict[str, Any]]:
         for start in range(0, len(frame), _CHUNK):
             for record in frame.iloc[start : start + _CHUNK].to_dict("records"):
-                yield {name: _plain(value) for name, value in record.items()}
+                yield {name: plain(value) for name, value in record.items()}
 
     return PythonRows(records(), names)
 
@@ -171,13 +230,13 @@ def _pandas(frame: Any) -> PythonRows:
 def _polars(frame: Any) -> PythonRows:
     names = _names(frame.columns)
     return PythonRows(
-        ({name: _plain(value) for name, value in record.items()} for record in frame.iter_rows(named=True)), names
+        ({name: plain(value) for name, value in record.items()} for record in frame.iter_rows(named=True)), names
     )
 
 
 def _arrow_batches(batches: Iterable[Any], names: tuple[str, ...]) -> PythonRows:
     return PythonRows(
-        ({name: _plain(value) for name, value in record.items()} for batch in batches for record in batch.to_pylist()),
+        ({name: plain(value) for name, value in record.items()} for batch in batches for record in batch.to_pylist()),
         names,
     )
 
@@ -192,18 +251,6 @@ def _arrow_batch(batch: Any) -> PythonRows:
 
 def _arrow_dataset(dataset: Any) -> PythonRows:
     return _arrow_batches(dataset.to_batches(), _names(dataset.schema.names))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON and prompts know it: a missing one as None, a scalar of numpy as Python's."""
-    if value is None or isinstance(value, (str, bool, int, list, dict)):
-        return value
-    if is_missing(value):
-        return None
-    item = getattr(value, "item", None)
-    return (
-        item() if callable(item) and type(value).__module__.partition(".")[0] == "numpy" and not value.shape else value
-    )
 
 
 _FRAMES: Mapping[str, Callable[[Any], PythonRows]] = {

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from pathlib import PurePath
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
-from airflow_provider_gemini_batch.api.requests.fields import MEMBERS, kind_of, shown
+from airflow_provider_gemini_batch.api.requests.fields import MEMBERS, check_json, kind_of, shown
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest, RequestDefaults, key_text, normalise
 from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
 from airflow_provider_gemini_batch.rows.prompt import Template, as_text, listed, no_column
-from airflow_provider_gemini_batch.rows.python_rows import is_missing
+from airflow_provider_gemini_batch.rows.python_rows import is_missing, plain
 
 _TEXT_COLUMNS = ("text", "prompt")
 
@@ -72,7 +77,7 @@ class Shaper:
             self._request_row(value), kind=self._kind, defaults=self._defaults, warnings=self._notes
         )
         if self._spec.key_field is not None:
-            key = key_text(_column(value, self._spec.key_field, "key_field"))
+            key = _key_of(_column(value, self._spec.key_field, "key_field"))
         return Shaped(key, request, self._attachments(value))
 
     def _request_row(self, row: Mapping[str, Any]) -> Any:
@@ -98,7 +103,8 @@ class Shaper:
         found = row.get(self._spec.media_field)
         if found is None or found == "" or is_missing(found):
             return ()
-        paths = found if isinstance(found, (list, tuple)) else [found]
+        found = plain(found)
+        paths = [str(one) if isinstance(one, PurePath) else one for one in (found if type(found) is list else [found])]
         if not all(isinstance(path, str) and path for path in paths):
             raise InputError(f"media_field: '{shown(self._spec.media_field)}' must hold a path or a list of paths")
         return tuple(self._spec.attach(path) for path in paths)
@@ -109,10 +115,24 @@ def carried_line(row: Any, carry: Sequence[str]) -> bytes:
     if isinstance(row, BatchRequest):
         row = row.members()
     columns = row if isinstance(row, Mapping) else {}
+    carried = {name: plain(columns.get(name)) for name in carry}
+    for name, value in carried.items():
+        if not isinstance(value, (str, bytes)):
+            check_json(value, f"carry: the column '{shown(name)}' holds")
     try:
-        return to_json({name: columns.get(name) for name in carry}, inf_nan_mode="null") + b"\n"
+        return to_json(carried, inf_nan_mode="null") + b"\n"
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"carry: a column cannot be written as JSON ({type(error).__name__})") from None
+
+
+def _key_of(value: Any) -> str:
+    """Return the key that a column holds: frames and databases have more types for one than JSON."""
+    value = plain(value)
+    if isinstance(value, (date, UUID)):
+        return str(value)
+    # pandas makes fractions of whole numbers when one is missing, databases have decimals.
+    is_whole = isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value)
+    return key_text(int(value) if is_whole else value)
 
 
 class ColumnTypes:
@@ -149,6 +169,8 @@ def _type_word(value: Any) -> str:
     if kind is int:
         return "int" if -(2**63) <= value < 2**63 else "json"
     known = {str: "str", bool: "bool", float: "float", dict: "json", list: "json", tuple: "json"}
+    if kind not in known and (made := plain(value)) is not value:
+        return "str" if made is None else _type_word(made)
     # Dates, decimals and the like are written as JSON texts; other numbers keep their own form.
     return known.get(kind) or ("json" if isinstance(value, (int, float, Mapping, Sequence)) else "str")
 

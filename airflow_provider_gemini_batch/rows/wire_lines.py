@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.fields import check_json
 from airflow_provider_gemini_batch.api.requests.request import (
     RequestDefaults,
     is_ready,
@@ -53,18 +54,22 @@ class LineMaker:
         self._service = spec.service
         self._kind = spec.kind
         self._shaper = Shaper(spec, defaults, source.columns, notes)
+        # What Python code hands over may hold anything.
+        self._is_of_code = source.columns is None and spec.prompt_template is None
         self._raw = _RawBody(spec, defaults) if self._shaper.plain else None
 
     def make(self, row: Row, number: int) -> WireLine:
         """Return the line of a row that is ``number`` in the input. Raises InputError when it cannot be sent."""
         made = None if row.raw is None or self._raw is None else self._raw.read(row.raw, row.value)
-        key, written, body, hash_as, request, attachments = made or self._shaped(row.value)
+        key, written, body, hash_as, request, attachments = made or self._shaped(row)
         line = wire_line(self._service, self._kind, wrap_key_json(number, written), body)
         return key, written, line, hash_as, request, attachments
 
-    def _shaped(self, value: Any) -> _Written:
+    def _shaped(self, row: Row) -> _Written:
         """Bring a row into the service's form, with its attachments."""
-        key, request, attachments = self._shaper.shape(value)
+        key, request, attachments = self._shaper.shape(row.value)
+        if self._is_of_code and row.raw is None and type(row.value) is not str:
+            check_json(request)
         written = None if key is None else key_json(key)
         body = request_body(self._service, self._kind, request)
         if not attachments:

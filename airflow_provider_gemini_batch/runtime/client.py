@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow.sdk import Connection
+    from pydantic import JsonValue
 
     from airflow_provider_gemini_batch.api.client import BatchClient
 
@@ -146,7 +147,8 @@ def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> 
 
 def mask_credentials(settings: ConnectionSettings) -> None:
     """Keep what is secret inside a key out of Airflow's logs: as one text, Airflow only knows the key as a whole."""
-    found = [text for value in (settings.keyfile_dict, settings.credential_config_file) for text in _secrets_in(value)]
+    keys = (settings.keyfile_dict, settings.credential_config_file)
+    found: list[JsonValue] = [text for key in keys for text in _secrets_in(key)]
     if not found:
         return
     from airflow.sdk.log import mask_secret

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import re
+from array import array
 from collections import OrderedDict, UserList, deque
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
 from airflow.sdk import task
 from pyarrow import dataset
+from pydantic_core import from_json
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest
+from airflow_provider_gemini_batch.api.states import Service
+from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.python_rows import python_rows
+from airflow_provider_gemini_batch.rows.stage import Staged, stage
+from airflow_provider_gemini_batch.rows.templates import carried_line
 
 RECORDS = [{"id": 1, "text": "a"}, {"id": 2, "text": None}]
 
@@ -79,8 +91,10 @@ TABLE = pa.Table.from_pylist(RECORDS)
         dataset.dataset(TABLE),
         frame([{"id": 1, "text": "a"}, {"id": 2, "text": float("nan")}]),
         lambda: TABLE,
+        TABLE.to_reader,
+        lambda: iter([TABLE.slice(0, 1), TABLE.slice(1)]),
     ],
-    ids=["table", "batch", "dataset", "frame", "function"],
+    ids=["table", "batch", "dataset", "frame", "function", "reader", "pieces"],
 )
 def test_a_table_is_its_records_and_its_columns_are_known(given: Any) -> None:
     found = python_rows(given)
@@ -104,6 +118,13 @@ def decorated() -> list[str]:
 class Series:
     """Stands for a column of pandas or polars."""
 
+    def to_list(self) -> list[str]:
+        return []
+
+
+def wanting(context: Any, *, rows: int) -> list[str]:
+    return [str(context)] * rows
+
 
 @pytest.mark.parametrize(
     ("given", "words"),
@@ -119,7 +140,13 @@ class Series:
         (bytearray(b"swordfish"), "bytearray cannot be rows"),
         (None, "NoneType cannot be rows: the task or function that should give the rows returned nothing"),
         (7, "int cannot be rows"),
-        (Series(), "Series cannot be rows: call its tolist()"),
+        (Series(), "Series cannot be rows: call its to_list()"),
+        (array("i", [1]).tobytes, "bytes cannot be rows"),
+        (memoryview(b"swordfish"), "memoryview cannot be rows: call its tolist()"),
+        (Path("/data/in.csv"), "give the path of a file as input_path"),
+        (io.StringIO("swordfish"), "give the path of a file as input_path"),
+        (wanting, "the function is called without arguments and wants context, rows: bind them"),
+        (partial(wanting, rows=1), "wants context"),
         (BatchRequest(text="swordfish"), "BatchRequest cannot be rows: it is one row: put it into a list"),
         (dt.date(2026, 1, 1), "date cannot be rows"),
         (yielded(), "can be read only once: hand over the function"),
@@ -127,6 +154,11 @@ class Series:
         (decorated, "the task decorated was not called: write decorated()"),
         (list, "the class list"),
         (pa.chunked_array([["a"]]), "ChunkedArray cannot be rows: call its to_pylist()"),
+        (pa.array(["a"]), "StringArray cannot be rows: call its to_pylist()"),
+        (TABLE.to_reader(), "can be read only once: hand over the function"),
+        (dataset.dataset(TABLE).scanner(), "Scanner cannot be rows: call its to_table()"),
+        (lambda: iter([TABLE, TABLE.drop(["text"])]), "have different columns"),
+        (lambda: iter([TABLE, {"id": 1}]), "dict cannot be rows"),
         (frame([{0: "a"}]), "a column of the frame is named by int"),
         (pa.table([["a"], ["b"]], names=["x", "x"]), "two columns named x"),
         (lambda: {"a", "b"}, "set cannot be rows"),
@@ -142,3 +174,116 @@ def test_everything_else_is_refused_with_its_type_and_the_way_out(given: Any, wo
         list(python_rows(given).rows)
     assert words in str(refused.value)
     assert "swordfish" not in str(refused.value)
+
+
+def staged(folder: Path, rows: Any, **arguments: Any) -> tuple[Staged, list[Any]]:
+    made = stage(InputSpec(service=Service.GEMINI, model="m", rows=rows, **arguments), folder)
+    lines = [from_json(line) for file in made.files.values() for line in file.path.read_bytes().splitlines()]
+    return made, lines
+
+
+class Choice(Enum):
+    A = "first"
+
+
+VALUES = {
+    "day": dt.date(2026, 1, 2),
+    "moment": dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.timezone.utc),
+    "price": Decimal("1.50"),
+    "id": UUID(int=7),
+    "choice": Choice.A,
+    "path": Path("/data/a.png"),
+    "nested": {"a": [1, None, Choice.A, Decimal("NaN")]},
+    "gone": float("nan"),
+}
+
+
+def test_values_of_code_stand_in_prompts_keys_and_results_as_they_are_meant(tmp_path: Path) -> None:
+    template = "|".join(f"{{{name}}}" for name in VALUES)
+    made, (line,) = staged(tmp_path, [VALUES], prompt_template=template, key_field="id", carry=("nested", "choice"))
+    assert line["request"]["contents"][0]["parts"][0]["text"] == (
+        "2026-01-02|2026-01-02 03:04:00+00:00|1.50|00000000-0000-0000-0000-000000000007|first|/data/a.png|"
+        '{"a":[1,null,"first",null]}|'
+    )
+    assert line["key"] == "r0-00000000-0000-0000-0000-000000000007"
+    assert made.carried_types == {"nested": "json", "choice": "str"}
+    carried = from_json(carried_line(VALUES, ("nested", "choice")))
+    assert carried == {"nested": {"a": [1, None, "first", None]}, "choice": "first"}
+
+
+@pytest.mark.parametrize(
+    ("key", "written"), [(dt.date(2026, 1, 2), "2026-01-02"), (3.0, "3"), (Decimal("4.0"), "4"), (5, "5")]
+)
+def test_a_key_of_a_frame_or_a_database_is_written_out(key: Any, written: str, tmp_path: Path) -> None:
+    _, (line,) = staged(tmp_path, [{"id": key, "text": "a"}], prompt_template="{text}", key_field="id")
+    assert line["key"] == f"r0-{written}"
+
+
+class Odd:
+    """Shows its address, another one in each process."""
+
+
+# Fingerprints must not differ from process to process: a retry would buy the batch again.
+@pytest.mark.parametrize(
+    ("odd", "word"),
+    [({"a", "b"}, "set"), (frozenset("ab"), "set"), (Odd(), "Odd"), ((x for x in "ab"), "generator"), (b"a", "bytes")],
+    ids=["set", "frozenset", "object", "generator", "bytes"],
+)
+def test_values_that_differ_from_process_to_process_are_refused_wherever_they_stand(
+    odd: Any, word: str, tmp_path: Path
+) -> None:
+    given: list[tuple[Any, dict[str, Any]]] = [
+        ([{"x": odd}], {"prompt_template": "{x}"}),
+        ([{"x": [odd]}], {"prompt_template": "{x}"}),
+        (lambda: [{"x": {"y": odd}}], {"prompt_template": "{x}"}),
+        ([{"text": "a", "x": [odd]}], {"carry": ("x",)}),
+        ([{"text": "a", "generationConfig": {"stopSequences": odd}}], {}),
+        (lambda: [{"contents": [{"parts": [{"text": "a"}, {"inlineData": {"data": odd}}]}]}], {}),
+        ([BatchRequest(text="a", extra={"tools": [{"x": odd}]})], {}),
+        (["a"], {"generation_config": {"stop_sequences": odd}}),
+        (["a"], {"request_defaults": {"safetySettings": [{"x": odd}]}}),
+        (["a"], {"system_instruction": {"parts": [{"text": odd}]}}),
+    ]
+    for rows, arguments in given:
+        with pytest.raises(InputError, match=word):
+            staged(tmp_path, rows, **arguments)
+    # What nobody sends does no harm.
+    assert staged(tmp_path, [{"text": "a", "x": odd}], prompt_template="{text}")[0].rows == 1
+
+
+def test_frames_of_pandas_become_rows_as_they_are_meant(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas", reason="pandas is no dependency; Frame stands for it above")
+    frame_ = pd.DataFrame(
+        {"id": [1.0, 2.0], "n": pd.array([3, None], dtype="Int64"), "at": [pd.Timestamp("2026-01-02"), pd.NaT]},
+        index=["x", "y"],
+    )
+    frame_["kind"] = pd.Categorical(["a", None])
+    frame_["list"] = [[1, pd.NA], pd.Series([3]).to_numpy()]
+    made, lines = staged(
+        tmp_path,
+        lambda: iter([frame_.iloc[:1], frame_.iloc[1:]]),
+        prompt_template="{n}|{at}|{kind}|{list}",
+        key_field="id",
+        carry=("n", "at", "kind", "list"),
+    )
+    texts = [line["request"]["contents"][0]["parts"][0]["text"] for line in lines]
+    assert texts == ["3|2026-01-02 00:00:00|a|[1,null]", "|||[3]"]
+    assert [line["key"] for line in lines] == ["r0-1", "r1-2"]
+    assert made.carried_types == {"n": "int", "at": "str", "kind": "str", "list": "json"}
+    for given, words in ((frame_["n"], "call its to_list()"), (frame_.index, "call its to_list()")):
+        with pytest.raises(ConfigurationError, match=re.escape(words)):
+            python_rows(given)
+
+
+def test_frames_of_polars_become_rows_as_they_are_meant(tmp_path: Path) -> None:
+    pl = pytest.importorskip("polars", reason="polars is no dependency")
+    given = {"n": [3, None], "x": [1.5, float("nan")], "at": [dt.date(2026, 1, 2), None], "list": [[1, None], []]}
+    made, lines = staged(
+        tmp_path, pl.DataFrame(given), prompt_template="{n}|{x}|{at}|{list}", carry=("n", "x", "at", "list")
+    )
+    texts = [line["request"]["contents"][0]["parts"][0]["text"] for line in lines]
+    assert texts == ["3|1.5|2026-01-02|[1,null]", "|||[]"]
+    assert made.carried_types == {"n": "int", "x": "float", "at": "str", "list": "json"}
+    for other, words in ((pl.DataFrame(given).lazy(), "call its collect()"), (pl.Series([1]), "call its to_list()")):
+        with pytest.raises(ConfigurationError, match=re.escape(words)):
+            python_rows(other)

@@ -1,9 +1,16 @@
-"""The member names that a request may have, their two spellings, and the hint that goes with a wrong one."""
+"""The member names that a request may have, their two spellings, the hint that goes with a wrong one, and values."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobKind
@@ -26,6 +33,8 @@ EMBEDDING_MEMBERS = frozenset({
 })  # fmt: skip
 MEMBERS = {JobKind.GENERATION: GENERATION_MEMBERS, JobKind.EMBEDDINGS: EMBEDDING_MEMBERS}
 CONFIG_NAMES = frozenset({"config", "generationConfig", "embedContentConfig"})
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_IN_JSON = (str, int, float, Decimal, date, time, timedelta, Enum, UUID, PurePath)
 _NAME_SHOWN = 64
 _SNAKE = re.compile(r"_([a-z0-9])")
 _UPPER = re.compile(r"([A-Z])")
@@ -75,3 +84,23 @@ def kind_of(value: object) -> str:
         return "a list"
     words = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", str: "a text"}
     return words.get(type(value), type(value).__name__)
+
+
+def check_json(value: Any, holder: str = "the request holds") -> None:
+    """Refuse what has no form in JSON, or one that changes from process to process, anywhere in a value.
+
+    :param holder: the beginning of the message.
+    :raises InputError: names the type, never the value.
+    """
+    if type(value) in _SCALARS:
+        return
+    if isinstance(value, Mapping):
+        for one in value.values():
+            check_json(one, holder)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            check_json(one, holder)
+    elif isinstance(value, (set, frozenset)):
+        raise InputError(f"{holder} a set, whose order changes from process to process: give a list")
+    elif not isinstance(value, _IN_JSON):
+        raise InputError(f"{holder} {kind_of(value)}, which JSON does not have: give a text, a number or a list")

@@ -55,6 +55,8 @@ def rest_form(
             for inner, inner_value in mapping_of(value, name).items():
                 place(camel(inner), inner_value, inside=True)
         elif spelled == "text":
+            if value is None:
+                raise InputError("the text is empty")
             _put(request, "content" if kind is JobKind.EMBEDDINGS else "contents", value)
         else:
             place(spelled, value, inside=False)

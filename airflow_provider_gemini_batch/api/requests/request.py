@@ -31,6 +31,7 @@ from airflow_provider_gemini_batch.api.requests.fields import (
     CONFIG_NAMES,
     MEMBERS,
     camel,
+    check_json,
     kind_of,
     known,
     nearly,
@@ -136,6 +137,8 @@ def request_defaults(
     if "contents" in merged or "content" in merged:
         raise InputError("contents belong in the rows, not in request_defaults")
     _check_cache(merged)
+    for name, value in merged.items():
+        check_json(value, f"{snake(name)} holds")
     config = merged.pop("generationConfig", {})
     merged.pop("model", None)
     return RequestDefaults(members=merged, generation_config=config, model=_bare_model(model), trusted=trusted)
