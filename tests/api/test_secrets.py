@@ -7,7 +7,7 @@ import json
 import logging
 import stat
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk._shared.secrets_masker import SecretsMasker
