@@ -32,3 +32,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_show_sphinx = False
+html_show_copyright = False
+# The pages are searched; an alphabetical list of the Python names helps nobody.
+html_use_index = False
+html_domain_indices = False

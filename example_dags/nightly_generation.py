@@ -1,4 +1,4 @@
-"""Submit one batch every night; the answers are returned through XCom."""
+"""Submit one batch every night; the responses are returned through XCom."""
 
 from __future__ import annotations
 

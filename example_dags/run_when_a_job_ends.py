@@ -1,4 +1,4 @@
-"""Run a Dag when a job ends that somebody else created, in a notebook for example. No task waits for it."""
+"""Run a Dag when a job ends that was created elsewhere, in a notebook for example. No task waits for it."""
 
 from __future__ import annotations
 

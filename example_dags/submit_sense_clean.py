@@ -1,4 +1,4 @@
-"""Submit, wait, read and clean up as four tasks, for a DAG that wants to do something in between."""
+"""Submit, wait, read and clean up as four tasks, for a Dag that does something in between."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def check_changelog() -> str:
 
 def build() -> str:
     """Build the wheel and the sdist into dist/, and the sdist's own wheel: it must be the same, byte for byte."""
-    for old in DIST.glob("*"):
+    for old in packages():
         old.unlink()
     run(UV, "build", "--quiet", "--python", sys.executable, "--sdist", "--wheel", "--out-dir", DIST)
     (sdist,) = DIST.glob("*.tar.gz")
@@ -89,6 +89,11 @@ def build() -> str:
     )
 
 
+def packages() -> list[Path]:
+    """Return the wheel and the sdist in dist/."""
+    return [*DIST.glob("*.whl"), *DIST.glob("*.tar.gz")]
+
+
 def built_wheel() -> Path:
     """Return the wheel in dist/."""
     (wheel,) = DIST.glob("*.whl")
@@ -97,7 +102,7 @@ def built_wheel() -> Path:
 
 def check_metadata() -> str:
     """Check the metadata and the long description with twine, as the index will."""
-    run(UV, "tool", "run", "--quiet", "--python", sys.executable, "twine", "check", "--strict", *DIST.iterdir())
+    run(UV, "tool", "run", "--quiet", "--python", sys.executable, "twine", "check", "--strict", *packages())
     return "twine check --strict"
 
 

@@ -14,8 +14,11 @@ import pytest
 from messages import messages
 
 from airflow_provider_gemini_batch import operators
+from airflow_provider_gemini_batch.api.models import Usage
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
+from airflow_provider_gemini_batch.rows.input_spec import ROW_MEMBERS
+from airflow_provider_gemini_batch.rows.result_rows import RowStatus
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 
@@ -173,3 +176,24 @@ def test_the_page_of_the_command_line_names_each_command_and_each_exit_code() ->
     page = text_of(ROOT / "docs" / "command-line.md")
     assert [command.name for command in COMMANDS if f"| `{command.name}" not in page] == []
     assert re.findall(r"^  (\d+)", EXIT_CODES, re.MULTILINE) == re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+
+
+def test_every_example_dag_is_on_its_page() -> None:
+    page = text_of(ROOT / "docs" / "examples.md")
+    files = {path.stem for path in (ROOT / "example_dags").glob("*.py")}
+    assert set(re.findall(r"^\| \[(\w+)\]\(\.\./example_dags/\1\.py\) \| [^| ]", page, re.MULTILINE)) == files
+
+
+def between(text: str, start: str, end: str) -> str:
+    return text[text.index(start) : text.index(end)]
+
+
+def test_the_columns_statuses_and_counts_of_result_rows_are_those_of_the_code() -> None:
+    page = text_of(ROOT / "docs" / "rows.md")
+    columns = between(page, "## What comes out", "### Pictures")
+    assert re.findall(r"^\| `(\w+)`", columns, re.MULTILINE) == list(ROW_MEMBERS)
+    statuses = between(page, "### Status", "## What is sent again")
+    assert set(re.findall(r"^\| `(\w+)`", statuses, re.MULTILINE)) == {status.word for status in RowStatus}
+    counts = between(page, "## What it costs", "| metric")
+    kinds = counts.replace("`..._image_...`, `..._video_...`", "`input_image_tokens`, `input_video_tokens`")
+    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", kinds, re.MULTILINE)))) == set(Usage._fields)

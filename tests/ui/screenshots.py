@@ -24,10 +24,10 @@ RUNNING = "stdlib_summaries"
 
 
 def main() -> int:
-    """Run the Dags, one of them half-way, and take the pictures."""
+    """Run the Dags, one of them still running, and take the pictures."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Emulator(port=0, pending_seconds=4, job_seconds=40) as emulator,
+        Emulator(port=0, pending_seconds=4, job_seconds=200) as emulator,
         LocalAirflow(
             [ROOT / "example_dags"],
             connections={"gemini_batch_default": emulator.connection()},
@@ -38,13 +38,13 @@ def main() -> int:
         emulator.control.faults(row_error_every=40, row_error_code=8, row_error_message="Resource has been exhausted.")
         runs = [(dag_id, airflow.trigger(dag_id)) for dag_id in FINISHED]
         for dag_id, run_id in runs:
-            airflow.expect_run(dag_id, run_id, seconds=400)
+            airflow.expect_run(dag_id, run_id, seconds=600)
         emulator.control.faults(hold_running=True)
         waiting = airflow.trigger(RUNNING)
         airflow.wait_task_state(RUNNING, waiting, "summarise", "deferred", seconds=200)
         take(browser, airflow, runs[-1])
         emulator.control.clear_faults()
-        airflow.expect_run(RUNNING, waiting, seconds=400)
+        airflow.expect_run(RUNNING, waiting, seconds=600)
     return 0
 
 
