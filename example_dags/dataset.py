@@ -24,7 +24,7 @@ def dataset() -> None:
         key_field="id",
         carry=["id"],
         rows_per_part=50_000,
-        generation_config={"maxOutputTokens": 20},
+        generation_config={"maxOutputTokens": 50},
         outlets=[LABELLED],
     )
 

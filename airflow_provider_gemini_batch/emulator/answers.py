@@ -14,6 +14,7 @@
 * Usage: ``promptTokenCount = max(1, len(text) // 4)``, where text is the system instruction's parts and the
   request's, joined by newlines; ``candidatesTokenCount = max(1, len(answer) // 4)``; their sum (and thoughts, when
   the fault gives some) is the total. Media count as ``media.py`` says.
+* ``maxOutputTokens`` bounds thinking and answer of each candidate: what has more ends there, with ``MAX_TOKENS``.
 * ``responseId`` is ``r`` + digest, ``modelVersion`` the model's last path segment. The same request gets the same
   ``response`` on both services.
 * A request without any content (no part, or only empty texts), or with a role other than user and model, is a row
@@ -27,6 +28,7 @@ import json
 import math
 import re
 import struct
+import sys
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator.drafts import Wish, draft, wish_of
@@ -39,6 +41,7 @@ from airflow_provider_gemini_batch.emulator.usage import (
     prompt_tokens,
     texts_of,
     usage_metadata,
+    whole_number,
 )
 
 if TYPE_CHECKING:
@@ -213,10 +216,15 @@ class Answerer:
         if text is None:
             text = answer_schema(schema, digest) if schema else f"[{digest}] {gist_of(chr(10).join(texts))}"
         wish = wish_of(request, self.model, kind)
+        most = max(0, _most_tokens(request) - self.thoughts)
         if wish is None:
-            candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": 0}
-            return self._response(request, digest, [candidate], {"TEXT": max(1, len(text) // 4)})
+            tokens = max(1, len(text) // 4)
+            reason = "STOP" if tokens <= most else "MAX_TOKENS"
+            parts = [{"text": text if tokens <= most else text[: 4 * most]}]
+            candidate = {"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}
+            return self._response(request, digest, [candidate], {"TEXT": min(tokens, most)})
         wish.image_bytes, wish.audio_seconds = self.image_bytes, self.audio_seconds
+        wish.most_tokens, wish.may_be_cut = most, kind is None
         return self._drafted(request, digest, wish, text, is_json=bool(schema))
 
     def _drafted(self, request: dict[str, Any], digest: str, wish: Wish, text: str, *, is_json: bool) -> dict[str, Any]:
@@ -226,10 +234,13 @@ class Answerer:
         for index in range(wish.candidates):
             own = text if is_json or not index else f"{text} #{index + 1}"
             made = draft(wish, own, digest if not index else digest_of([digest, str(index)]), self.model, sample_of)
+            cut = wish.may_be_cut and made.bound(wish.most_tokens)
+            made.thoughts = min(made.thoughts, wish.most_tokens)
             content: dict[str, Any] = {"role": "model"}
             if made.parts:
                 content["parts"] = made.parts
-            candidates.append({"content": content, "finishReason": "STOP", "index": index, **made.beside})
+            reason = "MAX_TOKENS" if cut else "STOP"
+            candidates.append({"content": content, "finishReason": reason, "index": index, **made.beside})
             for modality, count in made.tokens.items():
                 tokens[modality] = tokens.get(modality, 0) + count
             thoughts += made.thoughts
@@ -261,7 +272,8 @@ class Answerer:
         if get(request, "cachedContent"):
             cached = CACHED_CONTENT_TOKENS
             prompt = {**prompt, "TEXT": prompt.get("TEXT", 0) + cached}
-        usage = usage_metadata(prompt, tokens, thoughts=thoughts + self.thoughts, tool=tool, cached=cached)
+        thoughts += min(self.thoughts, _most_tokens(request))
+        usage = usage_metadata(prompt, tokens, thoughts=thoughts, tool=tool, cached=cached)
         return {
             "candidates": candidates,
             "usageMetadata": usage,
@@ -286,6 +298,11 @@ class Answerer:
                 # Spelt in the singular for embeddings, unlike for generation.
                 response["usageMetadata"]["promptTokenDetails"] = details(prompt)
         return response
+
+
+def _most_tokens(request: dict[str, Any]) -> int:
+    bound = whole_number(get(get(request, "generationConfig"), "maxOutputTokens"))
+    return bound if bound > 0 else sys.maxsize
 
 
 def _tokens_of(part: dict[str, Any], model: str) -> tuple[str, int]:

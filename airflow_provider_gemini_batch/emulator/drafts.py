@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ class Draft:
     """One candidate on its way, and what it costs."""
 
     parts: list[dict[str, Any]] = field(default_factory=list)
+    #: Modality and tokens of each part.
+    counts: list[tuple[str, int]] = field(default_factory=list)
     #: Tokens of the answer by modality.
     tokens: dict[str, int] = field(default_factory=dict)
     thoughts: int = 0
@@ -68,7 +71,51 @@ class Draft:
     def add(self, part: dict[str, Any], modality: str, count: int) -> None:
         """Add a part that counts so many tokens."""
         self.parts.append(part)
+        self.counts.append((modality, count))
         self.tokens[modality] = self.tokens.get(modality, 0) + count
+
+    def think(self, part: dict[str, Any], count: int) -> None:
+        """Add a part of thinking, which counts apart."""
+        self.parts.append(part)
+        self.counts.append(("", 0))
+        self.thoughts += count
+
+    def bound(self, most: int) -> bool:
+        """Cut all that comes after so many tokens, thinking among them, and say whether anything was cut.
+
+        Pictures come whole: nothing bounds them.
+        """
+        left = most - min(self.thoughts, most)
+        cut = self.thoughts > most
+        self.thoughts = most - left
+        given, counts = self.parts, self.counts
+        self.parts, self.counts, self.tokens = [], [], {}
+        for part, (modality, count) in zip(given, counts, strict=True):
+            if modality in {"", "IMAGE"}:
+                self.parts.append(part)
+                self.counts.append((modality, count))
+                self.tokens |= {modality: self.tokens.get(modality, 0) + count} if modality else {}
+                continue
+            fits = min(count, left)
+            left -= fits
+            cut = cut or fits < count
+            if fits:
+                self.add(_cut(part, fits, count), modality, fits)
+        return cut
+
+
+def _cut(part: dict[str, Any], fits: int, count: int) -> dict[str, Any]:
+    """Return as much of a text or a sound as ``fits`` of its tokens are; other parts are whole."""
+    if fits == count:
+        return part
+    if isinstance(part.get("text"), str):
+        return {**part, "text": part["text"][: 4 * fits]}
+    inline = part.get("inlineData")
+    if not isinstance(inline, dict):
+        return part
+    # Groups of eight characters are six bytes: three whole samples.
+    length = len(inline["data"]) * fits // count // 8 * 8
+    return {**part, "inlineData": {**inline, "data": inline["data"][:length]}}
 
 
 @dataclass
@@ -77,6 +124,8 @@ class Wish:
 
     :param image_bytes: about how large pictures are.
     :param audio_seconds: how long speech is, None: by the length of the text.
+    :param most_tokens: what a candidate may have, thinking among them.
+    :param may_be_cut: whether an answer with more ends there; else only its thinking does.
     """
 
     kinds: list[str]
@@ -85,6 +134,8 @@ class Wish:
     functions: list[dict[str, Any]] = field(default_factory=list)
     image_bytes: int = 0
     audio_seconds: float | None = None
+    most_tokens: int = sys.maxsize
+    may_be_cut: bool = True
 
 
 def wish_of(request: dict[str, Any], model: str, kind: str | None) -> Wish | None:
@@ -200,16 +251,14 @@ def _code(made: Draft, wish: Wish, given: _Material) -> None:
 
 
 def _thoughts(made: Draft, wish: Wish, given: _Material) -> None:
-    made.parts.append({"text": f"I think about {given.digest}.", "thought": True})
-    made.thoughts += THOUGHT_TOKENS
+    made.think({"text": f"I think about {given.digest}.", "thought": True}, THOUGHT_TOKENS)
     if "text" not in wish.kinds:
         _text(made, wish, given)
         made.parts[-1]["thoughtSignature"] = signature_of(given.digest)
 
 
 def _signature(made: Draft, _: Wish, given: _Material) -> None:
-    made.parts.append({"text": "", "thoughtSignature": signature_of(given.digest)})
-    made.thoughts += SIGNATURE_TOKENS
+    made.think({"text": "", "thoughtSignature": signature_of(given.digest)}, SIGNATURE_TOKENS)
 
 
 def _grounded(made: Draft, wish: Wish, given: _Material) -> None:

@@ -173,14 +173,18 @@ def estimated_cost(expected: Expected, kind: JobKind, *, at: datetime | None = N
     note then says; embeddings have none. Answers in pictures or sound are priced as such.
     """
     guessed = expected.unbounded_rows if kind is JobKind.GENERATION else 0
-    output = expected.output_tokens + guessed * OUTPUT_TOKENS_GUESSED if kind is JobKind.GENERATION else 0
-    members = {f"input_{name}_tokens": count for name, count in expected.media.items()}
-    if expected.answers_in is not None:
-        members[f"output_{expected.answers_in}_tokens"] = output
-    usage = Usage(input_tokens=expected.input_tokens, output_tokens=output, **members)
+    usage = expected.usage
+    if kind is JobKind.GENERATION and guessed:
+        more = guessed * OUTPUT_TOKENS_GUESSED
+        answers = {f"output_{expected.answers_in}_tokens": more} if expected.answers_in is not None else {}
+        usage = usage.plus(Usage(output_tokens=more, **answers))
+    elif kind is JobKind.EMBEDDINGS:
+        usage = usage._replace(output_tokens=0)
     begin = at or datetime.now(tz=timezone.utc)
     days = [begin + timedelta(days=day) for day in range(_DAYS_AHEAD + 1)]
-    found = [cost_of(usage, expected.model, rows=expected.rows, at=day) for day in days]
+    found = [
+        cost_of(usage, expected.model, rows=expected.rows, at=day, long_prompts=expected.long_prompts) for day in days
+    ]
     cost = max(found, key=lambda one: -1.0 if one.usd is None else one.usd)
     if cost.usd is None:
         return cost

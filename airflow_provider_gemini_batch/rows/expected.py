@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_gemini_batch.api.models import LONG_PROMPT, LongPrompts, Usage
 from airflow_provider_gemini_batch.rows.media import answers_in, decoded
 from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount, media_tokens
 
@@ -21,7 +22,7 @@ BYTES_PER_TOKEN = 4
 """The estimate of text: UTF-8 bytes of a request's JSON by four; for short rows it errs on the high side."""
 
 _NO_CONFIG: Mapping[str, Any] = {}
-_SEARCHES = frozenset({"googleSearch", "googleSearchRetrieval", "googleMaps", "enterpriseWebSearch"})
+_SEARCHES = frozenset({"googlesearch", "googlesearchretrieval", "googlemaps", "enterprisewebsearch"})
 _RARE_SETTINGS = frozenset({"candidateCount", "responseModalities", "mediaResolution"})
 _RARE_MEMBERS = frozenset({"tools", "cachedContent", "systemInstruction", "content"})
 _MEDIA = frozenset({"IMAGE", "AUDIO", "VIDEO"})
@@ -53,7 +54,10 @@ class Expected:
         self.rows = 0
         self.media: Counter[str] = Counter()
         self.output_tokens = 0
+        # Of them those that are no text, by modality.
+        self.output_media: Counter[str] = Counter()
         self.unbounded_rows = 0
+        self._long = LongPrompts(0, Usage())
         self.answers_in: str | None = answers_in(model)
         self._text_bytes = 0
         self._unseen_files = 0
@@ -79,6 +83,16 @@ class Expected:
         return self._text_bytes // BYTES_PER_TOKEN + sum(self.media.values())
 
     @property
+    def usage(self) -> Usage:
+        """What all rows will use at most, without the output of rows that nothing bounds."""
+        return _usage(self.input_tokens, self.output_tokens, self.media, self.output_media)
+
+    @property
+    def long_prompts(self) -> LongPrompts | None:
+        """Rows whose prompts are so long that they have prices of their own, on some models."""
+        return self._long if self._long.rows else None
+
+    @property
     def unknown(self) -> tuple[str, ...]:
         """What will be billed and cannot be told, in words."""
         files = (_OF_FILES.format(self._unseen_files),) if self._unseen_files else ()
@@ -89,7 +103,8 @@ class Expected:
         self.rows += 1
         self._text_bytes += size
         own = request.get("generationConfig", self._config)
-        if not attachments and own is not self._config and self.answers_in is None and _is_plain(request, own):
+        plain = not attachments and own is not self._config and self.answers_in is None and _is_plain(request, own)
+        if plain and size <= LONG_PROMPT * BYTES_PER_TOKEN:
             self.output_tokens += own["maxOutputTokens"]
             return
         config = self._common if own is self._config else _config(own)
@@ -97,15 +112,24 @@ class Expected:
             self._note(request)
         if config.answers_in is not None:
             self.answers_in = config.answers_in
+        begun, media = self.input_tokens, self.media.copy()
+        begun -= size // BYTES_PER_TOKEN
         for part in _files(request):
             self._count_part(part, config.level)
         for attachment in attachments:
             self._count_file(str(attachment.part["fileData"]["mimeType"]), attachment.sample, config.level)
+        output, kind = 0, config.answers_in or self.answers_in
         if config.most is None:
             self.unbounded_rows += 1
         else:
-            each = max(config.most, _PICTURE_TOKENS) if self.answers_in == "image" else config.most
-            self.output_tokens += each * config.several
+            output = (max(config.most, _PICTURE_TOKENS) if kind == "image" else config.most) * config.several
+        written = Counter({kind: output} if kind is not None else {})
+        self.output_tokens += output
+        self.output_media += written
+        prompt = self.input_tokens - begun
+        if prompt > LONG_PROMPT:
+            usage = _usage(prompt, output, self.media - media, written)
+            self._long = LongPrompts(self._long.rows + 1, self._long.usage.plus(usage))
 
     def _note(self, request: Mapping[str, Any]) -> None:
         """Note what nothing bounds: tools, and content that lies in a cache."""
@@ -113,19 +137,21 @@ class Expected:
             self._unknown.add(_OF_CACHE)
         tools = request.get("tools")
         for tool in tools if isinstance(tools, list) else [tools]:
-            names = {name for name in tool if name != "functionDeclarations"} if isinstance(tool, dict) else set()
+            names = {name.replace("_", "").lower() for name in tool} if isinstance(tool, dict) else set()
+            names.discard("functiondeclarations")
             if names & _SEARCHES:
                 self._unknown.add(_OF_SEARCHES)
             if names:
                 self._unknown.add(_OF_TOOLS)
 
     def _count_part(self, part: Mapping[str, Any], level: str | None) -> None:
-        inline, named = part.get("inlineData"), part.get("fileData")
+        inline, named, own = (_either(part, name) for name in ("inlineData", "fileData", "mediaResolution"))
+        level = own.get("level", level) if isinstance(own, dict) else own or level
         if isinstance(inline, dict) and isinstance(inline.get("data"), str):
             self._text_bytes -= len(inline["data"])
-            self._count_file(str(inline.get("mimeType") or ""), _sample(inline["data"]), level)
+            self._count_file(str(_either(inline, "mimeType") or ""), _sample(inline["data"]), level)
         elif isinstance(named, dict):
-            self._count_file(str(named.get("mimeType") or ""), None, level)
+            self._count_file(str(_either(named, "mimeType") or ""), None, level)
 
     def _count_file(self, mime_type: str, sample: FileSample | None, level: str | None) -> None:
         modality, tokens, known = media_tokens(mime_type, sample, self.model, level)
@@ -134,6 +160,12 @@ class Expected:
         else:
             self.media[modality] += tokens
         self._unseen_files += not known
+
+
+def _usage(prompt: int, output: int, media: Mapping[str, int], written: Mapping[str, int]) -> Usage:
+    kinds = {f"input_{kind}_tokens": count for kind, count in media.items()}
+    kinds |= {f"output_{kind}_tokens": count for kind, count in written.items()}
+    return Usage(input_tokens=prompt, output_tokens=output, **kinds)
 
 
 def _is_plain(request: Mapping[str, Any], config: Any) -> bool:
@@ -174,14 +206,33 @@ def _number(value: Any) -> int | None:
 
 
 def _files(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the parts of a request that are not text alone."""
+    """Yield the parts of a request that are not text alone, and those of the results of functions."""
     contents = request.get("contents")
     found = contents if isinstance(contents, list) else [contents]
     for content in (*found, request.get("content"), request.get("systemInstruction")):
-        parts = content.get("parts") if isinstance(content, dict) else None
-        for part in parts if isinstance(parts, list) else [parts]:
-            if isinstance(part, dict) and (len(part) > 1 or "text" not in part):
+        for part in _parts(content):
+            if len(part) > 1 or "text" not in part:
                 yield part
+                yield from _parts(_either(part, "functionResponse"))
+
+
+def _parts(holder: Any) -> list[Mapping[str, Any]]:
+    parts = holder.get("parts") if isinstance(holder, dict) else None
+    return [part for part in (parts if isinstance(parts, list) else [parts]) if isinstance(part, dict)]
+
+
+_SNAKE = {
+    "inlineData": "inline_data",
+    "fileData": "file_data",
+    "mimeType": "mime_type",
+    "mediaResolution": "media_resolution",
+    "functionResponse": "function_response",
+}
+
+
+def _either(holder: Mapping[str, Any], name: str) -> Any:
+    """Return a member by either of its spellings: what lies below a part is sent as it was written."""
+    return holder.get(name, holder.get(_SNAKE[name]))
 
 
 def _sample(data: str) -> FileSample | None:

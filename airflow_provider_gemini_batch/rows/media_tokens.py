@@ -19,6 +19,9 @@ HEAD_BYTES = 65_536
 _AUDIO, _VIDEO = 32, 263 + 32
 _TILE, _TILE_SIDE, _SMALL_SIDE = 258, 768, 384
 _NEWER_IMAGE, _NEWER_PAGE = 1120, 560
+# For types that nobody has told the tokens of: text has the most.
+_BYTES_A_TOKEN = 2
+_TEXTS = frozenset({"application/json", "application/xml", "application/rtf", "application/javascript"})
 _GEMINI_3 = re.compile(r"gemini-(?:[3-9]|\d\d|nano|omni|(?:flash|flash-lite|pro)-latest)")
 _OLDER = re.compile(r"gemini-[12](?:\.|-|$)")
 _LEVELS = {
@@ -63,13 +66,16 @@ def media_tokens(mime_type: str, sample: FileSample | None, model: str, level: s
     if kind.startswith("video/"):
         seconds, _ = _seconds(sample, _VIDEO_BYTES)
         return MediaTokens("video", math.ceil(seconds * _VIDEO), is_known=False)
-    if kind.startswith("text/") or kind == "application/json":
-        return MediaTokens("text", max(1, (sample.size if sample else 0) // 2), sample is not None)
+    size = sample.size if sample else 0
     if kind == "application/pdf":
         pages = sample.pages if sample else None
-        count = pages or max(1, (sample.size if sample else 0) // _PAGE_BYTES)
-        return MediaTokens("image", count * (_NEWER_PAGE if newer else _TILE), pages is not None)
-    return _image(sample, model, level, newer=newer)
+        count = pages or max(1, size // _PAGE_BYTES)
+        page = _LEVELS.get(level or "", (0, _NEWER_PAGE))[1] if newer else _TILE
+        return MediaTokens("image", count * page, pages is not None)
+    if kind.startswith("image/"):
+        return _image(sample, model, level, newer=newer)
+    is_text = kind.startswith("text/") or kind in _TEXTS
+    return MediaTokens("text", max(1, size // _BYTES_A_TOKEN), is_text and sample is not None)
 
 
 class PageCount:

@@ -406,7 +406,7 @@ class TaskRun:
         counts = landing.counts or {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
         usage = landing.usage.shown() if landing.usage is not None else None
         summary = summary_of(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
-        summary["cost"] = self._count(landing)
+        summary["cost"] = self._count(landing, step.jobs)
         if landing.responses is None and not landing.output and landing.total:
             log.warning(
                 "The %d rows do not fit into XCom (max_xcom_bytes=%d) and there is no output_path: they stay with the "
@@ -438,17 +438,21 @@ class TaskRun:
             self.lineage = (lineage, summary)
             tell_hook_lineage(self._hook, lineage)
 
-    def _count(self, landing: Landing) -> dict[str, Any] | None:
+    def _count(self, landing: Landing, jobs: Sequence[BatchJob]) -> dict[str, Any] | None:
         """Add up tokens and rows in Airflow's metrics; return what they cost, where there are prices."""
         count_rows(self._task, self._arguments.model.rpartition("/")[2], landing)
-        return self._cost(landing)
+        return self._cost(landing, jobs)
 
-    def _cost(self, landing: Landing) -> dict[str, Any] | None:
+    def _cost(self, landing: Landing, jobs: Sequence[BatchJob] = ()) -> dict[str, Any] | None:
+        """Return what an output cost at the time when its last job ended: prices change with the day."""
         if landing.usage is None or not landing.usage.is_told:
             return None  # the service told of no tokens, which does not mean that there were none
         cost = None
+        at = max((job.end_time for job in jobs if job.end_time is not None), default=None)
         with courtesy("the cost"):
-            cost = cost_of(landing.usage, self._arguments.model, rows=landing.total, long_prompts=landing.long_prompts)
+            cost = cost_of(
+                landing.usage, self._arguments.model, rows=landing.total, at=at, long_prompts=landing.long_prompts
+            )
         return cost.plain() if cost is not None and cost.usd is not None else None
 
     # -- assembling the ports

@@ -249,7 +249,7 @@ OPENAI = {
     "body": {
         "model": "gemini-2.5-flash",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a colour."}],
-        "max_tokens": 5,
+        "max_tokens": 500,
     },
 }
 

@@ -143,3 +143,11 @@ def test_rows_with_pictures_are_priced_by_modality_and_never_estimated_below_the
     _, refused = attempt(**arguments, max_cost_usd=bill / 2)
     assert refused.state == "failed"
     assert len(service.control.books()["jobs"]) == 1
+
+
+def test_a_batch_is_priced_at_the_time_when_it_ended(service: Emulator) -> None:
+    # The prices of this model change on the first day of 2027.
+    service.control.advance(200 * 86_400)
+    run, done = attempt(model="gemini-3.8-flash", inlined_requests=["One.", "Two."])
+    assert done.state == "success"
+    assert run.xcom("t")["cost"]["usd"] == pytest.approx(service.control.bill()["usd"])
