@@ -39,7 +39,14 @@ _OTHER_FILES = (
     (b"PAR1", "a Parquet file"),
     (b"\x1f\x8b", "a gzip file: let its name end in .gz"),
     (b"%PDF", "a PDF"),
+    (b"<!doctype html", "a page of HTML, perhaps of a login"),
+    (b"<html", "a page of HTML, perhaps of a login"),
+    (b"<?xml", "XML, perhaps the error of a storage"),
+    (b"version https://git-lfs.github.com", "a pointer of Git LFS: fetch the file itself"),
+    (b"{\\rtf", "a document in RTF"),
 )
+# In a CSV or a text: rows with members, which would go out as they stand.
+_JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"[^"\n]*"\s*:')
 _PROSE = re.compile(r"\s.*[.?!:]\s*$|(?:\S+\s+){7}", re.DOTALL)
 #: How a message names a delimiter.
 _SPELLED = {"\t": "'\\t'", "\x1f": "'\\x1f'", "\x01": "'\\x01'"}
@@ -65,8 +72,9 @@ def text_encoding(head: bytes, given: str | None) -> str:
 
     :raises InputError: the file is not a text, or not in the given encoding.
     """
+    start = head[:64].removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for magic, kind in _OTHER_FILES:
-        if head.startswith(magic):
+        if head.startswith(magic) or start.startswith(magic):
             raise InputError(f"the input is not a text but {kind}")
     for mark, encoding in _MARKS:
         if head.startswith(mark):
@@ -74,11 +82,37 @@ def text_encoding(head: bytes, given: str | None) -> str:
                 raise InputError(f"the file begins with the byte order mark of {encoding[:6]}, but encoding={given!r}")
             return encoding
     if given is not None:
+        if not given.startswith("utf") and _is_utf8(head):
+            raise InputError(f"the file is UTF-8, and encoding={given!r} would garble its letters: leave encoding out")
         return given
     if head[:1024].count(0) * 4 > len(head[:1024]):
         order = "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
         raise InputError(f"the file holds NUL bytes; if it is UTF-16, give encoding={order!r}")
     return "utf-8"
+
+
+def refuse_json(head: bytes) -> None:
+    """Refuse a CSV or a text that is JSON: its lines would go out as they stand.
+
+    :raises InputError: says how the file is read.
+    """
+    if _JSON.match(head.removeprefix(codecs.BOM_UTF8)):
+        raise InputError("the input is JSON: let its name end in .jsonl, one object per line")
+
+
+def refuse_table(head: bytes, encoding: str) -> None:
+    """Refuse a text that is a table: whole records would go out as prompts.
+
+    :raises InputError: says how the file is read.
+    """
+    sample = _decoded(head, encoding)
+    for one in _DELIMITERS[1:]:
+        lines = _sampled(sample, one, is_whole=len(head) < _SAMPLE_BYTES)
+        if len(lines) > 2 and _splits_alike(lines, in_header=True):  # noqa: PLR2004  two may be alike by chance
+            raise InputError(
+                f"all lines look separated by {_spelled(one)}, and each would be one prompt: let the file's name end "
+                "in .csv, or hand over the lines by a function"
+            )
 
 
 def encoding_fault(encoding: str) -> str:
@@ -100,6 +134,7 @@ def read_csv(
     """
     head, whole = peek(handle)
     encoding = text_encoding(head, encoding)
+    refuse_json(head)
     text = io.TextIOWrapper(whole, encoding=encoding, newline="")
     sample = _decoded(head, encoding)
     named = _SEP_LINE.match(sample)
@@ -112,19 +147,19 @@ def read_csv(
         sample = sample[named.end() :]
         first_line = 2
     if delimiter is None:
-        delimiter = default or _found_delimiter(sample, len(head) < _SAMPLE_BYTES)
+        delimiter = _found_delimiter(sample, len(head) < _SAMPLE_BYTES, default)
     # The module's own limit of 128 KiB a cell is for the whole process and too small for texts.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     try:
-        columns = tuple(next(reader))
+        columns = tuple(next(record for record in reader if record))
     except StopIteration:
         return None, text.close
     except UnicodeDecodeError:
         raise InputError(f"line {first_line}: {encoding_fault(encoding)}") from None
     except csv.Error as error:
         raise InputError(f"line {first_line}: the header cannot be read ({type(error).__name__})") from None
-    _check_header(columns, first_line)
+    _check_header(columns, first_line - 1 + reader.line_num)
     return Table(columns, _records(reader, columns, encoding, first_line - 1)), text.close
 
 
@@ -168,10 +203,15 @@ def _records(
             yield number, dict(zip(columns, cells, strict=True)), None
 
 
-def _found_delimiter(sample: str, is_whole: bool) -> str:  # noqa: FBT001
-    """Return the one delimiter by which the header has several columns and the records fit it."""
+def _found_delimiter(sample: str, is_whole: bool, default: str | None) -> str:  # noqa: FBT001
+    """Return the one delimiter by which the header has several columns and the records fit it.
+
+    :param default: what the file's name stands for; it is believed where the header has it.
+    """
     tables = {one: _sampled(sample, one, is_whole=is_whole) for one in _DELIMITERS}
     several = [one for one, rows in tables.items() if rows and len(rows[0]) > 1]
+    if default is not None and default in several:
+        return default
     fitting = [one for one in several if all(len(row) == len(tables[one][0]) for row in tables[one])]
     if len(several) == 1:
         return several[0]
@@ -187,7 +227,7 @@ def _found_delimiter(sample: str, is_whole: bool) -> str:  # noqa: FBT001
                 f"the file has one column, but its lines look separated by {_spelled(one)}: give "
                 f"csv_delimiter={_spelled(one)}, or csv_delimiter=',' if it is one column"
             )
-    return ","
+    return default or ","
 
 
 def _splits_alike(rows: list[list[str]], *, in_header: bool) -> bool:
@@ -216,6 +256,15 @@ def _decoded(head: bytes, encoding: str) -> str:
         return codecs.getincrementaldecoder(encoding)("replace").decode(head, final=False)
     except (UnicodeError, LookupError):
         raise ConfigurationError(f"the file cannot be read with encoding={encoding!r}") from None
+
+
+def _is_utf8(head: bytes) -> bool:
+    """Whether these bytes are letters beyond ASCII in UTF-8, which other encodings hardly ever look like."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=False)
+    except UnicodeDecodeError:
+        return False
+    return not head.isascii()
 
 
 def _spelled(delimiter: str) -> str:

@@ -27,7 +27,14 @@ from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.names import in_words
-from airflow_provider_gemini_batch.rows.csv_rows import encoding_fault, peek, read_csv, text_encoding
+from airflow_provider_gemini_batch.rows.csv_rows import (
+    encoding_fault,
+    peek,
+    read_csv,
+    refuse_json,
+    refuse_table,
+    text_encoding,
+)
 from airflow_provider_gemini_batch.rows.python_rows import Rows, python_rows
 
 Opener = Callable[[str], BinaryIO]
@@ -143,7 +150,10 @@ def from_file(
             source = RowSource(_json_lines(_checked_json(path, handle)), "line")
         elif form == "text":
             head, whole = peek(handle)
-            source = RowSource(_text_lines(whole, text_encoding(head, encoding)), "line")
+            encoding = text_encoding(head, encoding)
+            refuse_json(head)
+            refuse_table(head, encoding)
+            source = RowSource(_text_lines(whole, encoding), "line")
         elif form == "csv":
             by_name = "\t" if ".tsv" in path.lower().rpartition("/")[2] else None
             table, close = read_csv(handle, default=by_name, delimiter=csv_delimiter, encoding=encoding)

@@ -50,6 +50,11 @@ class Shaper:
             self._check_columns(columns)
             if self._template is None:
                 self._text_column = _text_column(columns)
+        if self._template is not None and not self._template.has_places and spec.media_field is None:
+            raise ConfigurationError(
+                "prompt_template names no column, so every row would send the same prompt: write {column} where a "
+                "value of the row belongs"
+            )
         self.plain = not self._helpers and self._template is None and columns is None
         """True when a row is nothing but a request, so that its JSON may go out as it came."""
 
@@ -57,11 +62,8 @@ class Shaper:
         for argument, name in _named_columns(self._spec):
             if name not in columns:
                 raise InputError(no_column(argument, name, columns))
-        if self._template is None:
-            return
-        self._template.check(columns)
-        if not self._template.has_places and self._spec.media_field is None:
-            self._notes.add("prompt_template names no column: every row sends the same prompt")
+        if self._template is not None:
+            self._template.check(columns)
 
     def shape(self, value: Any) -> Shaped:
         """The key, the request and the attachments of a row. Raises InputError."""

@@ -107,10 +107,47 @@ def test_delimiters_inside_texts_do_no_harm(text: str, tmp_path: Path) -> None:
         (b"PK\x03\x04rest", "an Excel or zip file"),
         (b"PAR1rest", "a Parquet file"),
         (b"\x1f\x8brest", "let its name end in .gz"),
+        ("<!DOCTYPE html><html>\n<body>Sign in</body>\n", "a page of HTML"),
+        ('\ufeff\n<HTML lang="en">\n<p>\n', "a page of HTML"),
+        ('<?xml version="1.0"?>\n<Error>\n', "XML, perhaps the error of a storage"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12\n", "a pointer of Git LFS"),
+        ('{"text": "a"}\n{"text": "b"}\n', "the input is JSON: let its name end in .jsonl"),
+        ('[\n {"text":"a"},\n {"text":"b"}]', "the input is JSON"),
     ],
 )
 def test_a_file_that_is_not_what_its_name_says_is_refused(text: bytes | str, words: str, tmp_path: Path) -> None:
     assert words in refusal(tmp_path / "in.csv", text)
+    if "header" not in words and "there twice" not in words and "no name" not in words and ".txt" not in words:
+        assert words in refusal(tmp_path / "in.txt", text)
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ";", "|"])
+def test_a_text_that_is_a_table_is_refused(delimiter: str, tmp_path: Path) -> None:
+    said = refusal(tmp_path / "in.txt", f"id{delimiter}text\n1{delimiter}a\n2{delimiter}b\n")
+    assert "each would be one prompt: let the file's name end in .csv" in said
+    assert len(read(tmp_path / "in.txt", f"One{delimiter} two.\nThree.\nFour{delimiter} five.\n")) == 3
+
+
+def test_the_name_tsv_is_believed_where_the_file_agrees(tmp_path: Path) -> None:
+    path = tmp_path / "in.tsv"
+    assert read(path, "id\ttext\n1\ta,b;c\n") == [{"id": "1", "text": "a,b;c"}]
+    assert read(path, "text\nHello, you\nHi\n") == [{"text": "Hello, you"}, {"text": "Hi"}]
+    assert read(path, "id,text\n1,a\n") == [{"id": "1", "text": "a"}]
+    assert "give csv_delimiter" in refusal(path, "a;b,c\n1;2,3\n")
+
+
+def test_an_encoding_that_would_garble_the_letters_is_refused(tmp_path: Path) -> None:
+    for name in ("in.csv", "in.txt"):
+        for encoding in ("cp1252", "latin-1", "cp437"):
+            said = refusal(tmp_path / name, "text\nGrüße\n", encoding=encoding)
+            assert "the file is UTF-8, and encoding=" in said
+        assert read(tmp_path / name, "text\nGruss\n", encoding="cp1252")[-1] in ("Gruss", {"text": "Gruss"})
+
+
+def test_blank_lines_before_the_header_are_passed_over(tmp_path: Path) -> None:
+    assert read(tmp_path / "in.csv", "\n\r\nid,text\n1,a\n") == [{"id": "1", "text": "a"}]
+    assert read(tmp_path / "in.csv", "\n\n") == []
+    assert read(tmp_path / "in.csv", "\nid,text\n1\n") == ["1 cells, the header has 2"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.requests.request import NO_DEFAULTS
+from airflow_provider_gemini_batch.api.states import Service
+from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.prompt import Template, as_text
+from airflow_provider_gemini_batch.rows.templates import Shaper
 
 ROW = {"text": "Hi", "price": 2.5, "Produkt-Name": "Bär", "empty": None, "user": {"name": "Ada"}}
 
@@ -78,6 +82,18 @@ def test_a_brace_without_a_partner_is_refused(template: str) -> None:
 def test_a_template_of_jinja_is_refused(template: str) -> None:
     with pytest.raises(ConfigurationError, match="not rendered by Jinja"):
         Template(template)
+
+
+@pytest.mark.parametrize("template", ["Sum text", "Sum %(text)s", "Sum $text", "Sum <text>", "Sum [text]", ""])
+def test_a_template_that_is_the_same_for_every_row_is_refused_but_for_files(template: str) -> None:
+    def shaper(columns: list[str] | None, **arguments: Any) -> Shaper:
+        spec = InputSpec(service=Service.GEMINI, model="m", rows=[], prompt_template=template, **arguments)
+        return Shaper(spec, NO_DEFAULTS, columns, set())
+
+    for columns in (["text"], None):
+        with pytest.raises(ConfigurationError, match="every row would send the same prompt"):
+            shaper(columns)
+    shaper(["picture"], media_field="picture")
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, Decimal("NaN")])
