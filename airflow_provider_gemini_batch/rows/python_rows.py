@@ -35,7 +35,7 @@ _INSTEAD = {
     "set": "its order changes from process to process; give a sorted list",
     "frozenset": "its order changes from process to process; give a sorted list",
     "dict": "a dict is one row: put it into a list; of a task's output take the member that holds the rows",
-    "str": "a text is one row: put it into a list",
+    "str": "a text is one row: put it into a list; of another task give task.output, since a template makes a text",
     "bytes": "decode it, and put it into a list",
     "NoneType": "the task or function that should give the rows returned nothing",
     "LazyFrame": "call its collect()",

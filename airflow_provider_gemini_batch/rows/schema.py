@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
+from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
@@ -38,8 +39,11 @@ class OutputSchema:
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(model)
             drawn = self._adapter.json_schema(mode="validation")
-        except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema) as error:
-            raise ConfigurationError("output_schema must be a pydantic model that has a JSON schema") from error
+        except (PydanticUserError, SchemaError, TypeError) as error:
+            raise ConfigurationError(
+                "output_schema must be a pydantic model that has a JSON schema; a schema of your own goes into "
+                "generation_config, as responseSchema"
+            ) from error
         self.response_schema: dict[str, Any] = response_schema(drawn)
 
     def read(self, text: str) -> tuple[Any, str]:

@@ -21,6 +21,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from pydantic_core import from_json
@@ -100,7 +101,8 @@ def guess_format(path: str, given: str | None = None) -> str:
             raise ConfigurationError(f"input format {given!r} is unknown; known are {', '.join(FORMATS)}")
         return given
     name = path.rpartition("/")[2].lower()
-    if not name or any(mark in name for mark in "*?["):
+    is_pattern = any(mark in name for mark in "*?[") and not Path(path.removeprefix("file://")).expanduser().exists()
+    if not name or is_pattern:
         raise ConfigurationError(
             f"input_path: {in_words(path)} is a folder or a pattern, and one file is read here: give a function that "
             "yields the rows of several"

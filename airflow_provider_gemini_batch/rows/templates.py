@@ -49,7 +49,7 @@ class Shaper:
         if columns is not None:
             self._check_columns(columns)
             if self._template is None:
-                self._text_column = _text_column(columns)
+                self._text_column = text_of_columns(columns)
         if self._template is not None and not self._template.has_places and spec.media_field is None:
             raise ConfigurationError(
                 "prompt_template names no column, so every row would send the same prompt: write {column} where a "
@@ -59,9 +59,7 @@ class Shaper:
         """True when a row is nothing but a request, so that its JSON may go out as it came."""
 
     def _check_columns(self, columns: Sequence[str]) -> None:
-        for argument, name in _named_columns(self._spec):
-            if name not in columns:
-                raise InputError(no_column(argument, name, columns))
+        check_columns(named_columns(self._spec), columns)
         if self._template is not None:
             self._template.check(columns)
 
@@ -192,12 +190,21 @@ def with_attachments(request: Mapping[str, Any], attachments: Sequence[Attachmen
     return {**request, "contents": [{**first, "parts": [*files, *first["parts"]]}, *rest]}
 
 
-def _named_columns(spec: InputSpec) -> list[tuple[str, str]]:
+def check_columns(named: Sequence[tuple[str, str]], columns: Sequence[str]) -> None:
+    """Raise InputError where an argument names a column that is not there."""
+    for argument, name in named:
+        if name not in columns:
+            raise InputError(no_column(argument, name, columns))
+
+
+def named_columns(spec: InputSpec) -> list[tuple[str, str]]:
+    """Return the columns that arguments name, each after its argument."""
     named = [("key_field", spec.key_field), ("title_field", spec.title_field), ("media_field", spec.media_field)]
     return [(argument, name) for argument, name in named if name is not None] + [("carry", name) for name in spec.carry]
 
 
-def _text_column(columns: Sequence[str]) -> str:
+def text_of_columns(columns: Sequence[str]) -> str:
+    """Return the column that is the prompt where no template says otherwise. Raises ConfigurationError."""
     if len(columns) == 1:
         return columns[0]
     for name in _TEXT_COLUMNS:

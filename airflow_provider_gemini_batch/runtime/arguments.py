@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -29,6 +30,7 @@ from airflow_provider_gemini_batch.runtime.readers import (
     path_list,
     paths,
     rate,
+    required,
     rows,
     seconds,
     text,
@@ -45,6 +47,8 @@ DEFAULT_CONN_ID = "gemini_batch_default"
 # Airflow warns above 64 KiB of notes; an XCom of 48 KiB fits every metadata database and backend.
 DEFAULT_MAX_XCOM_BYTES = 48 * 1024
 SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
+
+_OF_TEXTS = (text, path, paths, path_list, columns, rows, anything)
 
 T = TypeVar("T")
 
@@ -71,7 +75,7 @@ class BatchArguments(ConnectionArguments):
     """
 
     kind: JobKind = JobKind.GENERATION
-    model: str = _argument(text, "")
+    model: str = _argument(required(text), "")
     inlined_requests: Any = field(default=None, repr=False, metadata={"reader": rows})
     file_name: str | None = _argument(text)
     input_path: str | Sequence[str] | None = _argument(paths)
@@ -139,7 +143,7 @@ class BatchArguments(ConnectionArguments):
 class JobArguments(ConnectionArguments):
     """What an author asks of one job that is there."""
 
-    job_name: str = _argument(text, "")
+    job_name: str = _argument(required(text), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +169,7 @@ class ListArguments(ConnectionArguments):
 class UploadArguments(ConnectionArguments):
     """What an author asks of an upload."""
 
-    input_path: str = _argument(path, "")
+    input_path: str = _argument(required(path), "")
     display_name: str | None = _argument(text)
     mime_type: str = _argument(text, "application/jsonl")
 
@@ -238,7 +242,14 @@ def _readers(form: Any) -> Iterable[tuple[str, Reader, Any]]:
 
 
 def _read(name: str, reader: Reader, value: Any, default: Any) -> Any:
-    return default if value is None else reader(name, value)
+    if isinstance(value, Enum):
+        value = value.value
+    # A template makes a text of None.
+    if value is None or (value == "None" and reader not in _OF_TEXTS):
+        value = default
+        if default != "":
+            return default
+    return reader(name, value)
 
 
 def default_deferrable() -> bool:

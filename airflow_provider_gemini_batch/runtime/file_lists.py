@@ -33,7 +33,11 @@ def means_several(path: str | Sequence[str] | None) -> bool:
         return False
     if not isinstance(path, str):
         return True
-    return is_dataset(path) or (is_local(path) and Path(path.removeprefix("file://")).is_dir())
+    if is_local(path):
+        found = Path(path.removeprefix("file://")).expanduser()
+        if found.exists():  # whatever characters its name has
+            return found.is_dir()
+    return is_dataset(path)
 
 
 def addresses_of(paths: Paths, given: str | Sequence[str]) -> list[str]:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, InputError, InputUnavailable
-from airflow_provider_gemini_batch.api.requests.fields import shown
+from airflow_provider_gemini_batch.api.requests.fields import check_json, shown
 from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, read_manifest, target_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, land
 from airflow_provider_gemini_batch.rows.media import MediaFolder
+from airflow_provider_gemini_batch.rows.python_rows import plain, python_rows
+from airflow_provider_gemini_batch.rows.templates import check_columns, named_columns, text_of_columns
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
+from airflow_provider_gemini_batch.runtime.paths import is_local, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -71,19 +74,25 @@ class SavedRows:
         )
 
     def _write(self, spec: InputSpec) -> None:
-        from airflow_provider_gemini_batch.rows.sources import from_python
-
-        assert callable(spec.rows)  # noqa: S101  (the one caller has looked)
+        assert spec.rows is not None  # noqa: S101  (the one caller has looked)
+        found = python_rows(spec.rows)
+        columns = named_columns(spec)
+        if found.columns is not None:
+            check_columns(columns, found.columns)
+        prompt = None if found.columns is None or spec.prompt_template is not None else text_of_columns(found.columns)
         with self.paths.files_of(self.path, self.conn_id, private=True).write_whole(self.path) as handle:
-            for row in from_python(spec.rows).rows:
-                value = row.value.members() if hasattr(row.value, "members") else row.value
+            for place, row in enumerate(found.rows):
+                value = plain(row.members() if hasattr(row, "members") else row)
+                if prompt is not None:
+                    # The file has no header that would tell which column was meant.
+                    value = {**{name: value[name] for _, name in columns}, "text": value[prompt]}
                 try:
+                    check_json(value, "the row holds")
                     handle.write(to_json(value) + b"\n")
+                except InputError as error:
+                    raise InputError(f"item {place}: {error}") from error
                 except ValueError as error:
-                    raise InputError(
-                        f"item {row.place}: {type(row.value).__name__} is not a row: "
-                        "give a text, a dict or a BatchRequest"
-                    ) from error
+                    raise InputError(f"item {place}: it cannot be written as JSON ({type(error).__name__})") from error
 
     def remove(self) -> None:
         """Remove the rows."""
@@ -121,6 +130,11 @@ class Output:
         """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
         if self.path is None:
             return
+        if is_local(self.path) and not self.path.endswith("/") and local_path(self.path).is_dir():
+            raise ConfigurationError(
+                f"output_path: {self.path} is a folder: name a file in it, or write / at its end for a dataset of "
+                "Parquet parts"
+            )
         try:
             check_target(self._files(), self._target(), task=self.task, run=self.run)
         except NEVER_READABLE as error:

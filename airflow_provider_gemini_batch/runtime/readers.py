@@ -7,6 +7,7 @@ ConfigurationError with the argument's name and the type of what was given, neve
 from __future__ import annotations
 
 import codecs
+import json
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -21,6 +22,10 @@ from airflow_provider_gemini_batch.rows.python_rows import refuse_rows
 
 Reader = Callable[[str, Any], Any]
 
+# What no service counts to, and no clock.
+_LARGEST = 1e12
+# Seconds: ten years, so that a moment stays one that a clock can show.
+_LONGEST = 315_360_000
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -43,6 +48,18 @@ def rows(name: str, value: Any) -> Any:  # noqa: ARG001  (its errors name the ar
     """Return rows as they are; refuse a type that cannot be rows. Nothing is read, and a function is not called."""
     refuse_rows(value)
     return value
+
+
+def required(reader: Reader) -> Reader:
+    """Return a reader that refuses an empty text as well."""
+
+    def read(name: str, value: Any) -> Any:
+        found = reader(name, value)
+        if not found.strip():
+            raise ConfigurationError(f"{name} is empty; a task or template that should give it has given nothing")
+        return found
+
+    return read
 
 
 def text(name: str, value: Any) -> str:
@@ -106,6 +123,8 @@ def seconds(*, above_zero: bool = False) -> Reader:
             raise ConfigurationError(f"{name} must be above 0 seconds, not {number:g}")
         if number < 0:
             raise ConfigurationError(f"{name} must not be negative, but it is {number:g}")
+        if number > _LONGEST:
+            raise ConfigurationError(f"{name} must be at most {_LONGEST} seconds, which are ten years")
         return float(number)
 
     return read
@@ -129,17 +148,19 @@ def usd(name: str, value: Any) -> float:
 
 def path(name: str, value: Any) -> str:
     """Return the address of a path, given as text, ``pathlib.Path`` or ObjectStoragePath, its connection included."""
-    if isinstance(value, str):
-        return value
     # Airflow's ObjectStoragePath is not a PathLike in all versions.
-    if not isinstance(value, os.PathLike) and not (hasattr(value, "conn_id") and hasattr(value, "protocol")):
+    if not isinstance(value, (str, os.PathLike)) and not (hasattr(value, "conn_id") and hasattr(value, "protocol")):
         raise _wrong(name, "must be a path: a text, a pathlib.Path or an ObjectStoragePath", value)
-    address = str(value)
+    # A template over several lines leaves blanks around it.
+    address = str(value).strip()
     conn_id = getattr(value, "conn_id", None)
     scheme, separator, rest = address.partition("://")
-    if conn_id and separator and "@" not in rest.partition("/")[0]:
-        return f"{scheme}://{conn_id}@{rest}"
-    return address
+    if not separator:
+        return f"file://{address[5:]}" if address[:6].lower() == "file:/" else address
+    scheme, place = scheme.lower(), rest.partition("/")[0]
+    if scheme == "file" and (place.endswith("@") or place == "localhost"):
+        return f"file://{rest[len(place) :]}"  # a disk has neither a connection nor a host
+    return f"{scheme}://{conn_id}@{rest}" if conn_id and scheme != "file" and "@" not in place else f"{scheme}://{rest}"
 
 
 def paths(name: str, value: Any) -> str | list[str]:
@@ -186,7 +207,12 @@ def columns(name: str, value: Any) -> tuple[str, ...]:
 
 
 def mapping(name: str, value: Any) -> Mapping[str, Any]:
-    """Return a dict."""
+    """Return a dict; a template leaves a variable or a parameter as the text of a JSON object."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ConfigurationError(f"{name} must be a dict, or the text of a JSON object") from None
     if not isinstance(value, Mapping):
         raise _wrong(name, "must be a dict", value)
     return value
@@ -194,7 +220,7 @@ def mapping(name: str, value: Any) -> Mapping[str, Any]:
 
 def _number(name: str, value: Any, wanted: str) -> float:
     """Return a finite number; of a text, the number that it spells."""
-    number = value
+    number: Any = value
     if isinstance(value, str):
         try:
             number = float(value.strip())
@@ -202,9 +228,17 @@ def _number(name: str, value: Any, wanted: str) -> float:
             raise ConfigurationError(f"{name} {wanted}, not {in_words(value)}") from None
     if isinstance(number, bool) or not isinstance(number, (Real, Decimal)):
         raise _wrong(name, wanted, value)
-    if not math.isfinite(number):
+    try:
+        is_known = math.isfinite(number)
+    except TypeError:  # numpy's spans of time say that they are numbers
+        raise _wrong(name, wanted, value) from None
+    except OverflowError:
+        is_known = True
+    if not is_known:
         raise ConfigurationError(f"{name} {wanted}, not {number}")
-    return number  # type: ignore[return-value]  # what behaves as a number, numpy's included
+    if abs(number) > _LARGEST:
+        raise ConfigurationError(f"{name} {wanted}, and no larger than {_LARGEST:g}")
+    return number  # type: ignore[no-any-return]  # what behaves as a number, numpy's included
 
 
 def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:

@@ -6,6 +6,7 @@ import json
 from contextlib import closing
 from datetime import date, datetime, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,14 +17,13 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputEr
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.rows.datasets import InputFile, from_files
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
-from airflow_provider_gemini_batch.rows.sources import open_local
+from airflow_provider_gemini_batch.rows.sources import guess_format, open_local
 from airflow_provider_gemini_batch.rows.stage import stage
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
 from airflow_provider_gemini_batch.runtime.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 def put(path: Path, rows: list[dict[str, Any]], **options: Any) -> str:
@@ -88,6 +88,14 @@ def test_an_input_without_files_is_refused(given: str, folder: Path) -> None:
 
 def test_one_file_is_not_a_dataset(folder: Path) -> None:
     assert not means_several(f"{folder}/a.jsonl")
+    for name in ("in[1].csv", "what?.csv", "star*.csv"):
+        path = f"{folder}/{name}"
+        assert means_several(path)
+        Path(path).write_text("text\na\n")
+        assert not means_several(path)
+        assert guess_format(path) == "csv"
+        assert addresses_of(Paths(), [path]) == [path]
+        Path(path).unlink()
     assert not means_several("gs://bucket/in.parquet")
     assert means_several("gs://bucket/in/")
 

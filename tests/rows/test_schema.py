@@ -102,6 +102,12 @@ def test_lists_and_plain_types_work_too() -> None:
     assert OutputSchema(Mood).response_schema["enum"] == ["good", "bad"]
 
 
+@pytest.mark.parametrize("given", ["Model", {"type": "object"}, 5])
+def test_what_has_no_schema_is_refused_in_our_words(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="output_schema must be a pydantic model"):
+        OutputSchema(given)
+
+
 @pytest.mark.parametrize(
     "text", ['{"amount":1,"mood":"good"}', ' {"amount":1,"mood":"good"}\n', '```json\n{"amount":1,"mood":"good"}\n```']
 )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pathlib
 from datetime import timedelta
 from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from numbers import Real
 from typing import Any
 
 import pytest
@@ -24,6 +27,21 @@ from airflow_provider_gemini_batch.operators import (
     GeminiUploadFileOperator,
 )
 from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, argument_names, read_arguments
+
+
+class Model(Enum):
+    FLASH = "gemini-2.5-flash"
+
+
+class Word(str, Enum):
+    SKIP = "skip"
+
+
+class Elapsed:
+    """Stands for numpy's span of time: a number by its word, of which nothing can be made."""
+
+
+Real.register(Elapsed)
 
 OUTPUT = {"job_name": "batches/abc", "responses": [{"text": "swordfish"}], "model": "gemini-2.5-flash"}
 
@@ -76,6 +94,21 @@ def read(**arguments: Any) -> BatchArguments:
         ("destination", ObjectStoragePath("gs://b/out"), "gs://b/out"),
         ("media_root", pathlib.Path("/pictures"), ("/pictures",)),
         ("media_root", ["/a", ObjectStoragePath("gs://b/c")], ("/a", "gs://b/c")),
+        ("output_path", "\n  /data/out.jsonl\n", "/data/out.jsonl"),
+        ("output_path", "file://localhost/data/out.jsonl", "file:///data/out.jsonl"),
+        ("output_path", "FILE:/data/out.jsonl", "file:///data/out.jsonl"),
+        ("output_path", ObjectStoragePath("file:///data/out.jsonl", conn_id="c"), "file:///data/out.jsonl"),
+        ("output_path", "S3://c@b/out.jsonl", "s3://c@b/out.jsonl"),
+        ("output_path", pathlib.Path("~/out.jsonl"), "~/out.jsonl"),
+        ("labels", '{"team": "search"}', {"team": "search"}),
+        ("generation_config", ' {"temperature": 0.5}', {"temperature": 0.5}),
+        ("timeout", "None", None),
+        ("cancel_on_kill", "None", True),
+        ("on_empty", "None", "fail"),
+        ("location", "None", "None"),
+        ("timeout", Fraction(3, 2), 1.5),
+        ("model", Model.FLASH, "gemini-2.5-flash"),
+        ("on_empty", Word.SKIP, "skip"),
         ("csv_delimiter", "\\t", "\t"),
         ("encoding", "Windows-1252", "cp1252"),
     ],
@@ -84,6 +117,8 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
     source = {"inlined_requests": None} if argument in {"input_path", "gcs_uri"} else {}
     found = getattr(read(**{argument: given}, **source), argument)
     assert (found, type(found)) == (value, type(value))
+    if isinstance(found, str):
+        assert f"{found}" == value  # a choice of an Enum shows its own name otherwise
 
 
 @pytest.mark.parametrize(
@@ -103,8 +138,17 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
         ("on_empty", "panic", "on_empty must be 'fail' or 'skip' or 'succeed', not 'panic'"),
         ("carry", [7], "carry must be a list of column names, not int"),
         ("carry", {"a": 1}, "carry must be a list of column names, not dict"),
-        ("labels", "a=b", "labels must be a dict, not str"),
-        ("generation_config", "{}", "generation_config must be a dict, not str"),
+        ("labels", "a=b", "labels must be a dict, or the text of a JSON object"),
+        ("generation_config", "{'a': 1}", "generation_config must be a dict, or the text of a JSON object"),
+        ("generation_config", "[1]", "generation_config must be a dict, not list"),
+        ("timeout", Elapsed(), "timeout must be a number of seconds or a timedelta, not Elapsed"),
+        ("timeout", 10**400, "timeout must be a number of seconds or a timedelta, and no larger than 1e\\+12"),
+        ("timeout", timedelta.max, "timeout must be at most 315360000 seconds, which are ten years"),
+        ("max_cost_usd", 10**400, "max_cost_usd must be a number of US dollars, and no larger"),
+        ("model", "", "model is empty; a task or template that should give it has given nothing"),
+        ("model", None, "model is empty"),
+        ("model", "None", "model is empty"),
+        ("output_path", b"/data/out.jsonl", "output_path must be a path: .*, not bytes"),
         ("output_path", 7, "output_path must be a path: a text, a pathlib.Path or an ObjectStoragePath, not int"),
         ("output_path", OUTPUT, 'task.output\\["output"\\]'),
         ("model", OUTPUT, 'model must be a text, not dict; take the member .* task.output\\["model"\\]'),
@@ -195,6 +239,12 @@ def test_a_whole_output_where_a_name_is_meant_is_refused_with_the_member_and_wit
         assert "job_name must be a text, not dict; take the member that is meant" in str(error.value)
         assert '.output["job_name"]' in str(error.value)
         assert "swordfish" not in str(error.value)
+
+
+@pytest.mark.parametrize("nothing", [None, "", " ", "None"])
+def test_a_name_that_is_empty_is_refused(nothing: Any) -> None:
+    with DAG("d", schedule=None), pytest.raises(ConfigurationError, match="job_name is empty"):
+        GeminiGetBatchJobOperator(task_id="t", job_name=nothing)
 
 
 def test_the_other_operators_name_their_arguments_too() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from task_context import task_context
 
-from airflow_provider_gemini_batch.api.errors import InputError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+from airflow_provider_gemini_batch.rows.stage import stage
 from airflow_provider_gemini_batch.runtime.create_task import _identity
 from airflow_provider_gemini_batch.runtime.outputs import SavedRows
 from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -154,3 +158,38 @@ def test_rows_that_were_kept_before_a_clear_are_removed_with_those_of_today(serv
     with task.task_run(cleared) as run:
         run.resume(None, (deferred.value.kwargs or {})["memo"])
     assert not list(tmp_path.glob(".*"))
+
+
+def saved(path: Path, rows: Any, **arguments: Any) -> list[Any]:
+    made = InputSpec(service=Service.GEMINI, model="m", rows=rows, **arguments)
+    read_again = SavedRows(str(path), Paths()).spec(made, again=False)
+    staged = stage(read_again, path.parent)
+    return [json.loads(line) for file in staged.files.values() for line in file.path.read_bytes().splitlines()]
+
+
+TABLE = pa.table({"id": [1, 2], "prompt": ["a", "b"]})
+
+
+@pytest.mark.parametrize("rows", [lambda: TABLE, lambda: iter(TABLE.to_batches()), TABLE.to_reader])
+def test_a_frame_of_a_function_is_read_as_a_frame_that_is_handed_over(rows: Any, tmp_path: Path) -> None:
+    lines = saved(tmp_path / "rows.jsonl", rows, key_field="id")
+    assert [line["key"] for line in lines] == ["r0-1", "r1-2"]
+    assert [line["request"]["contents"][0]["parts"] for line in lines] == [[{"text": "a"}], [{"text": "b"}]]
+    with pytest.raises(InputError, match="key_field: there is no column 'idd'; there are id, prompt"):
+        saved(tmp_path / "other.jsonl", rows, key_field="idd", prompt_template="{prompt}")
+    with pytest.raises(ConfigurationError, match="say with prompt_template what to make of the columns x, y"):
+        saved(tmp_path / "third.jsonl", lambda: pa.table({"x": [1], "y": [2]}))
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_a_function_gives_is_saved_as_it_is_meant(tmp_path: Path) -> None:
+    row = {"price": Decimal("1.50"), "gone": float("nan"), "day": date(2026, 1, 2), "many": (1, None)}
+    (line,) = saved(tmp_path / "rows.jsonl", lambda: [row], prompt_template="{price}|{gone}|{day}|{many}")
+    assert line["request"]["contents"][0]["parts"][0]["text"] == "1.50||2026-01-02|[1,null]"
+
+
+@pytest.mark.parametrize("odd", [{"a", "b"}, b"a", object(), iter("a")], ids=["set", "bytes", "object", "iterator"])
+def test_what_would_be_other_rows_the_next_time_is_not_saved(odd: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="item 1: the row holds"):
+        saved(tmp_path / "rows.jsonl", lambda: ["one", {"text": "two", "tools": [odd]}])
+    assert not list(tmp_path.iterdir())

@@ -157,3 +157,12 @@ def test_parquet_without_its_library_is_refused_before_a_job_is_made(
     words = outcome(connections, inlined_requests=["x"], output_path=f"{tmp_path}/out.parquet")
     assert "pip install 'airflow-provider-gemini-batch[parquet]', or let output_path end in .jsonl" in words
     assert jobs(connections) == 0
+
+
+def test_an_output_path_that_is_a_folder_is_refused_before_anything_is_sent(
+    connections: Emulator, tmp_path: Path
+) -> None:
+    for given in (tmp_path, f"{tmp_path}", f"file://{tmp_path}"):
+        said = outcome(connections, inlined_requests=["x"], output_path=given)
+        assert "is a folder: name a file in it, or write / at its end for a dataset" in said
+    assert jobs(connections) == 0

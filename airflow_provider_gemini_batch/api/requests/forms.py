@@ -109,6 +109,8 @@ def _long_forms(request: dict[str, Any], kind: JobKind, notes: MutableSet[str]) 
     elif isinstance(request.get("systemInstruction"), (list, tuple)):
         notes.add("'systemInstruction' was a list; the service takes one content")
         request["systemInstruction"] = {"parts": [_part(part) for part in request["systemInstruction"]]}
+    if "systemInstruction" in request:
+        _check_content(request["systemInstruction"], "systemInstruction")
     if kind is JobKind.EMBEDDINGS:
         if "content" in request:
             request["content"] = _embedding_content(request["content"])

@@ -123,7 +123,7 @@ def request_defaults(
         if "generationConfig" in given or "generation_config" in given:
             raise InputError("generation_config is given twice, by itself and in request_defaults")
         given["generationConfig"] = generation_config
-    if system_instruction is not None:
+    if system_instruction is not None and system_instruction != "":
         _refuse_kind(kind, JobKind.GENERATION, "system_instruction")
         given["systemInstruction"] = system_instruction
     for name, value in (("taskType", task_type), ("outputDimensionality", output_dimensionality)):
