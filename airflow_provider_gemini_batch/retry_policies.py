@@ -67,7 +67,7 @@ class GeminiBatchRetryPolicy(RetryPolicy):
             if isinstance(error, QuotaExceeded) and error.retry_after is not None:
                 asked = timedelta(seconds=max(error.retry_after, 0.0))
                 return RetryDecision.retry(max(min(asked, self.longest_delay), _AT_ONCE), "the service named the delay")
-            error = error.__cause__
+            error = error.__cause__ or error.__context__
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:

@@ -310,18 +310,23 @@ def _cleanup(
 
 def _left_running(one: _Candidate) -> str:
     return (
-        f"{one.name} ({one.tag}, {one.job.state.value}) carries this task's name but is not used by it, and it may "
+        f"{one.name} ({one.tag}, {one.job.state.words}) carries this task's name but is not used by it, and it may "
         "not have been made by it: it is left running. Cancel it if nobody needs it."
     )
 
 
 def _why_adopted(one: _Candidate) -> str:
     before = "before the task was cleared" if one.older else "by an earlier try"
-    return f"it was made {before} from the same input and is {one.job.state.value}"
+    now = f"has {one.job.state.words}" if one.record.is_answered else f"is {one.job.state.words}"
+    return f"it was created {before} from the same input and {now}"
 
 
 def _why_submitted(same: Sequence[_Candidate], others: Sequence[_Candidate]) -> str:
     if same:
-        states = ", ".join(f"{one.name} {one.job.state.value}" for one in same)
-        return f"none of the jobs made from this input can be used any more: {states}"
-    return "the jobs of this task were made from other input" if others else "no job was made for this task yet"
+        states = ", ".join(f"{one.name} ({_fate(one)})" for one in same)
+        return f"no job that was created from this input can be used any more: {states}"
+    return "the jobs of this task were created from other input" if others else ""
+
+
+def _fate(one: _Candidate) -> str:
+    return f"{one.job.state.words}, its results were delivered" if one.is_used_up else one.job.state.words

@@ -29,6 +29,7 @@ from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, ans
 from airflow_provider_gemini_batch.batch.timeouts import Timeouts
 from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, ResultsMissing, judge, judge_all
 from airflow_provider_gemini_batch.polling.policy import BELIEVED_AFTER
+from airflow_provider_gemini_batch.polling.progress import until_words
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
@@ -150,10 +151,11 @@ class _Advance:
             state.input, state.fingerprint, state.input_settled = {}, "", False
             return self.take_step()
         except Postponed as wait:
-            log.info("Waiting: %s.", wait.reason)
-            limit = self._timeouts.limit()
+            limit, now = self._timeouts.limit(), self._task.clock.now()
             # What has to be seen to after the deadline (a job that may still appear) has its own time.
-            return self._sleep(min(wait.until, limit) if limit > self._task.clock.now() else wait.until, wait.reason)
+            until = min(wait.until, limit) if limit > now else wait.until
+            log.info("Waiting%s: %s.", until_words(until, now), wait.reason)
+            return self._sleep(until, wait.reason)
         except GeminiBatchError as error:
             return self._sit_out(error)
         if state.errors and isinstance(step, WaitForJobs):
@@ -180,7 +182,7 @@ class _Advance:
             if not error.retryable:
                 self.give_up()
             raise error
-        log.warning("Going on in %.0f s, since a call failed: %s", at - self._task.clock.now(), error)
+        log.warning("A call failed; trying again in %.0f s: %s", at - self._task.clock.now(), error)
         return self._sleep(at, str(error))
 
     def _sleep(self, at: float, reason: str) -> SleepUntil:
@@ -209,9 +211,7 @@ class _Advance:
         plan = self._settle_input(plan)
         state.fingerprint = state.fingerprint or state.newest_fingerprint()
         for wanted in list(state.pending):
-            found = self._submitter.look_up(wanted, plan)
-            if found is not None:
-                log.info("Found %s for a create call whose answer was lost.", found.name)
+            self._submitter.look_up(wanted, plan)
         state.fingerprint = state.fingerprint or state.newest_fingerprint()
         self._shards = (state.shards or state.shards_seen()) if plan.fingerprint is None else plan.shards
         self._find_delivered()
@@ -377,7 +377,7 @@ class _Advance:
         parts = [name for name in decision.rows_from if name not in used and self._has_kept_rows(name)]
         used.extend(parts)
         if isinstance(decision, adoption.Adopt):
-            log.info("Using %s: %s.", decision.job_name, decision.why)
+            log.info("Adopted %s: %s.", decision.job_name, decision.why)
             return decision.job_name
         if rows is not None and not rows and not parts:
             return None  # this round's job is gone, but a later round's is there
@@ -389,7 +389,8 @@ class _Advance:
         elif self._timeouts.is_over():
             found.too_late = True
         elif found.postponed is None:
-            log.info("Submitting a job: %s.", decision.why)
+            if decision.why:
+                log.info("Submitting a new job: %s.", decision.why)
             missing = self._missing(slot, used, parts) if parts else rows
             if missing is None or missing:
                 return self._submit(slot.tag(decision.submission), missing, found, resumes=decision.resumes)

@@ -82,7 +82,7 @@ class Submitter:
                 return found
             self._check_fuse(tag)
             self._check_pause()
-            log.info("No job %s in the list: sending the call again.", tag)
+            log.info("No job %s in the service's list: sending the create call again.", tag)
 
     def look_up(self, wanted: str, plan: Plan | None = None) -> JobRecord | None:
         """Look for the job of a pending create until it is found or can no longer appear.
@@ -101,13 +101,14 @@ class Submitter:
             for record in found:
                 if record.job is not None:
                     state.created(record.job, clock.now())
+                    log.info("Found %s: a create call whose response was lost had created it.", record.name)
             pause = next_look(pending.waited, lookup_timeout=self._task.policy.lookup_timeout, in_flight=in_flight)
             if found or pause is None:
                 break
             now = clock.now()
             state.pending[wanted] = replace(pending, looked_at=now, pause=pause)
             if pause > LONGEST_PAUSE:
-                raise Postponed(now + pause, "a create call without an answer may still show up in the list")
+                raise Postponed(now + pause, "the job of a create call without response may still show up in the list")
             clock.sleep(pause)
             pending = replace(pending, waited=pending.waited + pause)
         state.pending.pop(wanted, None)
@@ -132,7 +133,11 @@ class Submitter:
                 if not error.retryable:
                     self._task.service.discard(prepared)
                 raise
-            log.warning("The create call for %s has no readable answer (%s): looking for the job.", tag, error)
+            log.warning(
+                "The create call for %s has no readable response (%s): looking for the job in the service's list.",
+                tag,
+                error,
+            )
             answered = _is_answer(error)
             waited = 0.0 if answered else clock.monotonic() - began
             state.pending[str(tag)] = replace(state.pending[str(tag)], answered=answered, waited=waited)

@@ -49,20 +49,31 @@ class Verdict:
     """How the task ends, and what is to be done about it.
 
     ``retry``: Airflow may try again (else ``AirflowFailException``); false for a success. ``keep_output``: the job's
-    finished rows are worth landing. ``retry_at_once``: another try need not wait. ``message``: what happened, to which
-    job, what to do.
+    finished rows are worth landing. ``retry_at_once``: another try need not wait. ``what`` happened, to which job;
+    ``advice``: what to do, a sentence of its own, empty where ``what`` says it.
     """
 
     outcome: Outcome
     retry: bool
-    message: str
+    what: str
     keep_output: bool = False
     retry_at_once: bool = False
+    advice: str = ""
 
     @property
     def success(self) -> bool:
         """True when the task ends well."""
         return self.outcome is Outcome.SUCCESS
+
+    @property
+    def message(self) -> str:
+        """What happened, and what to do."""
+        return " ".join(filter(None, (self.what, self.advice)))
+
+    @property
+    def advice_first(self) -> str:
+        """The same for a log that is cut at its right edge."""
+        return " ".join(filter(None, (self.advice, self.what)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +190,11 @@ def judge(
             return _judge_job(job, counts=counts, limits=limits, can_repair=can_repair, by_us=by_us)
         case Deadline(name, waited, cancelled):
             what = f"{name} did not end within {_span(waited)}{_told_to_stop(cancelled=cancelled)}"
-            return _failed(f"{what}. Raise `timeout` if this is too short.", retry=True)
+            return _failed(f"{what}.", "Raise `timeout` if this is too short.", retry=True)
         case Stalled(name, kind, stuck_for, cancelled):
             how = "never left the service's queue" if kind == "queue" else "made no progress"
             what = f"{name} {how} for {_span(stuck_for)}{_told_to_stop(cancelled=cancelled)}"
-            return _failed(f"{what}. A new job may fare better.", retry=True)
+            return _failed(f"{what}.", "A new job may fare better.", retry=True)
         case Gone(name):
             return _failed(f"The service does not know {name} any more: deleted, or made with another key.", retry=True)
         case ResultsMissing(name):
@@ -209,9 +220,9 @@ def judge_all(
     if not failures:
         return verdicts[0]
     # Shards that broke the same limit say nearly the same; one line for each distinct message.
-    message = " ".join(dict.fromkeys(verdict.message for verdict in failures))
+    what, advice = (" ".join(dict.fromkeys(getattr(each, name) for each in failures)) for name in ("what", "advice"))
     retry, at_once = (all(getattr(verdict, name) for verdict in failures) for name in ("retry", "retry_at_once"))
-    return Verdict(Outcome.FAILED, retry, message, keep, at_once)
+    return Verdict(Outcome.FAILED, retry, what, keep, at_once, advice.strip())
 
 
 def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repair: bool, by_us: bool) -> Verdict:
@@ -222,29 +233,33 @@ def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repa
             code = job.error.code if job.error else None
             words = _words(job)
             if code in _FINAL_CODES:
-                return _failed(f"{job.name} failed{words}. The same job would fail again.", retry=False)
-            return _failed(f"{job.name} failed{words}. A new job may fare better.", retry=True)
+                return _failed(
+                    f"{job.name} failed{words}.",
+                    "The same job would fail again: mend the cause, then clear the task.",
+                    retry=False,
+                )
+            return _failed(f"{job.name} failed{words}.", "A new job may fare better.", retry=True)
         case JobState.CANCELLED if by_us:
             return _failed(f"{job.name} was cancelled by this task.", retry=True, keep_output=True)
         case JobState.CANCELLED:
-            what = f"{job.name} was cancelled by somebody else. Clear the task to run it anew."
-            return _failed(what, retry=False, keep_output=True)
+            what = f"{job.name} was cancelled by somebody else."
+            return _failed(what, "Clear the task to run it anew.", retry=False, keep_output=True)
         case JobState.EXPIRED:
             what = f"{job.name} ran into the service's time limit; its finished rows are kept."
-            return Verdict(Outcome.FAILED, retry=True, message=what, keep_output=True, retry_at_once=True)
+            return Verdict(Outcome.FAILED, retry=True, what=what, keep_output=True, retry_at_once=True)
         case _:
             raise ValueError(f"{job.name} has not ended: {job.raw_state or job.state.value}")
 
 
 def _judge_rows(job: BatchJob, counts: Counts | None, *, limits: Limits, can_repair: bool) -> Verdict:
     if counts is None:
-        return Verdict(Outcome.SUCCESS, retry=False, message=f"{job.name} succeeded.", keep_output=True)
+        return Verdict(Outcome.SUCCESS, retry=False, what=f"{job.name} succeeded.", keep_output=True)
     rows = f"{job.name}: {counts.failed} of {counts.total} rows failed"
     broken = limits.exceeded_by(counts)
     if broken is None:
-        return Verdict(Outcome.SUCCESS, retry=False, message=f"{rows}.", keep_output=True)
+        return Verdict(Outcome.SUCCESS, retry=False, what=f"{rows}.", keep_output=True)
     advice = "A retry sends them again" if can_repair else "See the codes in the output; clear the task to run it anew"
-    return _failed(f"{rows}: {broken}. {advice}.", retry=can_repair, keep_output=True)
+    return _failed(f"{rows}: {broken}.", f"{advice}.", retry=can_repair, keep_output=True)
 
 
 def _counted_by_service(job: BatchJob) -> Counts | None:
@@ -254,8 +269,8 @@ def _counted_by_service(job: BatchJob) -> Counts | None:
     return Counts(stats.total, stats.success, stats.failure)
 
 
-def _failed(message: str, *, retry: bool, keep_output: bool = False) -> Verdict:
-    return Verdict(Outcome.FAILED, retry, message, keep_output)
+def _failed(what: str, advice: str = "", *, retry: bool, keep_output: bool = False) -> Verdict:
+    return Verdict(Outcome.FAILED, retry, what, keep_output, advice=advice)
 
 
 def _sent_too_often(ending: SentTooOften) -> str:

@@ -5,6 +5,7 @@ The client, and with it ``requests`` and ``google.auth``, is imported only when 
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 DEFAULT_CONN_ID = "gemini_batch_default"
 DEFAULT_ATTEMPTS = 4
+
+
+log = logging.getLogger(__name__)
 
 
 class ServiceAccess(Protocol):
@@ -78,7 +82,10 @@ _API_OF = {
 
 @contextmanager
 def airflow_errors(settings: Callable[[], ConnectionSettings | None] = lambda: None) -> Iterator[None]:
-    """Turn what this provider raises into what Airflow acts upon, the cause kept.
+    """Turn what this provider raises into what Airflow acts upon, and log it first, in one line.
+
+    The provider's own error stays the new one's ``__context__``; it says the same, so tracebacks do not repeat it. Log
+    at debug level to see where it came from.
 
     :param settings: gives the connection, once it has been read: refused credentials are told with its id.
     :raises AirflowFailException: for an error that the same call would meet again: Airflow retries nothing.
@@ -90,7 +97,10 @@ def airflow_errors(settings: Callable[[], ConnectionSettings | None] = lambda: N
         yield
     except GeminiBatchError as error:
         kind = AirflowException if error.retryable else AirflowFailException
-        raise kind(with_connection(error, settings())) from error
+        message = with_connection(error, settings())
+        log.error("%s", message)  # noqa: TRY400  (one line: what is raised below brings its own traceback)
+        log.debug("Raised by:", exc_info=error)
+        raise kind(message) from None
 
 
 def client_from_connection(
@@ -207,7 +217,9 @@ def with_connection(error: GeminiBatchError, settings: ConnectionSettings | None
     """Return the words of an error; those of refused credentials with the connection and the field to look at."""
     if settings is None or not isinstance(error, AccessDenied):
         return str(error)
-    return f"Connection {settings.conn_id!r}: {_denied(error, settings)} ({error})"
+    # The error ends with advice of its own, which this sentence makes good.
+    said = str(error).partition(" Check the credentials in ")[0]
+    return f"Connection {settings.conn_id!r}: {_denied(error, settings)} ({said})"
 
 
 def explain(error: GeminiBatchError, settings: ConnectionSettings | None = None) -> str:

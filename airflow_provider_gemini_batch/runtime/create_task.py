@@ -41,8 +41,10 @@ from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.readiness import check_readiness
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
+from airflow_provider_gemini_batch.runtime.story import line_of_new_job, page_of, tell_end
 from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of, summary_of_nothing
 from airflow_provider_gemini_batch.runtime.task_rows import make_work
+from airflow_provider_gemini_batch.runtime.task_work import landing_of
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings, job_labels
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ class TaskRun:
         self._stack = ExitStack()
         self._killed = False
         self._is_open = False
+        self._is_resumed = False
         self._active: dict[str, BatchJob] = {}
         #: What a kill would cancel, and how: in memory, because nothing can be asked for in a signal handler.
         self._running: set[str] = set()
@@ -136,7 +139,14 @@ class TaskRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        return self._stack.__exit__(kind, error, trace)
+        try:
+            is_handled = self._stack.__exit__(kind, error, trace)
+        except AirflowException as failure:
+            raise failure.with_traceback(None) from None
+        if isinstance(error, AirflowException) and not is_handled:
+            # Its message says all: the way through this package would push it out of sight.
+            raise error.with_traceback(None)
+        return is_handled
 
     def _leave(self) -> None:
         self._is_open = False
@@ -192,7 +202,7 @@ class TaskRun:
             estimate = self._work.estimate()
         finally:
             self._drop_kept_rows()
-        log.info("Dry run, nothing was sent: %s.", estimate)
+        log.info("Dry run: nothing was sent.")
         return {"job_name": None, "job_names": [], "state": "DRY_RUN", "model": self._arguments.model, **estimate}
 
     def resume(self, event: Any, memo: str) -> dict[str, Any]:
@@ -205,7 +215,7 @@ class TaskRun:
         self._running = {one.name for one in state.in_use()} - {job.name for job in report.jobs if job.is_done}
         self.first_job_name = next((one.name for one in state.in_use()), "")
         self._overview.resume()
-        self._anew = False
+        self._anew, self._is_resumed = False, True
         for job in report.jobs:
             self._overview.job(job, created=False)
         if not self._running:
@@ -227,18 +237,26 @@ class TaskRun:
         self._killed = True
         ti = self._context["ti"]
         may_be_retried = ti.try_number <= ti.max_tries
-        if self._arguments.cancel_on_kill and not may_be_retried:
-            self._cancel_now()
+        names = ", ".join(sorted(self._running))
+        if not names:
+            done = "No job was running."
+        elif may_be_retried:
+            done = f"Left running for the next try: {names}."
+        elif self._arguments.cancel_on_kill:
+            done = f"Cancelled {names}." if self._cancel_now() else f"Could not cancel all of {names}."
+        else:
+            done = f"Left running (cancel_on_kill=False): {names}."
         if self._is_open:
-            raise Killed("The task was told to stop; no create call is sent after this.")
+            raise Killed(f"The task was told to stop. {done}")
 
-    def _cancel_now(self) -> None:
-        if not self._running or self._settings is None:
-            return
+    def _cancel_now(self) -> bool:
+        """Request the cancellation of what runs; return whether the service accepted all of it."""
+        if self._settings is None:
+            return False
         # A client of its own: the signal may have come in the middle of a call of the other.
         with client_from_settings(replace(self._settings, timeout=_KILL_TIMEOUT), attempts=1) as client:
-            for name in sorted(self._running):
-                _try_to_cancel(client, name)
+            left = [name for name in sorted(self._running) if not _try_to_cancel(client, name)]
+        return not left
 
     # -- following the run
 
@@ -252,7 +270,7 @@ class TaskRun:
                     self._drop_kept_rows()
                 if failure.landing is not None:
                     self._overview.kept(failure.landing, self._cost(failure.landing))
-                raise self._failure(failure) from failure.__cause__
+                raise self._failure(failure) from None
             match step:
                 case Done():
                     return self._delivered(step)
@@ -277,7 +295,8 @@ class TaskRun:
     def _watch(self, step: WaitForJobs) -> WaitReport:
         arguments = self._arguments
         if self._anew:
-            self._overview.input(self._work.estimate())
+            with courtesy("the estimate"):
+                self._overview.input(self._work.estimate())
         self._overview.waiting_for_jobs()
         stalls = step.stalls_count
         policy = WaitPolicy(
@@ -361,11 +380,15 @@ class TaskRun:
 
     def _failure(self, failure: TaskFailed) -> AirflowException:
         landing = failure.landing
-        message = failure.verdict.message
+        message, in_short = failure.verdict.message, failure.verdict.advice_first
         if isinstance(failure.__cause__, AccessDenied):
-            message = with_connection(failure.__cause__, self._settings)
-        if landing is not None and landing.output:
-            message = f"{message} The rows are at {landing.output}."
+            message = in_short = with_connection(failure.__cause__, self._settings)
+        if landing is not None:
+            tell_end(landing, self._cost(landing))
+            if landing.output:
+                message = f"{message} The rows are at {landing.output}."
+        log.error("%s", in_short)
+        log.debug("Raised by:", exc_info=failure.__cause__ or failure)
         if not failure.verdict.retry:
             return AirflowFailException(message)
         return RetryAtOnce(message) if failure.verdict.retry_at_once else AirflowException(message)
@@ -385,7 +408,12 @@ class TaskRun:
             # For the link and for people: the job's own name in the service's list is what a retry goes by.
             with courtesy("the job's name"):
                 self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
-        self._overview.job(job, created=job.name in self._service.created)
+        is_new = job.name in self._service.created
+        if is_new:
+            log.info("%s", line_of_new_job(job, self._arguments.model.rpartition("/")[2], self._hook.settings.base_url))
+        elif not self._is_resumed and (page := page_of(job, self._hook.settings.base_url)):
+            log.info("%s is at %s", job.name, page)
+        self._overview.job(job, created=is_new)
 
     def _submitted(self, step: WaitForJobs) -> dict[str, Any]:
         jobs = [self._active[name] for name in step.job_names if name in self._active]
@@ -393,6 +421,7 @@ class TaskRun:
         for job in jobs:
             if job.completion_stats is not None:
                 counts["total"] += job.completion_stats.total or 0
+        log.info("Not waiting for %s (wait_for_completion=False).", ", ".join(step.job_names))
         # This task does not come back, and no other knows of its rows.
         self._drop_kept_rows()
         self._overview.submitted()
@@ -422,6 +451,7 @@ class TaskRun:
             self._service.delivered(step.jobs)
         self._tell_lineage(step.jobs, summary)
         self._overview.delivered(step.jobs, landing, summary["cost"])
+        tell_end(landing, summary["cost"])
         return summary
 
     def _drop_kept_rows(self) -> None:
@@ -545,11 +575,13 @@ class TaskRun:
             raise Killed("The task was told to stop; the create call was not sent.")
 
 
-def _try_to_cancel(client: BatchClient, name: str) -> None:
+def _try_to_cancel(client: BatchClient, name: str) -> bool:
     try:
         client.cancel(name)
     except GeminiBatchError as error:
         log.warning("Could not cancel %s: %s", name, error)
+        return False
+    return True
 
 
 def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context: Context) -> dict[str, Any]:
@@ -585,6 +617,7 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
             fingerprint="",
             max_xcom_bytes=arguments.max_xcom_bytes,
         )
+    tell_end(landing_of(summary, output=output.path, responses=responses), None)
     return summary_of(
         [job], counts=summary.counts, usage=summary.usage.shown(), output=output.path, responses=responses
     )

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MARK_LENGTH = 8
-_REASONS_TOLD = 5
 
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
@@ -191,7 +190,7 @@ class Output:
         landing = replace(landing, media=self._media())
         if self.path is None:
             summary, rows = self._for_xcom(sources, landing, max_xcom_bytes)
-            _log_summary(summary)
+            _log_oddities(summary)
             return summary, rows
         summary, _ = deliver(
             self._target(),
@@ -205,7 +204,7 @@ class Output:
             workdir=self.folder,
             carried_types=carried_types,
         )
-        _log_summary(summary)
+        _log_oddities(summary)
         return summary, None
 
     def _media(self) -> MediaFolder | None:
@@ -240,15 +239,8 @@ def storable(value: Any) -> Any:
     return [storable(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _log_summary(summary: LandingSummary) -> None:
-    """Tell what became of the rows, and what an author should look at."""
-    parts = [f"{summary.succeeded} ok"]
-    for word, count in sorted(summary.by_status.items()):
-        if word != "ok":
-            named = summary.reasons.get(word, {}).items()
-            reasons = [f"{many} {'code ' if word == 'error' else ''}{name[:40]}" for name, many in named if name]
-            parts.append(f"{count} {word}" + (f" ({', '.join(reasons[:_REASONS_TOLD])})" if reasons else ""))
-    log.info("Rows: %s.", ", ".join(parts))
+def _log_oddities(summary: LandingSummary) -> None:
+    """Tell of what is odd in rows that did not fail for it."""
     if summary.warnings:
         names = ", ".join(shown(name) for name in summary.warned)
         more = ", ..." if summary.warnings > len(summary.warned) else ""

@@ -22,6 +22,7 @@ from airflow_provider_gemini_batch.batch.overview import (
     read_overview,
 )
 from airflow_provider_gemini_batch.batch.tag import tag_of
+from airflow_provider_gemini_batch.runtime.story import statuses_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -41,7 +42,6 @@ _JOB_NAMES = re.compile(
 )
 _LONGEST_REASON: Final = 80
 _PROGRESS_SECONDS: Final = 30.0
-_NOT_STATUSES: Final = frozenset({"total", "succeeded", "failed", "extra", "duplicate", "by_position", "warnings"})
 
 
 class OverviewWriter:
@@ -180,9 +180,7 @@ class OverviewWriter:
 
     def _take(self, landing: Landing, cost: Mapping[str, Any] | None) -> None:
         reasons = {status: dict(words) for status, words in landing.reasons.items()}
-        statuses = {status: sum(words.values()) for status, words in reasons.items()}
-        if not statuses:  # landed by an earlier try, whose manifest has counts alone
-            statuses = {kind: count for kind, count in landing.counts.items() if kind not in _NOT_STATUSES}
+        statuses = statuses_of(landing)
         usage = landing.usage
         self._overview = replace(
             self._overview,

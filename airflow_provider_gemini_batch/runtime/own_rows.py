@@ -13,8 +13,10 @@ from airflow_provider_gemini_batch.batch.tag import tag_of
 from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
 from airflow_provider_gemini_batch.rows.cost import Cost, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
+from airflow_provider_gemini_batch.runtime.courtesies import courtesy
 from airflow_provider_gemini_batch.runtime.legacy_keys import LegacyKeyMatcher
 from airflow_provider_gemini_batch.runtime.outputs import NullSink
+from airflow_provider_gemini_batch.runtime.story import line_of_input
 from airflow_provider_gemini_batch.runtime.task_work import TaskWork, landing_of
 
 if TYPE_CHECKING:
@@ -80,12 +82,15 @@ class OwnRows(TaskWork):
         self._keyless = None
         if not again:
             self._check_media(staged)
-        if self._arguments.max_cost_usd is not None and not again:
+        limit, layout, cost = self._arguments.max_cost_usd, staged.layout, None
+        if limit is not None and not again:
             cost = self._estimated_cost(staged)
-            refuse_above(cost, self._arguments.max_cost_usd)
-            log.info("Estimated: %s; max_cost_usd=%g.", cost, self._arguments.max_cost_usd)
-        layout = staged.layout
-        log.info("Input: %d rows, %d job(s), fingerprint %s.", layout.rows, len(layout.shards), layout.fingerprint)
+            refuse_above(cost, limit)
+        else:
+            with courtesy("the estimate"):
+                cost = self._estimated_cost(staged)
+        tokens = staged.estimated_input_tokens
+        log.info("%s", line_of_input(layout.rows, len(layout.shards), tokens, cost, None if again else limit))
         return self._planned(layout, warnings=staged.warnings)
 
     def _check_media(self, staged: Staged) -> None:

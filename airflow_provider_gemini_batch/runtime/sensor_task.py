@@ -114,6 +114,8 @@ class SensorRun:
         """Return the XCom value if all ended well, else raise."""
         verdict = judge_all([*others, *(Ended(job) for job in jobs)])
         if not verdict.success:
+            if not self._arguments.skips:
+                self._arguments.log.error("%s", verdict.advice_first)
             raise self._or_skip(_failure(verdict))
         self._arguments.log.info("%s", verdict.message)
         bad = [job.state for job in jobs if job.state is not JobState.SUCCEEDED]

@@ -5,6 +5,7 @@ The other half of :mod:`.create_task`; here is what needs to know operators, fil
 
 from __future__ import annotations
 
+import logging
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from pydantic_core import to_json
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import BatchJob, Service
+from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
     from airflow_provider_gemini_batch.runtime.client import ServiceAccess
     from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
+log = logging.getLogger(__name__)
 
 _READ_BY = {
     "file_name": Service.GEMINI,
@@ -145,6 +148,8 @@ class ExistingSource(TaskWork):
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
         """Fingerprint the names."""
+        if not again:
+            log.info("Sending the rows of %s as they are.", shown(next(iter(self.source.values()))))
         settings = self._access.settings
         parts = [
             settings.service.value,

@@ -277,7 +277,7 @@ def test_a_job_from_other_input_that_has_ended_is_nobodys_concern(state: JobStat
 def test_the_job_of_another_airflow_run_or_mapped_task_is_passed_over(identity: TaskIdentity) -> None:
     tag = Tag(identity.digest, 0, 0, 0, 0, INPUT)
     other = job(JobState.RUNNING).model_copy(update={"display_name": str(tag)})
-    assert decide([other], slot()) == Submit(0, "no job was made for this task yet")
+    assert decide([other], slot()) == Submit(0, "")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_jobs_with_similar_names_are_passed_over(name: str) -> None:
 
 def test_each_shard_and_round_is_decided_alone() -> None:
     elsewhere = [job(JobState.RUNNING, at=slot(shard=1)), job(JobState.SUCCEEDED, name="batches/2", at=slot(round=1))]
-    assert decide(elsewhere, slot()) == Submit(0, "no job was made for this task yet")
+    assert decide(elsewhere, slot()) == Submit(0, "")
 
 
 def test_a_renamed_job_is_known_by_its_label() -> None:

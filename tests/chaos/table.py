@@ -229,7 +229,7 @@ KILLING = (
         arguments={"deferrable": False},
         faults=HELD,
         steps=(("until_watched",), ("kill", "SIGKILL"), ("until", "running", 2), ("release",)),
-        said="Using batches/",
+        said="Adopted batches/",
     ),
     Case(
         name="sensor_killed",
@@ -256,7 +256,7 @@ CLEARING = (
             ("pause", 5),
             ("release",),
         ),
-        said="Using batches/",
+        said="Adopted batches/",
     ),
     Case(
         name="clear_when_finished",
@@ -278,7 +278,7 @@ CLEARING = (
             ("until", "up_for_retry", 1),
             ("wall_down", "wall-retry"),
         ),
-        said="Using batches/",
+        said="Adopted batches/",
     ),
     Case(
         name="clear_after_failed_landing",
@@ -296,7 +296,7 @@ CLEARING = (
             ("clear",),
             ("until", "success", 2),
         ),
-        said="Using batches/",
+        said="Adopted batches/",
     ),
     Case(
         name="clear_while_in_worker",
@@ -304,7 +304,7 @@ CLEARING = (
         arguments={"deferrable": False},
         faults=HELD,
         steps=(("until_watched",), ("clear",), ("until", "running", 2), ("pause", 3), ("release",)),
-        said="Using batches/",
+        said="Adopted batches/",
     ),
 )
 
@@ -330,7 +330,7 @@ WAITING = (
             ("clear",),
             ("until", "success", 2),
         ),
-        said="Using batches/",
+        said="Adopted batches/",
     ),
     Case(
         name="cancelled_by_somebody",

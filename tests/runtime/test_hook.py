@@ -441,7 +441,8 @@ def test_airflow_retries_what_may_pass_and_nothing_else(error: Exception, kind: 
     with pytest.raises(AirflowException, match=r"^said$") as caught, airflow_errors():
         raise error
     assert type(caught.value) is kind
-    assert caught.value.__cause__ is error
+    assert caught.value.__context__ is error
+    assert caught.value.__suppress_context__, "a traceback would say the same twice"
 
 
 def test_an_error_that_is_not_ours_stays_what_it_is() -> None:

@@ -382,7 +382,7 @@ def test_a_batch_above_max_cost_usd_is_not_sent(service: Emulator, caplog: pytes
     assert service.control.books()["requests"] == {}
     run = one(max_cost_usd=1, **bounded)
     assert run.attempt("t").state == "success"
-    assert "Estimated: " in caplog.text
+    assert "USD (max_cost_usd=1)" in caplog.text
     cost = run.xcom("t")["cost"]
     assert 0 < cost["usd"] < 0.001
 

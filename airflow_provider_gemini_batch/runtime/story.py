@@ -1,0 +1,116 @@
+"""The lines of a task's log that say what goes in, which jobs there are, and what came out."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from airflow_provider_gemini_batch.api.names import job_page_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_provider_gemini_batch.api.models import BatchJob
+    from airflow_provider_gemini_batch.batch.ports import Landing
+    from airflow_provider_gemini_batch.rows.cost import Cost
+
+log = logging.getLogger(__name__)
+
+_NO_STATUS: Final = frozenset({"total", "succeeded", "failed", "extra", "duplicate", "by_position", "warnings"})
+_MOST_REASONS: Final = 5
+_LONGEST_REASON: Final = 40
+_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def many(number: int, what: str) -> str:
+    """Return a count with its noun: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def line_of_input(rows: int, jobs: int, tokens: int, cost: Cost | None, limit: float | None) -> str:
+    """Return what goes in: rows, jobs and, where they are known, an estimate of tokens and cost."""
+    parts = [f"Read {many(rows, 'row')} for {many(jobs, 'job')}", f"about {many(tokens, 'input token')}"]
+    if cost is not None and cost.usd is not None:
+        # With an open bound it is a guess, which may be too high as well as too low.
+        bound = "perhaps" if cost.open_bound else "at most"
+        parts.append(f"{bound} {in_usd(cost.usd)}" + (f" (max_cost_usd={limit:g})" if limit is not None else ""))
+    return ", ".join(parts) + "."
+
+
+def line_of_new_job(job: BatchJob, model: str, base_url: str | None) -> str:
+    """Return the name of a job that was just created, with its size and its page."""
+    total = job.completion_stats.total if job.completion_stats is not None else None
+    rows = f"{many(total, 'row')}, " if total else ""
+    return " ".join(filter(None, (f"Created {job.name} ({rows}{model}).", page_of(job, base_url))))
+
+
+def page_of(job: BatchJob, base_url: str | None) -> str:
+    """Return the address of a job's page at Google; empty for jobs of an emulator on this machine."""
+    is_here = base_url is not None and urlsplit(base_url).hostname in _THIS_MACHINE
+    return "" if is_here else job_page_url(job)
+
+
+def statuses_of(landing: Landing) -> dict[str, int]:
+    """Return how many rows failed, by the status of their result rows."""
+    named = {kind: count for kind, count in landing.counts.items() if kind not in _NO_STATUS and count}
+    return named or {status: sum(words.values()) for status, words in landing.reasons.items()}
+
+
+def line_of_failed_rows(landing: Landing) -> str:
+    """Return how many rows failed and why; empty where none did."""
+    if not landing.failed:
+        return ""
+    parts = []
+    for status, count in sorted(statuses_of(landing).items()):
+        words = {
+            f"{'code ' if status == 'error' else ''}{name[:_LONGEST_REASON]}": times
+            for name, times in landing.reasons.get(status, {}).items()
+            if name
+        }
+        told = [name if times == count else f"{times} {name}" for name, times in words.items()][:_MOST_REASONS]
+        parts.append(f"{count:,} {status}" + (f" ({', '.join(told)})" if told else ""))
+    why = f": {', '.join(parts)}" if parts else ""
+    return f"{landing.failed:,} of {many(landing.total, 'row')} failed{why}. Each result row says why."
+
+
+def line_of_end(landing: Landing, cost: Mapping[str, Any] | None) -> str:
+    """Return the summary of what was landed: rows, tokens, cost, and where the rows are."""
+    parts = [
+        f"Landed {many(landing.total, 'row')}: {landing.succeeded:,} ok"
+        + (f", {landing.failed:,} failed" if landing.failed else "")
+    ]
+    usage = landing.usage
+    if usage is not None and usage.is_told:
+        parts.append(" and ".join(_tokens(usage.shown())) + " tokens")
+    if cost and isinstance(cost.get("usd"), float):
+        parts.append(_usd(cost))
+    if landing.output:
+        parts.append(f"results at {landing.output}")
+    elif landing.responses is not None:
+        parts.append("results in XCom")
+    return "; ".join(parts) + "."
+
+
+def tell_end(landing: Landing, cost: Mapping[str, Any] | None) -> None:
+    """Log what was landed; failed rows are a warning, also where the task succeeds with them."""
+    if failed := line_of_failed_rows(landing):
+        log.warning("%s", failed)
+    log.info("%s", line_of_end(landing, cost))
+
+
+def _tokens(counts: Mapping[str, int]) -> Iterator[str]:
+    for kind in ("input", "output", "thinking"):
+        count = counts.get(f"{kind}_tokens", 0)
+        if count or kind != "thinking":
+            yield f"{count:,} {kind}"
+
+
+def _usd(cost: Mapping[str, Any]) -> str:
+    bound = "at least " if cost.get("open_bound") else "at most " if cost.get("upper_bound") else ""
+    return f"{bound}{in_usd(cost['usd'])}"
+
+
+def in_usd(usd: float) -> str:
+    """Return a sum of money, small ones to a millionth."""
+    return f"{usd:,.2f} USD" if usd >= 1 else f"{f'{usd:.6f}'.rstrip('0').rstrip('.')} USD"
