@@ -338,4 +338,4 @@ def _deliver_aside(files: Files, target: Target, found: Path | None) -> str | No
 
 
 def _local(path: str) -> Path:
-    return Path(path.removeprefix("file://"))
+    return Path(path.removeprefix("file://")).expanduser()

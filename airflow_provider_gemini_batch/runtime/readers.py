@@ -156,7 +156,7 @@ def path(name: str, value: Any) -> str:
     conn_id = getattr(value, "conn_id", None)
     scheme, separator, rest = address.partition("://")
     if not separator:
-        return f"file://{address[5:]}" if address[:6].lower() == "file:/" else address
+        return f"file://{address[5:]}" if address[:6].lower() == "file:/" else os.path.expanduser(address)  # noqa: PTH111
     scheme, place = scheme.lower(), rest.partition("/")[0]
     if scheme == "file" and (place.endswith("@") or place == "localhost"):
         return f"file://{rest[len(place) :]}"  # a disk has neither a connection nor a host
@@ -226,7 +226,8 @@ def _number(name: str, value: Any, wanted: str) -> float:
             number = float(value.strip())
         except ValueError:
             raise ConfigurationError(f"{name} {wanted}, not {in_words(value)}") from None
-    if isinstance(number, bool) or not isinstance(number, (Real, Decimal)):
+    is_number = isinstance(number, (Real, Decimal)) and not isinstance(number, bool)
+    if not is_number:
         raise _wrong(name, wanted, value)
     try:
         is_known = math.isfinite(number)

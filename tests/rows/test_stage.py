@@ -178,10 +178,6 @@ def test_rows_of_any_shape_go_through_a_template(tmp_path: Path) -> None:
     assert staged.carried_types == {"tags": "json"}
 
 
-def test_a_template_without_places_asks_the_same_of_every_row(tmp_path: Path) -> None:
-    assert texts(stage(spec(rows=[{"a": 1}, {"a": 2}], prompt_template="Same."), tmp_path)) == ["Same.", "Same."]
-
-
 def test_request_rows_may_carry_columns_beside(tmp_path: Path) -> None:
     row = {"id": "x1", "url": "u", "contents": "hello"}
     given = spec(rows=[row], key_field="id", carry=("url",))

@@ -99,7 +99,7 @@ def read(**arguments: Any) -> BatchArguments:
         ("output_path", "FILE:/data/out.jsonl", "file:///data/out.jsonl"),
         ("output_path", ObjectStoragePath("file:///data/out.jsonl", conn_id="c"), "file:///data/out.jsonl"),
         ("output_path", "S3://c@b/out.jsonl", "s3://c@b/out.jsonl"),
-        ("output_path", pathlib.Path("~/out.jsonl"), "~/out.jsonl"),
+        ("output_path", pathlib.Path("~/out.jsonl"), str(pathlib.Path.home() / "out.jsonl")),
         ("labels", '{"team": "search"}', {"team": "search"}),
         ("generation_config", ' {"temperature": 0.5}', {"temperature": 0.5}),
         ("timeout", "None", None),
