@@ -168,7 +168,8 @@ class _Rows:
                     self._starts.append(start)
                     self._places.append((one.path, noun, first))
                 last = start + row.place - first
-                yield row._replace(place=last)
+                row.place = last
+                yield row
             start = last + 1
 
     def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
@@ -196,10 +197,7 @@ class _TextRows(_Rows):
         if sorted(partitions) != sorted(self._files[0].partitions):
             raise InputError(f"{one.path}: its folders name other columns than those of {self._files[0].path}")
         for row in source.rows:
-            if partitions and isinstance(row.value, dict):
-                yield row._replace(value={**partitions, **row.value}, raw=None), source.noun
-            else:
-                yield row, source.noun
+            yield (row.with_columns(partitions) if partitions else row), source.noun
         self._stack.close()
 
 

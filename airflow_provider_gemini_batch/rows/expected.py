@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import UNSET
+
 from airflow_provider_gemini_batch.api.models import LONG_PROMPT, LongPrompts, Usage
+from airflow_provider_gemini_batch.api.requests.typed import TextRequest
 from airflow_provider_gemini_batch.rows.media import answers_in, decoded
 from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount, media_tokens
 
@@ -23,8 +26,6 @@ BYTES_PER_TOKEN = 4
 
 _NO_CONFIG: Mapping[str, Any] = {}
 _SEARCHES = frozenset({"googlesearch", "googlesearchretrieval", "googlemaps", "enterprisewebsearch"})
-_RARE_SETTINGS = frozenset({"candidateCount", "responseModalities", "mediaResolution"})
-_RARE_MEMBERS = frozenset({"tools", "cachedContent", "systemInstruction", "content"})
 _MEDIA = frozenset({"IMAGE", "AUDIO", "VIDEO"})
 # The largest picture that a model makes, in tokens (4K).
 _PICTURE_TOKENS = 2000
@@ -98,15 +99,16 @@ class Expected:
         files = (_OF_FILES.format(self._unseen_files),) if self._unseen_files else ()
         return (*sorted(self._unknown), *files)
 
-    def see(self, request: Mapping[str, Any], size: int, attachments: Sequence[Attachment] = ()) -> None:
+    def see(self, request: TextRequest | Mapping[str, Any], size: int, attachments: Sequence[Attachment] = ()) -> None:
         """Count one request, which has ``size`` bytes on the wire, and the files that go with it."""
         self.rows += 1
         self._text_bytes += size
+        if isinstance(request, TextRequest):
+            if self.answers_in is None and self._common.answers_in is None and size <= LONG_PROMPT * BYTES_PER_TOKEN:
+                self._see_text(request)
+                return
+            request = request.costs
         own = request.get("generationConfig", self._config)
-        plain = not attachments and own is not self._config and self.answers_in is None and _is_plain(request, own)
-        if plain and size <= LONG_PROMPT * BYTES_PER_TOKEN:
-            self.output_tokens += own["maxOutputTokens"]
-            return
         config = self._common if own is self._config else _config(own)
         if "tools" in request or "cachedContent" in request:
             self._note(request)
@@ -130,6 +132,14 @@ class Expected:
         if prompt > LONG_PROMPT:
             usage = _usage(prompt, output, self.media - media, written)
             self._long = LongPrompts(self._long.rows + 1, self._long.usage.plus(usage))
+
+    def _see_text(self, request: TextRequest) -> None:
+        own = request.generationConfig
+        most, several = (self._common.most, self._common.several) if own is UNSET else (own.maxOutputTokens, 1)
+        if most is None:
+            self.unbounded_rows += 1
+        else:
+            self.output_tokens += most * several
 
     def _note(self, request: Mapping[str, Any]) -> None:
         """Note what nothing bounds: tools, and content that lies in a cache."""
@@ -166,23 +176,6 @@ def _usage(prompt: int, output: int, media: Mapping[str, int], written: Mapping[
     kinds = {f"input_{kind}_tokens": count for kind, count in media.items()}
     kinds |= {f"output_{kind}_tokens": count for kind, count in written.items()}
     return Usage(input_tokens=prompt, output_tokens=output, **kinds)
-
-
-def _is_plain(request: Mapping[str, Any], config: Any) -> bool:
-    """Tell whether a request is one text with a bound and nothing else that costs: nearly all are."""
-    try:
-        (content,) = request["contents"]
-        (part,) = content["parts"]
-        return (
-            type(part["text"]) is str
-            and len(part) == 1
-            and type(config["maxOutputTokens"]) is int
-            and config["maxOutputTokens"] > 0
-            and _RARE_SETTINGS.isdisjoint(config)
-            and _RARE_MEMBERS.isdisjoint(request)
-        )
-    except (KeyError, ValueError, TypeError):
-        return False
 
 
 def _config(given: Any) -> _Config:

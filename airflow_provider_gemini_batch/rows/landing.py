@@ -37,6 +37,9 @@ _OK = RowStatus.OK
 _WARNED_NAMED = 10
 _TOTALS = 4
 _MOST_FAILED_KEYS = 20
+_MOST_IN_A_BYTE = 255
+# Kinds of failure that are told apart. The service has some thirty.
+_MOST_FAULTS = 1000
 _UNCOUNTED = Usage._fields.index("uncounted_answers")
 
 
@@ -145,7 +148,7 @@ def land(
     """
     known = [source if isinstance(source, AnswerSource) else AnswerSource(source) for source in sources]
     made: _Known | _Unknown = (
-        _Unknown(landing, sink, workdir) if landing.rows is None else _Known(landing, sink, workdir, sources=len(known))
+        _Unknown(landing, sink, workdir) if landing.rows is None else _Known(landing, sink, workdir, known)
     )
     try:
         for index, source in enumerate(known):
@@ -196,6 +199,17 @@ def _final_below(later: Sequence[AnswerSource]) -> int | None:
             first = source.row_numbers[0] if isinstance(source.row_numbers, range) else min(source.row_numbers)
             lowest = first if lowest is None else min(lowest, first)
     return lowest
+
+
+def _are_apart(sources: Sequence[AnswerSource]) -> bool:
+    """Whether no two jobs were asked for the same rows, as far as that is known."""
+    end = 0
+    for source in sources if len(sources) > 1 else ():
+        numbers = source.row_numbers
+        if not isinstance(numbers, range) or numbers.start < end:
+            return False
+        end = numbers.stop
+    return True
 
 
 class _Base:
@@ -362,17 +376,21 @@ def _as_text(value: Any) -> str | None:
 class _Known(_Base):
     """The input is known: every row gets its place."""
 
-    def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path, *, sources: int) -> None:
+    def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path, sources: Sequence[AnswerSource]) -> None:
         super().__init__(landing, sink, workdir)
         rows = landing.rows or 0
         self._rows = rows
         self._next = 0
+        self._final_below = 0
         self._status = bytearray(rows)
-        self._by = array("H", bytes(2 * rows))
-        self._fault_of: dict[int, tuple[str, str, int | None]] = {}
-        self._several = sources > 1
+        self._by = array("B" if len(sources) <= _MOST_IN_A_BYTE else "H", [0]) * rows
+        # The kinds of failure, and by row, once there are any, the number of its kind; 0 is none.
+        self._faults: list[tuple[str, str, int | None]] = [("", "", None)]
+        self._fault_numbers: dict[tuple[str, str, int | None], int] = {}
+        self._fault_of = array("H")
+        self._several = not _are_apart(sources)
         # What tells one answer from another, to know those again that a later job's output repeats.
-        self._seen = array("q", bytes(8 * rows if self._several else 0))
+        self._seen = array("q", [0]) * (rows if self._several else 0)
         self._spill = Spill(workdir / "spill.jsonl", rows)
         self._keyless = Waiting(workdir / "keyless.jsonl")
         self._carried = None if landing.carried is None else landing.carried()
@@ -398,6 +416,7 @@ class _Known(_Base):
         if keyless:
             numbers = source.row_numbers if keyed == 0 and keyless == len(source.row_numbers or ()) else None
             self._place_keyless(numbers, index + 1, limit)
+        self._settle(index + 1, limit)
 
     def _place_keyless(self, numbers: Sequence[int] | None, job: int, limit: int) -> None:
         for position, line in enumerate(self._keyless.take()):
@@ -427,15 +446,31 @@ class _Known(_Base):
             self._seen[row] = _identity(result)
         if status is not _OK:
             code = None if result.error is None else result.error.code
-            self._fault_of[row] = (status.word, reason, code)
+            self._note_fault(row, (status.word, reason, code))
             self._note_failed(row, name)
-        elif by:
-            self._fault_of.pop(row, None)
+        elif self._fault_of and self._fault_of[row]:
+            self._fault_of[row] = 0
             self._failed_names.pop(row, None)
-        if row == self._next and (status is _OK or row < limit):
+        is_final = status is _OK or row < limit
+        # A failed row that no later job was asked for is final, until a job answers it all the same.
+        was_final = by and row < self._final_below
+        spill = self._spill
+        if row == self._next and is_final and not was_final:
             self._emit(line)
         else:
-            self._spill.add(row, line)
+            spill.add(row, line, is_final and not was_final)
+        if spill.waiting and row >> spill.shift <= self._next >> spill.shift:
+            self._drain()
+
+    def _note_fault(self, row: int, fault: tuple[str, str, int | None]) -> None:
+        if not self._fault_of:
+            self._fault_of = array("H", [0]) * self._rows
+        if len(self._faults) >= _MOST_FAULTS and fault not in self._fault_numbers:
+            fault = (fault[0], "other", None)
+        number = self._fault_numbers.setdefault(fault, len(self._faults))
+        if number == len(self._faults):
+            self._faults.append(fault)
+        self._fault_of[row] = number
 
     def _stray(self, result: BatchResult, why: str, *, counted: bool = False) -> None:
         """Put an answer aside that has no row; it was paid for, too, unless it is one that was ``counted`` before."""
@@ -458,9 +493,27 @@ class _Known(_Base):
             return line
         return _spliced(line, carried, keep_response=self._landing.keep_response)
 
+    def _settle(self, job: int, limit: int) -> None:
+        """After a job: failed rows of earlier ones that no later job was asked for are final."""
+        if self._fault_of:
+            for row in range(self._final_below, limit):
+                if 0 < self._by[row] < job and self._status[row] != _OK and row >= self._next:
+                    self._spill.settle(row)
+        self._final_below = limit
+        self._drain()
+
+    def _drain(self) -> None:
+        """Write the rows that waited, as far as all before them have come."""
+        while self._spill.is_whole(self._next):
+            self._write_out(self._spill.take(self._next))
+
     def finish(self) -> LandingSummary:
         """Write the rows that waited and those that never came, in order."""
-        for row, last, lines in self._spill.pieces(self._next):
+        self._write_out(self._spill.pieces(self._next))
+        return self._sum_up()
+
+    def _write_out(self, pieces: Iterable[tuple[int, int, bytes]]) -> None:
+        for row, last, lines in pieces:
             if not lines:
                 name = self._author_key(row) or str(row)
                 self._note_failed(row, name)
@@ -471,11 +524,15 @@ class _Known(_Base):
             else:
                 for line in BytesIO(lines):
                     self._emit(line)
-        return self._sum_up()
 
     def _sum_up(self) -> LandingSummary:
-        faults = Counter((word, reason) for word, reason, _ in self._fault_of.values())
-        self._codes.update(code for word, _, code in self._fault_of.values() if word == "error")
+        faults: Counter[tuple[str, str]] = Counter()
+        for number, count in Counter(self._fault_of).items():
+            word, reason, code = self._faults[number]
+            if number:
+                faults[word, reason] += count
+            if word == "error":
+                self._codes[code] += count
         by_status: Counter[str] = Counter()
         for state in RowStatus:
             by_status[state.word] += self._status.count(state)

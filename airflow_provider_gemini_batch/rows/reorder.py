@@ -1,8 +1,8 @@
 """A file for rows that came too early: put in at any order, taken out in the order of their numbers.
 
-Rows are gathered in buckets of neighbours; a bucket that has filled its buffer is appended to the file as one extent.
-In the end each bucket is read whole, so that neither writing nor reading costs a system call a row. Memory holds the
-buffers (at most 8 MiB), one bucket (the file's size by 512) twice, and twelve bytes a row.
+Rows are gathered in buckets of neighbours; a bucket that has filled its buffer is appended to the file as one extent,
+and each bucket is read back as a whole, so that neither writing nor reading costs a system call a row. Memory holds the
+buffers (at most 8 MiB) and one bucket (the file's size by 512), and nothing else of a row.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,46 +22,79 @@ _PIECE_ROWS = 128
 _BLOCK_BYTES = 1 << 20
 
 
+class _Extent(NamedTuple):
+    """A piece of the file: the numbers and the widths of some lines, eight bytes each, and then the lines."""
+
+    start: int
+    rows: int
+    width: int
+
+
+class _Bucket:
+    """Rows that are neighbours: ``lines`` by row, older ones in ``extents``; ``final`` counts those that will stay."""
+
+    __slots__ = ("extents", "final", "lines", "width")
+
+    def __init__(self) -> None:
+        self.lines: dict[int, bytes] = {}
+        self.width = 0
+        self.final = 0
+        self.extents: list[_Extent] = []
+
+
 class Spill:
-    """Lines by row number. A line that is put in again replaces the one before."""
+    """Lines by row number. A line that is put in again replaces the one before.
+
+    ``waiting`` is how many of them are final and have not been taken out; a bucket has ``1 << shift`` rows.
+    """
 
     def __init__(self, path: Path, rows: int) -> None:
         self._path = path
         self._rows = rows
         self._handle: BinaryIO | None = None
         self._size = 0
-        self._shift = max(0, rows.bit_length() - _BUCKETS_LOG2)
-        buckets = (rows >> self._shift) + 1
-        self._held = [bytearray() for _ in range(buckets)]
-        self._written = [0] * buckets
-        self._extents: list[list[tuple[int, int]]] = [[] for _ in range(buckets)]
-        self._starts = array("q", bytes(8 * rows))
-        self._widths = array("i", bytes(4 * rows))
+        self._extents = 0
+        self.shift = max(0, rows.bit_length() - _BUCKETS_LOG2)
+        self._buckets = [_Bucket() for _ in range((rows >> self.shift) + 1)]
+        self.waiting = 0
 
-    def add(self, row: int, line: bytes) -> None:
-        """Put in the line of a row."""
-        bucket = row >> self._shift
-        held = self._held[bucket]
-        self._starts[row] = self._written[bucket] + len(held)
-        self._widths[row] = len(line)
-        held += line
-        if len(held) >= _EXTENT_BYTES:
+    def add(self, row: int, line: bytes, is_final: bool = False) -> None:  # noqa: FBT001, FBT002  (for each row)
+        """Put in the line of a row; ``is_final``, once for each row, when no other line can take its place."""
+        bucket = self._buckets[row >> self.shift]
+        bucket.lines[row] = line
+        bucket.width += len(line)
+        bucket.final += is_final
+        self.waiting += is_final
+        if bucket.width >= _EXTENT_BYTES:
             self._write(bucket)
+
+    def settle(self, row: int) -> None:
+        """Say of a row that is here that its line is final."""
+        self._buckets[row >> self.shift].final += 1
+        self.waiting += 1
+
+    def is_whole(self, first: int) -> bool:
+        """Whether all rows from ``first`` to the end of its bucket are here, and final."""
+        bucket = first >> self.shift
+        return self._buckets[bucket].final == min(self._rows, (bucket + 1) << self.shift) - first > 0
+
+    def take(self, first: int) -> Iterator[tuple[int, int, bytes]]:
+        """Take out the rows from ``first`` to the end of its bucket; see :meth:`pieces`."""
+        number = first >> self.shift
+        end = min(self._rows, (number + 1) << self.shift)
+        lines = self._read(number, first, end)
+        for begin in range(0, end - first, _PIECE_ROWS):
+            piece = lines[begin : begin + _PIECE_ROWS]
+            row = first + begin
+            if all(piece):
+                yield row, row + len(piece), b"".join(piece)
+            else:
+                yield from ((row + index, row + index + 1, line) for index, line in enumerate(piece))
 
     def pieces(self, first: int) -> Iterator[tuple[int, int, bytes]]:
         """All rows from ``first`` on as ``(row, next row, bytes)``; empty bytes for a row that was never put in."""
-        for bucket in range(first >> self._shift, len(self._held)):
-            begin = max(first, bucket << self._shift)
-            end = min(self._rows, (bucket + 1) << self._shift)
-            block = self._read(bucket)
-            for row in range(begin, end, _PIECE_ROWS):
-                last = min(end, row + _PIECE_ROWS)
-                places = zip(self._starts[row:last], self._widths[row:last], strict=True)
-                lines = [block[start : start + width] for start, width in places]
-                if all(lines):
-                    yield row, last, b"".join(lines)
-                else:
-                    yield from ((row + index, row + index + 1, line) for index, line in enumerate(lines))
+        for number in range(first >> self.shift, len(self._buckets)):
+            yield from self.take(max(first, number << self.shift))
 
     def close(self) -> None:
         """Remove the file."""
@@ -70,26 +103,43 @@ class Spill:
             self._handle = None
             self._path.unlink(missing_ok=True)
 
-    def _write(self, bucket: int) -> None:
+    def _write(self, bucket: _Bucket) -> None:
         if self._handle is None:
             self._handle = self._path.open("w+b", buffering=0)
-        held = self._held[bucket]
-        width = len(held)
-        if self._handle.write(held) != width:
+        head = array("q", bucket.lines)
+        head.extend(map(len, bucket.lines.values()))
+        block = b"".join((head.tobytes(), *bucket.lines.values()))
+        if os.pwrite(self._handle.fileno(), block, self._size) != len(block):
             raise OSError(errno.ENOSPC, "no room for the rows that wait for their turn")
-        self._extents[bucket].append((self._size, width))
-        self._size += width
-        self._written[bucket] += width
-        held.clear()
+        bucket.extents.append(_Extent(self._size, len(bucket.lines), len(block)))
+        self._extents += 1
+        self._size += len(block)
+        bucket.lines.clear()
+        bucket.width = 0
 
-    def _read(self, bucket: int) -> bytes:
-        found: list[bytes | bytearray] = []
-        if self._handle is not None:
-            number = self._handle.fileno()
-            found += [os.pread(number, width, start) for start, width in self._extents[bucket]]
-        found.append(self._held[bucket])
-        self._held[bucket] = bytearray()
-        return b"".join(found)
+    def _read(self, number: int, first: int, end: int) -> list[bytes]:
+        """Return the lines of a bucket from ``first`` on, and forget it."""
+        bucket, self._buckets[number] = self._buckets[number], _Bucket()
+        found = [b""] * (end - first)
+        for extent in bucket.extents:
+            assert self._handle is not None  # noqa: S101  (an extent is in it)
+            block = os.pread(self._handle.fileno(), extent.width, extent.start)
+            place = 16 * extent.rows
+            head = array("q", block[:place])
+            for row, width in zip(head[: extent.rows], head[extent.rows :], strict=True):
+                if row >= first:
+                    found[row - first] = block[place : place + width]
+                place += width
+        for row, line in bucket.lines.items():
+            if row >= first:
+                found[row - first] = line
+        self.waiting -= bucket.final
+        self._extents -= len(bucket.extents)
+        if bucket.extents and not self._extents and self._handle is not None:
+            # Nothing waits on the disk any more.
+            self._handle.truncate(0)
+            self._size = 0
+        return found
 
 
 class Waiting:

@@ -63,13 +63,38 @@ _READ_BYTES = 1 << 20
 _PARQUET_ROWS = 1024
 
 
-class Row(NamedTuple):
-    """One row as it stands in the input; ``fault`` says why it cannot be read, ``raw`` is the JSON of its line."""
+class Row:
+    """One row as it stands in the input; ``fault`` says why it cannot be read, ``raw`` is the JSON of its line.
 
-    place: int
-    value: Any
-    raw: bytes | None = None
-    fault: str | None = None
+    A line of JSON is read when its ``value`` is asked for: rows that are passed over, or go out as they stand, never
+    are.
+    """
+
+    __slots__ = ("_value", "fault", "place", "raw")
+
+    def __init__(self, place: int, value: Any = None, raw: bytes | None = None, fault: str | None = None) -> None:
+        self.place = place
+        self._value = value
+        self.raw = raw
+        self.fault = fault
+
+    @property
+    def value(self) -> Any:
+        """What the row holds. Raises InputError when its line cannot be read."""
+        if self._value is None and self.raw is not None:
+            try:
+                self._value = from_json(self.raw, allow_inf_nan=False, cache_strings="keys")
+            except ValueError as error:
+                raise InputError(_json_fault(self.raw, error)) from None
+        return self._value
+
+    def with_columns(self, columns: Mapping[str, Any]) -> Row:
+        """Return the row with further columns, where it is an object; its own win."""
+        try:
+            value = self.value
+        except InputError as error:
+            return Row(self.place, fault=str(error))
+        return Row(self.place, {**columns, **value}) if isinstance(value, dict) else self
 
 
 class RowSource(NamedTuple):
@@ -214,14 +239,11 @@ def _json_lines(handle: BinaryIO) -> Iterator[Row]:
             continue
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        try:
-            yield Row(number, from_json(raw, allow_inf_nan=False, cache_strings="keys"), raw)
-        except ValueError as error:
-            yield Row(number, None, fault=_json_fault(number, raw, error))
+        yield Row(number, None, raw)
 
 
-def _json_fault(number: int, raw: bytes, error: ValueError) -> str:
-    if number == 1 and raw == b"[":
+def _json_fault(raw: bytes, error: ValueError) -> str:
+    if raw == b"[":
         return "the file is one JSON array; write one object per line"
     if isinstance(error, UnicodeDecodeError):
         return "no UTF-8 text"

@@ -2,7 +2,8 @@
 
 The first lines, as many as two jobs hold, are written to local files on the way, so that a small input is read once;
 :mod:`.sending` writes the others when their turn comes. A bad row is named by its line, up to twenty of them in one
-InputError, and the pass ends without a result. Memory holds one buffer, and eight bytes a row for comparing keys.
+InputError, and the pass ends without a result. Memory holds a few
+buffers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from array import array
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from pydantic_core import to_json
 
@@ -44,6 +46,7 @@ SHARDS_ON_DISK = 2
 
 _BLOCK_BYTES = 256 << 10
 _KEY_BUCKETS = 64
+_HASHES_HELD = 512
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,9 @@ def stage(spec: InputSpec, workdir: Path, record: RecordWriter | None = None) ->
     defaults = spec.defaults(notes)
     source = open_source(spec)
     with closing(source):
-        return _Pass(spec, defaults, source, workdir=workdir, notes=notes, record=record).run()
+        one = _Pass(spec, defaults, source, workdir=workdir, notes=notes, record=record)
+        with closing(one.keys):
+            return one.run()
 
 
 class _Pass:
@@ -126,7 +131,7 @@ class _Pass:
         self._maker = LineMaker(spec, defaults, source, notes)
         self._where = source.where or (lambda place: f"{source.noun} {place}")
         self._bad = _BadRows(self._where)
-        self._keys = _Keys()
+        self.keys = _Keys(workdir)
         self._out = _ShardWriter(workdir, *spec.limits())
         self._shift: int | None = None
         self._expected = Expected(
@@ -170,35 +175,46 @@ class _Pass:
     def _take(self, rows: Iterable[Row]) -> None:
         """Take all rows, or note what is wrong with them; after the first bad one nothing is written any more."""
         make, write, see, bad = self._maker.make, self._out.write, self._expected.see, self._bad
-        add_key, record, carry = self._keys.add, self._record, self._spec.carry
+        add_key, record, carry = self.keys.add, self._record, self._spec.carry
+        keeps = bool(carry) or self._keyless_model
         number = 0
+        shift: int | None = None
+        carried = instance = b""
         for row in rows:
             if row.fault is not None:
                 bad.add(row.place, row.fault)
                 continue
             try:
                 key, key_json, line, hash_as, request, attachments = make(row, number)
-                carried = carried_line(row.value, carry)[:-1] if carry else b""
-                instance = self._instance(line) if self._keyless_model else b""
+                if keeps:
+                    carried, instance = self._kept(row, line)
                 if bad.places:
                     continue
                 if key is not None:
                     add_key(key)
-                if row.place - number != self._shift:
-                    self._shift = row.place if number == 0 else None
                 see(request, len(line), attachments)
                 write(line, hash_as)
-                number += 1
-                if carry:
-                    self._carry_types.see(row.value)
-                if record is not None:
-                    record.add(key_json or b"", carried, instance)
             except InputError as error:
                 bad.add(row.place, str(error))
+                continue
+            if row.place - number != shift:
+                shift = row.place if number == 0 else None
+            number += 1
+            if carry:
+                self._carry_types.see(row.value)
+            if record is not None:
+                record.add(key_json or b"", carried, instance)
+        self._shift = shift
 
-    def _instance(self, line: bytes) -> bytes:
-        """Return what a row is recognised by where answers have no key. Raises InputError for what such models lack."""
-        return to_json([instance_key(instance_of(line)), len(line)])
+    def _kept(self, row: Row, line: bytes) -> tuple[bytes, bytes]:
+        """Return the carried columns of a row, and what it is recognised by where answers have no key.
+
+        :raises InputError: such models lack what the row asks for, or a column cannot be written.
+        """
+        carry = self._spec.carry
+        carried = carried_line(row.value, carry)[:-1] if carry else b""
+        instance = to_json([instance_key(instance_of(line)), len(line)]) if self._keyless_model else b""
+        return carried, instance
 
     def _check_whole(self) -> None:
         """What can be said only at the end: bad rows, no rows, columns that never came, keys used twice."""
@@ -207,7 +223,7 @@ class _Pass:
             raise EmptyInput("the input has no rows; set on_empty to 'skip' or 'succeed' if that may happen")
         if unmet := self._carry_types.unmet():
             raise InputError(f"carry: no row has a column {', '.join(map(shown, unmet))}")
-        doubtful = self._keys.doubtful()
+        doubtful = self.keys.doubtful()
         if doubtful:
             for row, first, key in self._repeated(doubtful):
                 where = self._where(first + self._shift) if self._shift is not None else f"row {first}"
@@ -328,20 +344,44 @@ class _BadRows:
 
 
 class _Keys:
-    """Tells whether a key came twice with eight bytes a key: hashes first, the keys themselves only in doubt."""
+    """Tells whether a key came twice, by eight bytes a key on disk: hashes first, the keys themselves only in doubt."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._buckets = [array("q") for _ in range(_KEY_BUCKETS)]
+        self._extents: list[list[int]] = [[] for _ in range(_KEY_BUCKETS)]
+        self._file: IO[bytes] | None = None
 
     def add(self, key: str) -> None:
         """Remember a key."""
         hashed = hash(key)
-        self._buckets[hashed % _KEY_BUCKETS].append(hashed)
+        number = hashed % _KEY_BUCKETS
+        bucket = self._buckets[number]
+        bucket.append(hashed)
+        if len(bucket) == _HASHES_HELD:
+            self._write(number)
 
     def doubtful(self) -> set[int]:
         """Return hashes that came more than once."""
         found: set[int] = set()
-        for bucket in self._buckets:
+        for bucket, extents in zip(self._buckets, self._extents, strict=True):
+            for start in extents:
+                assert self._file is not None  # noqa: S101  (an extent is in it)
+                self._file.seek(start)
+                bucket.fromfile(self._file, _HASHES_HELD)
             if len(set(bucket)) != len(bucket):
                 found.update(hashed for hashed, count in Counter(bucket).items() if count > 1)
+            del bucket[:]
         return found
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, number: int) -> None:
+        if self._file is None:
+            self._file = TemporaryFile(dir=self._folder)  # noqa: SIM115  (close() does)
+        self._extents[number].append(self._file.tell())
+        self._buckets[number].tofile(self._file)
+        del self._buckets[number][:]

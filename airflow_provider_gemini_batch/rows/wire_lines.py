@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec.json import Encoder
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import JobKind, Service
@@ -17,6 +18,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
     wire_line,
     with_roles,
 )
+from airflow_provider_gemini_batch.api.requests.typed import TextRequest, text_request
 from airflow_provider_gemini_batch.api.vertex_rules import check_request, takes_instructions_in_text
 from airflow_provider_gemini_batch.rows.templates import Shaper, with_attachments
 from airflow_provider_gemini_batch.rows.wire_keys import wrap_key_json
@@ -29,12 +31,18 @@ if TYPE_CHECKING:
 
 _SPACED = b'{"key": %b, "request": '
 _COMPACT = b'{"key":%b,"request":'
+_encode = Encoder().encode
 
-_Written = tuple[str | None, bytes | None, bytes, bytes | None, "Mapping[str, Any]", "Sequence[Attachment]"]
+_Found = tuple[str | None, "TextRequest | Mapping[str, Any]"]
+"""A row's key and its request."""
+
+_Written = tuple[
+    str | None, bytes | None, bytes, bytes | None, "TextRequest | Mapping[str, Any]", "Sequence[Attachment]"
+]
 """A row's key, the key as JSON, its request as JSON, what stands for that in the fingerprint, request, attachments."""
 
 
-WireLine = tuple[str | None, bytes | None, bytes, bytes | None, "Mapping[str, Any]", "Sequence[Attachment]"]
+WireLine = _Written
 """A row as it is sent: the author's key, the key as JSON, the line, what stands for the line in the fingerprint where
 that is not the line itself, the request (which may lack what all requests get by default) and the files beside it.
 
@@ -60,7 +68,7 @@ class LineMaker:
 
     def make(self, row: Row, number: int) -> WireLine:
         """Return the line of a row that is ``number`` in the input. Raises InputError when it cannot be sent."""
-        made = None if row.raw is None or self._raw is None else self._raw.read(row.raw, row.value)
+        made = None if row.raw is None or self._raw is None else self._raw.read(row, row.raw)
         key, written, body, hash_as, request, attachments = made or self._shaped(row)
         line = wire_line(self._service, self._kind, wrap_key_json(number, written), body)
         return key, written, line, hash_as, request, attachments
@@ -84,41 +92,59 @@ class _RawBody:
 
     def __init__(self, spec: InputSpec, defaults: RequestDefaults) -> None:
         self._kind = spec.kind
-        self._needs_roles = spec.service is Service.VERTEX
-        embeds = spec.kind is JobKind.EMBEDDINGS
-        self._off = embeds and (spec.service is Service.VERTEX or takes_instructions_in_text(spec.model))
         self._is_vertex = spec.service is Service.VERTEX
+        self._generates = spec.kind is JobKind.GENERATION
+        self._off = not self._generates and (self._is_vertex or takes_instructions_in_text(spec.model))
         members: dict[str, Any] = dict(defaults.members)
         if defaults.generation_config:
             members["generationConfig"] = dict(defaults.generation_config)
         self._members = frozenset(members)
         self._tail = b"," + json_bytes(members)[1:] if members else b""
+        self._is_choosy = self._is_vertex or bool(members)
 
-    def read(self, raw: bytes, value: Any) -> _Written | None:
+    def read(self, row: Row, raw: bytes) -> _Written | None:
         """Return the row as it stands in its line; None when it has to go the long way."""
-        # Escapes are written out: a batch is reported to corrupt those of surrogate pairs.
-        if self._off or type(value) is not dict or b"\\u" in raw:
+        # Escapes are written out: a batch is reported to corrupt those of surrogate pairs. One byte is found faster
+        # than two.
+        if self._off or (b"\\" in raw and b"\\u" in raw):
             return None
-        key = written = None
-        request = value.get("request")
-        if request is None:
-            request, body = value, raw
-        else:
-            key = value.get("key")
-            if type(request) is not dict or type(key) is not str or not key or len(value) != 2:  # noqa: PLR2004
-                return None
-            written = to_json(key)
+        text = text_request(raw) if self._generates else None
+        takes_text = text is not None and (not self._is_choosy or self._takes(text[1]))
+        found = text if takes_text else self._request(row.value)
+        if found is None:
+            return None
+        key, request = found
+        written = None
+        body = raw
+        if key is not None:
+            written = _encode(key)
             # Any other layout than {"key": ..., "request": {...}} is written anew.
             lead = (_SPACED if raw[7:8] == b" " else _COMPACT) % written
             if not (raw.startswith(lead) and raw.endswith(b"}}")):
                 return None
             body = raw[len(lead) : -1]
-        if not is_ready(request, self._kind) or (self._needs_roles and with_roles(request) is not request):
+        if self._tail:
+            body = body[:-1] + self._tail
+        return key, written, body, None, request, ()
+
+    def _takes(self, request: TextRequest) -> bool:
+        """Whether neither the defaults nor Vertex AI ask for a change."""
+        return self._members.isdisjoint(request.members) and (request.suits_vertex or not self._is_vertex)
+
+    def _request(self, value: Any) -> _Found | None:
+        """Return key and request where nothing has to be put right."""
+        if type(value) is not dict:
+            return None
+        key = None
+        request = value.get("request")
+        if request is None:
+            request = value
+        else:
+            key = value.get("key")
+            if type(request) is not dict or type(key) is not str or not key or len(value) != 2:  # noqa: PLR2004
+                return None
+        if not is_ready(request, self._kind) or (self._is_vertex and with_roles(request) is not request):
             return None
         if self._is_vertex:
             check_request(request)
-        if self._tail:
-            if not self._members.isdisjoint(request):
-                return None
-            body = body[:-1] + self._tail
-        return key, written, body, None, request, ()
+        return (key, request) if self._members.isdisjoint(request) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ from airflow_provider_gemini_batch.rows.result_rows import RowMaker
 from airflow_provider_gemini_batch.rows.schema import OutputSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -27,10 +28,12 @@ class Lines:
     """A sink that keeps what it gets."""
 
     def __init__(self) -> None:
-        self.data = b""
+        self.data = bytearray()
+        self.lines = 0
 
     def write(self, line: bytes) -> None:
         self.data += line
+        self.lines += line.count(b"\n")
 
     def close(self) -> None:
         pass
@@ -300,30 +303,87 @@ def test_the_repr_of_a_summary_shows_counts_only(tmp_path: Path) -> None:
     assert "secret" not in repr(summary)
 
 
+@pytest.mark.parametrize("disorder", [0, 1, 30, 500])
+def test_rows_wait_only_as_far_as_they_are_out_of_order(disorder: int, tmp_path: Path) -> None:
+    count = 1500
+    dice = random.Random(disorder)
+    order = sorted(range(count), key=lambda row: row + dice.randint(0, disorder))
+    sink = Lines()
+    waiting: list[int] = []
+
+    def answers() -> Iterator[BatchResult]:
+        for number, row in enumerate(order):
+            waiting.append(number - sink.lines)
+            yield good(row)
+
+    land([answers], sink, LandingSpec(kind=JobKind.GENERATION, rows=count), tmp_path)
+    # A bucket has some 500th of the rows.
+    assert max(waiting) <= 2 * disorder + 8
+    assert [row["key"] for row in sink.rows] == [str(row) for row in range(count)]
+
+
+def test_a_row_that_failed_in_an_early_job_holds_up_only_the_rows_behind_it(tmp_path: Path) -> None:
+    sink = Lines()
+    written: list[int] = []
+    rows = 2000
+
+    def repaired() -> Iterator[BatchResult]:
+        written.append(sink.lines)
+        yield good(700)
+
+    def more() -> Iterator[BatchResult]:
+        written.append(sink.lines)
+        yield from ()
+
+    first = [bad(row) if row in {3, 700, 1500} else good(row) for row in reversed(range(rows))]
+    sources = [AnswerSource(first.__iter__), AnswerSource(repaired, [700]), AnswerSource(more, [1500])]
+    land(sources, sink, LandingSpec(kind=JobKind.GENERATION, rows=rows), tmp_path)
+    assert written[0] <= 700
+    assert 1400 <= written[1] <= 1500
+    assert [row["key"] for row in sink.rows] == [str(row) for row in range(rows)]
+
+
+def test_kinds_of_failure_are_bounded_and_their_rows_are_counted_all_the_same(tmp_path: Path) -> None:
+    answers = [BatchResult(f"r{row}", response("x", f"ODD_{row}"), None, 0) for row in range(1200)]
+    _, summary = landed(tmp_path, answers, rows=1200)
+    assert len(summary.reasons["invalid_output"]) == 1000
+    assert summary.reasons["invalid_output"]["other"] == 201
+
+
 OUTCOMES = st.sampled_from(["good", "bad", "fatal", "absent"])
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     rounds=st.lists(st.lists(OUTCOMES, min_size=12, max_size=12), min_size=1, max_size=3),
+    times=st.sampled_from([1, 1, 100]),
+    disorder=st.sampled_from([0, 2, 40, 10_000]),
     order=st.randoms(use_true_random=False),
     told=st.sampled_from(["which rows were asked", "nothing"]),
 )
-def test_whatever_comes_every_row_comes_out_once_and_in_order(
-    rounds: list[list[str]], order: Any, told: str, tmp_path_factory: pytest.TempPathFactory
+def test_whatever_comes_every_row_comes_out_once_and_in_order(  # noqa: PLR0917
+    rounds: list[list[str]],
+    times: int,
+    disorder: int,
+    order: Any,
+    told: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     sources = []
-    best = ["absent"] * 12
+    count = 12 * times
+    rounds = [outcomes * times for outcomes in rounds]
+    best = ["absent"] * count
     wanted: dict[int, str] = {}
     for number, outcomes in enumerate(rounds):
         answers = [answer(number, row, outcome) for row, outcome in enumerate(outcomes) if outcome != "absent"]
-        order.shuffle(answers)
-        asked = [row for row in range(12) if number == 0 or best[row] != "good"]
+        places = {id(answer): place + order.randint(0, disorder) for place, answer in enumerate(answers)}
+        answers.sort(key=lambda answer: places[id(answer)])
+        asked = [row for row in range(count) if number == 0 or best[row] != "good"]
         sources.append(AnswerSource(answers.__iter__, None if told == "nothing" else asked))
         best = [old if old == "good" or new == "absent" else new for old, new in zip(best, outcomes, strict=True)]
-        wanted = {row: f"{number}/{row}" for row in range(12) if outcomes[row] == "good"} | wanted
-    rows, summary = landed(tmp_path_factory.mktemp("land"), *sources, rows=12)
-    assert [row["key"] for row in rows] == [str(row) for row in range(12)]
+        wanted = {row: f"{number}/{row}" for row in range(count) if outcomes[row] == "good"} | wanted
+    rows, summary = landed(tmp_path_factory.mktemp("land"), *sources, rows=count)
+    assert [row["key"] for row in rows] == [str(row) for row in range(count)]
     words = {"good": "ok", "bad": "error", "fatal": "error", "absent": "missing"}
     assert [row["status"] for row in rows] == [words[outcome] for outcome in best]
     assert list(summary.repairable) == [row for row, outcome in enumerate(best) if outcome in ("bad", "absent")]

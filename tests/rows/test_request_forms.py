@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
@@ -18,7 +21,11 @@ from airflow_provider_gemini_batch.api.requests.request import (
     request_body,
     request_defaults,
     wire_line,
+    with_roles,
 )
+from airflow_provider_gemini_batch.api.requests.typed import text_request
+from airflow_provider_gemini_batch.api.vertex_rules import check_request
+from airflow_provider_gemini_batch.rows.expected import Expected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -287,3 +294,41 @@ def test_only_what_needs_no_change_is_ready() -> None:
 def test_a_repr_shows_no_prompt() -> None:
     assert "secret" not in repr(BatchRequest(text="secret", key="k", system_instruction="secret"))
     assert "secret" not in repr(request_defaults(JobKind.GENERATION, system_instruction="secret"))
+
+
+ODD = st.sampled_from([None, "", "x", 0, -1, 7, 10**30, 1.5, True, [], {}, ["x"], {"text": "x"}, [{"text": "x"}]])
+TEXT = st.just({"text": "x"})
+PARTS = st.lists(TEXT | st.fixed_dictionaries({"text": ODD}, optional={"thought": ODD}), max_size=2) | ODD
+TURN = st.fixed_dictionaries({"parts": PARTS}, optional={"role": st.sampled_from(["user", None, 3]), "odd": ODD})
+SETTINGS = ["maxOutputTokens", "temperature", "topK", "seed", "stopSequences", "candidateCount", "thinkingConfig"]
+CONFIG = st.dictionaries(st.sampled_from(SETTINGS), ODD | st.integers(-2, 9), max_size=3)
+REQUEST = st.fixed_dictionaries(
+    {"contents": st.lists(TURN, max_size=2) | ODD},
+    optional={"generationConfig": CONFIG | ODD, "systemInstruction": TURN | ODD, "tools": ODD, "model": ODD},
+)
+ROW = REQUEST | st.fixed_dictionaries({"request": REQUEST, "key": st.text(max_size=3) | ODD}, optional={"odd": ODD})
+
+
+@settings(deadline=None)
+@given(ROW)
+@example(HELLO)
+@example({"key": "a", "request": {**HELLO, "generationConfig": {"maxOutputTokens": 5, "temperature": 1}}})
+def test_the_quick_way_takes_only_what_the_long_way_takes_as_it_is(row: dict[str, Any]) -> None:
+    found = text_request(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
+    if found is None:
+        assert row != HELLO
+        return
+    key, request = found
+    value = row.get("request", row)
+    assert key == row.get("key")
+    assert is_ready(value, JobKind.GENERATION)
+    assert request.members == value.keys() - {"contents"}
+    settings: list[dict[str, Any]] = [{}, {"maxOutputTokens": 3}, {"responseModalities": ["IMAGE"]}]
+    for model, config, size in product(("gemini-2.5-flash", "gemini-2.5-flash-image"), settings, (100, 10**6)):
+        quick, long = (Expected(model, {"generationConfig": config}) for _ in range(2))
+        quick.see(request, size)
+        long.see(value, size)
+        assert vars(quick) == vars(long)
+    if request.suits_vertex:
+        check_request(value)
+        assert with_roles(value) is value

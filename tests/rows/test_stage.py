@@ -262,6 +262,14 @@ def test_a_key_used_twice_is_named_with_both_places(tmp_path: Path) -> None:
     assert "line 4: the key 'a' was used before, in line 1" in str(refused.value)
 
 
+def test_a_key_that_comes_back_after_many_others_is_found(tmp_path: Path) -> None:
+    # More keys than memory holds.
+    lines = [KEYED % (f"k{row}", "x") for row in range(40_000)]
+    path = write(tmp_path, "in.jsonl", "\n".join([*lines, KEYED % ("k7", "x")]))
+    with pytest.raises(InputError, match=r"line 40001: the key 'k7' was used before, in line 8$"):
+        stage(spec(path=path), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

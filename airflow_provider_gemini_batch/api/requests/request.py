@@ -176,8 +176,6 @@ def normalise(
 
 def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
     """True when :func:`normalise` would leave this request alone but for defaults. Raises InputError as it does."""
-    if kind is _GENERATION and _is_one_text(request):
-        return True
     if not _is_rest(request, kind) or "model" in request:
         return False
     check_contents(request, kind)
@@ -312,22 +310,6 @@ def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
             return False
     instruction = request.get("systemInstruction")
     return instruction is None or isinstance(instruction, dict)
-
-
-def _is_one_text(request: Mapping[str, Any]) -> bool:
-    """True for the commonest request of all: one text, and settings at their place."""
-    try:
-        (content,) = request["contents"]
-        (part,) = content["parts"]
-        if type(content) is not dict or type(part) is not dict or not part["text"]:
-            return False
-        count = len(request)
-        if count == 1:
-            return True
-        config = request["generationConfig"]
-        return count == 2 and type(config) is dict and _all_in(config, CONFIG_MEMBERS)  # noqa: PLR2004
-    except (KeyError, ValueError, TypeError):
-        return False
 
 
 def _all_in(names: Iterable[str], known_names: frozenset[str]) -> bool:
