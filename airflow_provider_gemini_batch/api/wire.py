@@ -14,6 +14,13 @@ from airflow_provider_gemini_batch.api.service_words import job_words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_GRPC_NUMBERS = {
+    "CANCELLED": 1, "UNKNOWN": 2, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
+    "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9, "ABORTED": 10, "OUT_OF_RANGE": 11,
+    "UNIMPLEMENTED": 12, "INTERNAL": 13, "UNAVAILABLE": 14, "DATA_LOSS": 15, "UNAUTHENTICATED": 16,
+}  # fmt: skip
+_GRPC_FROM_HTTP = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 416: 11, 429: 8, 499: 1, 500: 13, 501: 12, 503: 14, 504: 4}
+_MOST_CODE = 2**31 - 1
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?\Z")
 
 # The Developer API says BATCH_STATE_*, Vertex AI says JOB_STATE_*, Google's guide mixes them: both prefixes are read.
@@ -21,8 +28,8 @@ _STATES = {state.value: state for state in JobState if state is not JobState.UNK
 
 
 def state_of(raw: str) -> JobState:
-    """Look a state up in the table; what is not there is UNKNOWN."""
-    return _STATES.get(raw.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_"), JobState.UNKNOWN)
+    """Look a state up in the table, in either case; what is not there is UNKNOWN."""
+    return _STATES.get(raw.upper().removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_"), JobState.UNKNOWN)
 
 
 def time_of(value: object) -> datetime | None:
@@ -59,9 +66,31 @@ def int_of(value: object) -> int | None:
 
 def error_of(value: object) -> ServiceError | None:
     """Read a job's error; its message may be missing, and goes on without what may repeat a row."""
+    if isinstance(value, list) and value:
+        value = value[0]
     if not isinstance(value, dict) or not value:
         return None
-    return ServiceError(code=int_of(value.get("code")), message=job_words(str(value.get("message") or "")))
+    code, odd = grpc_code(value)
+    return ServiceError(code=code, message=job_words(str(value.get("message") or "")) + odd)
+
+
+def grpc_code(fault: Mapping[str, Any]) -> tuple[int | None, str]:
+    """The gRPC number, whether the service gave it, its name or an HTTP status; and words for one beyond 32 bits."""
+    named = _GRPC_NUMBERS.get(str(fault.get("status")).upper())
+    if named is not None:
+        return named, ""
+    code = fault.get("code")
+    if isinstance(code, float) and code.is_integer():
+        code = int(code)
+    if isinstance(code, str):
+        if code.upper() in _GRPC_NUMBERS:
+            return _GRPC_NUMBERS[code.upper()], ""
+        code = int(code) if code.isascii() and code.isdigit() and len(code) < len(str(_MOST_CODE)) else None
+    if not isinstance(code, int) or isinstance(code, bool):
+        return None, ""
+    if abs(code) > _MOST_CODE:
+        return None, f" (the code {str(code)[:40]} is beyond 32 bits)"
+    return _GRPC_FROM_HTTP.get(code, code), ""
 
 
 def json_bytes(value: Any) -> bytes:
@@ -86,6 +115,12 @@ def whole_characters(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     return text
+
+
+def shown_text(value: object) -> str:
+    """Return a text of somebody else's, without what databases refuse: U+0000 and half characters; empty for none."""
+    text = value if isinstance(value, str) else ""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def dict_at(value: Mapping[str, Any], *path: str) -> dict[str, Any]:

@@ -158,7 +158,9 @@ def test_states_are_read_in_either_spelling(prefix: str, state: JobState) -> Non
     assert state_of(prefix + state.value) is state
 
 
-@pytest.mark.parametrize("raw", ["", "BATCH_STATE_NAPPING", "JOB_STATE_UNSPECIFIED", "BATCH_STATE_UNKNOWN", "running"])
+@pytest.mark.parametrize(
+    "raw", ["", "BATCH_STATE_NAPPING", "JOB_STATE_UNSPECIFIED", "BATCH_STATE_UNKNOWN", "STATE RUNNING"]
+)
 def test_any_other_state_is_unknown(raw: str) -> None:
     assert state_of(raw) is JobState.UNKNOWN
 

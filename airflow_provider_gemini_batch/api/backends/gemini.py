@@ -39,7 +39,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
     request_defaults,
 )
 from airflow_provider_gemini_batch.api.responses.lines import lines_of
-from airflow_provider_gemini_batch.api.responses.reading import inline_results, parse_result_line
+from airflow_provider_gemini_batch.api.responses.reading import INLINE_ANSWERS, inline_results, parse_result_line
 from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import Call, Retry
 from airflow_provider_gemini_batch.api.wire import (
@@ -48,6 +48,7 @@ from airflow_provider_gemini_batch.api.wire import (
     int_of,
     json_bytes,
     objects_at,
+    shown_text,
     state_of,
     text_at,
     time_of,
@@ -251,15 +252,16 @@ def _create_body(batch: dict[str, Any]) -> bytes:
 
 
 def _output(operation: dict[str, Any]) -> dict[str, Any]:
-    """Find where the answers are: ``metadata.output``, else ``response``; some answers have only one of them."""
-    return dict_at(operation, "metadata", "output") or dict_at(operation, "response")
+    """Find where the answers are: ``metadata.output``, else ``response``; only one of them may say it."""
+    output, response = dict_at(operation, "metadata", "output"), dict_at(operation, "response")
+    return response if _destination(output) is None and response else output
 
 
 def _destination(output: dict[str, Any]) -> JobDestination | None:
     file_name = text_at(output, "responsesFile")
     if file_name:
         return JobDestination(file_name=file_name)
-    return JobDestination(inlined=True) if "inlinedResponses" in output else None
+    return JobDestination(inlined=True) if any(name in output for name in INLINE_ANSWERS) else None
 
 
 def _state(operation: dict[str, Any], raw: str) -> JobState:
@@ -322,8 +324,8 @@ def _job(operation: dict[str, Any], answer: Answer, *, kind: JobKind | None = No
         state=_state(operation, raw),
         raw_state=raw,
         kind=kind or _kind(metadata),
-        display_name=str(metadata.get("displayName") or ""),
-        model=names.bare_model(str(metadata.get("model") or "")),
+        display_name=shown_text(metadata.get("displayName")),
+        model=names.bare_model(shown_text(metadata.get("model"))),
         create_time=time_of(metadata.get("createTime")),
         start_time=time_of(metadata.get("startTime")),
         update_time=time_of(metadata.get("updateTime")),

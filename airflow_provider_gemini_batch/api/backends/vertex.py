@@ -30,6 +30,7 @@ from airflow_provider_gemini_batch.api.models import (
     JobProgress,
     JobSnapshot,
     JobSource,
+    JobState,
     Service,
 )
 from airflow_provider_gemini_batch.api.responses.lines import lines_of
@@ -44,6 +45,7 @@ from airflow_provider_gemini_batch.api.wire import (
     int_of,
     json_bytes,
     objects_at,
+    shown_text,
     state_of,
     text_at,
     time_of,
@@ -313,6 +315,14 @@ def _stats(raw: dict[str, Any]) -> CompletionStats | None:
     return CompletionStats(total=success + failure + pending, success=success, failure=failure, pending=pending)
 
 
+def _state(raw: dict[str, Any], word: str) -> JobState:
+    """Read the state. A job with an ``endTime`` has ended, also in a state that nobody knows."""
+    state = state_of(word)
+    if state is not JobState.UNKNOWN or time_of(raw.get("endTime")) is None:
+        return state
+    return JobState.FAILED if raw.get("error") else JobState.SUCCEEDED
+
+
 def _name(raw: dict[str, Any], answer: Answer) -> str:
     name = raw.get("name")
     if not isinstance(name, str) or "/batchPredictionJobs/" not in name:
@@ -325,7 +335,7 @@ def _glance(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
     state = name_word(raw.get("state"))
     return JobSnapshot(
         _name(raw, answer),
-        JobProgress.told(state_of(state), state, _stats(raw), error_of(raw.get("error"))),
+        JobProgress.told(_state(raw, state), state, _stats(raw), error_of(raw.get("error"))),
         time_of(raw.get("createTime")),
         time_of(raw.get("startTime")),
         answer.date,
@@ -335,14 +345,14 @@ def _glance(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
 def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
     """Turn a BatchPredictionJob into a job. Only its model's name may tell what kind it is."""
     state = name_word(raw.get("state"))
-    model = names.bare_model(str(raw.get("model") or ""))
+    model = names.bare_model(shown_text(raw.get("model")))
     return BatchJob(
         name=_name(raw, answer),
         service=Service.VERTEX,
-        state=state_of(state),
+        state=_state(raw, state),
         raw_state=state,
         kind=kind or (JobKind.EMBEDDINGS if "embedding" in model else None),
-        display_name=str(raw.get("displayName") or ""),
+        display_name=shown_text(raw.get("displayName")),
         model=model,
         create_time=time_of(raw.get("createTime")),
         start_time=time_of(raw.get("startTime")),
@@ -353,5 +363,5 @@ def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) ->
         error=error_of(raw.get("error")),
         src=_source(raw),
         dest=_destination(raw),
-        labels={str(key): str(value) for key, value in dict_at(raw, "labels").items()},
+        labels={shown_text(key): shown_text(value) for key, value in dict_at(raw, "labels").items()},
     )

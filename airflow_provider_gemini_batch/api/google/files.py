@@ -13,6 +13,7 @@ import re
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from itertools import chain, repeat
 from pathlib import Path
 from secrets import token_hex
@@ -37,7 +38,16 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.models import File, FilePage
 from airflow_provider_gemini_batch.api.transport import Call, FilePart, Retry
 from airflow_provider_gemini_batch.api.urls import is_secure
-from airflow_provider_gemini_batch.api.wire import dict_at, error_of, int_of, json_bytes, objects_at, text_at, time_of
+from airflow_provider_gemini_batch.api.wire import (
+    dict_at,
+    error_of,
+    int_of,
+    json_bytes,
+    objects_at,
+    shown_text,
+    text_at,
+    time_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +67,7 @@ LONGEST_PROCESSING = 600.0
 """Seconds that an upload is waited for, unless the caller says otherwise."""
 _PROCESSING_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _OWN_NAME = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
+_CONTENT_RANGE = re.compile(r"\s*bytes\s+(\d{1,18})-")
 _MIME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)?\Z")
 
 
@@ -371,7 +382,7 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> It
     expected = None if encoded else int_of(response.headers.get("Content-Length"))
     while True:
         trouble: TransportError | None = None
-        skip = done if response.status_code == 200 else 0  # noqa: PLR2004  (the Range was not understood)
+        skip = done - _begin(response, done)
         try:
             with response:
                 for chunk in transport.chunks(call, response, READ_BYTES):
@@ -389,7 +400,24 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> It
         if failures >= transport.attempts:
             raise trouble
         transport.sleep(transport.pause(failures - 1, trouble))
-        response = _open_at(transport, call, done)
+        try:
+            response = _open_at(transport, call, done)
+        except ApiError as error:
+            if error.http_status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and expected is None:
+                return  # the cut came after the last byte
+            raise
+
+
+def _begin(response: requests.Response, asked: int) -> int:
+    """Return where in the file an answer begins; a host may give more than was asked for, or all of it."""
+    if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+        return 0
+    told = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+    begin = int(told[1]) if told else asked
+    if begin > asked:
+        response.close()
+        raise UnexpectedAnswer(f"a download was to go on at byte {asked}, and the service went on at {begin}")
+    return begin
 
 
 @contextmanager
@@ -438,7 +466,7 @@ def _file(member: dict[str, Any], answer: Answer) -> File:
         raise UnexpectedAnswer(f"{answer.description}: the answer describes no file")
     return File(
         name=name,
-        display_name=str(member.get("displayName") or ""),
+        display_name=shown_text(member.get("displayName")),
         mime_type=str(member.get("mimeType") or ""),
         size_bytes=int_of(member.get("sizeBytes")),
         create_time=time_of(member.get("createTime")),

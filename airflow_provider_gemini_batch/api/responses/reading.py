@@ -22,16 +22,14 @@ from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine
 from airflow_provider_gemini_batch.api.responses.openai_shape import is_envelope, native, opened
 from airflow_provider_gemini_batch.api.responses.typed import plain_result
+from airflow_provider_gemini_batch.api.wire import grpc_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_GRPC_NUMBERS = {
-    "CANCELLED": 1, "UNKNOWN": 2, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
-    "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9, "ABORTED": 10, "OUT_OF_RANGE": 11,
-    "UNIMPLEMENTED": 12, "INTERNAL": 13, "UNAVAILABLE": 14, "DATA_LOSS": 15, "UNAUTHENTICATED": 16,
-}  # fmt: skip
-_GRPC_FROM_HTTP = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 416: 11, 429: 8, 499: 1, 500: 13, 501: 12, 503: 14, 504: 4}
+INLINE_ANSWERS = ("inlinedResponses", "inlinedEmbedContentResponses")
+"""Where answers stand in a job: on the wire under the first name, with the SDK's types under the second, too."""
+
 _UNREADABLE = "this line of the results is no JSON object"
 _NEITHER = "the service gave neither a response nor an error"
 _ANSWERS = ("candidates", "embedding", "embeddings", "promptFeedback")
@@ -39,7 +37,6 @@ _NOT_BESIDE = frozenset({"request", "response", "predictions", "prediction", "in
 _KEY_OF_A_HEAD = re.compile(rb'\A\s*\{\s*"(?:key|custom_id)"\s*:\s*("[^"\\]{1,200}")')
 _HEAD_BYTES = 4096
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_MOST_CODE = 2**31 - 1
 # Around a row: byte order marks, record separators, what a writer that died has left.
 _AROUND = "\ufeff\0\x1e\xa0 \t\r\n,"
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|)')
@@ -93,7 +90,8 @@ def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
     """Read the answers inside a job: a list, or a list in an object of the same name; a null keeps its place."""
     found: Any = output
     for _ in range(2):
-        found = found.get("inlinedResponses") if isinstance(found, dict) else found
+        if isinstance(found, dict):
+            found = next((found[name] for name in INLINE_ANSWERS if found.get(name) is not None), None)
     items = found if isinstance(found, list) else []
     return (result_of({} if item is None else item, position) for position, item in enumerate(items))
 
@@ -274,27 +272,8 @@ def _service_error(fault: Any) -> ServiceError:
     inner = fault.get("error")
     if isinstance(inner, dict) and inner:
         fault = inner
-    code, odd = _code(fault)
+    code, odd = grpc_code(fault)
     return ServiceError(code=code, message=_message(fault) + odd)
-
-
-def _code(fault: Mapping[str, Any]) -> tuple[int | None, str]:
-    """The gRPC number, whether the service gave it, its name or an HTTP status; and words for one beyond 32 bits."""
-    named = _GRPC_NUMBERS.get(str(fault.get("status")).upper())
-    if named is not None:
-        return named, ""
-    code = fault.get("code")
-    if isinstance(code, float) and code.is_integer():
-        code = int(code)
-    if isinstance(code, str):
-        if code.upper() in _GRPC_NUMBERS:
-            return _GRPC_NUMBERS[code.upper()], ""
-        code = int(code) if code.isascii() and code.isdigit() and len(code) < len(str(_MOST_CODE)) else None
-    if not isinstance(code, int) or isinstance(code, bool):
-        return None, ""
-    if abs(code) > _MOST_CODE:
-        return None, f" (the code {str(code)[:40]} is beyond 32 bits)"
-    return _GRPC_FROM_HTTP.get(code, code), ""
 
 
 def _message(fault: Mapping[str, Any]) -> str:

@@ -1,0 +1,121 @@
+"""Jobs in forms beside those that have been seen: their state, their error and their answers are read all the same."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from api.conftest import FixedToken
+from api.listener import Listener, listening
+
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.models import JobState
+from airflow_provider_gemini_batch.api.wire import state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "batches/abc"
+VERTEX_NAME = "projects/demo-project/locations/us-central1/batchPredictionJobs/1"
+ITEM = {"response": {"candidates": [{"content": {"parts": [{"text": "fine"}]}, "finishReason": "STOP"}]}}
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with listening() as made:
+        yield made
+
+
+@pytest.fixture
+def gemini(listener: Listener) -> Iterator[BatchClient]:
+    with BatchClient.for_gemini("a-key", base_url=listener.url, sleep=lambda _: None) as made:
+        yield made
+
+
+@pytest.fixture
+def vertex(listener: Listener) -> Iterator[BatchClient]:
+    place = ("demo-project", "us-central1")
+    with BatchClient.for_vertex(*place, credentials=FixedToken(), base_url=listener.url, sleep=lambda _: None) as made:
+        yield made
+
+
+def says(listener: Listener, job: dict[str, Any]) -> None:
+    listener.answer = (200, {}, json.dumps(job).encode())
+
+
+@pytest.mark.parametrize("raw", ["succeeded", "job_state_succeeded", "Batch_State_Succeeded", "SUCCEEDED"])
+def test_a_state_is_read_in_either_case(raw: str) -> None:
+    assert state_of(raw) is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": 3},
+        {"code": 400},
+        {"code": "3"},
+        {"code": 3.0},
+        {"code": "INVALID_ARGUMENT"},
+        {"status": "INVALID_ARGUMENT", "code": 400},
+        [{"code": 3}],
+    ],
+)
+def test_the_code_of_a_failed_job_decides_alike_however_it_is_written(
+    gemini: BatchClient, vertex: BatchClient, listener: Listener, error: Any
+) -> None:
+    says(listener, {"name": NAME, "done": True, "metadata": {"state": "BATCH_STATE_FAILED"}, "error": error})
+    for job in (gemini.get(NAME), gemini.wait(NAME)):
+        assert job.error is not None
+        assert job.error.code == 3
+    says(listener, {"name": VERTEX_NAME, "state": "JOB_STATE_FAILED", "error": error})
+    found = vertex.get(VERTEX_NAME).error
+    assert found is not None
+    assert found.code == 3
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"metadata": {"output": {"inlinedResponses": {"inlinedResponses": [ITEM]}}}},
+        {"metadata": {"output": {"@type": "x"}}, "response": {"inlinedResponses": {"inlinedResponses": [ITEM]}}},
+        {"metadata": {"output": {}}, "response": {"@type": "x", "inlinedResponses": [ITEM]}},
+        {"metadata": {}, "response": {"inlinedEmbedContentResponses": {"inlinedResponses": [ITEM]}}},
+        {"metadata": {"output": {"inlinedEmbedContentResponses": {"inlinedEmbedContentResponses": [ITEM]}}}},
+    ],
+)
+def test_answers_are_found_wherever_a_job_holds_them(
+    gemini: BatchClient, listener: Listener, operation: dict[str, Any]
+) -> None:
+    operation["metadata"]["state"] = "BATCH_STATE_SUCCEEDED"
+    says(listener, {"name": NAME, "done": True, **operation})
+    job = gemini.get(NAME)
+    assert job.dest is not None
+    assert [result.response for result in gemini.get_responses(job)] == [ITEM["response"]]
+
+
+@pytest.mark.parametrize(("more", "state"), [({}, JobState.SUCCEEDED), ({"error": {"code": 13}}, JobState.FAILED)])
+def test_a_vertex_job_with_an_end_has_ended_in_a_state_that_nobody_knows(
+    vertex: BatchClient, listener: Listener, more: dict[str, Any], state: JobState
+) -> None:
+    job = {"name": VERTEX_NAME, "state": "JOB_STATE_ARCHIVED", "endTime": "2026-11-22T10:00:00Z", **more}
+    says(listener, job)
+    found = vertex.wait(VERTEX_NAME)
+    assert (found.state, found.raw_state) == (state, "JOB_STATE_ARCHIVED")
+    says(listener, {"batchPredictionJobs": [job, {**job, "endTime": None}, {**job, "state": "JOB_STATE_RUNNING"}]})
+    states = [snapshot.progress.state for snapshot in vertex.snapshots().snapshots]
+    assert states == [state, JobState.UNKNOWN, JobState.RUNNING]
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+def test_texts_of_others_hold_nothing_that_a_database_refuses(
+    gemini: BatchClient, vertex: BatchClient, listener: Listener, text: str
+) -> None:
+    says(listener, {"name": NAME, "metadata": {"displayName": text, "model": text}})
+    job = gemini.get(NAME)
+    says(listener, {"name": VERTEX_NAME, "displayName": text, "model": text, "labels": {"l": text}})
+    other = vertex.get(VERTEX_NAME)
+    says(listener, {"files": [{"name": "files/a", "displayName": text}]})
+    (file,) = gemini.list_files().files
+    for found in (job.display_name, job.model, other.display_name, other.model, other.labels["l"], file.display_name):
+        assert found in {"a\ufffdb", "a?b"}
