@@ -24,6 +24,7 @@ from airflow_provider_gemini_batch.runtime.client import (
 )
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
 from airflow_provider_gemini_batch.runtime.deployment import NAMELESS, deployment
+from airflow_provider_gemini_batch.runtime.readers import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,7 @@ class GeminiBatchHook(BaseHook):
     :param gemini_conn_id: connection of type Gemini Batch, or of type Google Cloud, which means Vertex AI.
     :param location: Vertex location, overrides the connection's; ignored by the Gemini Developer API.
     :param project_id: Google Cloud project, overrides the connection's; ignored by the Gemini Developer API.
+    :raises ConfigurationError: one of them is no text.
     """
 
     conn_name_attr = "gemini_conn_id"
@@ -61,9 +63,10 @@ class GeminiBatchHook(BaseHook):
         project_id: str | None = None,
     ) -> None:
         super().__init__()
-        self.gemini_conn_id = gemini_conn_id
-        self.location = location
-        self.project_id = project_id
+        # Whatever stands where a name is meant may be the output of a task: it is not to be looked up, nor shown.
+        self.gemini_conn_id = text("gemini_conn_id", gemini_conn_id)
+        self.location = None if location is None else text("location", location)
+        self.project_id = None if project_id is None else text("project_id", project_id)
 
     @cached_property
     def settings(self) -> ConnectionSettings:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_gemini_batch.runtime.arguments import default_deferrable
+from airflow_provider_gemini_batch.runtime.readers import flag
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
@@ -64,13 +65,16 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         self.gemini_conn_id = gemini_conn_id
         self.location = location
         self.project_id = project_id
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.deferrable = default_deferrable() if deferrable is None else flag("deferrable", deferrable)
 
     @cached_property
     def _run(self) -> SensorRun:
         from airflow_provider_gemini_batch.hooks import GeminiBatchHook  # not where Dag files are parsed
+        from airflow_provider_gemini_batch.runtime.client import airflow_errors
         from airflow_provider_gemini_batch.runtime.sensor_task import SensorArguments, SensorRun
 
+        with airflow_errors():
+            hook = GeminiBatchHook(self.gemini_conn_id, location=self.location, project_id=self.project_id)
         return SensorRun(
             SensorArguments(
                 job_name=self.job_name,
@@ -81,7 +85,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
                 skips=self.soft_fail or self.never_fail,
                 log=self.log,  # type: ignore[arg-type]  # a logger of structlog's, with the same methods
             ),
-            GeminiBatchHook(self.gemini_conn_id, location=self.location, project_id=self.project_id),
+            hook,
         )
 
     def execute(self, context: Context) -> Any:

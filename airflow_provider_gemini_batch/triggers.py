@@ -13,14 +13,17 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobState
+from airflow_provider_gemini_batch.runtime.readers import list_of, seconds, text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Sequence
+    from datetime import timedelta
 
     from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
 
 # Written out, because the hook's module reads connections, and a Dag file need not.
 _DEFAULT_CONN_ID = "gemini_batch_default"
+_seconds = seconds(above_zero=True)
 
 
 class GeminiBatchJobTrigger(BaseTrigger):
@@ -31,7 +34,8 @@ class GeminiBatchJobTrigger(BaseTrigger):
 
     :param job_name: the job, or a list of jobs, as the service names them.
     :param gemini_conn_id: connection of type Gemini Batch or Google Cloud.
-    :param poll_interval: seconds between two polls; young jobs are polled more often, old ones less.
+    :param poll_interval: seconds between two polls, also as a timedelta; young jobs are polled more often, old ones
+        less.
     :param end_time: deadline, in seconds since the epoch, so that it survives a restart of the triggerer; None: none.
     :param cancel_on_kill: cancel the jobs when a user ends the waiting task (Airflow 3.3). Only the task that created
         the jobs should ask for that.
@@ -48,35 +52,35 @@ class GeminiBatchJobTrigger(BaseTrigger):
         self,
         job_name: str | list[str],
         gemini_conn_id: str = _DEFAULT_CONN_ID,
-        poll_interval: float = 60.0,
+        poll_interval: float | timedelta = 60.0,
         end_time: float | None = None,
         *,
         cancel_on_kill: bool = False,
         location: str | None = None,
         project_id: str | None = None,
-        queue_timeout: float | None = None,
-        progress_timeout: float | None = None,
+        queue_timeout: float | timedelta | None = None,
+        progress_timeout: float | timedelta | None = None,
         until: str = "all",
         memo: str = "",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if not job_name:
             raise ConfigurationError("A trigger needs at least one job_name")
-        if poll_interval <= 0:
-            raise ConfigurationError(f"poll_interval must be above 0 seconds, not {poll_interval:g}")
+        if not isinstance(job_name, str):
+            job_name = [text("job_name", one) for one in list_of("job_name", job_name)]
         if until not in ("all", "any", "time"):
             raise ConfigurationError(f"until must be 'all', 'any' or 'time', not {until!r}")
         if until == "time" and end_time is None:
             raise ConfigurationError("until='time' needs an end_time")
         self.job_name = job_name
         self.gemini_conn_id = gemini_conn_id
-        self.poll_interval = poll_interval
+        self.poll_interval = _seconds("poll_interval", poll_interval)
         self.end_time = end_time
         self.cancel_on_kill = cancel_on_kill
         self.location = location
         self.project_id = project_id
-        self.queue_timeout = queue_timeout
-        self.progress_timeout = progress_timeout
+        self.queue_timeout = None if queue_timeout is None else _seconds("queue_timeout", queue_timeout)
+        self.progress_timeout = None if progress_timeout is None else _seconds("progress_timeout", progress_timeout)
         self.until = until
         self.memo = memo
 

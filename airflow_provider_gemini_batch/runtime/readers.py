@@ -10,7 +10,7 @@ import codecs
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from numbers import Real
@@ -69,6 +69,13 @@ def text(name: str, value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     raise _wrong(name, "must be a text", value)
+
+
+def list_of(name: str, value: Any) -> Sequence[Any]:
+    """Return a list."""
+    if isinstance(value, (list, tuple)):
+        return value
+    raise _wrong(name, "must be a text, or a list of texts", value)
 
 
 def choice(*allowed: str) -> Reader:

@@ -59,8 +59,17 @@ class SensorRun:
         if not isinstance(given, (str, list, tuple, type(None))):
             raise AirflowFailException(f"job_name must be the name of a job, or a list of names, not {in_words(given)}")
         names = [given] if isinstance(given, str) else list(given or ())
-        if not names or not all(isinstance(name, str) and name.strip() for name in names):
+        wrong = next((name for name in names if not isinstance(name, (str, type(None)))), None)
+        if wrong is not None:
+            raise AirflowFailException(f"job_name must be a list of names of jobs, not of {in_words(wrong)}")
+        if not names or not all(name and name.strip() not in ("", "None") for name in names):
             raise AirflowFailException("job_name is empty: give the name of a job, or a list of names")
+        if long := next((name for name in names if in_words(name) != repr(name)), None):
+            # A template makes a text of a whole output, which may hold prompts and answers.
+            raise AirflowFailException(
+                f"job_name must be the name of a job, not {in_words(long)}; of another task's output take the member: "
+                'task.output["job_name"]'
+            )
         self.names: Sequence[str] = tuple(dict.fromkeys(names))
         self._driver = BlockingWait(
             JobWait(self.names, WaitPolicy(time.time() + arguments.timeout, arguments.poll_interval)),

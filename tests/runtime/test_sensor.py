@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.polling import policy
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
@@ -49,7 +50,7 @@ def made(client: BatchClient, rows: int = 2) -> str:
 
 def sensor(job_name: Any, **arguments: Any) -> GeminiBatchJobSensor:
     return GeminiBatchJobSensor(
-        task_id="s", job_name=job_name, gemini_conn_id="c", **{"poke_interval": 0.05, "timeout": 60.0, **arguments}
+        task_id="s", job_name=job_name, **{"gemini_conn_id": "c", "poke_interval": 0.05, "timeout": 60.0, **arguments}
     )
 
 
@@ -212,6 +213,36 @@ def test_an_event_that_cannot_be_read_makes_the_sensor_look_for_itself(client: B
 def test_an_empty_name_is_refused(job_name: Any) -> None:
     with pytest.raises(AirflowFailException, match="job_name"):
         sensor(job_name).execute({})
+
+
+OUTPUT = {"job_name": "batches/a", "responses": ["swordfish"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"job_name": OUTPUT}, 'task.output["job_name"]'),
+        ({"job_name": [OUTPUT]}, 'task.output["job_name"]'),
+        ({"job_name": str(OUTPUT)}, 'not a text of 53 characters; .* task.output["job_name"]'),
+        ({"job_name": ["batches/a", "None"]}, "job_name is empty"),
+        ({"job_name": {"batches/a"}}, "not a value of type set"),
+        ({"gemini_conn_id": OUTPUT}, "gemini_conn_id must be a text, not dict"),
+        ({"location": OUTPUT}, "location must be a text, not dict"),
+    ],
+)
+@pytest.mark.usefixtures("emulator")
+def test_what_is_no_name_is_refused_by_its_type_and_shown_nowhere(
+    arguments: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(AirflowFailException, match=words.replace("[", r"\[")) as refused:
+        sensor(**{"job_name": "batches/a", **arguments}).execute({})
+    assert "swordfish" not in str(refused.value) + caplog.text
+
+
+def test_whether_it_defers_may_be_said_in_words() -> None:
+    assert [sensor("batches/a", deferrable=said).deferrable for said in ("False", "true", 0)] == [False, True, False]
+    with pytest.raises(ConfigurationError, match="deferrable must be True or False"):
+        sensor("batches/a", deferrable="perhaps")
 
 
 def test_job_and_place_are_templates() -> None:

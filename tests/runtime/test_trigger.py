@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -215,9 +216,25 @@ def test_a_trigger_survives_being_written_down_and_read_again() -> None:
     assert again.serialize() == (path, given)
 
 
+def test_spans_of_time_are_kept_as_seconds() -> None:
+    span = timedelta(minutes=2)
+    made = GeminiBatchJobTrigger("b", "c", span, queue_timeout=span, progress_timeout=span)
+    arguments = made.serialize()[1]
+    assert [arguments[name] for name in ("poll_interval", "queue_timeout", "progress_timeout")] == [120.0] * 3
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [{"job_name": ""}, {"job_name": []}, {"job_name": "b", "poll_interval": 0}, {"job_name": "b", "until": "some"}],
+    [
+        {"job_name": ""},
+        {"job_name": []},
+        {"job_name": {"job_name": "b"}},
+        {"job_name": ["b", {"job_name": "b"}]},
+        {"job_name": "b", "poll_interval": 0},
+        {"job_name": "b", "poll_interval": float("nan")},
+        {"job_name": "b", "queue_timeout": "soon"},
+        {"job_name": "b", "until": "some"},
+    ],
 )
 def test_arguments_that_cannot_work_are_refused_before_the_task_is_deferred(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
