@@ -352,7 +352,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param max_resubmits: how often at most.
     :param max_failed_rows: more failed rows than this fail the task; default: only when every row failed.
     :param max_failure_rate: the same as a share between 0 and 1.
-    :param repair_rounds: how often rows that failed for a passing reason are sent again.
+    :param repair_rounds: how often rows that failed for a passing reason are sent again; not for file_name.
     :param max_xcom_bytes: result rows go to XCom only when they fit into this.
     :param max_cost_usd: refuse to submit when the estimate is higher (extra ``genai-prices``).
     :param max_rows_per_job: split the input into jobs of at most so many rows.

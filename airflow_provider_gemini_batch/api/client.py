@@ -496,7 +496,8 @@ class BatchClient:
         done and brings the others along
         (https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini, "Resume a job").
 
-        :returns: addresses of objects, or a table; None when the job left nothing, or the service cannot do this.
+        :returns: addresses of objects, or a table; None when the job left nothing, or not a line for each of its rows,
+            or the service cannot do this.
         :raises NotFound: the service does not know the job.
         """
         return self._backend.output_source(job if isinstance(job, str) else job.name)

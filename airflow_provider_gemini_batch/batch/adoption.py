@@ -9,7 +9,8 @@ active (an unknown state counts as active)  adopted                             
 succeeded, or partially succeeded           adopted                               adopted unless delivered, or no
                                                                                   longer kept
 failed                                      next submission                       next submission
-expired, or cancelled by this task          finished rows count, rest is sent     the same unless delivered
+expired, or cancelled by this task;         finished rows count, rest is sent     the same unless delivered
+failed on Vertex AI with finished rows
 cancelled by somebody else                  adopted, so that the judge refuses    as expired
 being cancelled                             adopted, to see how it ends           the same
 ==========================================  ====================================  ====================================
@@ -27,14 +28,17 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
-from airflow_provider_gemini_batch.batch.state import PARTIAL, JobRecord
 from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.polling.policy import job_age
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from airflow_provider_gemini_batch.batch.state import JobRecord
+
 _NEWEST: Final = datetime.max.replace(tzinfo=timezone.utc)
+# INVALID_ARGUMENT: the service could not import what the job was given.
+_INVALID: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +94,14 @@ class Adopt:
 class Submit:
     """Make a new job with this submission number, without the rows that finished in ``rows_from`` (oldest first).
 
-    ``resumes``: where single rows cannot be sent, the ended job from whose output the service may go on.
+    ``completes``: those of them from whose output the service may go on, where rows cannot be sent one by one.
     """
 
     submission: int
     why: str
     rows_from: tuple[str, ...] = ()
     cleanup: Cleanup = Cleanup()
-    resumes: str | None = None
+    completes: tuple[str, ...] = ()
 
 
 Decision = Adopt | Submit
@@ -159,9 +163,9 @@ def decide(
     rows_from = _rows_from(same, chosen)
     if chosen is None:
         why = _why_submitted(same, others)
-        if can_resend:
-            return Submit(submission, why, rows_from, cleanup)
-        return Submit(submission, why, (), cleanup, _to_resume(same))
+        if not can_resend:
+            return Submit(submission, why, (), cleanup)
+        return Submit(submission, why, rows_from, cleanup, _completable(same, rows_from))
     if slot.fingerprint is None:
         unchecked = f"The input cannot be read, so it could not be checked that {chosen.name} was made from it."
         cleanup = replace(cleanup, warnings=(*cleanup.warnings, unchecked))
@@ -278,17 +282,18 @@ def _rows_from(same: Sequence[_Candidate], chosen: _Candidate | None) -> tuple[s
     return tuple(
         one.name
         for one in same
-        if one.job.state in PARTIAL
+        if one.record.was_cut_short
         and one.record.has_finished_rows
         and not one.is_used_up
         and (chosen is None or one.tag.submission < chosen.tag.submission)
     )
 
 
-def _to_resume(same: Sequence[_Candidate]) -> str | None:
-    """Return the newest job that ended before all its rows were done, if its answers were not delivered."""
-    broken_off = [one for one in same if one.record.is_done and not one.record.is_answered and not one.is_used_up]
-    return max(broken_off, key=lambda one: one.by_submission).name if broken_off else None
+def _completable(same: Sequence[_Candidate], rows_from: Sequence[str]) -> tuple[str, ...]:
+    """Return the jobs whose output was not yet given to a job that the service failed as invalid."""
+    refused = [one.tag.submission for one in same if one.job.error is not None and one.job.error.code == _INVALID]
+    after = max(refused, default=-1)
+    return tuple(one.name for one in same if one.name in rows_from and one.tag.submission > after)
 
 
 def _cleanup(

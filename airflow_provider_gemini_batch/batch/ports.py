@@ -21,6 +21,8 @@ class Plan:
     """What is to be submitted.
 
     ``fingerprint`` is None when the input cannot be read any more: then only jobs that are there already can be used.
+    ``can_resend``: rows without a good answer can be sent again. ``by_row``: they can be picked one by one; if not, the
+    service is given the output of an earlier job, knows itself what is left of it, and brings the rest along.
     ``incomplete``: why what can be landed lacks something that the author asked for. ``note`` is what another
     process needs to know of the input so that it does not have to read it again: small, plain, and only its maker looks
     inside.
@@ -29,6 +31,7 @@ class Plan:
     fingerprint: str | None
     shards: int
     can_resend: bool
+    by_row: bool = True
     incomplete: str = ""
     warnings: tuple[str, ...] = ()
     note: Mapping[str, Any] = field(default_factory=dict)
@@ -80,11 +83,11 @@ class JobService(Protocol):
     def cancel(self, name: str) -> None:
         """Request cancellation; does nothing for a job that has ended or is unknown."""
 
-    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, resumes: str | None = None) -> Prepared:
+    def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, completes: Sequence[str] = ()) -> Prepared:
         """Bring the input of one job to where the service can read it.
 
-        ``rows`` None: the whole shard. ``reuse``: an upload may be left from before. ``resumes``: a job that ended
-        early, from whose output the service may go on where rows cannot be sent one by one.
+        ``rows`` None: the whole shard. ``reuse``: an upload may be left from before. ``completes``: jobs that did some
+        of the rows, oldest first; where rows cannot be picked, the service goes on from the newest output there is.
 
         :raises InputUnavailable: the rows cannot be read any more, or are not those that were planned.
         """

@@ -24,7 +24,7 @@ from airflow_provider_gemini_batch.batch import adoption
 from airflow_provider_gemini_batch.batch.cancelling import Canceller
 from airflow_provider_gemini_batch.batch.ports import Done, Landing, Plan, SleepUntil, TaskFailed, WaitForJobs
 from airflow_provider_gemini_batch.batch.repair import judge_rows, rows_to_repair, source_clear_count
-from airflow_provider_gemini_batch.batch.state import PARTIAL, UNRECORDED, BatchState, Event, JobRecord, PendingCreate
+from airflow_provider_gemini_batch.batch.state import UNRECORDED, BatchState, Event, JobRecord, PendingCreate
 from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, answers_to
 from airflow_provider_gemini_batch.batch.timeouts import Timeouts
 from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, ResultsMissing, judge, judge_all
@@ -374,7 +374,9 @@ class _Advance:
             has_notes=self._task.store.lasting,
         )
         self._canceller.clean_up(decision.cleanup)
-        parts = [name for name in decision.rows_from if name not in used and self._has_kept_rows(name)]
+        parts = [
+            name for name in decision.rows_from if name not in used and (not plan.by_row or self._has_kept_rows(name))
+        ]
         used.extend(parts)
         if isinstance(decision, adoption.Adopt):
             log.info("Adopted %s: %s.", decision.job_name, decision.why)
@@ -391,9 +393,11 @@ class _Advance:
         elif found.postponed is None:
             if decision.why:
                 log.info("Submitting a new job: %s.", decision.why)
-            missing = self._missing(slot, used, parts) if parts else rows
-            if missing is None or missing:
-                return self._submit(slot.tag(decision.submission), missing, found, resumes=decision.resumes)
+            if parts:
+                rows = self._missing(slot, used, parts) if plan.by_row else None
+            if rows is None or rows:
+                completes = used if slot.round else decision.completes
+                return self._submit(slot.tag(decision.submission), rows, found, completes=completes)
         return None
 
     def _has_kept_rows(self, name: str) -> bool:
@@ -413,10 +417,10 @@ class _Advance:
         log.info("%d rows are done already; %d are sent again.", survey.succeeded, len(survey.repairable))
         return survey.repairable
 
-    def _submit(self, tag: Tag, rows: Sequence[int] | None, found: _Round, *, resumes: str | None = None) -> str | None:
+    def _submit(self, tag: Tag, rows: Sequence[int] | None, found: _Round, *, completes: Sequence[str]) -> str | None:
         reuse = not self._task.is_first or self._is_resumed
         try:
-            return self._submitter.submit(tag, rows, reuse=reuse, resumes=resumes).name
+            return self._submitter.submit(tag, rows, reuse=reuse, completes=completes).name
         except Postponed as wait:
             if self._state.began is None:
                 self._state.began = self._task.clock.now()
@@ -560,7 +564,7 @@ class _Advance:
     def _without_results(self, plan: Plan, used: Sequence[str], error: ResultsGone) -> Step:
         """Go on without answers that the service no longer keeps, or say that nothing goes on."""
         state = self._state
-        cut_short = [job.name for job in state.jobs(used) if job.state in PARTIAL]
+        cut_short = [name for name in used if state.records[name].was_cut_short]
         kept = [name for name in cut_short if self._has_kept_rows(name)]
         if len(kept) < len(cut_short):
             self._submitter.save()

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow_provider_gemini_batch.api.models import BatchJob, JobState
+from airflow_provider_gemini_batch.api.models import BatchJob, JobState, Service
 from airflow_provider_gemini_batch.batch.tag import Tag, tag_of
 from airflow_provider_gemini_batch.polling.policy import job_age
 
@@ -137,6 +137,14 @@ class JobRecord:
         return self.job is not None and self.job.state in ANSWERED
 
     @property
+    def was_cut_short(self) -> bool:
+        """Whether the job ended early and may have left what it had done; on Vertex AI one that failed may, too."""
+        job = self.job
+        return job is not None and (
+            job.state in PARTIAL or (job.state is JobState.FAILED and job.service is Service.VERTEX)
+        )
+
+    @property
     def was_delivered(self) -> bool:
         """Whether its answers reached the author before the task was cleared; not if they are used again since."""
         return not self.inherited and (self.delivered or self.found_delivered)
@@ -146,12 +154,14 @@ class JobRecord:
         """Whether the ended job may have answers worth reading.
 
         Counters lag, and a partial answer of the service does not say where the answers lie: only a job whose every
-        request is still pending, by its own account, has none for certain.
+        request is still pending, by its own account, has none for certain. One that failed has some only if it says so.
         """
         job = self.job
         if job is None or self.results_expired:
             return False
         stats = job.completion_stats
+        if job.state is JobState.FAILED:
+            return self.was_cut_short and stats is not None and stats.success > 0
         untouched = stats is not None and stats.total is not None and stats.pending == stats.total
         return job.state in ANSWERED or (job.state in PARTIAL and not untouched)
 

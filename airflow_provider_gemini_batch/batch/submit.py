@@ -66,7 +66,7 @@ class Submitter:
         """Keep the state."""
         self._task.store.save(self._state.to_json())
 
-    def submit(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, resumes: str | None = None) -> JobRecord:
+    def submit(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, completes: Sequence[str] = ()) -> JobRecord:
         """Create the job of ``tag``, or return the one that an unanswered call made; see :meth:`JobService.prepare`.
 
         :raises Postponed: the quota is used up, or the look-up has to wait longer than a worker should.
@@ -75,7 +75,7 @@ class Submitter:
         """
         self._check_fuse(tag)
         self._check_pause()
-        prepared = self._task.service.prepare(tag, rows, reuse=reuse, resumes=resumes)
+        prepared = self._task.service.prepare(tag, rows, reuse=reuse, completes=completes)
         while True:
             found = self._send(prepared, tag) or self.look_up(str(tag))
             if found is not None:

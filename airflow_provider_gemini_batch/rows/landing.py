@@ -99,7 +99,8 @@ class LandingSummary:
 
     ``by_status`` counts rows by the word in the output. ``extra`` answers belong to no row, ``duplicate`` ones to a
     row that had its answer; both are in ``aside``, a file of JSON lines, when there are any. ``repairable`` rows may
-    come out well in a second try. ``error_codes`` counts the codes of rows with status ``error``.
+    come out well in a second try; of input that is not known, those for which the service has no answer.
+    ``error_codes`` counts the codes of rows with status ``error``.
 
     ``reasons`` counts failed rows by status and by the service's word or number for it: ``{"blocked": {"SAFETY": 3}}``.
     ``warnings`` counts rows with a ``warning``; ``warned`` names the first of them. ``by_position`` rows have no name
@@ -336,6 +337,7 @@ class _Unknown(_Base):
         super().__init__(landing, sink, workdir)
         self._by_status: Counter[str] = Counter()
         self._faults: Counter[tuple[str, str]] = Counter()
+        self._transient = array("q")
 
     def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:  # noqa: ARG002
         """Write a row for every answer."""
@@ -349,6 +351,8 @@ class _Unknown(_Base):
             if status is not _OK:
                 self._faults[status.word, reason] += 1
                 self._note_failed(number, key)
+            if status is RowStatus.TRANSIENT_ERROR:
+                self._transient.append(number)
             if result.error is not None:
                 self._codes[result.error.code] += 1
             if warned:
@@ -363,7 +367,7 @@ class _Unknown(_Base):
 
     def finish(self) -> LandingSummary:
         """Sum up."""
-        return self._summary(dict(self._by_status), (), self._faults)
+        return self._summary(dict(self._by_status), self._transient, self._faults)
 
 
 def _as_text(value: Any) -> str | None:

@@ -13,11 +13,12 @@ from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.legacy import is_legacy
-from airflow_provider_gemini_batch.api.models import BatchJob, Service
+from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, Service
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
+from airflow_provider_gemini_batch.batch.state import ANSWERED
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
-from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
+from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
 from airflow_provider_gemini_batch.runtime.media_files import MediaFiles, default_roots
@@ -55,7 +56,6 @@ _OF_OUR_ROWS = (
     "media_field",
     "title_field",
     "output_schema",
-    "repair_rounds",
     "max_rows_per_job",
     "max_bytes_per_job",
     "max_cost_usd",
@@ -107,7 +107,8 @@ def make_work(
     check_settings(arguments, service, access.settings.location)
     check_places(arguments, service, staging)
     for name, value in existing.items():
-        for argument in (*_OF_OUR_ROWS, *_DEFAULTS):
+        of_our_rows = _OF_OUR_ROWS if service is Service.VERTEX else (*_OF_OUR_ROWS, "repair_rounds")
+        for argument in (*of_our_rows, *_DEFAULTS):
             if getattr(arguments, argument):
                 raise ConfigurationError(
                     f"{argument} has no effect on {name}, whose rows are sent as they are: "
@@ -137,7 +138,10 @@ def make_work(
 
 
 class ExistingSource(TaskWork):
-    """Input that lies at the service already: its rows are not ours to read, so its names stand for it."""
+    """Input that lies at the service already: its rows are not ours to read, so its names stand for it.
+
+    On Vertex AI a job can go on from the output of another, which it takes over: of several jobs, one has all rows.
+    """
 
     def __init__(
         self, source: Mapping[str, Any], arguments: BatchArguments, access: ServiceAccess, folder: Path, output: Output
@@ -159,24 +163,44 @@ class ExistingSource(TaskWork):
             self._arguments.kind.value,
             dict(self.source),
         ]
-        return Plan(sha256(to_json(parts)).hexdigest()[:12], shards=1, can_resend=False)
+        fingerprint = sha256(to_json(parts)).hexdigest()[:12]
+        return Plan(fingerprint, shards=1, can_resend=settings.service is Service.VERTEX, by_row=False)
 
     def forget_input(self) -> Plan:
         """Nothing was read, so nothing is forgotten."""
-        return Plan(None, shards=1, can_resend=False)
+        return Plan(None, shards=1, can_resend=False, by_row=False)
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:  # noqa: ARG002
-        """Rows that are not ours cannot be sent again: nobody asks."""
+        """Count, and tell how many rows a job that goes on from these would do."""
+        if self._stays_in_table(jobs):
+            return self.land(jobs)
         return landing_of(land(self._sources(jobs), NullSink(), self._landing(), self._folder))
 
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
         """Land one row per answer; those in BigQuery are left there unless an output path says otherwise."""
-        tables = [job.dest.bigquery_uri for job in jobs if job.dest is not None and job.dest.bigquery_uri]
-        if not tables or self._arguments.output_path is not None:
-            return super().land(jobs)
-        stats = [job.completion_stats for job in jobs if job.completion_stats is not None]
-        done, bad = sum(one.success for one in stats), sum(one.failure for one in stats)
-        return Landing(total=done + bad, succeeded=done, failed=bad, output=tables[-1])
+        if not self._stays_in_table(jobs):
+            landing = super().land(jobs)
+            sent = max((job.completion_stats.total or 0 for job in jobs if job.completion_stats), default=0)
+            return landing.with_missing(max(0, sent - landing.total))
+        job = max(reversed(jobs), key=lambda one: (one.state in ANSWERED, _told(one).success))
+        told = _told(job)
+        return Landing(
+            total=told.total or told.success + told.failure,
+            succeeded=told.success,
+            failed=told.failure + (told.pending or 0),
+            output=job.dest.bigquery_uri if job.dest is not None else None,
+            repairable=tuple(range(told.failure)),
+        )
+
+    def _stays_in_table(self, jobs: Sequence[BatchJob]) -> bool:
+        return self._arguments.output_path is None and any(job.dest and job.dest.bigquery_uri for job in jobs)
+
+    def _sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
+        """Open the answers of one job: of the last, unless it was cut short before it had as many as another."""
+        chosen = jobs[-1]
+        if len(jobs) > 1 and chosen.state not in ANSWERED:
+            chosen = max(reversed(jobs), key=lambda job: sum(one.error is None for one in self._answers(job)))
+        return super()._sources([chosen])
 
     def _carried_types(self) -> Mapping[str, str]:
         """Texts: columns of rows that nobody has read have no types."""
@@ -190,6 +214,10 @@ class ExistingSource(TaskWork):
             key_field=self._arguments.key_field,
             carry=self._arguments.carry,
         )
+
+
+def _told(job: BatchJob) -> CompletionStats:
+    return job.completion_stats or CompletionStats()
 
 
 def _comes_back(arguments: BatchArguments) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.api.errors import ResultsGone
+from airflow_provider_gemini_batch.api.errors import JobFailed, ResultsGone
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary
 
@@ -118,7 +118,11 @@ class TaskWork:
         return [AnswerSource(lambda job=job: self._answers(job), self._rows_of(job)) for job in jobs]  # type: ignore[misc]
 
     def _answers(self, job: BatchJob) -> Iterator[BatchResult]:
-        return self._client.get_responses(job)
+        """Open the answers of a job; one that failed may have left some, or none."""
+        try:
+            return self._client.get_responses(job)
+        except JobFailed:
+            return iter(())
 
     def _rows_of(self, job: BatchJob) -> Sequence[int] | None:  # noqa: ARG002
         return None

@@ -22,6 +22,7 @@ from airflow_provider_gemini_batch.api.errors import (
     FileFailed,
     FileNotReady,
     GeminiBatchError,
+    InputUnavailable,
     NotFound,
 )
 from airflow_provider_gemini_batch.api.legacy import is_legacy, wire_lines
@@ -154,15 +155,15 @@ class ClientJobService:
         rows: Sequence[int] | None,
         *,
         reuse: bool,
-        resumes: str | None = None,  # noqa: ARG002
+        completes: Sequence[str] = (),
     ) -> ReadyInput:
-        """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object."""
+        """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object.
+
+        :raises InputUnavailable: rows that failed are to be sent again, and no output holds them any more.
+        """
         self._check_destination(tag)
         if self._supply is None:
-            named = self._settings.source.get("file_name")
-            if named and not names.is_output_file(named):
-                self._await_file(named)
-            return ReadyInput(self._settings.source, destination=self._destination(tag))
+            return self._what_is_left(tag, completes) if completes else self._existing(tag)
         shard = self._supply.shard(tag.shard) if rows is None else self._supply.subset(rows, str(tag))
         self._supply.bring_media(shard.path)
         if self._client.service is Service.VERTEX:
@@ -170,6 +171,31 @@ class ClientJobService:
         if shard.bytes <= _INLINE_BYTES and shard.rows <= _INLINE_ROWS:
             return ReadyInput({"inlined_requests": _requests(shard.path)})
         return self._upload(tag, shard.path, reuse=reuse)
+
+    def _existing(self, tag: Tag) -> ReadyInput:
+        named = self._settings.source.get("file_name")
+        if named and not names.is_output_file(named):
+            self._await_file(named)
+        return ReadyInput(self._settings.source, destination=self._destination(tag))
+
+    def _what_is_left(self, tag: Tag, completes: Sequence[str]) -> ReadyInput:
+        """Give the output of the newest job that left a whole one, which the service completes; else the source."""
+        for name in reversed(completes):
+            try:
+                left = self._client.output_source(name)
+            except NotFound:
+                left = None
+            if left is not None:
+                log.info("Going on from the output of %s: the rows that it has finished are not done again.", name)
+                source = {"gcs_uri": left.gcs_uris} if left.gcs_uris else {"bigquery_uri": left.bigquery_uri}
+                destination = self._destination(tag) or ""
+                if destination == self._settings.destination:
+                    destination = places.next_destination(destination, tag)
+                return ReadyInput(source, destination=destination)
+        if tag.round:
+            raise InputUnavailable(f"no output is left of {', '.join(completes)}, which holds the rows that failed")
+        log.warning("No output of %s can be continued: all rows are sent again.", ", ".join(completes))
+        return self._existing(tag)
 
     def _check_destination(self, tag: Tag) -> None:
         """Find out before a job is paid for whether its answers can be read where they will be.

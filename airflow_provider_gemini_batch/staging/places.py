@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.batch.tag import Tag
 
+# bq://project.dataset.table
+_DOTS_OF_A_TABLE = 2
+
 
 def staged_input(staging_path: str, tag: Tag) -> str:
     """Give the object that holds the rows of a job."""
@@ -36,6 +39,16 @@ def own_destination(destination: str, tag: Tag) -> str:
 def answers_table(bigquery_uri: str, tag: Tag) -> str:
     """Give the table for the answers of a job that reads a table: beside it, in the same dataset."""
     return f"{bigquery_uri}_{re.sub('[^a-z0-9]', '_', str(tag))}"
+
+
+def next_destination(destination: str, tag: Tag) -> str:
+    """Give a job that goes on from another's output a place of its own, if the author named a table for both.
+
+    The service makes folders by itself, and tables in a dataset.
+    """
+    dots = destination.removeprefix("bq://").replace(":", ".").count(".")
+    is_table = destination.startswith("bq://") and dots >= _DOTS_OF_A_TABLE
+    return answers_table(destination, tag) if is_table else destination
 
 
 def is_inside(destination: str, sources: Iterable[str]) -> str | None:

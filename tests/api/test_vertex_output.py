@@ -201,17 +201,62 @@ def test_a_missing_shard_is_named(client: BatchClient, emulator: Emulator, where
 
 
 @pytest.mark.parametrize("state", ["JOB_STATE_EXPIRED", "JOB_STATE_CANCELLED", "JOB_STATE_FAILED"])
-@pytest.mark.parametrize("layout", ["incremental", {"layout": "shards", "count": 3, "missing": [2]}])
-def test_what_a_job_left_that_was_cut_short_is_read_and_can_be_gone_on_from(
-    client: BatchClient, emulator: Emulator, where: str, state: str, layout: Any
+@pytest.mark.parametrize(
+    ("layout", "count"), [("incremental", 10), ({"layout": "shards", "count": 3, "missing": [2]}, 8)]
+)
+def test_what_a_job_left_that_was_cut_short_is_read_and_can_be_gone_on_from_if_it_is_whole(
+    client: BatchClient, emulator: Emulator, state: str, layout: Any, count: int
 ) -> None:
+    where = f"gs://out/{state}-{count}"
     name = ended(client, emulator, where, output_layout=layout)
     emulator.control.set_job(name, state=state)
-    assert len(list(client.get_responses(name))) in {8, 10}
+    assert len(list(client.get_responses(name))) == count
     source = client.output_source(name)
-    assert source is not None
-    assert source.gcs_uris
-    assert all(client.storage.size(uri) for uri in source.gcs_uris)
+    assert (source is not None) == (count == 10)
+    assert all(client.storage.size(uri) for uri in (source.gcs_uris if source is not None else ()))
+
+
+@pytest.mark.parametrize("counts", [{}, {"successfulCount": 5, "failedCount": 0}])
+def test_an_output_without_the_rows_that_were_not_done_is_not_gone_on_from_whatever_the_counts_say(
+    client: BatchClient, emulator: Emulator, where: str, counts: dict[str, int]
+) -> None:
+    name = ended(client, emulator, where, expire=True, partial_rows=0.5, unfinished_rows="omit")
+    emulator.control.set_job(name, counts=counts)
+    assert client.output_source(name) is None
+
+
+def test_a_source_that_cannot_be_read_any_more_leaves_no_doubt_in_an_output(
+    client: BatchClient, emulator: Emulator, where: str
+) -> None:
+    name = ended(client, emulator, where, job_ending="CANCELLED", partial_rows=0.5)
+    assert client.output_source(name) is not None
+    client.storage.delete_folder(f"{where}-in")
+    assert client.output_source(name) is None
+
+
+def test_what_others_wrote_is_not_taken_for_the_output_of_a_job_that_may_have_written_nothing(
+    client: BatchClient, emulator: Emulator, where: str
+) -> None:
+    name = ended(client, emulator, where, expire=True, no_output_info=True)
+    job = client.get(name)
+    assert job.create_time is not None
+    put(client.storage, f"{where}/prediction-model-{job.create_time:%Y-%m-%dT%H:%M:%S}.5Z/predictions.jsonl", rows(10))
+    assert list(client.get_responses(name)) == []
+    assert client.output_source(name) is None
+    raw = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_EXPIRED"}
+    raw |= {"outputConfig": {"bigqueryDestination": {"outputUri": "bq://p.ds.yesterday"}}}
+    assert left(client, raw) == (None, None)
+
+
+def test_a_folder_that_is_named_after_a_job_is_its_own(client: BatchClient, emulator: Emulator, where: str) -> None:
+    tag = "gb1-abcdefghij-0-0.0.0-0123456789ab"
+    put(client.storage, f"{where}-in/rows.jsonl", rows(10))
+    emulator.control.faults(expire=True, partial_rows=0.5, no_output_info=True)
+    source, target = f"{where}-in/rows.jsonl", f"{where}/{tag}/output"
+    job = client.create(FLASH, gcs_uri=source, destination=target, display_name=f"nightly-{tag.replace('gb1', 'gb1s')}")
+    emulator.control.advance(100)
+    assert len(list(client.get_responses(job.name))) == 10
+    assert client.output_source(job.name) is not None
 
 
 def test_the_folder_of_another_time_is_not_taken_for_the_jobs(

@@ -69,7 +69,7 @@ class Service:
         rows: Sequence[int] | None,  # noqa: ARG002
         *,
         reuse: bool,  # noqa: ARG002
-        resumes: str | None = None,  # noqa: ARG002
+        completes: Sequence[str] = (),  # noqa: ARG002
     ) -> None:
         """Nothing is uploaded, and rows of some shards cannot be read."""
         if tag.shard in self.unsendable and tag.fingerprint == INPUT:

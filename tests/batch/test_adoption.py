@@ -9,7 +9,7 @@ from batch.made_up_jobs import INPUT, OTHER_INPUT, TASK, job, record, slot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState
+from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, Service, ServiceError
 from airflow_provider_gemini_batch.batch import adoption
 from airflow_provider_gemini_batch.batch.adoption import Adopt, Cleanup, Decision, Slot, Submit, standing_input
 from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, TaskIdentity, label_value
@@ -136,14 +136,29 @@ def test_where_rows_cannot_be_sent_again_everything_is(state: JobState) -> None:
 
 
 @pytest.mark.parametrize("state", [JobState.FAILED, *PARTIAL])
-def test_where_rows_cannot_be_sent_one_by_one_the_newest_job_that_ended_early_is_resumed(state: JobState) -> None:
-    older, newer = job(state), job(state, name="batches/2", submission=1, minute=5)
-    decision = decide([older, newer], slot(), cancelled=["batches/one", "batches/2"])
+def test_on_vertex_a_job_that_failed_may_have_finished_rows_too(state: JobState) -> None:
+    cut_short = job(state, finished=4).model_copy(update={"service": Service.VERTEX})
+    decision = decide([cut_short], slot(), can_resend=True)
     assert isinstance(decision, Submit)
-    assert (decision.submission, decision.resumes) == (2, newer.name)
-    anew = decide([older], slot(clear_count=1), delivered=ALWAYS)
-    assert isinstance(anew, Submit)
-    assert anew.resumes is None
+    assert decision.rows_from == decision.completes == (cut_short.name,)
+    silent = job(JobState.FAILED).model_copy(update={"service": Service.VERTEX})
+    assert decide([silent], slot(), can_resend=True).rows_from == ()
+
+
+def test_an_output_that_the_service_refused_as_input_is_not_given_to_it_again() -> None:
+    first = job(JobState.EXPIRED, finished=4)
+    refused = job(JobState.FAILED, name="batches/2", submission=1, minute=5, error=ServiceError(code=3))
+    decision = decide([first, refused], slot(), can_resend=True)
+    assert isinstance(decision, Submit)
+    assert (decision.rows_from, decision.completes) == ((first.name,), ())
+    third = job(JobState.EXPIRED, name="batches/3", submission=2, minute=9, finished=4)
+    decision = decide([first, refused, third], slot(), can_resend=True)
+    assert isinstance(decision, Submit)
+    assert decision.completes == (third.name,)
+    passing = job(JobState.FAILED, name="batches/2", submission=1, minute=5, error=ServiceError(code=13))
+    decision = decide([first, passing], slot(), can_resend=True)
+    assert isinstance(decision, Submit)
+    assert decision.completes == (first.name,)
 
 
 @pytest.mark.parametrize("state", PARTIAL)

@@ -14,6 +14,7 @@ _RUN = "tests/batch/test_run.py::"
 _FUSE = "tests/batch/test_fuse.py::"
 _TRIGGER = "tests/runtime/test_trigger.py::"
 _KILL = "tests/runtime/test_kill.py::"
+_RESUMED = "tests/vertex/test_resumed_jobs.py::"
 _LOST = f"{_GUARANTEES}test_a_job_whose_answer_was_lost_is_found_and_used"
 
 
@@ -329,9 +330,44 @@ FAULTS = (
     Fault(
         "expired_with_rows",
         "batch/adoption.py",
-        "            return Submit(submission, why, rows_from, cleanup)\n",
-        "            return Submit(submission, why, (), cleanup)\n",
+        "        return Submit(submission, why, rows_from, cleanup, _completable(same, rows_from))\n",
+        "        return Submit(submission, why, (), cleanup, _completable(same, rows_from))\n",
         f"{_ADOPTION}test_finished_rows_count_and_the_others_are_sent_again",
+    ),
+    Fault(
+        f"{_RESUMED}test_a_retry_does_only_what_the_job_before_it_left_undone",
+        "staging/job_service.py",
+        "return self._what_is_left(tag, completes) if completes else self._existing(tag)",
+        "return self._existing(tag)",
+        f"{_RESUMED}test_a_retry_does_only_what_the_job_before_it_left_undone[expired]",
+    ),
+    Fault(
+        f"{_RESUMED}test_a_third_try_goes_on_from_the_second_job_or_from_the_first_if_that_one_left_nothing",
+        "runtime/task_rows.py",
+        "        return super()._sources([chosen])\n",
+        "        return super()._sources(jobs)\n",
+        f"{_RESUMED}test_a_third_try_goes_on_from_the_second_job_or_from_the_first_if_that_one_left_nothing",
+    ),
+    Fault(
+        f"{_RESUMED}test_rows_of_the_first_job_count_if_the_last_try_ends_early_without_any",
+        "runtime/task_rows.py",
+        "if len(jobs) > 1 and chosen.state not in ANSWERED:",
+        "if not jobs:",
+        f"{_RESUMED}test_rows_of_the_first_job_count_if_the_last_try_ends_early_without_any",
+    ),
+    Fault(
+        f"{_RESUMED}test_a_repair_round_sends_failed_rows_again_by_going_on_from_the_output",
+        "batch/run.py",
+        "completes = used if slot.round else decision.completes",
+        "completes = decision.completes",
+        f"{_RESUMED}test_a_repair_round_sends_failed_rows_again_by_going_on_from_the_output[False]",
+    ),
+    Fault(
+        f"{_RESUMED}test_an_output_that_lacks_rows_is_not_gone_on_from_and_none_is_missing_in_the_end",
+        "api/backends/vertex.py",
+        "        if found != wanted:\n",
+        "        if found > wanted:\n",
+        f"{_RESUMED}test_an_output_that_lacks_rows_is_not_gone_on_from_and_none_is_missing_in_the_end",
     ),
     Fault(
         "deadline_then_retry",

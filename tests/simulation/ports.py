@@ -162,7 +162,7 @@ class SimService:
         rows: Sequence[int] | None,
         *,
         reuse: bool,  # noqa: ARG002
-        resumes: str | None = None,  # noqa: ARG002
+        completes: Sequence[str] = (),  # noqa: ARG002
     ) -> Ready:
         self._steps.step(5.0)
         return Ready(self._inputs.shard(tag.shard) if rows is None else tuple(rows))

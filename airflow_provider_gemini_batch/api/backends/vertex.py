@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome
 from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
     ApiError,
     ConfigurationError,
     NotFound,
@@ -215,12 +216,33 @@ class VertexBackend:
         return Outcome(job, None if left.files is None else self._results(left.files))
 
     def output_source(self, name: str) -> JobSource | None:
-        """Say which objects or which table a new job can go on from."""
+        """Say which objects or which table a new job can go on from.
+
+        The new job sees no row that is not in them. So the output of a job that was cut short must have a line for each
+        row, done or not: it is counted. What it cannot be compared with is not gone on from.
+        """
         job, raw = self._asked(name)
         left = self._output.of(job, raw)
-        if left.table is not None:
-            return JobSource(bigquery_uri=left.table) if self._tables.exists(left.table) else None
-        return JobSource(gcs_uris=left.files) if left.files else None
+        if left.table is None and not left.files:
+            return None
+        source = JobSource(gcs_uris=left.files or (), bigquery_uri=left.table)
+        if job.succeeded:
+            return source
+        try:
+            wanted, found = _told_rows(job) or self._count(job.src), self._count(source)
+        except (AccessDenied, ConfigurationError, NotFound) as error:
+            _log.warning("Whether the output of %s holds all rows could not be seen: %s", name, error)
+            return None
+        if found != wanted:
+            _log.warning("The output of %s holds %d rows of %d, so it cannot be completed.", name, found, wanted)
+            return None
+        return source
+
+    def _count(self, source: JobSource) -> int:
+        if source.bigquery_uri is not None:
+            return self._tables.count(source.bigquery_uri)
+        uris = [found for uri in source.gcs_uris for found in (self._storage.glob(uri) if "*" in uri else [uri])]
+        return sum(bool(line.strip()) for uri in uris for line in lines_of(self._storage.iter_bytes(uri)))
 
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
         """Vertex AI has no output files of its own, only objects."""
@@ -321,6 +343,12 @@ def _state(raw: dict[str, Any], word: str) -> JobState:
     if state is not JobState.UNKNOWN or time_of(raw.get("endTime")) is None:
         return state
     return JobState.FAILED if raw.get("error") else JobState.SUCCEEDED
+
+
+def _told_rows(job: BatchJob) -> int | None:
+    """Return how many rows a job had, by its counts; None where they do not say what was left undone."""
+    stats = job.completion_stats
+    return stats.total if stats is not None and stats.pending else None
 
 
 def _name(raw: dict[str, Any], answer: Answer) -> str:

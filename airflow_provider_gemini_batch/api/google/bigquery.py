@@ -81,15 +81,11 @@ class AnswerTables:
         with _table_errors(f"bq://{'.'.join(dataset)}"):
             next(iter(self._client().list_tables(".".join(dataset), max_results=1, timeout=_SECONDS)), None)
 
-    def exists(self, uri: str) -> bool:
-        """Return whether there is such a table."""
+    def count(self, uri: str) -> int:
+        """Return how many rows a table has. Raises NotFound when there is no such table."""
         table = names.bigquery_uri(uri, "table").removeprefix("bq://")
-        try:
-            with _table_errors(uri):
-                self._client().get_table(table, timeout=_SECONDS)
-        except NotFound:
-            return False
-        return True
+        with _table_errors(uri):
+            return int(self._client().get_table(table, timeout=_SECONDS).num_rows or 0)
 
     def _client(self) -> Any:
         try:

@@ -26,6 +26,8 @@ _FOLDER = re.compile(r"predictions?[-_].{0,200}?(\d{4})[-_](\d\d)[-_](\d\d)T(\d\
 # A folder's time is neither the job's creation nor its start; it may lie a little outside of both.
 _BEFORE, _AFTER = timedelta(minutes=1), timedelta(minutes=10)
 _WHOLE = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
+# So many characters at the end of two names are not the same by chance.
+_NAME_END = 30
 # bq://project.dataset.table
 _TABLE_PARTS = 3
 
@@ -46,15 +48,22 @@ class VertexOutput:
     def of(self, job: BatchJob, raw: dict[str, Any]) -> LeftOutput:
         """Return what an ended job left; ``raw`` is the job as the service describes it.
 
+        A job that was cut short may have written nothing. So without the service's word for it, nothing that lies at a
+        place that others write to as well is taken for its own.
+
         :raises UnknownOutput: there is something, but shards are missing, or no name is known.
         """
         folder = text_at(raw, "outputInfo", "gcsOutputDirectory")
         if folder is not None:
             return LeftOutput(files=self._read(job, folder, self._storage.list_folder(folder)))
+        is_whole = job.state in _WHOLE
         if job.dest is not None and job.dest.bigquery_uri is not None:
-            return LeftOutput(table=_table(job, job.dest.bigquery_uri))
+            is_told = text_at(raw, "outputInfo", "bigqueryOutputTable") is not None
+            return LeftOutput(table=_table(job, job.dest.bigquery_uri)) if is_told or is_whole else LeftOutput()
         prefix = text_at(raw, "outputConfig", "gcsDestination", "outputUriPrefix")
-        return LeftOutput(files=self._search(job, prefix)) if prefix is not None else LeftOutput()
+        if prefix is None or not (is_whole or _is_named_after(job, prefix)):
+            return LeftOutput()
+        return LeftOutput(files=self._search(job, prefix))
 
     def _search(self, job: BatchJob, prefix: str) -> tuple[str, ...] | None:
         """Look for the folder of a job that does not say which; others may have written beside it."""
@@ -95,6 +104,12 @@ class VertexOutput:
         if files.unknown:
             _log.warning("%s: objects with unknown names are passed over: %s", base, some(files.unknown))
         return tuple(f"{base}/{name}" for name in files.answers)
+
+
+def _is_named_after(job: BatchJob, prefix: str) -> bool:
+    """Return whether a folder of the address has the end of the job's name, as those have that are one job's alone."""
+    ends = [part[-_NAME_END:] for part in prefix.split("/") if len(part) >= _NAME_END]
+    return any(job.display_name.endswith(end) for end in ends)
 
 
 def _table(job: BatchJob, uri: str) -> str:
