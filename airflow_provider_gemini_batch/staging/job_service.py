@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic_core import from_json
-
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
@@ -28,6 +26,7 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.legacy import is_legacy, wire_lines
 from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, Service
 from airflow_provider_gemini_batch.api.paging import pages_of
+from airflow_provider_gemini_batch.api.requests.request import CheckedLine
 from airflow_provider_gemini_batch.batch.adoption import is_of_earlier_run
 from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, display_name, label_value, tag_of
 from airflow_provider_gemini_batch.staging import places
@@ -372,9 +371,9 @@ class ClientJobService:
             log.warning("Could not remove %s, which this task made: %s", name, error)
 
 
-def _requests(path: Path) -> list[Any]:
+def _requests(path: Path) -> list[CheckedLine]:
     with path.open("rb") as lines:
-        return [from_json(line) for line in lines]
+        return [CheckedLine(line) for line in lines]
 
 
 def job_labels(given: Mapping[str, str], *, dag_id: str, task_id: str, run_id: str) -> dict[str, str]:

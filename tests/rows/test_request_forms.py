@@ -14,7 +14,9 @@ from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.requests.request import (
     BatchRequest,
+    CheckedLine,
     inline_item,
+    inline_line,
     is_ready,
     key_json,
     normalise,
@@ -269,6 +271,8 @@ def test_vertex_gets_the_key_as_custom_id_and_a_role_for_every_content() -> None
 def test_an_inline_item_carries_its_key_as_metadata() -> None:
     assert inline_item("a", HELLO) == {"request": HELLO, "metadata": {"key": "a"}}
     assert inline_item(None, HELLO) == {"request": HELLO}
+    line = CheckedLine(request_line(Service.GEMINI, JobKind.GENERATION, 'ä"', HELLO))
+    assert json.loads(inline_line(line)) == inline_item('ä"', HELLO)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", object()])

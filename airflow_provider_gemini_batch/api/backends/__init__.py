@@ -19,9 +19,9 @@ if TYPE_CHECKING:
         JobSource,
         Service,
     )
-    from airflow_provider_gemini_batch.api.requests.request import BatchRequest
+    from airflow_provider_gemini_batch.api.requests.request import BatchRequest, CheckedLine
 
-    Row: TypeAlias = str | Mapping[str, Any] | BatchRequest
+    Row: TypeAlias = str | Mapping[str, Any] | BatchRequest | CheckedLine
 
 CREATE_TIMEOUT_FACTOR: Final = 5.0
 """A create call may take so many times the ordinary time-out: it checks every line of a file of up to 2 GB first."""

@@ -34,7 +34,9 @@ from airflow_provider_gemini_batch.api.models import (
 )
 from airflow_provider_gemini_batch.api.requests.request import (
     INLINE_LIMIT_BYTES,
+    CheckedLine,
     inline_item,
+    inline_line,
     normalise,
     request_defaults,
 )
@@ -101,16 +103,16 @@ class GeminiBackend:
                     f"{', '.join(new.settings)}: the rows of an uploaded file cannot be changed any more, and the "
                     "service has no such setting for a whole job: put it into each request of the file"
                 )
-            batch["inputConfig"] = {"fileName": names.file_name(new.file_name)}
+            config = json_bytes({"fileName": names.file_name(new.file_name)})
         else:
-            batch["inputConfig"] = {"requests": {"requests": _inline_items(new)}}
+            config = b'{"requests":{"requests":[%b]}}' % b",".join(_inline_items(new))
         call = Call(
             "create",
             "POST",
             f"{self._root}/{model}:{_VERBS[new.kind]}",
             subject=model,
             headers={"Content-Type": "application/json"},
-            body=_create_body(batch),
+            body=_create_body(batch, config),
             retry=Retry.UNSENT,
             timeout_factor=CREATE_TIMEOUT_FACTOR,
         )
@@ -212,7 +214,7 @@ class GeminiBackend:
         return answer
 
 
-def _inline_items(new: NewJob) -> list[dict[str, Any]]:
+def _inline_items(new: NewJob) -> list[bytes]:
     """Bring inline requests to the service's form, or say which one cannot be sent."""
     defaults = request_defaults(
         new.kind,
@@ -225,15 +227,19 @@ def _inline_items(new: NewJob) -> list[dict[str, Any]]:
     )
     notes: set[str] = set()
     first_use: dict[str, int] = {}
-    items: list[dict[str, Any]] = []
+    items: list[bytes] = []
     for position, row in enumerate(new.inlined_requests or ()):
+        if isinstance(row, CheckedLine):
+            items.append(inline_line(row))
+            continue
         try:
             key, request = normalise(row, kind=new.kind, defaults=defaults, warnings=notes)
+            item = json_bytes(inline_item(key, request))
         except InputError as error:
             raise InputError(f"inlined_requests[{position}]: {error}") from error
         if key is not None and first_use.setdefault(key, position) != position:
             raise InputError(f"inlined_requests[{position}] has the same key as [{first_use[key]}]: {key[:64]!r}")
-        items.append(inline_item(key, request))
+        items.append(item)
     if not items:
         raise InputError("inlined_requests is empty: there is nothing to send")
     for note in sorted(notes):
@@ -241,8 +247,10 @@ def _inline_items(new: NewJob) -> list[dict[str, Any]]:
     return items
 
 
-def _create_body(batch: dict[str, Any]) -> bytes:
-    body = json_bytes({"batch": batch})
+def _create_body(batch: dict[str, Any], input_config: bytes) -> bytes:
+    """Return the body of a create call; the input's JSON is written already."""
+    settings = b"".join(b"%b:%b," % (json_bytes(name), json_bytes(value)) for name, value in batch.items())
+    body = b'{"batch":{%b"inputConfig":%b}}' % (settings, input_config)
     if len(body) > INLINE_LIMIT_BYTES:
         raise InputError(
             f"the inline requests make {len(body) / 2**20:.1f} MiB, and the service takes at most "

@@ -21,6 +21,8 @@ from collections.abc import Iterable, Mapping, MutableSet
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Raw, Struct
+from msgspec.json import decode
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
 
@@ -198,12 +200,27 @@ def wire_line(service: Service, kind: JobKind, key: bytes, body: bytes) -> bytes
     return b"".join((b'{"key":', key, b',"request":', body, b"}\n"))
 
 
+class CheckedLine(bytes):
+    """A line that :func:`wire_line` has written: its request is checked, and is sent as it stands."""
+
+
+class _Keyed(Struct):
+    key: Raw
+    request: Raw
+
+
 def inline_item(key: str | None, request: Mapping[str, Any]) -> dict[str, Any]:
     """One element of ``inputConfig.requests.requests`` (Gemini Developer API only)."""
     item: dict[str, Any] = {"request": dict(request)}
     if key is not None:
         item["metadata"] = {"key": key}
     return item
+
+
+def inline_line(line: CheckedLine) -> bytes:
+    """The same element as JSON, of a line for the Gemini Developer API."""
+    found = decode(line, type=_Keyed)
+    return b'{"request":%b,"metadata":{"key":%b}}' % (bytes(found.request), bytes(found.key))
 
 
 def with_roles(request: Mapping[str, Any]) -> Mapping[str, Any]:
