@@ -73,6 +73,11 @@ _CONNECTION_FIELDS: dict[str, Any] = {
         "description": "JSON object of labels for every job (Vertex).",
         "schema": {"type": ["object", "null"]},
     },
+    "max_active_jobs": {
+        "label": "Jobs at a time",
+        "description": "How many jobs of this connection may run at once, over all tasks. Empty: no limit of ours.",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
     "timeout": {
         "label": "HTTP time-out",
         "description": "Seconds that one call to the service may take.",

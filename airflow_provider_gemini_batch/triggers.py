@@ -46,6 +46,8 @@ class GeminiBatchJobTrigger(BaseTrigger):
         one triggerer: a restart starts the count again.
     :param until: ``all`` jobs, or ``any`` for the first that ends; ``time``: until ``end_time``, whatever they do.
     :param memo: a short text that comes back in the event, unread.
+    :param turn: the wait also ends when the task may create jobs: ``limit``, ``since`` and ``jobs`` of
+        :class:`~airflow_provider_gemini_batch.polling.turns.TurnRequest`. There need be no ``job_name`` then.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class GeminiBatchJobTrigger(BaseTrigger):
         progress_timeout: float | timedelta | None = None,
         until: str = "all",
         memo: str = "",
+        turn: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if not job_name:
+        if not job_name and turn is None:
             raise ConfigurationError("A trigger needs at least one job_name")
         if not isinstance(job_name, str):
             job_name = [text("job_name", one) for one in list_of("job_name", job_name)]
@@ -83,6 +86,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
         self.progress_timeout = None if progress_timeout is None else _seconds("progress_timeout", progress_timeout)
         self.until = until
         self.memo = memo
+        self.turn = turn
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments: names and numbers only, no credential and nothing of the rows."""
@@ -100,6 +104,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
                 "progress_timeout": self.progress_timeout,
                 "until": self.until,
                 "memo": self.memo,
+                "turn": self.turn,
             },
         )
 
@@ -112,9 +117,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
         """Wait, logging progress, and yield the one event."""
         from airflow_provider_gemini_batch.polling.report import to_event  # not where Dag files are parsed
 
-        task = self._task()
-        report = await (task.sleep() if self.until == "time" else task.wait())
-        yield TriggerEvent(to_event(report))  # type: ignore[no-untyped-call]
+        yield TriggerEvent(to_event(await self._task().report()))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Cancel the jobs if a user has ended the task, and if they are this task's own; Airflow 3.3 calls it."""
@@ -124,6 +127,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
     def _task(self) -> TriggerTask:
         """Hand over what a running trigger needs."""
         from airflow_provider_gemini_batch.polling.policy import WaitPolicy  # not where Dag files are parsed
+        from airflow_provider_gemini_batch.polling.turns import TurnRequest
         from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
 
         return TriggerTask(
@@ -139,6 +143,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
                 until=self.until,
             ),
             memo=self.memo,
+            turn=None if self.turn is None else TurnRequest(**self.turn),
             log=self.log,  # type: ignore[arg-type]  # a logger of structlog's, with the same methods
             task_instance=self.task_instance,
         )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob, LongPrompts, Usage
     from airflow_provider_gemini_batch.batch.tag import Tag
     from airflow_provider_gemini_batch.batch.verdict import Verdict
+    from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class JobService(Protocol):
     def find(self, identity: str) -> Iterable[BatchJob]:
         """List the jobs whose tag carries this identity, as far back as the first try could reach."""
 
+    def count_active(self, most: int) -> int:
+        """Count the active jobs of the connection, whoever created them; not beyond ``most``."""
+
     def cancel(self, name: str) -> None:
         """Request cancellation; does nothing for a job that has ended or is unknown."""
 
@@ -91,6 +95,15 @@ class JobService(Protocol):
 
         :raises InputUnavailable: the rows cannot be read any more, or are not those that were planned.
         """
+
+    def keep(self, prepared: Prepared, tag: Tag) -> str | None:
+        """Bring the input of a job to where another process finds it, and return its name there.
+
+        None: it lies there already, under its author's name.
+        """
+
+    def kept(self, name: str, tag: Tag) -> Prepared | None:
+        """Return the input that was kept under a name; None when it is not there any more."""
 
     def create(self, prepared: Prepared, tag: Tag) -> BatchJob:
         """Send the create call once; never repeated in here unless it surely was not sent."""
@@ -171,6 +184,7 @@ class Policy:
     max_resubmits: int = 1
     repair_rounds: int = 0
     max_active_jobs: int | None = None
+    max_active_jobs_of_connection: int | None = None
     max_failed_rows: int | None = None
     max_failure_rate: float | None = None
 
@@ -213,7 +227,8 @@ class WaitForJobs:
     """Wait for jobs: all of them, or (``until`` "any") for the first that ends; not beyond ``end_time``.
 
     ``end_time`` is in seconds since the epoch by our clock; a triggerer's is ``ahead`` of it by so many seconds.
-    ``stalls_count`` False: a job that does not move does not end the wait.
+    ``stalls_count`` False: a job that does not move does not end the wait. ``turn``: the wait also ends when more jobs
+    may be created.
     """
 
     job_names: tuple[str, ...]
@@ -222,13 +237,15 @@ class WaitForJobs:
     memo: str
     stalls_count: bool = True
     ahead: float = 0.0
+    turn: TurnRequest | None = None
 
 
 @dataclass(frozen=True)
 class SleepUntil:
     """Wait until a moment by our clock; a triggerer's is ``ahead`` of it by so many seconds.
 
-    ``job_names`` are jobs that may run meanwhile, for whoever ends the task before.
+    ``job_names`` are jobs that may run meanwhile, for whoever ends the task before. ``turn``: the wait also ends when
+    jobs may be created.
     """
 
     at: float
@@ -236,6 +253,7 @@ class SleepUntil:
     reason: str
     job_names: tuple[str, ...] = ()
     ahead: float = 0.0
+    turn: TurnRequest | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -27,6 +28,7 @@ from airflow_provider_gemini_batch.batch.repair import judge_rows, rows_to_repai
 from airflow_provider_gemini_batch.batch.state import UNRECORDED, BatchState, Event, JobRecord, PendingCreate
 from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, answers_to
 from airflow_provider_gemini_batch.batch.timeouts import Timeouts
+from airflow_provider_gemini_batch.batch.turns import Turns
 from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, ResultsMissing, judge, judge_all
 from airflow_provider_gemini_batch.polling.policy import BELIEVED_AFTER
 from airflow_provider_gemini_batch.polling.progress import until_words
@@ -37,8 +39,12 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.batch.ports import TaskTry
     from airflow_provider_gemini_batch.batch.tag import Tag
+    from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
 log = logging.getLogger(__name__)
+
+# Of the jobs that wait for their turn, the input of so many is at the service before: what was read for them is there.
+_KEPT_AHEAD = 2
 
 Step = WaitForJobs | SleepUntil | Done
 
@@ -102,6 +108,7 @@ class _Round:
     active: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     over_capacity: bool = False
+    lacks_turns: int = 0
     too_late: bool = False
     unsendable: bool = False
     postponed: Postponed | None = None
@@ -135,6 +142,7 @@ class _Advance:
         self._shards = 1
         self._unreadable: ConfigurationError | None = None
         self._has_read_anew = False
+        self._turns = Turns(task, state, self._report)
 
     def take_step(self) -> Step:
         """Do what is due and say how to go on."""
@@ -155,7 +163,7 @@ class _Advance:
             # What has to be seen to after the deadline (a job that may still appear) has its own time.
             until = min(wait.until, limit) if limit > now else wait.until
             log.info("Waiting%s: %s.", until_words(until, now), wait.reason)
-            return self._sleep(until, wait.reason)
+            return self._sleep(until, wait.reason, wait.turn)
         except GeminiBatchError as error:
             return self._sit_out(error)
         if state.errors and isinstance(step, WaitForJobs):
@@ -172,6 +180,7 @@ class _Advance:
             own = [record.name for record in state.records.values() if record.is_own]
             suspects = [record.name for wanted in state.pending for record in answers_to(wanted, state)]
             self._canceller.abandon([*own, *suspects])
+            self._submitter.discard_kept()
         except Exception:
             log.warning("Could not cancel what still runs.", exc_info=True)
 
@@ -185,13 +194,13 @@ class _Advance:
         log.warning("A call failed; trying again in %.0f s: %s", at - self._task.clock.now(), error)
         return self._sleep(at, str(error))
 
-    def _sleep(self, at: float, reason: str) -> SleepUntil:
+    def _sleep(self, at: float, reason: str, turn: TurnRequest | None = None) -> SleepUntil:
         state = self._state
         state.wait_until, state.is_sleeping = at, True
         # What this try has learnt so far (the input's fingerprint, say) must not be read back as the last try left it.
         self._submitter.save()
         return SleepUntil(
-            at, memo=state.to_json(), reason=reason, job_names=state.unfinished(), ahead=state.trigger_ahead
+            at, memo=state.to_json(), reason=reason, job_names=state.unfinished(), ahead=state.trigger_ahead, turn=turn
         )
 
     # -- what is there
@@ -310,7 +319,7 @@ class _Advance:
         self._canceller.clean_up(adoption.orphaned_shards(state.seen(), self._task.identity, shards=self._shards))
         while True:
             found = self._serve_round(plan, round_, rows, used)
-            if found.active or found.postponed or found.over_capacity or found.too_late:
+            if found.active or found.postponed or found.over_capacity or found.too_late or found.lacks_turns:
                 return self._wait(found)
             self._raise_bad_ending(used + found.ended)
             used.extend(found.ended)
@@ -386,18 +395,16 @@ class _Advance:
         if plan.fingerprint is None:
             # Others may be running, whose answers are paid for: they are waited for first.
             found.unsendable = True
-        elif policy.max_active_jobs is not None and len(found.active) >= policy.max_active_jobs:
+        elif len(found.active) + found.lacks_turns >= (policy.max_active_jobs or inf):
             found.over_capacity = True
         elif self._timeouts.is_over():
             found.too_late = True
         elif found.postponed is None:
-            if decision.why:
-                log.info("Submitting a new job: %s.", decision.why)
             if parts:
                 rows = self._missing(slot, used, parts) if plan.by_row else None
             if rows is None or rows:
                 completes = used if slot.round else decision.completes
-                return self._submit(slot.tag(decision.submission), rows, found, completes=completes)
+                return self._submit(slot.tag(decision.submission), rows, found, why=decision.why, completes=completes)
         return None
 
     def _has_kept_rows(self, name: str) -> bool:
@@ -417,17 +424,45 @@ class _Advance:
         log.info("%d rows are done already; %d are sent again.", survey.succeeded, len(survey.repairable))
         return survey.repairable
 
-    def _submit(self, tag: Tag, rows: Sequence[int] | None, found: _Round, *, completes: Sequence[str]) -> str | None:
-        reuse = not self._task.is_first or self._is_resumed
+    def _await_turn(self, tag: Tag, rows: Sequence[int] | None, found: _Round, *, completes: Sequence[str]) -> None:
+        """Note that a job waits for its turn; the first ones are brought to the service for then."""
+        found.lacks_turns += 1
+        self._began()
+        if found.lacks_turns > _KEPT_AHEAD:
+            return
         try:
-            return self._submitter.submit(tag, rows, reuse=reuse, completes=completes).name
+            self._submitter.keep(tag, rows, reuse=self._may_reuse, completes=completes)
+        except InputUnavailable as error:
+            found.lacks_turns -= 1
+            self._go_without_rows(tag, found, error)
+
+    @property
+    def _may_reuse(self) -> bool:
+        return not self._task.is_first or self._is_resumed
+
+    def _began(self) -> None:
+        if self._state.began is None:
+            self._state.began = self._task.clock.now()
+            self._submitter.save()
+
+    def _submit(
+        self, tag: Tag, rows: Sequence[int] | None, found: _Round, *, why: str, completes: Sequence[str]
+    ) -> str | None:
+        if not self._turns.take():
+            self._await_turn(tag, rows, found, completes=completes)
+            return None
+        if why:
+            log.info("Submitting a new job: %s.", why)
+        try:
+            name = self._submitter.submit(tag, rows, reuse=self._may_reuse, completes=completes).name
         except Postponed as wait:
-            if self._state.began is None:
-                self._state.began = self._task.clock.now()
-                self._submitter.save()
+            self._began()
             found.postponed = wait
         except InputUnavailable as error:
             self._go_without_rows(tag, found, error)
+        else:
+            self._turns.used()
+            return name
         return None
 
     def _go_without_rows(self, tag: Tag, found: _Round, error: InputUnavailable) -> None:
@@ -487,10 +522,15 @@ class _Advance:
         is_looking = found.postponed is not None and bool(state.pending)
         if now >= limit and not is_looking:
             self._timeouts.time_out(active)
+        turn = found.postponed.turn if found.postponed is not None else None
+        if found.lacks_turns and found.postponed is None:
+            turn = self._turns.request(found.lacks_turns)
         if not active:
-            if found.postponed is None:  # pragma: no cover  (capacity is only used up by active jobs)
+            if found.postponed is not None:
+                raise found.postponed
+            if turn is None:  # pragma: no cover  (capacity is only used up by active jobs)
                 raise GeminiBatchError("Nothing to wait for")
-            raise found.postponed
+            raise Postponed(limit, f"{turn.limit} jobs of the connection are active (its quota, max_active_jobs)", turn)
         end_time = limit
         if found.postponed is not None:
             # A job may exist whose name is not known yet: the deadline waits for it, so that it can be cancelled.
@@ -508,6 +548,7 @@ class _Advance:
             stalls_count=stalls_count,
             memo=state.to_json(),
             ahead=state.trigger_ahead,
+            turn=turn,
         )
 
     # -- endings

@@ -231,9 +231,10 @@ class BatchState:
 
     What stands below the line belongs to one try. ``input_settled``: it is decided which input counts. ``began``: from
     when its time counts. ``extra_round``: a repair round beyond those that the author asked for. ``unanswered``: create
-    calls in a row whose job never appeared; the next is not sent before ``resend_at``. ``errors``: failed calls in a
-    row. ``wait_until``: end of the last wait by our clock, and ``is_sleeping`` whether it was for that moment alone;
-    ``trigger_ahead``: by how much the triggerer's clock is ahead of it.
+    calls in a row whose job never appeared; the next is not sent before ``resend_at``. ``turn_since``: when it began to
+    wait for its turn. ``kept``: by tag, the name of input that was brought to the service for later, and when.
+    ``errors``: failed calls in a row. ``wait_until``: end of the last wait by our clock, and ``is_sleeping`` whether it
+    was for that moment alone; ``trigger_ahead``: by how much the triggerer's clock is ahead of it.
     """
 
     clear_count: int = 0
@@ -253,6 +254,8 @@ class BatchState:
     unanswered: int = 0
     resend_at: float = 0.0
     quota_refusals: int = 0
+    turn_since: float | None = None
+    kept: dict[str, list[Any]] = field(default_factory=dict)
     errors: int = 0
     wait_until: float = 0.0
     is_sleeping: bool = False

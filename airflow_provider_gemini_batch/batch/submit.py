@@ -22,15 +22,16 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.batch.ports import TaskFailed
 from airflow_provider_gemini_batch.batch.state import UNRECORDED, JobRecord
+from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.batch.verdict import SentTooOften, judge
 from airflow_provider_gemini_batch.polling.policy import next_look
+from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_gemini_batch.batch.ports import Plan, TaskTry
     from airflow_provider_gemini_batch.batch.state import BatchState
-    from airflow_provider_gemini_batch.batch.tag import Tag
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +41,21 @@ LONGEST_PAUSE: Final = 30.0
 _QUOTA_PAUSES: Final = (60.0, 120.0, 300.0, 600.0)
 # After that many create calls in a row whose job never appeared: a service that is down is not asked in vain at once.
 _RESEND_PAUSES: Final = (0.0, 60.0, 300.0, 1200.0)
+# A job must have read its upload 48 hours after that was made: one that waited longer than this is made anew.
+_KEPT_FOR: Final = 24 * 3600.0
 # Google's own answers to a call that it has given up. A gateway's 502 or 504 says nothing of what goes on behind it.
 _FINAL_STATUS: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 class Postponed(Exception):
-    """Nothing can be done before ``until`` (seconds since the epoch)."""
+    """Nothing can be done before ``until`` (seconds since the epoch), or before the task's turn has come."""
 
-    def __init__(self, until: float, reason: str) -> None:
+    def __init__(self, until: float, reason: str, turn: TurnRequest | None = None) -> None:
         """Keep when to go on, and why not now."""
         super().__init__(reason)
         self.until = until
         self.reason = reason
+        self.turn = turn
 
 
 class Submitter:
@@ -75,7 +79,7 @@ class Submitter:
         """
         self._check_fuse(tag)
         self._check_pause()
-        prepared = self._task.service.prepare(tag, rows, reuse=reuse, completes=completes)
+        prepared = self._kept(tag) or self._task.service.prepare(tag, rows, reuse=reuse, completes=completes)
         while True:
             found = self._send(prepared, tag) or self.look_up(str(tag))
             if found is not None:
@@ -83,6 +87,30 @@ class Submitter:
             self._check_fuse(tag)
             self._check_pause()
             log.info("No job %s in the service's list: sending the create call again.", tag)
+
+    def keep(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, completes: Sequence[str] = ()) -> None:
+        """Bring the input of a job to the service before its turn has come, so that it is not read again then."""
+        if self._kept(tag) is None:
+            self._keep(self._task.service.prepare(tag, rows, reuse=reuse, completes=completes), tag)
+
+    def discard_kept(self) -> None:
+        """Remove input that was kept for jobs which are not made."""
+        while self._state.kept:
+            written, (name, _) = self._state.kept.popitem()
+            tag = Tag.parse(written)
+            prepared = self._task.service.kept(name, tag) if tag is not None else None
+            if prepared is not None:
+                self._task.service.discard(prepared)
+
+    def _keep(self, prepared: object, tag: Tag) -> None:
+        name = self._task.service.keep(prepared, tag)
+        if name is not None:
+            self._state.kept[str(tag)] = [name, self._task.clock.now()]
+
+    def _kept(self, tag: Tag) -> object | None:
+        name, since = self._state.kept.get(str(tag), (None, 0.0))
+        is_young = 0 <= self._task.clock.now() - since < _KEPT_FOR
+        return self._task.service.kept(name, tag) if name is not None and is_young else None
 
     def look_up(self, wanted: str, plan: Plan | None = None) -> JobRecord | None:
         """Look for the job of a pending create until it is found or can no longer appear.
@@ -129,7 +157,7 @@ class Submitter:
             job = self._task.service.create(prepared, tag)
         except GeminiBatchError as error:
             if not error.maybe_acted:
-                self._refused(tag, error)
+                self._refused(tag, error, prepared)
                 if not error.retryable:
                     self._task.service.discard(prepared)
                 raise
@@ -142,6 +170,7 @@ class Submitter:
             waited = 0.0 if answered else clock.monotonic() - began
             state.pending[str(tag)] = replace(state.pending[str(tag)], answered=answered, waited=waited)
             return None
+        state.kept.pop(str(tag), None)
         record = state.created(job, clock.now())
         self.save()
         return record
@@ -167,18 +196,24 @@ class Submitter:
         if left > 0:
             raise Postponed(now + left, "create calls had no answer, and no job showed up: the service may be down")
 
-    def _refused(self, tag: Tag, error: GeminiBatchError) -> None:
-        state = self._state
+    def _refused(self, tag: Tag, error: GeminiBatchError, prepared: object) -> None:
+        state, now = self._state, self._task.clock.now()
         state.refused(tag)
         if isinstance(error, QuotaExceeded):
             state.quota_refusals += 1
+            state.turn_since = now if state.turn_since is None else state.turn_since
         self.save()
         if isinstance(error, QuotaExceeded):
+            try:
+                self._keep(prepared, tag)
+            except GeminiBatchError as failure:
+                log.warning("The input could not be kept at the service, and will be read again: %s", failure)
             usual = _QUOTA_PAUSES[min(state.quota_refusals, len(_QUOTA_PAUSES)) - 1]
             wait = error.retry_after if error.retry_after is not None else usual
             longer = _spread(self._task.identity, state.quota_refusals)
-            until = self._task.clock.now() + max(wait, 1.0) * (1.0 + longer)
-            raise Postponed(until, f"the service's quota is used up ({error})") from error
+            until = now + max(wait, 1.0) * (1.0 + longer)
+            turn = TurnRequest(None, state.turn_since or now)
+            raise Postponed(until, f"the service's quota is used up ({error})", turn) from error
 
 
 def _spread(identity: str, refusals: int) -> float:

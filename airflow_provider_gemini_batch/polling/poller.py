@@ -37,6 +37,7 @@ from airflow_provider_gemini_batch.polling.poll_round import (
     RunningRound,
 )
 from airflow_provider_gemini_batch.polling.threads import Threads
+from airflow_provider_gemini_batch.polling.turns import TurnKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -168,6 +169,8 @@ class JobPoller:
         self._cannot_connect = False
         self._lookups = 0
         self._closed = False
+        #: For tasks that may not create a job yet.
+        self.turns = TurnKeeper(self, random=random)
 
     # -- subscriptions -------------------------------------------------------------------------------------------------
 
@@ -195,6 +198,7 @@ class JobPoller:
             self._timer.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
+        self.turns.close()
         for running in self._rounds:
             running.round.stop(UnexpectedAnswer("Nobody waits any more"))
         self._drop_client()
@@ -439,6 +443,8 @@ class JobPoller:
         target.poll_at(self._loop.time() if asked is None else asked.began, pause)
         if not job.has_news and not wait.is_over:
             return False
+        if job.report is not None:
+            self.turns.look_soon()
         target.subscription.wake()
         return True
 

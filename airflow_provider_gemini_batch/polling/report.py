@@ -25,6 +25,8 @@ class Reason(str, Enum):
     PROGRESS_TIMEOUT = "progress_timeout"
     REFUSED = "refused"
     GONE = "gone"
+    TURN = "turn"
+    """The task may create jobs: it had to wait for room."""
     WAKE = "wake"
     """The report says nothing about a job: the reader has to look for itself."""
 
@@ -34,7 +36,8 @@ class WaitReport:
     """Why a wait is over, and what is known of its jobs.
 
     The jobs hold name, service, state, counts and error; everything else of them stays with the service. ``memo`` is
-    the operator's own short text, handed back unread. ``stalled`` names the jobs that do not move.
+    the operator's own short text, handed back unread. ``stalled`` names the jobs that do not move. ``turns``: how
+    many jobs the task may create.
     """
 
     reason: Reason
@@ -42,6 +45,7 @@ class WaitReport:
     message: str = ""
     memo: str = ""
     stalled: tuple[str, ...] = ()
+    turns: int = 0
 
 
 def to_event(report: WaitReport) -> dict[str, Any]:
@@ -53,6 +57,7 @@ def to_event(report: WaitReport) -> dict[str, Any]:
         "message": report.message[:_MAX_MESSAGE],
         "memo": report.memo,
         "stalled": list(report.stalled),
+        "turns": report.turns,
     }
 
 
@@ -71,7 +76,8 @@ def from_event(event: object) -> WaitReport:
             return WaitReport(Reason.WAKE, message=f"Event of version {event['version']!s:.20}", memo=memo)
         jobs = tuple(_read(job) for job in event["jobs"])
         stalled = tuple(str(name) for name in event.get("stalled") or ())
-        return WaitReport(Reason(event["reason"]), jobs, str(event.get("message") or ""), memo, stalled)
+        turns = int(event.get("turns") or 0)
+        return WaitReport(Reason(event["reason"]), jobs, str(event.get("message") or ""), memo, stalled, turns)
     except (KeyError, TypeError, ValueError, AttributeError):
         return WaitReport(Reason.WAKE, message="Event that cannot be read", memo=memo)
 

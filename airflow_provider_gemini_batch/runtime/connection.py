@@ -49,7 +49,8 @@ class ConnectionSettings:
     """A connection of either type in one form, after overrides and ``[gemini_batch]`` defaults.
 
     ``project_id`` is None when a key file on disk or the default credentials have to name it; ``timeout`` is in
-    seconds; ``labels`` are the connection's own, for Vertex jobs. Credentials stay out of the repr.
+    seconds; ``labels`` are the connection's own, for Vertex jobs; ``max_active_jobs`` bounds how many jobs of all tasks
+    run at once. Credentials stay out of the repr.
     """
 
     conn_id: str
@@ -64,6 +65,7 @@ class ConnectionSettings:
     quota_project_id: str | None = None
     staging_path: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    max_active_jobs: int | None = None
     api_key: str | None = field(default=None, repr=False)
     keyfile_dict: Mapping[str, Any] | None = field(default=None, repr=False)
     key_path: str | None = field(default=None, repr=False)
@@ -89,6 +91,7 @@ def read_connection(
         "timeout": fields.seconds("timeout", DEFAULT_TIMEOUT),
         "staging_path": fields.text("staging_path") or _configured("staging_path"),
         "labels": _labels(fields),
+        "max_active_jobs": fields.count("max_active_jobs"),
     }
     if service is Service.GEMINI:
         return ConnectionSettings(**common, api_key=_api_key(conn, fields))
@@ -155,6 +158,16 @@ class _Fields:
         if not 0 < number < float("inf"):
             raise self.mistake(name, "must be a number of seconds above zero, such as 60")
         return number
+
+    def count(self, name: str) -> int | None:
+        """A whole number above zero, given as number or text."""
+        value = self.values.get(name)
+        if _empty(value):
+            return None
+        text = str(value).strip()
+        if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+            raise self.mistake(name, "must be a whole number above zero, such as 100")
+        return int(text)
 
     def mapping(self, name: str) -> Mapping[str, Any] | None:
         """A JSON object, given as such or as its text."""

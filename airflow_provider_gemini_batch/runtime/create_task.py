@@ -11,7 +11,9 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from math import inf
 from pathlib import Path
+from random import random
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.batch.ports import Landing
+    from airflow_provider_gemini_batch.polling.turns import TurnRequest
     from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, ResponsesArguments
     from airflow_provider_gemini_batch.runtime.client import OpenAccess, ServiceAccess
     from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
@@ -307,22 +310,32 @@ class TaskRun:
             until=step.until,
         )
         if not arguments.deferrable:
+            looks_at = self._next_look(step.turn)
             wait = BlockingWait(
-                JobWait(step.job_names, policy),
+                JobWait(step.job_names, policy._replace(deadline=min(step.end_time, looks_at))),
                 lambda name: self._hook.client.get(name, brief=True),
                 now=self._clock.now,
                 renew=self._hook.renew,
                 log=lambda level, line: self._tell(level, line, wait),
             )
-            return wait.run(self._clock.sleep, memo=step.memo)
+            report = wait.run(self._clock.sleep, memo=step.memo)
+            is_turn = report.reason is Reason.DEADLINE and looks_at < step.end_time
+            return replace(report, reason=Reason.TURN, turns=1) if is_turn else report
         return self._defer(
             list(step.job_names),
             step.end_time + step.ahead,
             until=step.until,
             memo=step.memo,
+            turn=step.turn,
             queue_timeout=policy.queue_timeout,
             progress_timeout=policy.progress_timeout,
         )
+
+    def _next_look(self, turn: TurnRequest | None) -> float:
+        """Return when a task that does not defer looks for room itself: at random, so that few look together."""
+        if turn is None or turn.limit is None:
+            return inf
+        return self._clock.now() + self._arguments.poll_interval * (0.5 + random())  # noqa: S311  no secret
 
     def _tell(self, level: int, line: str, wait: BlockingWait) -> None:
         log.log(level, "%s", line)
@@ -335,6 +348,7 @@ class TaskRun:
         *,
         until: str,
         memo: str,
+        turn: TurnRequest | None,
         queue_timeout: float | None = None,
         progress_timeout: float | None = None,
     ) -> NoReturn:
@@ -353,6 +367,7 @@ class TaskRun:
                 progress_timeout=progress_timeout,
                 until=until,
                 memo=memo,
+                turn=None if turn is None else turn._asdict(),
             ),
             method_name="execute_complete",
             kwargs={"memo": memo},
@@ -362,11 +377,12 @@ class TaskRun:
     def _wake(self, step: SleepUntil) -> WaitReport:
         self._overview.sleeping(step.reason)
         if not self._arguments.deferrable:
-            self._clock.sleep(max(0.0, step.at - self._clock.now()))
-            return WaitReport(Reason.WAKE, memo=step.memo)
-        if step.job_names:
+            looks_at = self._next_look(step.turn)
+            self._clock.sleep(max(0.0, min(step.at, looks_at) - self._clock.now()))
+            return WaitReport(Reason.TURN if looks_at < step.at else Reason.WAKE, memo=step.memo, turns=1)
+        if step.job_names or step.turn is not None:
             # Not Airflow's trigger: a person who ends the task meanwhile ends its jobs.
-            self._defer(list(step.job_names), step.at + step.ahead, until="time", memo=step.memo)
+            self._defer(list(step.job_names), step.at + step.ahead, until="time", memo=step.memo, turn=step.turn)
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
         self._keep_context()
@@ -566,6 +582,7 @@ class TaskRun:
             max_resubmits=arguments.max_resubmits,
             repair_rounds=arguments.repair_rounds,
             max_active_jobs=arguments.max_active_jobs,
+            max_active_jobs_of_connection=self._hook.settings.max_active_jobs,
             max_failed_rows=arguments.max_failed_rows,
             max_failure_rate=arguments.max_failure_rate,
         )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.polling.policy import WaitPolicy
     from airflow_provider_gemini_batch.polling.poller import PollClient
+    from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
 # An XCom costs the triggerer's supervisor a call to the database, which it does one after the other for all triggers.
 _XCOM_SECONDS: Final = 60.0
@@ -97,12 +98,38 @@ class TriggerTask:
     project_id: str | None
     policy: WaitPolicy
     memo: str
+    turn: TurnRequest | None
     log: logging.Logger
     task_instance: Any
 
     def lease(self) -> PollerLease:
         """Take a share in the poller of the trigger's connection."""
         return lease_of(self.gemini_conn_id, self.location, self.project_id)
+
+    async def report(self) -> WaitReport:
+        """Wait for what the trigger waits for, and return the report."""
+        wait = self.sleep() if self.policy.until == "time" else self.wait()
+        if self.turn is None:
+            return await wait
+        tasks = [asyncio.ensure_future(each) for each in (wait, self.wait_for_turn(self.turn))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # What is known of a job says more than that there is room.
+            return next(task for task in tasks if task in done).result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait_for_turn(self, turn: TurnRequest) -> WaitReport:
+        """Wait until the task may create jobs."""
+        lease = self.lease()
+        try:
+            self.log.info("Waiting until there is room for %d more job(s).", turn.jobs)
+            turns = await lease.poller.turns.wait(turn, self.policy.poll_interval)
+            return WaitReport(Reason.TURN, memo=self.memo, turns=turns)
+        finally:
+            lease.release()
 
     async def wait(self) -> WaitReport:
         """Wait until the wait is over, and return its report."""

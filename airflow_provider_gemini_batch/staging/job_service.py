@@ -29,6 +29,7 @@ from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.api.requests.request import CheckedLine
 from airflow_provider_gemini_batch.batch.adoption import is_of_earlier_run
 from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, display_name, label_value, tag_of
+from airflow_provider_gemini_batch.polling.policy import job_age, longest_wait
 from airflow_provider_gemini_batch.staging import places
 
 if TYPE_CHECKING:
@@ -92,11 +93,15 @@ class JobSettings:
 
 @dataclass(frozen=True)
 class ReadyInput:
-    """Input that the service can read: arguments of the create call, and what is to be removed afterwards."""
+    """Input that the service can read: arguments of the create call, and what is to be removed afterwards.
+
+    ``lines``: the local file of rows that travel inside the call.
+    """
 
     source: Mapping[str, Any] = field(repr=False)
     upload: str | None = None
     destination: str | None = None
+    lines: Path | None = None
 
 
 class ClientJobService:
@@ -141,6 +146,15 @@ class ClientJobService:
             if tag is not None and tag.identity == identity:
                 yield job
 
+    def count_active(self, most: int) -> int:
+        """Count the active jobs of the connection, whoever created them; not beyond ``most``."""
+        count = 0
+        for job in self._client.list_all(brief=True):
+            if count >= most or (job_age(job) or 0.0) > longest_wait(self._client.service):
+                break
+            count += not job.is_done
+        return count
+
     def cancel(self, name: str) -> None:
         """Ask for a job to be cancelled. One that has ended or is gone is what was wanted."""
         try:
@@ -168,7 +182,7 @@ class ClientJobService:
         if self._client.service is Service.VERTEX:
             return self._stage(tag, shard)
         if shard.bytes <= _INLINE_BYTES and shard.rows <= _INLINE_ROWS:
-            return ReadyInput({"inlined_requests": _requests(shard.path)})
+            return ReadyInput({"inlined_requests": _requests(shard.path)}, lines=shard.path)
         return self._upload(tag, shard.path, reuse=reuse)
 
     def _existing(self, tag: Tag) -> ReadyInput:
@@ -258,6 +272,21 @@ class ClientJobService:
             raise
         except GeminiBatchError:
             return  # the refusal of the create call says more than a failed look at a file
+
+    def keep(self, prepared: ReadyInput, tag: Tag) -> str | None:
+        """Upload rows that would have travelled inside the call, and return the name of the upload or staged object."""
+        return prepared.upload if prepared.lines is None else self._upload(tag, prepared.lines, reuse=True).upload
+
+    def kept(self, name: str, tag: Tag) -> ReadyInput | None:
+        """Return an upload or staged object that an earlier process of this task made; None when it is not there."""
+        if name.startswith("gs://"):
+            there = self._client.storage.exists(name)
+            return ReadyInput({"gcs_uri": name}, upload=name, destination=self._destination_of(tag)) if there else None
+        try:
+            file = self._client.get_file(name)
+        except NotFound:
+            return None
+        return ReadyInput({"file_name": name}, upload=name) if file.is_ready else None
 
     def discard(self, prepared: ReadyInput) -> None:
         """Remove an upload or staged object that no job will read."""
@@ -355,9 +384,12 @@ class ClientJobService:
                 handle.writelines(wire_lines(lines))
         else:
             self._client.storage.upload(shard.path, uri)
+        return ReadyInput({"gcs_uri": uri}, upload=uri, destination=self._destination_of(tag))
+
+    def _destination_of(self, tag: Tag) -> str | None:
+        """Return where the answers to staged rows go."""
         named = self._settings.destination
-        destination = self._destination(tag) if named is None else places.own_destination(named, tag)
-        return ReadyInput({"gcs_uri": uri}, upload=uri, destination=destination)
+        return self._destination(tag) if named is None else places.own_destination(named, tag)
 
     def _remove(self, name: str) -> None:
         try:

@@ -34,6 +34,9 @@ class Service:
     down: Exception | None = None
     created: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    kept_inputs: list[str] = field(default_factory=list)
+    sent_input: list[str | None] = field(default_factory=list)
+    discarded: list[str | None] = field(default_factory=list)
     unsendable: set[int] = field(default_factory=set)
     hidden: bool = False
     state_of_new: JobState = JobState.RUNNING
@@ -75,7 +78,18 @@ class Service:
         if tag.shard in self.unsendable and tag.fingerprint == INPUT:
             raise InputUnavailable("The input reads differently.")
 
-    def create(self, prepared: None, tag: Tag) -> BatchJob:  # noqa: ARG002
+    def count_active(self, most: int) -> int:
+        return min(most, sum(not one.is_done for one in self.jobs.values()))
+
+    def keep(self, prepared: None, tag: Tag) -> str:  # noqa: ARG002
+        self.kept_inputs.append(str(tag))
+        return f"files/{len(self.kept_inputs)}"
+
+    def kept(self, name: str, tag: Tag) -> str | None:  # noqa: ARG002
+        return name
+
+    def create(self, prepared: str | None, tag: Tag) -> BatchJob:
+        self.sent_input.append(prepared)
         self.created.append(str(tag))
         if self.lost:
             raise self.lost.pop(0)
@@ -90,8 +104,9 @@ class Service:
         self.jobs[made.name] = made
         return self._dated(made)
 
-    def discard(self, prepared: None) -> None:
-        """Nothing was uploaded."""
+    def discard(self, prepared: str | None) -> None:
+        """Note what is removed."""
+        self.discarded.append(prepared)
 
     def ended(self, jobs: Sequence[BatchJob]) -> None:
         """Nothing is left over."""

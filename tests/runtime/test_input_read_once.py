@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 from task_context import task_context
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, to_event
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,8 +52,9 @@ class Task:
     store: Store | None = field(default_factory=Store)
     try_number: int = 1
     memo: str = ""
+    trigger: Any = None
 
-    def process(self, host: str, **changed: Any) -> Any:
+    def process(self, host: str, event: Any = None, **changed: Any) -> Any:
         """Start a try, or go on after a wait, and give what becomes of it; a deferral gives None."""
         self.monkeypatch.setattr("socket.gethostname", lambda: host)
         arguments = {"model": "gemini-2.5-flash", "lookup_timeout": 0.0, **self.arguments, **changed}
@@ -63,10 +65,11 @@ class Task:
         }
         try:
             if self.memo:
-                return task.execute_complete(context, None, memo=self.memo)
+                return task.execute_complete(context, event, memo=self.memo)
             return task.execute(context)
         except TaskDeferred as deferred:
             self.memo = (deferred.kwargs or {})["memo"]
+            self.trigger = deferred.trigger
             self.service.control.advance(3600)
             return None
         except Exception:
@@ -235,6 +238,50 @@ def test_jobs_that_wait_for_their_turn_are_made_of_the_same_input_alone(make: An
         task.process("host-c")
     assert [row["status"] for row in read_rows(tmp_path / "out.jsonl")] == ["ok"] * 6 + ["missing"] * 6
     assert task.sizes() == [3, 3]
+
+
+TURN = to_event(WaitReport(Reason.TURN, turns=1))
+
+
+@pytest.mark.parametrize("rows", [12, 600], ids=["sent inside the call", "uploaded"])
+def test_a_job_that_waits_for_its_turn_needs_the_input_no_more(
+    rows: int, make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", service.connection(max_active_jobs=1))
+    path = write_rows(tmp_path / "a" / "in.jsonl", [{**ROWS[n % 12], "id": f"row-{n}"} for n in range(rows)])
+    task = make(input_path=path, output_path=f"{tmp_path}/out.jsonl", max_failed_rows=0, **COLUMNS)
+    assert task.process("host-a") is None
+    assert task.sizes() == []
+    trigger = type(task.trigger)(**task.trigger.serialize()[1])
+    assert (trigger.job_names, trigger.until, trigger.turn["limit"]) == ([], "time", 1)
+    shutil.rmtree(tmp_path / "a")
+    assert task.process("host-b", TURN) is None
+    assert task.sizes() == [rows]
+    assert task.process("host-c")["counts"]["succeeded"] == rows
+    assert service.control.books()["files"] == []
+
+
+def test_a_function_is_called_once_although_its_job_waits_for_its_turn(
+    make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", service.connection(max_active_jobs="1"))
+    function = Whim()
+    task = make(inlined_requests=function, prompt_template="{text}", key_field="id")
+    assert task.process("host-a") is None
+    assert task.process("host-b", TURN) is None
+    assert task.process("host-a")["counts"]["succeeded"] == 12
+    assert (function.calls, task.sizes()) == (1, [12])
+
+
+def test_a_task_that_does_not_defer_waits_for_its_turn_as_well(
+    make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", service.connection(max_active_jobs=1))
+    service.control.speed(100_000)
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(input_path=path, max_rows_per_job=4, deferrable=False, poll_interval=0.02, **COLUMNS)
+    assert task.process("host-a")["counts"]["succeeded"] == 12
+    assert task.sizes() == [4, 4, 4]
 
 
 def test_many_columns_are_kept_in_a_file_for_its_owner_alone_until_the_rows_are_landed(

@@ -167,6 +167,22 @@ class SimService:
         self._steps.step(5.0)
         return Ready(self._inputs.shard(tag.shard) if rows is None else tuple(rows))
 
+    def keep(self, prepared: Ready, tag: Tag) -> str:
+        self._steps.step(5.0)
+        name = f"files/{tag}"
+        self._world.files[name] = prepared.rows
+        return name
+
+    def kept(self, name: str, tag: Tag) -> Ready | None:  # noqa: ARG002
+        self._steps.step()
+        rows = self._world.files.get(name)
+        return None if rows is None else Ready(rows)
+
+    def count_active(self, most: int) -> int:
+        self._steps.step()
+        self._world.weather_check()
+        return min(most, sum(not job.is_done for job in self._world.listed()))
+
     def create(self, prepared: Ready, tag: Tag) -> BatchJob:
         self._steps.step(0.1)
         self._may_create()

@@ -69,6 +69,8 @@ class Setting:
     person: tuple[tuple[float, str], ...]
     triggerer: tuple[tuple[float, str], ...]
     clocks: Clocks
+    max_active_jobs: int | None = None
+    """Of the connection."""
     strangers: int = 0
     ghosts: int = 0
     """Jobs of a Dag run of the same name that was deleted."""
@@ -149,6 +151,7 @@ def draw(rnd: Random) -> Setting:
         strangers=rnd.choice([0, 0, 3, 12]),
         ghosts=rnd.choice([0, 0, 0, 1, 2]) if clocks.agree else 0,
         clocks=clocks,
+        max_active_jobs=rnd.choice([None, None, None, 1, 2]),
     )
 
 

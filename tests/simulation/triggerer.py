@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.polling.poller import SubscribedJob, Subscription
+    from airflow_provider_gemini_batch.polling.turns import TurnRequest
     from simulation.clockwork import Clockwork, Skew
     from simulation.world import World
 
@@ -64,6 +65,15 @@ class _Poller:
     def join(self, subscription: Subscription) -> None:
         for target in subscription.targets:
             self._run.clock.after(self._run.clock.random.uniform(0.0, 2.0), partial(self._poll, target))
+
+    @property
+    def turns(self) -> _Poller:
+        """Whose turn it is: nobody else waits here, so that it is only a matter of time."""
+        return self
+
+    async def wait(self, turn: TurnRequest, poll_interval: float) -> int:
+        """Wait for a turn."""
+        return await self._run.turn(turn, poll_interval)
 
     def leave(self, subscription: Subscription) -> None:  # noqa: ARG002
         self._left = True
@@ -149,7 +159,7 @@ class TriggerRun:
         self._loop = triggerers.loop
         self._trigger = SimTrigger(**json.loads(json.dumps(arguments)))
         self._trigger.run_of_it = self
-        self._sleeper: asyncio.Future[None] = self._loop.create_future()
+        self._sleeper: asyncio.Future[int] = self._loop.create_future()
         self._task = self._loop.create_task(self._follow())
         self.pump()
 
@@ -157,8 +167,10 @@ class TriggerRun:
         if self.arguments["until"] == "time":
             # It sleeps in real time; here it sleeps in ours.
             self.clock.after(self.arguments["end_time"] - self.local_now, self._end_sleep)
-            await self._sleeper
-            self.fire(self.key, to_event(WaitReport(Reason.WAKE, memo=self.arguments["memo"])))
+            if self.arguments["turn"] is not None:
+                self.clock.after(self._until_turn(self.arguments["poll_interval"]), lambda: self._end_sleep(1))
+            turns, memo = await self._sleeper, self.arguments["memo"]
+            self.fire(self.key, to_event(WaitReport(Reason.TURN if turns else Reason.WAKE, memo=memo, turns=turns)))
             return
         events = self._trigger.run()
         try:
@@ -173,11 +185,19 @@ class TriggerRun:
         """The time by the triggerer's clock."""
         return self._skew.at(self.clock.now)
 
-    def _end_sleep(self) -> None:
+    def _until_turn(self, poll_interval: float) -> float:
+        return self.clock.random.uniform(1.0, 3 * poll_interval)
+
+    async def turn(self, turn: TurnRequest, poll_interval: float) -> int:
+        """Wait for a turn."""
+        self.clock.after(self._until_turn(poll_interval), lambda: self._end_sleep(turn.jobs))
+        return await self._sleeper
+
+    def _end_sleep(self, turns: int = 0) -> None:
         if self.clock.now < self.frozen_until:
-            self.clock.after(self.frozen_until - self.clock.now, self._end_sleep)
-        elif not self.dead:
-            self._sleeper.set_result(None)
+            self.clock.after(self.frozen_until - self.clock.now, lambda: self._end_sleep(turns))
+        elif not self.dead and not self._sleeper.done():
+            self._sleeper.set_result(turns)
             self.pump()
 
     def pump(self) -> None:
@@ -216,7 +236,7 @@ class TriggerRun:
 
 
 async def _breath() -> None:
-    for _ in range(3):
+    for _ in range(8):
         await asyncio.sleep(0)
 
 

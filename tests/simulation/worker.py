@@ -123,7 +123,8 @@ class Worker:
         client = SimpleNamespace(
             get=lambda name, *, brief: self.service(lambda: None).get(name)  # noqa: ARG005
         )
-        self.hook: Any = SimpleNamespace(client=client, renew=lambda: None)
+        settings = SimpleNamespace(max_active_jobs=setting.max_active_jobs)
+        self.hook: Any = SimpleNamespace(client=client, renew=lambda: None, settings=settings)
         store = RawStore(self.steps, airflow.kept, lambda: airflow.epoch == self.epoch, setting.hiccup)
         self.context: Any = {
             "ti": SimpleNamespace(

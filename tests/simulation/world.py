@@ -111,6 +111,8 @@ class World:
         self._gateway = gateway
         self.weather = weather
         self.jobs: dict[str, Job] = {}
+        #: Rows that were uploaded, by the name of the upload.
+        self.files: dict[str, tuple[int, ...]] = {}
         self.locked_out = False
         self.on_made: Callable[[Job, str], None] = lambda _job, _by: None
         self.on_stop: Callable[[Job, str], None] = lambda _job, _by: None
