@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from datetime import datetime, timedelta
+import time
+from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,6 +28,7 @@ from airflow.providers.common.ai.exceptions import LLMBatchLimitExceededError, L
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, GeminiBatchError, NotFound
 from airflow_provider_gemini_batch.api.models import JobKind, JobState
+from airflow_provider_gemini_batch.api.requests.fields import camel
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker, RowStatus
 from airflow_provider_gemini_batch.rows.schema import response_schema
 
@@ -78,6 +80,11 @@ class GeminiBatchAdapter(BatchAdapter):
     # Limit of a file in the Files API. Source: https://ai.google.dev/gemini-api/docs/files
     max_payload_bytes: ClassVar[int] = 2_000_000_000
     allows_per_request_model: ClassVar[bool] = False
+    #: Seconds within which a job that was created appears in the service's list, and pauses between two looks at it.
+    lookup_seconds: ClassVar[float] = 120.0
+    lookup_pause: ClassVar[float] = 10.0
+    #: Seconds between the two times that the service must not know a job: common.ai then pays for another one.
+    gone_after: ClassVar[float] = 60.0
 
     def __init__(self, *, api_key: str | None = None, base_url: str | None = None, client: Any | None = None) -> None:
         super().__init__(client=client or BatchClient.for_gemini(api_key or "", base_url=base_url))
@@ -164,15 +171,13 @@ class GeminiBatchAdapter(BatchAdapter):
     ) -> Iterator[bytes]:
         """Yield the requests as the service takes them, a line each.
 
-        ``request_params`` and a request's ``params`` hold members of ``generationConfig``; what the operator manages
-        itself (output tokens, schema) wins.
+        ``request_params`` and a request's ``params`` hold members of ``generationConfig`` in either spelling; what the
+        operator manages itself (output tokens, schema) wins.
         """
         for index, request in enumerate(requests):
-            config = {**(request_params or {}), **(request.get("params") or {}), **directive}
+            given = {**_camel(request_params), **_camel(request.get("params"))}
             tokens = request.get("max_tokens") or max_tokens
-            if tokens:
-                config.pop("max_output_tokens", None)
-                config["maxOutputTokens"] = tokens
+            config = {**given, **directive, **({"maxOutputTokens": tokens} if tokens else {})}
             body: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": request["prompt"]}]}]}
             instruction = request.get("system_prompt") or system_prompt
             if instruction:
@@ -189,12 +194,17 @@ class GeminiBatchAdapter(BatchAdapter):
         return BatchState(status=_STATES.get(job.state, "in_progress"), counts=_counts(job), error_message=error)
 
     def _job(self, batch_id: str, *, brief: bool = True) -> BatchJob:
+        job: BatchJob
         try:
-            job: BatchJob = self._client.get(batch_id, brief=brief)
-        except NotFound as error:
-            raise BatchNotFound(
-                str(error), http_status=error.http_status, status=error.status, reason=error.reason
-            ) from error
+            job = self._client.get(batch_id, brief=brief)
+        except NotFound:
+            time.sleep(self.gone_after)
+            try:
+                job = self._client.get(batch_id, brief=brief)
+            except NotFound as error:
+                raise BatchNotFound(
+                    str(error), http_status=error.http_status, status=error.status, reason=error.reason
+                ) from error
         return job
 
     def cancel_batch(self, batch_id: str) -> None:
@@ -231,7 +241,11 @@ class GeminiBatchAdapter(BatchAdapter):
                 model=job.model or None,
                 usage=None
                 if usage is None
-                else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+                # As the other adapters count, and as Google bills: thinking is output.
+                else {
+                    "input_tokens": usage.input_tokens,
+                    "output_tokens": usage.output_tokens + usage.thinking_tokens,
+                },
                 finish_reason=row.get("finish_reason"),
                 error=None if answered else _error(status, row),
                 raw=row.get("text") if answered else None,
@@ -253,9 +267,23 @@ class GeminiBatchAdapter(BatchAdapter):
         return ExtractedOutput(kind="json_text" if spec.is_structured else "text", text=raw.raw)
 
     def find_orphaned_batch(self, idempotency_key: str, input_fingerprint: str, not_before: str) -> str | None:
-        """Return the newest job with this task's display name that is not older than ``not_before``."""
+        """Return the newest job with this task's display name that is not older than ``not_before``.
+
+        ``not_before`` is when the create call was about to be sent. Until ``lookup_seconds`` after it a job may not be
+        listed yet, so the list is read again until then: common.ai would submit, and pay, a second time.
+        """
         name = _display_name(idempotency_key, input_fingerprint)
-        oldest = datetime.fromisoformat(not_before) - _CLOCK_SLACK if not_before else None
+        sent = datetime.fromisoformat(not_before) if not_before else None
+        left = 0.0 if sent is None else self.lookup_seconds - (datetime.now(tz=timezone.utc) - sent).total_seconds()
+        until = time.monotonic() + min(left, self.lookup_seconds)
+        while True:
+            found = self._find(name, None if sent is None else sent - _CLOCK_SLACK)
+            left = until - time.monotonic()
+            if found is not None or left <= 0:
+                return found
+            time.sleep(min(left, self.lookup_pause))
+
+    def _find(self, name: str, oldest: datetime | None) -> str | None:
         for job in self._client.list_all(brief=True):
             if oldest is not None and job.create_time is not None and job.create_time < oldest:
                 return None
@@ -263,6 +291,10 @@ class GeminiBatchAdapter(BatchAdapter):
                 found: str = job.name
                 return found
         return None
+
+
+def _camel(params: dict[str, Any] | None) -> dict[str, Any]:
+    return {camel(name): value for name, value in (params or {}).items()}
 
 
 def _display_name(idempotency_key: str, input_fingerprint: str) -> str:

@@ -340,26 +340,26 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param wait_for_completion: False: end as soon as the job exists.
     :param deferrable: False: wait in the worker instead of the triggerer; default: ``[operators] default_deferrable``
         where that has been set, else True.
-    :param poll_interval: seconds between looks at the job.
-    :param timeout: seconds for the whole task; None: the service's own longest time and an hour, for each job.
+    :param poll_interval: seconds between two polls.
+    :param timeout: seconds for the whole task; None: 49 hours (Vertex AI: 97) from each job's submission.
     :param cancel_on_kill: cancel the job when the task is marked failed or success.
     :param cancel_on_timeout: cancel the job when ``timeout`` is over.
-    :param reattach: use the job that an earlier try made instead of buying another.
-    :param lookup_timeout: seconds within which a job that was made shows in the service's list.
-    :param queue_timeout: seconds after which a job that never left the queue counts as stuck.
-    :param progress_timeout: seconds after which a running job whose counts stand still counts as stuck.
+    :param reattach: continue with the job of an earlier try instead of creating another.
+    :param lookup_timeout: seconds within which a created job appears in the service's list.
+    :param queue_timeout: seconds in the queue after which a job counts as stuck.
+    :param progress_timeout: seconds without a change of its counts after which a running job counts as stuck.
     :param on_stall: ``fail`` or ``resubmit``: what to do about a stuck job after cancelling it.
-    :param max_resubmits: how often at most.
-    :param max_failed_rows: more failed rows than this fail the task; default: only when every row failed.
+    :param max_resubmits: how often a stuck job is submitted again.
+    :param max_failed_rows: fail the task if more rows than this fail; default: only if every row fails.
     :param max_failure_rate: the same as a share between 0 and 1.
-    :param repair_rounds: how often rows that failed for a passing reason are sent again; not for file_name.
+    :param repair_rounds: how often rows that failed with a transient error are sent again; not for file_name.
     :param max_xcom_bytes: result rows go to XCom only when they fit into this.
     :param max_cost_usd: refuse to submit when the estimate is higher (extra ``genai-prices``).
     :param max_rows_per_job: split the input into jobs of at most so many rows.
     :param max_bytes_per_job: split the input into jobs of at most so many bytes.
     :param max_active_jobs: how many of them may run at a time.
     :param keep_input: leave uploads and staged objects in place.
-    :param keep_response: put the service's whole answer into each output row.
+    :param keep_response: add the service's whole response to each result row.
     :param dry_run: check, count and price the input; send nothing.
     :returns: ``job_name``, ``job_names``, ``state``, ``model``, ``display_name``, ``counts``, ``usage``, ``output`` and
         ``responses``.
@@ -485,7 +485,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
     :param output_conn_id: connection for ``output_path`` and ``media_path``. (templated)
     :param media_path: folder for pictures and sound in answers; default: one beside ``output_path``. (templated)
     :param max_xcom_bytes: result rows go to XCom only when they fit into this.
-    :param keep_response: put the service's whole answer into each output row.
+    :param keep_response: add the service's whole response to each result row.
     :returns: the same summary as the create operators give.
     """
 

@@ -194,7 +194,7 @@ class _Fields:
         return tuple(part.strip() for part in parts if part.strip())
 
     def url(self, name: str, value: str | None, *, bare_scheme: str = "https", port: int | None = None) -> str | None:
-        """A base URL without its last slash; ``http`` only to this machine, since credentials would travel bare."""
+        """Return a base URL without its last slash; ``http`` only to this machine, since it is not encrypted."""
         if not value:
             return None
         try:
@@ -209,7 +209,7 @@ class _Fields:
         if parts.query or parts.fragment:
             raise self.mistake(name, "must end with the path; remove what follows '?' or '#'")
         if parts.scheme == "http" and not _is_loopback(host):
-            raise self.mistake(name, "is http:// to another machine, where the key would travel bare; use https://")
+            raise self.mistake(name, "is http:// to another machine, which sends the key unencrypted; use https://")
         netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"
         return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
 

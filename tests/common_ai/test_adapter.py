@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from airflow.providers.common.ai import example_dags
 from airflow.providers.common.ai.batch import dispatch
 from airflow.providers.common.ai.batch.output_schema import build_output_spec
 from airflow.providers.common.ai.exceptions import LLMBatchModelMismatchError
 from airflow.providers.common.ai.operators.llm_batch import LLMBatchOperator
+from airflow.providers.common.ai.triggers.llm_batch import LLMBatchTrigger
 from airflow.sdk import DAG, task
 from dag_runs import Run
 from pydantic import BaseModel
@@ -18,7 +22,6 @@ from airflow_provider_gemini_batch.common_ai import GeminiBatchAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from airflow_provider_gemini_batch.emulator import Emulator
 
@@ -29,6 +32,13 @@ TEXT = build_output_spec(str)
 class Sentiment(BaseModel):
     label: Literal["positive", "negative", "neutral"]
     reason: str
+
+
+@pytest.fixture(autouse=True)
+def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GeminiBatchAdapter, "lookup_seconds", 0.0)
+    monkeypatch.setattr(GeminiBatchAdapter, "lookup_pause", 0.05)
+    monkeypatch.setattr(GeminiBatchAdapter, "gone_after", 0.05)
 
 
 @pytest.fixture
@@ -121,6 +131,119 @@ def test_a_retry_after_a_lost_answer_finds_the_job(service: Emulator, tmp_path: 
     assert len(jobs(service)) == 1
 
 
+def test_an_orphan_that_is_not_listed_yet_is_waited_for(
+    service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.control.speed(1.0)
+    service.control.faults(reset={"operation": "create", "when": "after", "times": 1}, list_lag=2)
+    monkeypatch.setattr(GeminiBatchAdapter, "lookup_seconds", 60.0)
+    with DAG("common_ai_late_orphan", schedule=None) as dag:
+        operator(tmp_path, retries=1)
+    run = Run(dag)
+    run.attempt("ask")
+    assert run.attempt("ask", dies_waiting=True).state == "deferred"
+    assert len(jobs(service)) == 1
+
+
+def test_a_job_that_the_service_denies_once_is_not_paid_for_again(service: Emulator, tmp_path: Path) -> None:
+    with DAG("common_ai_denied", schedule=None) as dag:
+        operator(tmp_path, retries=1, deferrable=True)
+    run = Run(dag)
+    run.attempt("ask", dies_waiting=True)
+    service.control.faults(http={"operation": "get", "status": 404, "times": 1})
+    assert run.attempt("ask").state == "success"
+    assert len(jobs(service)) == 1
+
+
+def test_a_deferred_task_that_is_killed_cancels_its_job(service: Emulator, tmp_path: Path) -> None:
+    service.control.faults(hold_running=True)
+    with DAG("common_ai_killed", schedule=None) as dag:
+        operator(tmp_path, deferrable=True)
+    run = Run(dag)
+    (deferral,) = run.attempt("ask", dies_waiting=True).deferrals
+    asyncio.run(LLMBatchTrigger(**deferral.kwargs).on_kill())
+    service.control.advance(600)
+    assert [job["state"] for job in jobs(service)] == ["BATCH_STATE_CANCELLED"]
+
+
+def test_a_task_that_is_killed_while_it_waits_in_the_worker_cancels_its_job(service: Emulator, tmp_path: Path) -> None:
+    service.control.faults(hold_running=True)
+    with DAG("common_ai_killed_in_worker", schedule=None) as dag:
+        task_ = operator(tmp_path, deferrable=False)
+    made = GeminiBatchAdapter(api_key="hidden-key", base_url=service.url)
+    task_.batch_id = made.submit(
+        [{"prompt": "Hello?"}],
+        model="gemini-2.5-flash",
+        idempotency_key="a" * 16,
+        input_fingerprint="f" * 64,
+        output_spec=TEXT,
+    ).batch_id
+    task_.on_kill()
+    service.control.advance(600)
+    assert dag.task_ids == ["ask"]
+    assert made.get_batch(task_.batch_id).status == "cancelled"
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [
+        ({"job_ending": {"state": "FAILED", "code": 3, "message": "Bad input."}}, "the recorded state was cleared"),
+        ({"job_ending": {"state": "CANCELLED"}, "partial_rows": 0.0}, "was cancelled before 3 of 3 requests"),
+        ({"job_ending": {"state": "CANCELLED"}, "partial_rows": 0.5}, "was cancelled before"),
+    ],
+)
+def test_a_job_that_ended_badly_fails_the_task_and_a_retry_submits_again(
+    service: Emulator, tmp_path: Path, faults: dict[str, Any], message: str
+) -> None:
+    service.control.faults(**faults)
+    with DAG("common_ai_bad_end", schedule=None) as dag:
+        operator(tmp_path, retries=1, deferrable=True)
+    run = Run(dag)
+    assert message in run.attempt("ask").message
+    service.control.clear_faults()
+    assert run.attempt("ask").state == "success"
+    assert len(jobs(service)) == 2
+
+
+@pytest.mark.parametrize("partial_rows", [0.0, 0.67])
+def test_an_expired_job_leaves_the_rows_that_it_finished(
+    service: Emulator, tmp_path: Path, partial_rows: float
+) -> None:
+    service.control.faults(expire=True, partial_rows=partial_rows)
+    with DAG("common_ai_expired", schedule=None) as dag:
+        operator(tmp_path, deferrable=True)
+    run = Run(dag)
+    result = run.attempt("ask")
+    assert result.state == "success", result.error
+    manifest = run.xcom("ask")
+    assert manifest["counts"]["success"] == round(3 * partial_rows)
+    assert sum(manifest["counts"].values()) == 3
+
+
+def test_common_ais_own_example_runs_with_another_model_and_folder(service: Emulator, tmp_path: Path) -> None:
+    source = (Path(next(iter(example_dags.__path__))) / "example_llm_batch.py").read_text(encoding="utf-8")
+    for ours, theirs in (
+        ("google:gemini-2.5-flash", "openai:gpt-5-mini"),
+        ("gemini:gemini-2.5-flash", "anthropic:claude-sonnet-5"),
+        (f"file://{tmp_path}", "s3://my-bucket"),
+    ):
+        assert theirs in source
+        source = source.replace(theirs, ours)
+    module: dict[str, Any] = {"__name__": "their_example"}
+    source = source.partition("# [START howto_operator_llm_batch_provider_params]")[0]
+    exec(compile(source, "example_llm_batch.py", "exec", dont_inherit=True), module)  # noqa: S102
+    for dag_id, task_id in (
+        ("example_llm_batch_operator", "classify_reviews"),
+        ("example_llm_batch_decorator", "build_review_prompts"),
+    ):
+        run = Run(module[dag_id]())
+        assert run.attempt(task_id).state == "success"
+        assert run.attempt("summarize_manifest").state == "success"
+        assert sum(run.xcom("summarize_manifest").values()) == 4
+    assert len(jobs(service)) == 2
+
+
 def test_an_orphan_is_known_by_task_and_input_together(service: Emulator, adapter: GeminiBatchAdapter) -> None:
     requests: Any = [{"prompt": "Hello?"}]
     made = adapter.submit(
@@ -194,3 +317,35 @@ def test_what_a_request_says_wins_over_the_batch(adapter: GeminiBatchAdapter) ->
     request = json.loads(line)["request"]
     assert request["generationConfig"] == {"temperature": 0.1, "topP": 0.5, "maxOutputTokens": 7}
     assert request["systemInstruction"]["parts"][0]["text"] == "Short."
+
+
+def test_parameters_in_either_spelling_are_one_and_the_schema_is_the_operators(adapter: GeminiBatchAdapter) -> None:
+    spec = build_output_spec(Sentiment)
+    line = next(
+        adapter._lines(
+            [{"prompt": "Hello?", "params": {"top_p": 0.1, "response_schema": {}, "max_output_tokens": 3}}],
+            "a" * 16,
+            adapter.build_output_directive(spec),
+            max_tokens=99,
+            request_params={"topP": 0.9, "responseMimeType": "text/plain"},
+        )
+    )
+    config = json.loads(line)["request"]["generationConfig"]
+    assert set(config) == {"topP", "responseSchema", "responseMimeType", "maxOutputTokens"}
+    assert (config["topP"], config["maxOutputTokens"]) == (0.1, 99)
+    assert config["responseMimeType"] == "application/json"
+    assert config["responseSchema"]["properties"]
+
+
+def test_thinking_counts_as_output(service: Emulator, adapter: GeminiBatchAdapter) -> None:
+    service.control.faults(thoughts=7)
+    requests: Any = [{"prompt": "Hello?"}]
+    made = adapter.submit(
+        requests, model="gemini-2.5-flash", idempotency_key="a" * 16, input_fingerprint="f" * 64, output_spec=TEXT
+    )
+    service.control.advance(600)
+    (item,) = adapter.iter_results(made.batch_id)
+    (job,) = service.control.bill()["jobs"]
+    assert item.usage is not None
+    assert job["tokens"]["thinking_tokens"] > 0
+    assert item.usage["output_tokens"] == job["tokens"]["output_tokens"] + job["tokens"]["thinking_tokens"]
