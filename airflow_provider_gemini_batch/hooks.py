@@ -70,7 +70,7 @@ class GeminiBatchHook(BaseHook):
 
     @cached_property
     def settings(self) -> ConnectionSettings:
-        """The connection, read and checked once.
+        """Return the settings of the connection, read and checked once.
 
         :raises ConfigurationError: the connection cannot work.
         """
@@ -81,26 +81,26 @@ class GeminiBatchHook(BaseHook):
 
     @cached_property
     def client(self) -> BatchClient:
-        """The client, made at first use and kept."""
+        """Return the client; it is made at first use."""
         return client_from_settings(self.settings)
 
     def get_conn(self) -> BatchClient:
-        """The client, under the name by which Airflow's hooks give theirs."""
+        """Return the client, under the name that Airflow's hooks use."""
         return self.client
 
     @property
     def service(self) -> Service:
-        """Which service the connection means."""
+        """Return which service the connection selects."""
         return self.settings.service
 
     def close(self) -> None:
-        """Give the sockets back; the next call opens new ones."""
+        """Close all sockets; the next call opens new ones."""
         client = self.__dict__.pop("client", None)
         if client is not None:
             client.close()
 
     def renew(self) -> None:
-        """Look the connection up once more and go on with its credentials; keep the old ones where that fails."""
+        """Read the connection again and use its credentials; keep the old ones if that fails."""
         from airflow.sdk.exceptions import AirflowException
 
         before = self.__dict__.pop("settings", None)
@@ -120,7 +120,7 @@ class GeminiBatchHook(BaseHook):
         self.close()
 
     def test_connection(self) -> tuple[bool, str]:
-        """List one batch and say in words how that went; called by the Test button of Airflow's form."""
+        """Return whether one job can be listed, and a message; called by the Test button of Airflow's form."""
         from airflow.sdk.exceptions import AirflowNotFoundException
 
         try:
@@ -155,7 +155,7 @@ class GeminiBatchHook(BaseHook):
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> BatchJob:
-        """Make a job that generates content; costs money each time, see :meth:`.BatchClient.create`."""
+        """Create a job that generates content; each call costs money, see :meth:`.BatchClient.create`."""
         return self.client.create(
             model,
             inlined_requests=inlined_requests,
@@ -187,7 +187,7 @@ class GeminiBatchHook(BaseHook):
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> BatchJob:
-        """Make a job that embeds texts; costs money each time, see :meth:`.BatchClient.create_embeddings`."""
+        """Create a job that embeds texts; each call costs money, see :meth:`.BatchClient.create_embeddings`."""
         return self.client.create_embeddings(
             model,
             inlined_requests=inlined_requests,
@@ -204,7 +204,7 @@ class GeminiBatchHook(BaseHook):
         )
 
     def get(self, name: str, *, brief: bool = False) -> BatchJob:
-        """Look a job up; ``brief`` asks for state and counts alone."""
+        """Return a job; with ``brief``, only its state and counts are read."""
         return self.client.get(name, brief=brief)
 
     def list(
@@ -215,7 +215,7 @@ class GeminiBatchHook(BaseHook):
         filter: str | None = None,  # noqa: A002  (the service's own word)
         brief: bool = False,
     ) -> BatchJobPage:
-        """One page of jobs, newest first; ``filter`` is Vertex's."""
+        """Return one page of jobs, newest first; ``filter`` is for Vertex AI only."""
         return self.client.list(page_size=page_size, page_token=page_token, filter=filter, brief=brief)
 
     def list_all(
@@ -225,15 +225,15 @@ class GeminiBatchHook(BaseHook):
         filter: str | None = None,  # noqa: A002  (the service's own word)
         brief: bool = False,
     ) -> Iterator[BatchJob]:
-        """All jobs, newest first, page by page as they are read."""
+        """Yield all jobs, newest first; pages are read as they are needed."""
         return self.client.list_all(page_size=page_size, filter=filter, brief=brief)
 
     def cancel(self, name: str) -> None:
-        """Ask the service to cancel a job; it ends a little later."""
+        """Request the cancellation of a job, which ends a little later."""
         self.client.cancel(name)
 
     def delete(self, name: str) -> None:
-        """Remove a job from the service's list; its results go with it."""
+        """Delete a job and its results from the service."""
         self.client.delete(name)
 
     def wait(
@@ -250,13 +250,13 @@ class GeminiBatchHook(BaseHook):
         )
 
     def get_responses(self, job: str | BatchJob) -> Iterator[BatchResult]:
-        """The answers of a job that has ended, as the service gives them, one by one as they are read."""
+        """Yield the responses of a job that has ended, in the service's form and order."""
         return self.client.get_responses(job)
 
     def iter_results(
         self, job: str | BatchJob, *, output_schema: Any = None, keep_response: bool = False
     ) -> Iterator[dict[str, Any]]:
-        """The rows of a job that has ended, as the operators land them, one by one as they are read.
+        """Yield the result rows of a job that has ended, in the form that the operators write.
 
         :param job: the job or its name; rows keep the keys of their authors, also where these look like ours.
         :param output_schema: pydantic model that each answer must fit; its value is in the row's ``parsed``.
@@ -277,7 +277,7 @@ class GeminiBatchHook(BaseHook):
         return iter_rows(self.client.get_responses(known), landing)
 
     def check_readable(self, destination: str) -> None:
-        """Raise what reading answers at a gs:// or bq:// place would raise; Vertex AI only."""
+        """Raise what reading responses at a gs:// or bq:// address would raise; Vertex AI only."""
         self.client.check_readable(destination)
 
     def output_source(self, job: BatchJob | str) -> JobSource | None:
@@ -293,7 +293,7 @@ class GeminiBatchHook(BaseHook):
         name: str | None = None,
         wait: float = 600.0,
     ) -> File:
-        """Upload a file to the Files API and wait until it can be used, so many seconds at most; not on Vertex AI."""
+        """Upload a file to the Files API; wait at most ``wait`` seconds until it can be used. Not on Vertex AI."""
         return self.client.upload_file(source, display_name=display_name, mime_type=mime_type, name=name, wait=wait)
 
     def wait_for_file(self, file: File | str, *, timeout: float = 600.0) -> File:
@@ -301,21 +301,21 @@ class GeminiBatchHook(BaseHook):
         return self.client.wait_for_file(file, timeout=timeout)
 
     def get_file(self, name: str) -> File:
-        """Look an uploaded file up."""
+        """Return an uploaded file."""
         return self.client.get_file(name)
 
     def list_files(self, *, page_size: int = 100, page_token: str | None = None) -> FilePage:
-        """One page of uploaded files."""
+        """Return one page of uploaded files."""
         return self.client.list_files(page_size=page_size, page_token=page_token)
 
     def delete_file(self, name: str) -> None:
-        """Remove an uploaded file before its 48 hours are over."""
+        """Delete an uploaded file; otherwise the service does so after 48 hours."""
         self.client.delete_file(name)
 
     def download_file(self, name: str, target: str | Path | BinaryIO) -> int:
-        """Download a file to a path, which appears when whole, or into an open file; gives the number of bytes."""
+        """Download a file to a path, which appears when complete, or into an open file; return the number of bytes."""
         return self.client.download_file(name, target)
 
     def iter_download(self, name: str) -> Iterator[bytes]:
-        """The pieces of a file as they come, resuming after a cut."""
+        """Yield the bytes of a file in pieces; a broken download is resumed."""
         return self.client.iter_download(name)

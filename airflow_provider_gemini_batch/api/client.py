@@ -98,7 +98,7 @@ class BatchClient:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Make a client of the Gemini Developer API.
+        """Return a client of the Gemini Developer API.
 
         :param base_url: another host, for a gateway or an emulator; http:// only to this machine.
         :param timeout: seconds to wait for an answer's next bytes (creating a job waits five times as long: the service
@@ -145,7 +145,7 @@ class BatchClient:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Make a client of Vertex AI.
+        """Return a client of Vertex AI.
 
         :param project_id: None: the one that the key file, or else Application Default Credentials, name.
         :param location: a region, ``us``, ``eu`` or ``global``.
@@ -203,13 +203,13 @@ class BatchClient:
         self._transport.close()
 
     def replace_by(self, other: BatchClient) -> None:
-        """Become another client, with its credentials and connections, for all who hold this one."""
+        """Take over the credentials and connections of another client, for everyone who holds this one."""
         self.close()
         vars(self).update(vars(other))
 
     @property
     def service(self) -> Service:
-        """Which service this client talks to."""
+        """Return which service this client talks to."""
         return self._backend.service
 
     @property
@@ -235,7 +235,7 @@ class BatchClient:
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> BatchJob:
-        """Make a job that generates content. It costs money, and sending it twice makes two jobs.
+        """Create a job that generates content. Each call costs money: two calls create two jobs.
 
         Exactly one source: ``inlined_requests`` or ``file_name`` (Gemini API), ``gcs_uri`` or ``bigquery_uri``
         (Vertex AI, which also needs a ``destination``).
@@ -284,7 +284,7 @@ class BatchClient:
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> BatchJob:
-        """Make a job that embeds texts; sources and errors as for :meth:`create`.
+        """Create a job that embeds texts; sources and errors are those of :meth:`create`.
 
         :param task_type: such as ``RETRIEVAL_DOCUMENT``; like the next, a default for every inline request.
         :param output_dimensionality: how many numbers a vector has.
@@ -357,7 +357,7 @@ class BatchClient:
         )
 
     def get(self, name: str, *, brief: bool = False) -> BatchJob:
-        """Ask for one job.
+        """Return one job.
 
         :param brief: ask for state, counts, times and error only; ``src`` and ``dest`` are then not filled.
         :raises NotFound: the service does not know it, or not with these credentials.
@@ -372,7 +372,7 @@ class BatchClient:
         filter: str | None = None,  # noqa: A002  (the service's word)
         brief: bool = False,
     ) -> BatchJobPage:
-        """Ask for one page of jobs, newest first. A page may be empty and still have a further one.
+        """Return one page of jobs, newest first. An empty page may be followed by another one.
 
         :param filter: Vertex AI only, such as ``state="JOB_STATE_RUNNING" AND labels.team=a``.
         """
@@ -391,14 +391,14 @@ class BatchClient:
         filter: str | None = None,  # noqa: A002
         brief: bool = False,
     ) -> Iterator[BatchJob]:
-        """Give all jobs, newest first, page by page as they are needed."""
+        """Yield all jobs, newest first; pages are read as they are needed."""
         for page in pages_of(
             lambda token: self.list(page_size=page_size, page_token=token, filter=filter, brief=brief)
         ):
             yield from page.batch_jobs
 
     def cancel(self, name: str) -> None:
-        """Ask the service to stop a job. It takes a while and may come too late; a job that has ended stays so.
+        """Request the cancellation of a job. It takes a while and may come too late; a job that has ended stays so.
 
         :raises NotFound: the service does not know the job.
         """
@@ -410,7 +410,7 @@ class BatchClient:
                 raise
 
     def delete(self, name: str) -> None:
-        """Remove a job. Vertex AI refuses to while it runs; cancel it first."""
+        """Delete a job. Vertex AI refuses while it runs; cancel it first."""
         self._backend.delete(name)
 
     def wait(
@@ -467,13 +467,13 @@ class BatchClient:
         raise JobTimedOut(f"Waited {timeout or 0.0:g} s: {report.message}; the job goes on", job=last)
 
     def get_responses(self, job: BatchJob | str) -> Iterator[BatchResult]:
-        """Give the answers of a job that has ended, as the service gives them: in its order, with its keys.
+        """Yield the responses of a job that has ended, in the service's order and with its keys.
 
-        Errors about the job come at once; the rows then stream, from inline answers, a file or Cloud Storage alike. An
-        output that is a little late is waited for. A cancelled or expired job gives what it has, maybe nothing.
+        Errors about the job come at once; the rows then stream, whether they were inline, in a file or on Cloud Storage. An
+        output that is a little late is waited for. A cancelled or expired job has the rows that were finished, if any.
 
-        :raises JobError: the job has not ended. :raises JobFailed: it failed and has no answers.
-        :raises ResultsGone: it ended well but the service no longer keeps its answers.
+        :raises JobError: the job has not ended. :raises JobFailed: it failed and has no responses.
+        :raises ResultsGone: it ended well but the service no longer keeps its responses.
         """
         return responses(self._backend, job, sleep=self._transport.sleep)
 
@@ -511,7 +511,7 @@ class BatchClient:
         name: str | None = None,
         wait: float = LONGEST_PROCESSING,
     ) -> File:
-        """Upload a file of at most 2 GiB, in chunks, going on after broken connections. It lives 48 hours.
+        """Upload a file of at most 2 GiB in chunks, resuming after broken connections. It is kept for 48 hours.
 
         Returns when the service has processed it: a job cannot use it before. What the service gives up on is removed
         and uploaded once more.
@@ -539,28 +539,28 @@ class BatchClient:
         return self._files.wait(self._files.get(file) if isinstance(file, str) else file, timeout=timeout)
 
     def get_file(self, name: str) -> File:
-        """Ask for an upload. Outputs of batches cannot be looked up, only downloaded.
+        """Return an uploaded file. Outputs of batches cannot be looked up, only downloaded.
 
         :raises NotFound: unknown, expired, or another project's.
         """
         return self._files.get(name)
 
     def list_files(self, *, page_size: int = 100, page_token: str | None = None) -> FilePage:
-        """Ask for one page of files, at most 100."""
+        """Return one page of files, at most 100."""
         if not 1 <= page_size <= 100:  # noqa: PLR2004
             raise ConfigurationError(f"page_size must be from 1 to 100, not {page_size}")
         return self._files.list(page_size=page_size, page_token=page_token)
 
     def delete_file(self, name: str) -> None:
-        """Remove an upload. Outputs of batches cannot be removed; they end by themselves."""
+        """Delete an uploaded file. Outputs of batches cannot be deleted; they expire."""
         self._files.delete(name)
 
     def download_file(self, name: str, target: str | os.PathLike[str] | BinaryIO) -> int:
-        """Download the output of a batch to a path, which appears when whole, or into an open file; gives its bytes."""
+        """Download the output of a batch to a path, which appears when complete, or an open file; return its size."""
         return self._files.download(name, target)
 
     def iter_download(self, name: str) -> Iterator[bytes]:
-        """Open the output of a batch (errors come at once) and give its bytes in pieces, going on after a cut."""
+        """Yield the output of a batch in pieces, resuming after a cut; errors in opening it are raised at once."""
         return self._files.iter_download(name)
 
     @property
