@@ -469,7 +469,7 @@ class BatchClient:
     def get_responses(self, job: BatchJob | str) -> Iterator[BatchResult]:
         """Yield the responses of a job that has ended, in the service's order and with its keys.
 
-        Errors about the job come at once; the rows then stream, whether they were inline, in a file or on Cloud Storage. An
+        Errors about the job come at once; the rows then stream, from wherever the service keeps them. An
         output that is a little late is waited for. A cancelled or expired job has the rows that were finished, if any.
 
         :raises JobError: the job has not ended. :raises JobFailed: it failed and has no responses.
