@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from dag_runs import make_database, start_execution_api
 
+from stack.local_airflow import HAS_STORE
+
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
 
@@ -17,5 +19,7 @@ def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) ->
     make_database()
     start_execution_api()
     gemini_batch_emulator.control.speed(60)
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
+    # Airflow 3.2 does not say whether a part has run before: it sits out what an earlier try may have sent.
+    connection = gemini_batch_emulator.connection(timeout=60.0 if HAS_STORE else 0.6)
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", connection)
     return gemini_batch_emulator

@@ -67,8 +67,9 @@ def test_a_job_whose_task_may_still_want_it_is_not_named(submitted: tuple[Run, s
     assert job_name not in sweep(capsys, "--yes", "--unknown")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_job_of_a_datasets_part_is_known_by_the_parts_key(service: Emulator, capsys: Any) -> None:
-    run, job_name = submit(service, part_key="00000-abc")
+    run, job_name = submit(service, part_key="00000-abc", lookup_timeout=0.0)
     assert sweep(capsys, "--yes", "--unknown")[job_name]["result"].startswith("left alone")
     run._update(run.instance("submit"), state="failed")
     assert sweep(capsys)[job_name]["task"].startswith("sweeping.submit")
