@@ -132,8 +132,8 @@ FAULTS = (
     Fault(
         "kill9_while_uploading",
         "batch/run.py",
-        "reuse = not self._task.is_first or self._is_resumed",
-        "reuse = False",
+        "return not self._task.is_first or self._is_resumed",
+        "return False",
         f"{_GUARANTEES}test_a_retry_uses_an_upload_that_is_there",
     ),
     Fault(
@@ -245,15 +245,15 @@ FAULTS = (
     Fault(
         "mark_failed_in_worker",
         "runtime/create_task.py",
-        "cancel_on_kill and not may_be_retried:",
-        "cancel_on_kill and may_be_retried:",
+        "        elif may_be_retried:\n",
+        "        elif not may_be_retried:\n",
         f"{_KILL}test_a_kill_of_a_task_that_waits_in_the_worker_cancels_what_nobody_else_would_adopt[0-CANCELLED]",
     ),
     Fault(
         "mark_success_in_worker",
         "runtime/create_task.py",
-        "            for name in sorted(self._running):\n",
-        "            for name in sorted(self._running)[1:]:\n",
+        "for name in sorted(self._running) if not _try_to_cancel",
+        "for name in sorted(self._running)[1:] if not _try_to_cancel",
         f"{_KILL}test_a_kill_of_a_task_that_waits_in_the_worker_cancels_what_nobody_else_would_adopt[0-CANCELLED]",
     ),
     Fault(
@@ -273,8 +273,8 @@ FAULTS = (
     Fault(
         "cancelled_by_somebody",
         "batch/verdict.py",
-        "return _failed(what, retry=False, keep_output=True)",
-        "return _failed(what, retry=True, keep_output=True)",
+        'return _failed(what, "Clear the task to run it anew.", retry=False, keep_output=True)',
+        'return _failed(what, "Clear the task to run it anew.", retry=True, keep_output=True)',
         "tests/batch/test_verdict.py::test_a_job_that_somebody_cancelled_is_not_retried",
     ),
     Fault(
