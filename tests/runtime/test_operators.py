@@ -12,12 +12,14 @@ from airflow.sdk import DAG, task
 from dag_runs import Run, dags_test
 
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest
+from airflow_provider_gemini_batch.batch import timeouts
 from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import (
     GeminiCreateBatchJobOperator,
     GeminiCreateEmbeddingsBatchJobOperator,
 )
+from airflow_provider_gemini_batch.staging import job_service
 from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
@@ -237,6 +239,37 @@ def test_a_large_local_file_is_uploaded_landed_in_order_and_its_upload_removed(
     manifest = json.loads((output.parent / "_out.jsonl.manifest.json").read_text())
     assert (manifest["whole"], manifest["job_names"], manifest["rows"]) == (True, result["job_names"], 600)
     assert sorted(path.name for path in output.parent.iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
+
+
+def test_rows_come_back_whole_through_a_download_that_is_redirected(service: Emulator, tmp_path: Path) -> None:
+    # A host that has only the short path, and sends on from there.
+    once_each = {"operation": "download", "status": 404, "match": "^/download/", "times": 1}
+    service.control.faults(download_redirect=True, http=once_each)
+    output = tmp_path / "out.jsonl"
+    run = one(input_path=str(rows_file(tmp_path, 600)), output_path=str(output))
+    outcome = run.attempt("t")
+    assert outcome.state == "success", outcome.message
+    assert run.xcom("t")["counts"] == {"total": 600, "succeeded": 600, "failed": 0}
+    assert [json.loads(line)["key"] for line in output.read_bytes().splitlines()] == [f"row {n}" for n in range(600)]
+    # The documented path, the short one, and where that leads to.
+    assert requests(service)["download"] == 3
+
+
+def test_an_upload_that_is_processed_for_a_while_is_waited_for_without_a_worker(
+    service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_service, "_LONGEST_HOLD", 0.0)
+    monkeypatch.setattr(timeouts, "_FIRST_PAUSE", 0.01)
+    service.control.faults(file_processing={"looks": 3})
+    output = tmp_path / "out.jsonl"
+    run = one(input_path=str(rows_file(tmp_path, 600)), output_path=str(output))
+    outcome = run.attempt("t")
+    assert outcome.state == "success", outcome.message
+    triggers = [deferral.classpath.rpartition(".")[2] for deferral in outcome.deferrals]
+    assert triggers == ["DateTimeTrigger"] * (len(triggers) - 1) + ["GeminiBatchJobTrigger"]
+    assert len(triggers) > 1
+    assert (requests(service)["upload_start"], len(jobs(service))) == (1, 1)
+    assert len(output.read_bytes().splitlines()) == 600
 
 
 def test_a_small_local_file_goes_inline(service: Emulator, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from vertex.bench import rows_of
+from vertex.bench import LEGACY, rows_of
 
 if TYPE_CHECKING:
     from vertex.bench import Bench
@@ -39,6 +39,17 @@ def test_objects_go_as_they_are_and_stay(bench: Bench, folder: str, names: Any, 
     left = bench.objects(folder)
     assert left[-2:] == ["in/one.jsonl", "in/two.jsonl"]
     assert left[0].startswith("answers/prediction-model-")
+
+
+def test_answers_in_three_objects_are_landed_whole(bench: Bench, folder: str) -> None:
+    bench.put(f"{folder}/in/many.jsonl", lines(*[f"k{n:02}" for n in range(30)]))
+    bench.emulator.control.faults(output_layout={"layout": "shards", "count": 3})
+    output = bench.folder / "out.jsonl"
+    _, summary = bench.go(gcs_uri=f"{folder}/in/many.jsonl", destination=f"{folder}/answers", output_path=str(output))
+    names = [name.rpartition("/")[2] for name in bench.objects(f"{folder}/answers")]
+    assert names == [f"predictions.jsonl-{n:05}-of-00003" for n in range(3)]
+    assert sorted(row["key"] for row in rows_of(output.read_bytes())) == [f"k{n:02}" for n in range(30)]
+    assert summary["counts"] == {"total": 30, "succeeded": 30, "failed": 0}
 
 
 def test_without_a_destination_answers_go_under_the_staging_path_and_leave_it_when_landed(
@@ -86,6 +97,24 @@ def test_a_table_gives_table_and_counts(bench: Bench) -> None:
     assert summary["output"] == "bq://p.texts.answers"
     assert summary["counts"] == {"total": 7, "succeeded": 6, "failed": 1}
     assert summary["state"] == "SUCCEEDED"
+
+
+def test_a_table_of_embeddings_is_landed_as_vectors(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", bench.emulator.url)
+    texts = [{"content": f"Text {n}.", "title": f"t{n}"} for n in range(3)]
+    bench.emulator.control.put_table("p.d.texts", {"content": "STRING", "title": "STRING"}, texts)
+    output = bench.folder / "out.jsonl"
+    _, summary = bench.go(
+        model=LEGACY,
+        bigquery_uri="bq://p.d.texts",
+        destination="bq://p.d.vectors",
+        key_field="title",
+        output_path=str(output),
+    )
+    rows = rows_of(output.read_bytes())
+    assert sorted(row["key"] for row in rows) == ["t0", "t1", "t2"]
+    assert {(row["status"], len(row["embedding"])) for row in rows} == {("ok", 768)}
+    assert summary["usage"]["input_tokens"] == bench.emulator.control.bill()["tokens"]["input_text"]
 
 
 def test_a_table_without_a_destination_gets_a_table_beside_it(bench: Bench) -> None:
