@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from dataclasses import replace
@@ -14,7 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.backends.vertex import _job
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, NotFound, ResultsGone, UnknownOutput
+from airflow_provider_gemini_batch.api.errors import (
+    ConfigurationError,
+    NotFound,
+    ResultsGone,
+    UnexpectedAnswer,
+    UnknownOutput,
+)
 from airflow_provider_gemini_batch.api.google.output_folder import StoredObject, choose
 from airflow_provider_gemini_batch.api.google.vertex_output import LeftOutput, VertexOutput
 from airflow_provider_gemini_batch.api.models import JobKind
@@ -55,6 +62,10 @@ def shards(pattern: str, count: int) -> tuple[str, ...]:
         ("predictions_0001", "errors_0001"),
         ("predictions.jsonl", "errors.jsonl"),
         shards("{n:012d}.jsonl", 3),
+        shards("{n:012d}.json", 2),
+        shards("predictions-{n:05d}-of-{count:05d}.jsonl.gz", 2),
+        ("prediction.results-00000-of-00001", "prediction.errors-00000-of-00001"),
+        ("predictions.jsonl.gz",),
         ("incremental_predictions.jsonl",),
         ("errors_0001.jsonl",),
     ],
@@ -108,7 +119,26 @@ def test_notes_and_empty_objects_are_neither_read_nor_missed() -> None:
     assert choose([StoredObject("predictions.jsonl", 0)]) == ((), True, (), ())
 
 
-@pytest.mark.parametrize("name", ["answers-00000.txt", "predictions.avro", "predictions.jsonl.gz", "part-0/", "x"])
+@pytest.mark.parametrize("size", [10, 20])
+def test_shards_that_were_put_together_and_not_removed_are_read_once(size: int) -> None:
+    shards = [StoredObject(f"predictions.jsonl-0000{n}-of-00002", 10) for n in range(2)]
+    answers = choose([*shards, StoredObject("predictions.jsonl", size)]).answers
+    assert len(answers) == (1 if size == 20 else 3)
+    assert "predictions.jsonl" in answers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "answers-00000.txt",
+        "predictions.avro",
+        "predictions.json",
+        "predictions.jsonl-00005-of-00003",
+        "predictions.jsonl-0000٣-of-00005",
+        "part-0/",
+        "x",
+    ],
+)
 def test_other_names_are_told(name: str) -> None:
     assert chosen(name) == ((), (), (name,))
 
@@ -279,6 +309,22 @@ def test_answers_directly_under_the_destination_are_read(client: BatchClient, em
     client.storage.delete_folder(where)
     put(client.storage, f"{where}/predictions.jsonl", b'{"key": "a", "response": {"x": 1}}\n')
     assert [answer.key for answer in client.get_responses(name)] == ["a"]
+
+
+def test_packed_answers_are_read(client: BatchClient, emulator: Emulator, where: str) -> None:
+    name = ended(client, emulator, where)
+    source = client.output_source(name)
+    assert source is not None
+    (uri,) = source.gcs_uris
+    lines = b"".join(client.storage.iter_bytes(uri)).splitlines(keepends=True)
+    packed = b"".join(gzip.compress(b"".join(part)) for part in (lines[:3], lines[3:]))
+    client.storage.delete(uri)
+    put(client.storage, f"{uri}.gz", packed)
+    assert sorted(str(answer.key) for answer in client.get_responses(name)) == sorted(f"k{n}" for n in range(10))
+    for broken, words in ((packed[:-20], "end early"), (packed[:15] + b"\x00" * 40, "damaged")):
+        put(client.storage, f"{uri}.gz", broken)
+        with pytest.raises(UnexpectedAnswer, match=words):
+            list(client.get_responses(name))
 
 
 def test_a_folder_without_anything_is_gone(client: BatchClient, emulator: Emulator, where: str) -> None:

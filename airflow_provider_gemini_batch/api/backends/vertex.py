@@ -34,7 +34,7 @@ from airflow_provider_gemini_batch.api.models import (
     JobState,
     Service,
 )
-from airflow_provider_gemini_batch.api.responses.lines import lines_of
+from airflow_provider_gemini_batch.api.responses.lines import lines_of, unpacked
 from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line
 from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import Call, Retry
@@ -242,7 +242,7 @@ class VertexBackend:
         if source.bigquery_uri is not None:
             return self._tables.count(source.bigquery_uri)
         uris = [found for uri in source.gcs_uris for found in (self._storage.glob(uri) if "*" in uri else [uri])]
-        return sum(bool(line.strip()) for uri in uris for line in lines_of(self._storage.iter_bytes(uri)))
+        return sum(bool(line.strip()) for uri in uris for line in lines_of(unpacked(self._storage.iter_bytes(uri))))
 
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
         """Vertex AI has no output files of its own, only objects."""
@@ -251,7 +251,7 @@ class VertexBackend:
     def _results(self, files: Sequence[str]) -> Iterator[BatchResult]:
         position = 0
         for uri in files:
-            for line in lines_of(self._storage.iter_bytes(uri)):
+            for line in lines_of(unpacked(self._storage.iter_bytes(uri))):
                 yield parse_vertex_line(line, position)
                 position += 1
 

@@ -2,14 +2,14 @@
 
 The names are Google's, and there are several families of them: the batch guide's ``predictions.jsonl``, shards as Cloud
 Storage writers number them (``-00000-of-00003``), the REST reference's ``predictions_0001`` with ``errors_0001``,
-``prediction.results-*`` of older models, BigQuery's export names of twelve digits. A partial dump,
-``incremental_predictions.jsonl``, counts only where no final object is.
+``prediction.results-*`` of older models, BigQuery's export names of twelve digits; each may be packed (``.gz``). A
+partial dump, ``incremental_predictions.jsonl``, counts only where no final object is.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -41,17 +41,19 @@ class OutputFiles(NamedTuple):
 
 
 _SHARDED = re.compile(
-    r"(?P<stem>[^/]{1,200}?)(?P<before>[-_])(?P<number>\d{5})-of-(?P<total>\d{5})(?P<ending>\.[a-z]{1,10})?\Z"
+    r"(?P<stem>[^/]{1,200}?)(?P<before>[-_])(?P<number>[0-9]{5})-of-(?P<total>[0-9]{5})(?P<ending>(?:\.[a-z]{1,10}){0,2})\Z"
 )
 # Families that are counted through, from 0 or 1, without a total.
-_COUNTED = re.compile(r"(?P<stem>predictions_)(?P<number>\d{4})(?P<ending>\.[a-z]{1,10})?\Z")
-_EXPORTED = re.compile(r"(?P<stem>)(?P<number>\d{12})(?P<ending>\.jsonl)\Z")
+_COUNTED = re.compile(r"(?P<stem>predictions_)(?P<number>[0-9]{4})(?P<ending>(?:\.[a-z]{1,10}){0,2})\Z")
+_EXPORTED = re.compile(r"(?P<stem>)(?P<number>[0-9]{12})(?P<ending>\.jsonl?(?:\.gz)?)\Z")
 # Names without their shard; the reference leaves the ending to the format.
-_FINAL = re.compile(r"(?:predictions[^/]*\.jsonl|predictions(?:_\d{1,12})?|prediction\.results(?:\.jsonl)?)\Z")
-_ERRORS = re.compile(r"errors?(?:_\d{1,12})?(?:\.jsonl)?\Z")
-_PARTIAL = re.compile(r"incremental_[^/]*\.jsonl\Z")
+_FINAL = re.compile(
+    r"(?:predictions[^/]*\.jsonl|predictions(?:_[0-9]{1,12})?|prediction\.results(?:\.jsonl)?)(?:\.gz)?\Z"
+)
+_ERRORS = re.compile(r"(?:prediction\.)?errors?(?:_[0-9]{1,12})?(?:\.jsonl)?(?:\.gz)?\Z")
+_PARTIAL = re.compile(r"incremental_[^/]*\.jsonl(?:\.gz)?\Z")
 # Counts of errors beside the answers of older models; notes of the service or of whoever copied the folder.
-_NOTES = re.compile(r"(?:[._].*|.*\.metadata|.*\.json|prediction\.errors_stats.*)\Z")
+_NOTES = re.compile(r"(?:[._].*|.*\.metadata|(?!prediction).*\.json|prediction\.errors_stats.*)\Z")
 _MOST_NAMES = 10
 _LONGEST_NAME = 100
 _MOST_SHARDS = 100_000
@@ -70,6 +72,7 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
             final.append(item)
         elif not _NOTES.match(item.name) and (item.size or item.name.endswith("/")):
             unknown.append(item.name)
+    final = _without_doubles(final)
     # Answers first, errors after them.
     final.sort(key=lambda item: (_ERRORS.match(_without_shard(item.name)) is not None, item.name))
     chosen = final if any(item.size for item in final) or not any(item.size for item in partial) else partial
@@ -81,6 +84,17 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
     )
 
 
+def _without_doubles(final: list[StoredObject]) -> list[StoredObject]:
+    """Leave out shards whose bytes lie beside them in one object: they were put together, and not removed."""
+    sizes = {item.name: item.size for item in final if not _SHARDED.match(item.name)}
+    sums = Counter[str]()
+    for item in final:
+        if _SHARDED.match(item.name):
+            sums[_without_shard(item.name)] += item.size
+    doubles = {stem for stem, size in sums.items() if size and sizes.get(stem) == size}
+    return [item for item in final if not (_SHARDED.match(item.name) and _without_shard(item.name) in doubles)]
+
+
 def some(names: Iterable[str]) -> str:
     """Return names for a message, not more than a few."""
     listed = list(names)
@@ -90,7 +104,7 @@ def some(names: Iterable[str]) -> str:
 
 def _without_shard(name: str) -> str:
     found = _SHARDED.match(name)
-    return found["stem"] + (found["ending"] or "") if found else name
+    return found["stem"] + found["ending"] if found and int(found["number"]) < int(found["total"]) else name
 
 
 def _missing(names: Iterable[str]) -> list[str]:
@@ -99,10 +113,10 @@ def _missing(names: Iterable[str]) -> list[str]:
     counted: dict[tuple[str, int, str], set[int]] = defaultdict(set)
     for name in names:
         if found := _SHARDED.match(name):
-            family = (found["stem"], found["before"], found["total"], found["ending"] or "")
+            family = (found["stem"], found["before"], found["total"], found["ending"])
             sharded[family].add(int(found["number"]))
         elif found := _COUNTED.match(name) or _EXPORTED.match(name):
-            counted[found["stem"], len(found["number"]), found["ending"] or ""].add(int(found["number"]))
+            counted[found["stem"], len(found["number"]), found["ending"]].add(int(found["number"]))
     missing = []
     for (stem, before, total, ending), numbers in sorted(sharded.items()):
         lost = set(range(int(total))) - numbers

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from io import BytesIO
+from itertools import chain
 from typing import TYPE_CHECKING
+
+from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -12,6 +16,10 @@ MOST_BYTES_OF_A_ROW = 128 << 20
 """Bytes of one answer that are read. The service's largest hold some ten pictures, or repeat a request of 100 MB."""
 
 _LINE_END = 10
+_GZIP = b"\x1f\x8b"
+# zlib's number for its longest window and gzip's frame alone.
+_GZIP_ONLY = 31
+_PIECE = 1 << 20
 _HEAD_BYTES = 4096
 
 
@@ -47,6 +55,34 @@ def lines_of(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> It
                 yield from _ended(begun, size, limit)
                 begun, size = [], 0
     yield from _ended(begun, size, limit)
+
+
+def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Return what gzip has packed, in pieces that are not much larger than what is read; anything else as it is.
+
+    Told by the first two bytes, which begin no JSON.
+
+    :raises UnexpectedAnswer: it ends early, or is damaged.
+    """
+    stream = iter(chunks)
+    first = next(stream, b"")
+    if not first.startswith(_GZIP):
+        yield first
+        yield from stream
+        return
+    reader = zlib.decompressobj(_GZIP_ONLY)
+    try:
+        for chunk in chain([first], stream):
+            packed = chunk
+            while packed:
+                if reader.eof:  # one packed file may follow another
+                    reader = zlib.decompressobj(_GZIP_ONLY)
+                yield reader.decompress(packed, _PIECE)
+                packed = reader.unconsumed_tail or reader.unused_data
+    except zlib.error:
+        raise UnexpectedAnswer("Packed answers (gzip) are damaged") from None
+    if not reader.eof:
+        raise UnexpectedAnswer("Packed answers (gzip) end early")
 
 
 def _ended(begun: list[bytes], size: int, limit: int) -> Iterator[bytes]:
