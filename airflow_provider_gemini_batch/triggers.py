@@ -65,6 +65,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
         until: str = "all",
         memo: str = "",
         turn: dict[str, Any] | None = None,
+        input_tokens: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if not job_name and turn is None:
@@ -87,6 +88,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
         self.until = until
         self.memo = memo
         self.turn = turn
+        self.input_tokens = input_tokens
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments: names and numbers only, no credential and nothing of the rows."""
@@ -105,6 +107,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
                 "until": self.until,
                 "memo": self.memo,
                 "turn": self.turn,
+                "input_tokens": self.input_tokens,
             },
         )
 
@@ -144,6 +147,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
             ),
             memo=self.memo,
             turn=None if self.turn is None else TurnRequest(**self.turn),
+            input_tokens=self.input_tokens,
             log=self.log,  # type: ignore[arg-type]  # a logger of structlog's, with the same methods
             task_instance=self.task_instance,
         )

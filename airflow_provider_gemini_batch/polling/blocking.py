@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
@@ -108,7 +109,7 @@ class BlockingWait:
             self.poll()
             report = self.wait.report(memo)
             if report is not None:
-                return report
+                return replace(report, running_since=self._words.running_since)
             pause = self.pause
             sleep(pause)
             self.pass_time(pause)

@@ -31,7 +31,7 @@ class WaitLog:
     nor time spent by another process distorts it.
     """
 
-    __slots__ = ("_earlier", "_failing", "_moves", "_said", "_samples", "_started_at", "_wait")
+    __slots__ = ("_earlier", "_failing", "_moves", "_said", "_samples", "_started_at", "_wait", "running_since")
 
     def __init__(self, wait: JobWait) -> None:
         self._wait = wait
@@ -41,6 +41,8 @@ class WaitLog:
         self._earlier: list[_Sample] = []
         self._moves = 0
         self._started_at: float | None = None
+        #: When a job was first seen to run, in seconds since the epoch.
+        self.running_since: float | None = None
 
     def news(self, now: float) -> Iterator[tuple[int, str]]:
         """Yield the level and the text of each line that the log should have now.
@@ -52,6 +54,8 @@ class WaitLog:
         self._said = [job.progress for job in self._wait.jobs]
         if self._said == before:
             return
+        if self.running_since is None and any(seen is not None and _runs(seen) for seen in self._said):
+            self.running_since = round(now, 1)
         yield from ((logging.INFO, line) for line in self._changes_of_state(before))
         counted = _counts(self._said)
         if counted != _counts(before) and counted.total:
@@ -201,6 +205,10 @@ def _counts(seen: Sequence[JobProgress | None]) -> _Counted:
         sum(each.failure for each in known),
         len(known) < len(seen) or any(each.total is None and not each.state.is_terminal for each in known),
     )
+
+
+def _runs(seen: JobProgress) -> bool:
+    return not seen.state.is_terminal and seen.state not in NEVER_STARTED
 
 
 def _in_numbers(seen: JobProgress) -> list[str | int | None]:

@@ -37,7 +37,8 @@ class WaitReport:
 
     The jobs hold name, service, state, counts and error; everything else of them stays with the service. ``memo`` is
     the operator's own short text, handed back unread. ``stalled`` names the jobs that do not move. ``turns``: how
-    many jobs the task may create.
+    many jobs the task may create. ``running_since``: when a job was first seen to run, by the clock of who waited;
+    None where none was.
     """
 
     reason: Reason
@@ -46,6 +47,7 @@ class WaitReport:
     memo: str = ""
     stalled: tuple[str, ...] = ()
     turns: int = 0
+    running_since: float | None = None
 
 
 def to_event(report: WaitReport) -> dict[str, Any]:
@@ -58,6 +60,7 @@ def to_event(report: WaitReport) -> dict[str, Any]:
         "memo": report.memo,
         "stalled": list(report.stalled),
         "turns": report.turns,
+        "running_since": report.running_since,
     }
 
 
@@ -77,7 +80,9 @@ def from_event(event: object) -> WaitReport:
         jobs = tuple(_read(job) for job in event["jobs"])
         stalled = tuple(str(name) for name in event.get("stalled") or ())
         turns = int(event.get("turns") or 0)
-        return WaitReport(Reason(event["reason"]), jobs, str(event.get("message") or ""), memo, stalled, turns)
+        since = event.get("running_since")
+        since = float(since) if isinstance(since, int | float) else None
+        return WaitReport(Reason(event["reason"]), jobs, str(event.get("message") or ""), memo, stalled, turns, since)
     except (KeyError, TypeError, ValueError, AttributeError):
         return WaitReport(Reason.WAKE, message="Event that cannot be read", memo=memo)
 

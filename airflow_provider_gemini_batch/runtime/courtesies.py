@@ -1,4 +1,4 @@
-"""What is told to others once results stand: asset events, metrics, lineage, the label of a mapped task.
+"""What is told to others once results stand: asset events, lineage, the label of a mapped task.
 
 Rules of this file: the batch has been paid for, so nothing here can fail the task. What goes wrong is told at debug.
 """
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from airflow.sdk import BaseOperator, Context
-
-    from airflow_provider_gemini_batch.batch.ports import Landing
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +37,6 @@ def tell_assets(task: BaseOperator, context: Context, summary: Mapping[str, Any]
     for outlet in task.outlets or ():
         with courtesy("an asset"):
             context["outlet_events"][outlet].extra.update(told)
-
-
-def count_rows(task: BaseOperator, model: str, landing: Landing) -> None:
-    """Add rows and tokens to Airflow's metrics."""
-    with courtesy("metrics"):
-        from airflow.sdk.observability.stats import Stats
-
-        tags = {"dag_id": task.dag_id, "task_id": task.task_id, "model": model}
-        Stats.incr("gemini_batch.rows.succeeded", landing.succeeded, tags=tags)
-        Stats.incr("gemini_batch.rows.failed", landing.failed, tags=tags)
-        for name, tokens in (landing.usage.shown() if landing.usage is not None else {}).items():
-            Stats.incr(f"gemini_batch.{name}", tokens, tags=tags)
 
 
 def label_of_map_index(context: Any) -> None:

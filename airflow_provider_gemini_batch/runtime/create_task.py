@@ -32,7 +32,7 @@ from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, fro
 from airflow_provider_gemini_batch.rows.cost import cost_of
 from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
-from airflow_provider_gemini_batch.runtime.courtesies import count_rows, courtesy, label_of_map_index, tell_assets
+from airflow_provider_gemini_batch.runtime.courtesies import courtesy, label_of_map_index, tell_assets
 from airflow_provider_gemini_batch.runtime.deployment import deployment
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
 from airflow_provider_gemini_batch.runtime.left_context import LeftContext
@@ -42,6 +42,7 @@ from airflow_provider_gemini_batch.runtime.outputs import Output, part_of_datase
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.readiness import check_readiness
+from airflow_provider_gemini_batch.runtime.signals import TaskSignals
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
 from airflow_provider_gemini_batch.runtime.story import line_of_new_job, page_of, tell_end
 from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of, summary_of_nothing
@@ -146,7 +147,7 @@ class TaskRun:
             is_handled = self._stack.__exit__(kind, error, trace)
         except AirflowException as failure:
             raise failure.with_traceback(None) from None
-        if isinstance(error, AirflowException) and not is_handled:
+        if isinstance(error, AirflowException | Killed) and not is_handled:
             # Its message says all: the way through this package would push it out of sight.
             raise error.with_traceback(None)
         return is_handled
@@ -265,6 +266,8 @@ class TaskRun:
 
     def _follow(self, report: WaitReport | None) -> dict[str, Any]:
         while True:
+            if report is not None:
+                self._signals.ran_since(report.running_since)
             try:
                 step = self._run.advance(report)
             except TaskFailed as failure:
@@ -329,6 +332,7 @@ class TaskRun:
             turn=step.turn,
             queue_timeout=policy.queue_timeout,
             progress_timeout=policy.progress_timeout,
+            input_tokens=self._work.input_tokens,
         )
 
     def _next_look(self, turn: TurnRequest | None) -> float:
@@ -351,6 +355,7 @@ class TaskRun:
         turn: TurnRequest | None,
         queue_timeout: float | None = None,
         progress_timeout: float | None = None,
+        input_tokens: int = 0,
     ) -> NoReturn:
         arguments = self._arguments
         self._keep_context()
@@ -368,6 +373,7 @@ class TaskRun:
                 until=until,
                 memo=memo,
                 turn=None if turn is None else turn._asdict(),
+                input_tokens=input_tokens,
             ),
             method_name="execute_complete",
             kwargs={"memo": memo},
@@ -425,6 +431,8 @@ class TaskRun:
             with courtesy("the job's name"):
                 self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
         is_new = job.name in self._service.created
+        if is_new or not self._is_resumed:
+            self._signals.job(job, created=is_new)
         if is_new:
             log.info("%s", line_of_new_job(job, self._arguments.model.rpartition("/")[2], self._hook.settings.base_url))
         elif not self._is_resumed and (page := page_of(job, self._hook.settings.base_url)):
@@ -451,7 +459,8 @@ class TaskRun:
         counts = landing.counts or {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
         usage = landing.usage.shown() if landing.usage is not None else None
         summary = summary_of(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
-        summary["cost"] = self._count(landing, step.jobs)
+        summary["cost"] = self._cost(landing, step.jobs)
+        self._signals.landed(step.jobs, landing, between=self._work.landed_between)
         if landing.responses is None and not landing.output and landing.total:
             log.warning(
                 "The %d rows do not fit into XCom (max_xcom_bytes=%d) and there is no output_path: they stay with the "
@@ -484,13 +493,8 @@ class TaskRun:
             self.lineage = (lineage, summary)
             tell_hook_lineage(self._hook, lineage)
 
-    def _count(self, landing: Landing, jobs: Sequence[BatchJob]) -> dict[str, Any] | None:
-        """Add up tokens and rows in Airflow's metrics; return what they cost, where there are prices."""
-        count_rows(self._task, self._arguments.model.rpartition("/")[2], landing)
-        return self._cost(landing, jobs)
-
     def _cost(self, landing: Landing, jobs: Sequence[BatchJob] = ()) -> dict[str, Any] | None:
-        """Return what an output cost at the time when its last job ended: prices change with the day."""
+        """Return what an output cost, where there are prices: those of the day when its last job ended."""
         if landing.usage is None or not landing.usage.is_told:
             return None  # the service told of no tokens, which does not mean that there were none
         cost = None
@@ -526,6 +530,13 @@ class TaskRun:
         )
         never_cleared = ti.max_tries <= (self._task.retries or 0)
         run_began = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
+        self._signals = TaskSignals(
+            ti.dag_id,
+            ti.task_id,
+            arguments.model.rpartition("/")[2],
+            kind=arguments.kind,
+            service=self._hook.service,
+        )
         self._service = service = ClientJobService(
             self._hook.client,
             JobSettings(
@@ -542,7 +553,7 @@ class TaskRun:
                 run_began=run_began,
             ),
             supply=work.supply,
-            before_create=self._refuse_when_killed,
+            before_create=self._before_create,
         )
         return BatchRun(
             TaskTry(
@@ -587,9 +598,10 @@ class TaskRun:
             max_failure_rate=arguments.max_failure_rate,
         )
 
-    def _refuse_when_killed(self) -> None:
+    def _before_create(self) -> None:
         if self._killed:
             raise Killed("The task was told to stop; the create call was not sent.")
+        self._signals.creating()
 
 
 def _try_to_cancel(client: BatchClient, name: str) -> bool:

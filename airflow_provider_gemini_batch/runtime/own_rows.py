@@ -190,6 +190,11 @@ class OwnRows(TaskWork):
 
     # -- landing
 
+    @property
+    def input_tokens(self) -> int:
+        """About how many tokens the input has, also in a process that has not read it."""
+        return int(self._rows.note().get("tokens") or 0)
+
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
         """Write one row for each row that was sent, and the manifest last."""
         names = [job.name for job in jobs]

@@ -233,6 +233,7 @@ class TaskInput:
             "record": dict(record),
             "host": socket.gethostname(),
             "source": self._source(),
+            "tokens": staged.estimated_input_tokens if staged is not None else 0,
         }
 
     def _source(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import JobFailed, ResultsGone
@@ -30,6 +31,8 @@ class TaskWork:
     source: Mapping[str, Any] = {}
     #: Where the lines of our own rows come from.
     supply: Any = None
+    #: When rows were last landed by this process, in seconds since the epoch.
+    landed_between: tuple[float, float] | None = None
 
     def __init__(self, arguments: BatchArguments, access: ServiceAccess, folder: Path, output: Output) -> None:
         self._arguments = arguments
@@ -70,8 +73,20 @@ class TaskWork:
         """Read the answers and count, without keeping them."""
         raise NotImplementedError
 
+    @property
+    def input_tokens(self) -> int:
+        """About how many tokens the input has; 0 for rows that nobody has read."""
+        return 0
+
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
         """Write one row for each, and the manifest last."""
+        began = time.time()
+        try:
+            return self._land(jobs)
+        finally:
+            self.landed_between = (began, time.time())
+
+    def _land(self, jobs: Sequence[BatchJob]) -> Landing:
         names = [job.name for job in jobs]
         try:
             summary, responses = self._output.write(

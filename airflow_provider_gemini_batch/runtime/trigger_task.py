@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from airflow_provider_gemini_batch.polling.poller import Subscription
 from airflow_provider_gemini_batch.polling.progress import WaitLog
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 from airflow_provider_gemini_batch.runtime.client import aget_client_connection, client_from_connection
+from airflow_provider_gemini_batch.runtime.signals import WatchedJobs
 
 if TYPE_CHECKING:
     import logging
@@ -99,6 +100,7 @@ class TriggerTask:
     policy: WaitPolicy
     memo: str
     turn: TurnRequest | None
+    input_tokens: int
     log: logging.Logger
     task_instance: Any
 
@@ -138,10 +140,16 @@ class TriggerTask:
         lease = self.lease()
         try:
             lease.poller.join(subscription)
+            self._tell_watched(len(self.job_names))
             return await self._until_over(wait, subscription)
         finally:
+            self._tell_watched(0)
             lease.poller.leave(subscription)
             lease.release()
+
+    def _tell_watched(self, active: int) -> None:
+        tokens = self.input_tokens * active // max(len(self.job_names), 1)
+        WatchedJobs.tell(self.gemini_conn_id, id(self), jobs=active, tokens=tokens)
 
     async def sleep(self) -> WaitReport:
         """Sleep until the deadline, which is on the wall clock, whatever the jobs do meanwhile."""
@@ -156,9 +164,10 @@ class TriggerTask:
             now = time.time()
             for level, line in words.news(now):
                 self.log.log(level, "%s", line)
+            self._tell_watched(sum(job.progress is None or not job.progress.state.is_terminal for job in wait.jobs))
             report = wait.report(self.memo)
             if report is not None:
-                return report
+                return replace(report, running_since=words.running_since)
             moment = time.monotonic()
             if moment >= push_at and words.text(now) and XComGate.passes(moment):
                 pushed = await self._push(words, now, is_first=is_first)

@@ -1,0 +1,157 @@
+"""What a running task and a running trigger tell Airflow's metrics and traces: counts, times and names, never content.
+
+Rules of this file: the batch has been paid for, so nothing here can fail the task; what goes wrong is told at debug.
+Spans come out where Airflow's traces are on, with the names of OpenTelemetry's conventions for generative AI.
+
+Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from airflow_provider_gemini_batch.api.states import JobKind, Service
+from airflow_provider_gemini_batch.batch.tag import tag_of
+from airflow_provider_gemini_batch.runtime.courtesies import courtesy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow_provider_gemini_batch.api.models import BatchJob
+    from airflow_provider_gemini_batch.batch.ports import Landing
+
+_PREFIX: Final = "gemini_batch"
+COUNTERS: Final = (
+    "rows.succeeded",
+    "rows.failed",
+    "input_tokens",
+    "output_tokens",
+    "thinking_tokens",
+    "cached_tokens",
+    "jobs.created",
+    "jobs.adopted",
+)
+TIMERS: Final = ("queue_duration", "run_duration", "landing_duration")
+GAUGES: Final = ("active_jobs", "queued_tokens")
+_PROVIDERS: Final = {Service.GEMINI: "gcp.gemini", Service.VERTEX: "gcp.vertex_ai"}
+_USAGE: Final = {
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    "thinking_tokens": "gen_ai.usage.reasoning.output_tokens",
+    "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
+}
+_OPERATIONS: Final = {JobKind.GENERATION: "generate_content", JobKind.EMBEDDINGS: "embeddings"}
+
+
+class TaskSignals:
+    """The metrics and spans of one task in one of its processes."""
+
+    def __init__(self, dag_id: str, task_id: str, model: str, *, kind: JobKind, service: Service) -> None:
+        """Tell nothing yet."""
+        self._tags = {"dag_id": dag_id, "task_id": task_id, "model": model}
+        self._about = {
+            "gen_ai.operation.name": _OPERATIONS[kind],
+            "gen_ai.provider.name": _PROVIDERS[service],
+            "gen_ai.request.model": model,
+        }
+        self._create_began = time.time()
+        self._running_since: float | None = None
+
+    def creating(self) -> None:
+        """Note that a create call is about to be sent."""
+        self._create_began = time.time()
+
+    def ran_since(self, moment: float | None) -> None:
+        """Note when a job was first seen to run: the Gemini API does not tell."""
+        self._running_since = self._running_since or moment
+
+    def job(self, job: BatchJob, *, created: bool) -> None:
+        """Count a job that came into use; one that was just created is a span, ``submit``."""
+        with courtesy("metrics"):
+            _stats().incr(f"{_PREFIX}.jobs.{'created' if created else 'adopted'}", 1, tags=self._tags)
+        if created:
+            self._trace("submit", self._create_began, time.time(), {"gen_ai.response.id": job.name})
+
+    def landed(self, jobs: Iterable[BatchJob], landing: Landing, *, between: tuple[float, float] | None) -> None:
+        """Count rows and tokens, and tell how long the jobs were queued and ran and their landing took, also as spans.
+
+        :param between: when landing began and ended, in seconds since the epoch; None where another process landed.
+        """
+        usage = landing.usage.shown() if landing.usage is not None else {}
+        with courtesy("metrics"):
+            counts = {"rows.succeeded": landing.succeeded, "rows.failed": landing.failed, **usage}
+            for name, count in counts.items():
+                _stats().incr(f"{_PREFIX}.{name}", count, tags=self._tags)
+        for job in jobs:
+            self._waited(job)
+        if between is None:
+            return
+        began, ended = between
+        self._took("landing_duration", began, ended)
+        about = {"gemini_batch.rows.succeeded": landing.succeeded, "gemini_batch.rows.failed": landing.failed}
+        about |= {attribute: usage[name] for name, attribute in _USAGE.items() if name in usage}
+        self._trace("land", began, ended, about)
+
+    def _waited(self, job: BatchJob) -> None:
+        moments = (job.create_time, job.start_time, job.end_time)
+        created, started, ended = (None if moment is None else moment.timestamp() for moment in moments)
+        started = started or self._running_since
+        self._took("queue_duration", created, started)
+        self._took("run_duration", started, ended)
+        if created is not None and ended is not None:
+            tag = tag_of(job)
+            name = "repair" if tag is not None and tag.round else "wait"
+            about = {"gen_ai.response.id": job.name, "gemini_batch.job.state": job.state.words}
+            self._trace(name, created, ended, about)
+
+    def _took(self, timer: str, began: float | None, ended: float | None) -> None:
+        if began is not None and ended is not None:
+            with courtesy("metrics"):
+                _stats().timing(f"{_PREFIX}.{timer}", timedelta(seconds=max(ended - began, 0.0)), tags=self._tags)
+
+    def _trace(self, name: str, began: float, ended: float, about: Mapping[str, Any]) -> None:
+        with courtesy("a span"):
+            from opentelemetry import trace
+            from opentelemetry.trace import SpanKind
+
+            span = trace.get_tracer("airflow_provider_gemini_batch").start_span(
+                f"{_PREFIX}.{name}",
+                kind=SpanKind.CLIENT,
+                start_time=int(began * 1e9),
+                attributes={**self._about, **about},
+            )
+            span.end(end_time=int(max(began, ended) * 1e9))
+
+
+class WatchedJobs:
+    """The jobs that the triggers of this process wait for, by connection: two gauges, told on each change."""
+
+    _jobs: ClassVar[dict[str, dict[int, tuple[int, int]]]] = {}
+
+    @classmethod
+    def tell(cls, conn_id: str, trigger: int, jobs: int, tokens: int) -> None:
+        """Say how many jobs of a trigger have not ended, and about how many tokens they hold; none: it is over."""
+        watched = cls._jobs.setdefault(conn_id, {})
+        before = watched.get(trigger, (0, 0))
+        if jobs:
+            watched[trigger] = (jobs, tokens)
+        else:
+            watched.pop(trigger, None)
+        if before != (jobs, tokens):
+            with courtesy("metrics"):
+                # The triggerer sets up Airflow's own metrics; a task's process those of its SDK.
+                from airflow.observability.stats import Stats
+
+                tags = {"conn_id": conn_id, "hostname": socket.gethostname()}
+                sums = [sum(each[place] for each in watched.values()) for place in range(len(GAUGES))]
+                for name, value in zip(GAUGES, sums, strict=True):
+                    Stats.gauge(f"{_PREFIX}.{name}", value, tags=tags)
+
+
+def _stats() -> Any:
+    from airflow.sdk.observability.stats import Stats
+
+    return Stats
