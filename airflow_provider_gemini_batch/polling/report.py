@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,7 +47,7 @@ class WaitReport:
     memo: str = ""
     stalled: tuple[str, ...] = ()
     turns: int = 0
-    running_since: float | None = None
+    running_since: float | None = field(default=None, compare=False)
 
 
 def to_event(report: WaitReport) -> dict[str, Any]:

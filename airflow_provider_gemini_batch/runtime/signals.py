@@ -129,26 +129,27 @@ class TaskSignals:
 class WatchedJobs:
     """The jobs that the triggers of this process wait for, by connection: two gauges, told on each change."""
 
-    _jobs: ClassVar[dict[str, dict[int, tuple[int, int]]]] = {}
+    _jobs: ClassVar[dict[tuple[str, int], tuple[int, int]]] = {}
+    _sums: ClassVar[dict[str, tuple[int, int]]] = {}
 
     @classmethod
     def tell(cls, conn_id: str, trigger: int, jobs: int, tokens: int) -> None:
         """Say how many jobs of a trigger have not ended, and about how many tokens they hold; none: it is over."""
-        watched = cls._jobs.setdefault(conn_id, {})
-        before = watched.get(trigger, (0, 0))
+        before, now = cls._jobs.pop((conn_id, trigger), (0, 0)), (jobs, tokens)
         if jobs:
-            watched[trigger] = (jobs, tokens)
-        else:
-            watched.pop(trigger, None)
-        if before != (jobs, tokens):
-            with courtesy("metrics"):
-                # The triggerer sets up Airflow's own metrics; a task's process those of its SDK.
-                from airflow.observability.stats import Stats
+            cls._jobs[conn_id, trigger] = now
+        if before == now:
+            return
+        # Added up step by step: there may be ten thousand triggers.
+        active, queued = cls._sums.get(conn_id, (0, 0))
+        sums = cls._sums[conn_id] = (active + jobs - before[0], queued + tokens - before[1])
+        with courtesy("metrics"):
+            # The triggerer sets up Airflow's own metrics, a task's process those of the SDK.
+            from airflow.observability.stats import Stats
 
-                tags = {"conn_id": conn_id, "hostname": socket.gethostname()}
-                sums = [sum(each[place] for each in watched.values()) for place in range(len(GAUGES))]
-                for name, value in zip(GAUGES, sums, strict=True):
-                    Stats.gauge(f"{_PREFIX}.{name}", value, tags=tags)
+            tags = {"conn_id": conn_id, "hostname": socket.gethostname()}
+            for name, value in zip(GAUGES, sums, strict=True):
+                Stats.gauge(f"{_PREFIX}.{name}", value, tags=tags)
 
 
 def _stats() -> Any:
