@@ -208,6 +208,7 @@ def test_a_trigger_survives_being_written_down_and_read_again() -> None:
         "progress_timeout": 2.0,
         "until": "any",
         "memo": "memo",
+        "turn": None,
         "input_tokens": 9,
     }
     path, arguments = GeminiBatchJobTrigger(**given).serialize()
