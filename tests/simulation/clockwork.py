@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
+from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,9 @@ class Process:
         result: Any
         try:
             result = self._run()
-        except (Exception, Killed) as error:  # noqa: BLE001  whatever ends a process is what Airflow sees of it
+        except GreenletExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  whatever ends a process is what Airflow sees of it
             result = error
         self.over = True
         self._done(result)

@@ -84,7 +84,7 @@ class SimTaskRun(TaskRun):
     def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
         """Who reads and writes what is not of interest here."""
 
-    def _count(self, landing: Landing) -> None:
+    def _count(self, landing: Landing, jobs: Sequence[BatchJob]) -> None:
         """Airflow's metrics are not of interest here."""
 
     def __exit__(
@@ -123,7 +123,7 @@ class Worker:
         client = SimpleNamespace(
             get=lambda name, *, brief: self.service(lambda: None).get(name)  # noqa: ARG005
         )
-        settings = SimpleNamespace(max_active_jobs=setting.max_active_jobs)
+        settings = SimpleNamespace(max_active_jobs=setting.max_active_jobs, base_url=None)
         self.hook: Any = SimpleNamespace(client=client, renew=lambda: None, settings=settings)
         store = RawStore(self.steps, airflow.kept, lambda: airflow.epoch == self.epoch, setting.hiccup)
         self.context: Any = {
@@ -174,7 +174,7 @@ class Worker:
         try:
             if self._task_run is not None:
                 self._task_run.kill()
-        except Exception as error:  # noqa: BLE001  what the signal handler raises goes on in the process
+        except BaseException as error:  # noqa: BLE001  what the signal handler raises goes on in the process
             self.process.stop(error)
         self.airflow.clock.after(5.0, self.process.kill)
 

@@ -248,7 +248,7 @@ class LocalAirflow(AirflowRest):
         logs = self.home / "component-logs"
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / f"{name}.log").open("ab") as log:
-            self._processes[name] = self._spawn([command or name], log, more)
+            self._processes[name] = self._spawn((command or name).split(), log, more)
 
     def _spawn(self, command: list[str], log: IO[bytes], more: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
