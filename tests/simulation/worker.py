@@ -74,9 +74,10 @@ class SimTaskRun(TaskRun):
         )
         return self
 
-    def _cancel_now(self) -> None:
+    def _cancel_now(self) -> bool:
         for name in sorted(self._running):
             self._worker.cancel_now(name)
+        return True
 
     def _check_readiness(self) -> None:
         """Places to write to are not of interest here."""
