@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.legacy import is_legacy
+from airflow_provider_gemini_batch.api.requests.fields import snake
 
 #: Multi-regions; every other location is one region.
 MULTI_REGIONS: Final = frozenset({"us", "eu"})
@@ -22,6 +24,9 @@ _FILLED = {
     "googleSearch": 'give it a member, such as {"excludeDomains": ["example.com"]}, or use the Gemini API',
     "urlContext": "use the Gemini API, which takes it as it is",
     "codeExecution": "use the Gemini API, which takes it as it is",
+    "googleMaps": "give it a member, or use the Gemini API",
+    "enterpriseWebSearch": 'give it a member, such as {"excludeDomains": ["example.com"]}',
+    "googleSearchRetrieval": 'give it a member, such as {"dynamicRetrievalConfig": {"mode": "MODE_DYNAMIC"}}',
 }
 _LARGE_IMAGES = frozenset({"2K", "4K"})
 _FACTS = ("contents", "content")
@@ -55,7 +60,11 @@ def check_job(model: str, location: str, *, source_table: bool, answer_table: bo
         raise ConfigurationError(
             f"location: {bare} is served in global, us and eu only, not in {location}: set location to one of these"
         )
-    if model.startswith("projects/") and location == "global":
+    if is_legacy(model) and location in _NO_REGION:
+        raise ConfigurationError(
+            f"location: {bare} is served in regions, not in {location}: set location to a region, such as us-central1"
+        )
+    if model.startswith("projects/") and "/publishers/" not in model and location == "global":
         raise ConfigurationError(
             "location: global serves no tuned models: set location to the region that the model is in"
         )
@@ -79,13 +88,16 @@ def check_request(request: Mapping[str, Any]) -> None:
         raise InputError("cachedContent: batches of Vertex AI take no explicit caches; put its content into the rows")
     tools = request.get("tools")
     for tool in tools if isinstance(tools, list) else ():
-        retrieval = tool.get("retrieval") if isinstance(tool, Mapping) else None
-        if isinstance(retrieval, Mapping) and "vertexRagStore" in retrieval:
+        if _either(_either(tool, "retrieval"), "vertexRagStore") is not None:
             raise InputError("tools.retrieval: batches of Vertex AI do no retrieval from a RAG store")
-    config = request.get("generationConfig")
-    image = config.get("imageConfig") if isinstance(config, Mapping) else None
-    if isinstance(image, Mapping) and image.get("imageSize") in _LARGE_IMAGES:
+    size = _either(_either(request.get("generationConfig"), "imageConfig"), "imageSize")
+    if isinstance(size, str) and size.upper() in _LARGE_IMAGES:
         raise InputError("generationConfig.imageConfig.imageSize: batches of Vertex AI make images of 1K only")
+
+
+def _either(holder: Any, name: str) -> Any:
+    """Return a member by either of its spellings, None where there is none."""
+    return holder.get(name, holder.get(snake(name))) if isinstance(holder, Mapping) else None
 
 
 def _check_content(content: Any) -> None:
@@ -102,7 +114,8 @@ def _check(value: Any, path: str, depth: int) -> None:
         if depth > _DEEPEST:
             raise InputError(f"{path}: Vertex AI's import takes no more than {_DEEPEST} levels")
         if not value:
-            remedy = _FILLED.get(path.rpartition(".")[2], "leave it out")
+            last = path.rpartition(".")[2]
+            remedy = next((words for name, words in _FILLED.items() if last in {name, snake(name)}), "leave it out")
             raise InputError(f"{path} is empty, which fails Vertex AI's import of the whole job: {remedy}")
         for name, member in value.items():
             if not isinstance(name, str) or not name or name.startswith("$") or " " in name:

@@ -66,6 +66,8 @@ def check_place(model: str, location: str, spec: dict[str, Any]) -> None:
     if location == "global" and tables:
         raise ApiError(400, "BigQuery is not supported as a source or destination in location global.")
     if not model.startswith("gemini-embedding"):
+        if "embedding" in model and location in _NEWER_PLACES:
+            raise ApiError(400, f"The model {model} is not supported in location {location}.")
         return
     if tables:
         raise ApiError(400, f"BigQuery is not supported for batch prediction with {model}.")

@@ -373,8 +373,8 @@ class _Unknown(_Base):
 def _as_text(value: Any) -> str | None:
     """Return a member as text, whatever it is: of input that is not known no column has a type."""
     if value is None or isinstance(value, str):
-        return value
-    return key_text(value) or to_json(value, inf_nan_mode="null", fallback=str).decode()
+        return value and value.encode("utf-8", "replace").decode()
+    return key_text(value) or to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=str).decode()
 
 
 class _Known(_Base):

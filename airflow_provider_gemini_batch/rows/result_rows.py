@@ -288,8 +288,8 @@ def _json_line(row: dict[str, Any]) -> bytes:
     try:
         return to_json(row, inf_nan_mode="null") + b"\n"
     except (PydanticSerializationError, UnicodeEncodeError):
-        # Only values handed in from Python can hold lone surrogates; what came as JSON cannot.
-        return to_json(_mended(row), inf_nan_mode="null") + b"\n"
+        # Only values handed in from Python can hold lone surrogates or bytes; what came as JSON cannot.
+        return to_json(_mended(row), inf_nan_mode="null", bytes_mode="base64", fallback=str) + b"\n"
 
 
 def _mended(value: Any) -> Any:

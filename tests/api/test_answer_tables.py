@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 from vertex.tables import table_server
 
 from airflow_provider_gemini_batch.api.errors import NotFound, UnknownOutput
-from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
+from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables, _plain
 from airflow_provider_gemini_batch.api.legacy import instance_key
+from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
+from airflow_provider_gemini_batch.rows.writers import JsonlSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from vertex.tables import Tables
 
@@ -76,3 +82,44 @@ def test_a_table_that_is_not_there_is_not_found(tables: Tables, answers: AnswerT
     with pytest.raises(NotFound):
         answers.results(f"bq://{TABLE}")
     assert not answers.exists(f"bq://{TABLE}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "name"),
+    [
+        ("STRING", "a", "a"),
+        ("INTEGER", "9007199254740993", "9007199254740993"),
+        ("FLOAT", "1.5", "1.5"),
+        ("BOOLEAN", "true", "true"),
+        ("NUMERIC", "1.10", "1.10"),
+        ("BIGNUMERIC", "0.12345678901234567890123456789", "0.12345678901234567890123456789"),
+        ("DATE", "2026-01-02", "2026-01-02"),
+        ("TIME", "01:02:03", "01:02:03"),
+        ("DATETIME", "2026-01-02T01:02:03", "2026-01-02T01:02:03"),
+        ("TIMESTAMP", "1767312000000000", "2026-01-02T00:00:00+00:00"),
+        ("BYTES", "//4=", "//4="),
+        ("GEOGRAPHY", "POINT(1 2)", "POINT(1 2)"),
+    ],
+)
+def test_a_column_of_any_type_names_a_row_and_is_carried(  # noqa: PLR0917
+    tables: Tables, answers: AnswerTables, tmp_path: Path, kind: str, sent: str, name: str
+) -> None:
+    tables.columns[TABLE] = {"sku": kind, "response": "JSON", "status": "STRING"}
+    said = {"candidates": [{"content": {"parts": [{"text": "fine"}]}, "finishReason": "STOP"}]}
+    tables.rows[TABLE] = [{"sku": sent, "response": json.dumps(said), "status": ""}]
+    results = answers.results(f"bq://{TABLE}")
+    landing = LandingSpec(kind=JobKind.GENERATION, wrapped_keys=False, key_field="sku", carry=("sku",))
+    with (tmp_path / "out.jsonl").open("wb") as handle:
+        sink = JsonlSink(handle)
+        summary = land([lambda: results], sink, landing, tmp_path)
+        sink.close()
+    row = json.loads((tmp_path / "out.jsonl").read_bytes())
+    assert (row["key"], row["sku"], row["status"], summary.by_position) == (name, name, "ok", 0)
+
+
+def test_what_json_does_not_know_in_a_response_costs_no_row() -> None:
+    numbers = [{"embeddings": {"values": [Decimal("0.5"), Decimal(2)], "statistics": {"token_count": Decimal(3)}}}]
+    beside = {"raw": b"\xff", "at": date(2026, 1, 2), "nested": [{"b": b"a"}]}
+    row = _plain({"content": "a", "predictions": numbers, "status": "", **beside})
+    assert row["predictions"] == [{"embeddings": {"values": [0.5, 2], "statistics": {"token_count": 3}}}]
+    assert (row["raw"], row["at"], row["nested"]) == ("/w==", "2026-01-02", [{"b": "YQ=="}])

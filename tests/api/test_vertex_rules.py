@@ -36,6 +36,9 @@ TUNED = "projects/p/locations/us-central1/models/1"
         (FLASH, "global", True, True, "set location to a region"),
         (FLASH, "global", False, True, r"\(destination\).*set location to a region"),
         (LEGACY, "global", True, True, "set location to a region"),
+        (LEGACY, "global", False, False, "served in regions"),
+        ("publishers/google/models/text-multilingual-embedding-002", "us", True, True, "served in regions"),
+        ("textembedding-gecko@003", "eu", False, False, "such as us-central1"),
         (TUNED, "global", False, False, "the region that the model is in"),
     ],
 )
@@ -56,6 +59,7 @@ def test_a_place_that_cannot_be_is_refused_with_the_way_out(
         (NEWER, "eu", False),
         (LEGACY, "us-central1", True),
         (TUNED, "us-central1", False),
+        (f"projects/p/locations/global/publishers/google/models/{FLASH}", "global", False),
     ],
 )
 def test_a_place_that_can_be_is_taken(model: str, location: str, tables: Any) -> None:
@@ -109,7 +113,9 @@ CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "x"}]}]}
     ("member", "words"),
     [
         ({"tools": [{"googleSearch": {}}]}, r"tools\.googleSearch is empty.*excludeDomains"),
-        ({"tools": [{"google_search": {}}]}, "is empty"),
+        ({"tools": [{"google_search": {}}]}, r"tools\.google_search is empty.*excludeDomains"),
+        ({"tools": [{"url_context": {}}]}, "Gemini API"),
+        ({"tools": [{"enterpriseWebSearch": {}}]}, "give it a member"),
         ({"tools": [{"urlContext": {}}]}, r"tools\.urlContext is empty.*Gemini API"),
         ({"tools": [{"codeExecution": {}}]}, "codeExecution is empty"),
         ({"tools": [{}]}, "tools is empty"),
@@ -122,7 +128,9 @@ CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "x"}]}]}
         ({"generationConfig": {"responseSchema": deep(14)}}, "15 levels"),
         ({"cachedContent": "cachedContents/x"}, "explicit caches"),
         ({"tools": [{"retrieval": {"vertexRagStore": {"x": 1}}}]}, "RAG"),
+        ({"tools": [{"retrieval": {"vertex_rag_store": {"x": 1}}}]}, "RAG"),
         ({"generationConfig": {"imageConfig": {"imageSize": "4K"}}}, "1K only"),
+        ({"generationConfig": {"image_config": {"image_size": "2k"}}}, "1K only"),
         ({"contents": [{"parts": [{"functionCall": {"name": "f", "args": {}}}]}]}, "args is empty"),
     ],
 )

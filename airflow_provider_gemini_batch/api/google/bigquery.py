@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
+from collections.abc import Mapping
 from contextlib import contextmanager
+from datetime import date, time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
@@ -111,10 +115,25 @@ def _results(uri: str, rows: Any) -> Iterator[BatchResult]:
 
 def _plain(row: Any) -> dict[str, Any]:
     """Return a row as a line of a file would be: a column of JSON may come as text."""
-    members = dict(row.items())
+    members = {name: value if isinstance(value, Decimal) else _in_json(value) for name, value in row.items()}
     if "content" in members and "predictions" in members:
         members.setdefault("instance", {name: members[name] for name in _INSTANCE if members.get(name) is not None})
     return members
+
+
+def _in_json(value: Any) -> Any:
+    """Return a value as BigQuery writes it into JSON: bytes as base64, times and what JSON does not know as text."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {name: _in_json(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_in_json(inner) for inner in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if isinstance(value, (date, time)) else str(value)
 
 
 @contextmanager
