@@ -74,14 +74,12 @@ def test_a_table_without_answers_is_not_taken_for_gone(tables: Tables, answers: 
     tables.columns[TABLE] = {"request": "JSON", "answer": "JSON"}
     with pytest.raises(UnknownOutput, match="neither a column 'response' nor 'predictions'"):
         answers.results(f"bq://{TABLE}")
-    assert answers.exists(f"bq://{TABLE}")
 
 
 def test_a_table_that_is_not_there_is_not_found(tables: Tables, answers: AnswerTables) -> None:
     tables.columns.clear()
     with pytest.raises(NotFound):
         answers.results(f"bq://{TABLE}")
-    assert not answers.exists(f"bq://{TABLE}")
 
 
 @pytest.mark.parametrize(
