@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 
-from benchmarks import imports, triggers
+from benchmarks import imports, tasks, triggers
 from benchmarks.machine import Claims, describe, interpreter, table
 
 
@@ -18,13 +18,15 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the growth to thousands and the real triggerer")
-    parser.add_argument("--only", choices=["imports", "triggers", "growth", "triggerer", "page"], help="one part alone")
+    parser.add_argument(
+        "--only", choices=["imports", "triggers", "tasks", "growth", "triggerer", "page"], help="one part alone"
+    )
     parser.add_argument("--tasks", type=int, default=500, help="deferred tasks in the real triggerer")
     args = parser.parse_args()
     # As Ctrl-C does: what was started is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     claims = Claims()
-    python = "" if args.only in ("triggerer", "page") else interpreter()
+    python = "" if args.only in ("tasks", "triggerer", "page") else interpreter()
     machine = describe()
     parts = []
     with tempfile.TemporaryDirectory(prefix="gemini-batch-bench-") as home:
@@ -32,6 +34,8 @@ def main() -> int:
             parts.append(imports.measure(python, home, claims))
             with triggers.stand_in(python, home) as url:
                 parts.append(imports.worker(python, home, url))
+        if args.only in (None, "tasks"):
+            parts.append(tasks.measure(claims))
         if args.only in (None, "triggers"):
             parts.append(triggers.compare(python, home, claims))
         if args.only == "growth" or (args.only is None and not args.quick):
