@@ -6,15 +6,21 @@ import ast
 import importlib
 import inspect
 import re
+import shlex
 import sys
 import types
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from messages import messages
 
 from airflow_provider_gemini_batch import operators
 from airflow_provider_gemini_batch.api.models import Usage
+from airflow_provider_gemini_batch.emulator.__main__ import _parser as emulator_parser
+from airflow_provider_gemini_batch.emulator.__main__ import read_fault
+from airflow_provider_gemini_batch.emulator.faults import JOB_SWITCHES, LIVE_SWITCHES, REQUEST_KINDS
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
 from airflow_provider_gemini_batch.rows.input_spec import ROW_MEMBERS
@@ -22,9 +28,23 @@ from airflow_provider_gemini_batch.rows.result_rows import RowStatus
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.emulator import Emulator
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)]
 PACKAGE = "airflow_provider_gemini_batch"
+#: Stands for a job in examples.
+JOB = "batches/abc123"
+HAS_RETRY_POLICIES = find_spec("airflow.sdk.definitions.retry_policy") is not None
+#: What the pages of reference leave out, since every guide has it.
+IMPORTS = """
+from collections.abc import Iterator
+from airflow.sdk import task
+from pydantic import BaseModel, Field
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+"""
+FAULTS = {*JOB_SWITCHES, *LIVE_SWITCHES, *REQUEST_KINDS}
 # Airflow's own, and names that only make sense in the code.
 NOT_OURS = {"self", "kwargs"}
 
@@ -60,19 +80,57 @@ def test_python_in_a_page_can_be_parsed_and_its_imports_exist(page: Path) -> Non
                 assert all(hasattr(module, alias.name) for alias in node.names)
 
 
-@pytest.mark.parametrize(
-    "page",
-    [page for page in PAGES if page.stem in {"quickstart", "tutorial"} or page.parent.name == "how-to"],
-    ids=lambda page: page.name,
-)
-def test_python_in_a_guide_runs_as_it_stands(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name)
+def test_python_in_a_page_runs_as_it_stands(
+    page: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    is_guide = page.stem in {"README", "quickstart", "tutorial"} or page.parent.name == "how-to"
     for number, block in enumerate(python_blocks(page)):
-        code = compile(block, f"{page.name}, block {number}", "exec", dont_inherit=True)
         if re.search(r"^def (test|pytest)_", block, re.MULTILINE):
             continue  # For pytest, with its fixtures.
+        if "retry_policies" in block and not HAS_RETRY_POLICIES:
+            continue
+        needs_job = JOB in block
+        job = finished_job(request.getfixturevalue("gemini_batch_emulator"), monkeypatch) if needs_job else JOB
         module = types.ModuleType(f"block_{number}")  # Pydantic looks the names of annotations up in it.
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        exec(code, vars(module))  # noqa: S102  (our own pages)
+        if not is_guide:
+            exec(IMPORTS, vars(module))  # noqa: S102  (above)
+        code = compile(block.replace(JOB, job), f"{page.name}, block {number}", "exec", dont_inherit=True)
+        exec(code, vars(module))  # noqa: S102
+
+
+def finished_job(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", emulator.connection())
+    with GeminiBatchHook() as hook:
+        name: str = hook.create("gemini-2.5-flash", inlined_requests=["Hello?"]).name
+    emulator.control.advance(600)
+    return name
+
+
+def commands(page: Path, program: str) -> list[list[str]]:
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", text_of(page), re.DOTALL))
+    return [shlex.split(line)[1:] for line in blocks.splitlines() if line.split(" ")[0] == program]
+
+
+def test_the_commands_of_the_command_line_page_run_one_after_the_other(
+    gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from airflow_provider_gemini_batch.cli.parser import main
+
+    job = finished_job(gemini_batch_emulator, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reviews.csv").write_text("id,body\nr-1,Boils fast.\n", encoding="utf-8")
+    found = commands(ROOT / "docs" / "command-line.md", "gemini-batch")
+    assert len(found) >= 5
+    assert [words for words in found if main([job if word == JOB else word for word in words]) != 0] == []
+    assert (tmp_path / "reviews.parquet").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_calls_of_the_emulator_in_a_page_can_be_parsed(page: Path) -> None:
+    for words in commands(page, "gemini-batch-emulator"):
+        assert all(read_fault(fault)[0] in FAULTS for fault in emulator_parser().parse_args(words).fault)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
