@@ -177,7 +177,7 @@ def test_objects_are_written_read_listed_and_removed(stored: tuple[BatchClient, 
         file.write(b"x\n")
     assert store.exists("gs://in/folder/a.jsonl")
     assert store.size("gs://in/folder/a.jsonl") == 2
-    assert store.glob("gs://in/folder/*.jsonl") == ["gs://in/folder/a.jsonl"]
+    assert store.matching("gs://in/folder/*.jsonl") == ["gs://in/folder/a.jsonl"]
     with store.open("gs://in/folder/a.jsonl") as file:
         assert file.read() == b"x\n"
     store.delete("gs://in/folder/a.jsonl")

@@ -327,6 +327,33 @@ def test_packed_answers_are_read(client: BatchClient, emulator: Emulator, where:
             list(client.get_responses(name))
 
 
+@pytest.mark.parametrize(
+    "told", ["{folder}/", "{prefix}", "{prefix}/", "{folder}/predictions.jsonl", "out/x", "https://x/y"]
+)
+def test_the_place_is_found_however_the_service_names_it(
+    client: BatchClient, emulator: Emulator, where: str, told: str
+) -> None:
+    name = ended(client, emulator, where)
+    folder = emulator.control.books()["jobs"][0]["output"]["gcsOutputDirectory"]
+    raw = {"name": name, "state": "JOB_STATE_SUCCEEDED", "outputConfig": {"gcsDestination": {"outputUriPrefix": where}}}
+    raw["outputInfo"] = {"gcsOutputDirectory": told.format(folder=folder, prefix=where)}
+    assert left(client, raw).files == (f"{folder}/predictions.jsonl",)
+
+
+@pytest.mark.parametrize(
+    ("address", "count"),
+    [("{base}/", 3), ("{base}/*", 3), ("{base}/a*.jsonl", 2), ("{base}/a.jsonl", 1), ("gs://in/*", 3)],
+)
+def test_an_address_of_rows_means_what_it_means_to_the_service(
+    client: BatchClient, request: pytest.FixtureRequest, address: str, count: int
+) -> None:
+    base = f"gs://in/{abs(hash(request.node.nodeid))}"
+    for name in ("a.jsonl", "a/deep.jsonl", "b.jsonl"):
+        put(client.storage, f"{base}/{name}", b"{}")
+    found = client.storage.matching(address.format(base=base))
+    assert len([uri for uri in found if uri.startswith(base)]) == count
+
+
 def test_a_folder_without_anything_is_gone(client: BatchClient, emulator: Emulator, where: str) -> None:
     name = ended(client, emulator, where)
     client.storage.delete_folder(where)

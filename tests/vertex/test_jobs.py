@@ -69,7 +69,7 @@ def test_a_state_on_the_way_is_waited_through(bench: Bench, state: str, *, defer
     [
         ({"job_ending": {"state": "PARTIALLY_SUCCEEDED"}, "row_error_every": 2}, "success", "", 3),
         ({"expire": True, "partial_rows": 0.5}, "up_for_retry", "time limit", 3),
-        ({"job_ending": {"state": "FAILED", "code": 13}}, "up_for_retry", "code 13", 0),
+        ({"job_ending": {"state": "FAILED", "code": 13}, "partial_rows": 0.5}, "up_for_retry", "code 13", 3),
         ({"job_ending": {"state": "FAILED", "code": 3}}, "failed", "code 3", 0),
         ({"job_ending": {"state": "CANCELLED"}, "partial_rows": 0.5}, "failed", "cancelled", 0),
     ],

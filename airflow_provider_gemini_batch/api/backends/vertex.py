@@ -233,15 +233,17 @@ class VertexBackend:
         except (AccessDenied, ConfigurationError, NotFound) as error:
             _log.warning("Whether the output of %s holds all rows could not be seen: %s", name, error)
             return None
-        if found != wanted:
-            _log.warning("The output of %s holds %d rows of %d, so it cannot be completed.", name, found, wanted)
-            return None
-        return source
+        if found == wanted:
+            return source
+        _log.warning(
+            "The output of %s holds %d rows of %s, so it cannot be completed.", name, found, wanted or "unknown"
+        )
+        return None
 
     def _count(self, source: JobSource) -> int:
         if source.bigquery_uri is not None:
             return self._tables.count(source.bigquery_uri)
-        uris = [found for uri in source.gcs_uris for found in (self._storage.glob(uri) if "*" in uri else [uri])]
+        uris = [found for uri in source.gcs_uris for found in self._storage.matching(uri)]
         return sum(bool(line.strip()) for uri in uris for line in lines_of(unpacked(self._storage.iter_bytes(uri))))
 
     def file_results(self, file_name: str) -> Iterator[BatchResult]:

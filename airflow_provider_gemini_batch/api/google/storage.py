@@ -7,6 +7,7 @@ which hangs on anything that is not Google's own endpoint. gcsfs (extra ``vertex
 from __future__ import annotations
 
 import os
+import re
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -115,10 +116,19 @@ class ObjectStore:
         with _storage_errors("look-up", uri):
             return bool(self.filesystem.exists(names.gcs_uri(uri, "address")))
 
-    def glob(self, pattern: str) -> list[str]:
-        """Give the addresses of the objects that match, sorted."""
-        with _storage_errors("list", pattern):
-            return sorted(f"gs://{path}" for path in self.filesystem.glob(names.gcs_uri(pattern, "address")))
+    def matching(self, address: str) -> list[str]:
+        """Give the objects that an address means to the service, sorted.
+
+        A ``*`` reaches over slashes, and an address that ends in a slash is everything below it.
+        """
+        pattern = f"{address}*" if address.endswith("/") else address
+        if "*" not in pattern:
+            return [address]
+        folder = pattern.partition("*")[0].rpartition("/")[0]
+        matches = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL).fullmatch
+        with _storage_errors("list", address):
+            found = self.filesystem.find(names.gcs_uri(folder, "address"))
+        return sorted(uri for path in found if matches(uri := f"gs://{path}"))
 
     def delete(self, uri: str) -> None:
         """Remove an object; does nothing when it is already gone."""

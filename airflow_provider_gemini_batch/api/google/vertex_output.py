@@ -54,8 +54,8 @@ class VertexOutput:
         :raises UnknownOutput: there is something, but shards are missing, or no name is known.
         """
         folder = text_at(raw, "outputInfo", "gcsOutputDirectory")
-        if folder is not None:
-            return LeftOutput(files=self._read(job, folder, self._storage.list_folder(folder)))
+        if folder is not None and folder.startswith("gs://"):
+            return LeftOutput(files=self._in_folder(job, folder))
         is_whole = job.state in _WHOLE
         if job.dest is not None and job.dest.bigquery_uri is not None:
             is_told = text_at(raw, "outputInfo", "bigqueryOutputTable") is not None
@@ -64,6 +64,14 @@ class VertexOutput:
         if prefix is None or not (is_whole or _is_named_after(job, prefix)):
             return LeftOutput()
         return LeftOutput(files=self._search(job, prefix))
+
+    def _in_folder(self, job: BatchJob, folder: str) -> tuple[str, ...] | None:
+        """Read the folder that the service names; also if it names the one above, or the object itself."""
+        objects = self._storage.list_folder(folder)
+        if not objects:
+            return (folder,) if self._storage.exists(folder) else None
+        is_above = not choose(objects).exists and any(_FOLDER.match(item.name) for item in objects)
+        return self._search(job, folder) if is_above else self._read(job, folder, objects)
 
     def _search(self, job: BatchJob, prefix: str) -> tuple[str, ...] | None:
         """Look for the folder of a job that does not say which; others may have written beside it."""
