@@ -119,3 +119,40 @@ def test_texts_of_others_hold_nothing_that_a_database_refuses(
     (file,) = gemini.list_files().files
     for found in (job.display_name, job.model, other.display_name, other.model, other.labels["l"], file.display_name):
         assert found in {"a\ufffdb", "a?b"}
+
+
+def test_a_job_without_done_goes_on_whatever_its_counters_say(gemini: BatchClient, listener: Listener) -> None:
+    stats = {"requestCount": "3", "successfulRequestCount": "3"}
+    says(listener, {"name": NAME, "metadata": {"state": "BATCH_STATE_RUNNING", "batchStats": stats}})
+    job = gemini.get(NAME)
+    assert (job.state, job.is_done, job.progress) == (JobState.RUNNING, False, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("stats", "total"),
+    [
+        ({"successfulCount": "2", "incompleteCount": "-1"}, None),
+        ({"successfulCount": "2", "failedCount": "1"}, 3),
+        ({"successfulCount": 2.0, "incompleteCount": 4}, 6),
+    ],
+)
+def test_counters_that_say_that_they_do_not_know_tell_no_total(
+    vertex: BatchClient, listener: Listener, stats: dict[str, Any], total: int | None
+) -> None:
+    says(listener, {"name": VERTEX_NAME, "state": "JOB_STATE_RUNNING", "completionStats": stats})
+    found = vertex.get(VERTEX_NAME).completion_stats
+    assert found is not None
+    assert (found.success, found.total) == (2, total)
+    says(listener, {"name": VERTEX_NAME, "state": "JOB_STATE_CANCELLED"})
+    assert vertex.get(VERTEX_NAME).completion_stats is None
+
+
+def test_a_list_is_always_asked_for_with_the_size_of_its_pages(
+    gemini: BatchClient, vertex: BatchClient, listener: Listener
+) -> None:
+    for client in (gemini, vertex):
+        client.list()
+        client.snapshots()
+    gemini.list_files()
+    assert len(listener.seen) == 5
+    assert all("pageSize=" in path for _, path, _ in listener.seen)

@@ -27,6 +27,13 @@ def test_every_fact_says_how_sure_it_is() -> None:
     assert [row[0] for row in rows if not row[2] and not row[1].startswith("inferred")] == []
 
 
+def test_every_fact_names_a_test_that_exists() -> None:
+    tests = PAGE.parents[1] / "tests"
+    named = {row[0]: re.findall(r"`([^`]+)`", row[4]) for row in _rows()}
+    assert [fact for fact, files in named.items() if not files] == []
+    assert [file for files in named.values() for file in files if not (tests / file).is_file()] == []
+
+
 def test_every_switch_that_the_page_names_exists() -> None:
     known = {*JOB_SWITCHES, *LIVE_SWITCHES, *REQUEST_KINDS}
     named = {
