@@ -52,6 +52,8 @@ _LONGEST_ERROR_BODY = 1 << 20
 # Above what a page of a thousand jobs, or a job with its inline answers, comes to; see Call.
 MAX_BYTES: Final = 32 * 2**20
 MAX_VALUES: Final = 500_000
+# The same where only some fields were asked for: polls are many at a time, in a process that many tasks share.
+MAX_POLL_BYTES: Final = 4 * 2**20
 _PIECE = 1 << 16
 # Reading a whole answer may take so many times as long as one read of it.
 _READS = 2.0

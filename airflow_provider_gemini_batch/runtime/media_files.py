@@ -28,6 +28,7 @@ MOST_BYTES = 2_000_000_000
 MOST_SECONDS = 600.0
 """How long reading one file may take."""
 
+_NO_NAME = "media_field: no file can have the name that stands there"
 _FOREIGN = "media_field: the file is not below media_root"
 
 
@@ -69,6 +70,10 @@ class MediaFiles:
         """
         if "\0" in named:
             raise InputError("media_field: the name of the file holds a NUL character")
+        try:
+            named.encode()
+        except UnicodeEncodeError:
+            raise InputError(_NO_NAME) from None
         if "://" in named and not named.startswith("file://"):
             return self._object(named)
         path = Path(named.removeprefix("file://"))
@@ -88,11 +93,14 @@ class MediaFiles:
         return cast("BinaryIO", io.BufferedReader(cast("Any", _Bounded(handle, self._check(), self._most_bytes))))
 
     def _local(self, path: Path) -> Path:
-        for folder in self._folders:
-            # An absolute path replaces the folder.
-            found = (folder / path).resolve()
-            if found.is_relative_to(folder) and (path.is_absolute() or found.exists()):
-                return found
+        try:
+            for folder in self._folders:
+                # An absolute path replaces the folder.
+                found = (folder / path).resolve()
+                if found.is_relative_to(folder) and (path.is_absolute() or found.exists()):
+                    return found
+        except (OSError, RuntimeError):  # a name that is too long, a ring of links
+            raise InputError(_NO_NAME) from None
         if self._folders and not path.is_absolute() and ".." not in path.parts:
             raise InputError("media_field: there is no such file below media_root")
         raise InputError(_FOREIGN)
@@ -123,6 +131,9 @@ class MediaFiles:
         except OSError as error:
             raise InputError(f"media_field: the file cannot be read: {error.strerror}") from None
         facts = os.fstat(number)
+        if not self._is_below(path, facts):
+            os.close(number)
+            raise InputError(_FOREIGN)
         if not stat.S_ISREG(facts.st_mode):
             os.close(number)
             raise InputError("media_field: what the row names is not a regular file")
@@ -130,6 +141,14 @@ class MediaFiles:
             os.close(number)
             raise _too_large(self._most_bytes)
         return os.fdopen(number, "rb")
+
+    def _is_below(self, path: str, facts: os.stat_result) -> bool:
+        """Whether what was opened lies below a root: since its name was looked up, a folder may have become a link."""
+        try:
+            now = Path(path).resolve(strict=True)
+            return any(map(now.is_relative_to, self._folders)) and os.path.samestat(now.stat(), facts)
+        except (OSError, RuntimeError):
+            return False
 
     def _check(self) -> Callable[[], None]:
         until = self._now() + self._most_seconds

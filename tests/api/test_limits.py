@@ -71,9 +71,18 @@ def test_an_answer_that_unpacks_into_gigabytes_is_not_taken_in(here: BatchClient
         assert peak < 48 * MEGA
 
 
+@pytest.mark.parametrize("ask", ["get", "list", "snapshots"])
+def test_a_poll_takes_in_four_mebibytes_and_a_whole_job_more(here: BatchClient, listener: Listener, ask: str) -> None:
+    job = {"name": "batches/a", "error": {"code": 13, "message": "x" * 5 * MEGA}}
+    listener.answer = (200, {}, json.dumps({**job, "operations": [job]}).encode())
+    with pytest.raises(AnswerTooLarge, match="larger than 4 MiB"):
+        ASKS[ask](here)
+    assert here.get("batches/a").error is not None
+
+
 @pytest.mark.parametrize("piece", [b"[],", b"{},", b"0,"])
 def test_an_answer_of_very_many_values_is_not_taken_in(here: BatchClient, listener: Listener, piece: bytes) -> None:
-    listener.answer = (200, {}, b'{"operations": [' + piece * 2_000_000 + b"0]}")
+    listener.answer = (200, {}, b'{"operations": [' + piece * 600_000 + b"0]}")
     with pytest.raises(AnswerTooLarge, match="values"):
         here.list(brief=True)
 

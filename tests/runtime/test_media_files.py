@@ -56,6 +56,25 @@ def test_a_file_below_a_root_is_read_by_whole_or_relative_path(root: Path, named
         assert handle.read() == content
 
 
+@pytest.mark.parametrize("named", ["ring.png", "ring.png/a", "a" * 300, "a/" * 3000, "\ud800.png", "gs://b/\ud800"])
+def test_a_name_that_no_file_can_have_is_refused_in_our_words(root: Path, named: str) -> None:
+    (root / "ring.png").symlink_to(root / "ring.png")
+    files = MediaFiles([str(root), "gs://b/"], nobody)
+    with pytest.raises(InputError, match="media_field: no file can have the name") as refused:
+        files.open(files.address(named))
+    assert named not in str(refused.value)
+
+
+def test_a_folder_that_becomes_a_link_after_its_name_was_looked_up_leads_nowhere(root: Path) -> None:
+    files = MediaFiles([str(root)], nobody)
+    address = files.address("deep/blue.png")
+    (root / "deep").rename(root / "moved")
+    (root.parent / "blue.png").write_text("secret")
+    (root / "deep").symlink_to(root.parent)
+    with pytest.raises(InputError, match="not below media_root"):
+        files.open(address)
+
+
 @pytest.mark.parametrize(
     "named",
     [

@@ -10,10 +10,11 @@ from airflow import sdk
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from airflow.serialization.serialized_objects import DagSerialization
+from dag_runs import Run
 from task_context import task_context
 
 from airflow_provider_gemini_batch.api.errors import QuotaExceeded, ServiceUnavailable
-from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator, GeminiGetBatchJobOperator
 from airflow_provider_gemini_batch.retry_policies import GeminiBatchRetryPolicy
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
@@ -69,6 +70,24 @@ def test_a_job_that_expired_is_tried_again_at_once(
         run.resume(None, (deferred.value.kwargs or {})["memo"])
     decision = GeminiBatchRetryPolicy().evaluate(raised.value, 1, 3)
     assert (decision.action.value, decision.retry_delay) == ("retry", timedelta(seconds=1))
+
+
+@needs_policies
+def test_airflow_itself_waits_as_the_policy_says(service: Emulator) -> None:
+    policy: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(hours=1), "retry_policy": GeminiBatchRetryPolicy()}
+    with DAG("policy", schedule=None) as dag:
+        GeminiGetBatchJobOperator(task_id="quota", job_name="batches/a", **policy)
+        GeminiGetBatchJobOperator(task_id="gone", job_name="batches/a", **policy)
+        GeminiCreateBatchJobOperator(task_id="expired", model="gemini-2.5-flash", inlined_requests=["x"], **policy)
+    run = Run(dag)
+    service.control.faults(http={"operation": "get", "status": 429, "retry_info": "37s"})
+    assert run.attempt("quota").state == "up_for_retry"
+    service.control.faults(http=None, job_ending={"state": "EXPIRED"})
+    service.control.speed(1e6)
+    assert run.attempt("expired").state == "up_for_retry"
+    assert run.attempt("gone").state == "failed"
+    delays = [run.instance(name).retry_delay_override for name in ("quota", "expired", "gone")]
+    assert delays == [37, 1, None]
 
 
 @needs_policies

@@ -43,7 +43,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
 from airflow_provider_gemini_batch.api.responses.lines import lines_of
 from airflow_provider_gemini_batch.api.responses.reading import INLINE_ANSWERS, inline_results, parse_result_line
 from airflow_provider_gemini_batch.api.service_words import name_word
-from airflow_provider_gemini_batch.api.transport import Call, Retry
+from airflow_provider_gemini_batch.api.transport import MAX_POLL_BYTES, Call, Retry
 from airflow_provider_gemini_batch.api.wire import (
     dict_at,
     error_of,
@@ -203,8 +203,9 @@ class GeminiBackend:
             return self._transport.send(replace(whole, max_bytes=_MOST_INLINE_BYTES, max_values=_MOST_INLINE_VALUES))
         if not self._masks:
             return self._transport.send(whole)
+        part = replace(whole, params={**params, "fields": mask}, max_bytes=MAX_POLL_BYTES)
         try:
-            return self._transport.send(Call(operation, "GET", url, subject=subject, params={**params, "fields": mask}))
+            return self._transport.send(part)
         except ApiError as error:
             if type(error) is not ApiError or error.http_status != 400:  # noqa: PLR2004
                 raise

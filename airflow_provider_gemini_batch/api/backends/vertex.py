@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
@@ -37,7 +37,7 @@ from airflow_provider_gemini_batch.api.models import (
 from airflow_provider_gemini_batch.api.responses.lines import lines_of, unpacked
 from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line
 from airflow_provider_gemini_batch.api.service_words import name_word
-from airflow_provider_gemini_batch.api.transport import Call, Retry
+from airflow_provider_gemini_batch.api.transport import MAX_POLL_BYTES, Call, Retry
 from airflow_provider_gemini_batch.api.urls import checked_base_url
 from airflow_provider_gemini_batch.api.vertex_rules import MULTI_REGIONS, check_job
 from airflow_provider_gemini_batch.api.wire import (
@@ -180,15 +180,16 @@ class VertexBackend:
         params = {"pageSize": str(page_size)}
         params |= {"pageToken": page_token} if page_token else {}
         params |= {"filter": filter_} if filter_ else {}
+        whole = Call("list", "GET", self._place.jobs, params=params)
         if masked:
             try:
                 return self._transport.send(
-                    Call("list", "GET", self._place.jobs, params={**params, "readMask": _PAGE_MASK})
+                    replace(whole, params={**params, "readMask": _PAGE_MASK}, max_bytes=MAX_POLL_BYTES)
                 )
             except ApiError as error:
                 if type(error) is not ApiError or error.http_status != 400:  # noqa: PLR2004
                     raise
-        answer = self._transport.send(Call("list", "GET", self._place.jobs, params=params))
+        answer = self._transport.send(whole)
         if masked:
             self._masks = False
             _log.info("The service refused a partial response; whole ones are asked for from now on.")
@@ -264,7 +265,7 @@ class VertexBackend:
             return None
 
     def _asked(self, name: str) -> tuple[BatchJob, dict[str, Any]]:
-        answer = self._transport.send(Call("get", "GET", self._url(name), subject=name))
+        answer = self._transport.send(Call("get", "GET", self._url(name), subject=name, max_bytes=MAX_POLL_BYTES))
         raw = answer.json()
         return _job(raw, answer), raw
 
