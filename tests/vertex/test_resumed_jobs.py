@@ -233,6 +233,24 @@ def test_a_repair_round_sends_failed_rows_again_by_going_on_from_the_output(life
     assert summary["usage"]["input_tokens"] == life.billed
 
 
+@pytest.mark.parametrize("share", [{}, {"partial_rows": 0.5}])
+def test_a_repair_that_expires_is_made_again(life: Life, share: dict[str, Any]) -> None:
+    life.arguments = {"repair_rounds": 1}
+    life.succeeds(row_error_every=5, waits=False)
+    assert "time limit" in life.fails(expire=True, **share)
+    life.succeeds()
+    assert life.done[2] == (10, 9 if share else 8)
+    assert (life.ok, len(life.rows)) == (TEN, 10)
+
+
+def test_a_task_that_is_cleared_after_its_rows_were_delivered_goes_on_from_nothing(life: Life) -> None:
+    life.fails(**HALF)
+    life.succeeds()
+    life.clear_count += 1
+    life.succeeds()
+    assert life.done == [(5, 0), (10, 5), (10, 0)]
+
+
 def test_a_retry_mends_rows_beyond_the_limit(life: Life) -> None:
     life.arguments = {"max_failed_rows": 1}
     assert "A retry sends them again" in life.fails(row_error_every=5)
