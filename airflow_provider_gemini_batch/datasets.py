@@ -233,6 +233,8 @@ class GeminiBatchDataset(TaskGroup):
                 output_conn_id=output_conn_id,
                 skip_whole_parts=skip_whole_parts,
                 carry=carry,
+                # Whether too many rows failed is for the commit to say, which knows all of them.
+                max_failure_rate=None if (max_failed_rows, max_failure_rate) == (None, None) else 1.0,
                 map_index_template="{{ task.part_key }}",
                 **shared,
                 **arguments,

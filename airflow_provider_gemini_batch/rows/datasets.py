@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.rows.columns import word_of
 from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, from_file, guess_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _ROW_GROUPS = re.compile(r"(.+)#row_groups=([0-9]+)-([0-9]+)\Z", re.DOTALL)
 _PARTITION = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)\Z", re.DOTALL)
@@ -101,7 +101,7 @@ def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]
     for path, columns in types:
         for name, kind in columns.items():
             try:
-                found = pa.unify_schemas([found, pa.schema([(name, kind)])], promote_options="permissive")
+                found = pa.unify_schemas([found, pa.schema([(name, _plain(kind))])], promote_options="permissive")
             except (pa.ArrowInvalid, pa.ArrowTypeError):  # noqa: PERF203  a column, not a row
                 raise InputError(
                     f"{path}: the type of its column {name!r} does not go together with that of the other files"
@@ -109,9 +109,22 @@ def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]
     return {name: found.field(name).type for name in found.names}
 
 
-def from_files(addresses: Sequence[str], *, opener: Opener, **options: Any) -> RowSource:
+def _plain(kind: Any) -> Any:
+    """Return the type of the values alone, without how they are packed or in which zone a moment is told."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    return pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) and kind.tz is not None else kind
+
+
+def from_files(
+    addresses: Sequence[str], *, opener: Opener, asked_for: Collection[str] | None = None, **options: Any
+) -> RowSource:
     """Return the rows of several files, one after the other.
 
+    :param asked_for: columns that somebody asks for by name; None: all may be. In JSON lines, which may be requests as
+        they stand, no other columns come from the names of folders.
     :param options: how each file that is not Parquet is read; see :func:`.sources.from_file`.
     :raises ConfigurationError: the files are of several formats, or name other columns than the first.
     """
@@ -127,7 +140,7 @@ def from_files(addresses: Sequence[str], *, opener: Opener, **options: Any) -> R
     for name in ("csv_delimiter", "encoding"):
         if form == "parquet" and options.get(name) is not None:
             raise ConfigurationError(f"{name} is for CSV and text files only; the input is Parquet")
-    made = _ParquetRows(files, opener) if form == "parquet" else _TextRows(files, opener, options)
+    made = _ParquetRows(files, opener) if form == "parquet" else _TextRows(files, opener, options, asked_for)
     return RowSource(made.rows(), "row", made.columns, made.close, made.types, made.where)
 
 
@@ -179,9 +192,16 @@ class _Rows:
 class _TextRows(_Rows):
     """Rows of CSV, JSON lines or texts."""
 
-    def __init__(self, files: Sequence[InputFile], opener: Opener, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        files: Sequence[InputFile],
+        opener: Opener,
+        options: Mapping[str, Any],
+        asked_for: Collection[str] | None,
+    ) -> None:
         super().__init__(files, opener)
         self._options = options
+        self._asked_for = asked_for
         with closing(from_file(files[0].path, opener=opener, **options)) as first:
             own = first.columns
         self._own = None if own is None else set(own)
@@ -196,6 +216,8 @@ class _TextRows(_Rows):
         partitions = one.partitions
         if sorted(partitions) != sorted(self._files[0].partitions):
             raise InputError(f"{one.path}: its folders name other columns than those of {self._files[0].path}")
+        if self._own is None and self._asked_for is not None:
+            partitions = {name: value for name, value in partitions.items() if name in self._asked_for}
         for row in source.rows:
             yield (row.with_columns(partitions) if partitions else row), source.noun
         self._stack.close()

@@ -187,6 +187,7 @@ class Manifest:
     """What stands beside an output: whose it is, and what is in it. ``task`` is unique in its ``run``.
 
     ``media`` has the ``path`` of the folder with pictures and sound, and how many ``files`` and ``bytes`` they are.
+    ``beside`` is a hash of what the rows hold beside what the fingerprint stands for, such as carried columns.
     """
 
     task: str
@@ -201,6 +202,7 @@ class Manifest:
     part: str = ""
     carried_types: Mapping[str, str] = field(default_factory=dict)
     media: Mapping[str, Any] | None = None
+    beside: str = ""
 
     def to_json(self) -> bytes:
         """The manifest as it is written."""
@@ -219,6 +221,7 @@ class Manifest:
             "part": self.part,
             "carried_types": dict(self.carried_types),
             "media": self.media,
+            "beside": self.beside,
         }
         return to_json(members, indent=2) + b"\n"
 
@@ -252,6 +255,7 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
             part=str(members.get("part", "")),
             carried_types=dict(members.get("carried_types", {})),
             media=members.get("media"),
+            beside=str(members.get("beside", "")),
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
@@ -283,6 +287,7 @@ def deliver(
     fingerprint: str,
     workdir: Path,
     carried_types: Mapping[str, str] | None = None,
+    beside: str = "",
 ) -> tuple[LandingSummary, Manifest]:
     """Land all answers at the output and write the manifest. Nothing new is there when it raises."""
     check_target(files, target, task=task, run=run)
@@ -313,6 +318,7 @@ def deliver(
         aside=aside,
         part=target.part,
         carried_types=carried_types or {},
+        beside=beside,
         media=None if landing.media is None else landing.media.summary(),
     )
     with files.write_whole(target.manifest) as handle:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import AbstractContextManager, ExitStack, closing
+from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -74,6 +75,7 @@ class RecordWriter:
         :param needed: without a record, the author would not get what was asked for.
         """
         self.name = secrets.token_hex(8)
+        self._carried = sha256()
         self._file = file
         self._needed = needed
         self._most = most_bytes if store else 0
@@ -102,6 +104,7 @@ class RecordWriter:
         if not key and not carried and not instance:
             self._empty += 1
             return
+        self._carried.update(carried)
         if self._dropped:
             return
         if self._empty:
@@ -126,6 +129,11 @@ class RecordWriter:
     def _flush(self, handle: BinaryIO) -> None:
         handle.write(self._held)
         self._held.clear()
+
+    @property
+    def carried_digest(self) -> str:
+        """A hash of all carried columns, as far as they have come."""
+        return self._carried.hexdigest()[:12]
 
     def finish(self) -> Kept:
         """Return where the record is, after the block; nothing is kept when no row had anything to keep."""

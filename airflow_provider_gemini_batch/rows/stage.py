@@ -82,7 +82,9 @@ def open_source(spec: InputSpec) -> RowSource:
     """Open the rows of a spec, from wherever they come. Raises ConfigurationError; a file is opened at once."""
     spec.check()
     if spec.files is not None:
-        return from_files(spec.files(), opener=spec.opener, **_reading(spec))
+        helpers = None if spec.prompt_template is not None else {spec.key_field, spec.title_field, spec.media_field}
+        asked_for = None if helpers is None else {name for name in (*helpers, *spec.carry) if name is not None}
+        return from_files(spec.files(), opener=spec.opener, asked_for=asked_for, **_reading(spec))
     if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
         return from_files([spec.path], opener=spec.opener, **_reading(spec))
     if spec.path is not None:

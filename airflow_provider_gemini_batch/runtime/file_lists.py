@@ -63,15 +63,20 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
     :raises TransportError: they cannot be listed just now.
     """
     wild = _WILD.search(given)
+    if is_local(given):
+        local_path(given)  # which refuses a relative one
     root = given if wild is None else given[: given.rfind("/", 0, wild.start()) + 1]
+    below = _pattern(given[len(root) :])
     root = f"{root.rstrip('/')}/"
-    wanted = None if wild is None else _pattern(given)
+    # As the files below it are listed: without file:// or a tilde.
+    shown = f"{str(local_path(root)).rstrip('/')}/" if is_local(root) else root
+    wanted = None if wild is None else re.compile(re.escape(shown) + below, re.DOTALL)
     try:
         listed = _local(root) if is_local(root) else _remote(paths, root, conn_id)
         found = sorted(
             one
             for one in listed
-            if is_data(one.path, root) and (wanted is None or wanted.fullmatch(one.path) is not None)
+            if is_data(one.path, shown) and (wanted is None or wanted.fullmatch(one.path) is not None)
         )
     except (*NEVER_READABLE, ImportError, ValueError) as error:
         raise ConfigurationError(f"input_path: cannot list {given}: {error or type(error).__name__}") from error
@@ -79,7 +84,8 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
         raise TransportError(f"cannot list {given} just now: {type(error).__name__}", sent=False) from error
     if not found:
         raise InputError(f"input_path: {given} holds no files")
-    return found
+    # Writers of datasets leave empty files for partitions without rows, without so much as a header.
+    return [one for one in found if one.size] or found
 
 
 def _local(root: str) -> Iterator[FoundFile]:
@@ -109,10 +115,10 @@ def _remote(paths: Paths, root: str, conn_id: str | None) -> Iterator[FoundFile]
             yield FoundFile(f"{scheme}://{user}{at}{name.lstrip('/')}", int(facts.get("size") or 0), tag)
 
 
-def _pattern(given: str) -> re.Pattern[str]:
-    """Return what matches the paths that a pattern means; ``*`` stays within a folder."""
+def _pattern(given: str) -> str:
+    """Return a regular expression for the paths that a pattern means; ``*`` stays within a folder."""
     pieces = []
-    for piece in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", given.removeprefix("file://")):
+    for piece in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", given):
         if piece == "**/":
             pieces.append("(?:.*/)?")
         elif piece == "**":
@@ -125,4 +131,4 @@ def _pattern(given: str) -> re.Pattern[str]:
             pieces.append(fnmatch.translate(piece).removeprefix("(?s:").partition(")")[0])
         else:
             pieces.append(re.escape(piece))
-    return re.compile("".join(pieces), re.DOTALL)
+    return "".join(pieces)

@@ -155,12 +155,15 @@ class Output:
         ours = manifest is not None and manifest.task == self.task and set(manifest.job_names) == set(job_names)
         return manifest if ours else None
 
-    def whole(self, fingerprint: str) -> Manifest | None:
-        """Return the manifest of an output that holds all rows of this input, whichever run has landed it."""
+    def whole(self, fingerprint: str, beside: str) -> Manifest | None:
+        """Return the manifest of an output that holds all rows of this input, whichever run has landed it.
+
+        :param beside: a hash of what the rows shall hold beside what the fingerprint stands for.
+        """
         manifest = self._manifest()
-        if manifest is None or manifest.fingerprint != fingerprint or not self._files().exists(manifest.output):
+        if manifest is None or (manifest.fingerprint, manifest.beside) != (fingerprint, beside):
             return None
-        return manifest
+        return manifest if self._files().exists(manifest.output) else None
 
     def is_of_this_task(self, fingerprint: str) -> bool:
         """Tell whether an earlier try has landed this very input here."""
@@ -184,6 +187,7 @@ class Output:
         job_names: Sequence[str],
         fingerprint: str,
         carried_types: Mapping[str, str] | None = None,
+        beside: str = "",
         max_xcom_bytes: int,
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
         """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
@@ -203,6 +207,7 @@ class Output:
             fingerprint=fingerprint,
             workdir=self.folder,
             carried_types=carried_types,
+            beside=beside,
         )
         _log_oddities(summary)
         return summary, None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError, ResultsGone
 from airflow_provider_gemini_batch.api.legacy import is_legacy
@@ -105,7 +108,7 @@ class OwnRows(TaskWork):
     def whole_already(self) -> Landing | None:
         """Return what another run has landed of this very input, where that is within the author's limits."""
         self._read_before = staged = self._rows.read(again=False)
-        manifest = self._output.whole(staged.fingerprint)
+        manifest = self._output.whole(staged.fingerprint, self._beside())
         if manifest is None:
             return None
         landing = self._landed_already(manifest)
@@ -253,6 +256,11 @@ class OwnRows(TaskWork):
             author_key=rows.author_key if not bare else None,
             dimensions=self._arguments.output_dimensionality,
         )
+
+    def _beside(self) -> str:
+        rows = self._rows
+        parts = [rows.carried_digest, dict(rows.carried_types), self._arguments.keep_response]
+        return sha256(to_json(parts)).hexdigest()[:12]
 
     def _carried_types(self) -> Mapping[str, str]:
         return self._rows.carried_types

@@ -124,6 +124,8 @@ class TaskInput:
         self.layout: Layout | None = None
         self.staged: Staged | None = None
         self.carried_types: Mapping[str, str] = {}
+        #: A hash of the carried columns.
+        self.carried_digest = ""
         #: Why what landing needs is out of reach; empty when all is there.
         self.lacking = ""
 
@@ -141,7 +143,7 @@ class TaskInput:
         with self._places.writer(needed=self._record_needed) as writer:
             staged = stage(self._readable(again=again), self._folder, writer)
         record = self._places.keep(writer.finish())
-        self._use(staged.layout, staged.carried_types, record, staged)
+        self._use(staged.layout, staged.carried_types, record, staged, writer.carried_digest)
         return staged
 
     def recall(self, note: Mapping[str, Any]) -> str:
@@ -153,7 +155,7 @@ class TaskInput:
             return self.lacking
         types = note["carried"]
         carried = {name: types[name] for name in self._spec.carry if name in types}
-        self._use(Layout.from_plain(note), carried, note["record"], None)
+        self._use(Layout.from_plain(note), carried, note["record"], None, str(note.get("digest", "")))
         self._note = note
         if not self._record_needed:
             return ""
@@ -219,11 +221,17 @@ class TaskInput:
     # -- inside
 
     def _use(
-        self, layout: Layout, carried: Mapping[str, str], record: Mapping[str, Any], staged: Staged | None
+        self,
+        layout: Layout,
+        carried: Mapping[str, str],
+        record: Mapping[str, Any],
+        staged: Staged | None,
+        digest: str,
     ) -> None:
         self.layout = layout
         self.staged = staged
         self.carried_types = carried
+        self.carried_digest = digest
         self._record = self._places.find(record)
         self._reader = None
         self.lacking = ""
@@ -231,6 +239,7 @@ class TaskInput:
             **layout.plain(),
             "carried": dict(carried),
             "record": dict(record),
+            "digest": digest,
             "host": socket.gethostname(),
             "source": self._source(),
             "tokens": staged.estimated_input_tokens if staged is not None else 0,

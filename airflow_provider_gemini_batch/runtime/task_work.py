@@ -95,6 +95,7 @@ class TaskWork:
                 job_names=names,
                 fingerprint=self._fingerprint() or "",
                 carried_types=self._carried_types(),
+                beside=self._beside(),
                 max_xcom_bytes=self._arguments.max_xcom_bytes,
             )
         except ResultsGone:
@@ -147,6 +148,10 @@ class TaskWork:
 
     def _fingerprint(self) -> str | None:
         return None
+
+    def _beside(self) -> str:
+        """Return a hash of what the rows hold beside what the fingerprint stands for."""
+        return ""
 
     def _carried_types(self) -> Mapping[str, str]:
         """Columns of the input that go into the output, and what they hold."""

@@ -177,3 +177,31 @@ def test_a_bad_row_is_named_by_its_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"text": "d", "key": "k"}\n{"text": "e", "key": "k"}\n')
     with pytest.raises(InputError, match=r"b\.jsonl, line 2: the key 'k' was used before, in .*b\.jsonl, line 1"):
         stage(spec, tmp_path)
+
+
+def test_requests_as_they_stand_may_lie_in_folders_that_name_columns(tmp_path: Path) -> None:
+    folder = tmp_path / "day=2026-01-01"
+    folder.mkdir()
+    request = {"contents": [{"parts": [{"text": "One."}]}]}
+    lines = [{"key": "a", "request": request}, request, {**request, "id": 7}]
+    (folder / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    addresses = [str(folder / "a.jsonl")]
+    plain = from_files(addresses, opener=open_local, asked_for=())
+    assert [row.value for row in plain.rows] == lines
+    asked = from_files(addresses, opener=open_local, asked_for=["day"])
+    assert [row.value["day"] for row in asked.rows] == ["2026-01-01"] * 3
+
+
+@pytest.mark.parametrize("form", ["{}/", "file://{}/", "{}//", "{}/*.csv", "file://{}/**/*.csv", "{}/../in/[ab].csv"])
+def test_a_folder_may_lie_below_a_hidden_one_and_be_written_in_any_way(form: str, tmp_path: Path) -> None:
+    folder = tmp_path / ".hidden" / "in"
+    folder.mkdir(parents=True)
+    for name in ("a.csv", ".b.csv", "_c.csv"):
+        (folder / name).write_text("id,text\n1,One.\n", encoding="utf-8")
+    found = addresses_of(Paths(), form.format(folder))
+    assert [Path(one).name for one in found] == ["a.csv"]
+
+
+def test_a_relative_pattern_is_refused_and_lists_nothing() -> None:
+    with pytest.raises(ConfigurationError, match="relative"):
+        addresses_of(Paths(), "*.csv")

@@ -387,3 +387,74 @@ def test_the_event_of_the_dataset_has_the_sums_and_the_runs_partition(board: Boa
     totals = task.execute(context)
     assert event.extra == totals
     assert event.keys == ["2026-01-01"]
+
+
+# What the rows hold beside the responses
+
+
+def run_whole(board: Board, **plan: Any) -> dict[str, Any]:
+    parts = board.plan(**plan)
+    board.run_all(parts)
+    board.end_all()
+    board.run_all(parts)
+    return board.commit(parts)
+
+
+def test_a_part_whose_carried_columns_have_changed_is_not_whole(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        write_part(board.source / f"{name}.parquet", 3)
+    run_whole(board)
+    table = parquet.read_table(board.source / "a.parquet")
+    table = table.set_column(table.schema.get_field_index("note"), "note", pa.array(["new"] * 3))
+    parquet.write_table(table, board.source / "a.parquet")
+    run_whole(Board(board.service, board.source, board.target, run_id="second"))
+    notes = arrow_dataset.dataset(board.target).to_table(columns=["note"]).column("note").to_pylist()
+    assert sorted(notes) == ["new", "new", "new", "note 0", "note 1", "note 2"]
+    assert len(board.states()) == 3
+    monkeypatch.setitem(globals(), "CARRY", CARRY[:-1])
+    run_whole(Board(board.service, board.source, board.target, run_id="third"))
+    assert "note" not in arrow_dataset.dataset(board.target).schema.names
+    assert len(board.states()) == 5
+
+
+@pytest.mark.parametrize(
+    ("kinds", "found"),
+    [
+        ((pa.string(), pa.dictionary(pa.int32(), pa.string())), pa.string()),
+        ((pa.timestamp("us", "UTC"), pa.timestamp("ms", "Europe/Berlin")), pa.timestamp("us", "UTC")),
+        ((pa.int32(), pa.float64()), pa.float64()),
+        ((pa.decimal128(9, 2), pa.decimal128(12, 4)), pa.decimal128(12, 4)),
+        ((pa.large_string(), pa.null()), pa.string()),
+    ],
+    ids=str,
+)
+def test_columns_that_files_store_differently_are_one_column(
+    kinds: tuple[pa.DataType, pa.DataType], found: pa.DataType, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "CARRY", ["id", "v"])
+    board.source.mkdir()
+    for name, kind in zip("ab", kinds, strict=True):
+        empty = pa.array([None, None], type=kind if not pa.types.is_dictionary(kind) else pa.string()).cast(kind)
+        table = pa.table({"id": [f"{name}1", f"{name}2"], "text": ["One.", "Two."], "v": empty})
+        parquet.write_table(table, board.source / f"{name}.parquet")
+    assert run_whole(board)["counts"]["succeeded"] == 4
+    assert arrow_dataset.dataset(board.target).schema.field("v").type == found
+
+
+def test_files_and_row_groups_without_rows_are_no_parts(board: Board) -> None:
+    write_part(board.source / "b.parquet", 3)
+    table = parquet.read_table(board.source / "b.parquet")
+    parquet.write_table(table.slice(0, 0), board.source / "a.parquet")
+    with parquet.ParquetWriter(board.source / "c.parquet", table.schema) as writer:
+        for piece in (table.slice(0, 0), table, table.slice(0, 0)):
+            writer.write_table(piece)
+    (board.source / "d.parquet").write_bytes(b"")
+    assert run_whole(board)["counts"] == {"total": 6, "succeeded": 6, "failed": 0}
+    assert len(board.states()) == 2
+
+
+def test_a_group_with_limits_leaves_it_to_the_commit_whether_too_many_rows_failed() -> None:
+    for limits, rate in (({}, None), ({"max_failed_rows": 5}, 1.0), ({"max_failure_rate": 0.1}, 1.0)):
+        with DAG("d", schedule=None):
+            group = GeminiBatchDataset(group_id="g", model=MODEL, input_path="/in/", output_path="/out/", **limits)
+        assert group.part.partial_kwargs["max_failure_rate"] == rate
