@@ -95,8 +95,9 @@ def test_every_text_that_has_been_seen_is_read(written: bytes, read: str) -> Non
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])
 def test_a_byte_order_mark_costs_nothing(mark: bytes) -> None:
     lines = list(lines_of([mark + b'{"key":"a","response":' + RAW + b"}\n", b'{"key":"b","response":' + RAW + b"}"]))
-    assert [parse_result_line(line, place).key for place, line in enumerate(lines)] == ["a", "b"]
-    assert parse_vertex_line(lines[0], 0).key == "a"
+    found = [parse_result_line(line, place) for place, line in enumerate(lines)]
+    assert [(result.key, result.response) for result in found] == [("a", GOOD), ("b", GOOD)]
+    assert parse_vertex_line(lines[0], 0).response == GOOD
 
 
 def test_lines_end_at_line_feeds_and_nowhere_else() -> None:
