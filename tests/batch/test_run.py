@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from batch.desk import NOON, Desk
+from batch.desk import NOON, Desk, Work
 from batch.made_up_jobs import INPUT, OTHER_INPUT, job, slot
 
 from airflow_provider_gemini_batch.api.errors import QuotaExceeded, ServiceUnavailable, TransportError
-from airflow_provider_gemini_batch.api.models import JobState
+from airflow_provider_gemini_batch.api.models import CompletionStats, JobState
 from airflow_provider_gemini_batch.batch.ports import (
     Done,
+    Landing,
     SleepUntil,
     TaskFailed,
     WaitForJobs,
 )
 from airflow_provider_gemini_batch.batch.state import BatchState, JobRecord, PendingCreate
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_gemini_batch.api.models import BatchJob
 
 
 @pytest.fixture
@@ -97,6 +103,28 @@ def test_a_job_that_a_person_stopped_before_clearing_is_waited_for_and_judges_no
     step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
     assert isinstance(step, WaitForJobs)
     assert step.job_names == ("batches/1",)
+
+
+class HalfGood(Work):
+    """Rows of which half failed in a way that a repair can mend."""
+
+    def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:  # noqa: ARG002
+        return Landing(10, 5, 5, repairable=(5, 6, 7, 8, 9))
+
+
+def test_a_repair_job_that_expired_without_a_response_is_made_again_by_a_retry(desk: Desk) -> None:
+    desk.work = HalfGood()
+    untouched = CompletionStats(total=5, pending=5)
+    desk.service.jobs = {
+        "batches/a": job(JobState.SUCCEEDED, name="batches/a"),
+        "batches/r": job(JobState.EXPIRED, name="batches/r", at=slot(round=1)).model_copy(
+            update={"completion_stats": untouched}
+        ),
+    }
+    step = desk.run(first_try=False, repair_rounds=1).advance(None)
+    assert isinstance(step, WaitForJobs)
+    (made,) = desk.service.created
+    assert "-0.1.1-" in made
 
 
 def test_without_notes_the_rows_of_an_interrupted_batch_are_used_after_a_clear(desk: Desk) -> None:

@@ -183,7 +183,8 @@ def test_a_third_try_goes_on_from_the_second_job_or_from_the_first_if_that_one_l
 
 def test_rows_of_the_first_job_count_if_the_last_try_ends_early_without_any(life: Life) -> None:
     life.fails(**HALF)
-    life.fails(last=True, job_ending={"state": "FAILED", "code": 13})
+    # Vertex AI shows no counts of cancelled jobs: only reading tells that this one left nothing.
+    life.fails(last=True, job_ending={"state": "CANCELLED"})
     assert life.ok == TEN[:5]
 
 
@@ -233,13 +234,12 @@ def test_a_repair_round_sends_failed_rows_again_by_going_on_from_the_output(life
     assert summary["usage"]["input_tokens"] == life.billed
 
 
-@pytest.mark.parametrize("share", [{}, {"partial_rows": 0.5}])
-def test_a_repair_that_expires_is_made_again(life: Life, share: dict[str, Any]) -> None:
+def test_a_repair_that_is_cut_short_is_gone_on_from(life: Life) -> None:
     life.arguments = {"repair_rounds": 1}
     life.succeeds(row_error_every=5, waits=False)
-    assert "time limit" in life.fails(expire=True, **share)
+    assert "time limit" in life.fails(**HALF)
     life.succeeds()
-    assert life.done[2] == (10, 9 if share else 8)
+    assert life.done[2] == (10, 9)
     assert (life.ok, len(life.rows)) == (TEN, 10)
 
 
