@@ -305,9 +305,15 @@ class _Advance:
             # together with this job still runs.
             made_of = (record.tag.clear_count, record.tag.fingerprint)
             return not any(other.is_active and (tag.clear_count, tag.fingerprint) == made_of for other, tag in others)
-        # The output came from a job created after a later clear: this one's answers are history.
-        later = [other.name for other, tag in others if tag.clear_count > record.tag.clear_count]
-        return any(self._task.rows.was_delivered(name) for name in later)
+        # The output came from a job created after a later clear, or from another for the very same rows: this one's
+        # results are history, or two jobs would take turns at each clear.
+        mine = (record.tag.clear_count, record.tag.slot)
+        instead = [
+            other.name
+            for other, tag in others
+            if tag.clear_count > record.tag.clear_count or (tag.clear_count, tag.slot) == mine
+        ]
+        return any(self._task.rows.was_delivered(name) for name in instead)
 
     # -- what is due
 
@@ -351,7 +357,7 @@ class _Advance:
             if name is not None:
                 beside = adoption.partial_results_for(state.seen(), slot, name)
                 used.extend(one for one in beside if one not in used)
-            elif not bad and not found.unsendable:
+            elif not bad:
                 name = self._adopt_or_submit(plan, slot, rows, used, found)
             if name is not None:
                 self._use(name)
@@ -392,8 +398,8 @@ class _Advance:
             return decision.job_name
         if rows is not None and not rows and not parts:
             return None  # this round's job is gone, but a later round's is there
-        if plan.fingerprint is None:
-            # Others may be running, whose answers are paid for: they are waited for first.
+        if plan.fingerprint is None or found.unsendable:
+            # Others may be running, whose answers are paid for: they are adopted and waited for first.
             found.unsendable = True
         elif len(found.active) + found.lacks_turns >= (policy.max_active_jobs or inf):
             found.over_capacity = True
@@ -613,15 +619,15 @@ class _Advance:
         older = [
             record.name
             for record in (state.records[name] for name in used)
-            if record.tag is not None and record.tag.clear_count < state.clear_count and not record.results_expired
+            if record.tag is not None
+            and record.tag.clear_count < state.clear_count
+            and not record.results_expired
+            and not self._has_kept_rows(record.name)
         ]
         if not older:
             raise TaskFailed(judge_all([ResultsMissing(name) for name in used])) from error
-        log.warning(
-            "The results of %s are no longer kept; the task was cleared, so the rows are sent anew.", ", ".join(older)
-        )
         for name in older:
-            if state.happened(Event.RESULTS_EXPIRED, name).in_use:
+            if state.records[name].in_use:
                 state.happened(Event.RELEASED, name)
         self._submitter.save()
         return self._go_on(plan)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from batch.made_up_jobs import INPUT, TASK, job, slot
 
-from airflow_provider_gemini_batch.api.errors import InputUnavailable, NotFound
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputUnavailable, NotFound, ResultsGone
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan, Policy, TaskTry
 from airflow_provider_gemini_batch.batch.run import BatchRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from airflow_provider_gemini_batch.batch.tag import Tag
 
@@ -157,12 +157,17 @@ class Work:
 
     fingerprint: str = INPUT
     shards: int = 1
-    told: bool | None = None
+    told: bool | Collection[str] | None = None
     forgotten: bool = False
+    unreadable: bool = False
     read: int = 0
+    #: Jobs whose results are no longer kept.
+    gone: set[str] = field(default_factory=set)
     landed: list[str] = field(default_factory=list)
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
+        if self.unreadable:
+            raise ConfigurationError("no such file")
         if not note:
             self.read += 1
         fingerprint = note.get("fingerprint", self.fingerprint)
@@ -173,15 +178,21 @@ class Work:
         return Plan(None, self.shards, can_resend=False)
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:  # noqa: ARG002
+        self._check_kept(jobs)
         undone = tuple(range(10)) if any(one.cancelled for one in jobs) else ()
         return Landing(10, 10 - len(undone), len(undone), repairable=undone)
 
+    def _check_kept(self, jobs: Sequence[BatchJob]) -> None:
+        if self.gone.intersection(one.name for one in jobs):
+            raise ResultsGone("no longer kept")
+
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
+        self._check_kept(jobs)
         self.landed = [one.name for one in jobs]
         return Landing(10, 10, 0, responses=[])
 
-    def was_delivered(self, job_name: str) -> bool | None:  # noqa: ARG002
-        return self.told
+    def was_delivered(self, job_name: str) -> bool | None:
+        return self.told if self.told is None or isinstance(self.told, bool) else job_name in self.told
 
 
 @dataclass

@@ -145,6 +145,54 @@ def test_without_notes_the_rows_of_an_interrupted_batch_are_used_after_a_clear(d
     assert desk.service.created == []
 
 
+def test_without_notes_of_two_jobs_for_the_same_rows_neither_is_delivered_twice(desk: Desk) -> None:
+    desk.store.lasting = False
+    twins = [job(JobState.SUCCEEDED, name=name) for name in ("batches/a", "batches/b")]
+    desk.service.jobs = {one.name: one for one in twins}
+    for clear_count, delivered in enumerate(("batches/a", "batches/b"), start=1):
+        desk.work.told = [delivered]
+        step = desk.run(clear_count=clear_count, first_try=False).advance(None)
+        while isinstance(step, SleepUntil):
+            desk.clock.time = step.at
+            step = desk.run(clear_count=clear_count, first_try=False).advance(woken(step))
+        assert isinstance(step, WaitForJobs)
+        assert step.job_names == (f"batches/{clear_count}",)
+        assert desk.work.landed == []
+        del desk.service.jobs[step.job_names[0]]
+
+
+def test_after_a_clear_only_the_rows_whose_results_are_gone_are_sent_anew(desk: Desk) -> None:
+    desk.work.shards = 2
+    desk.work.told = False
+    desk.work.gone = {"batches/old0"}
+    ended = [job(JobState.SUCCEEDED, name=f"batches/old{shard}", at=slot(shard=shard)) for shard in range(2)]
+    desk.service.jobs = {one.name: one for one in ended}
+    step = desk.run(clear_count=1, first_try=False).advance(None)
+    while isinstance(step, SleepUntil):
+        desk.clock.time = step.at
+        step = desk.run(clear_count=1, first_try=False).advance(woken(step))
+    assert isinstance(step, WaitForJobs)
+    desk.service.end("batches/1", JobState.SUCCEEDED)
+    step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
+    assert isinstance(step, Done)
+    assert len(desk.service.created) == 1
+    assert sorted(desk.work.landed) == ["batches/1", "batches/old1"]
+
+
+def test_a_job_that_runs_is_waited_for_though_the_rows_of_another_can_no_longer_be_sent(desk: Desk) -> None:
+    desk.work.shards = 2
+    desk.work.unreadable = True
+    failed = job(JobState.FAILED, name="batches/a", at=slot(shard=0))
+    running = job(JobState.RUNNING, name="batches/b", at=slot(shard=1))
+    desk.service.jobs = {one.name: one for one in (failed, running)}
+    step = desk.run(clear_count=1, first_try=False).advance(None)
+    while isinstance(step, SleepUntil):
+        desk.clock.time = step.at
+        step = desk.run(clear_count=1, first_try=False).advance(woken(step))
+    assert isinstance(step, WaitForJobs)
+    assert step.job_names == ("batches/b",)
+
+
 def test_what_was_planned_is_planned_again_by_its_note_until_the_task_is_cleared(desk: Desk) -> None:
     step = desk.run().advance(None)
     desk.work.fingerprint = OTHER_INPUT

@@ -135,8 +135,12 @@ class Checks:
         arguments = self._airflow.setting.arguments
         if not arguments.reattach:
             return False
-        if self._ghosts and self._airflow.max_tries != self._airflow.setting.retries:
-            return False  # after a clear, jobs of the deleted run are in the way of what earlier tries made
+        if (
+            self._ghosts
+            and not self._airflow.setting.store
+            and self._airflow.max_tries != self._airflow.setting.retries
+        ):
+            return False  # without notes, after a clear, jobs of the deleted run are taken for those of earlier tries
         if earlier.ends == earlier.made and not earlier.rows:
             return False
         return other.clear_count <= tag.clear_count
@@ -156,8 +160,11 @@ class Checks:
             return False
         landed = any(earlier.name in one.jobs for one in airflow.output.landed)
         if not airflow.setting.store:
-            # Without a store, only the output can tell what was delivered, and not how its task ended.
-            return airflow.output.visible and not landed
+            # Without a store, only the output can tell what was delivered, and not how its task ended. Of two jobs for
+            # the same rows, it tells of one.
+            mine = (other.clear_count, other.slot)
+            same = {name for name, one in self._tags.items() if (one.clear_count, one.slot) == mine}
+            return airflow.output.visible and not any(same.intersection(one.jobs) for one in airflow.output.landed)
         # Failed rows that cannot be sent one by one: "clear the task to run it anew".
         return airflow.setting.can_resend or not landed
 
@@ -182,30 +189,28 @@ class Checks:
         names = arguments["job_name"]
         names = [names] if isinstance(names, str) else names
         jobs = [self._airflow.world.jobs[name] for name in names]
-        # A job that is being stopped is waited for on the time of the next one.
-        made = min((job.made for job in jobs if job.cancel_asked is None), default=self._now)
-        self._wait_until = None
-        if not self._airflow.setting.clocks.agree:
-            return  # whose time is it?
-        if arguments["end_time"] < self._now - 1.0:
-            self._break(f"the wait for {names} is over before it begins")
+        # A job that is being stopped is waited for on the time of the next one, and one of a deleted run is taken for
+        # the job of a create call that was not answered.
+        known = [job.made for job in jobs if job.cancel_asked is None and job.name not in self._ghosts]
+        made = min(known, default=self._now)
         timeout = self._airflow.setting.arguments.timeout
         longest = longest_wait(Service.GEMINI) if timeout is None else timeout
-        if arguments["end_time"] > made + longest + _SLACK + _LOOK_UP:
+        off = self._airflow.setting.clocks.most_off(self._now - START + longest)
+        if arguments["end_time"] < self._now - 1.0 - off:
+            self._break(f"the wait for {names} is over before it begins")
+        if arguments["end_time"] > made + longest + _SLACK + _LOOK_UP + off:
             self._break(f"the wait for {names} is to last until {arguments['end_time'] - START:.0f}")
         if arguments["cancel_on_kill"] != self._airflow.setting.arguments.cancel_on_kill:
             self._break("cancel_on_kill is not what the author said")
-        self._wait_until = arguments["end_time"]
+        self._wait_until = arguments["end_time"] + off
         self._outage = self._airflow.triggerers.outage
 
     def waked_at(self, at: float) -> None:
         """Look at a plain pause."""
-        self._wait_until = None
-        if not self._airflow.setting.clocks.agree:
-            return
-        if at < self._now - 1.0:
+        off = self._airflow.setting.clocks.most_off(self._now - START)
+        if at < self._now - 1.0 - off:
             self._break("a pause is over before it begins")
-        self._wait_until = max(at, self._now)
+        self._wait_until = max(at, self._now) + off
         self._outage = self._airflow.triggerers.outage
 
     def woke(self) -> None:

@@ -32,6 +32,10 @@ class Skew:
         passed = now - START
         return now + self.ahead + self.drift * passed + sum(by for when, by in self.jumps if when <= passed)
 
+    def most_off(self, seconds: float) -> float:
+        """Return by how much the clock is off, at the most, while so many seconds pass."""
+        return abs(self.ahead) + abs(self.drift) * seconds + sum(abs(by) for _, by in self.jumps)
+
 
 RIGHT = Skew()
 

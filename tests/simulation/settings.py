@@ -43,7 +43,15 @@ class Clocks:
     @property
     def agree(self) -> bool:
         """Whether all of them show the true time."""
-        return {*self.workers, self.triggerer, self.airflow, self.service, self.gateway} == {RIGHT}
+        return set(self._all) == {RIGHT}
+
+    @property
+    def _all(self) -> tuple[Skew, ...]:
+        return (*self.workers, self.triggerer, self.airflow, self.service, self.gateway)
+
+    def most_off(self, seconds: float) -> float:
+        """Return by how much times may differ, at the most, that any of them show within so many seconds."""
+        return sum(skew.most_off(seconds) for skew in self._all)
 
 
 @dataclass(frozen=True)
