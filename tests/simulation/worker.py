@@ -57,7 +57,7 @@ class SimTaskRun(TaskRun):
         self._is_open = True
         self._stack.enter_context(airflow_errors())
         worker, airflow = self._worker, self._worker.airflow
-        self._service: Any = worker.service(self._refuse_when_killed)
+        self._service: Any = worker.service(self._before_create)
         self._run = BatchRun(
             TaskTry(
                 identity=airflow.identity.digest,
