@@ -23,6 +23,7 @@ from airflow_provider_gemini_batch.polling.progress import WaitLog
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 from airflow_provider_gemini_batch.runtime.client import aget_client_connection, client_from_connection
 from airflow_provider_gemini_batch.runtime.signals import WatchedJobs
+from airflow_provider_gemini_batch.runtime.story import many
 
 if TYPE_CHECKING:
     import logging
@@ -127,7 +128,7 @@ class TriggerTask:
         """Wait until the task may create jobs."""
         lease = self.lease()
         try:
-            self.log.info("Waiting until there is room for %d more job(s).", turn.jobs)
+            self.log.info("Waiting until there is room for %s.", many(turn.jobs, "more job"))
             turns = await lease.poller.turns.wait(turn, self.policy.poll_interval)
             return WaitReport(Reason.TURN, memo=self.memo, turns=turns)
         finally:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SMALL = 100_000
+
 #: The label that all jobs of a task share; :data:`LABEL_KEY` holds the whole tag, which differs from job to job.
 TASK_LABEL = "airflow-gemini-batch-task"
 # Inline answers come back inside the job itself, in one piece: only what is small may take that way.
@@ -346,7 +348,7 @@ class ClientJobService:
         found = self._earlier_upload((again, str(tag)), path.stat().st_size) if reuse else None
         for name in (str(tag), again):
             if found is None:
-                log.info("Uploading %.1f MB.", path.stat().st_size / 1e6)
+                log.info("Uploading %s.", _size(path.stat().st_size))
                 found = self._client.upload_file(path, display_name=name, wait=0)
             try:
                 self._await_file(found.name)
@@ -378,7 +380,7 @@ class ClientJobService:
 
     def _stage(self, tag: Tag, shard: ShardFile) -> ReadyInput:
         uri = places.staged_input(self._settings.staging_path or "", tag)
-        log.info("Staging %.1f MB at %s.", shard.bytes / 1e6, uri)
+        log.info("Staging %s at %s.", _size(shard.bytes), uri)
         if is_legacy(self._settings.model):
             with shard.path.open("rb") as lines, self._client.storage.write_whole(uri) as handle:
                 handle.writelines(wire_lines(lines))
@@ -421,3 +423,7 @@ def job_labels(given: Mapping[str, str], *, dag_id: str, task_id: str, run_id: s
     # The two that differ from job to job are counted, so that nothing is staged for a job that would be refused.
     names.labels({**given, **ours, TASK_LABEL: "", LABEL_KEY: ""})
     return {**given, **ours}
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= _SMALL else f"{count:,} bytes"

@@ -40,6 +40,12 @@ class AirflowRest:
                 raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:1000]}")
             time.sleep(0.3)
 
+    def page(self, path: str) -> str:
+        """Return the text of a page of the api-server, as this user sees it."""
+        answer = self._logged_in().get(f"{self.base_url}{path}", timeout=60)
+        answer.raise_for_status()
+        return answer.text
+
     def _ask(self, method: str, path: str, options: dict[str, Any]) -> requests.Response:
         url = f"{self.base_url}/api/v2{path}"
         try:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,15 +18,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import requests
 
+from airflow_provider_gemini_batch.ui import MOUNT, ROUTE
 from stack.airflow_rest import FINISHED
 from stack.local_airflow import ROOT, LocalAirflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PACKAGE = "airflow_provider_gemini_batch"
 DAG, TASK = "stdlib_summaries", "summarise"
 FOLDER = ROOT / ".demo"
-PENDING_SECONDS, RUNNING_SECONDS = 5, 15
+JOB_SECONDS = 25
+PICTURE = FOLDER / "page.png"
 LONGEST_SECONDS = 300
 SHOWN_ROWS = 3
 
@@ -122,7 +126,7 @@ class Demo:
 def emulator_process() -> Iterator[tuple[str, str]]:
     """Run the emulator in a process of its own; gives its URL and the Airflow connection to use."""
     command = [sys.executable, "-m", "airflow_provider_gemini_batch.emulator", "--port", "0"]
-    command += ["--pending-seconds", str(PENDING_SECONDS), "--running-seconds", str(RUNNING_SECONDS)]
+    command += ["--job-seconds", str(JOB_SECONDS)]
     with (FOLDER / "emulator.log").open("w+", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
@@ -144,6 +148,24 @@ def _first_url(log: Path, process: subprocess.Popen[bytes]) -> str:
             return found.group()
         time.sleep(0.1)
     raise RuntimeError(f"the emulator did not start:\n{log.read_text(encoding='utf-8')}")
+
+
+def take_picture(airflow: LocalAirflow) -> None:
+    """Save a picture of the page where chromium is installed; what fails here is told, and no more."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print("No picture of the page: chromium is not installed.")
+        return
+    # The browser has nobody's login: it gets a copy of the page, with the files that this names beside it.
+    copy = FOLDER / "page"
+    shutil.copytree(files(PACKAGE) / "ui" / "static", copy / "static")
+    page = airflow.page(f"{MOUNT}/").replace(f"{MOUNT}/static/", "static/")
+    (copy / "page.html").write_text(page, encoding="utf-8")
+    command = [chromium, "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,700"]
+    command += [f"--user-data-dir={copy}/browser", f"--screenshot={PICTURE}", (copy / "page.html").as_uri()]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, check=False, capture_output=True, timeout=60)
+    print(f"A picture of the page: {PICTURE}" if PICTURE.exists() else "No picture of the page: chromium took none.")
 
 
 def main() -> int:
@@ -168,6 +190,7 @@ def main() -> int:
         )
         with airflow:
             print(f"Airflow: {airflow.base_url} (healthy after {time.monotonic() - started:.0f} s)")
+            print(f"See the batch as it runs: {airflow.base_url}/plugin/{ROUTE}")
             demo = Demo(url, airflow)
             run_id = airflow.wait_scheduled_run(DAG)
             print(f"The scheduler has started the nightly run of {DAG}:", flush=True)
@@ -181,6 +204,7 @@ def main() -> int:
                 )
                 return 1
             demo.report(run_id)
+            take_picture(airflow)
             if options.keep:
                 input(f"Look around at {airflow.base_url}, then press Enter. ")
     print(f"Done in {time.monotonic() - started:.0f} s.")
