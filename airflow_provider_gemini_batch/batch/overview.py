@@ -80,7 +80,8 @@ class Overview:
     ``why`` says in a few words why it waits or failed. ``succeeded`` and ``failed`` count landed rows; ``by_status``
     splits them by the status of the result row, ``reasons`` the failed ones further, by the service's word or number.
     ``usd`` is None where there is no price, ``is_upper_bound`` true where the sum can only be less. ``jobs_total`` is
-    larger than the number of ``jobs`` where there are too many to list.
+    larger than the number of ``jobs`` where there are too many to list. ``estimated_usd`` is what the batch may cost at
+    most, told before it was sent; a guess where ``is_estimate_open``.
     """
 
     phase: str = "submitting"
@@ -100,6 +101,8 @@ class Overview:
     cached_tokens: int | None = None
     usd: float | None = None
     is_upper_bound: bool = False
+    estimated_usd: float | None = None
+    is_estimate_open: bool = False
     output: str = ""
     jobs_total: int = 0
     jobs: tuple[JobOverview, ...] = ()

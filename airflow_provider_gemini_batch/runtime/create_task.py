@@ -268,6 +268,7 @@ class TaskRun:
         while True:
             if report is not None:
                 self._signals.ran_since(report.running_since)
+                self._overview.ran_since(report.running_since)
             try:
                 step = self._run.advance(report)
             except TaskFailed as failure:

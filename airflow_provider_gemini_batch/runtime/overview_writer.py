@@ -127,7 +127,19 @@ class OverviewWriter:
         # It is told after the jobs were submitted, and happened before.
         events = self._overview.events
         read = Event(events[0].at if events else self._now, text)
-        self._overview = replace(self._overview, total=rows, events=(read, *events))
+        cost = estimate.get("estimated_cost") or {}
+        self._overview = replace(
+            self._overview,
+            total=rows,
+            events=(read, *events),
+            estimated_usd=cost.get("usd"),
+            is_estimate_open=bool(cost.get("open_bound")),
+        )
+
+    def ran_since(self, moment: float | None) -> None:
+        """Note when a job was first seen to run, where the service does not tell."""
+        if self._overview.started_at is None:
+            self._overview = replace(self._overview, started_at=moment)
 
     def waiting_for_jobs(self) -> None:
         """Write that the task waits for its jobs."""

@@ -6,6 +6,7 @@ too. Routes read and change nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -56,6 +57,22 @@ ReadableDags = Annotated[frozenset[str], Depends(readable_dags)]
 ReadableDag = Annotated[str, Depends(readable_dag)]
 
 
+@dataclass(frozen=True)
+class Visit:
+    """A request for a page over all Dags that its user may read."""
+
+    request: Request
+    readable: ReadableDags
+    session: SessionDep
+
+    def dags(self) -> list[str]:
+        """Return the Dags that have batches."""
+        return [each for each in queries.dags(self.session) if each in self.readable]
+
+
+AnyVisit = Annotated[Visit, Depends()]
+
+
 @app.middleware("http")
 async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Add the headers that keep a page to itself."""
@@ -81,9 +98,7 @@ async def explain(request: Request, error: AnyHTTPException) -> HTMLResponse:
 @app.get("/", response_class=HTMLResponse)
 def show_list(
     *,
-    request: Request,
-    readable: ReadableDags,
-    session: SessionDep,
+    visit: AnyVisit,
     dag: str = "",
     state: str = "",
     model: str = "",
@@ -92,25 +107,24 @@ def show_list(
     page: str = "1",
 ) -> HTMLResponse:
     """Show batches, the newest first."""
-    now = datetime.now(tz=timezone.utc)
-    dags = [each for each in queries.dags(session) if each in readable]
+    now, session, dags = datetime.now(tz=timezone.utc), visit.session, visit.dags()
     days = days if days in PERIODS else "7"
     period = PERIODS[days]
     # The tiles look back a week, whatever the list shows.
     since = None if period is None else now - max(_WEEK, timedelta(days=period))
-    batches = shorten(queries.scan(session, queries.Scan(dags, since)))
+    batches = shorten(queries.scan(session, queries.Scan(dags, since, q[:200])))
     tiles = tiles_of(batches, now=now)
     models = sorted({each.model for each in batches if each.model})
-    if q:
-        batches = shorten(queries.scan(session, queries.Scan(dags, since, q[:200])))
     begin = None if period is None or period >= _WEEK.days else now - timedelta(days=period)
-    wanted = [each for each in batches if _is_wanted(each, dag=dag, state=state, model=model, begin=begin)]
+    wanted = [
+        each for each in batches if each.is_found and _is_wanted(each, dag=dag, state=state, model=model, begin=begin)
+    ]
     pages = max(1, -(-len(wanted) // ROWS_A_PAGE))
     number = min(max(1, int(page)), pages) if page.isdecimal() and len(page) < 9 else 1  # noqa: PLR2004
     shown = wanted[(number - 1) * ROWS_A_PAGE : number * ROWS_A_PAGE]
     rows = queries.load(session, [each.key for each in shown])
     return _page(
-        request,
+        visit.request,
         "list.html",
         batches=[read_batch(row, now=now.timestamp()) for row in rows],
         total=len(wanted),
@@ -168,26 +182,23 @@ def show_batch(
 @app.get("/cost", response_class=HTMLResponse)
 def show_cost(
     *,
-    request: Request,
-    readable: ReadableDags,
-    session: SessionDep,
+    visit: AnyVisit,
     days: str = "30",
     dag: str = "",
     model: str = "",
     by: str = "model",
 ) -> HTMLResponse:
     """Show what batches cost, by day, Dag and model."""
-    now = datetime.now(tz=timezone.utc)
+    now, dags = datetime.now(tz=timezone.utc), visit.dags()
     period = int(days) if days in map(str, COST_DAYS) else 30
     by = "dag" if by == "dag" else "model"
-    dags = [each for each in queries.dags(session) if each in readable]
-    found = shorten(queries.scan(session, queries.Scan(dags, first_moment(now, period), tokens=True)))
+    found = shorten(queries.scan(visit.session, queries.Scan(dags, first_moment(now, period), costs=True)))
     models = sorted({each.model for each in found if each.model})
     chosen = [each for each in found if (not dag or each.dag_id == dag) and (not model or each.model == model)]
     costs = add_up(chosen, now=now, days=period)
     newest, left_out = top(costs.newest(), MOST_COST_ROWS)
     return _page(
-        request,
+        visit.request,
         "cost.html",
         costs=costs,
         dearest=costs.dearest(),

@@ -129,6 +129,11 @@ class Short:
         return found
 
     @property
+    def is_found(self) -> bool:
+        """Whether its names have the text that was searched."""
+        return bool(self._row.found)
+
+    @property
     def model(self) -> str:
         """The model; empty where it is not known."""
         return str(self._row.model or "")[:_LONGEST]

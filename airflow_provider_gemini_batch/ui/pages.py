@@ -31,6 +31,7 @@ _environment.globals.update(
     addresses=addresses,
     charts=charts,
     cost=texts.cost,
+    estimate=texts.estimate,
     percent=texts.percent,
     reasons=texts.reasons,
     nothing=texts.NOTHING,

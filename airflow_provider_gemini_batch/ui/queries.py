@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import String, and_, cast, func, or_, select, tuple_
+from sqlalchemy import String, and_, cast, func, null, or_, select, true, tuple_
 
 from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, PROGRESS_KEY
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Row, Select
+    from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.orm import Session
 
     from airflow_provider_gemini_batch.ui.addresses import Place
@@ -39,6 +39,26 @@ _ti = TaskInstance.__table__
 _run = DagRun.__table__
 _overview = XComModel.__table__.alias("overview")
 _progress = XComModel.__table__.alias("progress")
+
+# An overview with its task instance, and with its progress, each by a unique key.
+_WITH_TASK: Final = _overview.join(
+    _ti,
+    and_(
+        _ti.c.dag_id == _overview.c.dag_id,
+        _ti.c.task_id == _overview.c.task_id,
+        _ti.c.run_id == _overview.c.run_id,
+        _ti.c.map_index == _overview.c.map_index,
+    ),
+)
+_WITH_PROGRESS: Final = _WITH_TASK.outerjoin(
+    _progress,
+    and_(
+        _progress.c.dag_run_id == _overview.c.dag_run_id,
+        _progress.c.task_id == _overview.c.task_id,
+        _progress.c.map_index == _overview.c.map_index,
+        _progress.c.key == PROGRESS_KEY,
+    ),
+)
 
 _KEY = (_overview.c.dag_run_id, _overview.c.task_id, _overview.c.map_index)
 _SCALARS: Final = ("phase", "model", "total", "submitted_at", "started_at", "usd", "is_upper_bound")
@@ -55,36 +75,46 @@ _LONGEST_SILENCE: Final = timedelta(days=7)
 class Scan:
     """Which batches are looked at: those of these Dags that began or ended ``since``, or are still active.
 
-    ``text`` is looked for in the names of run, task and jobs. ``tokens``: whether tokens are asked for.
+    ``text`` is looked for in the names of run, task and jobs: rows that have it are ``found``. ``costs``: tokens are
+    asked for, of batches that have ended ``since``.
     """
 
     dag_ids: Collection[str]
     since: datetime | None = None
     text: str = ""
-    tokens: bool = False
+    costs: bool = False
 
 
 def scan(session: Session, wanted: Scan) -> Sequence[Row[Any]]:
     """Return key, states and short values of each batch, the newest first."""
-    query = select(
+    query: Select[Any] = select(
         *_KEY,
         _ti.c.dag_id,
         _ti.c.state,
         _ti.c.start_date,
         _ti.c.end_date,
-        *(_overview.c.value[name].as_string().label(name) for name in _SCALARS + (_TOKENS if wanted.tokens else ())),
-        *(_progress.c.value[name].as_string().label(f"progress_{name}") for name in _PROGRESS_SCALARS),
+        *(_overview.c.value[name].as_string().label(name) for name in _SCALARS + (_TOKENS if wanted.costs else ())),
+        *(
+            (null() if wanted.costs else _progress.c.value[name].as_string()).label(f"progress_{name}")
+            for name in _PROGRESS_SCALARS
+        ),
+        _finds(wanted.text).label("found"),
     )
-    query = _with_progress(query).where(_overview.c.key == OVERVIEW_KEY, _overview.c.dag_id.in_(wanted.dag_ids))
-    if wanted.since is not None:
+    tables = _WITH_TASK if wanted.costs else _WITH_PROGRESS
+    query = query.select_from(tables).where(_overview.c.key == OVERVIEW_KEY, _overview.c.dag_id.in_(wanted.dag_ids))
+    if wanted.costs:
+        query = query.where(_ti.c.state.not_in(ACTIVE), _ti.c.end_date >= wanted.since)
+    elif wanted.since is not None:
         recent = or_(_ti.c.start_date >= wanted.since, _ti.c.end_date >= wanted.since)
         query = query.where(or_(_ti.c.state.in_(ACTIVE), recent))
         query = query.where(_overview.c.timestamp >= wanted.since - _LONGEST_SILENCE)
-    if wanted.text:
-        texts = (_ti.c.run_id, _ti.c.task_id, cast(_overview.c.value["jobs"], String))
-        query = query.where(or_(*(text.contains(wanted.text, autoescape=True) for text in texts)))
     newest = func.coalesce(_ti.c.start_date, _overview.c.timestamp).desc()
     return session.execute(query.order_by(newest, *_KEY).limit(MOST_SCANNED)).all()
+
+
+def _finds(text: str) -> ColumnElement[bool]:
+    places = (_ti.c.run_id, _ti.c.task_id, cast(_overview.c.value["jobs"], String))
+    return or_(*(place.contains(text, autoescape=True) for place in places)) if text else true()
 
 
 def load(session: Session, keys: Sequence[tuple[int, str, int]]) -> Sequence[Row[Any]]:
@@ -140,28 +170,4 @@ def _whole() -> Select[Any]:
         _overview.c.value.label("overview"),
         _progress.c.value.label("progress"),
     )
-    return _with_progress(query, _run)
-
-
-def _with_progress(query: Select[Any], run: Any = None) -> Select[Any]:
-    """Join an overview with its task instance, its progress and its run, each by a unique key."""
-    tables = _overview.join(
-        _ti,
-        and_(
-            _ti.c.dag_id == _overview.c.dag_id,
-            _ti.c.task_id == _overview.c.task_id,
-            _ti.c.run_id == _overview.c.run_id,
-            _ti.c.map_index == _overview.c.map_index,
-        ),
-    ).outerjoin(
-        _progress,
-        and_(
-            _progress.c.dag_run_id == _overview.c.dag_run_id,
-            _progress.c.task_id == _overview.c.task_id,
-            _progress.c.map_index == _overview.c.map_index,
-            _progress.c.key == PROGRESS_KEY,
-        ),
-    )
-    if run is not None:
-        tables = tables.join(run, run.c.id == _overview.c.dag_run_id)
-    return query.select_from(tables)
+    return query.select_from(_WITH_PROGRESS.join(_run, _run.c.id == _overview.c.dag_run_id))

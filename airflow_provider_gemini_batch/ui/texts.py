@@ -65,6 +65,11 @@ def cost(value: float | None, *, is_upper_bound: bool) -> str:
     return f"at most {money(value)}" if is_upper_bound and value else money(value)
 
 
+def estimate(value: float | None, *, is_open: bool) -> str:
+    """Return what a batch that has not ended may cost; a guess, where nothing bounds it."""
+    return NOTHING if value is None else f"{'perhaps' if is_open else 'at most'} {money(value)}"
+
+
 def span(seconds: float | None) -> str:
     """Return a duration in at most two units: ``1 h 12 min``."""
     if seconds is None:

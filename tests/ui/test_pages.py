@@ -5,16 +5,20 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from airflow_provider_gemini_batch.batch.overview import (
     PROGRESS_KEY,
     JobOverview,
     Overview,
 )
+from airflow_provider_gemini_batch.ui.addresses import Place
+from airflow_provider_gemini_batch.ui.queries import Scan, count_mapped, dags, find, load, scan
 from ui.airflow_page import HOME, JOB, OVERVIEW, add, detail, headers, read, words
 
 if TYPE_CHECKING:
@@ -349,3 +353,45 @@ def test_without_prices_the_chart_shows_tokens(page: TestClient, seeder: Seeder)
     text = read(page, "/cost")
     assert "Tokens by day" in words(text)
     assert "123,000 tokens" in text
+
+
+def test_a_running_batch_shows_what_it_may_cost(page: TestClient, seeder: Seeder) -> None:
+    add(seeder, replace(OVERVIEW, estimated_usd=2.5))
+    assert "at most $2.50" in rows_of(read(page, "/"))[0]
+    assert "at most $2.50" in words(detail(page))
+    assert "$2.50" not in words(read(page, "/cost"))
+
+
+class Statements:
+    """Stands for a session, and keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def execute(self, statement: Any) -> Any:
+        self.asked.append(statement)
+        return SimpleNamespace(all=list, one_or_none=lambda: None)
+
+    def scalars(self, statement: Any) -> list[Any]:
+        self.asked.append(statement)
+        return []
+
+    def scalar(self, statement: Any) -> int:
+        self.asked.append(statement)
+        return 0
+
+
+@pytest.mark.parametrize("dialect", [mysql.dialect, postgresql.dialect, sqlite.dialect])
+def test_every_query_can_be_said_in_every_dialect(dialect: Any) -> None:
+    statements = Statements()
+    session: Any = statements
+    now = datetime.now(tz=timezone.utc)
+    for wanted in (Scan(["a"]), Scan(["a"], now, "text"), Scan(["a"], now, costs=True)):
+        scan(session, wanted)
+    load(session, [(1, "t", -1)])
+    find(session, Place("d", "r", "t"))
+    count_mapped(session, Place("d", "r", "t"))
+    dags(session)
+    assert len(statements.asked) == 7
+    for statement in statements.asked:
+        assert "SELECT" in str(statement.compile(dialect=dialect()))
