@@ -29,13 +29,14 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
     max_leaves=20,
 )
-texts = st.text(max_size=50)
+storable = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+texts = st.text(storable, max_size=50)
 counts = st.integers(0, 2**40)
 maybe_counts = st.none() | counts
 times = st.none() | st.integers(1, 2**32).map(float)
 jobs = st.builds(
     JobOverview,
-    name=st.text(min_size=1, max_size=30),
+    name=st.text(storable, min_size=1, max_size=30),
     shard=counts,
     round=counts,
     state=texts,
@@ -70,9 +71,9 @@ overviews = st.builds(
     jobs_total=counts,
     jobs=st.lists(jobs, max_size=4).map(tuple),
     events=st.lists(st.builds(Event, at=st.integers(0, 2**32).map(float), text=texts), max_size=4).map(tuple),
-    by_status=st.dictionaries(st.text(min_size=1, max_size=9), counts, max_size=4),
+    by_status=st.dictionaries(st.text(storable, min_size=1, max_size=9), counts, max_size=4),
     reasons=st.dictionaries(
-        st.text(min_size=1, max_size=9), st.dictionaries(texts, counts, min_size=1, max_size=3), max_size=3
+        st.text(storable, min_size=1, max_size=9), st.dictionaries(texts, counts, min_size=1, max_size=3), max_size=3
     ),
     failed_keys=st.lists(texts, max_size=5).map(tuple),
 )
@@ -91,6 +92,13 @@ def test_a_member_of_any_shape_breaks_no_reading_and_no_other_member(overview: O
     for one in fields(Overview):
         if one.name != name:
             assert getattr(read, one.name) == getattr(overview, one.name)
+
+
+def test_no_key_of_a_row_and_no_word_of_the_service_keeps_an_overview_out_of_a_database() -> None:
+    odd = Overview(failed_keys=("a\0b",), reasons={"error\0": {"\0": 1}}, jobs=(JobOverview(name="j\0"),))
+    written = odd.to_value()
+    assert "\\u0000" not in json.dumps(written)
+    assert written["failed_keys"] == ["a\ufffdb"]
 
 
 @given(anything)
