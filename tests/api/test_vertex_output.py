@@ -335,7 +335,11 @@ def test_the_place_is_found_however_the_service_names_it(
 ) -> None:
     name = ended(client, emulator, where)
     folder = emulator.control.books()["jobs"][0]["output"]["gcsOutputDirectory"]
-    raw = {"name": name, "state": "JOB_STATE_SUCCEEDED", "outputConfig": {"gcsDestination": {"outputUriPrefix": where}}}
+    raw: dict[str, Any] = {
+        "name": name,
+        "state": "JOB_STATE_SUCCEEDED",
+        "outputConfig": {"gcsDestination": {"outputUriPrefix": where}},
+    }
     raw["outputInfo"] = {"gcsOutputDirectory": told.format(folder=folder, prefix=where)}
     assert left(client, raw).files == (f"{folder}/predictions.jsonl",)
 

@@ -35,7 +35,7 @@ class Late(Service):
 
     delay: float = 0.0
 
-    def create(self, prepared: None, tag: Tag) -> BatchJob:
+    def create(self, prepared: str | None, tag: Tag) -> BatchJob:
         lost = self.lost.pop(0) if self.lost else None
         made = super().create(prepared, tag)
         if lost is not None:

@@ -90,7 +90,7 @@ class Life:
         while True:
             tries = self.clear_count + 1 if last else self.tries
             now = task_context(try_number=tries, max_tries=self.clear_count)
-            context = {**now, "outlet_events": OutletEventAccessors(), "task_state_store": self.notes}
+            context: Any = {**now, "outlet_events": OutletEventAccessors(), "task_state_store": self.notes}
             try:
                 with task.task_run(context) as run:
                     return run.begin() if memo is None else run.resume(None, memo)
