@@ -25,6 +25,7 @@ BYTES_PER_TOKEN = 4
 """The estimate of text: UTF-8 bytes of a request's JSON by four; for short rows it errs on the high side."""
 
 _NO_CONFIG: Mapping[str, Any] = {}
+_NO_MEDIA: Mapping[str, int] = {}
 _SEARCHES = frozenset({"googlesearch", "googlesearchretrieval", "googlemaps", "enterprisewebsearch"})
 _MEDIA = frozenset({"IMAGE", "AUDIO", "VIDEO"})
 # The largest picture that a model makes, in tokens (4K).
@@ -114,9 +115,10 @@ class Expected:
             self._note(request)
         if config.answers_in is not None:
             self.answers_in = config.answers_in
-        begun, media = self.input_tokens, self.media.copy()
-        begun -= size // BYTES_PER_TOKEN
-        for part in _files(request):
+        files = list(_files(request))
+        media = self.media.copy() if files or attachments else self.media
+        begun = self._text_bytes - size
+        for part in files:
             self._count_part(part, config.level)
         for attachment in attachments:
             self._count_file(str(attachment.part["fileData"]["mimeType"]), attachment.sample, config.level)
@@ -125,12 +127,13 @@ class Expected:
             self.unbounded_rows += 1
         else:
             output = (max(config.most, _PICTURE_TOKENS) if kind == "image" else config.most) * config.several
-        written = Counter({kind: output} if kind is not None else {})
         self.output_tokens += output
-        self.output_media += written
-        prompt = self.input_tokens - begun
+        if kind is not None:
+            self.output_media[kind] += output
+        own_media = self.media - media if media is not self.media else _NO_MEDIA
+        prompt = (self._text_bytes - begun) // BYTES_PER_TOKEN + sum(own_media.values())
         if prompt > LONG_PROMPT:
-            usage = _usage(prompt, output, self.media - media, written)
+            usage = _usage(prompt, output, own_media, {} if kind is None else {kind: output})
             self._long = LongPrompts(self._long.rows + 1, self._long.usage.plus(usage))
 
     def _see_text(self, request: TextRequest) -> None:
