@@ -24,6 +24,7 @@ from airflow_provider_gemini_batch.runtime.readers import (
     comes_from_a_task,
     delimiter,
     flag,
+    instruction,
     is_unknown,
     mapping,
     path,
@@ -34,6 +35,7 @@ from airflow_provider_gemini_batch.runtime.readers import (
     rows,
     seconds,
     text,
+    texts,
     usd,
     whole,
 )
@@ -48,7 +50,7 @@ DEFAULT_CONN_ID = "gemini_batch_default"
 DEFAULT_MAX_XCOM_BYTES = 48 * 1024
 SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
 
-_OF_TEXTS = (text, path, paths, path_list, columns, rows, anything)
+_OF_TEXTS = (text, path, paths, path_list, columns, rows, anything, instruction)
 
 T = TypeVar("T")
 
@@ -82,7 +84,7 @@ class BatchArguments(ConnectionArguments):
     gcs_uri: str | list[str] | None = field(default=None, metadata={"reader": paths})
     bigquery_uri: str | None = _argument(path)
     generation_config: Mapping[str, Any] | None = field(default=None, repr=False, metadata={"reader": mapping})
-    system_instruction: Any = field(default=None, repr=False, metadata={"reader": anything})
+    system_instruction: Any = field(default=None, repr=False, metadata={"reader": instruction})
     request_defaults: Mapping[str, Any] | None = field(default=None, repr=False, metadata={"reader": mapping})
     output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": anything})
     task_type: str | None = _argument(text)
@@ -100,7 +102,7 @@ class BatchArguments(ConnectionArguments):
     encoding: str | None = _argument(codec)
     display_name: str | None = _argument(text)
     priority: int | None = _argument(whole(at_least=None))
-    labels: Mapping[str, str] | None = _argument(mapping)
+    labels: Mapping[str, str] | None = _argument(texts)
     destination: str | None = _argument(path)
     output_path: str | None = _argument(path)
     output_conn_id: str | None = _argument(text)

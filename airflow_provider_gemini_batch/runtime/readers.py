@@ -30,7 +30,9 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0
 
 
 def is_unknown(value: object) -> bool:
-    """Whether a value is known only when the task runs: a template, or what another task will return."""
+    """Whether a value is known only when the task runs: a template, or what another task will return, or holds that."""
+    if isinstance(value, (list, tuple)):
+        return any(map(comes_from_a_task, value))
     return comes_from_a_task(value) or (isinstance(value, str) and ("{{" in value or "{%" in value))
 
 
@@ -76,6 +78,11 @@ def list_of(name: str, value: Any) -> Sequence[Any]:
     if isinstance(value, (list, tuple)):
         return value
     raise _wrong(name, "must be a text, or a list of texts", value)
+
+
+def instruction(name: str, value: Any) -> Any:  # noqa: ARG001  (its form is checked with those of the rows)
+    """Return a system instruction as it is; a number, which native rendering makes of digits, as a text."""
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
 def choice(*allowed: str) -> Reader:
@@ -225,6 +232,11 @@ def mapping(name: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
+def texts(name: str, value: Any) -> Mapping[str, str]:
+    """Return a dict of texts."""
+    return {key: text(name, one) for key, one in mapping(name, value).items()}
+
+
 def _number(name: str, value: Any, wanted: str) -> float:
     """Return a finite number; of a text, the number that it spells."""
     number: Any = value
@@ -255,6 +267,8 @@ def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
     if isinstance(value, Mapping):
         member = "output" if name.endswith("_path") else name if name in value else "job_name"
         hint = f'; take the member that is meant from the output of a task: task.output["{member}"]'
+    elif hasattr(value, "task_id") and hasattr(value, "output"):
+        hint = '; it is a task: give its output, for the name of a job task.output["job_name"]'
     elif comes_from_a_task(value):
         hint = "; it is known only when the other task has run"
     elif isinstance(value, (list, tuple)):

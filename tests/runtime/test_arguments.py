@@ -101,6 +101,8 @@ def read(**arguments: Any) -> BatchArguments:
         ("output_path", "S3://c@b/out.jsonl", "s3://c@b/out.jsonl"),
         ("output_path", pathlib.Path("~/out.jsonl"), str(pathlib.Path.home() / "out.jsonl")),
         ("labels", '{"team": "search"}', {"team": "search"}),
+        ("system_instruction", 2026, "2026"),
+        ("labels", {"day": 20260101}, {"day": "20260101"}),
         ("generation_config", ' {"temperature": 0.5}', {"temperature": 0.5}),
         ("timeout", "None", None),
         ("cancel_on_kill", "None", True),
@@ -179,6 +181,11 @@ def test_what_another_task_returns_is_taken_wherever_airflow_renders() -> None:
             task_id="t", model="m", inlined_requests=["x"], timeout=value, max_failed_rows="{{ params.n }}", carry=value
         )
         assert made.upstream_task_ids == {"seconds"}
+        held: dict[str, Any] = {"input_path": [value, "/data/b.csv"], "carry": (value, "b"), "media_root": [value]}
+        several = GeminiCreateBatchJobOperator(task_id="several", model="m", **held)
+        assert several.upstream_task_ids == {"seconds"}
+        with pytest.raises(ConfigurationError, match=r"job_name must be a text, not .*; it is a task: give"):
+            GeminiGetBatchJobOperator(task_id="whole", job_name=made)  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match="prompt_template must be known when the Dag is parsed"):
             GeminiCreateBatchJobOperator(task_id="u", model="m", inlined_requests=["x"], prompt_template=value)
 
