@@ -196,8 +196,8 @@ class _Pass:
                     add_key(key)
                 see(request, len(line), attachments)
                 write(line, hash_as)
-            except InputError as error:
-                bad.add(row.place, str(error))
+            except (InputError, RecursionError) as error:
+                bad.add(row.place, str(error) if isinstance(error, InputError) else "the row is nested too deeply")
                 continue
             if row.place - number != shift:
                 shift = row.place if number == 0 else None

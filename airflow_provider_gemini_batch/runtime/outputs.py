@@ -81,21 +81,29 @@ class SavedRows:
         prompt = None if found.columns is None or spec.prompt_template is not None else text_of_columns(found.columns)
         with self.paths.files_of(self.path, self.conn_id, private=True).write_whole(self.path) as handle:
             for place, row in enumerate(found.rows):
-                value = plain(row.members() if hasattr(row, "members") else row)
-                if prompt is not None:
-                    # The file has no header that would tell which column was meant.
-                    value = {**{name: value[name] for _, name in columns}, "text": value[prompt]}
-                try:
-                    check_json(value, "the row holds")
-                    handle.write(to_json(value) + b"\n")
-                except InputError as error:
-                    raise InputError(f"item {place}: {error}") from error
-                except ValueError as error:
-                    raise InputError(f"item {place}: it cannot be written as JSON ({type(error).__name__})") from error
+                handle.write(_saved_line(place, row, columns, prompt))
 
     def remove(self) -> None:
         """Remove the rows."""
         self.paths.files_of(self.path, self.conn_id).remove(self.path)
+
+
+def _saved_line(place: int, row: Any, columns: Sequence[tuple[str, str]], prompt: str | None) -> bytes:
+    """Return a row as JSON.
+
+    :param prompt: the column of a frame that is the prompt: the file has no header that would tell.
+    :raises InputError: another process would read another row.
+    """
+    try:
+        value = plain(row.members() if hasattr(row, "members") else row)
+        if prompt is not None:
+            value = {**{name: value[name] for _, name in columns}, "text": value[prompt]}
+        check_json(value, "the row holds")
+        return to_json(value) + b"\n"
+    except InputError as error:
+        raise InputError(f"item {place}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"item {place}: it cannot be written as JSON ({type(error).__name__})") from error
 
 
 @dataclass(frozen=True)

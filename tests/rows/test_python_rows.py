@@ -251,6 +251,15 @@ def test_values_that_differ_from_process_to_process_are_refused_wherever_they_st
     assert staged(tmp_path, [{"text": "a", "x": odd}], prompt_template="{text}")[0].rows == 1
 
 
+def test_a_row_without_a_bottom_is_refused(tmp_path: Path) -> None:
+    deep: Any = "a"
+    for _ in range(5000):
+        deep = [deep]
+    for arguments in ({"prompt_template": "{x}"}, {"carry": ("x",)}, {}):
+        with pytest.raises(InputError, match="item 0: the row is nested too deeply"):
+            staged(tmp_path, [{"text": "a", "x": deep} if arguments else {"contents": "a", "tools": deep}], **arguments)
+
+
 def test_frames_of_pandas_become_rows_as_they_are_meant(tmp_path: Path) -> None:
     pd = pytest.importorskip("pandas", reason="pandas is no dependency; Frame stands for it above")
     frame_ = pd.DataFrame(

@@ -193,3 +193,12 @@ def test_what_would_be_other_rows_the_next_time_is_not_saved(odd: Any, tmp_path:
     with pytest.raises(InputError, match="item 1: the row holds"):
         saved(tmp_path / "rows.jsonl", lambda: ["one", {"text": "two", "tools": [odd]}])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_row_without_a_bottom_or_with_half_a_character_is_not_saved(tmp_path: Path) -> None:
+    deep: Any = "a"
+    for _ in range(5000):
+        deep = [deep]
+    for odd in (deep, "\ud800"):
+        with pytest.raises(InputError, match="item 0: it cannot be written as JSON"):
+            saved(tmp_path / "rows.jsonl", lambda odd=odd: [{"text": odd}])

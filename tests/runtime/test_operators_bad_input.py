@@ -178,7 +178,6 @@ OTHERS: list[tuple[type[BaseOperator], dict[str, Any], str]] = [
     (GeminiGetBatchJobOperator, {"job_name": VERTEX_JOB}, "Vertex AI job: use a connection to Vertex AI"),
     (GeminiCancelBatchJobOperator, {"job_name": "batches/a:delete"}, "Invalid Gemini job name"),
     (GeminiDeleteBatchJobOperator, {"job_name": "batches/../files/x"}, "Invalid Gemini job name"),
-    (GeminiGetBatchResponsesOperator, {"job_name": ""}, "Invalid Gemini job name"),
     (GeminiGetBatchJobOperator, {"job_name": "batches/a", "gemini_conn_id": "vertex"}, "job of the Gemini API: use a"),
     (GeminiListBatchJobsOperator, {"filter": "state=1"}, "filter: the Gemini API"),
     (GeminiUploadFileOperator, {"input_path": "/nowhere/in.jsonl"}, "/nowhere/in.jsonl"),
