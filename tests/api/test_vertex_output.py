@@ -273,7 +273,7 @@ def test_what_others_wrote_is_not_taken_for_the_output_of_a_job_that_may_have_wr
     put(client.storage, f"{where}/prediction-model-{job.create_time:%Y-%m-%dT%H:%M:%S}.5Z/predictions.jsonl", rows(10))
     assert list(client.get_responses(name)) == []
     assert client.output_source(name) is None
-    raw = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_EXPIRED"}
+    raw: dict[str, Any] = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_EXPIRED"}
     raw |= {"outputConfig": {"bigqueryDestination": {"outputUri": "bq://p.ds.yesterday"}}}
     assert left(client, raw) == (None, None)
 
