@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 from airflow.sdk import DAG, Asset
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.io import attach, store
+from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import dataset as arrow_dataset
 from pyarrow import parquet
 from task_context import task_context
@@ -26,6 +28,7 @@ from airflow_provider_gemini_batch.datasets import (
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -458,3 +461,33 @@ def test_a_group_with_limits_leaves_it_to_the_commit_whether_too_many_rows_faile
         with DAG("d", schedule=None):
             group = GeminiBatchDataset(group_id="g", model=MODEL, input_path="/in/", output_path="/out/", **limits)
         assert group.part.partial_kwargs["max_failure_rate"] == rate
+
+
+@pytest.fixture
+def bucket() -> Iterator[Any]:
+    """An object store as Airflow sees one, in memory."""
+    filesystem = MemoryFileSystem()
+    attach("memory", fs=filesystem)
+    yield filesystem
+    filesystem.rm("/bucket", recursive=True)
+    store._STORE_CACHE.clear()
+
+
+def test_a_dataset_may_lie_on_an_object_store(board: Board, bucket: Any, tmp_path: Path) -> None:
+    for name in ("a.parquet", "b.parquet", "_c.parquet"):
+        write_part(tmp_path / "local" / name, 3)
+    bucket.put(f"{tmp_path}/local", "/bucket/in/day=2026-01-01", recursive=True)
+    remote: Any = Board(board.service, "memory://bucket/in", "memory://bucket/out")  # type: ignore[arg-type]
+    totals = run_whole(remote)
+    assert totals["counts"] == {"total": 6, "succeeded": 6, "failed": 0}
+    first, second = remote.plan()
+    assert first["input_path"] == ["memory://bucket/in/day=2026-01-01/a.parquet"]
+    found = arrow_dataset.dataset("/bucket/out", filesystem=bucket, format="parquet").to_table()
+    assert min(found.column("id").to_pylist()) == "a-0"
+    bucket.rm("/bucket/in/day=2026-01-01/b.parquet")
+    again = Board(board.service, remote.source, remote.target, run_id="again")
+    assert run_whole(again)["counts"]["total"] == 3
+    names = {name.rpartition("/")[2] for name in bucket.find("/bucket/out")}
+    assert f"part-{second['part_key']}.parquet" not in names
+    assert {"_SUCCESS", "dataset.json", f"part-{first['part_key']}.parquet"} < names
+    assert len(board.states()) == 2
