@@ -257,6 +257,9 @@ class Output:
 class SimWork:
     """The rows of the task and its output."""
 
+    landed_between = None
+    input_tokens = 0
+
     def __init__(
         self, steps: Steps, world: World, inputs: Inputs, output: Output, *, can_resend: bool, epoch: int
     ) -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import Service
@@ -14,6 +15,7 @@ from airflow_provider_gemini_batch.batch.ports import TaskTry
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 from airflow_provider_gemini_batch.runtime.create_task import _CLOCK_SLACK, TaskRun
+from airflow_provider_gemini_batch.runtime.signals import TaskSignals
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 from simulation.clockwork import START, Process
@@ -52,6 +54,8 @@ class SimTaskRun(TaskRun):
         self._clock = SimClock(worker.steps, worker.skew)  # type: ignore[assignment]
         self._work: Any = worker.work
         self._anew = False
+        # Metrics and spans are not of interest here.
+        self._signals = Mock(TaskSignals)
 
     def __enter__(self) -> Self:
         self._is_open = True
