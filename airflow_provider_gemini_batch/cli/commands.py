@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped. Jobs are left as they are.", file=sys.stderr)
         return INTERRUPTED
-    except GeminiBatchError as error:
+    except (GeminiBatchError, OSError) as error:
         print(f"gemini-batch: {error}", file=sys.stderr)
         return REFUSED
     return code
@@ -81,25 +81,24 @@ def _show(arguments: Namespace) -> int:
 def _wait(arguments: Namespace) -> int:
     names = list(dict.fromkeys(arguments.job_names))
     ended: list[BatchJob] = []
-    late = False
+    code = DONE
     with open_client(arguments) as client, ProgressBars(names) as bars:
         try:
             for name in names:
-                # One by one: what has ended before an interruption is printed.
+                # One by one: what has ended before an interruption or an error is printed.
                 job = _wait_for(client, name, arguments, bars)
                 ended.append(job)
-        except JobTimedOut as error:
-            late = True
+        except GeminiBatchError as error:
+            bars.close()
+            code = TIMED_OUT if isinstance(error, JobTimedOut) else REFUSED
             print(f"gemini-batch: {error}", file=sys.stderr)
         except KeyboardInterrupt:
             bars.close()
+            code = INTERRUPTED
             left = ", ".join(name for name in names if name not in {job.name for job in ended})
             print(f"Stopped waiting. Left as they are: {left}", file=sys.stderr)
-            return INTERRUPTED
     Printer(arguments.output).jobs(ended)
-    if late:
-        return TIMED_OUT
-    return DONE if all(job.succeeded for job in ended) else NOT_SUCCEEDED
+    return code or (DONE if all(job.succeeded for job in ended) else NOT_SUCCEEDED)
 
 
 def _wait_for(client: BatchClient, name: str, arguments: Namespace, bars: ProgressBars) -> BatchJob:
@@ -122,7 +121,7 @@ def _cancel_one(client: BatchClient, name: str) -> str:
 def _delete(arguments: Namespace) -> int:
     with open_client(arguments) as client:
         if not arguments.yes:
-            return _for_each(arguments, lambda name: f"would be deleted ({client.get(name, brief=True).state.value})")
+            return _for_each(arguments, lambda name: f"would be deleted ({client.get(name, brief=True).state.words})")
         return _for_each(arguments, lambda name: _delete_one(client, name))
 
 
@@ -156,7 +155,7 @@ def _results(arguments: Namespace) -> int:
     with open_client(arguments) as client, tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
         job = client.get(arguments.job_name)
         if not job.is_done:
-            raise ConfigurationError(f"{job.name} is still {job.state.value}: use `gemini-batch wait {job.name}` first")
+            raise ConfigurationError(f"{job.name} is still {job.state.words}: use `gemini-batch wait {job.name}` first")
         kind = job.kind or _kind_of(job)
         tag = tag_of(job)
         spec = LandingSpec(

@@ -107,7 +107,7 @@ class ProgressBars:
         stats = job.completion_stats
         done = 0 if stats is None else stats.success + stats.failure
         total = None if stats is None else stats.total
-        words = f"{job.state.value.lower()}" + (f" {done} of {total}" if total else "")
+        words = job.state.words + (f" {done} of {total}" if total else "")
         bar = self._bars.get(job.name)
         if bar is not None:
             self._progress.update(bar, total=total, completed=done, words=words)

@@ -15,7 +15,7 @@ from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.names import gemini_model, vertex_model
 from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity
 from airflow_provider_gemini_batch.cli.printing import Printer
-from airflow_provider_gemini_batch.cli.session import DONE, REFUSED, connection_settings
+from airflow_provider_gemini_batch.cli.session import DONE, INTERRUPTED, REFUSED, connection_settings
 from airflow_provider_gemini_batch.rows.cost import estimated_cost
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.sending import ShardReader
@@ -139,6 +139,10 @@ def _send(  # noqa: PLR0917  (all that was read)
                 if error.maybe_acted:
                     print(f"The job may exist all the same: look for {tag} with `gemini-batch list`.", file=sys.stderr)
                 code = REFUSED
+                break
+            except KeyboardInterrupt:
+                print(f"Stopped. A job that was being created may exist: look for {tag}.", file=sys.stderr)
+                code = INTERRUPTED
                 break
             rows.append({"job": job.name, "rows": shard.rows, "display_name": job.display_name})
     Printer(arguments.output).rows(("job", "rows", "display_name"), rows)

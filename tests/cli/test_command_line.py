@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.cli import airflow_commands
 from airflow_provider_gemini_batch.cli.parser import COMMANDS, EXIT_CODES, main
 
@@ -286,3 +287,48 @@ def test_an_interrupted_wait_leaves_the_job_alone_and_says_so(service: Emulator,
     assert process.returncode == 130
     assert name in said.decode()
     assert "CANCEL" not in service.control.books()["jobs"][0]["state"]
+
+
+def test_waiting_prints_what_has_ended_also_when_another_job_is_unknown(
+    service: Emulator, command: Command, rows: Path, capsys: Any
+) -> None:
+    name = submitted(command, rows)
+    service.control.advance(60)
+    code = main(["wait", name, "batches/unknown", "--poll-interval", "0.1", "--output", "json"])
+    printed = capsys.readouterr()
+    assert code == 1
+    assert [job["name"] for job in json.loads(printed.out)] == [name]
+    assert "batches/unknown" in printed.err
+
+
+def test_a_submission_that_is_interrupted_names_the_job_that_may_exist(
+    service: Emulator, rows: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.url
+
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BatchClient, "create", interrupt)
+    code = main(["submit", str(rows), "--model", MODEL, "--prompt-template", "{name}", "--output", "json"])
+    printed = capsys.readouterr()
+    assert code == 130
+    assert json.loads(printed.out) == []
+    assert "look for gb1-" in printed.err
+
+
+@pytest.mark.parametrize("place", ["/proc/nobody/out.jsonl", "/dev/null/out.jsonl"])
+def test_results_that_cannot_be_written_are_one_line(
+    place: str, service: Emulator, command: Command, rows: Path, capsys: Any
+) -> None:
+    name = submitted(command, rows)
+    service.control.advance(60)
+    assert main(["results", name, "--to", place]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("gemini-batch: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("list",), ("list", "--state", "FAILED")])
+def test_nothing_is_an_empty_list(words: tuple[str, ...], command: Command) -> None:
+    assert command(*words, "--output", "json") == (0, [])
