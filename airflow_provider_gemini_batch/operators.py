@@ -56,6 +56,10 @@ class _Uncalled(NamedTuple):
 
     function: Callable[[], Iterable[Any]]
 
+    def __repr__(self) -> str:
+        """Name the function without its address: Airflow 3.2.0 serialises this text, and a new one is a new Dag version."""
+        return f"<function {getattr(self.function, '__module__', '')}.{getattr(self.function, '__qualname__', '')}>"
+
 
 def _templated(form: type[Any], *, without: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the attributes that Airflow renders: all arguments, numbers too, since each may come from a template."""

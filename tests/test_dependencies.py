@@ -23,8 +23,8 @@ BROUGHT_BY = {
     "typing_extensions": "typing-extensions",
     "genai_prices": "genai-prices",
 }
-# Guarded by whoever has it: Airflow's listener, pytest's own plugin, the adapter's host.
-GUARDED = {"openlineage", "pytest", "pydantic_ai"}
+# Guarded by whoever has it: Airflow's listener and traces, pytest's own plugin, the adapter's host.
+GUARDED = {"openlineage", "opentelemetry", "pytest", "pydantic_ai"}
 
 
 def third_parties() -> set[str]:
