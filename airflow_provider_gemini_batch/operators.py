@@ -57,7 +57,7 @@ class _Uncalled(NamedTuple):
     function: Callable[[], Iterable[Any]]
 
     def __repr__(self) -> str:
-        """Name the function without its address: Airflow 3.2.0 serialises this text, and a new one is a new Dag version."""
+        """Name the function without its address: Airflow 3.2.0 serialises this, and a new text is a new version."""
         return f"<function {getattr(self.function, '__module__', '')}.{getattr(self.function, '__qualname__', '')}>"
 
 
