@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
@@ -82,8 +82,3 @@ def is_local_url(url: str) -> bool:
     except ValueError:
         return False
     return scheme == "http" and is_loopback(host)
-
-
-def segment(value: str) -> str:
-    """Quote one segment of a path."""
-    return quote(value, safe="")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, NotFound
 from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity, tag_of
 from airflow_provider_gemini_batch.cli.printing import Printer
 from airflow_provider_gemini_batch.cli.session import DONE, REFUSED, open_client
@@ -140,17 +141,12 @@ def _leftovers(client: BatchClient, owners: dict[str, _Owner]) -> Iterator[_Left
 
 def _uploads(client: BatchClient, owners: dict[str, _Owner], busy: set[str]) -> Iterator[_Leftover]:
     """Find uploads of rows whose task is over and has no job that could still read them."""
-    token: str | None = None
-    while True:
-        page = client.list_files(page_size=100, page_token=token)
+    for page in pages_of(lambda token: client.list_files(page_token=token)):
         for file in page.files:
             tag = Tag.parse(file.display_name or "")
             owner = None if tag is None else owners.get(tag.identity)
             if tag is not None and tag.identity not in busy and (owner is None or owner.is_over):
                 yield _Leftover("upload", file.name, owner)
-        token = page.next_page_token
-        if not token:
-            return
 
 
 def _verb(leftover: _Leftover) -> str:

@@ -123,11 +123,3 @@ def next_look(waited: float, *, lookup_timeout: float, in_flight: float = 0.0) -
     left = in_flight + lookup_timeout - waited
     # Less than a hundredth of a second is what adding up the pauses leaves.
     return None if left <= 0.01 else min(max(1.0, waited), left)  # noqa: PLR2004
-
-
-# -- stuck jobs --------------------------------------------------------------------------------------------------------
-
-
-def may_resubmit(on_stall: str, *, resubmitted: int, max_resubmits: int) -> bool:
-    """Whether a stalled job is replaced by a new one, once it has ended without rows."""
-    return on_stall == "resubmit" and resubmitted < max_resubmits

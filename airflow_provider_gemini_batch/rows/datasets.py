@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, InputError
 from airflow_provider_gemini_batch.rows.columns import word_of
-from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, from_file, guess_format
+from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, from_file, guess_format, open_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -80,7 +80,7 @@ def is_data(path: str, root: str = "") -> bool:
 def parquet_facts(path: str, opener: Opener) -> ParquetFacts:
     """Read the footer of a Parquet file."""
     with closing(opener(path)) as handle:
-        table = _parquet_file(path, handle)
+        table = open_parquet(handle, path)
         meta = table.metadata
         groups = tuple(
             (group.num_rows, group.total_byte_size) for group in map(meta.row_group, range(meta.num_row_groups))
@@ -240,7 +240,7 @@ class _ParquetRows(_Rows):
     def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
         handle = self._opener(one.path)
         self._stack.callback(handle.close)
-        table = _parquet_file(one.path, handle)
+        table = open_parquet(handle, one.path)
         count = table.metadata.num_row_groups
         first, last = one.row_groups or (0, count - 1)
         if last >= count:
@@ -253,16 +253,3 @@ class _ParquetRows(_Rows):
                 yield Row(place, {**missing, **partitions, **value}), "row"
                 place += 1
         self._stack.close()
-
-
-def _parquet_file(path: str, handle: Any) -> Any:
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError as error:
-        raise ConfigurationError(
-            "Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]'"
-        ) from error
-    try:
-        return parquet.ParquetFile(handle)
-    except ArrowInvalid:
-        raise InputError(f"{path} is not a Parquet file") from None

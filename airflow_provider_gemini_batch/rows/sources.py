@@ -272,7 +272,11 @@ def _text_lines(handle: BinaryIO, encoding: str) -> Iterator[Row]:
                 yield Row(number, found)
 
 
-def _parquet(handle: BinaryIO) -> RowSource:
+def open_parquet(handle: BinaryIO, path: str = "the input") -> Any:
+    """Return pyarrow's ``ParquetFile``.
+
+    :raises ConfigurationError: pyarrow is missing. :raises InputError: this is not Parquet.
+    """
     try:
         from pyarrow import ArrowInvalid, parquet
     except ImportError as error:
@@ -280,9 +284,13 @@ def _parquet(handle: BinaryIO) -> RowSource:
             "Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]'"
         ) from error
     try:
-        table = parquet.ParquetFile(handle)
+        return parquet.ParquetFile(handle)
     except ArrowInvalid:
-        raise InputError("the input is not a Parquet file") from None
+        raise InputError(f"{path} is not a Parquet file") from None
+
+
+def _parquet(handle: BinaryIO) -> RowSource:
+    table = open_parquet(handle)
     names = tuple(table.schema_arrow.names)
     if len(set(names)) != len(names):
         raise InputError("two columns of the Parquet file have the same name")

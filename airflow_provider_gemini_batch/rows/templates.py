@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -15,9 +15,11 @@ from pydantic_core import to_json
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.requests.fields import MEMBERS, check_json, kind_of, shown
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest, RequestDefaults, key_text, normalise
-from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
 from airflow_provider_gemini_batch.rows.prompt import Template, as_text, listed, no_column
 from airflow_provider_gemini_batch.rows.python_rows import is_missing, plain
+
+if TYPE_CHECKING:
+    from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
 
 _TEXT_COLUMNS = ("text", "prompt")
 
@@ -219,6 +221,3 @@ def _column(row: Mapping[str, Any], name: str, argument: str) -> Any:
     if name not in row:
         raise InputError(no_column(argument, name, list(row)))
     return row[name]
-
-
-Attach = Callable[[str], Attachment]

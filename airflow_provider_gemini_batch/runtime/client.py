@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.client import BatchClient
 
 DEFAULT_CONN_ID = "gemini_batch_default"
-DEFAULT_ATTEMPTS = 4
 
 
 log = logging.getLogger(__name__)

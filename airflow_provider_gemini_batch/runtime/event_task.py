@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError
+from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.polling.policy import poll_delay
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ class EndedJobs:
         """
         known = set(self.ended)
         left = set(self._open)
-        token: str | None = None
-        while True:
-            page = client.list(page_size=_PAGE_SIZE, page_token=token, brief=True)
+        for page in pages_of(lambda token: client.list(page_size=_PAGE_SIZE, page_token=token, brief=True)):
             for job in page.batch_jobs:
                 left.discard(job.name)
                 if job.is_done:
@@ -101,9 +100,8 @@ class EndedJobs:
                     self._open.discard(job.name)
                 else:
                     self._open.add(job.name)
-            token = page.next_page_token
             last = page.batch_jobs[-1] if page.batch_jobs else None
-            if not token or (last is not None and (_is_old(last) or (not left and last.name in known))):
+            if last is not None and (_is_old(last) or (not left and last.name in known)):
                 break
         self._open -= left  # deleted, or too old to end
         if len(self.ended) > len(known):

@@ -15,7 +15,6 @@ from airflow_provider_gemini_batch.polling.policy import (
     doubt,
     job_age,
     longest_wait,
-    may_resubmit,
     next_look,
     poll_delay,
     submitted_at,
@@ -127,9 +126,3 @@ def test_the_looks_for_two_minutes() -> None:
     assert lookup_pauses(120) == [1, 1, 2, 4, 8, 16, 32, 56]
     assert next_look(120, lookup_timeout=120) is None
     assert next_look(120, lookup_timeout=120, in_flight=60) == 60
-
-
-def test_a_stuck_job_is_replaced_only_where_the_author_wants_it_and_so_many_times() -> None:
-    assert may_resubmit("resubmit", resubmitted=0, max_resubmits=1)
-    assert not may_resubmit("resubmit", resubmitted=1, max_resubmits=1)
-    assert not may_resubmit("fail", resubmitted=0, max_resubmits=1)
