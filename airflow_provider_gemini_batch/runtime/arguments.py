@@ -255,17 +255,15 @@ def _read(name: str, reader: Reader, value: Any, default: Any) -> Any:
 
 
 def default_deferrable() -> bool:
-    """Return what ``[operators] default_deferrable`` says where somebody has set it, else True.
+    """Return what ``[operators] default_deferrable`` says where the environment sets it, else True.
 
-    Airflow's own default of that option is False, which nobody chose; a batch takes minutes to days.
+    Airflow's own default of that option is False, which nobody chose; a batch takes minutes to days. A file says
+    nothing: Airflow writes its own defaults into the airflow.cfg that it makes.
     """
-    from configparser import ConfigParser
-
     from airflow.sdk.configuration import conf
 
     option = ("operators", "default_deferrable")
     names = ("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE_CMD")
-    in_a_file = isinstance(conf, ConfigParser) and ConfigParser.has_option(conf, *option)
-    if not in_a_file and not any(name in os.environ for name in names):
+    if not any(name in os.environ for name in names):
         return True
     return bool(conf.getboolean(*option, fallback=True))

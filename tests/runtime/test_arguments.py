@@ -26,7 +26,12 @@ from airflow_provider_gemini_batch.operators import (
     GeminiListBatchJobsOperator,
     GeminiUploadFileOperator,
 )
-from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, argument_names, read_arguments
+from airflow_provider_gemini_batch.runtime.arguments import (
+    BatchArguments,
+    argument_names,
+    default_deferrable,
+    read_arguments,
+)
 
 
 class Model(Enum):
@@ -301,3 +306,12 @@ def test_airflows_default_for_deferring_is_honoured_where_somebody_has_set_it(
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", setting)
     assert operator().deferrable is deferrable
     assert operator(deferrable=not deferrable).deferrable is not deferrable
+
+
+def test_a_task_defers_although_airflow_wrote_its_own_default_into_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.configuration import conf
+
+    monkeypatch.setattr(type(conf), "getboolean", lambda *_, **__: False)
+    assert default_deferrable()
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "false")
+    assert not default_deferrable()
