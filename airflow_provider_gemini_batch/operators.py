@@ -343,7 +343,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param staging_path: folder for what must outlive the wait (and for Vertex input). (templated)
     :param wait_for_completion: False: end as soon as the job exists.
     :param deferrable: False: wait in the worker instead of the triggerer; default: ``[operators] default_deferrable``
-        where the environment sets it, else True.
+        where somebody has set it, else True.
     :param poll_interval: seconds between two polls.
     :param timeout: seconds for the whole task; None: 49 hours (Vertex AI: 97) from each job's submission.
     :param cancel_on_kill: cancel the job when the task is marked failed or success.

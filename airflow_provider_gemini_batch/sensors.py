@@ -42,7 +42,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
     :param gemini_conn_id: connection of type Gemini Batch or Google Cloud. (templated)
     :param location: Vertex location, overrides the connection's. (templated)
     :param project_id: Google Cloud project, overrides the connection's. (templated)
-    :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable`` where the environment sets it,
+    :param deferrable: wait in the triggerer; default: ``[operators] default_deferrable`` where somebody has set it,
         else True. Otherwise Airflow's ``mode`` says how the worker waits.
 
     ``poke_interval``, ``timeout``, ``soft_fail``, ``mode`` and the others are those of every Airflow sensor.

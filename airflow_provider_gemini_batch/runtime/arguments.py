@@ -255,15 +255,19 @@ def _read(name: str, reader: Reader, value: Any, default: Any) -> Any:
 
 
 def default_deferrable() -> bool:
-    """Return what ``[operators] default_deferrable`` says where the environment sets it, else True.
+    """Return what ``[operators] default_deferrable`` says where somebody has set it, else True.
 
-    Airflow's own default of that option is False, which nobody chose; a batch takes minutes to days. A file says
-    nothing: Airflow writes its own defaults into the airflow.cfg that it makes.
+    Airflow's own default of that option is False, which nobody chose; a batch takes minutes to days. An airflow.cfg
+    that Airflow has made holds all of its defaults; one that holds this option alone was written by a person.
     """
+    from configparser import ConfigParser
+
     from airflow.sdk.configuration import conf
 
-    option = ("operators", "default_deferrable")
+    option, neighbour = ("operators", "default_deferrable"), ("operators", "default_cpus")
     names = ("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE_CMD")
-    if not any(name in os.environ for name in names):
+    in_a_file = isinstance(conf, ConfigParser) and ConfigParser.has_option(conf, *option)
+    is_made_by_airflow = in_a_file and ConfigParser.has_option(conf, *neighbour)
+    if (not in_a_file or is_made_by_airflow) and not any(name in os.environ for name in names):
         return True
     return bool(conf.getboolean(*option, fallback=True))

@@ -308,10 +308,21 @@ def test_airflows_default_for_deferring_is_honoured_where_somebody_has_set_it(
     assert operator(deferrable=not deferrable).deferrable is not deferrable
 
 
-def test_a_task_defers_although_airflow_wrote_its_own_default_into_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("others", "deferrable"), [({}, False), ({"default_cpus": "1"}, True)])
+def test_a_file_counts_unless_airflow_wrote_all_of_its_defaults_into_it(
+    others: dict[str, str],
+    deferrable: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from airflow.sdk.configuration import conf
 
-    monkeypatch.setattr(type(conf), "getboolean", lambda *_, **__: False)
-    assert default_deferrable()
-    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "false")
-    assert not default_deferrable()
+    monkeypatch.delenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", raising=False)
+    had = conf.has_section("operators")
+    conf.read_dict({"operators": {"default_deferrable": "false", **others}})
+    try:
+        assert default_deferrable() is deferrable
+    finally:
+        for name in ("default_deferrable", *others):
+            conf.remove_option("operators", name)
+        if not had:
+            conf.remove_section("operators")

@@ -158,7 +158,7 @@ def take_picture(airflow: LocalAirflow) -> None:
         return
     # The browser has nobody's login: it gets a copy of the page, with the files that this names beside it.
     copy = FOLDER / "page"
-    shutil.copytree(files(PACKAGE) / "ui" / "static", copy / "static")
+    shutil.copytree(Path(str(files(PACKAGE))) / "ui" / "static", copy / "static")
     page = airflow.page(f"{MOUNT}/").replace(f"{MOUNT}/static/", "static/")
     (copy / "page.html").write_text(page, encoding="utf-8")
     command = [chromium, "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,700"]
