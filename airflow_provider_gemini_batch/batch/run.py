@@ -536,7 +536,8 @@ class _Advance:
                 raise found.postponed
             if turn is None:  # pragma: no cover  (capacity is only used up by active jobs)
                 raise GeminiBatchError("Nothing to wait for")
-            raise Postponed(limit, f"{turn.limit} jobs of the connection are active (its quota, max_active_jobs)", turn)
+            what = f"at most {turn.limit} jobs of the connection may run at once (its max_active_jobs)"
+            raise Postponed(limit, what, turn)
         end_time = limit
         if found.postponed is not None:
             # A job may exist whose name is not known yet: the deadline waits for it, so that it can be cancelled.

@@ -58,6 +58,8 @@ class Timeouts:
         began = state.began if state.began is not None else self._task.clock.now()
         if policy.timeout is not None:
             return began + policy.timeout
+        if state.turn_since is not None:
+            began = max(began, state.turn_since)
         submitted = [one.submitted_at for one in active if not one.cancelled_by_us and one.submitted_at is not None]
         return min(submitted, default=began) + policy.service_wait
 

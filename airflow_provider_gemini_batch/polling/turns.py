@@ -25,7 +25,7 @@ from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError, GeminiBatchError
+from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.polling.policy import longest_wait, poll_delay
 from airflow_provider_gemini_batch.polling.poll_round import PAGE_SIZE
@@ -49,7 +49,7 @@ _GATHER: Final = 1.0
 _LIVELY: Final = 300.0
 # No job of any service is active when it is older than this.
 _OLDEST: Final = timedelta(seconds=longest_wait(Service.VERTEX))
-# After so many refused reads in a row, one task after the other is sent to find out itself.
+# After so many reads in a row that failed for good, one task after the other is sent to find out itself.
 _REFUSALS: Final = 3
 
 
@@ -90,7 +90,7 @@ class JobList:
         while True:
             page = reader.snapshots(page_size=PAGE_SIZE, page_token=token)
             for job in page.snapshots:
-                (ended if job.progress.state.is_terminal else active).add(job.name)
+                (ended if job.progress.state.is_terminal or _is_old(job) else active).add(job.name)
             token = page.next_page_token
             last = page.snapshots[-1] if page.snapshots else None
             if not token or (last is not None and _is_old(last)):
@@ -214,12 +214,13 @@ class TurnKeeper:
             self._news.clear()
             try:
                 listed = await self._poller.call(self._jobs.read)
-            except GeminiBatchError as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, it must not leave anybody waiting for ever
                 failures += 1
                 if isinstance(error, AccessDenied):
                     self._poller.renew()
-                if failures >= _REFUSALS and isinstance(error, (AccessDenied, ConfigurationError)):
-                    self._let_through({min(self._sleepers): 1})
+                may_pass = isinstance(error, GeminiBatchError) and error.retryable
+                if failures >= _REFUSALS and not may_pass:
+                    self._let_through(dict.fromkeys(sorted(self._sleepers)[:1], 1))
             else:
                 failures = 0
                 self._serve(listed)

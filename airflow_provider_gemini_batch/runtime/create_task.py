@@ -282,7 +282,7 @@ class TaskRun:
                 case Done():
                     return self._delivered(step)
                 case WaitForJobs():
-                    if not self._arguments.wait_for_completion and step.until == "all":
+                    if not self._arguments.wait_for_completion and step.until == "all" and step.turn is None:
                         return self._submitted(step)
                     report = self._watch(step)
                 case SleepUntil():
@@ -441,7 +441,9 @@ class TaskRun:
         self._overview.job(job, created=is_new)
 
     def _submitted(self, step: WaitForJobs) -> dict[str, Any]:
-        jobs = [self._active[name] for name in step.job_names if name in self._active]
+        # Those that have ended before the last was created are this task's as well.
+        state = BatchState.from_json(step.memo) or BatchState()
+        jobs = [self._active[one.name] for one in state.in_use() if one.name in self._active]
         counts = {"total": 0, "succeeded": 0, "failed": 0}
         for job in jobs:
             if job.completion_stats is not None:

@@ -22,7 +22,7 @@ def test_a_job_is_not_created_before_its_turn_and_of_input_that_was_brought_befo
     step = desk.run(max_active_jobs_of_connection=4).advance(None)
     assert isinstance(step, SleepUntil)
     assert step.turn == TurnRequest(4, desk.clock.now(), 1)
-    assert "quota" in step.reason
+    assert "max_active_jobs" in step.reason
     assert desk.service.created == []
     desk.clock.sleep(500.0)
     waits = desk.run(max_active_jobs_of_connection=4).advance(turn(step))
@@ -116,3 +116,19 @@ def test_a_task_that_gives_up_its_turn_removes_what_it_brought() -> None:
     with pytest.raises(TaskFailed, match="Timed out before all rows were submitted"):
         run.advance(WaitReport(Reason.WAKE, memo=step.memo))
     assert desk.service.discarded == ["files/1"]
+
+
+def test_without_a_timeout_the_time_in_the_queue_counts_from_the_last_job_that_was_created() -> None:
+    desk = Desk(work=Work(shards=3))
+    step = desk.run(max_active_jobs_of_connection=1).advance(None)
+    for name in ("batches/1", "batches/2"):
+        step = desk.run(max_active_jobs_of_connection=1).advance(turn(step))  # type: ignore[arg-type]
+        assert isinstance(step, WaitForJobs)
+        desk.clock.sleep(30 * 3600.0)
+        desk.service.end(name, JobState.SUCCEEDED)
+        step = desk.run(max_active_jobs_of_connection=1).advance(WaitReport(Reason.ENDED, memo=step.memo))
+        assert isinstance(step, SleepUntil)
+        assert step.at == desk.clock.now() + 19 * 3600.0
+    desk.clock.sleep(20 * 3600.0)
+    with pytest.raises(TaskFailed, match="Timed out before all rows were submitted"):
+        desk.run(max_active_jobs_of_connection=1).advance(WaitReport(Reason.WAKE, memo=step.memo))

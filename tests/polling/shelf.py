@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_gemini_batch.api.errors import GeminiBatchError, NotFound
+from airflow_provider_gemini_batch.api.errors import NotFound
 from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     CompletionStats,
@@ -37,7 +37,7 @@ class Shelf:
         self.unlisted: set[str] = set()
         self.latency = latency
         self.calls: list[tuple[str, str]] = []
-        self.fail: Callable[[str, str], GeminiBatchError | None] = lambda _verb, _name: None
+        self.fail: Callable[[str, str], Exception | None] = lambda _verb, _name: None
         self.closed = 0
         self.made = 0
         self._lock = threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from polling.scene import Scene
 from polling.shelf import Shelf, quickly
 
-from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError, ServiceUnavailable
+from airflow_provider_gemini_batch.api.errors import AccessDenied, NotFound, ServiceUnavailable, UnexpectedAnswer
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.polling.turns import JobList, ListedJobs, TurnQueue, TurnRequest
 
@@ -120,6 +121,15 @@ def test_an_old_job_that_still_runs_is_looked_for_behind_those_that_have_ended()
     assert listed(shelf, jobs) == ListedJobs(0, 0, 1)
 
 
+def test_a_job_that_no_service_would_still_run_takes_no_place() -> None:
+    shelf, jobs = Shelf(["stuck", "new"]), JobList()
+    now = datetime.now(timezone.utc)
+    created = {"create_time": now - timedelta(hours=98), "as_of": now}
+    shelf.jobs["stuck"] = shelf.jobs["stuck"].model_copy(update=created)
+    assert listed(shelf, jobs) == ListedJobs(1, 0, 0)
+    assert listed(shelf, jobs) == ListedJobs(1, 0, 0)
+
+
 # Sixteen tasks, four places
 
 
@@ -189,7 +199,7 @@ def test_refused_tasks_go_on_as_soon_as_jobs_end_although_nobody_told_the_limit(
 
 
 def test_a_list_that_cannot_be_read_is_read_again_and_a_refused_connection_is_told_by_the_task_itself() -> None:
-    async def all_tasks(error: GeminiBatchError, times: int) -> int:
+    async def all_tasks(error: Exception, times: int) -> int:
         scene = Scene(Shelf())
         errors = [error] * times
         scene.shelf.fail = lambda _verb, _name: errors.pop() if errors else None
@@ -201,3 +211,6 @@ def test_a_list_that_cannot_be_read_is_read_again_and_a_refused_connection_is_to
 
     assert quickly(all_tasks(ServiceUnavailable("down", http_status=503), 5)) == 1
     assert quickly(all_tasks(AccessDenied("no", http_status=403), 100)) == 97
+    assert quickly(all_tasks(NotFound("no such project", http_status=404), 100)) == 97
+    assert quickly(all_tasks(UnexpectedAnswer("what is this?"), 100)) == 97
+    assert quickly(all_tasks(KeyError("a defect of ours"), 100)) == 97

@@ -273,6 +273,27 @@ def test_a_function_is_called_once_although_its_job_waits_for_its_turn(
     assert (function.calls, task.sizes()) == (1, [12])
 
 
+def test_a_task_that_waits_for_no_job_waits_until_all_are_created(
+    make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", service.connection(max_active_jobs=9))
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(input_path=path, max_rows_per_job=6, wait_for_completion=False, **COLUMNS)
+    assert task.process("host-a") is None
+    assert task.process("host-b", TURN) is None
+    assert task.trigger.turn["jobs"] == 1
+    assert len(task.process("host-c", TURN)["job_names"]) == 2
+
+
+def test_a_task_that_waits_for_no_job_names_also_those_that_ended_before_the_last_was_created(
+    make: Any, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(input_path=path, max_rows_per_job=6, max_active_jobs=1, wait_for_completion=False, **COLUMNS)
+    assert task.process("host-a") is None
+    assert len(task.process("host-b")["job_names"]) == 2
+
+
 def test_a_task_that_does_not_defer_waits_for_its_turn_as_well(
     make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
