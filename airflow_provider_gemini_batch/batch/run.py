@@ -536,7 +536,7 @@ class _Advance:
                 raise found.postponed
             if turn is None:  # pragma: no cover  (capacity is only used up by active jobs)
                 raise GeminiBatchError("Nothing to wait for")
-            what = f"at most {turn.limit} jobs of the connection may run at once (its max_active_jobs)"
+            what = f"at most {turn.limit} jobs of the connection may run at once (its quota, max_active_jobs)"
             raise Postponed(limit, what, turn)
         end_time = limit
         if found.postponed is not None:

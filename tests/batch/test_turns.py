@@ -22,7 +22,7 @@ def test_a_job_is_not_created_before_its_turn_and_of_input_that_was_brought_befo
     step = desk.run(max_active_jobs_of_connection=4).advance(None)
     assert isinstance(step, SleepUntil)
     assert step.turn == TurnRequest(4, desk.clock.now(), 1)
-    assert "max_active_jobs" in step.reason
+    assert "quota" in step.reason
     assert desk.service.created == []
     desk.clock.sleep(500.0)
     waits = desk.run(max_active_jobs_of_connection=4).advance(turn(step))
