@@ -323,7 +323,7 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
     from airflow_provider_gemini_batch.api.models import JobKind
     from airflow_provider_gemini_batch.api.responses.lines import lines_of
     from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
-    from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
+    from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource
     from airflow_provider_gemini_batch.rows.media import MediaFolder
 
     def answers() -> Any:
@@ -335,7 +335,7 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
             summary, _ = deliver(
                 target_of(str(path.with_suffix(".landed.jsonl"))),
                 LocalFiles(),
-                [AnswerSource(answers, range(count))],
+                [ResponseSource(answers, range(count))],
                 LandingSpec(kind=JobKind.GENERATION, rows=count, media=media),
                 task="t",
                 run="r",

@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch.api.backends.gemini import DEFAULT_BASE_URL, 
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
 from airflow_provider_gemini_batch.api.credentials import ApiKey, GoogleCredential, default_project, google_loader
 from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, InputError, JobTimedOut
-from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
+from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
 from airflow_provider_gemini_batch.api.google.files import LONGEST_PROCESSING, GeminiFiles
 from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.models import JobKind, Service
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
         BatchResult,
         File,
         FilePage,
-        GlancePage,
         JobSource,
+        SnapshotPage,
     )
 
 __all__ = ["BatchClient", "job_page_url"]
@@ -70,7 +70,7 @@ class BatchClient:
         *,
         files: GeminiFiles | None = None,
         storage: ObjectStore | None = None,
-        tables: AnswerTables | None = None,
+        tables: ResponseTables | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Put the parts together.
@@ -182,7 +182,7 @@ class BatchClient:
             sleep=sleep,
         )
         storage = ObjectStore(credential, project=place.project, endpoint=storage_endpoint)
-        tables = AnswerTables(credential, project=place.project)
+        tables = ResponseTables(credential, project=place.project)
         return cls(
             VertexBackend(transport, storage, tables, place), transport, storage=storage, tables=tables, clock=clock
         )
@@ -380,7 +380,7 @@ class BatchClient:
             raise ConfigurationError(f"page_size must be from 1 to 1000, not {page_size}")
         return self._backend.list(page_size=page_size, page_token=page_token, filter_=filter, brief=brief)
 
-    def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> GlancePage:
+    def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> SnapshotPage:
         """Ask for one page of looks at jobs, newest first: a brief list for those who watch thousands."""
         return self._backend.snapshots(page_size=page_size, page_token=page_token)
 

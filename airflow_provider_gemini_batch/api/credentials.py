@@ -170,7 +170,7 @@ class _TokenRequest:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         **_: Any,
-    ) -> _TokenAnswer:
+    ) -> _TokenResponse:
         from google.auth.exceptions import TransportError as GoogleTransportError
 
         if not (is_secure(url) or _is_metadata_server(url)):
@@ -193,7 +193,7 @@ class _TokenRequest:
                 content = next(response.iter_content(_LONGEST_TOKEN_ANSWER), b"")
         except (requests.RequestException, OSError, ValueError) as error:
             raise GoogleTransportError(type(error).__name__) from None
-        return _TokenAnswer(response, content)
+        return _TokenResponse(response, content)
 
     def close(self) -> None:
         """Close both sessions."""
@@ -201,7 +201,7 @@ class _TokenRequest:
         self._local.close()
 
 
-class _TokenAnswer:
+class _TokenResponse:
     def __init__(self, response: requests.Response, content: bytes) -> None:
         self.status = response.status_code
         self.headers = response.headers
@@ -325,7 +325,7 @@ def google_loader(
 
     def load(request: Any) -> Any:
         base = credentials if credentials is not None else _from_info(info, where) if info else _default(request)
-        return _dressed(base, chain, endpoint, quota_project_id)
+        return _add_access(base, chain, endpoint, quota_project_id)
 
     project = (info or {}).get("project_id") or getattr(credentials, "project_id", None)
     return load, str(project) if project else None
@@ -423,7 +423,7 @@ def _default(request: Any) -> Any:
     return credentials
 
 
-def _dressed(base: Any, chain: tuple[str, ...], endpoint: str | None, quota_project_id: str | None) -> Any:
+def _add_access(base: Any, chain: tuple[str, ...], endpoint: str | None, quota_project_id: str | None) -> Any:
     """Add scopes, impersonation and quota project to credentials."""
     from google.auth.credentials import with_scopes_if_required
 

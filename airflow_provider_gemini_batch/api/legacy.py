@@ -64,6 +64,6 @@ def with_keys(results: Iterable[BatchResult], keys: Mapping[str, list[str]]) -> 
         rows = keys.get(result.key or "")
         if rows:
             turn = used[result.key or ""] = used.get(result.key or "", -1) + 1
-            yield result.named(rows[turn % len(rows)])
+            yield result.with_key(rows[turn % len(rows)])
         else:
             yield result

@@ -24,7 +24,6 @@ __all__ = [
     "CompletionStats",
     "File",
     "FilePage",
-    "GlancePage",
     "JobDestination",
     "JobKind",
     "JobProgress",
@@ -33,6 +32,7 @@ __all__ = [
     "JobState",
     "Service",
     "ServiceError",
+    "SnapshotPage",
     "Usage",
 ]
 
@@ -169,7 +169,7 @@ class JobProgress(NamedTuple):
     counted: bool = False
 
     @classmethod
-    def told(
+    def from_parts(
         cls, state: JobState, raw_state: str, stats: CompletionStats | None, error: ServiceError | None
     ) -> JobProgress:
         """Put together what the service tells."""
@@ -180,7 +180,7 @@ class JobProgress(NamedTuple):
     @classmethod
     def of(cls, job: BatchJob) -> JobProgress:
         """Take from a job what may change."""
-        return cls.told(job.state, job.raw_state, job.completion_stats, job.error)
+        return cls.from_parts(job.state, job.raw_state, job.completion_stats, job.error)
 
     @property
     def done(self) -> int:
@@ -212,7 +212,7 @@ class JobSnapshot(NamedTuple):
         return cls(job.name, JobProgress.of(job), job.create_time, job.start_time, job.as_of)
 
 
-class GlancePage(NamedTuple):
+class SnapshotPage(NamedTuple):
     """One page of the list of jobs, newest first, as looks at them."""
 
     snapshots: list[JobSnapshot]
@@ -291,7 +291,7 @@ class Usage(NamedTuple):
         return Usage(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
 
     @property
-    def is_told(self) -> bool:
+    def has_counts(self) -> bool:
         """True when the service told of any tokens."""
         return any(self[:-1])
 
@@ -341,7 +341,7 @@ class BatchResult:
         self.beside: Mapping[str, Any] = {} if beside is None else beside
         self.billed = response if billed is None else billed
 
-    def named(self, key: str) -> BatchResult:
+    def with_key(self, key: str) -> BatchResult:
         """Return the same answer under another key."""
         return BatchResult(key, self.response, self.error, self.position, beside=self.beside, billed=self.billed)
 

@@ -39,17 +39,17 @@ def message_words(message: str, secrets: Iterable[str] = ()) -> str:
     text = _without_values(text)
     bad_lines = _BAD_LINE.findall(text)
     if bad_lines:
-        shown = "; ".join(f"line {number}: {_unquoted(reason)[:200]}" for number, reason in bad_lines[:_MOST_LINES])
+        shown = "; ".join(f"line {number}: {_drop_quoted(reason)[:200]}" for number, reason in bad_lines[:_MOST_LINES])
         more = len(bad_lines) - _MOST_LINES
         return shown + (f"; and {more} more lines" if more > 0 else "")
-    return _on_one_line(_unquoted(text))[:_LONGEST_MESSAGE]
+    return _on_one_line(_drop_quoted(text))[:_LONGEST_MESSAGE]
 
 
 def job_words(message: str) -> str:
     """Return the message of a job's own error, without what may repeat a row."""
     text = _without_values(_on_one_line(_cut(message)))
     line = _A_LINE.search(text)
-    return _unquoted(text if line is None else text[: line.end()])[:_LONGEST_WORDS]
+    return _drop_quoted(text if line is None else text[: line.end()])[:_LONGEST_WORDS]
 
 
 def name_word(value: object) -> str:
@@ -85,7 +85,7 @@ def _without_values(text: str) -> str:
     return text if found is None else text[: found.end()]
 
 
-def _unquoted(text: str) -> str:
+def _drop_quoted(text: str) -> str:
     """Keep quoted names of fields and files, drop any other quoted text: it may be a row's."""
     parts: list[str] = []
     at = 0

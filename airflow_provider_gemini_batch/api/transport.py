@@ -220,13 +220,13 @@ class Transport:
         """Send a call and give its 2xx; anything else is raised as one of our errors."""
         troubles: list[GeminiBatchError] = []
         try:
-            return self.repeated(lambda: self._once(call), retry=call.retry, troubles=troubles)
+            return self.repeat(lambda: self._once(call), retry=call.retry, troubles=troubles)
         except NotFound:
             if call.method == "DELETE" and any(trouble.maybe_acted for trouble in troubles):
                 return Answer(200, {}, b"{}", call.description)  # an earlier attempt had deleted it
             raise
 
-    def repeated(
+    def repeat(
         self, action: Callable[[], T], *, retry: Retry = Retry.SAFE, troubles: list[GeminiBatchError] | None = None
     ) -> T:
         """Do something, and do it again after an error while that may help; ``troubles`` collects those errors."""
@@ -250,27 +250,27 @@ class Transport:
         return max(wanted or 0.0, grown * (0.5 + self._random() / 2))
 
     def _once(self, call: Call) -> Answer:
-        with self.opened(call) as response:
+        with self.open_response(call) as response:
             body = self._read(call, response)
         return Answer(response.status_code, response.headers, body, call.description, call.max_values)
 
-    def opened(self, call: Call) -> requests.Response:
+    def open_response(self, call: Call) -> requests.Response:
         """Return the 2xx answer to one call, with its body still to be read; the caller closes it.
 
         A GET is followed to other addresses of the same origin, as Google's downloads ask for, and to no other origin:
         the credentials go along.
         """
-        response = self._answered(call)
+        response = self._send_authenticated(call)
         for _ in range(_MOST_REDIRECTS):
-            if not _leads_on(call, response):
+            if not _is_redirect(call, response):
                 break
             response.close()
             url = _same_origin(call, response)
-            response = self._answered(replace(call, url=url, params={}))
+            response = self._send_authenticated(replace(call, url=url, params={}))
         if response.status_code // 100 == _SUCCESS:
             return response
         with response:
-            if _leads_on(call, response):
+            if _is_redirect(call, response):
                 raise UnexpectedAnswer(f"{call.description} was redirected more than {_MOST_REDIRECTS} times.")
             body = self._read(call, response, start=_LONGEST_ERROR_BODY)
         what = f"{call.description} was refused"
@@ -283,7 +283,7 @@ class Transport:
             owner=self._owner,
         ) from None
 
-    def _answered(self, call: Call) -> requests.Response:
+    def _send_authenticated(self, call: Call) -> requests.Response:
         """Return the answer to one call, sent again with fresh credentials when those were refused."""
         response = self._dispatch(call)
         if (
@@ -365,7 +365,7 @@ def _may_repeat(retry: Retry, error: GeminiBatchError) -> bool:
     return retry is Retry.SAFE and error.retryable
 
 
-def _leads_on(call: Call, response: requests.Response) -> bool:
+def _is_redirect(call: Call, response: requests.Response) -> bool:
     """Return whether an answer sends us elsewhere. The 308 of a resumable upload names no place, and is no GET's."""
     return call.method == "GET" and response.status_code in _REDIRECTS and "Location" in response.headers
 

@@ -147,7 +147,7 @@ def _for_each(arguments: Namespace, act: Callable[[str], str]) -> int:
 
 def _results(arguments: Namespace) -> int:
     from airflow_provider_gemini_batch.batch.tag import tag_of
-    from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
+    from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
     from airflow_provider_gemini_batch.rows.writers import check_output_path, open_sink
 
     if arguments.to is not None:
@@ -164,7 +164,7 @@ def _results(arguments: Namespace) -> int:
         with contextlib.ExitStack() as stack:
             target = _target(arguments.to, stack)
             sink = open_sink(arguments.to or "rows.jsonl", target, kind=kind, response=arguments.keep_response)
-            summary = land([AnswerSource(lambda: client.get_responses(job))], sink, spec, Path(folder))
+            summary = land([ResponseSource(lambda: client.get_responses(job))], sink, spec, Path(folder))
             sink.close()
     print(f"{summary.rows} rows, {summary.succeeded} ok, {summary.failed} failed", file=sys.stderr)
     return DONE if job.succeeded and not summary.failed else NOT_SUCCEEDED

@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.api.models import JobSnapshot
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_provider_gemini_batch.api.models import BatchJob, GlancePage
+    from airflow_provider_gemini_batch.api.models import BatchJob, SnapshotPage
 
 THREADS: Final = 4
 # The largest page that is known to be taken: clients of the service treat more than this as a violation.
@@ -51,7 +51,7 @@ class JobReader(Protocol):
     def get(self, name: str, *, brief: bool = False) -> BatchJob:
         """Ask for one job."""
 
-    def snapshots(self, *, page_size: int = PAGE_SIZE, page_token: str | None = None) -> GlancePage:
+    def snapshots(self, *, page_size: int = PAGE_SIZE, page_token: str | None = None) -> SnapshotPage:
         """Ask for one page of the list of jobs, newest first."""
 
 
@@ -209,7 +209,7 @@ class PollRound:
         if missing:
             heuristics.record_missing()
 
-    def _take_page(self, page: GlancePage, number: int) -> int:
+    def _take_page(self, page: SnapshotPage, number: int) -> int:
         """Report everybody on the page whom somebody watches; return how many of them were due."""
         answers: list[PollAnswer] = []
         found = 0

@@ -75,7 +75,7 @@ def cost_of(
     count = max(rows, 1)
     now = at or datetime.now(tz=timezone.utc)
     name = model.rpartition("/")[2]
-    average = PricedUsage(**{member: Decimal(tokens) / count for member, tokens in _priced(usage).items()})
+    average = PricedUsage(**{member: Decimal(tokens) / count for member, tokens in _price_table_counts(usage).items()})
     try:
         price = calc_price(average, name, provider_id="google", genai_request_timestamp=now, price_context=dict(_BATCH))
     except (LookupError, ValueError):
@@ -104,7 +104,7 @@ def _sum(one: Cost, other: Cost) -> Cost:
     )
 
 
-def _priced(usage: Usage) -> dict[str, int]:
+def _price_table_counts(usage: Usage) -> dict[str, int]:
     """The counts in the words of the price table. No part is larger than its whole, whatever the service told."""
     output = usage.output_tokens + usage.thinking_tokens
     cached = min(usage.cached_tokens, usage.input_tokens)

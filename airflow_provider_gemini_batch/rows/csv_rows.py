@@ -105,12 +105,12 @@ def refuse_table(head: bytes, encoding: str) -> None:
 
     :raises InputError: says how the file is read.
     """
-    sample = _decoded(head, encoding)
+    sample = _decode_head(head, encoding)
     for one in _DELIMITERS[1:]:
-        lines = _sampled(sample, one, is_whole=len(head) < _SAMPLE_BYTES)
+        lines = _read_sample(sample, one, is_whole=len(head) < _SAMPLE_BYTES)
         if len(lines) > 2 and _splits_alike(lines, in_header=True):  # noqa: PLR2004  two may be alike by chance
             raise InputError(
-                f"all lines look separated by {_spelled(one)}, and each would be one prompt: let the file's name end "
+                f"all lines look separated by {_quote(one)}, and each would be one prompt: let the file's name end "
                 "in .csv, or hand over the lines by a function"
             )
 
@@ -136,18 +136,18 @@ def read_csv(
     encoding = text_encoding(head, encoding)
     refuse_json(head)
     text = io.TextIOWrapper(whole, encoding=encoding, newline="")
-    sample = _decoded(head, encoding)
+    sample = _decode_head(head, encoding)
     named = _SEP_LINE.match(sample)
     first_line = 1
     if named is not None:
         if delimiter is not None and delimiter != named[1]:
-            raise InputError(f"line 1 says sep={named[1]}, but csv_delimiter is {_spelled(delimiter)}")
+            raise InputError(f"line 1 says sep={named[1]}, but csv_delimiter is {_quote(delimiter)}")
         delimiter = named[1]
         text.readline()
         sample = sample[named.end() :]
         first_line = 2
     if delimiter is None:
-        delimiter = _found_delimiter(sample, len(head) < _SAMPLE_BYTES, default)
+        delimiter = _find_delimiter(sample, len(head) < _SAMPLE_BYTES, default)
     # The module's own limit of 128 KiB a cell is for the whole process and too small for texts.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.reader(text, delimiter=delimiter, strict=True)
@@ -203,12 +203,12 @@ def _records(
             yield number, dict(zip(columns, cells, strict=True)), None
 
 
-def _found_delimiter(sample: str, is_whole: bool, default: str | None) -> str:  # noqa: FBT001
+def _find_delimiter(sample: str, is_whole: bool, default: str | None) -> str:  # noqa: FBT001
     """Return the one delimiter by which the header has several columns and the records fit it.
 
     :param default: what the file's name stands for; it is believed where the header has it.
     """
-    tables = {one: _sampled(sample, one, is_whole=is_whole) for one in _DELIMITERS}
+    tables = {one: _read_sample(sample, one, is_whole=is_whole) for one in _DELIMITERS}
     several = [one for one, rows in tables.items() if rows and len(rows[0]) > 1]
     if default is not None and default in several:
         return default
@@ -218,14 +218,14 @@ def _found_delimiter(sample: str, is_whole: bool, default: str | None) -> str:  
     if len(fitting) == 1:
         return fitting[0]
     if several:
-        found = " or ".join(map(_spelled, several))
+        found = " or ".join(map(_quote, several))
         raise InputError(f"the columns may be separated by {found}: give csv_delimiter")
     for one in (*_DELIMITERS[1:], *_RARE_DELIMITERS):
-        rows = tables.get(one) or _sampled(sample, one, is_whole=is_whole)
+        rows = tables.get(one) or _read_sample(sample, one, is_whole=is_whole)
         if _splits_alike(rows, in_header=one in _RARE_DELIMITERS):
             raise InputError(
-                f"the file has one column, but its lines look separated by {_spelled(one)}: give "
-                f"csv_delimiter={_spelled(one)}, or csv_delimiter=',' if it is one column"
+                f"the file has one column, but its lines look separated by {_quote(one)}: give "
+                f"csv_delimiter={_quote(one)}, or csv_delimiter=',' if it is one column"
             )
     return default or ","
 
@@ -236,7 +236,7 @@ def _splits_alike(rows: list[list[str]], *, in_header: bool) -> bool:
     return len(rows) > 2 - in_header and len(widths) == 1 and min(widths) > 1
 
 
-def _sampled(sample: str, delimiter: str, *, is_whole: bool) -> list[list[str]]:
+def _read_sample(sample: str, delimiter: str, *, is_whole: bool) -> list[list[str]]:
     """Return the first records by this delimiter; the last may be cut off and is left out."""
     rows: list[list[str]] = []
     try:
@@ -250,7 +250,7 @@ def _sampled(sample: str, delimiter: str, *, is_whole: bool) -> list[list[str]]:
     return rows if is_whole or len(rows) < 2 else rows[:-1]  # noqa: PLR2004
 
 
-def _decoded(head: bytes, encoding: str) -> str:
+def _decode_head(head: bytes, encoding: str) -> str:
     """Return what can be read of the first bytes; a letter that is cut off at the end is left out."""
     try:
         return codecs.getincrementaldecoder(encoding)("replace").decode(head, final=False)
@@ -267,7 +267,7 @@ def _is_utf8(head: bytes) -> bool:
     return not head.isascii()
 
 
-def _spelled(delimiter: str) -> str:
+def _quote(delimiter: str) -> str:
     return _SPELLED.get(delimiter, repr(delimiter))
 
 

@@ -23,7 +23,7 @@ from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import Usage
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, land
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.writers import check_output_path, open_sink
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def check_target(files: Files, target: Target, *, task: str, run: str) -> Manife
 def deliver(
     target: Target,
     files: Files,
-    sources: Sequence[AnswerSource | Callable[[], Iterable[BatchResult]]],
+    sources: Sequence[ResponseSource | Callable[[], Iterable[BatchResult]]],
     landing: LandingSpec,
     *,
     task: str,

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from airflow_provider_gemini_batch.api.models import LONG_PROMPT, LongPrompts, Usage
 from airflow_provider_gemini_batch.api.requests.typed import TextRequest
-from airflow_provider_gemini_batch.rows.media import answers_in, decoded
+from airflow_provider_gemini_batch.rows.media import answers_in, decode_base64
 from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount, media_tokens
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def _either(holder: Mapping[str, Any], name: str) -> Any:
 
 def _sample(data: str) -> FileSample | None:
     try:
-        content = decoded(data)
+        content = decode_base64(data)
     except ValueError:
         return None
     return FileSample(len(content), content[:HEAD_BYTES], PageCount().add(content).pages)

@@ -43,7 +43,7 @@ _MOST_FAULTS = 1000
 _UNCOUNTED = Usage._fields.index("uncounted_answers")
 
 
-class AnswerSource(NamedTuple):
+class ResponseSource(NamedTuple):
     """The answers of one job. ``row_numbers``, where known, are the rows it was asked for, in the order of its input.
 
     They serve to write failed rows early when no later job may replace them, and to match by position the answers of a
@@ -138,7 +138,7 @@ class LandingSummary:
 
 
 def land(
-    sources: Iterable[AnswerSource | Callable[[], Iterable[BatchResult]]],
+    sources: Iterable[ResponseSource | Callable[[], Iterable[BatchResult]]],
     sink: Sink,
     landing: LandingSpec,
     workdir: Path,
@@ -147,7 +147,7 @@ def land(
 
     Errors of a source (the download breaks for good) and of the sink pass through; nothing is then to be kept.
     """
-    known = [source if isinstance(source, AnswerSource) else AnswerSource(source) for source in sources]
+    known = [source if isinstance(source, ResponseSource) else ResponseSource(source) for source in sources]
     made: _Known | _Unknown = (
         _Unknown(landing, sink, workdir) if landing.rows is None else _Known(landing, sink, workdir, known)
     )
@@ -190,7 +190,7 @@ def _names_content(result: BatchResult) -> bool:
     return isinstance(result.beside.get("content"), str) and result.key == instance_key(result.beside)
 
 
-def _final_below(later: Sequence[AnswerSource]) -> int | None:
+def _final_below(later: Sequence[ResponseSource]) -> int | None:
     """Rows below this number have no later job; None: all of them."""
     lowest: int | None = None
     for source in later:
@@ -202,7 +202,7 @@ def _final_below(later: Sequence[AnswerSource]) -> int | None:
     return lowest
 
 
-def _are_apart(sources: Sequence[AnswerSource]) -> bool:
+def _are_apart(sources: Sequence[ResponseSource]) -> bool:
     """Whether no two jobs were asked for the same rows, as far as that is known."""
     end = 0
     for source in sources if len(sources) > 1 else ():
@@ -292,7 +292,7 @@ class _Base:
             failed_keys=tuple(name for _, name in sorted(self._failed_names.items()))[:_MOST_FAILED_KEYS],
         )
 
-    def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:
+    def read(self, index: int, source: ResponseSource, final_below: int | None) -> None:
         """Take in all answers of a job."""
         raise NotImplementedError
 
@@ -306,7 +306,7 @@ class _Base:
             self._aside.close()
 
 
-def _spliced(line: bytes, carried: bytes, *, keep_response: bool) -> bytes:
+def _splice(line: bytes, carried: bytes, *, keep_response: bool) -> bytes:
     """Put carried columns into a row: last, or before the service's own JSON."""
     if not keep_response:
         return line[:-2] + b"," + carried[1:]
@@ -339,7 +339,7 @@ class _Unknown(_Base):
         self._faults: Counter[tuple[str, str]] = Counter()
         self._transient = array("q")
 
-    def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:  # noqa: ARG002
+    def read(self, index: int, source: ResponseSource, final_below: int | None) -> None:  # noqa: ARG002
         """Write a row for every answer."""
         for result in source.open():
             key, named = _shown_key(result, self._landing)
@@ -363,7 +363,7 @@ class _Unknown(_Base):
         if not self._landing.carry:
             return line
         carried = {name: _as_text(result.beside.get(name)) for name in self._landing.carry}
-        return _spliced(line, to_json(carried) + b"\n", keep_response=self._landing.keep_response)
+        return _splice(line, to_json(carried) + b"\n", keep_response=self._landing.keep_response)
 
     def finish(self) -> LandingSummary:
         """Sum up."""
@@ -380,7 +380,7 @@ def _as_text(value: Any) -> str | None:
 class _Known(_Base):
     """The input is known: every row gets its place."""
 
-    def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path, sources: Sequence[AnswerSource]) -> None:
+    def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path, sources: Sequence[ResponseSource]) -> None:
         super().__init__(landing, sink, workdir)
         rows = landing.rows or 0
         self._rows = rows
@@ -394,12 +394,12 @@ class _Known(_Base):
         self._fault_of = array("H")
         self._several = not _are_apart(sources)
         # What tells one answer from another, to know those again that a later job's output repeats.
-        self._seen = array("q", [0]) * (rows if self._several else 0)
+        self._identities = array("q", [0]) * (rows if self._several else 0)
         self._spill = Spill(workdir / "spill.jsonl", rows)
         self._keyless = Waiting(workdir / "keyless.jsonl")
         self._carried = None if landing.carried is None else landing.carried()
 
-    def read(self, index: int, source: AnswerSource, final_below: int | None) -> None:
+    def read(self, index: int, source: ResponseSource, final_below: int | None) -> None:
         """Give every answer its place; those without a key wait until it is known that no answer has one."""
         limit = self._rows if final_below is None else final_below
         keyed = keyless = 0
@@ -416,7 +416,7 @@ class _Known(_Base):
                 self._keyless.add(to_json([result.response, error, result.position, result.billed]) + b"\n")
             else:
                 keyed += 1
-                self._stray(result, "extra")
+                self._set_stray_aside(result, "extra")
         if keyless:
             numbers = source.row_numbers if keyed == 0 and keyless == len(source.row_numbers or ()) else None
             self._place_keyless(numbers, index + 1, limit)
@@ -427,16 +427,16 @@ class _Known(_Base):
             response, error, place, billed = from_json(line)
             result = BatchResult(None, response, None if error is None else ServiceError(**error), place, billed=billed)
             if numbers is None:
-                self._stray(result, "extra")
+                self._set_stray_aside(result, "extra")
             else:
                 row = numbers[position]
                 self._place_row(result, row, self._author_key(row), job, limit)
 
     def _place_row(self, result: BatchResult, row: int, key: str | None, job: int, limit: int) -> None:
         by = self._by[row]
-        repeated = bool(by) and (by == job or (self._several and self._seen[row] == _identity(result)))
+        repeated = bool(by) and (by == job or (self._several and self._identities[row] == _identity(result)))
         if by and (by == job or row < self._next or self._status[row] == _OK):
-            self._stray(result, "duplicate", counted=repeated)
+            self._set_stray_aside(result, "duplicate", counted=repeated)
             return
         name = key or str(row)
         status, line, usage, reason, warned = self._maker.line(result, name, row)
@@ -447,7 +447,7 @@ class _Known(_Base):
         self._by[row] = job
         self._status[row] = status
         if self._several:
-            self._seen[row] = _identity(result)
+            self._identities[row] = _identity(result)
         if status is not _OK:
             code = None if result.error is None else result.error.code
             self._note_fault(row, (status.word, reason, code))
@@ -476,7 +476,7 @@ class _Known(_Base):
             self._faults.append(fault)
         self._fault_of[row] = number
 
-    def _stray(self, result: BatchResult, why: str, *, counted: bool = False) -> None:
+    def _set_stray_aside(self, result: BatchResult, why: str, *, counted: bool = False) -> None:
         """Put an answer aside that has no row; it was paid for, too, unless it is one that was ``counted`` before."""
         if not counted:
             self._count_usage(_usage(result), result)
@@ -495,7 +495,7 @@ class _Known(_Base):
         carried = next(self._carried, None)
         if carried is None or len(carried) <= len(b"{}\n"):
             return line
-        return _spliced(line, carried, keep_response=self._landing.keep_response)
+        return _splice(line, carried, keep_response=self._landing.keep_response)
 
     def _settle(self, job: int, limit: int) -> None:
         """After a job: failed rows of earlier ones that no later job was asked for are final."""

@@ -66,9 +66,9 @@ class MediaFolder:
         """Write the files of one candidate; return what the row says of them, and what was odd."""
         told: list[dict[str, Any]] = []
         odd: list[str] = []
-        for first, mime_type, pieces in joined(found):
+        for first, mime_type, pieces in join_pieces(found):
             try:
-                data = [decoded(piece) for piece in pieces]
+                data = [decode_base64(piece) for piece in pieces]
             except ValueError:
                 odd.append(f"part {first.part} is not valid base64")
                 told.append(entry(mime_type, thought=first.thought))
@@ -76,13 +76,13 @@ class MediaFolder:
             if base_type(mime_type) in _RAW_SOUND:
                 data = list(wave_file(mime_type, data))
                 mime_type = "audio/wav"  # noqa: PLW2901
-            path = f"{self.path}/{self._name(key, row, candidate, first.part)}.{ending(mime_type)}"
+            path = f"{self.path}/{self._name(key, row, candidate, first.part)}.{file_ending(mime_type)}"
             with self._target.write_whole(path) as handle:
                 size = sum(handle.write(piece) for piece in data)
             self.files += 1
             self.bytes += size
             told.append(entry(mime_type, path=path, size=size, thought=first.thought))
-        return told + links(found), "; ".join(odd)
+        return told + link_entries(found), "; ".join(odd)
 
     def settle(self, row: int, paths: Sequence[str], *, final: bool) -> None:
         """Remove what an earlier answer to this row left; remember the files of one that may still be replaced."""
@@ -110,18 +110,18 @@ def entry(
     return {"path": path, "uri": uri, "mime_type": mime_type, "bytes": size, "thought": thought}
 
 
-def links(found: Sequence[Media]) -> list[dict[str, Any]]:
+def link_entries(found: Sequence[Media]) -> list[dict[str, Any]]:
     """Return the entries of files that the service keeps and names by address."""
     return [entry(one.mime_type, uri=one.uri, thought=one.thought) for one in found if one.uri is not None]
 
 
 def not_kept(found: Sequence[Media]) -> tuple[list[dict[str, Any]], str]:
     """Return the entries of media that has no place, and the words for it."""
-    lost = [entry(mime_type, thought=first.thought) for first, mime_type, _ in joined(found)]
-    return lost + links(found), NO_PLACE if lost else ""
+    lost = [entry(mime_type, thought=first.thought) for first, mime_type, _ in join_pieces(found)]
+    return lost + link_entries(found), NO_PLACE if lost else ""
 
 
-def joined(found: Sequence[Media]) -> Iterator[tuple[Media, str, list[str]]]:
+def join_pieces(found: Sequence[Media]) -> Iterator[tuple[Media, str, list[str]]]:
     """Return files to be: the first part, its MIME type, and the base64 of all parts; raw sound is one file."""
     sound: dict[str, list[Media]] = {}
     for one in found:
@@ -135,7 +135,7 @@ def joined(found: Sequence[Media]) -> Iterator[tuple[Media, str, list[str]]]:
             yield one, one.mime_type, [piece.data for piece in pieces if piece.data is not None]
 
 
-def decoded(data: str) -> bytes:
+def decode_base64(data: str) -> bytes:
     """Return the bytes behind base64 of either alphabet, with or without its padding. Raises ValueError."""
     try:
         return base64.b64decode(data, validate=True)
@@ -149,7 +149,7 @@ def base_type(mime_type: str) -> str:
     return mime_type.partition(";")[0].strip().lower()
 
 
-def ending(mime_type: str) -> str:
+def file_ending(mime_type: str) -> str:
     """Return the ending of a file's name, ``bin`` for a type that is not known."""
     return _ENDINGS.get(base_type(mime_type), "bin")
 

@@ -152,7 +152,7 @@ def no_column(argument: str, name: str, columns: Sequence[str]) -> str:
     return f"{argument}: {_no_column(name, columns)}"
 
 
-def listed(columns: Sequence[object]) -> str:
+def list_names(columns: Sequence[object]) -> str:
     """Return names of columns for a message, the first twenty of them; blanks at their ends are made visible."""
     names = [shown(name) for name in columns[:20]]
     some = ", ".join(repr(name) if name != name.strip() else name for name in names)
@@ -168,11 +168,11 @@ def _no_column(name: str, columns: Sequence[str]) -> str:
             f"members of a value are not supported ({_LITERAL_BRACES})"
         )
     if not name.strip() or name.strip().isdigit():
-        return f"{{{shown(name)}}} names no column; there are {listed(columns)} ({_LITERAL_BRACES})"
+        return f"{{{shown(name)}}} names no column; there are {list_names(columns)} ({_LITERAL_BRACES})"
     folded = {column.strip().casefold(): column for column in texts}
     close = folded.get(bare.casefold()) or next(iter(difflib.get_close_matches(name, texts, n=1, cutoff=0.8)), None)
     meant = f"; is '{shown(close)}' meant?" if close else ""
-    return f"there is no column '{shown(name)}'; there are {listed(columns)}{meant}"
+    return f"there is no column '{shown(name)}'; there are {list_names(columns)}{meant}"
 
 
 def _opens_json(template: str, position: int) -> bool:

@@ -46,7 +46,7 @@ from airflow_provider_gemini_batch.api.responses.content import (
 from airflow_provider_gemini_batch.api.responses.typed import PlainResult
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.rows.media import not_kept
-from airflow_provider_gemini_batch.rows.vectors import fitted
+from airflow_provider_gemini_batch.rows.vectors import fit_vector
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.media import MediaFolder
@@ -98,7 +98,7 @@ _NOTHING = (None, (), (), (), ())
 _encode = Encoder().encode
 
 
-AnswerRow = tuple[RowStatus, bytes, tuple[int, ...] | None, str, bool]
+ResponseRow = tuple[RowStatus, bytes, tuple[int, ...] | None, str, bool]
 """Status, the row as JSON with its newline and without carried columns, its usage, why it is not ok, if it warns.
 
 The usage has four members or those of :class:`.Usage`. The reason is the service's word or number for a failure. A bare
@@ -129,7 +129,7 @@ class RowMaker:
         self._media = media
         self._dimensions = dimensions
 
-    def line(self, result: BatchResult, key: str, number: int = 0) -> AnswerRow:
+    def line(self, result: BatchResult, key: str, number: int = 0) -> ResponseRow:
         """The row of an answer as a line of JSON; ``number`` tells the row in the names of media."""
         if self._quick and type(result) is PlainResult:
             counts = result.counts
@@ -198,7 +198,7 @@ class RowMaker:
     ) -> tuple[RowStatus, str, str, dict[str, Any]]:
         vector, fault = vector_of(response)
         if vector is not None and self._dimensions is not None:
-            vector, fault, note = fitted(vector, self._dimensions)
+            vector, fault, note = fit_vector(vector, self._dimensions)
             if note:
                 oddities.append(note)
         row["embedding"] = vector
@@ -289,14 +289,14 @@ def _json_line(row: dict[str, Any]) -> bytes:
         return to_json(row, inf_nan_mode="null") + b"\n"
     except (PydanticSerializationError, UnicodeEncodeError):
         # Only values handed in from Python can hold lone surrogates or bytes; what came as JSON cannot.
-        return to_json(_mended(row), inf_nan_mode="null", bytes_mode="base64", fallback=str) + b"\n"
+        return to_json(_make_writable(row), inf_nan_mode="null", bytes_mode="base64", fallback=str) + b"\n"
 
 
-def _mended(value: Any) -> Any:
+def _make_writable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {_mended(name): _mended(inner) for name, inner in value.items()}
+        return {_make_writable(name): _make_writable(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_mended(inner) for inner in value]
+        return [_make_writable(inner) for inner in value]
     return value

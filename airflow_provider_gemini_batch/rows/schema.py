@@ -49,7 +49,7 @@ class OutputSchema:
     def read(self, text: str) -> tuple[Any, str]:
         """The value in plain JSON types and an empty text; or None and what is wrong with the answer."""
         try:
-            value = self._adapter.validate_json(_unfenced(text))
+            value = self._adapter.validate_json(_strip_fence(text))
             return self._adapter.dump_python(value, mode="json"), ""
         except ValidationError as error:
             return None, _faults(error)
@@ -59,13 +59,13 @@ class OutputSchema:
 
 def response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON schema as pydantic draws it, in the form that Gemini takes. Raises ConfigurationError saying where."""
-    return _converted(json_schema, json_schema.get("$defs", {}), "output_schema", 0)
+    return _convert(json_schema, json_schema.get("$defs", {}), "output_schema", 0)
 
 
-def _converted(node: Any, definitions: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
+def _convert(node: Any, definitions: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
     if not isinstance(node, dict):
         raise ConfigurationError(f"{where}: any value would do, which Gemini cannot be told; name a type")
-    node = _resolved(node, definitions, where, depth)
+    node = _resolve(node, definitions, where, depth)
     for several in ("anyOf", "oneOf"):
         if several in node:
             return _choice(node, node[several], definitions, where, depth)
@@ -96,7 +96,7 @@ def _plain_members(node: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return made
 
 
-def _resolved(node: dict[str, Any], definitions: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
+def _resolve(node: dict[str, Any], definitions: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
     """The node with its reference put in place; what stands beside the reference wins."""
     hops = depth
     while "$ref" in node or len(node.get("allOf", ())) == 1:
@@ -120,7 +120,7 @@ def _choice(
     real = [choice for choice in choices if not (isinstance(choice, dict) and choice.get("type") == "null")]
     if not real:
         raise ConfigurationError(f"{where}: can only be null")
-    made = [_converted(choice, definitions, where, depth + 1) for choice in real]
+    made = [_convert(choice, definitions, where, depth + 1) for choice in real]
     told = {name: node[name] for name in ("title", "description") if name in node}
     result = {**made[0], **told} if len(made) == 1 else {"anyOf": made, **told}
     if len(real) < len(choices):
@@ -137,7 +137,7 @@ def _object_members(
             f"{where}: an object with free names cannot be told to Gemini; use a model, or a list of pairs"
         )
     made["properties"] = {
-        name: _converted(inner, definitions, f"{where}.{name}", depth + 1) for name, inner in members.items()
+        name: _convert(inner, definitions, f"{where}.{name}", depth + 1) for name, inner in members.items()
     }
     # Without it the service sorts the members by name, and a model that thinks before it decides decides first.
     made["propertyOrdering"] = list(members)
@@ -147,11 +147,11 @@ def _items(node: Mapping[str, Any], definitions: Mapping[str, Any], where: str, 
     if "prefixItems" in node:
         kinds: list[dict[str, Any]] = []
         for inner in node["prefixItems"]:
-            kind = _converted(inner, definitions, f"{where}[]", depth + 1)
+            kind = _convert(inner, definitions, f"{where}[]", depth + 1)
             if kind not in kinds:
                 kinds.append(kind)
         return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-    return _converted(node.get("items"), definitions, f"{where}[]", depth + 1)
+    return _convert(node.get("items"), definitions, f"{where}[]", depth + 1)
 
 
 def _enum_type(values: list[Any], where: str) -> str:
@@ -162,7 +162,7 @@ def _enum_type(values: list[Any], where: str) -> str:
     return str(kinds.pop())
 
 
-def _unfenced(text: str) -> str:
+def _strip_fence(text: str) -> str:
     """The answer without the Markdown fence that models like to put around JSON."""
     bare = text.strip()
     if bare.startswith(_FENCE) and bare.endswith(_FENCE) and "\n" in bare:

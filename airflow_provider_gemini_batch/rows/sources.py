@@ -174,7 +174,7 @@ def from_file(
         if path.lower().endswith(".gz"):
             handle = cast("BinaryIO", stack.enter_context(_Unpacked(handle)))
         if form == "jsonl":
-            source = RowSource(_json_lines(_checked_json(path, handle)), "line")
+            source = RowSource(_json_lines(_check_json(path, handle)), "line")
         elif form == "text":
             head, whole = peek(handle)
             encoding = text_encoding(head, encoding)
@@ -216,7 +216,7 @@ class _gzip_faults:  # noqa: N801  (used as a function; a generator would cost e
             raise InputError("the name of the input ends in .gz, but it is not a whole gzip file") from None
 
 
-def _checked_json(path: str, handle: BinaryIO) -> BinaryIO:
+def _check_json(path: str, handle: BinaryIO) -> BinaryIO:
     """Refuse a ``.json`` file that is one array or one object over many lines."""
     head, whole = (handle.peek(1 << 16), handle) if hasattr(handle, "peek") else peek(handle, 1 << 16)
     text_encoding(head.replace(b"\0", b" ") if head[:2] not in {b"\xff\xfe", b"\xfe\xff"} else head, None)

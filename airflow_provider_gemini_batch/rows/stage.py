@@ -227,12 +227,12 @@ class _Pass:
             raise InputError(f"carry: no row has a column {', '.join(map(shown, unmet))}")
         doubtful = self.keys.doubtful()
         if doubtful:
-            for row, first, key in self._repeated(doubtful):
+            for row, first, key in self._find_repeated(doubtful):
                 where = self._where(first + self._shift) if self._shift is not None else f"row {first}"
                 self._bad.add(row + (self._shift or 0), f"the key {shown(key)!r} was used before, in {where}")
             self._bad.refuse()
 
-    def _repeated(self, doubtful: set[int]) -> Iterator[tuple[int, int, str]]:
+    def _find_repeated(self, doubtful: set[int]) -> Iterator[tuple[int, int, str]]:
         """Yield row, first row of the same key, and the key, for every key that really came again: by reading again."""
         first: dict[str, int] = {}
         source = open_source(self._spec)

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.requests.fields import MEMBERS, check_json, kind_of, shown
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest, RequestDefaults, key_text, normalise
-from airflow_provider_gemini_batch.rows.prompt import Template, as_text, listed, no_column
+from airflow_provider_gemini_batch.rows.prompt import Template, as_text, list_names, no_column
 from airflow_provider_gemini_batch.rows.python_rows import is_missing, plain
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def text_of_columns(columns: Sequence[str]) -> str:
         if name in columns:
             return name
     raise ConfigurationError(
-        f"say with prompt_template what to make of the columns {listed(columns)}, or call one of them 'text'"
+        f"say with prompt_template what to make of the columns {list_names(columns)}, or call one of them 'text'"
     )
 
 

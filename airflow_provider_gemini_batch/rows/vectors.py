@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import fsum, sqrt
 
 
-def fitted(vector: list[float], dimensions: int) -> tuple[list[float], str, str]:
+def fit_vector(vector: list[float], dimensions: int) -> tuple[list[float], str, str]:
     """Cut a vector that is too long and bring it to length 1 again, as the service does for shorter vectors.
 
     Gemini's embeddings are made so that their first values are a good shorter vector (Matryoshka); they are normalised

@@ -30,7 +30,7 @@ from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy, longest_wait
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
 from airflow_provider_gemini_batch.rows.cost import cost_of
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
 from airflow_provider_gemini_batch.runtime.courtesies import courtesy, label_of_map_index, tell_assets
 from airflow_provider_gemini_batch.runtime.deployment import deployment
@@ -498,7 +498,7 @@ class TaskRun:
 
     def _cost(self, landing: Landing, jobs: Sequence[BatchJob] = ()) -> dict[str, Any] | None:
         """Return what an output cost, where there are prices: those of the day when its last job ended."""
-        if landing.usage is None or not landing.usage.is_told:
+        if landing.usage is None or not landing.usage.has_counts:
             return None  # the service told of no tokens, which does not mean that there were none
         cost = None
         at = max((job.end_time for job in jobs if job.end_time is not None), default=None)
@@ -643,7 +643,7 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
             wrapped_keys=tag is not None and tag.wrapped,
         )
         summary, responses = output.write(
-            [AnswerSource(lambda: access.client.get_responses(job))],
+            [ResponseSource(lambda: access.client.get_responses(job))],
             landing,
             job_names=[job.name],
             fingerprint="",

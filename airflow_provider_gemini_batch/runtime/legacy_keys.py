@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api.legacy import with_keys
 from airflow_provider_gemini_batch.batch.tag import tag_of
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, land
+from airflow_provider_gemini_batch.rows.landing import ResponseSource, land
 from airflow_provider_gemini_batch.rows.wire_keys import wrap_key
 from airflow_provider_gemini_batch.runtime.outputs import NullSink
 
@@ -56,10 +56,10 @@ class LegacyKeyMatcher:
         self._limits = limits
         self._rows: dict[str, Sequence[int]] = {}
 
-    def sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
+    def sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
         """Return the answers of jobs in the order of their use, in which each mends what is before it."""
         return [
-            AnswerSource(lambda job=job, before=jobs[:index]: self._keyed(job, before))  # type: ignore[misc]
+            ResponseSource(lambda job=job, before=jobs[:index]: self._keyed(job, before))  # type: ignore[misc]
             for index, job in enumerate(jobs)
         ]
 

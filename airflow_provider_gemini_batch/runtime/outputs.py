@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, InputError, InputUnavailable
 from airflow_provider_gemini_batch.api.requests.fields import check_json, shown
 from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, read_manifest, target_of
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, land
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.python_rows import plain, python_rows
 from airflow_provider_gemini_batch.rows.templates import check_columns, named_columns, text_of_columns
@@ -189,7 +189,7 @@ class Output:
 
     def write(
         self,
-        sources: Sequence[AnswerSource],
+        sources: Sequence[ResponseSource],
         landing: LandingSpec,
         *,
         job_names: Sequence[str],
@@ -231,7 +231,7 @@ class Output:
         return MediaFolder(self._target().media, self._files())
 
     def _for_xcom(
-        self, sources: Sequence[AnswerSource], landing: LandingSpec, max_xcom_bytes: int
+        self, sources: Sequence[ResponseSource], landing: LandingSpec, max_xcom_bytes: int
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
         small = self.folder / "responses.jsonl"
         with small.open("wb", buffering=0) as handle:

@@ -15,7 +15,7 @@ from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.batch.tag import tag_of
 from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
 from airflow_provider_gemini_batch.rows.cost import Cost, estimated_cost, refuse_above
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
 from airflow_provider_gemini_batch.runtime.courtesies import courtesy
 from airflow_provider_gemini_batch.runtime.legacy_keys import LegacyKeyMatcher
 from airflow_provider_gemini_batch.runtime.outputs import NullSink
@@ -219,7 +219,7 @@ class OwnRows(TaskWork):
         """Remove what was kept. Not before: a try that died after landing would call the author's function again."""
         self._rows.remove_kept()
 
-    def _sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
+    def _sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
         """Open the answers; those of models that know no keys get them back from what was kept of the input."""
         layout = self._rows.layout
         if layout is None or self._access.service is not Service.VERTEX or not is_legacy(self._arguments.model):

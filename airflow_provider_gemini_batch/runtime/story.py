@@ -81,7 +81,7 @@ def line_of_end(landing: Landing, cost: Mapping[str, Any] | None) -> str:
         + (f", {landing.failed:,} failed" if landing.failed else "")
     ]
     usage = landing.usage
-    if usage is not None and usage.is_told:
+    if usage is not None and usage.has_counts:
         parts.append(" and ".join(_tokens(usage.shown())) + " tokens")
     if cost and isinstance(cost.get("usd"), float):
         parts.append(_usd(cost))

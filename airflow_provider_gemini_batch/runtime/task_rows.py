@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.batch.state import ANSWERED
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
 from airflow_provider_gemini_batch.runtime.media_files import MediaFiles, default_roots
@@ -195,7 +195,7 @@ class ExistingSource(TaskWork):
     def _stays_in_table(self, jobs: Sequence[BatchJob]) -> bool:
         return self._arguments.output_path is None and any(job.dest and job.dest.bigquery_uri for job in jobs)
 
-    def _sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
+    def _sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
         """Open the answers of one job: of the last, unless it was cut short before it had as many as another."""
         chosen = jobs[-1]
         if len(jobs) > 1 and chosen.state not in ANSWERED:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import JobFailed, ResultsGone
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -130,8 +130,8 @@ class TaskWork:
     def delivered(self) -> None:
         """Remove what was kept for as long as the answers were not with the author."""
 
-    def _sources(self, jobs: Sequence[BatchJob]) -> list[AnswerSource]:
-        return [AnswerSource(lambda job=job: self._answers(job), self._rows_of(job)) for job in jobs]  # type: ignore[misc]
+    def _sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
+        return [ResponseSource(lambda job=job: self._answers(job), self._rows_of(job)) for job in jobs]  # type: ignore[misc]
 
     def _answers(self, job: BatchJob) -> Iterator[BatchResult]:
         """Open the answers of a job; one that failed may have left some, or none."""

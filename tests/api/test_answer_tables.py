@@ -11,7 +11,7 @@ import pytest
 from vertex.tables import table_server
 
 from airflow_provider_gemini_batch.api.errors import NotFound, UnknownOutput
-from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables, _plain
+from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables, _plain
 from airflow_provider_gemini_batch.api.legacy import instance_key
 from airflow_provider_gemini_batch.api.models import JobKind
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
@@ -35,13 +35,13 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tables]:
 
 
 @pytest.fixture
-def answers() -> AnswerTables:
-    return AnswerTables(None, project="demo-project")  # type: ignore[arg-type]
+def answers() -> ResponseTables:
+    return ResponseTables(None, project="demo-project")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["JSON", "STRING"])
 def test_vectors_of_older_models_are_read_with_what_was_embedded_as_their_key(
-    tables: Tables, answers: AnswerTables, kind: str
+    tables: Tables, answers: ResponseTables, kind: str
 ) -> None:
     tables.columns[TABLE] = {"content": "STRING", "title": "STRING", "predictions": kind, "status": "STRING"}
     tables.rows[TABLE] = [
@@ -56,27 +56,27 @@ def test_vectors_of_older_models_are_read_with_what_was_embedded_as_their_key(
     assert bad.error.message.startswith("Bad Request")
 
 
-def test_a_key_column_beside_the_content_names_the_answer(tables: Tables, answers: AnswerTables) -> None:
+def test_a_key_column_beside_the_content_names_the_answer(tables: Tables, answers: ResponseTables) -> None:
     tables.columns[TABLE] = {"key": "STRING", "content": "STRING", "predictions": "JSON", "status": "STRING"}
     tables.rows[TABLE] = [{"key": "a", "content": "alpha", "predictions": json.dumps([VECTOR]), "status": ""}]
     (answer,) = answers.results(f"bq://{TABLE}")
     assert answer.key == "a"
 
 
-def test_predictions_that_are_no_json_are_a_failed_row(tables: Tables, answers: AnswerTables) -> None:
+def test_predictions_that_are_no_json_are_a_failed_row(tables: Tables, answers: ResponseTables) -> None:
     tables.columns[TABLE] = {"content": "STRING", "predictions": "STRING", "status": "STRING"}
     tables.rows[TABLE] = [{"content": "alpha", "predictions": "[{", "status": ""}]
     (answer,) = answers.results(f"bq://{TABLE}")
     assert answer.error is not None
 
 
-def test_a_table_without_answers_is_not_taken_for_gone(tables: Tables, answers: AnswerTables) -> None:
+def test_a_table_without_answers_is_not_taken_for_gone(tables: Tables, answers: ResponseTables) -> None:
     tables.columns[TABLE] = {"request": "JSON", "answer": "JSON"}
     with pytest.raises(UnknownOutput, match="neither a column 'response' nor 'predictions'"):
         answers.results(f"bq://{TABLE}")
 
 
-def test_a_table_that_is_not_there_is_not_found(tables: Tables, answers: AnswerTables) -> None:
+def test_a_table_that_is_not_there_is_not_found(tables: Tables, answers: ResponseTables) -> None:
     tables.columns.clear()
     with pytest.raises(NotFound):
         answers.results(f"bq://{TABLE}")
@@ -100,7 +100,7 @@ def test_a_table_that_is_not_there_is_not_found(tables: Tables, answers: AnswerT
     ],
 )
 def test_a_column_of_any_type_names_a_row_and_is_carried(  # noqa: PLR0917
-    tables: Tables, answers: AnswerTables, tmp_path: Path, kind: str, sent: str, name: str
+    tables: Tables, answers: ResponseTables, tmp_path: Path, kind: str, sent: str, name: str
 ) -> None:
     tables.columns[TABLE] = {"sku": kind, "response": "JSON", "status": "STRING"}
     said = {"candidates": [{"content": {"parts": [{"text": "fine"}]}, "finishReason": "STOP"}]}

@@ -15,7 +15,7 @@ from airflow.sdk._shared.secrets_masker import SecretsMasker
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.credentials import google_loader
 from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError
-from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
+from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
 from airflow_provider_gemini_batch.api.urls import is_secure
 from airflow_provider_gemini_batch.runtime.client import _secrets_in
 
@@ -72,7 +72,7 @@ def test_a_credential_that_sends_secrets_in_the_open_is_refused(emulator: Emulat
 def test_tables_are_not_read_in_the_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://elsewhere.example")
     with pytest.raises(ConfigurationError, match="BIGQUERY_EMULATOR_HOST must be https://"):
-        AnswerTables(None, project="p").results("bq://p.ds.t")  # type: ignore[arg-type]
+        ResponseTables(None, project="p").results("bq://p.ds.t")  # type: ignore[arg-type]
 
 
 def test_the_answer_of_a_token_endpoint_is_in_no_traceback(emulator: Emulator, listener: Listener) -> None:

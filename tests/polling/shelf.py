@@ -11,10 +11,10 @@ from airflow_provider_gemini_batch.api.errors import NotFound
 from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     CompletionStats,
-    GlancePage,
     JobSnapshot,
     JobState,
     Service,
+    SnapshotPage,
 )
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ class Shelf:
             raise NotFound(f"{name} not found", http_status=404)
         return self.jobs[name]
 
-    def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> GlancePage:
+    def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> SnapshotPage:
         assert page_size == 100
         self._called("list", page_token or "")
         shown = [JobSnapshot.of(job) for name, job in reversed(self.jobs.items()) if name not in self.unlisted]
         start = int(page_token or 0)
         rest = start + page_size < len(shown)
-        return GlancePage(shown[start : start + page_size], str(start + page_size) if rest else None)
+        return SnapshotPage(shown[start : start + page_size], str(start + page_size) if rest else None)
 
     def cancel(self, name: str) -> None:
         self._called("cancel", name)

@@ -33,7 +33,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from airflow_provider_gemini_batch.api.models import BatchJob, GlancePage, JobSnapshot, JobState
+from airflow_provider_gemini_batch.api.models import BatchJob, JobSnapshot, JobState, SnapshotPage
 from airflow_provider_gemini_batch.polling import poller
 from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
@@ -117,10 +117,10 @@ class Reader:
         assert brief
         return self.service.ask(name, self.now() - START, self.fingerprint)
 
-    def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> GlancePage:
+    def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> SnapshotPage:
         assert (page_size, page_token) == (100, None)
         seen = [self.seen(name) for name in self.names]
-        return GlancePage([snapshot for snapshot in seen if snapshot is not None], None)
+        return SnapshotPage([snapshot for snapshot in seen if snapshot is not None], None)
 
     def seen(self, name: str) -> JobSnapshot | None:
         """What the list shows of a job; raises what concerns the whole list."""

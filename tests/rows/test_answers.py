@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.api.responses.reading import parse_result_lin
 from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary
-from airflow_provider_gemini_batch.rows.media import MediaFolder, decoded, ending
+from airflow_provider_gemini_batch.rows.media import MediaFolder, decode_base64, file_ending
 from airflow_provider_gemini_batch.rows.result_rows import PARTS, RowMaker
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=")
@@ -220,9 +220,9 @@ def test_media_that_is_not_base64_costs_nothing_but_itself(data: str, tmp_path: 
 
 def test_base64_of_either_alphabet_is_read() -> None:
     plain = bytes(range(256))
-    assert decoded(base64.b64encode(plain).decode()) == plain
-    assert decoded(base64.urlsafe_b64encode(plain).decode().rstrip("=")) == plain
-    assert decoded(base64.encodebytes(plain).decode()) == plain
+    assert decode_base64(base64.b64encode(plain).decode()) == plain
+    assert decode_base64(base64.urlsafe_b64encode(plain).decode().rstrip("=")) == plain
+    assert decode_base64(base64.encodebytes(plain).decode()) == plain
 
 
 KEYS = [
@@ -273,7 +273,7 @@ def test_names_of_media_are_safe_and_each_is_its_own(keys: list[str]) -> None:
     [("image/jpeg", "jpg"), ("IMAGE/PNG; x=1", "png"), ("../../x", "bin"), ("", "bin"), ("video/mp4", "mp4")],
 )
 def test_the_ending_follows_the_type_and_nothing_else(mime_type: str, suffix: str) -> None:
-    assert ending(mime_type) == suffix
+    assert file_ending(mime_type) == suffix
 
 
 def test_a_second_answer_takes_the_place_of_the_firsts_files(tmp_path: Path) -> None:

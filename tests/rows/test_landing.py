@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
 from airflow_provider_gemini_batch.api.responses.reading import parse_result_line, parse_vertex_line
 from airflow_provider_gemini_batch.api.responses.typed import PlainResult
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, LandingSummary, iter_rows, land
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, iter_rows, land
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker
 from airflow_provider_gemini_batch.rows.schema import OutputSchema
 
@@ -58,10 +58,10 @@ def bad(row: int, code: int | None = 13) -> BatchResult:
 
 
 def landed(
-    folder: Path, *jobs: Sequence[BatchResult] | AnswerSource, **given: Any
+    folder: Path, *jobs: Sequence[BatchResult] | ResponseSource, **given: Any
 ) -> tuple[list[dict[str, Any]], LandingSummary]:
     sink = Lines()
-    sources = [job if isinstance(job, AnswerSource) else AnswerSource(job.__iter__) for job in jobs]
+    sources = [job if isinstance(job, ResponseSource) else ResponseSource(job.__iter__) for job in jobs]
     summary = land(sources, sink, LandingSpec(**{"kind": JobKind.GENERATION, **given}), folder)
     return sink.rows, summary
 
@@ -156,20 +156,20 @@ def test_codes_that_a_second_try_can_mend_are_told_from_others(tmp_path: Path) -
 
 def test_answers_without_any_key_are_matched_by_position_when_all_are_there(tmp_path: Path) -> None:
     answers = [BatchResult(None, response(text), None, place) for place, text in enumerate("abc")]
-    source = AnswerSource(answers.__iter__, range(3))
+    source = ResponseSource(answers.__iter__, range(3))
     rows, _ = landed(tmp_path, source, rows=3, author_key=lambda row: f"k{row}")
     assert [(row["key"], row["text"]) for row in rows] == [("k0", "a"), ("k1", "b"), ("k2", "c")]
-    rows, summary = landed(tmp_path, AnswerSource(answers[:2].__iter__, range(3)), rows=3)
+    rows, summary = landed(tmp_path, ResponseSource(answers[:2].__iter__, range(3)), rows=3)
     assert [row["status"] for row in rows] == ["missing"] * 3
     assert summary.extra == 2
     mixed = [good(0), *answers[1:]]
-    _, summary = landed(tmp_path, AnswerSource(mixed.__iter__, range(3)), rows=3)
+    _, summary = landed(tmp_path, ResponseSource(mixed.__iter__, range(3)), rows=3)
     assert (summary.extra, summary.succeeded) == (2, 1)
 
 
 def test_two_jobs_without_keys_do_not_mix(tmp_path: Path) -> None:
     sources = [
-        AnswerSource([BatchResult(None, response(text), None, 0) for text in texts].__iter__, numbers)
+        ResponseSource([BatchResult(None, response(text), None, 0) for text in texts].__iter__, numbers)
         for texts, numbers in (("ab", range(2)), ("cd", range(2, 4)))
     ]
     rows, _ = landed(tmp_path, *sources, rows=4)
@@ -177,7 +177,10 @@ def test_two_jobs_without_keys_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_failed_rows_of_shards_go_straight_out_when_no_later_job_has_them(tmp_path: Path) -> None:
-    shards = [AnswerSource([bad(0), good(1)].__iter__, range(2)), AnswerSource([good(2), bad(3)].__iter__, range(2, 4))]
+    shards = [
+        ResponseSource([bad(0), good(1)].__iter__, range(2)),
+        ResponseSource([good(2), bad(3)].__iter__, range(2, 4)),
+    ]
     rows, _ = landed(tmp_path, *shards, rows=4)
     assert [row["status"] for row in rows] == ["error", "ok", "ok", "error"]
     assert not (tmp_path / "spill.jsonl").exists()
@@ -185,8 +188,8 @@ def test_failed_rows_of_shards_go_straight_out_when_no_later_job_has_them(tmp_pa
 
 def test_an_answer_that_a_job_had_no_business_to_give_does_not_write_a_row_twice(tmp_path: Path) -> None:
     shards = [
-        AnswerSource([bad(0), good(1)].__iter__, range(2)),
-        AnswerSource([good(2), good(0)].__iter__, range(2, 3)),
+        ResponseSource([bad(0), good(1)].__iter__, range(2)),
+        ResponseSource([good(2), good(0)].__iter__, range(2, 3)),
     ]
     rows, summary = landed(tmp_path, *shards, rows=3)
     assert [row["key"] for row in rows] == ["0", "1", "2"]
@@ -336,7 +339,7 @@ def test_a_row_that_failed_in_an_early_job_holds_up_only_the_rows_behind_it(tmp_
         yield from ()
 
     first = [bad(row) if row in {3, 700, 1500} else good(row) for row in reversed(range(rows))]
-    sources = [AnswerSource(first.__iter__), AnswerSource(repaired, [700]), AnswerSource(more, [1500])]
+    sources = [ResponseSource(first.__iter__), ResponseSource(repaired, [700]), ResponseSource(more, [1500])]
     land(sources, sink, LandingSpec(kind=JobKind.GENERATION, rows=rows), tmp_path)
     assert written[0] <= 700
     assert 1400 <= written[1] <= 1500
@@ -379,7 +382,7 @@ def test_whatever_comes_every_row_comes_out_once_and_in_order(  # noqa: PLR0917
         places = {id(answer): place + order.randint(0, disorder) for place, answer in enumerate(answers)}
         answers.sort(key=lambda answer: places[id(answer)])
         asked = [row for row in range(count) if number == 0 or best[row] != "good"]
-        sources.append(AnswerSource(answers.__iter__, None if told == "nothing" else asked))
+        sources.append(ResponseSource(answers.__iter__, None if told == "nothing" else asked))
         best = [old if old == "good" or new == "absent" else new for old, new in zip(best, outcomes, strict=True)]
         wanted = {row: f"{number}/{row}" for row in range(count) if outcomes[row] == "good"} | wanted
     rows, summary = landed(tmp_path_factory.mktemp("land"), *sources, rows=count)

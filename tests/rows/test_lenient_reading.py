@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch.api.responses.reading import (
 from airflow_provider_gemini_batch.api.responses.typed import PlainResult
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.rows.input_spec import ROW_MEMBERS
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, iter_rows, land
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, iter_rows, land
 from airflow_provider_gemini_batch.rows.result_rows import PARTS, RowMaker
 from airflow_provider_gemini_batch.rows.writers import JsonlSink, open_sink
 
@@ -336,7 +336,7 @@ def test_failed_rows_without_a_key_count_what_they_used(tmp_path: Path) -> None:
     with (tmp_path / "out.jsonl").open("wb") as handle:
         sink = JsonlSink(handle)
         summary = land(
-            [AnswerSource(failed.__iter__, range(2))], sink, LandingSpec(kind=JobKind.GENERATION, rows=2), tmp_path
+            [ResponseSource(failed.__iter__, range(2))], sink, LandingSpec(kind=JobKind.GENERATION, rows=2), tmp_path
         )
         sink.close()
     assert (summary.usage.input_tokens, summary.usage.output_tokens) == (10, 14)

@@ -24,7 +24,7 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, Service
 from airflow_provider_gemini_batch.api.responses.reading import parse_result_line, parse_vertex_line
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
-from airflow_provider_gemini_batch.rows.landing import AnswerSource, LandingSpec, land
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
 from airflow_provider_gemini_batch.rows.record import InputRecord, RecordWriter
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker
 from airflow_provider_gemini_batch.rows.sending import ShardReader
@@ -224,7 +224,7 @@ def result_case(seed: int, folder: Path) -> None:
                     assert unwrap_key(result.key)[0] == row
                 lines.append(line)
         jobs.append(lines)
-    sources = [AnswerSource(_reader(lines, parse), dice.choice([None, range(rows)])) for lines in jobs]
+    sources = [ResponseSource(_reader(lines, parse), dice.choice([None, range(rows)])) for lines in jobs]
     sink = Lines()
     keep = dice.random() < 0.2
     summary = land(sources, sink, LandingSpec(kind=JobKind.GENERATION, rows=rows, keep_response=keep), folder)
@@ -237,7 +237,7 @@ def result_case(seed: int, folder: Path) -> None:
 
 
 def model_landing(
-    jobs: list[list[BatchResult]], sources: list[AnswerSource], rows: int, *, keep: bool
+    jobs: list[list[BatchResult]], sources: list[ResponseSource], rows: int, *, keep: bool
 ) -> tuple[list[Any], int]:
     """What landing should make: the first answer of each job for a row, a later job only where none was good."""
     maker = RowMaker(JobKind.GENERATION, keep_response=keep)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
         BatchJob,
         BatchJobPage,
         BatchResult,
-        GlancePage,
         JobKind,
         JobSource,
         Service,
+        SnapshotPage,
     )
     from airflow_provider_gemini_batch.api.requests.request import BatchRequest, CheckedLine
 
@@ -74,7 +74,7 @@ class Backend(Protocol):
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Ask for a page of jobs, newest first."""
 
-    def snapshots(self, *, page_size: int, page_token: str | None) -> GlancePage:
+    def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
         """Ask for a page of looks at jobs, newest first."""
 
     def cancel(self, name: str) -> None:

@@ -23,7 +23,6 @@ from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     BatchJobPage,
     CompletionStats,
-    GlancePage,
     JobDestination,
     JobKind,
     JobProgress,
@@ -31,6 +30,7 @@ from airflow_provider_gemini_batch.api.models import (
     JobSource,
     JobState,
     Service,
+    SnapshotPage,
 )
 from airflow_provider_gemini_batch.api.requests.request import (
     INLINE_LIMIT_BYTES,
@@ -146,12 +146,12 @@ class GeminiBackend:
         jobs = tuple(_job(entry, answer) for entry in objects_at(page, "operations"))
         return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
 
-    def snapshots(self, *, page_size: int, page_token: str | None) -> GlancePage:
+    def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
         """Ask for a page of looks at jobs."""
         answer = self._page(page_size, page_token, _PAGE_MASK)
         page = answer.json()
-        snapshots = [_glance(entry, answer) for entry in objects_at(page, "operations")]
-        return GlancePage(snapshots, text_at(page, "nextPageToken"))
+        snapshots = [_snapshot(entry, answer) for entry in objects_at(page, "operations")]
+        return SnapshotPage(snapshots, text_at(page, "nextPageToken"))
 
     def _page(self, page_size: int, page_token: str | None, mask: str | None) -> Answer:
         """Ask for a page; its size is always sent: without it the list may come empty."""
@@ -310,13 +310,13 @@ def _name(operation: dict[str, Any], metadata: dict[str, Any], answer: Answer) -
     return name
 
 
-def _glance(operation: dict[str, Any], answer: Answer) -> JobSnapshot:
+def _snapshot(operation: dict[str, Any], answer: Answer) -> JobSnapshot:
     """Turn an operation into a look."""
     metadata = dict_at(operation, "metadata")
     raw = name_word(metadata.get("state"))
     return JobSnapshot(
         _name(operation, metadata, answer),
-        JobProgress.told(_state(operation, raw), raw, _stats(metadata), error_of(operation.get("error"))),
+        JobProgress.from_parts(_state(operation, raw), raw, _stats(metadata), error_of(operation.get("error"))),
         time_of(metadata.get("createTime")),
         time_of(metadata.get("startTime")),
         answer.date,

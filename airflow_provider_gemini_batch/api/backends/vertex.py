@@ -25,7 +25,6 @@ from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     BatchJobPage,
     CompletionStats,
-    GlancePage,
     JobDestination,
     JobKind,
     JobProgress,
@@ -33,6 +32,7 @@ from airflow_provider_gemini_batch.api.models import (
     JobSource,
     JobState,
     Service,
+    SnapshotPage,
 )
 from airflow_provider_gemini_batch.api.responses.lines import lines_of, unpacked
 from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow_provider_gemini_batch.api.backends import NewJob
-    from airflow_provider_gemini_batch.api.google.bigquery import AnswerTables
+    from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
     from airflow_provider_gemini_batch.api.google.storage import ObjectStore
     from airflow_provider_gemini_batch.api.models import BatchResult
     from airflow_provider_gemini_batch.api.transport import Answer, Transport
@@ -119,7 +119,7 @@ class VertexBackend:
 
     service = Service.VERTEX
 
-    def __init__(self, transport: Transport, storage: ObjectStore, tables: AnswerTables, place: VertexPlace) -> None:
+    def __init__(self, transport: Transport, storage: ObjectStore, tables: ResponseTables, place: VertexPlace) -> None:
         self._transport = transport
         self._storage = storage
         self._tables = tables
@@ -160,7 +160,7 @@ class VertexBackend:
 
     def get(self, name: str, *, brief: bool) -> BatchJob:  # noqa: ARG002  (a whole job is small here)
         """Ask for one job."""
-        return self._asked(name)[0]
+        return self._fetch(name)[0]
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Ask for a page of jobs of this project and location."""
@@ -169,12 +169,12 @@ class VertexBackend:
         jobs = tuple(_job(entry, answer) for entry in objects_at(page, "batchPredictionJobs"))
         return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
 
-    def snapshots(self, *, page_size: int, page_token: str | None) -> GlancePage:
+    def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
         """Ask for a page of looks at jobs."""
         answer = self._page(page_size, page_token, None, masked=self._masks)
         page = answer.json()
-        snapshots = [_glance(entry, answer) for entry in objects_at(page, "batchPredictionJobs")]
-        return GlancePage(snapshots, text_at(page, "nextPageToken"))
+        snapshots = [_snapshot(entry, answer) for entry in objects_at(page, "batchPredictionJobs")]
+        return SnapshotPage(snapshots, text_at(page, "nextPageToken"))
 
     def _page(self, page_size: int, page_token: str | None, filter_: str | None, *, masked: bool) -> Answer:
         params = {"pageSize": str(page_size)}
@@ -205,7 +205,7 @@ class VertexBackend:
 
     def outcome(self, name: str) -> Outcome:
         """Ask for one job and open its answers in Cloud Storage or BigQuery."""
-        job, raw = self._asked(name)
+        job, raw = self._fetch(name)
         if not job.is_done:
             return Outcome(job, None)
         try:
@@ -222,7 +222,7 @@ class VertexBackend:
         The new job sees no row that is not in them. So the output of a job that was cut short must have a line for each
         row, done or not: it is counted. What it cannot be compared with is not gone on from.
         """
-        job, raw = self._asked(name)
+        job, raw = self._fetch(name)
         left = self._output.of(job, raw)
         if left.table is None and not left.files:
             return None
@@ -230,7 +230,7 @@ class VertexBackend:
         if job.succeeded:
             return source
         try:
-            wanted, found = _told_rows(job) or self._count(job.src), self._count(source)
+            wanted, found = _reported_rows(job) or self._count(job.src), self._count(source)
         except (AccessDenied, ConfigurationError, NotFound) as error:
             _log.warning("Whether the output of %s holds all rows could not be seen: %s", name, error)
             return None
@@ -264,7 +264,7 @@ class VertexBackend:
         except NotFound:
             return None
 
-    def _asked(self, name: str) -> tuple[BatchJob, dict[str, Any]]:
+    def _fetch(self, name: str) -> tuple[BatchJob, dict[str, Any]]:
         answer = self._transport.send(Call("get", "GET", self._url(name), subject=name, max_bytes=MAX_POLL_BYTES))
         raw = answer.json()
         return _job(raw, answer), raw
@@ -348,7 +348,7 @@ def _state(raw: dict[str, Any], word: str) -> JobState:
     return JobState.FAILED if raw.get("error") else JobState.SUCCEEDED
 
 
-def _told_rows(job: BatchJob) -> int | None:
+def _reported_rows(job: BatchJob) -> int | None:
     """Return how many rows a job had, by its counts; None where they do not say what was left undone."""
     stats = job.completion_stats
     return stats.total if stats is not None and stats.pending else None
@@ -361,12 +361,12 @@ def _name(raw: dict[str, Any], answer: Answer) -> str:
     return name
 
 
-def _glance(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
+def _snapshot(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
     """Turn a BatchPredictionJob into a look."""
     state = name_word(raw.get("state"))
     return JobSnapshot(
         _name(raw, answer),
-        JobProgress.told(_state(raw, state), state, _stats(raw), error_of(raw.get("error"))),
+        JobProgress.from_parts(_state(raw, state), state, _stats(raw), error_of(raw.get("error"))),
         time_of(raw.get("createTime")),
         time_of(raw.get("startTime")),
         answer.date,

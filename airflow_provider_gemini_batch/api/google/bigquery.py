@@ -46,7 +46,7 @@ _PAGE_ROWS = 1000
 _SECONDS = 60.0
 
 
-class AnswerTables:
+class ResponseTables:
     """Tables that jobs wrote, read page by page with a client's credentials."""
 
     def __init__(self, credential: GoogleCredential, *, project: str) -> None:
@@ -54,7 +54,7 @@ class AnswerTables:
         self._project = project
 
     def __repr__(self) -> str:
-        return "AnswerTables(bq://)"
+        return "ResponseTables(bq://)"
 
     def results(self, uri: str) -> Iterator[BatchResult]:
         """Open a table (errors come at once) and give its answers, in no order.
@@ -115,20 +115,20 @@ def _results(uri: str, rows: Any) -> Iterator[BatchResult]:
 
 def _plain(row: Any) -> dict[str, Any]:
     """Return a row as a line of a file would be: a column of JSON may come as text."""
-    members = {name: value if isinstance(value, Decimal) else _in_json(value) for name, value in row.items()}
+    members = {name: value if isinstance(value, Decimal) else _to_json_value(value) for name, value in row.items()}
     if "content" in members and "predictions" in members:
         members.setdefault("instance", {name: members[name] for name in _INSTANCE if members.get(name) is not None})
     return members
 
 
-def _in_json(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     """Return a value as BigQuery writes it into JSON: bytes as base64, times and what JSON does not know as text."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, Mapping):
-        return {name: _in_json(inner) for name, inner in value.items()}
+        return {name: _to_json_value(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_in_json(inner) for inner in value]
+        return [_to_json_value(inner) for inner in value]
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, bytes):
@@ -148,10 +148,10 @@ def _table_errors(uri: str) -> Iterator[None]:
         code = getattr(error, "code", None)
         # Errors of google-auth hold the whole answer of a token endpoint.
         cause = None if type(error).__module__.startswith("google.auth") else error
-        raise _translated(what, int(code) if isinstance(code, int) else 0, error) from cause
+        raise _translate_error(what, int(code) if isinstance(code, int) else 0, error) from cause
 
 
-def _translated(what: str, status: int, error: Exception) -> GeminiBatchError:
+def _translate_error(what: str, status: int, error: Exception) -> GeminiBatchError:
     if status == 404:  # noqa: PLR2004
         return NotFound(f"{what}: there is no such table", http_status=404, status="NOT_FOUND")
     if status in {401, 403}:

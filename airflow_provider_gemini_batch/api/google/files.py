@@ -71,7 +71,7 @@ _CONTENT_RANGE = re.compile(r"\s*bytes\s+(\d{1,18})-")
 _MIME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)?\Z")
 
 
-class _SessionLost(Exception):
+class _SessionGone(Exception):
     """The upload has to begin anew; the service's own words, if it had any."""
 
     def __init__(self, error: GeminiBatchError | None = None) -> None:
@@ -144,7 +144,7 @@ class GeminiFiles:
             )
         if not _MIME.match(mime_type):
             raise ConfigurationError("mime_type: 'application/jsonl' is one")
-        with _opened(source) as (file, begin, size, file_label):
+        with _open_source(source) as (file, begin, size, file_label):
             if size > LARGEST_FILE_BYTES:
                 raise InputError(
                     f"{file_label} has {size / 2**30:.2f} GiB, and the service takes at most "
@@ -172,7 +172,7 @@ class GeminiFiles:
             session = self._start(content, members)
             try:
                 return self._send(session, content)
-            except _SessionLost as lost:
+            except _SessionGone as lost:
                 cause = lost.error
         text = f"upload of {content.label}: the service dropped {_MOST_SESSIONS} upload sessions"
         raise UnexpectedAnswer(f"{text}; the last: {cause}" if cause else text) from cause
@@ -249,7 +249,7 @@ class GeminiFiles:
             except (TransportError, ServiceUnavailable, QuotaExceeded) as error:
                 progress, trouble = None, error
             except ApiError as error:
-                raise self._lost_or(error) from error
+                raise self._session_error(error) from error
             if progress is None:
                 failures += 1
                 if failures >= self._transport.attempts:
@@ -278,7 +278,7 @@ class GeminiFiles:
         status = _upload_status(answer)
         if status == "active" and not last:
             return _Progress(offset + length, None)
-        return self._finished(answer) if status == "final" else None
+        return self._read_finished(answer) if status == "final" else None
 
     def _query(self, session: _Session) -> _Progress | None:
         """Ask how many bytes arrived; None when no answer came."""
@@ -287,26 +287,26 @@ class GeminiFiles:
         except (TransportError, ServiceUnavailable, QuotaExceeded):
             return None
         except ApiError as error:
-            raise self._lost_or(error) from error
+            raise self._session_error(error) from error
         if _upload_status(answer) == "final":
-            return self._finished(answer)
+            return self._read_finished(answer)
         received = int_of(answer.headers.get("x-goog-upload-size-received"))
         if received is None:
-            raise _SessionLost
+            raise _SessionGone
         return _Progress(received, None)
 
     @staticmethod
-    def _lost_or(error: ApiError) -> Exception:
+    def _session_error(error: ApiError) -> Exception:
         """Tell a session that is gone from an upload that is refused. A dropped session can be any 4xx."""
-        return error if isinstance(error, AccessDenied) else _SessionLost(error)
+        return error if isinstance(error, AccessDenied) else _SessionGone(error)
 
     @staticmethod
-    def _finished(answer: Answer) -> _Progress:
+    def _read_finished(answer: Answer) -> _Progress:
         """Read the file that a finished upload made. When that answer is lost, only a new upload tells a name."""
         try:
             member = dict_at(answer.json(), "file")
         except UnexpectedAnswer:
-            raise _SessionLost from None
+            raise _SessionGone from None
         if not member:
             raise UnexpectedAnswer(f"{answer.description}: the service ended the upload without a file")
         return _Progress(0, _file(member, answer))
@@ -337,11 +337,11 @@ class GeminiFiles:
         path = f"{self._version}/{names.file_name(name)}:download"
         long = Call("download", "GET", f"{self._base}/download/{path}", subject=name, params={"alt": "media"})
         try:
-            return resumed(self._transport, long)
+            return iter_resuming(self._transport, long)
         except ApiError as error:
-            if not _knows_no_such_path(error):
+            if not _may_lack_path(error):
                 raise
-        return resumed(self._transport, replace(long, url=f"{self._base}/{path}"))
+        return iter_resuming(self._transport, replace(long, url=f"{self._base}/{path}"))
 
     def download(self, name: str, target: str | os.PathLike[str] | BinaryIO) -> int:
         """Download to a path, which appears when whole, or into an open file; gives the number of bytes."""
@@ -363,7 +363,7 @@ class GeminiFiles:
         return f"{self._base}/{self._version}/{name}"
 
 
-def resumed(transport: Transport, call: Call) -> Iterator[bytes]:
+def iter_resuming(transport: Transport, call: Call) -> Iterator[bytes]:
     """Open a stream of bytes, retried like any safe call, and give its pieces; a cut is mended with a Range request."""
     response = _open_at(transport, call, 0)
     return _pieces(transport, call, response)
@@ -373,7 +373,7 @@ def _open_at(transport: Transport, call: Call, offset: int) -> requests.Response
     # identity: an offset must count the bytes of the file, not of a compressed stream.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
     ranged = Call(call.operation, call.method, call.url, subject=call.subject, params=call.params, headers=headers)
-    return transport.repeated(lambda: transport.opened(ranged))
+    return transport.repeat(lambda: transport.open_response(ranged))
 
 
 def _pieces(transport: Transport, call: Call, response: requests.Response) -> Iterator[bytes]:
@@ -421,7 +421,7 @@ def _begin(response: requests.Response, asked: int) -> int:
 
 
 @contextmanager
-def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[BinaryIO, int, int, str]]:
+def _open_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[BinaryIO, int, int, str]]:
     """Open what is to be uploaded: the file, where it begins, its size in bytes, and a short name for messages."""
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
@@ -443,7 +443,7 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[BinaryI
     yield source, begin, size, Path(label).name if isinstance(label, str) else "the file"
 
 
-def _knows_no_such_path(error: ApiError) -> bool:
+def _may_lack_path(error: ApiError) -> bool:
     """Return whether a path may be unknown to the host: a 404, or a gateway's refusal that is not in Google's form."""
     return error.http_status == 404 or (error.http_status in {400, 403, 405} and not error.status)  # noqa: PLR2004
 
@@ -456,7 +456,7 @@ def _written(file: BinaryIO, chunk: bytes) -> int:
 def _upload_status(answer: Answer) -> str:
     status = answer.headers.get("x-goog-upload-status", "").lower()
     if status == "cancelled":
-        raise _SessionLost
+        raise _SessionGone
     return status
 
 

@@ -226,10 +226,10 @@ def _storage_errors(operation: str, uri: str) -> Iterator[None]:
         raise AccessDenied(f"{what}: these credentials may not", http_status=403, status="PERMISSION_DENIED") from error
     except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
         # Errors of google-auth hold the whole answer of a token endpoint.
-        raise _translated(what, error) from (None if type(error).__module__.startswith("google.auth") else error)
+        raise _translate_error(what, error) from (None if type(error).__module__.startswith("google.auth") else error)
 
 
-def _translated(what: str, error: Exception) -> GeminiBatchError:
+def _translate_error(what: str, error: Exception) -> GeminiBatchError:
     code = getattr(error, "code", None) or getattr(error, "status", None)
     status = int(code) if isinstance(code, (int, str)) and str(code).isdigit() else 0
     if status in {401, 403}:

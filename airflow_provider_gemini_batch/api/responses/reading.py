@@ -66,15 +66,15 @@ def parse_vertex_line(line: bytes | str, position: int) -> BatchResult:
 
 def _read_result(line: bytes | str, position: int) -> BatchResult:
     item = _object(line)
-    return _unreadable(line, position) if item is None else result_of(item, position)
+    return _unreadable_result(line, position) if item is None else result_of(item, position)
 
 
 def _read_vertex_result(line: bytes | str, position: int) -> BatchResult:
     item = _object(line)
-    return _unreadable(line, position) if item is None else vertex_result_of(item, position)
+    return _unreadable_result(line, position) if item is None else vertex_result_of(item, position)
 
 
-def _unreadable(line: bytes | str, position: int) -> BatchResult:
+def _unreadable_result(line: bytes | str, position: int) -> BatchResult:
     """The row's error, under its key where that can be made out."""
     return BatchResult(_key_of_head(line), None, ServiceError(message=_UNREADABLE), position)
 
@@ -105,7 +105,7 @@ def result_of(item: Any, position: int) -> BatchResult:
     if fault is None and not _is_answer(response):
         # One reader of the service's guide found the error under this name.
         fault = item.get("status")
-    return _made(item, response, fault, position)
+    return _make_result(item, response, fault, position)
 
 
 def vertex_result_of(item: Any, position: int) -> BatchResult:
@@ -114,14 +114,14 @@ def vertex_result_of(item: Any, position: int) -> BatchResult:
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
     response = _as_object(item.get("response"))
     if predictions := item.get("predictions") or item.get("prediction"):
-        response = _embedded(predictions) or response
+        response = _read_legacy_embedding(predictions) or response
     fault = _fault(item.get("error"))
     if not fault and not _is_answer(response):
         fault = item.get("status")
-    return _made(item, response, fault, position)
+    return _make_result(item, response, fault, position)
 
 
-def _made(item: dict[str, Any], response: Any, fault: Any, position: int) -> BatchResult:
+def _make_result(item: dict[str, Any], response: Any, fault: Any, position: int) -> BatchResult:
     key = _key(item)
     beside = {name: value for name, value in item.items() if name not in _NOT_BESIDE}
     instance = item.get("instance")
@@ -195,12 +195,12 @@ def _lenient(line: bytes | str) -> Any:
     What is nested too deep, or a number too long to be read, becomes a text.
     """
     loose = line if isinstance(line, str) else line.decode("utf-8", "replace")
-    loose = _tamed(loose.strip(_AROUND))
-    found = _loosely(loose)
-    return found if found is not None else _loosely(_ESCAPE.sub(lambda one: one[0] if one[1] else r"\\", loose))
+    loose = _tame(loose.strip(_AROUND))
+    found = _decode_loosely(loose)
+    return found if found is not None else _decode_loosely(_ESCAPE.sub(lambda one: one[0] if one[1] else r"\\", loose))
 
 
-def _loosely(text: str) -> Any:
+def _decode_loosely(text: str) -> Any:
     try:
         mended = json.dumps(json.loads(text, strict=False), ensure_ascii=False)
         return from_json(mended.encode("utf-8", "replace"))
@@ -208,7 +208,7 @@ def _loosely(text: str) -> Any:
         return None
 
 
-def _tamed(text: str) -> str:
+def _tame(text: str) -> str:
     """Write objects and lists below the deepest level, and numbers of thousands of digits, as texts."""
     pieces: list[str] = []
     depth = at = begun = 0
@@ -281,7 +281,7 @@ def _message(fault: Mapping[str, Any]) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _embedded(predictions: Any) -> dict[str, Any] | None:
+def _read_legacy_embedding(predictions: Any) -> dict[str, Any] | None:
     """The answer of a legacy text-embedding model, a list or the JSON text of one, in the newer shape."""
     if isinstance(predictions, str):
         predictions = _json_of(predictions)

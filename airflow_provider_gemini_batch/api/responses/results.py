@@ -31,7 +31,7 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
         raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}", job=outcome.job)
     pauses = iter(_LATE_OUTPUT_PAUSES)
     while outcome.answers is None and outcome.job.state in _OWE_ANSWERS:
-        pause = next(pauses, None) if _ended_lately(outcome.job) else None
+        pause = next(pauses, None) if _ended_recently(outcome.job) else None
         if pause is None:
             if outcome.problem is not None:
                 raise outcome.problem
@@ -66,7 +66,7 @@ def _state_words(job: BatchJob) -> str:
     return job.state.value if job.state is not JobState.UNKNOWN else f"in the unknown state {job.raw_state[:80]!r}"
 
 
-def _ended_lately(job: BatchJob) -> bool:
+def _ended_recently(job: BatchJob) -> bool:
     """Tell by the service's own clock; without one, an output may always be merely late."""
     if job.as_of is None or job.end_time is None:
         return True
