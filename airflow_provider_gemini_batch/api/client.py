@@ -1,4 +1,4 @@
-"""BatchClient: everything the batch services can do, for both of them, without Airflow.
+"""BatchClient: everything that both batch services can do, without Airflow.
 
 ::
 
@@ -73,9 +73,9 @@ class BatchClient:
         tables: ResponseTables | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Put the parts together.
+        """Combine the parts of a client.
 
-        :param clock: seconds, never going back, for :meth:`wait`; pauses are made with the transport's ``sleep``.
+        :param clock: monotonic seconds, for :meth:`wait`; pauses use the transport's ``sleep``.
         """
         self._backend = backend
         self._transport = transport
@@ -101,12 +101,12 @@ class BatchClient:
         """Return a client of the Gemini Developer API.
 
         :param base_url: another host, for a gateway or an emulator; http:// only to this machine.
-        :param timeout: seconds to wait for an answer's next bytes (creating a job waits five times as long: the service
-            reads the whole input first).
+        :param timeout: seconds to wait for the next bytes of a response (five times as long when a job is created: the
+            service reads the whole input first).
         :param pool_size: connections kept open at most.
         :param attempts: how often a call that is safe to repeat is sent at most.
         :param owner: what holds the key, for the advice in errors: ``connection 'x'``.
-        :raises ConfigurationError: no key, a key that cannot be one, or a base URL that cannot be used.
+        :raises ConfigurationError: there is no key, the key has an invalid form, or the base URL cannot be used.
         """
         base = checked_base_url(base_url or DEFAULT_BASE_URL)
         transport = Transport(
@@ -156,7 +156,7 @@ class BatchClient:
         :param quota_project_id: the project that pays.
         :param storage_endpoint: base URL of Cloud Storage, for private endpoints and emulators.
         :param owner: what holds the credentials, for the advice in errors.
-        :raises ConfigurationError: no project, two credentials, a file that cannot be read, a place that cannot be.
+        :raises ConfigurationError: no project, two credentials, a file that cannot be read, or an invalid location.
         """
         load, key_project = google_loader(
             credentials=credentials,
@@ -203,13 +203,13 @@ class BatchClient:
         self._transport.close()
 
     def replace_by(self, other: BatchClient) -> None:
-        """Take over the credentials and connections of another client, for everyone who holds this one."""
+        """Take over another client's credentials and connections, for all code that holds this client."""
         self.close()
         vars(self).update(vars(other))
 
     @property
     def service(self) -> Service:
-        """Return which service this client talks to."""
+        """The service that this client calls."""
         return self._backend.service
 
     @property
@@ -247,7 +247,7 @@ class BatchClient:
         :param request_defaults: any other member of a request: safetySettings, tools, cachedContent ...
         :param priority: Gemini API only; higher runs first.
         :param labels: Vertex AI only.
-        :raises TransportError: look at ``sent``: when true, the job may exist; look for it before creating again.
+        :raises TransportError: if its ``sent`` is true, the job may exist: look for it before creating it again.
         """
         settings = {
             "generation_config": generation_config,
@@ -359,7 +359,7 @@ class BatchClient:
     def get(self, name: str, *, brief: bool = False) -> BatchJob:
         """Return one job.
 
-        :param brief: ask for state, counts, times and error only; ``src`` and ``dest`` are then not filled.
+        :param brief: return state, counts, times and error only, without ``src`` and ``dest``.
         :raises NotFound: the service does not know it, or not with these credentials.
         """
         return self._backend.get(name, brief=brief)
@@ -381,7 +381,7 @@ class BatchClient:
         return self._backend.list(page_size=page_size, page_token=page_token, filter_=filter, brief=brief)
 
     def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> SnapshotPage:
-        """Ask for one page of looks at jobs, newest first: a brief list for those who watch thousands."""
+        """Return one page of snapshots of jobs, newest first: a brief list, for polling thousands of jobs."""
         return self._backend.snapshots(page_size=page_size, page_token=page_token)
 
     def list_all(
@@ -405,7 +405,7 @@ class BatchClient:
         try:
             self._backend.cancel(name)
         except ApiError as error:
-            # What a service says to a cancel that comes too late is documented nowhere; the job's state decides.
+            # How a service refuses a cancel that comes too late is not documented, so the job's state decides.
             if not _may_come_too_late(error) or not self.get(name, brief=True).is_done:
                 raise
 
@@ -422,25 +422,25 @@ class BatchClient:
         on_progress: Callable[[BatchJob], None] | None = None,
         renew: Callable[[], None] | None = None,
     ) -> BatchJob:
-        """Wait until a job has ended, well or not, and return it whole. Holds its thread: in Airflow, defer instead.
+        """Wait until a job has ended, well or not, and return it whole. Blocks its thread: in Airflow, defer instead.
 
-        The same rules decide as in a task: see :mod:`~airflow_provider_gemini_batch.polling.job_wait`. Errors that pass
-        are waited out; a job that was created just now may be unknown for two minutes; a job that has ended counts as
-        ended even when it is late.
+        The rules are those of a task: see :mod:`~airflow_provider_gemini_batch.polling.job_wait`. Temporary errors do
+        not end the wait. A job that was just created may be unknown to the service for two minutes. A job that has
+        ended counts as ended even after the deadline.
 
         :param poll_interval: seconds between two polls; a young job is polled more often, an old one less.
         :param timeout: seconds; None waits for as long as it takes.
         :param on_progress: called with the job whenever its state or counts have changed.
-        :param renew: called when the credentials were refused, before they are tried once more; may change them with
+        :param renew: called when the credentials were refused, before a second attempt; may replace them with
             :meth:`replace_by`.
-        :raises JobTimedOut: the job had not ended in time; it goes on.
+        :raises JobTimedOut: the job did not end in time; it goes on.
         :raises NotFound: the service does not know the job.
         :raises AccessDenied: the credentials were refused, twice.
         :raises ApiError: the service refused to show the job, twice, a minute apart.
         """
         if poll_interval <= 0:
             raise ConfigurationError(f"poll_interval must be above 0 seconds, not {poll_interval:g}")
-        # The one import that points upwards: what waits needs a client's values, and no client needs what waits.
+        # The only imports that point upwards: polling needs this module's values, so it cannot be imported at the top.
         from airflow_provider_gemini_batch.polling.blocking import BlockingWait
         from airflow_provider_gemini_batch.polling.job_wait import JobWait
         from airflow_provider_gemini_batch.polling.policy import WaitPolicy
@@ -469,8 +469,8 @@ class BatchClient:
     def get_responses(self, job: BatchJob | str) -> Iterator[BatchResult]:
         """Yield the responses of a job that has ended, in the service's order and with its keys.
 
-        Errors about the job come at once; the rows then stream, from wherever the service keeps them. An
-        output that is a little late is waited for. A cancelled or expired job has the rows that were finished, if any.
+        Errors about the job are raised at once; the rows then stream from where the service keeps them. If the output
+        is a little late, this waits for it. A cancelled or expired job has the rows that were finished, if any.
 
         :raises JobError: the job has not ended. :raises JobFailed: it failed and has no responses.
         :raises ResultsGone: it ended well but the service no longer keeps its responses.
@@ -478,9 +478,9 @@ class BatchClient:
         return responses(self._backend, job, sleep=self._transport.sleep)
 
     def check_readable(self, destination: str) -> None:
-        """Raise what reading answers at a place would raise, before a job is made that writes there.
+        """Raise the error that reading responses from a place would raise, before a job is created that writes there.
 
-        :param destination: a gs:// folder or a bq:// table, neither of which has to be there yet.
+        :param destination: a gs:// folder or a bq:// table, which need not exist yet.
         :raises ConfigurationError: a library is missing. :raises AccessDenied: these credentials may not read there.
         :raises NotFound: there is no such bucket or dataset.
         """
@@ -490,10 +490,10 @@ class BatchClient:
         place.check_readable(destination)
 
     def output_source(self, job: BatchJob | str) -> JobSource | None:
-        """Return what a new job of the same model may take as its input to complete an ended one.
+        """Return the output of an ended job as the input for a new job of the same model that completes it.
 
-        Vertex AI only: from the output of a job that failed, was cancelled or expired, it does the rows that are not
-        done and brings the others along
+        Vertex AI only: given the output of a job that failed, was cancelled or expired, the new job processes the
+        unfinished rows and copies the others
         (https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini, "Resume a job").
 
         :returns: addresses of objects, or a table; None when the job left nothing, or not a line for each of its rows,
@@ -513,27 +513,27 @@ class BatchClient:
     ) -> File:
         """Upload a file of at most 2 GiB in chunks, resuming after broken connections. It is kept for 48 hours.
 
-        Returns when the service has processed it: a job cannot use it before. What the service gives up on is removed
-        and uploaded once more.
+        Return when the service has processed the file: a job cannot use it earlier. If processing fails, the file is
+        deleted and uploaded once more.
 
-        :param file: a path, or a binary file that can seek; read from where it stands.
-        :param display_name: the file's own name when absent.
-        :param name: ``files/<id>`` to choose the name oneself.
-        :param wait: seconds to wait for the service to process it; 0 returns the file as it is after the upload.
+        :param file: a path, or a seekable binary file, which is read from its current position.
+        :param display_name: None: the file's own name.
+        :param name: ``files/<id>``; None: the service chooses one.
+        :param wait: seconds to wait for processing; 0: return the file as it is after the upload.
         :raises InputError: the file cannot be read or is too large.
-        :raises FileNotReady: it is there, but was not processed in time; see :meth:`wait_for_file`.
+        :raises FileNotReady: it was uploaded, but not processed in time; see :meth:`wait_for_file`.
         :raises FileFailed: the service cannot use it, in its words.
         """
         return self._files.upload(file, display_name=display_name, mime_type=mime_type, name=name, wait=wait)
 
     def wait_for_file(self, file: File | str, *, timeout: float = LONGEST_PROCESSING) -> File:
-        """Return an upload once the service has processed it, which takes a while for large ones.
+        """Return an upload once the service has processed it, which takes a while for a large file.
 
-        Asked after 1, 2, 4, 8 and then every 15 seconds (https://ai.google.dev/gemini-api/docs/files).
+        Polls after 1, 2, 4, 8 and then every 15 seconds (https://ai.google.dev/gemini-api/docs/files).
 
         :param file: the upload, or its name.
         :param timeout: seconds.
-        :raises FileNotReady: not in time. :raises FileFailed: the service gave it up; its words are in the message.
+        :raises FileNotReady: not in time. :raises FileFailed: processing failed; the message quotes the service.
         :raises NotFound: unknown or expired.
         """
         return self._files.wait(self._files.get(file) if isinstance(file, str) else file, timeout=timeout)

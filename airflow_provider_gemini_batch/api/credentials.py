@@ -1,4 +1,4 @@
-"""Credentials: an API key in a header, or Google access tokens, cached and renewed before they end.
+"""Credentials: an API key in a header, or Google access tokens, cached and renewed before they expire.
 
 Rules of this file: a credential is in no repr, no message and no URL. google-auth is imported only when Google
 credentials are used. Token requests go through a session like the transport's: same time-outs, proxies and CA.
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 
 _LONGEST_TOKEN_ANSWER = 1 << 20
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata"})
-# Where a credential says that secrets are to be sent.
+# The members of a credential that name addresses to which secrets are sent.
 _ADDRESSES = ("token_uri", "token_url", "token_info_url", "service_account_impersonation_url", "revoke_url")
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _IAM_PATH = "/v1/projects/-/serviceAccounts/{}:generateAccessToken"
 
 
 class Credential(Protocol):
-    """What the transport asks of credentials; every method may be called from several threads."""
+    """What the transport needs from credentials; every method may be called from several threads."""
 
     def headers(self, description: str) -> dict[str, str]:
-        """Give the headers that prove who we are; ``description`` names the call, for messages."""
+        """Return the headers that authenticate a call; ``description`` names the call, for messages."""
 
     def renew(self, refused: str) -> bool:
-        """Forget the credential behind a refused ``Authorization`` header; True when sending again may help."""
+        """Discard the credential of a refused ``Authorization`` header; return whether sending again may help."""
 
     def secrets(self) -> tuple[str, ...]:
-        """Give the texts that must never show."""
+        """Return the texts that must never show."""
 
     def close(self) -> None:
-        """Give up what the credential holds open."""
+        """Close the credential's connections."""
 
 
 class ApiKey:
     """An API key of the Gemini Developer API, sent as a header."""
 
     def __init__(self, key: str) -> None:
-        """Check the key's form. A character that HTTP refuses would end up in that refusal's text."""
+        """Check the key's form: with a character that HTTP forbids, the key would show in the error message."""
         key = key.strip()
         if not key:
             raise ConfigurationError("No API key: put it into the connection's password field")
@@ -61,23 +61,23 @@ class ApiKey:
         return "ApiKey(***)"
 
     def headers(self, description: str) -> dict[str, str]:  # noqa: ARG002  (nothing can go wrong here)
-        """Give the key's header."""
+        """Return the key's header."""
         return {"x-goog-api-key": self._key}
 
     def renew(self, refused: str) -> bool:  # noqa: ARG002
-        """Nothing to renew: a refused key stays refused."""
+        """Return False: a refused key stays refused."""
         return False
 
     def secrets(self) -> tuple[str, ...]:
-        """Give the key itself."""
+        """Return the key itself."""
         return (self._key,)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: a key has no connections."""
 
 
 class GoogleCredential:
-    """Google credentials of any kind, loaded on first use; one thread refreshes, the others wait or go on.
+    """Google credentials of any kind, loaded on first use. One thread refreshes the token; the others wait or go on.
 
     :param load: makes the google-auth credentials.
     :param timeout: seconds for each token request.
@@ -101,7 +101,7 @@ class GoogleCredential:
             return self._loaded()
 
     def headers(self, description: str) -> dict[str, str]:
-        """Give the bearer token's header and the quota project's, with a token that lives for minutes more."""
+        """Return the headers of the bearer token, valid for some minutes at least, and of the quota project."""
         with self._lock:
             try:
                 credentials = self._loaded()
@@ -109,7 +109,7 @@ class GoogleCredential:
             except GeminiBatchError:
                 raise
             except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
-                # Not as the cause: google-auth's errors hold the whole answer of the token endpoint.
+                # Not as the cause: google-auth's errors hold the whole response of the token endpoint.
                 raise _google_failure(error, description, self._owner) from None
             headers = {"Authorization": f"Bearer {credentials.token}"}
             quota_project = getattr(credentials, "quota_project_id", None)
@@ -126,7 +126,7 @@ class GoogleCredential:
             return True
 
     def secrets(self) -> tuple[str, ...]:
-        """Give the present token."""
+        """Return the current token."""
         token = getattr(self._credentials, "token", None)
         return (str(token),) if token else ()
 
@@ -149,13 +149,13 @@ class GoogleCredential:
         try:
             credentials.refresh(self._request)
         except GoogleAuthError:
-            # Stale means: still good for some minutes. A hiccup of the token endpoint need not fail now.
+            # A stale token is still valid for some minutes, so a short outage of the token endpoint does no harm.
             if state is not TokenState.STALE:
                 raise
 
 
 class _TokenRequest:
-    """google-auth's way to send, on a session of ours; also the ``Response`` that it expects."""
+    """Sends google-auth's requests through our sessions."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -209,7 +209,7 @@ class _TokenResponse:
 
 
 def _is_metadata_server(url: str) -> bool:
-    """Return whether this is the server that tells a machine of Google, Amazon or Microsoft who it is: http only."""
+    """Return whether this is a metadata server of Google, Amazon or Microsoft: these speak only http."""
     try:
         _, host, _ = origin(url)
         return host in _METADATA_HOSTS or ip_address(host).is_link_local
@@ -218,7 +218,7 @@ def _is_metadata_server(url: str) -> bool:
 
 
 def _google_failure(error: Exception, description: str, owner: str) -> GeminiBatchError:
-    """Say what a token endpoint or google-auth refused, as one of our errors."""
+    """Return our error for a refusal by a token endpoint or google-auth."""
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
     from google.auth.exceptions import TransportError as GoogleTransportError
 
@@ -251,7 +251,7 @@ _OAUTH_HINTS = {
 
 
 def _oauth_reason(error: Exception) -> str:
-    """Take error name and description out of google-auth's error, whose arguments hold the endpoint's raw answer."""
+    """Return error name and description only: google-auth's error also holds the endpoint's raw response."""
     for part in error.args:
         value = part
         if isinstance(part, (str, bytes)):
@@ -283,7 +283,7 @@ def google_loader(
     iam_endpoint: str | None = None,
     quota_project_id: str | None = None,
 ) -> tuple[Callable[[Any], Any], str | None]:
-    """Give a function that makes the google-auth credentials, and the project that a key file names.
+    """Return a function that makes the google-auth credentials, and the project that a key file names.
 
     :param credentials: ready google-auth credentials.
     :param keyfile_dict: the content of a key file; :param key_path: its path. :param credential_config_file: a workload
@@ -332,7 +332,7 @@ def google_loader(
 
 
 def default_project() -> str | None:
-    """Ask Application Default Credentials for their project; None when there are none or they name none."""
+    """Return the project of Application Default Credentials; None without credentials or project."""
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError
 
@@ -424,7 +424,7 @@ def _default(request: Any) -> Any:
 
 
 def _add_access(base: Any, chain: tuple[str, ...], endpoint: str | None, quota_project_id: str | None) -> Any:
-    """Add scopes, impersonation and quota project to credentials."""
+    """Return credentials with scopes, impersonation and quota project added."""
     from google.auth.credentials import with_scopes_if_required
 
     credentials = with_scopes_if_required(base, [SCOPE])

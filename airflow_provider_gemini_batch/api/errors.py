@@ -7,7 +7,7 @@
     │   └── InputError                      nothing was sent: fix the input (names lines or keys)
     │       ├── EmptyInput                  there are no rows
     │       └── InputUnavailable            rows to be sent again cannot be read, or are others than before
-    ├── TransportError          (retryable) no usable answer: DNS, reset, time-out; .sent: may the service have acted?
+    ├── TransportError          (retryable) no usable response: DNS, reset, time-out; .sent: may the service have acted?
     ├── ApiError                            the service said no: http_status, status, reason
     │   ├── AccessDenied                    401, 403, and 400 for a refused API key or region
     │   ├── NotFound                        404 (and 403 for a file)
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 
 NEVER_READABLE: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-"""What another try would meet again; any other ``OSError`` (a time-out, a reset) may pass."""
+"""Errors that another try would meet again; any other ``OSError`` (a time-out, a reset) may pass."""
 
 
 class GeminiBatchError(Exception):
-    """Anything that this provider says went wrong."""
+    """The base of all errors of this provider."""
 
     retryable: ClassVar[bool] = False
 
     @property
     def maybe_acted(self) -> bool:
-        """True when the service may have carried out the call although no good answer came back."""
+        """Whether the service may have carried out the call although no good response arrived."""
         return False
 
 
@@ -63,11 +63,11 @@ class EmptyInput(InputError):
 
 
 class InputUnavailable(InputError):
-    """Rows that must be sent (again) cannot be read any more, or read differently than when they were checked."""
+    """Rows that must be sent (again) can no longer be read, or have changed since they were checked."""
 
 
 class TransportError(GeminiBatchError):
-    """No usable answer came: DNS, refused, TLS, reset, time-out."""
+    """No usable response arrived: DNS, refused connection, TLS, reset, time-out."""
 
     retryable = True
 
@@ -94,7 +94,7 @@ class ApiError(GeminiBatchError):
 
 
 class AccessDenied(ApiError):
-    """Key refused, no permission, or the region is not served."""
+    """The key was refused, a permission is missing, or the region is not supported."""
 
 
 class NotFound(ApiError):
@@ -102,7 +102,7 @@ class NotFound(ApiError):
 
 
 class QuotaExceeded(ApiError):
-    """429. For a create call this means that nothing was made."""
+    """429. After a create call this means that no job was created."""
 
     retryable = True
 
@@ -115,7 +115,7 @@ class QuotaExceeded(ApiError):
 
 
 class ServiceUnavailable(ApiError):
-    """5xx: the call may have been carried out all the same."""
+    """5xx: the service may still have carried out the call."""
 
     retryable = True
 
@@ -126,13 +126,13 @@ class ServiceUnavailable(ApiError):
 
 
 class FileNotReady(GeminiBatchError):
-    """A file that is to be read is still being processed; a create call that says so has made nothing."""
+    """The service is still processing an uploaded file; a create call with this error created no job."""
 
     retryable = True
 
 
 class FileFailed(GeminiBatchError):
-    """The service has looked at an uploaded file and cannot use it."""
+    """The service processed an uploaded file and cannot use it."""
 
 
 class UnexpectedAnswer(GeminiBatchError):
@@ -140,16 +140,16 @@ class UnexpectedAnswer(GeminiBatchError):
 
     @property
     def maybe_acted(self) -> bool:
-        """Always: the service did answer."""
+        """Always: the service did respond."""
         return True
 
 
 class AnswerTooLarge(UnexpectedAnswer):
-    """An answer, a line or a value is larger than anything that the service has to say; it was not taken in."""
+    """A response, a line or a value is larger than the service has reason to send; it was not read."""
 
 
 class UnknownOutput(UnexpectedAnswer):
-    """A job's output is there, but not whole, or under names that this version does not know. Nothing is lost."""
+    """A job's output is incomplete, or has names that this version does not know. It is kept as it is."""
 
 
 class ResultsGone(GeminiBatchError):
@@ -160,7 +160,7 @@ class JobError(GeminiBatchError):
     """Something is wrong with a job as a whole."""
 
     def __init__(self, message: str, *, job: BatchJob | None = None) -> None:
-        """Keep the job as it was last seen."""
+        """Keep the last known state of the job."""
         super().__init__(message)
         self.job = job
 
@@ -170,7 +170,7 @@ class JobFailed(JobError):
 
 
 class JobTimedOut(JobError):
-    """Our own deadline came first."""
+    """Our own deadline passed before the job ended."""
 
     retryable = True
 

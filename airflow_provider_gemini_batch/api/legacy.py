@@ -1,7 +1,7 @@
 """The older embedding models of Vertex AI (``text-embedding-*`` and kin): lines without a place for a key.
 
-Their input line is ``{"content": ..., "task_type": ..., "title": ...}``, their answer repeats it as ``instance``, in
-any order. So an answer finds its row by what was embedded: two rows of the same content have the same vector.
+Their input line is ``{"content": ..., "task_type": ..., "title": ...}``, their response repeats it as ``instance``, in
+any order. So a response finds its row by what was embedded: two rows of the same content have the same vector.
 Source: Vertex AI's guide to batch text embeddings.
 """
 
@@ -29,7 +29,7 @@ def is_legacy(model: str) -> bool:
 
 
 def instance_key(instance: Mapping[str, Any]) -> str:
-    """Name an instance by what is embedded; this is the key of answers that have no other."""
+    """Name an instance by what is embedded; this is the key of responses that have no other."""
     parts = [instance.get(name) for name in _MEMBERS]
     return f"instance-{hashlib.sha256(to_json(parts)).hexdigest()[:20]}"
 
@@ -58,7 +58,7 @@ def wire_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def with_keys(results: Iterable[BatchResult], keys: Mapping[str, list[str]]) -> Iterator[BatchResult]:
-    """Give the answers their rows' keys back; rows of the same content in turn."""
+    """Give the responses their rows' keys back; rows of the same content in turn."""
     used: dict[str, int] = {}
     for result in results:
         rows = keys.get(result.key or "")

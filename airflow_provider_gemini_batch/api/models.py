@@ -1,8 +1,7 @@
-"""Neutral, frozen values that every layer speaks: jobs, states, counts, files, rows.
+"""Neutral, frozen values that every layer uses: jobs, states, counts, files, rows.
 
-Rules of this file: no wire name, no network, no Airflow. A backend turns the service's JSON into these values and
-nothing else may read that JSON. A state that we do not know is :attr:`JobState.UNKNOWN`; its raw name travels beside
-it.
+Rules of this file: no wire name, no network, no Airflow. Backends turn the service's JSON into these values; nothing
+else may read that JSON. A state that we do not know is :attr:`JobState.UNKNOWN`, with its raw name beside it.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class ServiceError(_Value):
 
 
 class CompletionStats(_Value):
-    """How many requests of a job are done. The service's counters lag: never tell the end of a job from them."""
+    """How many requests of a job are done. The service's counters lag: never infer the end of a job from them."""
 
     total: int | None = None
     success: int = 0
@@ -58,7 +57,7 @@ class CompletionStats(_Value):
 
 
 class JobSource(_Value):
-    """Where a job reads its requests. All members empty: inline requests, or the service does not say."""
+    """Where a job reads its requests. If all members are empty, they were inline, or the service does not say."""
 
     file_name: str | None = None
     gcs_uris: tuple[str, ...] = ()
@@ -66,7 +65,7 @@ class JobSource(_Value):
 
 
 class JobDestination(_Value):
-    """Where a job writes its answers; for Cloud Storage and BigQuery what the service really used, once it says so."""
+    """Where a job writes its responses; on Cloud Storage and BigQuery the actual place, once the service reports it."""
 
     file_name: str | None = None
     inlined: bool = False
@@ -78,8 +77,8 @@ class BatchJob(_Value):
     """One batch job of either service, as of the moment of asking.
 
     ``name`` is ``batches/<id>`` or ``projects/<p>/locations/<l>/batchPredictionJobs/<id>``; ``model`` is without
-    ``models/``; times are the service's, with a zone. ``as_of`` is the service's clock when it answered (its ``Date``
-    header), so that an age can be told from one clock alone.
+    ``models/``; times are the service's, with a zone. ``as_of`` is the service's time when it responded (its ``Date``
+    header), so that an age can be computed from one clock.
     """
 
     name: str
@@ -113,7 +112,7 @@ class BatchJob(_Value):
 
     @property
     def failed(self) -> bool:
-        """True when the service gave the job up."""
+        """True when the service gave up on the job."""
         return self.state is JobState.FAILED
 
     @property
@@ -123,7 +122,7 @@ class BatchJob(_Value):
 
     @property
     def expired(self) -> bool:
-        """True when the job ran into the service's own time limit."""
+        """True when the job reached the service's own time limit."""
         return self.state is JobState.EXPIRED
 
     @property
@@ -133,12 +132,12 @@ class BatchJob(_Value):
 
     @property
     def never_started(self) -> bool:
-        """True while the job sits in the service's queue."""
+        """True while the job waits in the service's queue."""
         return self.state in NEVER_STARTED
 
     @property
     def progress(self) -> float | None:
-        """Percent of requests done, or None when the service does not tell."""
+        """Percent of requests done, or None when the service reports no counts."""
         stats = self.completion_stats
         if stats is None or not stats.total:
             return None
@@ -158,7 +157,7 @@ class BatchJobPage(_Value):
 
 
 class JobProgress(NamedTuple):
-    """What changes of a job while it runs. ``counted`` is False when the service tells no counts."""
+    """What changes in a job while it runs. ``counted`` is False when the service reports no counts."""
 
     state: JobState = JobState.UNKNOWN
     raw_state: str = ""
@@ -172,19 +171,19 @@ class JobProgress(NamedTuple):
     def from_parts(
         cls, state: JobState, raw_state: str, stats: CompletionStats | None, error: ServiceError | None
     ) -> JobProgress:
-        """Put together what the service tells."""
+        """Return the progress that these values of the service describe."""
         if stats is None:
             return cls(state, raw_state, error=error)
         return cls(state, raw_state, stats.total, stats.success, stats.failure, error, counted=True)
 
     @classmethod
     def of(cls, job: BatchJob) -> JobProgress:
-        """Take from a job what may change."""
+        """Return the progress of a job."""
         return cls.from_parts(job.state, job.raw_state, job.completion_stats, job.error)
 
     @property
     def done(self) -> int:
-        """Requests that have an answer, good or bad."""
+        """Requests that have a response, good or bad."""
         return self.success + self.failure
 
     @property
@@ -194,10 +193,10 @@ class JobProgress(NamedTuple):
 
 
 class JobSnapshot(NamedTuple):
-    """One job as of a moment: two tuples where a :class:`BatchJob` is a dozen objects.
+    """One job as of a moment, in two tuples, where a :class:`BatchJob` takes a dozen objects.
 
-    For those who look at thousands again and again: Python's full garbage collection, which stops every thread, comes
-    the sooner the more objects are alive at a time.
+    This is for polling thousands of jobs: the more objects are alive, the more often Python runs its full garbage
+    collection, which stops every thread.
     """
 
     name: str
@@ -208,19 +207,19 @@ class JobSnapshot(NamedTuple):
 
     @classmethod
     def of(cls, job: BatchJob) -> JobSnapshot:
-        """Take from a job what a look at it tells."""
+        """Return the snapshot of a job."""
         return cls(job.name, JobProgress.of(job), job.create_time, job.start_time, job.as_of)
 
 
 class SnapshotPage(NamedTuple):
-    """One page of the list of jobs, newest first, as looks at them."""
+    """One page of the list of jobs, newest first, as snapshots."""
 
     snapshots: list[JobSnapshot]
     next_page_token: str | None
 
 
 class File(_Value):
-    """A file of the Files API. Uploads live 48 hours; results of a batch are downloaded, neither got nor deleted."""
+    """A file of the Files API. Uploads are kept for 48 hours; outputs of batches can only be downloaded."""
 
     name: str
     display_name: str = ""
@@ -236,7 +235,7 @@ class File(_Value):
 
     @property
     def is_ready(self) -> bool:
-        """True when the service can use the file; one that says nothing of a state can be used."""
+        """True when the service can use the file, as it can if it reports no state."""
         return self.state in {"ACTIVE", "", "STATE_UNSPECIFIED"}
 
     @property
@@ -253,13 +252,13 @@ class FilePage(_Value):
 
 
 class Usage(NamedTuple):
-    """What one answer used, or many together: tokens in all, then the parts of them that have a price of their own.
+    """What one response used, or many together: the totals, then the parts of them that have prices of their own.
 
-    ``input_tokens`` holds prompt and tool results, cached ones included; ``output_tokens`` does not hold the thinking,
-    which is text whatever the answer is. What is not listed under a modality is text. ``tool_tokens`` are those of tool
-    results, within the input. ``searches`` are the queries that the service showed; it may bill more. Tokens of a
-    modality that nobody knows are in ``other_tokens``, which are in the totals, too. ``uncounted_answers`` told no
-    count that could be read.
+    ``input_tokens`` includes prompt, tool results and cached tokens. ``output_tokens`` excludes the thinking, which is
+    text whatever the modality of the response. Tokens without a modality are text. ``tool_tokens`` are those of tool
+    results, within the input. ``searches`` counts the queries that the service showed; it may bill more.
+    ``other_tokens`` are those of an unknown modality, included in the totals. ``uncounted_answers`` counts responses
+    without a readable count.
 
     Source: https://ai.google.dev/api/generate-content#UsageMetadata
     """
@@ -283,16 +282,16 @@ class Usage(NamedTuple):
     uncounted_answers: int = 0
 
     def plus(self, other: Usage) -> Usage:
-        """Add two counts."""
+        """Return the sum of two usages."""
         return Usage(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
     def minus(self, other: Usage) -> Usage:
-        """Take a part away."""
+        """Return this usage less another one."""
         return Usage(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
 
     @property
     def has_counts(self) -> bool:
-        """True when the service told of any tokens."""
+        """True when the service reported any tokens."""
         return any(self[:-1])
 
     def shown(self) -> dict[str, int]:
@@ -303,23 +302,22 @@ class Usage(NamedTuple):
 _TOTALS = 4
 
 LONG_PROMPT = 200_000
-"""Prompts of more tokens than this have prices of their own on some models."""
+"""On some models, prompts of more tokens than this have prices of their own."""
 
 
 class LongPrompts(NamedTuple):
-    """How many answers had long prompts, and what these used."""
+    """How many responses had long prompts, and what these used."""
 
     rows: int
     usage: Usage
 
 
 class BatchResult:
-    """One answer as the service gave it, with its key as the service gave it back.
+    """One response as the service sent it, with the key that the service returned.
 
-    Exactly one of ``response`` (the service's JSON object) and ``error`` is set. ``beside`` holds what else stood in
-    the answer's line: columns and members of the input that came back. ``billed`` is a response whose tokens count
-    although the row failed. Not a pydantic model, since results come by the million. The repr shows the kind of ending,
-    never the answer.
+    Exactly one of ``response`` (the service's JSON object) and ``error`` is set. ``beside`` holds what else was in the
+    line: columns and members of the input that came back. ``billed`` is a response whose tokens count although the row
+    failed. Not a pydantic model, since there are millions of results. The repr never shows the response.
     """
 
     __slots__ = ("beside", "billed", "error", "key", "position", "response")
@@ -342,11 +340,11 @@ class BatchResult:
         self.billed = response if billed is None else billed
 
     def with_key(self, key: str) -> BatchResult:
-        """Return the same answer under another key."""
+        """Return the same response under another key."""
         return BatchResult(key, self.response, self.error, self.position, beside=self.beside, billed=self.billed)
 
     def __eq__(self, other: object) -> bool:
-        """Compare keys, answers and places."""
+        """Compare keys, responses and positions."""
         if not isinstance(other, BatchResult):
             return NotImplemented
         mine = (self.key, self.response, self.error, self.position)
@@ -355,5 +353,5 @@ class BatchResult:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """Name the row without showing what is in it."""
+        """Return position and success, never the response."""
         return f"BatchResult(position={self.position}, ok={self.error is None})"

@@ -29,7 +29,7 @@ _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}\Z")
 _MOST_LABELS = 64
 
 
-# What a name may look like in a message. Anything else may be a prompt or an answer that was handed over by mistake.
+# What a name may look like in a message. Anything else may be a prompt or a response that was handed over by mistake.
 _SHOWABLE = re.compile(r"[\w./:@+%~?=*-]{0,120}\Z|(?:/|[a-z0-9]{2,12}://)[^\r\n]{0,200}\Z")
 
 

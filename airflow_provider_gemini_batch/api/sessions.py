@@ -1,7 +1,7 @@
-"""Connections: pooled sessions without cookies, .netrc, retries or redirects of their own, whose answers have to move.
+"""Connections: pooled sessions without cookies, .netrc, or their own retries and redirects, and with a time limit.
 
-A time-out of requests is for each read: a peer that sends a byte now and then holds a caller for ever. So reading an
-answer may take only so long: an allowance, and more for each byte that has come.
+requests applies its time-out to each read, so a peer that sends a byte now and then could hold a caller for ever. So
+reading a whole response has a limit: a fixed time, and more for each byte that arrived.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-# A slower line than this cannot be told from a peer that plays for time.
+# A slower connection than this cannot be distinguished from a peer that stalls on purpose.
 _LEAST_BYTES_PER_SECOND = 16 * 1024
 _ALLOWANCE = 120.0
 
 
 class _Pace(threading.local):
-    """What is known of this thread: how many seconds an answer may take beside its bytes; whether a call is ours."""
+    """Per thread: how many seconds a response may take, not counting its bytes, and whether the call is ours."""
 
     allowance = _ALLOWANCE
     ours = False
@@ -43,7 +43,7 @@ _pace = _Pace()
 
 @contextmanager
 def answer_within(seconds: float) -> Iterator[None]:
-    """Give the answers that begin in this block so many seconds, all their reads together, and more as bytes come."""
+    """Limit all reads of a response that begins in this block to so many seconds, plus some for each byte."""
     before = _pace.allowance, _pace.ours
     _pace.allowance, _pace.ours = seconds, True
     try:
@@ -53,7 +53,7 @@ def answer_within(seconds: float) -> Iterator[None]:
 
 
 class _WithoutQueries(logging.Filter):
-    """Keeps the queries of our calls out of urllib3's log: an upload session's address is a right to write."""
+    """Keeps the queries of our calls out of urllib3's log: an upload session's address gives the right to write."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if _pace.ours and isinstance(record.args, tuple):
@@ -74,7 +74,7 @@ for _name in ("urllib3.connection", "urllib3.connectionpool"):
 
 
 class _PacedReader(io.RawIOBase):
-    """The reading end of a socket; counts the time that was spent waiting for bytes."""
+    """The reading end of a socket; adds up the time spent waiting for bytes."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, allowance: float) -> None:
         self._raw = raw
@@ -94,7 +94,7 @@ class _PacedReader(io.RawIOBase):
             count = self._raw.readinto(buffer)
         finally:
             self._left -= time.monotonic() - began
-            # The connection goes back to the pool with it.
+            # Restore it: the connection goes back to the pool.
             self._sock.settimeout(usual)
         self._left += (count or 0) / _LEAST_BYTES_PER_SECOND
         return count
@@ -139,10 +139,10 @@ class _Adapter(HTTPAdapter):
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects to us: requests reads their whole body, and raises on an odd address."""
+    """A session that leaves redirects to us: requests would read their whole body, and raise on an odd address."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: no answer leads anywhere by itself."""
+        """Return None, so that requests never follows a redirect."""
 
 
 def new_session(*, pool_size: int = 8, loopback: bool = False) -> requests.Session:
@@ -163,5 +163,5 @@ def new_session(*, pool_size: int = 8, loopback: bool = False) -> requests.Sessi
 
 
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep requests from putting a .netrc entry in the place of our credentials."""
+    """Keep requests from replacing our credentials by a .netrc entry."""
     return request

@@ -49,13 +49,13 @@ _NETWORK = (requests.RequestException, HTTPError, HTTPException, OSError)
 # A longer wait is the caller's business: a worker may rather be given back.
 _LONGEST_RETRY_AFTER = 30.0
 _LONGEST_ERROR_BODY = 1 << 20
-# Above what a page of a thousand jobs, or a job with its inline answers, comes to; see Call.
+# Above what a page of a thousand jobs, or a job with its inline responses, comes to; see Call.
 MAX_BYTES: Final = 32 * 2**20
 MAX_VALUES: Final = 500_000
 # The same where only some fields were asked for: polls are many at a time, in a process that many tasks share.
 MAX_POLL_BYTES: Final = 4 * 2**20
 _PIECE = 1 << 16
-# Reading a whole answer may take so many times as long as one read of it.
+# Reading a whole response may take so many times as long as one read of it.
 _READS = 2.0
 _REDIRECTS = frozenset({
     HTTPStatus.MOVED_PERMANENTLY,
@@ -91,7 +91,7 @@ class Call:
 
     :param timeout_factor: multiplies the read time-out.
     :param anonymous: send no credentials.
-    :param max_bytes: what a whole answer may come to, unpacked.
+    :param max_bytes: what a whole response may come to, unpacked.
     :param max_values: how many values its JSON may hold: each takes a hundred bytes of memory, however few it is of.
     """
 
@@ -134,7 +134,7 @@ class Answer:
             value = json.loads(self.body)
         except (ValueError, RecursionError) as error:
             start = "HTML" if self.body.lstrip()[:1] == b"<" else f"{len(self.body)} bytes"
-            # The cause would show the body, which may hold answers.
+            # The cause would show the body, which may hold responses.
             text = f"{self.description}: {self.status}, but the response is not JSON ({start}, {type(error).__name__})"
             raise UnexpectedAnswer(text) from None
         if not isinstance(value, dict):
@@ -255,7 +255,7 @@ class Transport:
         return Answer(response.status_code, response.headers, body, call.description, call.max_values)
 
     def open_response(self, call: Call) -> requests.Response:
-        """Return the 2xx answer to one call, with its body still to be read; the caller closes it.
+        """Return the 2xx response to one call, with its body still to be read; the caller closes it.
 
         A GET is followed to other addresses of the same origin, as Google's downloads ask for, and to no other origin:
         the credentials go along.
@@ -284,7 +284,7 @@ class Transport:
         ) from None
 
     def _send_authenticated(self, call: Call) -> requests.Response:
-        """Return the answer to one call, sent again with fresh credentials when those were refused."""
+        """Return the response to one call, sent again with fresh credentials when those were refused."""
         response = self._dispatch(call)
         if (
             response.status_code == HTTPStatus.UNAUTHORIZED
@@ -366,7 +366,7 @@ def _may_repeat(retry: Retry, error: GeminiBatchError) -> bool:
 
 
 def _is_redirect(call: Call, response: requests.Response) -> bool:
-    """Return whether an answer sends us elsewhere. The 308 of a resumable upload names no place, and is no GET's."""
+    """Return whether a response sends us elsewhere. The 308 of a resumable upload names no place, and is no GET's."""
     return call.method == "GET" and response.status_code in _REDIRECTS and "Location" in response.headers
 
 

@@ -35,7 +35,7 @@ _FACTS = ("contents", "content")
 def check_job(model: str, location: str, *, source_table: bool, answer_table: bool) -> None:
     """Refuse a model, a location and a source that Vertex AI does not take together.
 
-    :param source_table: the rows are in BigQuery. :param answer_table: the answers go there.
+    :param source_table: the rows are in BigQuery. :param answer_table: the responses go there.
     :raises ConfigurationError: says what does work.
     """
     bare = model.rpartition("/")[2]

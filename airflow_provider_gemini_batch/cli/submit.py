@@ -118,7 +118,7 @@ def _send(  # noqa: PLR0917  (all that was read)
     layout: Layout,
     supply: _Shards,
 ) -> int:
-    """Create the jobs one after the other. A create call is sent once; one without an answer may have been acted on."""
+    """Create the jobs one by one. A create call is sent once, since one without a response may have created a job."""
     identity = TaskIdentity("command line", "", Path(arguments.input_path).name, uuid.uuid4().hex).digest
     job_settings = JobSettings(
         model=arguments.model,

@@ -1,7 +1,8 @@
-"""Types of carried columns: one word each, the same in a plan, in a manifest and in Parquet.
+"""Names for the types of carried columns, the same in a plan, in a manifest and in Parquet.
 
 ``bool``, ``int``, ``float``, ``str``, ``json`` (JSON as text), ``date``, ``timestamp``, ``timestamp_utc`` (both in
-microseconds) and ``decimal(precision,scale)``. Values travel as JSON in between: dates, times and decimals as texts.
+microseconds) and ``decimal(precision,scale)``. Between input and output, values are kept as JSON: dates, times and
+decimals as texts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _DECIMAL = re.compile(r"decimal\(([1-9][0-9]?),\s?([0-9]{1,2})\)")
 
 
 def check_word(word: Any) -> str:
-    """Return a type's word as it is. Raises ConfigurationError for one that is not known."""
+    """Return the name of a type unchanged. Raises ConfigurationError for an unknown name."""
     if isinstance(word, str) and (word in _SIMPLE or _DECIMAL.fullmatch(word)):
         return word
     raise ConfigurationError(
@@ -32,7 +33,7 @@ def check_word(word: Any) -> str:
 
 
 def word_of(kind: Any) -> str:
-    """Return the word for an Arrow type; whatever has no word of its own becomes text or JSON."""
+    """Return the name for an Arrow type; a type without a name of its own becomes ``str`` or ``json``."""
     from pyarrow import types
 
     if types.is_dictionary(kind):
@@ -56,7 +57,7 @@ def word_of(kind: Any) -> str:
 
 
 def arrow_type(word: str) -> Any:
-    """Return the Arrow type for a word."""
+    """Return the Arrow type for a name."""
     import pyarrow as pa
 
     if found := _DECIMAL.fullmatch(word):
@@ -74,9 +75,9 @@ def arrow_type(word: str) -> Any:
 
 
 def reader_of(word: str) -> Callable[[Any], Any] | None:
-    """Return what turns a value that travelled as JSON, or as a cell of CSV, into one of its type; None for JSON.
+    """Return a function that converts a value from JSON, or from a CSV cell, to this type; None for JSON.
 
-    A value that is not of its type comes back as it is: whoever writes it says so.
+    The function returns a value that does not fit the type unchanged: the writer reports it.
     """
     if _DECIMAL.fullmatch(word):
         return _decimal
@@ -134,7 +135,7 @@ def _utc(value: Any) -> Any:
 
 def _moment(value: Any) -> Any:
     try:
-        # Python 3.10 reads no Z.
+        # Python 3.10 cannot parse a trailing Z.
         return datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
     except ValueError:
         return value

@@ -1,8 +1,8 @@
 """What a batch costs, from the offline price table of ``genai-prices`` (an extra); never an invented price.
 
-A sum is the price at the batch rate; or an upper bound, at the full rate, where the table has no batch rate; or an open
-bound, where something that is billed has no price or no count; or there is none, for a model that the table does not
-know or without the extra. Nothing is looked up over the network.
+A cost is exact where the table has a batch rate. Where it has only the full rate, the cost is an upper bound. Where
+something that is billed has no price or no count, it is an open bound. There is no cost for a model that the table does
+not know, or without the extra. Nothing is looked up over the network.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.expected import Expected
 
 OUTPUT_TOKENS_GUESSED = 1024
-"""Output tokens a row that an estimate assumes where no ``maxOutputTokens`` bounds them."""
+"""Output tokens per row that an estimate assumes where ``maxOutputTokens`` is not set."""
 
 _BATCH = {"processing": "batch"}
 _NO_BOUND = "give generation_config with a maxOutputTokens"
-# A job is priced when it runs, up to four days after it was made; prices change with the day.
+# The price of the day on which a job runs applies, and it may run up to four days after it was created.
 _DAYS_AHEAD = 5
 _MODALITIES = ("audio", "image", "video")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A sum in US dollars. ``usd`` is None when there is no price; ``upper_bound`` when it can only be less.
+    """A sum in US dollars; ``usd`` is None without a price.
 
-    ``open_bound``: something that is billed is not in the sum, so that it may be more; the note says what.
+    ``upper_bound``: the true cost is at most this. ``open_bound``: it may be more, since something that is billed is
+    missing from the sum; ``note`` says what.
     """
 
     usd: float | None
@@ -48,19 +49,19 @@ class Cost:
         return f"{bound}{self.usd:.6g} USD" + (f" ({self.note})" if self.note else "")
 
     def plain(self) -> dict[str, Any]:
-        """The same for a manifest or a summary."""
+        """Return the cost as plain values, for a manifest or a summary."""
         return {"usd": self.usd, "upper_bound": self.upper_bound, "open_bound": self.open_bound, "note": self.note}
 
 
 def cost_of(
     usage: Usage, model: str, *, rows: int, at: datetime | None = None, long_prompts: LongPrompts | None = None
 ) -> Cost:
-    """What these tokens of ``rows`` rows cost in a batch at ``at`` (a time with zone; None: now).
+    """Return what these tokens of ``rows`` rows cost in a batch at ``at`` (a time with zone; None: now).
 
-    Each modality has its price; thinking is text of the output, PDF pages are pictures. Cached tokens are priced as the
-    table says, which for most models is without a discount for batches. Searches are billed by the query, beside the
-    tokens. Prices that grow with the length of a prompt are taken for rows of average length: of ``long_prompts``, and
-    of the others.
+    Each modality has its own price; thinking counts as text output, PDF pages as pictures. Cached tokens cost what the
+    table says: for most models there is no batch discount on them. Searches are billed per query, in addition to the
+    tokens. Where the price depends on the length of a prompt, the average length is used, separately for
+    ``long_prompts`` and for the other rows.
 
     Source: https://ai.google.dev/gemini-api/docs/pricing (Batch)
     """
@@ -105,7 +106,7 @@ def _sum(one: Cost, other: Cost) -> Cost:
 
 
 def _price_table_counts(usage: Usage) -> dict[str, int]:
-    """The counts in the words of the price table. No part is larger than its whole, whatever the service told."""
+    """Return the counts under the price table's names. No part exceeds its whole, whatever the service reported."""
     output = usage.output_tokens + usage.thinking_tokens
     cached = min(usage.cached_tokens, usage.input_tokens)
     made = {
@@ -125,7 +126,7 @@ def _price_table_counts(usage: Usage) -> dict[str, int]:
             f"output_{kind}_tokens": written,
             f"cache_{kind}_read_tokens": hit,
         }
-    # Cached tokens of no told modality are text, as far as there is uncached text; what is left of them is media.
+    # Cached tokens without a modality are text, up to the amount of uncached text; the rest of them are media.
     for kind in _MODALITIES:
         more = min(left_cached - left_in, made[f"input_{kind}_tokens"] - made[f"cache_{kind}_read_tokens"])
         if more > 0:
@@ -135,7 +136,7 @@ def _price_table_counts(usage: Usage) -> dict[str, int]:
 
 
 def _missing(usage: Usage, prices: Any) -> list[str]:
-    """What is billed and not in the sum."""
+    """Return notes on what is billed but not in the sum."""
     notes = []
     if usage.searches and prices.web_searches_kcount is None:
         notes.append(f"{usage.searches} searches have no price")
@@ -149,7 +150,7 @@ def _missing(usage: Usage, prices: Any) -> list[str]:
 
 
 def _has_batch_rates(model: Any, now: datetime) -> bool:
-    """Tell whether all that tokens cost has a batch rate at that time; the cache has its own price."""
+    """Return whether every price for tokens has a batch rate at that time; the cache is priced separately."""
     rates = next(
         (
             variant.prices
@@ -167,10 +168,10 @@ def _has_batch_rates(model: Any, now: datetime) -> bool:
 
 
 def estimated_cost(expected: Expected, kind: JobKind, *, at: datetime | None = None) -> Cost:
-    """What a batch will cost at most, as far as can be told before it is sent, at the dearest price of the next days.
+    """Return an upper estimate of what a batch will cost, at the highest price of the next days.
 
-    Output is what ``maxOutputTokens`` allows for each candidate, or 1,024 for each row that nothing bounds, which the
-    note then says; embeddings have none. Answers in pictures or sound are priced as such.
+    Output is what ``maxOutputTokens`` allows for each candidate. A row without that limit counts as 1,024 tokens, which
+    the note then says. Embeddings have no output tokens. Responses in pictures or sound are priced as such.
     """
     guessed = expected.unbounded_rows if kind is JobKind.GENERATION else 0
     usage = expected.usage
@@ -200,7 +201,7 @@ def estimated_cost(expected: Expected, kind: JobKind, *, at: datetime | None = N
 
 
 def refuse_above(cost: Cost, max_cost_usd: float) -> None:
-    """Raise ConfigurationError when the estimate is above the author's limit, or is none to rely on."""
+    """Raise ConfigurationError when the estimate is above the author's limit, or cannot be relied on."""
     if cost.usd is None or cost.open_bound:
         raise ConfigurationError(f"max_cost_usd cannot be checked: {cost.note}; nothing was sent")
     if cost.usd > max_cost_usd:

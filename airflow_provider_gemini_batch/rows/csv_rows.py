@@ -1,7 +1,7 @@
-"""CSV as it comes out of spreadsheets and databases: encoding and delimiter are found out, or asked for in words.
+"""CSV as spreadsheets and databases export it: encoding and delimiter are detected, or the author has to name them.
 
-A file read with the wrong delimiter is one column of whole lines, each a prompt that nobody meant and somebody pays.
-So what is not certain is refused: the error names ``csv_delimiter`` and ``encoding``.
+Read with the wrong delimiter, a file is a single column of whole lines: prompts that nobody meant but somebody pays
+for. So a doubtful file is refused, and the error names ``csv_delimiter`` or ``encoding``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _DELIMITERS = (",", ";", "\t", "|")
-# Seen in exports of databases; not so common that a file may be read by them without being asked.
+# Database exports use these. They are too rare to be assumed: the author must ask for them.
 _RARE_DELIMITERS = ("^", "~", "¦", "\x1f", "\x01", ":", "#")
 _SAMPLE_BYTES = 1 << 17
 _SAMPLE_RECORDS = 200
@@ -32,7 +32,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What a name that ends in .csv or .txt hides now and then.
+# The first bytes of other formats that are sometimes saved as .csv or .txt.
 _OTHER_FILES = (
     (b"PK\x03\x04", "an Excel or zip file"),
     (b"\xd0\xcf\x11\xe0", "an old Excel file"),
@@ -45,7 +45,7 @@ _OTHER_FILES = (
     (b"version https://git-lfs.github.com", "a pointer of Git LFS: fetch the file itself"),
     (b"{\\rtf", "a document in RTF"),
 )
-# In a CSV or a text: rows with members, which would go out as they stand.
+# JSON objects in a CSV or text file: each line would be sent as a prompt.
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"[^"\n]*"\s*:')
 _PROSE = re.compile(r"\s.*[.?!:]\s*$|(?:\S+\s+){7}", re.DOTALL)
 #: How a message names a delimiter.
@@ -92,7 +92,7 @@ def text_encoding(head: bytes, given: str | None) -> str:
 
 
 def refuse_json(head: bytes) -> None:
-    """Refuse a CSV or a text that is JSON: its lines would go out as they stand.
+    """Refuse a CSV or a text file that holds JSON: its lines would be sent as prompts.
 
     :raises InputError: says how the file is read.
     """
@@ -101,7 +101,7 @@ def refuse_json(head: bytes) -> None:
 
 
 def refuse_table(head: bytes, encoding: str) -> None:
-    """Refuse a text that is a table: whole records would go out as prompts.
+    """Refuse a text file that is a table: whole records would be sent as prompts.
 
     :raises InputError: says how the file is read.
     """
@@ -116,7 +116,7 @@ def refuse_table(head: bytes, encoding: str) -> None:
 
 
 def encoding_fault(encoding: str) -> str:
-    """Say that a line is not in the encoding of its file."""
+    """Return the message for a line that is not in the encoding of its file."""
     if encoding.startswith("utf-8"):
         remedy = "if a spreadsheet has written it, give encoding='cp1252' or save it as UTF-8"
         return f"what stands here or a few lines on is not UTF-8; {remedy}"
@@ -126,10 +126,10 @@ def encoding_fault(encoding: str) -> str:
 def read_csv(
     handle: BinaryIO, *, default: str | None = None, delimiter: str | None = None, encoding: str | None = None
 ) -> tuple[Table | None, Callable[[], None]]:
-    """Return a CSV and what closes it; no table for an empty file.
+    """Return the table of a CSV file (None for an empty file) and a function that closes it.
 
-    :param default: the delimiter that the file's name stands for.
-    :param delimiter: the author's.
+    :param default: the delimiter that the file's name suggests.
+    :param delimiter: the one that the author named.
     :raises InputError: the header, the delimiter or the encoding is doubtful.
     """
     head, whole = peek(handle)
@@ -148,7 +148,7 @@ def read_csv(
         first_line = 2
     if delimiter is None:
         delimiter = _find_delimiter(sample, len(head) < _SAMPLE_BYTES, default)
-    # The module's own limit of 128 KiB a cell is for the whole process and too small for texts.
+    # The csv module limits a cell to 128 KiB, for the whole process: too small for texts.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     try:
@@ -190,7 +190,7 @@ def _records(
             yield number, None, encoding_fault(encoding)
             return
         except csv.Error as error:
-            # What follows a broken quote cannot be told apart into records.
+            # After a broken quote, the rest cannot be split into records.
             yield number, None, f"not CSV from here on ({type(error).__name__})"
             return
         if not cells:
@@ -204,9 +204,9 @@ def _records(
 
 
 def _find_delimiter(sample: str, is_whole: bool, default: str | None) -> str:  # noqa: FBT001
-    """Return the one delimiter by which the header has several columns and the records fit it.
+    """Return the only delimiter that splits the header into several columns and fits the records.
 
-    :param default: what the file's name stands for; it is believed where the header has it.
+    :param default: what the file's name suggests; it is used where the header contains it.
     """
     tables = {one: _read_sample(sample, one, is_whole=is_whole) for one in _DELIMITERS}
     several = [one for one, rows in tables.items() if rows and len(rows[0]) > 1]
@@ -231,13 +231,13 @@ def _find_delimiter(sample: str, is_whole: bool, default: str | None) -> str:  #
 
 
 def _splits_alike(rows: list[list[str]], *, in_header: bool) -> bool:
-    """Whether records fall into the same number of cells, more than one; ``in_header``: the header too."""
+    """Return whether all records have the same number of cells, more than one; ``in_header``: the header too."""
     widths = {len(row) for row in (rows if in_header else rows[1:])}
     return len(rows) > 2 - in_header and len(widths) == 1 and min(widths) > 1
 
 
 def _read_sample(sample: str, delimiter: str, *, is_whole: bool) -> list[list[str]]:
-    """Return the first records by this delimiter; the last may be cut off and is left out."""
+    """Return the first records by this delimiter, without the last one, which may be cut off."""
     rows: list[list[str]] = []
     try:
         for row in csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter):
@@ -251,7 +251,7 @@ def _read_sample(sample: str, delimiter: str, *, is_whole: bool) -> list[list[st
 
 
 def _decode_head(head: bytes, encoding: str) -> str:
-    """Return what can be read of the first bytes; a letter that is cut off at the end is left out."""
+    """Decode the first bytes, without a character that is cut off at the end."""
     try:
         return codecs.getincrementaldecoder(encoding)("replace").decode(head, final=False)
     except (UnicodeError, LookupError):
@@ -259,7 +259,7 @@ def _decode_head(head: bytes, encoding: str) -> str:
 
 
 def _is_utf8(head: bytes) -> bool:
-    """Whether these bytes are letters beyond ASCII in UTF-8, which other encodings hardly ever look like."""
+    """Return whether these bytes hold non-ASCII UTF-8, which text in other encodings hardly ever looks like."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head, final=False)
     except UnicodeDecodeError:
@@ -272,7 +272,7 @@ def _quote(delimiter: str) -> str:
 
 
 class _Rejoined(io.RawIOBase):
-    """Bytes that were read already, in front of the stream that they came from."""
+    """A stream that begins with bytes already read from it."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         super().__init__()

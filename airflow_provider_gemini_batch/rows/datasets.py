@@ -1,7 +1,8 @@
 """Several files as one input: one stream of rows, with one set of columns and types over all of them.
 
-Files are Parquet, CSV, JSON lines or texts, all of one format. Columns that a folder names (``day=2026-01-01``, as Hive
-does) are columns of the rows below it. An address may end in ``#row_groups=2-5``: those row groups of a Parquet file.
+Files are Parquet, CSV, JSON lines or texts, all of one format. Columns in the name of a folder (``day=2026-01-01``, as
+in Hive) are columns of the rows below it. An address that ends in ``#row_groups=2-5`` means those row groups of a
+Parquet file.
 """
 
 from __future__ import annotations
@@ -60,19 +61,19 @@ class InputFile(NamedTuple):
 
 @dataclass(frozen=True)
 class ParquetFacts:
-    """What footers say of a file: its columns by name, and of each row group its rows and bytes."""
+    """What the footer of a file says: the type of each column, and the rows and bytes of each row group."""
 
     types: Mapping[str, Any] = field(repr=False)
     groups: tuple[tuple[int, int], ...]
 
 
 def is_dataset(path: str) -> bool:
-    """Whether an input path means several files by its looks: a folder, a pattern, or row groups of a file."""
+    """Return whether an input path has the form of a dataset: a folder, a pattern, or row groups of a file."""
     return path.endswith("/") or any(mark in path for mark in "*?[") or _ROW_GROUPS.match(path) is not None
 
 
 def is_data(path: str, root: str = "") -> bool:
-    """Whether a file below a folder is data: readers of datasets pass over names that begin with ``_`` or ``.``."""
+    """Return whether a file in a folder is data: names that begin with ``_`` or ``.`` are skipped."""
     below = path.removeprefix(root)
     return not any(name.startswith(("_", ".")) for name in below.split("/") if name)
 
@@ -90,10 +91,10 @@ def parquet_facts(path: str, opener: Opener) -> ParquetFacts:
 
 
 def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return one Arrow type for each column of several files; a column that is null throughout yields to any other.
+    """Return one Arrow type for each column of several files; a column that is null in one file takes any other type.
 
     :param types: the path of each file, and its columns.
-    :raises InputError: names the file and the column whose types do not go together.
+    :raises InputError: two files have incompatible types in a column; names both.
     """
     import pyarrow as pa
 
@@ -110,7 +111,7 @@ def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]
 
 
 def _plain(kind: Any) -> Any:
-    """Return the type of the values alone, without how they are packed or in which zone a moment is told."""
+    """Return the type of the values, without their packing or the time zone."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
@@ -123,8 +124,8 @@ def from_files(
 ) -> RowSource:
     """Return the rows of several files, one after the other.
 
-    :param asked_for: columns that somebody asks for by name; None: all may be. In JSON lines, which may be requests as
-        they stand, no other columns come from the names of folders.
+    :param asked_for: the columns that the author names; None: any may be used. Rows of JSON lines, which may be whole
+        requests, get only these columns from the names of folders.
     :param options: how each file that is not Parquet is read; see :func:`.sources.from_file`.
     :raises ConfigurationError: the files are of several formats, or name other columns than the first.
     """
@@ -145,7 +146,7 @@ def from_files(
 
 
 class _Rows:
-    """What both kinds share: partitions become columns, and rows are numbered over all files."""
+    """What both formats share: partitions become columns, and rows are numbered over all files."""
 
     columns: tuple[str, ...] | None = None
     types: Mapping[str, str] | None = None
@@ -162,7 +163,7 @@ class _Rows:
         self._stack.close()
 
     def where(self, place: int) -> str:
-        """Return what a person calls a row: its file, and its place in there."""
+        """Return where a row is, for messages: its file, and its place in the file."""
         found = bisect_right(self._starts, place) - 1
         if found < 0:
             return f"row {place}"

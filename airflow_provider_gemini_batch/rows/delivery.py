@@ -1,12 +1,12 @@
 """Putting a finished output where it belongs, whole or not at all, with a manifest beside it, written last.
 
 On a local disk the output has a temporary name until it is whole; on an object store it appears under its own name
-when it is closed. The manifest ``_<output>.manifest.json`` says that it is whole and which jobs it holds; it is gone
-while an output is being replaced. Another task of the same run that has written there is an error: two mapped tasks
-share a path.
+when it is closed. The manifest ``_<output>.manifest.json`` says that the output is whole and which jobs are in it. It
+is removed before an output is replaced. If another task of the same run has written to the path, two mapped tasks
+share it, which is an error.
 
-A path that ends in ``/`` is a dataset: a folder of Parquet parts, as pyarrow, Spark and BigQuery read it. What is not
-rows lies in ``_gemini_batch/``, which such readers pass over, and ``_SUCCESS`` comes last.
+A path that ends in ``/`` is a dataset: a folder of Parquet parts, as pyarrow, Spark and BigQuery read it. Everything
+else is in ``_gemini_batch/``, which such readers skip, and ``_SUCCESS`` is written last.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchResult
 
 META_FOLDER = "_gemini_batch"
-"""Holds what in a dataset is not rows."""
+"""The folder of a dataset for everything that is not rows."""
 SUCCESS = "_SUCCESS"
-"""The empty file that says that a dataset is whole."""
+"""The empty file that marks a dataset as whole."""
 
 _VERSION = 1
 
 
 class Files(Protocol):
-    """What is needed of a file system."""
+    """The operations that delivery needs from a file system."""
 
     def read(self, path: str) -> BinaryIO:
         """Open for reading. Raises FileNotFoundError."""
@@ -52,14 +52,14 @@ class Files(Protocol):
         """True when there is a file."""
 
     def remove(self, path: str) -> None:
-        """Remove it; nothing happens when it is not there."""
+        """Remove the file, if it exists."""
 
 
 @dataclass(frozen=True)
 class LocalFiles:
     """Files of this machine; folders are made as needed, ``file://`` is understood.
 
-    ``private``: what is written can be read by its owner alone, whatever the umask.
+    ``private``: only the owner can read what is written, whatever the umask.
     """
 
     private: bool = False
@@ -108,14 +108,14 @@ class OpenedFiles:
 
     @contextmanager
     def write_whole(self, path: str) -> Iterator[BinaryIO]:
-        """Write under its own name: an object appears when it is closed, and is given up when the block raises."""
+        """Write under the final name: an object appears when it is closed, and is discarded when the block raises."""
         handle = self.open(path, "wb")
         try:
             yield handle
         except BaseException:
             with suppress(Exception):
                 handle.discard()  # type: ignore[attr-defined]
-            # An fsspec file that is collected unclosed is closed, and so uploaded: it must believe that it was.
+            # fsspec closes, and so uploads, an open file when it is garbage-collected: mark it as closed.
             with suppress(Exception):
                 handle.closed = True  # type: ignore[misc]
             raise
@@ -133,11 +133,11 @@ class OpenedFiles:
 
 @dataclass(frozen=True)
 class Target:
-    """Where one output lies, and what goes with it.
+    """The paths of one output and of the files beside it.
 
-    ``older_manifests`` are places where earlier versions put the manifest. ``success`` is written last, where the
-    output is all there is of its dataset. ``part`` names a part of a dataset. ``media`` is the folder for pictures and
-    sound, unless the author names one; like a manifest, it has a name that readers of a folder skip.
+    ``older_manifests`` are where earlier versions put the manifest. ``success`` is written last, if this output is the
+    whole dataset. ``part`` names a part of a dataset. ``media`` is the folder for pictures and sound unless the author
+    names one; like a manifest, it has a name that readers of a folder skip.
     """
 
     output: str
@@ -150,7 +150,7 @@ class Target:
 
 
 def target_of(path: str, *, part: str = "", is_all: bool = False) -> Target:
-    """Return where an output path puts things. Raises ConfigurationError for a path that names no known format.
+    """Return the paths that belong to an output path. Raises ConfigurationError when its ending is not a known format.
 
     :param part: the name of this task's part, where the path is a dataset.
     :param is_all: this part is the whole dataset.
@@ -170,7 +170,7 @@ def target_of(path: str, *, part: str = "", is_all: bool = False) -> Target:
 
 
 def part_target(folder: str, part: str, *, is_all: bool = False) -> Target:
-    """Return where a part of a dataset puts things. ``folder`` ends in a slash."""
+    """Return the paths that belong to a part of a dataset. ``folder`` ends in a slash."""
     name = f"part-{part}"
     return Target(
         output=f"{folder}{name}.parquet",
@@ -184,10 +184,10 @@ def part_target(folder: str, part: str, *, is_all: bool = False) -> Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What stands beside an output: whose it is, and what is in it. ``task`` is unique in its ``run``.
+    """The file beside an output that says who wrote it and what is in it. ``task`` is unique in its ``run``.
 
-    ``media`` has the ``path`` of the folder with pictures and sound, and how many ``files`` and ``bytes`` they are.
-    ``beside`` is a hash of what the rows hold beside what the fingerprint stands for, such as carried columns.
+    ``media`` has the ``path`` of the folder with pictures and sound, and the number of ``files`` and ``bytes`` in it.
+    ``beside`` is a hash of what the fingerprint does not cover, such as carried columns.
     """
 
     task: str
@@ -205,7 +205,7 @@ class Manifest:
     beside: str = ""
 
     def to_json(self) -> bytes:
-        """The manifest as it is written."""
+        """Return the manifest as it is written."""
         members = {
             "version": _VERSION,
             "whole": True,
@@ -227,7 +227,7 @@ class Manifest:
 
 
 def read_manifest(files: Files, target: Target) -> Manifest | None:
-    """Return the manifest of an output, or None when none says that it is whole."""
+    """Return the manifest of an output, or None when the output is not known to be whole."""
     for path in (target.manifest, *target.older_manifests):
         found = manifest_at(files, path)
         if found is not None:
@@ -236,7 +236,7 @@ def read_manifest(files: Files, target: Target) -> Manifest | None:
 
 
 def manifest_at(files: Files, path: str) -> Manifest | None:
-    """Return the manifest at a path, or None when none there says that its output is whole."""
+    """Return the manifest at a path, or None when there is none for a whole output."""
     try:
         with files.read(path) as handle:
             members = from_json(handle.read())
@@ -264,7 +264,7 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
 def check_target(files: Files, target: Target, *, task: str, run: str) -> Manifest | None:
     """Raise ConfigurationError when another task of this run has written there.
 
-    Returns the manifest that is there, of this task or of another run.
+    Otherwise return the existing manifest, of this task or of another run, or None.
     """
     found = read_manifest(files, target)
     if found is not None and found.run == run and found.task != task:
@@ -289,7 +289,7 @@ def deliver(
     carried_types: Mapping[str, str] | None = None,
     beside: str = "",
 ) -> tuple[LandingSummary, Manifest]:
-    """Land all answers at the output and write the manifest. Nothing new is there when it raises."""
+    """Land all responses at the output and write the manifest. When this raises, no new output is there."""
     check_target(files, target, task=task, run=run)
     with files.write_whole(target.output) as handle:
         sink = open_sink(
@@ -302,7 +302,7 @@ def deliver(
         )
         summary = land(sources, sink, landing, workdir)
         sink.close()
-        # From here on an old manifest would speak of rows that are being replaced.
+        # From here on, an old manifest would describe rows that are being replaced.
         for path in (*((target.success,) if target.success else ()), target.manifest, *target.older_manifests):
             files.remove(path)
     aside = _deliver_aside(files, target, summary.aside)
@@ -329,7 +329,7 @@ def deliver(
 
 
 def write_success(files: Files, path: str) -> None:
-    """Say that a dataset is whole."""
+    """Write the file that marks a dataset as whole."""
     with files.write_whole(path):
         pass
 

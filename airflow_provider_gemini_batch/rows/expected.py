@@ -1,7 +1,7 @@
 """What a batch is expected to use, counted from the requests as sent: tokens by modality, and what is not known.
 
-It errs on the high side, since it is held against ``max_cost_usd``. What cannot be told before (searches, what tools
-bring in, files that only the service sees) is named, and makes the estimate an open bound.
+The estimate errs on the high side, since it is compared with ``max_cost_usd``. What cannot be known in advance
+(searches, output of tools, files that only the service can read) is named, and makes the estimate an open bound.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.input_spec import Attachment
 
 BYTES_PER_TOKEN = 4
-"""The estimate of text: UTF-8 bytes of a request's JSON by four; for short rows it errs on the high side."""
+"""Text is estimated as the UTF-8 bytes of a request's JSON divided by this; short rows are overestimated."""
 
 _NO_CONFIG: Mapping[str, Any] = {}
 _NO_MEDIA: Mapping[str, int] = {}
@@ -56,7 +56,7 @@ class Expected:
         self.rows = 0
         self.media: Counter[str] = Counter()
         self.output_tokens = 0
-        # Of them those that are no text, by modality.
+        # Those of them that are not text, by modality.
         self.output_media: Counter[str] = Counter()
         self.unbounded_rows = 0
         self._long = LongPrompts(0, Usage())
@@ -70,7 +70,7 @@ class Expected:
 
     @classmethod
     def of_totals(cls, model: str, *, rows: int, text_bytes: int, max_output_tokens: int | None) -> Expected:
-        """Return what is expected of rows of which nothing but their number and size is known."""
+        """Return what to expect from rows of which only the number and the size are known."""
         made = cls(model)
         made.rows, made._text_bytes = rows, text_bytes
         if max_output_tokens is None:
@@ -86,7 +86,7 @@ class Expected:
 
     @property
     def usage(self) -> Usage:
-        """What all rows will use at most, without the output of rows that nothing bounds."""
+        """What all rows will use at most, without the output of rows that have no limit."""
         return _usage(self.input_tokens, self.output_tokens, self.media, self.output_media)
 
     @property
@@ -96,7 +96,7 @@ class Expected:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """What will be billed and cannot be told, in words."""
+        """What will be billed but cannot be estimated, in words."""
         files = (_OF_FILES.format(self._unseen_files),) if self._unseen_files else ()
         return (*sorted(self._unknown), *files)
 
@@ -145,7 +145,7 @@ class Expected:
             self.output_tokens += most * several
 
     def _note(self, request: Mapping[str, Any]) -> None:
-        """Note what nothing bounds: tools, and content that lies in a cache."""
+        """Note what has no limit: tools, and content in a cache."""
         if request.get("cachedContent"):
             self._unknown.add(_OF_CACHE)
         tools = request.get("tools")
@@ -202,7 +202,7 @@ def _number(value: Any) -> int | None:
 
 
 def _files(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the parts of a request that are not text alone, and those of the results of functions."""
+    """Yield the parts of a request that hold more than text, including those in the results of functions."""
     contents = request.get("contents")
     found = contents if isinstance(contents, list) else [contents]
     for content in (*found, request.get("content"), request.get("systemInstruction")):
@@ -227,7 +227,7 @@ _SNAKE = {
 
 
 def _either(holder: Mapping[str, Any], name: str) -> Any:
-    """Return a member by either of its spellings: what lies below a part is sent as it was written."""
+    """Return a member by either of its spellings: members of a part are sent as they were written."""
     return holder.get(name, holder.get(_SNAKE[name]))
 
 

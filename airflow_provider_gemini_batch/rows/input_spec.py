@@ -1,4 +1,4 @@
-"""What the author wants made of the input, checked for sense before a single row is read; and the limits of a job."""
+"""What the author asks for the input to become, checked before a row is read; and the limits of a job."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ ROW_MEMBERS = (
 
 
 class JobLimits(NamedTuple):
-    """What the service takes in one job."""
+    """How much the service accepts in one job."""
 
     rows: int | None
     file_bytes: int
 
 
 def job_limits(service: Service, kind: JobKind, model: str = "") -> JobLimits:
-    """The documented limits: Gemini 2 GB a file; Vertex 1 GB and 200,000 requests, 1,000,000 for embeddings.
+    """Return the documented limits: Gemini 2 GB a file; Vertex 1 GB and 200,000 requests, 1,000,000 for embeddings.
 
-    Legacy embedding models of Vertex (``text-embedding-*``, ``textembedding-*``) take 30,000 texts.
+    Legacy embedding models of Vertex (``text-embedding-*``, ``textembedding-*``) accept 30,000 texts.
     """
     if service is Service.GEMINI:
         return JobLimits(None, 2_000_000_000)
@@ -62,7 +62,7 @@ def job_limits(service: Service, kind: JobKind, model: str = "") -> JobLimits:
 
 
 def check_carry(carry: tuple[str, ...], kind: JobKind) -> None:
-    """Raise ConfigurationError for columns that would meet a member of the output row, or come twice."""
+    """Raise ConfigurationError for columns that have the name of a member of the output row, or are listed twice."""
     absent = "text" if kind is JobKind.EMBEDDINGS else "embedding"
     if taken := sorted(set(carry) & set(ROW_MEMBERS) - {absent}):
         raise ConfigurationError(
@@ -76,7 +76,7 @@ class Attachment(NamedTuple):
     """A file that goes with a row: the part for the request, and what the fingerprint covers in its place.
 
     ``identity`` names the content (a hash, or the URI of an object), so that a file uploaded anew under another name
-    does not look like another input. ``sample`` goes into the estimate of cost; None: nobody has looked inside.
+    does not look like another input. ``sample`` is used to estimate the cost; None: the file was not read.
     """
 
     part: Mapping[str, Any]
@@ -86,15 +86,14 @@ class Attachment(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """One input and what is to be made of it. Exactly one of ``rows`` and ``path`` is given.
+    """One input and how to turn it into requests. Exactly one of ``rows`` and ``path`` is given.
 
     ``rows``: see :mod:`.python_rows`. ``path``: whatever ``opener`` opens.
     ``prompt_template``, ``key_field``, ``title_field``, ``media_field`` and ``carry`` name columns. ``attach`` turns a
     value of ``media_field`` into an :class:`Attachment`. ``response_schema`` is in the service's form (see
-    ``data.schema``). ``files`` lists the files that ``path`` means, where they are several; it is called
-    whenever the input is read. ``carry_types`` are types of carried columns (see :mod:`.columns`) that win over those
-    of the input.
-    ``max_rows_per_job`` and ``max_bytes_per_job`` only ever lower the service's limits.
+    :mod:`.schema`). ``files`` returns the files of ``path`` where there are several; it is called whenever the input is
+    read. ``carry_types`` are types of carried columns (see :mod:`.columns`) that replace those of the input.
+    ``max_rows_per_job`` and ``max_bytes_per_job`` can only lower the service's limits.
     """
 
     service: Service
@@ -126,7 +125,7 @@ class InputSpec:
     max_bytes_per_job: int | None = None
 
     def check(self) -> None:
-        """Raise ConfigurationError for what cannot work whatever the rows are."""
+        """Raise ConfigurationError for arguments that cannot work with any rows."""
         if (self.rows is None) == (self.path is None):
             raise ConfigurationError("give the input either as rows or as a path")
         if self.media_field is not None and self.attach is None:
@@ -149,14 +148,14 @@ class InputSpec:
                 raise ConfigurationError(f"carry_types: {shown(name)} is not in carry")
 
     def limits(self) -> JobLimits:
-        """The service's limits, lowered by the author's."""
+        """Return the service's limits, or the author's where they are lower."""
         rows, file_bytes = job_limits(self.service, self.kind, self.model)
         if self.max_rows_per_job is not None:
             rows = self.max_rows_per_job if rows is None else min(rows, self.max_rows_per_job)
         return JobLimits(rows, min(file_bytes, self.max_bytes_per_job or file_bytes))
 
     def defaults(self, warnings: set[str]) -> RequestDefaults:
-        """The members that every request gets, the response schema among them."""
+        """Return the members that every request gets, including the response schema."""
         config = dict(self.generation_config or {})
         if self.response_schema is not None:
             if {"responseSchema", "response_schema"} & config.keys():

@@ -1,8 +1,8 @@
-"""Landing: answers of one or several jobs in any order become one row per input row, in input order.
+"""Landing: responses of one or several jobs in any order become one row per input row, in input order.
 
-Answers find their row by the number in their key. A row that is next in line and final goes straight to the sink; any
-other is put into a spill file, with its place in it kept in an array: 15 bytes a row, whatever the size of the
-answers. Jobs are read in the order given; a later one may replace a row that failed, never one that is good.
+The number in a response's key names its row. A final row that is next in line goes straight to the sink; any other goes
+into a spill file. Memory holds 15 bytes a row, whatever the size of the responses. Jobs are read in the order given; a
+later one may replace a failed row, never a good one.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _WARNED_NAMED = 10
 _TOTALS = 4
 _MOST_FAILED_KEYS = 20
 _MOST_IN_A_BYTE = 255
-# Kinds of failure that are told apart. The service has some thirty.
+# How many kinds of failure are distinguished. The service has about thirty.
 _MOST_FAULTS = 1000
 _UNCOUNTED = Usage._fields.index("uncounted_answers")
 
 
 class ResponseSource(NamedTuple):
-    """The answers of one job. ``row_numbers``, where known, are the rows it was asked for, in the order of its input.
+    """The responses of one job. ``row_numbers``, where known, are the rows sent in it, in the order of its input.
 
-    They serve to write failed rows early when no later job may replace them, and to match by position the answers of a
-    job that gave no key back at all.
+    With them, failed rows that no later job can replace are written early, and the responses of a job that returned no
+    keys at all are matched by position.
     """
 
     open: Callable[[], Iterable[BatchResult]]
@@ -56,15 +56,16 @@ class ResponseSource(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LandingSpec:
-    """How answers are to be landed.
+    """How to land responses.
 
-    ``rows``: how many the input has; None when it is not known, and then there is one row per answer in the order they
-    come. ``carried`` gives the carried columns of every row as lines of JSON objects, in order. ``author_key`` finds
-    the key of a row that got no answer. ``wrapped_keys`` is False for jobs made by others, whose keys are theirs.
-    ``media`` is where pictures and sound are written. ``dimensions``: how long vectors were asked to be.
+    ``rows``: how many the input has; None when that is not known: then each response becomes a row, in the order of
+    arrival. ``carried`` returns the carried columns of every row as lines of JSON objects, in order. ``author_key``
+    returns the key of a row that got no response. ``wrapped_keys`` is False for jobs that others created: their keys
+    are shown as they are. ``media`` is where pictures and sound are written. ``dimensions`` is the requested length of
+    vectors.
 
-    ``key_field`` and ``carry`` name members that the service gives back beside an answer. They are for input that is
-    not known: there they name the row and go into its output as texts.
+    ``key_field`` and ``carry`` are only for input that is not known. They name members that the service returns beside
+    a response: the first becomes the row's key, the others become columns of text.
     """
 
     kind: JobKind
@@ -80,7 +81,7 @@ class LandingSpec:
     carry: tuple[str, ...] = ()
 
     def maker(self) -> RowMaker:
-        """Return what makes the rows."""
+        """Return the maker of the result rows."""
         return RowMaker(
             self.kind,
             schema=self.schema,
@@ -92,19 +93,19 @@ class LandingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class LandingSummary:
-    """What came of it.
+    """What landing wrote, in numbers.
 
-    ``usage`` sums every answer that was read, once, also those that failed and those that a later round replaced: they
-    were paid. An answer that comes back in the output of a later job is the same answer.
+    ``usage`` sums every response that was read, including failed ones and those that a later round replaced: they were
+    paid for. A response that a later job's output repeats counts once.
 
-    ``by_status`` counts rows by the word in the output. ``extra`` answers belong to no row, ``duplicate`` ones to a
-    row that had its answer; both are in ``aside``, a file of JSON lines, when there are any. ``repairable`` rows may
-    come out well in a second try; of input that is not known, those for which the service has no answer.
+    ``by_status`` counts rows by their status. ``extra`` responses belong to no row, ``duplicate`` ones to a row that
+    already had one; both are written to ``aside``, a file of JSON lines, if there are any. ``repairable`` rows may
+    succeed when they are sent again; of unknown input, these are the rows for which the service has no response.
     ``error_codes`` counts the codes of rows with status ``error``.
 
     ``reasons`` counts failed rows by status and by the service's word or number for it: ``{"blocked": {"SAFETY": 3}}``.
-    ``warnings`` counts rows with a ``warning``; ``warned`` names the first of them. ``by_position`` rows have no name
-    but their place among the answers. ``failed_keys`` names the first rows that failed, twenty at most.
+    ``warnings`` counts rows with a ``warning``; ``warned`` names the first of them. ``by_position`` counts rows whose
+    only name is the position of their response. ``failed_keys`` names the first rows that failed, twenty at most.
     """
 
     rows: int
@@ -130,7 +131,7 @@ class LandingSummary:
 
     @property
     def counts(self) -> dict[str, int]:
-        """``total``, ``succeeded``, ``failed``, then each bad status, and what else there is any of."""
+        """Return ``total``, ``succeeded`` and ``failed``, then every bad status and other number that is not zero."""
         bad = {word: count for word, count in self.by_status.items() if word != "ok"}
         more = {name: getattr(self, name) for name in ("extra", "duplicate", "by_position", "warnings")}
         told = {name: count for name, count in more.items() if count}
@@ -143,9 +144,10 @@ def land(
     landing: LandingSpec,
     workdir: Path,
 ) -> LandingSummary:
-    """Read all answers and write all rows. The caller closes the sink and removes ``workdir``.
+    """Read all responses and write all rows. The caller closes the sink and removes ``workdir``.
 
-    Errors of a source (the download breaks for good) and of the sink pass through; nothing is then to be kept.
+    Errors of a source (a download that fails for good) and of the sink are raised as they are; the caller must then
+    discard the output.
     """
     known = [source if isinstance(source, ResponseSource) else ResponseSource(source) for source in sources]
     made: _Known | _Unknown = (
@@ -160,14 +162,14 @@ def land(
 
 
 def iter_rows(results: Iterable[BatchResult], landing: LandingSpec) -> Iterator[dict[str, Any]]:
-    """The same rows in Python, one per answer, in the order they come, without carried columns."""
+    """Yield result rows as dictionaries, one per response, in the order of arrival, without carried columns."""
     maker = landing.maker()
     for number, result in enumerate(results):
         yield maker.members(result, _shown_key(result, landing)[0], number)[1]
 
 
 def _shown_key(result: BatchResult, landing: LandingSpec) -> tuple[str, bool]:
-    """The name of a row of unknown input, and whether it is a name and not merely the answer's place."""
+    """Return the name of a row of unknown input, and whether it is a key rather than the response's position."""
     if landing.wrapped_keys:
         row, key = unwrap_key(result.key)
         if key is not None:
@@ -186,12 +188,12 @@ def _shown_key(result: BatchResult, landing: LandingSpec) -> tuple[str, bool]:
 
 
 def _names_content(result: BatchResult) -> bool:
-    """True for a key that was made of what is embedded, which is not a name that the author gave."""
+    """Return whether the key was made from the embedded content: then the author did not choose it."""
     return isinstance(result.beside.get("content"), str) and result.key == instance_key(result.beside)
 
 
 def _final_below(later: Sequence[ResponseSource]) -> int | None:
-    """Rows below this number have no later job; None: all of them."""
+    """Return the number below which no row is in a later job; None: no row is."""
     lowest: int | None = None
     for source in later:
         if source.row_numbers is None:
@@ -203,7 +205,7 @@ def _final_below(later: Sequence[ResponseSource]) -> int | None:
 
 
 def _are_apart(sources: Sequence[ResponseSource]) -> bool:
-    """Whether no two jobs were asked for the same rows, as far as that is known."""
+    """Return whether the jobs are known to have no row in common."""
     end = 0
     for source in sources if len(sources) > 1 else ():
         numbers = source.row_numbers
@@ -214,7 +216,7 @@ def _are_apart(sources: Sequence[ResponseSource]) -> bool:
 
 
 class _Base:
-    """What both ways of landing share: rows are made, usage is summed, strays are put aside."""
+    """What both ways of landing share: making rows, summing usage, setting stray responses aside."""
 
     def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path) -> None:
         self._landing = landing
@@ -254,7 +256,7 @@ class _Base:
             self._warned.append(key)
 
     def _note_failed(self, row: int, name: str) -> None:
-        # A few more than are told, since a later job may mend some of them.
+        # More than are shown, since a later job may replace some of them.
         if len(self._failed_names) < 10 * _MOST_FAILED_KEYS:
             self._failed_names[row] = name
 
@@ -293,15 +295,15 @@ class _Base:
         )
 
     def read(self, index: int, source: ResponseSource, final_below: int | None) -> None:
-        """Take in all answers of a job."""
+        """Read all responses of a job."""
         raise NotImplementedError
 
     def finish(self) -> LandingSummary:
-        """Write what is left and sum up."""
+        """Write the remaining rows and return the summary."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close the files of this landing's own."""
+        """Close the landing's own files."""
         if self._aside is not None:
             self._aside.close()
 
@@ -322,7 +324,7 @@ def _usage(result: BatchResult) -> tuple[int, ...] | None:
 
 
 def _identity(result: BatchResult) -> int:
-    """Return a number that is the same for the same answer, wherever it is read."""
+    """Return a number that is the same for the same response, wherever it is read."""
     if isinstance(result, PlainResult):
         return hash(result.response_id or (result.text, result.vector, result.counts))
     billed = result.billed or {}
@@ -331,7 +333,7 @@ def _identity(result: BatchResult) -> int:
 
 
 class _Unknown(_Base):
-    """The input is not known: one row per answer, in the order they come."""
+    """Landing without known input: one row per response, in the order of arrival."""
 
     def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path) -> None:
         super().__init__(landing, sink, workdir)
@@ -340,7 +342,7 @@ class _Unknown(_Base):
         self._transient = array("q")
 
     def read(self, index: int, source: ResponseSource, final_below: int | None) -> None:  # noqa: ARG002
-        """Write a row for every answer."""
+        """Write a row for every response."""
         for result in source.open():
             key, named = _shown_key(result, self._landing)
             number = self._by_status.total()
@@ -366,19 +368,19 @@ class _Unknown(_Base):
         return _splice(line, to_json(carried) + b"\n", keep_response=self._landing.keep_response)
 
     def finish(self) -> LandingSummary:
-        """Sum up."""
+        """Return the summary."""
         return self._summary(dict(self._by_status), self._transient, self._faults)
 
 
 def _as_text(value: Any) -> str | None:
-    """Return a member as text, whatever it is: of input that is not known no column has a type."""
+    """Return a member of any type as text: columns of unknown input have no types."""
     if value is None or isinstance(value, str):
         return value and value.encode("utf-8", "replace").decode()
     return key_text(value) or to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=str).decode()
 
 
 class _Known(_Base):
-    """The input is known: every row gets its place."""
+    """Landing with known input: one row per input row, in its order."""
 
     def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path, sources: Sequence[ResponseSource]) -> None:
         super().__init__(landing, sink, workdir)
@@ -388,19 +390,19 @@ class _Known(_Base):
         self._final_below = 0
         self._status = bytearray(rows)
         self._by = array("B" if len(sources) <= _MOST_IN_A_BYTE else "H", [0]) * rows
-        # The kinds of failure, and by row, once there are any, the number of its kind; 0 is none.
+        # The kinds of failure, and for each row the number of its kind, once a row has failed; 0: none.
         self._faults: list[tuple[str, str, int | None]] = [("", "", None)]
         self._fault_numbers: dict[tuple[str, str, int | None], int] = {}
         self._fault_of = array("H")
         self._several = not _are_apart(sources)
-        # What tells one answer from another, to know those again that a later job's output repeats.
+        # A hash of each row's response, to recognise one that a later job's output repeats.
         self._identities = array("q", [0]) * (rows if self._several else 0)
         self._spill = Spill(workdir / "spill.jsonl", rows)
         self._keyless = Waiting(workdir / "keyless.jsonl")
         self._carried = None if landing.carried is None else landing.carried()
 
     def read(self, index: int, source: ResponseSource, final_below: int | None) -> None:
-        """Give every answer its place; those without a key wait until it is known that no answer has one."""
+        """Put every response in its row; those without a key wait until it is clear that none has one."""
         limit = self._rows if final_below is None else final_below
         keyed = keyless = 0
         wait_for_position = source.row_numbers is not None
@@ -456,7 +458,7 @@ class _Known(_Base):
             self._fault_of[row] = 0
             self._failed_names.pop(row, None)
         is_final = status is _OK or row < limit
-        # A failed row that no later job was asked for is final, until a job answers it all the same.
+        # A failed row that no later job holds was final, yet this job responded to it.
         was_final = by and row < self._final_below
         spill = self._spill
         if row == self._next and is_final and not was_final:
@@ -477,7 +479,7 @@ class _Known(_Base):
         self._fault_of[row] = number
 
     def _set_stray_aside(self, result: BatchResult, why: str, *, counted: bool = False) -> None:
-        """Put an answer aside that has no row; it was paid for, too, unless it is one that was ``counted`` before."""
+        """Set aside a response that has no row. It was paid for: count its usage, unless it was ``counted`` before."""
         if not counted:
             self._count_usage(_usage(result), result)
         self._put_aside(result, why)
@@ -491,14 +493,14 @@ class _Known(_Base):
         self._sink.write(line if self._carried is None else self._with_carried(line))
 
     def _with_carried(self, line: bytes) -> bytes:
-        assert self._carried is not None  # noqa: S101  (the one caller has looked)
+        assert self._carried is not None  # noqa: S101  (the only caller has checked)
         carried = next(self._carried, None)
         if carried is None or len(carried) <= len(b"{}\n"):
             return line
         return _splice(line, carried, keep_response=self._landing.keep_response)
 
     def _settle(self, job: int, limit: int) -> None:
-        """After a job: failed rows of earlier ones that no later job was asked for are final."""
+        """After a job, mark failed rows of earlier jobs as final where no later job holds them."""
         if self._fault_of:
             for row in range(self._final_below, limit):
                 if 0 < self._by[row] < job and self._status[row] != _OK and row >= self._next:
@@ -507,12 +509,12 @@ class _Known(_Base):
         self._drain()
 
     def _drain(self) -> None:
-        """Write the rows that waited, as far as all before them have come."""
+        """Write the waiting rows up to the first one that is missing."""
         while self._spill.is_whole(self._next):
             self._write_out(self._spill.take(self._next))
 
     def finish(self) -> LandingSummary:
-        """Write the rows that waited and those that never came, in order."""
+        """Write the waiting rows and those without a response, in order, and return the summary."""
         self._write_out(self._spill.pieces(self._next))
         return self._sum_up()
 

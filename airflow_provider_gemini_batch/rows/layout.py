@@ -1,4 +1,4 @@
-"""How an input is divided into jobs: what a later process must know so that it need not read the input again."""
+"""How an input is divided into jobs, in a form that lets a later process go on without reading the input again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Shard:
     """The rows of one job: consecutive, numbered over the whole input from 0.
 
-    ``checksum`` (CRC-32 of its lines) tells, with ``bytes``, whether rows that are read again are the same.
+    ``checksum`` (CRC-32 of its lines) and ``bytes`` show whether rows that are read again are the same.
     """
 
     index: int

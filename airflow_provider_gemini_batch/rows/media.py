@@ -1,8 +1,8 @@
-"""Pictures, sound and other files of answers: written one by one while answers stream in, and named in their rows.
+"""Pictures, sound and other files of responses, written one by one while responses stream in and named in their rows.
 
-A name is the row's key with everything but letters, digits, ``_``, ``.`` and ``-`` taken out, the row's number and the
-part's: no key can lead out of the folder or meet another's file. The ending follows the MIME type. Raw PCM, which
-speech models answer with, is joined and becomes a WAV file.
+A file's name consists of the row's key (only its letters, digits, ``_``, ``.`` and ``-``), the row's number and the
+part's number. So no key can lead out of the folder, and no two files have the same name. The ending follows the MIME
+type. Raw PCM, which speech models return, is joined into a WAV file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class MediaFolder:
         self._replaceable: dict[int, set[str]] = {}
 
     def save(self, key: str, row: int, candidate: int, found: Sequence[Media]) -> tuple[list[dict[str, Any]], str]:
-        """Write the files of one candidate; return what the row says of them, and what was odd."""
+        """Write the files of one candidate; return their entries for the row, and a warning or empty text."""
         told: list[dict[str, Any]] = []
         odd: list[str] = []
         for first, mime_type, pieces in join_pieces(found):
@@ -85,7 +85,7 @@ class MediaFolder:
         return told + link_entries(found), "; ".join(odd)
 
     def settle(self, row: int, paths: Sequence[str], *, final: bool) -> None:
-        """Remove what an earlier answer to this row left; remember the files of one that may still be replaced."""
+        """Remove the files of an earlier response to this row; remember these if the row may still be replaced."""
         for path in self._replaceable.pop(row, set()).difference(paths):
             self._target.remove(path)
             self.files -= 1
@@ -93,7 +93,7 @@ class MediaFolder:
             self._replaceable[row] = set(paths)
 
     def summary(self) -> dict[str, Any] | None:
-        """Return the folder, and how many files and bytes it holds of this landing; None without any."""
+        """Return the folder and the number of files and bytes that this landing wrote; None if it wrote none."""
         return {"path": self.path, "files": self.files, "bytes": self.bytes} if self.files else None
 
     def _name(self, key: str, row: int, candidate: int, part: int) -> str:
@@ -106,23 +106,23 @@ class MediaFolder:
 def entry(
     mime_type: str, *, path: str | None = None, uri: str | None = None, size: int | None = None, thought: bool = False
 ) -> dict[str, Any]:
-    """Return what a row says of one file."""
+    """Return a row's entry for one file."""
     return {"path": path, "uri": uri, "mime_type": mime_type, "bytes": size, "thought": thought}
 
 
 def link_entries(found: Sequence[Media]) -> list[dict[str, Any]]:
-    """Return the entries of files that the service keeps and names by address."""
+    """Return the entries of files that stay at the service, which names their address."""
     return [entry(one.mime_type, uri=one.uri, thought=one.thought) for one in found if one.uri is not None]
 
 
 def not_kept(found: Sequence[Media]) -> tuple[list[dict[str, Any]], str]:
-    """Return the entries of media that has no place, and the words for it."""
+    """Return the entries of media for which there is no folder, and the warning that says so."""
     lost = [entry(mime_type, thought=first.thought) for first, mime_type, _ in join_pieces(found)]
     return lost + link_entries(found), NO_PLACE if lost else ""
 
 
 def join_pieces(found: Sequence[Media]) -> Iterator[tuple[Media, str, list[str]]]:
-    """Return files to be: the first part, its MIME type, and the base64 of all parts; raw sound is one file."""
+    """Yield for each file its first part, its MIME type and the base64 of all parts; raw sound becomes one file."""
     sound: dict[str, list[Media]] = {}
     for one in found:
         if one.data is not None and base_type(one.mime_type) in _RAW_SOUND:
@@ -150,14 +150,14 @@ def base_type(mime_type: str) -> str:
 
 
 def file_ending(mime_type: str) -> str:
-    """Return the ending of a file's name, ``bin`` for a type that is not known."""
+    """Return the ending of a file's name, ``bin`` for an unknown type."""
     return _ENDINGS.get(base_type(mime_type), "bin")
 
 
 def wave_file(mime_type: str, pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """Put the header of a WAV file before 16-bit PCM: ``audio/L16;codec=pcm;rate=24000`` tells rate and channels.
+    """Yield a WAV file of 16-bit PCM; rate and channels are in the MIME type: ``audio/L16;codec=pcm;rate=24000``.
 
-    The service's samples are little-endian, as WAV wants them (RFC 2586 would have it otherwise).
+    The service's samples are little-endian, as in WAV, although RFC 2586 says otherwise.
     """
     size = sum(map(len, pieces))
     size -= size % _SAMPLE_BYTES
@@ -174,7 +174,7 @@ def wave_file(mime_type: str, pieces: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def _number(mime_type: str, name: str, default: int) -> int:
-    """Return a parameter of a MIME type when it is a sensible number."""
+    """Return a numeric parameter of a MIME type; the default when it is missing or implausible."""
     found = re.search(rf";\s*{name}\s*=\s*\"?(\d{{1,6}})\b", mime_type)
     value = int(found[1]) if found else default
     most = 64 if name == "channels" else 1_000_000
@@ -182,6 +182,6 @@ def _number(mime_type: str, name: str, default: int) -> int:
 
 
 def answers_in(model: str) -> str | None:
-    """Return the modality of a model's answers, by its name: ``image``, ``audio``, ``video``; None for text."""
+    """Return the modality of a model's responses, by its name: ``image``, ``audio`` or ``video``; None for text."""
     found = _MEDIA_MODEL.search(model.rpartition("/")[2])
     return _MODEL_WORDS[found[1]] if found else None

@@ -1,8 +1,9 @@
-"""How many tokens a file of a request comes to, by its type and its size, dimensions or duration.
+"""How many tokens a file in a request costs, by its type and its size, dimensions or duration.
 
-A picture is 258 tokens up to Gemini 2.5 (one such tile for each 768 by 768 pixels once a side is longer than 384), and
-1,120 from Gemini 3 on, which ``mediaResolution`` changes. A page of a PDF is 258, from Gemini 3 on 560, and is billed
-as a picture. Sound is 32 a second, video 263 and its sound. Where something cannot be seen, the estimate says so.
+Up to Gemini 2.5, a picture costs 258 tokens; if a side is longer than 384 pixels, it costs that for each tile of 768 by
+768 pixels. From Gemini 3 on, it costs 1,120, which ``mediaResolution`` changes. A page of a PDF costs 258, from
+Gemini 3 on 560, and is billed as a picture. Sound costs 32 a second, video 263 and its sound. Where the size or length
+cannot be read from the file, the estimate says so.
 
 Source: https://ai.google.dev/gemini-api/docs/tokens and https://ai.google.dev/gemini-api/docs/media-resolution
 """
@@ -14,12 +15,12 @@ import re
 from typing import NamedTuple
 
 HEAD_BYTES = 65_536
-"""How many of a file's first bytes are looked at."""
+"""How many of a file's first bytes are examined."""
 
 _AUDIO, _VIDEO = 32, 263 + 32
 _TILE, _TILE_SIDE, _SMALL_SIDE = 258, 768, 384
 _NEWER_IMAGE, _NEWER_PAGE = 1120, 560
-# For types that nobody has told the tokens of: text has the most.
+# For types whose tokens are not documented: text has the most per byte.
 _BYTES_A_TOKEN = 2
 _TEXTS = frozenset({"application/json", "application/xml", "application/rtf", "application/javascript"})
 _GEMINI_3 = re.compile(r"gemini-(?:[3-9]|\d\d|nano|omni|(?:flash|flash-lite|pro)-latest)")
@@ -30,13 +31,13 @@ _LEVELS = {
     "MEDIA_RESOLUTION_HIGH": (258, 1120),
     "MEDIA_RESOLUTION_ULTRA_HIGH": (258, 2240),
 }
-# Where the length of a file cannot be seen: 128 kbit/s of sound, 1 Mbit/s of video.
+# Assumed where a file does not show its duration: 128 kbit/s of sound, 1 Mbit/s of video.
 _SOUND_BYTES, _VIDEO_BYTES = 16_000, 125_000
 _UNSEEN_SECONDS = 10
 _PAGE_BYTES = 2_000
 _PAGE = re.compile(rb"/Type\s{0,4}/Page(?![a-zA-Z])")
 _TILES_OF_UNSEEN = 6
-# The longest that a mark of a page is, with the blanks that writers put into it.
+# The longest that a page marker can be, including the blanks that writers put into it.
 _MARK_BYTES = 16
 
 
@@ -49,7 +50,7 @@ class FileSample(NamedTuple):
 
 
 class MediaTokens(NamedTuple):
-    """Tokens of one file: ``image``, ``audio``, ``video`` or ``text``; ``is_known``: they cannot be more."""
+    """Tokens of one file: ``image``, ``audio``, ``video`` or ``text``; ``is_known``: there cannot be more."""
 
     modality: str
     tokens: int
@@ -79,7 +80,7 @@ def media_tokens(mime_type: str, sample: FileSample | None, model: str, level: s
 
 
 class PageCount:
-    """Counts the pages of a PDF while it is read; ``pages`` is None when they are packed and cannot be seen."""
+    """Counts the pages of a PDF while it is read; ``pages`` is None when they are compressed and cannot be counted."""
 
     def __init__(self) -> None:
         self._found = 0
@@ -89,7 +90,7 @@ class PageCount:
     def add(self, block: bytes) -> PageCount:
         """Take the next bytes."""
         text = self._tail + block
-        # A page that the tail has shown is not counted again with it.
+        # A page marker inside the tail was counted with the previous block.
         self._found += len(_PAGE.findall(text)) - len(_PAGE.findall(self._tail + b"."))
         self._packed = self._packed or b"/ObjStm" in text
         self._tail = text[-_MARK_BYTES:]
@@ -97,7 +98,7 @@ class PageCount:
 
     @property
     def pages(self) -> int | None:
-        """How many there were."""
+        """The number of pages."""
         return self._found if self._found and not self._packed else None
 
 
@@ -131,7 +132,7 @@ def image_size(head: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(head: bytes) -> tuple[int, int]:
-    """Go from segment to segment to the one that holds the size."""
+    """Return width and height, from the first segment that holds them."""
     place = 2
     while place + 9 <= len(head) and head[place] == 0xFF:  # noqa: PLR2004  (each segment begins with it)
         kind = head[place + 1]
@@ -156,7 +157,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 
 def _seconds(sample: FileSample | None, bytes_a_second: int) -> tuple[float, bool]:
-    """Return how long a sound or video is, and whether that can be seen: in a WAV or FLAC file it can."""
+    """Return the seconds of a sound or video, and whether they are exact, as in a WAV or FLAC file, or assumed."""
     if sample is None:
         return _UNSEEN_SECONDS, False
     head = sample.head

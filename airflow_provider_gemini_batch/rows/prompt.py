@@ -1,4 +1,4 @@
-"""Prompt templates: ``{column}`` is replaced by the row's value; what looks like a slip is refused, never sent.
+"""Prompt templates: ``{column}`` is replaced by the row's value; a likely mistake is refused, never sent.
 
 =====================================  ===========================================================================
 in the template                        becomes
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
-# A name in doubled braces with blanks around it: Jinja's way, which is not ours.
+# A name in double braces with blanks around it is Jinja, which these templates are not.
 _JINJA = re.compile(r"\{\{-?\s+[\w.\[\]'\"]+(?:\s*\|[^{}]*)?\s+-?\}\}|\{%")
-# What says of itself what it is, the same in every process.
+# Types whose text is readable and the same in every process.
 _HAVE_TEXTS = (str, Number, date, time, timedelta, UUID, PurePath)
 _LITERAL_BRACES = "for braces that are meant write {{ and }}"
 
@@ -55,7 +55,7 @@ class Template:
 
     @property
     def has_places(self) -> bool:
-        """Whether rows make a difference."""
+        """Whether the template names any column."""
         return len(self._pieces) > 1
 
     def _split(self, template: str) -> None:
@@ -93,7 +93,7 @@ class Template:
         return ConfigurationError(f"prompt_template, line {line}: a '{brace}' has no partner; {_LITERAL_BRACES}")
 
     def check(self, columns: Sequence[str]) -> None:
-        """Raise InputError when a place names no column, or when every column stands in doubled braces."""
+        """Raise InputError when a place names no column, or when all columns are in double braces."""
         for name in self._pieces[1::2]:
             if name not in columns:
                 raise InputError(f"prompt_template: {_no_column(name, columns)}")
@@ -125,9 +125,9 @@ class Template:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as a prompt shows it; what is missing (None, NaN, NaT) is empty, never the word for it.
+    """Return a value as text for a prompt; a missing value (None, NaN, NaT) becomes empty text.
 
-    :raises InputError: nobody could mean the text that this would be, or it is another one in each process.
+    :raises InputError: the text would be meaningless in a prompt, or would differ from process to process.
     """
     if isinstance(value, str):
         return value
@@ -148,12 +148,12 @@ def as_text(value: Any) -> str:
 
 
 def no_column(argument: str, name: str, columns: Sequence[str]) -> str:
-    """Say that an argument names a column that is not there, and which one may be meant."""
+    """Return the message for an argument that names a missing column, with the column that may be meant."""
     return f"{argument}: {_no_column(name, columns)}"
 
 
 def list_names(columns: Sequence[object]) -> str:
-    """Return names of columns for a message, the first twenty of them; blanks at their ends are made visible."""
+    """Return the first twenty column names for a message; names with blanks at an end are put in quotes."""
     names = [shown(name) for name in columns[:20]]
     some = ", ".join(repr(name) if name != name.strip() else name for name in names)
     return f"{some} and {len(columns) - 20} more" if len(columns) > 20 else some or "none"  # noqa: PLR2004
@@ -176,5 +176,5 @@ def _no_column(name: str, columns: Sequence[str]) -> str:
 
 
 def _opens_json(template: str, position: int) -> bool:
-    """Whether what follows an opening brace is a member of a JSON object."""
+    """Return whether an opening brace is followed by a member of a JSON object."""
     return template[position:].lstrip()[:1] == '"'

@@ -1,4 +1,4 @@
-"""Rows that Python code hands over: which types are taken, and how each becomes rows.
+"""Rows that Python code hands over: which types are accepted, and how each becomes rows.
 
 ===============================================  ===============================================================
 given                                            rows
@@ -11,8 +11,8 @@ Arrow Table, RecordBatch, Dataset                its records
 an iterator of such frames, from a function      the records of each in turn
 ===============================================  ===============================================================
 
-Everything else is refused: a set has another order in each process, a dict or a text has elements that nobody meant.
-Nothing of pandas, polars or Arrow is imported here: who hands over such a value has it loaded.
+Everything else is refused: the order of a set differs between processes, and the elements of a dict or a text are not
+rows. pandas, polars and Arrow are not imported here: code that hands over their values has loaded them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
 Rows = Any
-"""What :func:`python_rows` takes."""
+"""The types that :func:`python_rows` accepts."""
 
 _CHUNK = 1024
 # By the name of the class, or of one above it.
@@ -53,7 +53,7 @@ _ITERATORS_WITHOUT_ORDER = {"set_iterator"}
 
 
 class PythonRows(NamedTuple):
-    """Rows in their order, and the columns where they are known beforehand."""
+    """Rows in their order, and the columns where they are known in advance."""
 
     rows: Iterator[Any]
     columns: tuple[str, ...] | None = None
@@ -62,7 +62,7 @@ class PythonRows(NamedTuple):
 def refuse_rows(given: Any) -> None:
     """Refuse what cannot be rows. Nothing is read, and a function is not called.
 
-    :raises ConfigurationError: names the type and the way out.
+    :raises ConfigurationError: names the type and what to hand over instead.
     """
     uncalled = _name_of_uncalled_task(given)
     if uncalled is not None:
@@ -86,7 +86,7 @@ def refuse_rows(given: Any) -> None:
 def python_rows(given: Any) -> PythonRows:
     """Return the rows of a value, or of what a function returns.
 
-    :raises ConfigurationError: it is of a type that is not taken.
+    :raises ConfigurationError: the type is not accepted.
     """
     refuse_rows(given)
     if not callable(given):
@@ -99,7 +99,7 @@ def python_rows(given: Any) -> PythonRows:
 
 
 def _rows_or_frames(made: Iterator[Any]) -> PythonRows:
-    """Return what an iterator yields: rows, or the records of frames, by which large tables are read in pieces."""
+    """Return the rows that an iterator yields, or the records of the frames that it yields."""
     first = next(made, None)
     if first is None or _frame_kind(first) is None:
         return PythonRows(chain(() if first is None else (first,), made))
@@ -117,16 +117,16 @@ def _rows_or_frames(made: Iterator[Any]) -> PythonRows:
 
 
 def _wanted(function: Any) -> list[str]:
-    """Return the arguments without which a function cannot be called."""
+    """Return the required arguments of a function."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some built-in functions have none to be read
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return []
     return [one.name for one in parameters if one.default is one.empty and one.kind not in _ANY_NUMBER]
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for none at all: None, NaN, NaT, pandas' NA."""
+    """Return whether a value stands for a missing one: None, NaN, NaT, pandas' NA."""
     if value is None:
         return True
     try:
@@ -136,7 +136,7 @@ def is_missing(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON and prompts know it: a missing one as None, numpy's as Python's, a choice as its value."""
+    """Return a value in JSON's types: None for a missing one, Python's for numpy's, an enum member's value."""
     kind = type(value)
     if kind in _AS_IT_IS or (kind is float and value == value):  # noqa: PLR0124  (see is_missing)
         return value
@@ -188,14 +188,14 @@ def _refusal(value: Any, what: str | None = None) -> ConfigurationError:
 
 
 def _name_of_uncalled_task(value: Any) -> str | None:
-    """Return the name of a function under ``@task`` that was handed over without its brackets."""
+    """Return the name of a function under ``@task`` that was handed over without being called."""
     if callable(value) and hasattr(value, "operator_class") and hasattr(value, "function"):
         return str(getattr(value.function, "__name__", "function"))
     return None
 
 
 def _frame_kind(value: Any) -> str | None:
-    """Return which of :data:`_FRAMES` reads this value, judged by where its class, or one above, was written."""
+    """Return which of :data:`_FRAMES` reads this value, judged by the modules of its class and base classes."""
     for each in type(value).__mro__:
         kind = f"{each.__module__.partition('.')[0]}.{each.__name__}"
         if kind in _FRAMES:

@@ -1,8 +1,8 @@
 """What landing needs of each row: its key and its carried columns, kept when the job is made.
 
 A compact file (or, when small, a text in Airflow's task state store): a line that names the record, then one line a
-row with its key, its carried columns and, for models that know no keys, what it is recognised by; each is JSON or
-empty, with tabs between them. It is read from front to back, by whichever host lands the answers.
+row with its key, its carried columns and, for models that do not return keys, what identifies the row; each is JSON or
+empty, with tabs between them. The host that lands the responses reads it from front to back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MOST_BYTES_IN_STORE = 32 * 1024
-"""Airflow warns above 64 KiB a note."""
+"""Airflow warns about values above 64 KiB."""
 
 _VERSION = 1
 _EMPTY = b"\t\t\n"
@@ -43,9 +43,9 @@ class RecordLine(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Where a record went: ``text`` is for the store, else it is in the file if ``in_file``, else nowhere.
+    """Where a record is: ``text`` is to be put into the store; ``in_file``: it is in the file; else nothing was kept.
 
-    ``dropped``: there would have been something to keep, but no place.
+    ``dropped``: there was something to keep, but no place for it.
     """
 
     name: str
@@ -55,9 +55,9 @@ class Kept(NamedTuple):
 
 
 class RecordWriter:
-    """Takes one line a row and keeps them where they fit.
+    """Keeps one line for each row, in the store or in a file.
 
-    Used as a context: what was written to a file is given up when the block raises.
+    Used as a context manager: when the block raises, the file is discarded.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class RecordWriter:
         needed: bool,
         most_bytes: int = MOST_BYTES_IN_STORE,
     ) -> None:
-        """Take the places.
+        """Prepare to write.
 
         :param store: whether a small record can go into the task state store.
-        :param file: opens a file for any other.
-        :param needed: without a record, the author would not get what was asked for.
+        :param file: opens a file for a larger record; None: there is no place for one.
+        :param needed: whether the author's arguments cannot be met without a record.
         """
         self.name = secrets.token_hex(8)
         self._carried = sha256()
@@ -97,9 +97,9 @@ class RecordWriter:
         return self._stack.__exit__(kind, error, trace)
 
     def add(self, key: bytes, carried: bytes, instance: bytes) -> None:
-        """Take the next row; see :class:`RecordLine`.
+        """Add the next row; see :class:`RecordLine`.
 
-        :raises ConfigurationError: the record has outgrown the store, and there is no other place for it.
+        :raises ConfigurationError: the record is too large for the store, and there is no file.
         """
         if not key and not carried and not instance:
             self._empty += 1
@@ -132,11 +132,11 @@ class RecordWriter:
 
     @property
     def carried_digest(self) -> str:
-        """A hash of all carried columns, as far as they have come."""
+        """A hash of all carried columns that were added so far."""
         return self._carried.hexdigest()[:12]
 
     def finish(self) -> Kept:
-        """Return where the record is, after the block; nothing is kept when no row had anything to keep."""
+        """Return where the record is. Call it after the block. Nothing is kept if all rows were empty."""
         if self._handle is not None:
             return Kept(self.name, None, in_file=True)
         if self._dropped or not self._rows:
@@ -148,14 +148,14 @@ class InputRecord:
     """A record, read back."""
 
     def __init__(self, name: str, opener: Callable[[], BinaryIO]) -> None:
-        """Take what opens it; it is opened as often as it is read from the front."""
+        """Remember how to open the record; each pass from the front opens it again."""
         self._name = name
         self._opener = opener
         self._lines: Iterator[RecordLine] | None = None
         self._next = 0
 
     def check(self) -> None:
-        """Raise InputUnavailable unless this very record is there."""
+        """Raise InputUnavailable unless the record exists and has this name."""
         with closing(self._open()):
             pass
 
@@ -191,7 +191,7 @@ class InputRecord:
                 row = next(wanted, None)
 
     def lines(self) -> Iterator[RecordLine]:
-        """Yield what was kept, row by row; rows at the end of which nothing was kept may be left out."""
+        """Yield what was kept, row by row; empty rows at the end may be missing."""
         with closing(self._open()) as handle:
             for line in handle:
                 key, carried, instance = line[:-1].split(b"\t")

@@ -1,8 +1,8 @@
-"""A file for rows that came too early: put in at any order, taken out in the order of their numbers.
+"""A file for rows that arrive too early: added in any order, taken out in the order of their numbers.
 
 Rows are gathered in buckets of neighbours; a bucket that has filled its buffer is appended to the file as one extent,
-and each bucket is read back as a whole, so that neither writing nor reading costs a system call a row. Memory holds the
-buffers (at most 8 MiB) and one bucket (the file's size by 512), and nothing else of a row.
+and each bucket is read back as a whole, so that neither writing nor reading costs a system call per row. Memory holds
+the buffers (at most 8 MiB) and one bucket (a 512th of the file), and nothing else of a row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class _Extent(NamedTuple):
-    """A piece of the file: the numbers and the widths of some lines, eight bytes each, and then the lines."""
+    """A piece of the file: the numbers and lengths of some lines, eight bytes each, then the lines."""
 
     start: int
     rows: int
@@ -31,7 +31,7 @@ class _Extent(NamedTuple):
 
 
 class _Bucket:
-    """Rows that are neighbours: ``lines`` by row, older ones in ``extents``; ``final`` counts those that will stay."""
+    """Neighbouring rows: ``lines`` by row, older ones in ``extents``; ``final`` counts the final ones."""
 
     __slots__ = ("extents", "final", "lines", "width")
 
@@ -43,9 +43,9 @@ class _Bucket:
 
 
 class Spill:
-    """Lines by row number. A line that is put in again replaces the one before.
+    """Lines by row number. Adding a line again replaces the previous one.
 
-    ``waiting`` is how many of them are final and have not been taken out; a bucket has ``1 << shift`` rows.
+    ``waiting`` counts the final lines that have not been taken out; a bucket has ``1 << shift`` rows.
     """
 
     def __init__(self, path: Path, rows: int) -> None:
@@ -59,7 +59,7 @@ class Spill:
         self.waiting = 0
 
     def add(self, row: int, line: bytes, is_final: bool = False) -> None:  # noqa: FBT001, FBT002  (for each row)
-        """Put in the line of a row; ``is_final``, once for each row, when no other line can take its place."""
+        """Add the line of a row. ``is_final``: no other line can replace it; pass it at most once for each row."""
         bucket = self._buckets[row >> self.shift]
         bucket.lines[row] = line
         bucket.width += len(line)
@@ -69,12 +69,12 @@ class Spill:
             self._write(bucket)
 
     def settle(self, row: int) -> None:
-        """Say of a row that is here that its line is final."""
+        """Mark the line of a row, already added, as final."""
         self._buckets[row >> self.shift].final += 1
         self.waiting += 1
 
     def is_whole(self, first: int) -> bool:
-        """Whether all rows from ``first`` to the end of its bucket are here, and final."""
+        """Return whether all rows from ``first`` to the end of its bucket have a final line."""
         bucket = first >> self.shift
         return self._buckets[bucket].final == min(self._rows, (bucket + 1) << self.shift) - first > 0
 
@@ -92,7 +92,7 @@ class Spill:
                 yield from ((row + index, row + index + 1, line) for index, line in enumerate(piece))
 
     def pieces(self, first: int) -> Iterator[tuple[int, int, bytes]]:
-        """All rows from ``first`` on as ``(row, next row, bytes)``; empty bytes for a row that was never put in."""
+        """Yield all rows from ``first`` on as ``(row, next row, bytes)``; empty bytes for a row without a line."""
         for number in range(first >> self.shift, len(self._buckets)):
             yield from self.take(max(first, number << self.shift))
 
@@ -150,13 +150,13 @@ class Waiting:
         self._handle: BinaryIO | None = None
 
     def add(self, line: bytes) -> None:
-        """Put in a line, newline included."""
+        """Add a line, newline included."""
         if self._handle is None:
             self._handle = self._path.open("wb", buffering=_BLOCK_BYTES)
         self._handle.write(line)
 
     def take(self) -> Iterator[bytes]:
-        """All lines; what is put in afterwards begins anew."""
+        """Yield all lines and forget them."""
         if self._handle is not None:
             self._handle.close()
             self._handle = None

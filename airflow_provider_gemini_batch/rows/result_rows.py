@@ -1,4 +1,4 @@
-"""From one answer of the service to one output row: its status, and the JSON that is written.
+"""From one response of the service to one output row: its status, and the JSON that is written.
 
 The row has these members, in this order, whichever service answered:
 
@@ -7,20 +7,20 @@ member              holds
 ==================  =================================================================================================
 ``key``             the author's key, or the row's number (from 0) as text
 ``status``          ``ok``, ``invalid_output``, ``truncated``, ``blocked``, ``error`` or ``missing``
-``text``            the answer's text, kept also when the row is not ok; null where there is none (generation)
+``text``            the response's text, even of a row that is not ok; null where there is none (generation)
 ``embedding``       the vector, or null (embeddings, in place of ``text``)
 ``parsed``          the validated value, or null (only with an output schema)
 ``finish_reason``   the service's word: ``STOP``, ``MAX_TOKENS``, ``SAFETY`` ..., or null
-``usage``           counts of :class:`.Usage`, zeros beyond the first four left out; null when not told
+``usage``           counts of :class:`.Usage`, zeros beyond the first four left out; null when not reported
 ``error``           ``code`` (gRPC number or null) and ``message``; null for a row that is ok
-:data:`PARTS`       what else the answer holds; each is left out where there is nothing of it
-carried columns     as they stood in the input
+:data:`PARTS`       what else the response holds; each is left out if it is empty
+carried columns     as they were in the input
 ``response``        the service's own JSON (only when asked for)
 ==================  =================================================================================================
 
-``truncated`` (the answer hit its token limit), ``invalid_output`` (no content, or not what the schema wants),
-``missing`` and errors with code 1, 2, 4, 8, 10, 13, 14 or none may be mended by a second try. ``blocked`` and other
-errors may not.
+``truncated`` (the response hit its token limit), ``invalid_output`` (no content, or not what the schema wants),
+``missing``, and errors with code 1, 2, 4, 8, 10, 13, 14 or none may succeed when they are sent again. ``blocked`` and
+other errors will not.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ PARTS = {
     "more_candidates": "list of further candidates, with the same members and ``index``",
     "warning": "what was odd about the answer, or done to it",
 }
-"""Members of a row that are there only where there is something to tell."""
+"""Members of a row that are left out if they are empty."""
 
 RETRYABLE_CODES = frozenset({None, 1, 2, 4, 8, 10, 13, 14})
-"""gRPC numbers of row errors that a second try can mend: cancelled, unknown, late, quota, aborted, internal, busy."""
+"""gRPC numbers of row errors worth a second try: cancelled, unknown, late, quota, aborted, internal, busy."""
 
 
 class RowStatus(IntEnum):
-    """The status of a row as one byte; ``word`` is what the output says. 0 is kept for a row without an answer."""
+    """The status of a row as one byte; ``word`` is what the output says. 0 stands for a row without a response."""
 
     MISSING = 0
     OK = 1
@@ -88,7 +88,7 @@ class RowStatus(IntEnum):
 _WORDS = ("missing", "ok", "invalid_output", "truncated", "blocked", "error", "error")
 REPAIRABLE = frozenset({RowStatus.MISSING, RowStatus.INVALID_OUTPUT, RowStatus.TRUNCATED, RowStatus.TRANSIENT_ERROR})
 _OK = RowStatus.OK
-# What RowMaker.members() makes of a plain good answer, as JSON: writing it costs half of what a dictionary does.
+# The JSON that RowMaker.members() gives for a plain good response; filling it in takes half the time of a dictionary.
 _QUICK_USAGE = b'"usage":{"input_tokens":%d,"output_tokens":%d,"thinking_tokens":%d,"cached_tokens":%d},"error":null}\n'
 _QUICK_TEXT = b'{"key":%b,"status":"ok","text":%b,"finish_reason":"STOP",' + _QUICK_USAGE
 _QUICK_VECTOR = b'{"key":%b,"status":"ok","embedding":%b,"finish_reason":null,' + _QUICK_USAGE
@@ -102,15 +102,15 @@ ResponseRow = tuple[RowStatus, bytes, tuple[int, ...] | None, str, bool]
 """Status, the row as JSON with its newline and without carried columns, its usage, why it is not ok, if it warns.
 
 The usage has four members or those of :class:`.Usage`. The reason is the service's word or number for a failure. A bare
-tuple, since there is one for each of millions of rows.
+tuple, since millions of rows have one each.
 """
 
 
 class RowMaker:
-    """Makes output rows of answers, the same way for every service and every kind of sink.
+    """Turns responses into result rows, in the same way for every service and every sink.
 
-    :param media: where media goes; None: rows say that it is not kept.
-    :param dimensions: how long vectors were asked to be; None: as long as they come.
+    :param media: where media is written; None: rows say that it is not kept.
+    :param dimensions: the requested length of vectors; None: any length is accepted.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class RowMaker:
         self._dimensions = dimensions
 
     def line(self, result: BatchResult, key: str, number: int = 0) -> ResponseRow:
-        """The row of an answer as a line of JSON; ``number`` tells the row in the names of media."""
+        """Return the row of a response as a line of JSON; ``number`` goes into the names of media files."""
         if self._quick and type(result) is PlainResult:
             counts = result.counts
             if not self._embeddings:
@@ -142,7 +142,7 @@ class RowMaker:
         return status, _json_line(row), usage, reason, "warning" in row
 
     def missing(self, key: str) -> bytes:
-        """The row for a request that got no answer."""
+        """Return the row for a request without a response."""
         error = ServiceError(message="the service gave no answer to this row")
         row = self._failed(BatchResult(key, None, error, 0), key)[1]
         row["status"] = RowStatus.MISSING.word
@@ -151,7 +151,7 @@ class RowMaker:
     def members(
         self, result: BatchResult, key: str, number: int = 0
     ) -> tuple[RowStatus, dict[str, Any], Usage | None, str]:
-        """Status, row, usage of an answer, and why it is not ok; ``key`` is the one to show."""
+        """Return status, row and usage of a response, and why it is not ok; ``key`` is the one to show."""
         response = result.response
         if response is None:
             return self._failed(result, key)
@@ -238,7 +238,7 @@ class RowMaker:
         return status, fault, word, parts
 
     def _parts(self, content: Content, key: str, number: int, candidate: int, oddities: list[str]) -> dict[str, Any]:
-        """What a candidate holds beside its text; its media is written."""
+        """Return what a candidate holds beside its text, after writing its media."""
         if content[1:] == _NOTHING:
             return {}
         parts: dict[str, Any] = {}
@@ -261,13 +261,13 @@ class RowMaker:
 
 
 def _paths(row: dict[str, Any]) -> list[str]:
-    """The files that a row names."""
+    """Return the paths of the files that a row names."""
     holders = (row, *row.get("more_candidates", ()))
     return [file["path"] for holder in holders for file in holder.get("media_files", ()) if file["path"]]
 
 
 def _ending(response: dict[str, Any], reason: str | None, content: Content) -> tuple[RowStatus, str, str]:
-    """What the ending of an answer means: its status, and the fault with the service's word for it."""
+    """Return a row's status by how its response ended, and what is wrong, with the service's word for it."""
     if reason in GOOD_REASONS and content.text:
         return _OK, "", ""
     blocked = block_reason(response)

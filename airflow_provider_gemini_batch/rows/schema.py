@@ -1,8 +1,8 @@
-"""Structured output: a pydantic model as Gemini's ``responseSchema``, and the check of every answer against it.
+"""Structured output: a pydantic model as Gemini's ``responseSchema``, and the check of every response against it.
 
 Gemini takes a subset of OpenAPI 3.0: no references, no ``additionalProperties``, enums of texts only. In batch jobs
-``responseJsonSchema`` has been seen to spoil whole jobs, so it is never used. What the subset cannot say (patterns of
-dates, exclusive bounds, enums of numbers) is left out of what is sent and still checked when the answer comes.
+``responseJsonSchema`` can make whole jobs fail, so it is never used. What the subset cannot express (patterns of dates,
+exclusive bounds, enums of numbers) is not sent, but is still checked when the response arrives.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _FENCE = "```"
 
 
 class OutputSchema:
-    """A pydantic model, or any type that pydantic takes, as both ends of structured output.
+    """A pydantic model, or any type that pydantic accepts, for the request and for the check of the response.
 
-    ``response_schema`` is what the service gets. Raises ConfigurationError for a type that has no such form, saying
-    where.
+    ``response_schema`` is what the service gets. Raises ConfigurationError for a type that the service cannot take; the
+    error says where in the type.
     """
 
     def __init__(self, model: Any) -> None:
@@ -47,7 +47,7 @@ class OutputSchema:
         self.response_schema: dict[str, Any] = response_schema(drawn)
 
     def read(self, text: str) -> tuple[Any, str]:
-        """The value in plain JSON types and an empty text; or None and what is wrong with the answer."""
+        """Return the value in plain JSON types and empty text; or None and what is wrong with the response."""
         try:
             value = self._adapter.validate_json(_strip_fence(text))
             return self._adapter.dump_python(value, mode="json"), ""
@@ -58,7 +58,7 @@ class OutputSchema:
 
 
 def response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON schema as pydantic draws it, in the form that Gemini takes. Raises ConfigurationError saying where."""
+    """Return pydantic's JSON schema in Gemini's form. Raises ConfigurationError, which says where it has none."""
     return _convert(json_schema, json_schema.get("$defs", {}), "output_schema", 0)
 
 
@@ -85,7 +85,7 @@ def _convert(node: Any, definitions: Mapping[str, Any], where: str, depth: int) 
 
 
 def _plain_members(node: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """What can be copied, and of enums and formats what the service knows."""
+    """Return the members that can be copied, and those enums and formats that the service knows."""
     made: dict[str, Any] = {"type": kind.upper()}
     made.update({name: node[name] for name in _COPIED if node.get(name) not in (None, [])})
     if kind == "string" and "enum" in node:
@@ -97,7 +97,7 @@ def _plain_members(node: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _resolve(node: dict[str, Any], definitions: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
-    """The node with its reference put in place; what stands beside the reference wins."""
+    """Return the node with its reference replaced by the definition; members beside the reference win."""
     hops = depth
     while "$ref" in node or len(node.get("allOf", ())) == 1:
         hops += 1
@@ -116,7 +116,7 @@ def _resolve(node: dict[str, Any], definitions: Mapping[str, Any], where: str, d
 def _choice(
     node: Mapping[str, Any], choices: list[Any], definitions: Mapping[str, Any], where: str, depth: int
 ) -> dict[str, Any]:
-    """One of several types; null among them becomes ``nullable``."""
+    """Return the schema for one of several types; null among them becomes ``nullable``."""
     real = [choice for choice in choices if not (isinstance(choice, dict) and choice.get("type") == "null")]
     if not real:
         raise ConfigurationError(f"{where}: can only be null")
@@ -139,7 +139,7 @@ def _object_members(
     made["properties"] = {
         name: _convert(inner, definitions, f"{where}.{name}", depth + 1) for name, inner in members.items()
     }
-    # Without it the service sorts the members by name, and a model that thinks before it decides decides first.
+    # Without it the service sorts the members by name, which could put a decision before the reasoning for it.
     made["propertyOrdering"] = list(members)
 
 
@@ -163,7 +163,7 @@ def _enum_type(values: list[Any], where: str) -> str:
 
 
 def _strip_fence(text: str) -> str:
-    """The answer without the Markdown fence that models like to put around JSON."""
+    """Return the response without the Markdown fence that models often put around JSON."""
     bare = text.strip()
     if bare.startswith(_FENCE) and bare.endswith(_FENCE) and "\n" in bare:
         return bare[bare.index("\n") : -len(_FENCE)]
@@ -171,7 +171,7 @@ def _strip_fence(text: str) -> str:
 
 
 def _faults(error: ValidationError) -> str:
-    """Where and what, without the values: they stand in the row's text."""
+    """Return where and what is wrong, without the values: these are in the row's text."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg']}" for one in found[:5])
     return f"not what the schema wants: {told}" + (f"; and {len(found) - 5} more" if len(found) > 5 else "")  # noqa: PLR2004

@@ -1,6 +1,6 @@
-"""The lines of one job at a time, when its turn comes: read from the input again, and checked to be the same.
+"""The lines of one job at a time, read from the input again when they are needed, and checked to be unchanged.
 
-At most two jobs' lines are on the local disk. Rows before the wanted ones are passed over without being looked at.
+The lines of at most two jobs are on the local disk. Rows before the wanted ones are skipped without being parsed.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _WRITE_BYTES = 1 << 20
 
 
 class ShardReader:
-    """Gives the lines of jobs as local files.
+    """Writes the lines of jobs to local files.
 
-    What it raises when rows differ from those that were checked is :class:`InputUnavailable`; errors of reading pass
-    through.
+    Raises :class:`InputUnavailable` when rows differ from those that were checked; errors in reading are raised as
+    they are.
     """
 
     def __init__(
         self, spec: InputSpec, layout: Layout, workdir: Path, files: Mapping[int, ShardFile] | None = None
     ) -> None:
-        """Take the input as it was checked.
+        """Prepare to read the input that was checked.
 
-        :param files: lines that lie there already, by the index of their job.
+        :param files: files of lines that exist already, by the index of their job.
         """
         self._spec = spec
         self._layout = layout
@@ -49,7 +49,7 @@ class ShardReader:
         self._next = 0
 
     def shard(self, index: int) -> ShardFile:
-        """Return the lines of one job. Cheapest when jobs are asked for in turn."""
+        """Return the lines of one job. Fastest when jobs are requested in order."""
         found = self._files.get(index)
         if found is None:
             while len(self._files) >= SHARDS_ON_DISK:
@@ -65,7 +65,7 @@ class ShardReader:
         is_full = False
         with path.open("wb", buffering=_WRITE_BYTES) as handle:
             for shard, wanted in self._by_shard(row_numbers):
-                # To the end, full or not: only there is it known that the rows are those that were checked.
+                # Read to the end, even when full: only there is it certain that the rows are those that were checked.
                 for number, made in self._lines(shard):
                     if number not in wanted or is_full:
                         continue
@@ -108,7 +108,7 @@ class ShardReader:
             try:
                 made = maker.make(row, number)
             except ConfigurationError:
-                break  # this row was sound when it was checked
+                break  # the row passed the first check, so it has changed
             _, _, line, hash_as, _, _ = made
             size += len(line)
             checksum = zlib.crc32(line if hash_as is None else hash_as, checksum)

@@ -5,13 +5,13 @@ format     by extension         one row is
 =========  ===================  ======================================================================================
 jsonl      .jsonl .ndjson       a line: a JSON text, or an object in any form of ``api.requests`` or of any shape with a
            .json                template; a ``.json`` file that is one array or object is refused
-text       .txt                 a line; empty ones are left out
+text       .txt                 a line; empty ones are skipped
 csv        .csv .tsv            a record; the first one names the columns; see :mod:`.csv_rows`
 parquet    .parquet .pq         a record (needs the extra ``parquet``)
 =========  ===================  ======================================================================================
 
-A further ``.gz`` is unpacked on the way. Lines are counted from 1 as an editor does, items of a list from 0 as Python
-does.
+A file whose name also ends in ``.gz`` is unpacked while it is read. Lines are counted from 1, as in an editor, items of
+a list from 0, as in Python.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _BY_EXTENSION = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-# What people have and we do not read, and what to do instead.
+# Formats that we do not read, and what to do instead.
 _NOT_READ = {
     (".xlsx", ".xlsm", ".xls", ".ods"): "a spreadsheet is not read: save it as CSV (UTF-8), or hand over a frame that "
     "pandas has read",
@@ -64,10 +64,9 @@ _PARQUET_ROWS = 1024
 
 
 class Row:
-    """One row as it stands in the input; ``fault`` says why it cannot be read, ``raw`` is the JSON of its line.
+    """One row of the input; ``fault`` says why it cannot be read, ``raw`` is the JSON of its line.
 
-    A line of JSON is read when its ``value`` is asked for: rows that are passed over, or go out as they stand, never
-    are.
+    A line of JSON is parsed only when its ``value`` is used: rows that are skipped, or sent unchanged, never are.
     """
 
     __slots__ = ("_value", "fault", "place", "raw")
@@ -80,7 +79,7 @@ class Row:
 
     @property
     def value(self) -> Any:
-        """What the row holds. Raises InputError when its line cannot be read."""
+        """The content of the row. Raises InputError when its line cannot be read."""
         if self._value is None and self.raw is not None:
             try:
                 self._value = from_json(self.raw, allow_inf_nan=False, cache_strings="keys")
@@ -89,7 +88,7 @@ class Row:
         return self._value
 
     def with_columns(self, columns: Mapping[str, Any]) -> Row:
-        """Return the row with further columns, where it is an object; its own win."""
+        """Return the row with further columns if it is an object; its own columns win."""
         try:
             value = self.value
         except InputError as error:
@@ -98,12 +97,12 @@ class Row:
 
 
 class RowSource(NamedTuple):
-    """A stream of rows, what its places are called in messages, and its columns where they are known beforehand.
+    """A stream of rows, the word for a row's place in messages, and the columns where they are known in advance.
 
-    ``types`` are those of the columns (see :mod:`.columns`), where the source has types of its own. ``where`` says in
-    words where a place is, for a source of several files.
+    ``types`` are the types of the columns (see :mod:`.columns`), if the source has types. ``where`` describes a place
+    in words, for a source of several files.
 
-    Whoever takes it calls ``close`` in the end, read or not.
+    The caller must call ``close`` at the end, even if no row was read.
     """
 
     rows: Iterator[Row]
@@ -158,10 +157,10 @@ def from_file(
     csv_delimiter: str | None = None,
     encoding: str | None = None,
 ) -> RowSource:
-    """Return the rows of a file. It is opened at once, so that a wrong path is told early.
+    """Return the rows of a file. It is opened at once, so that a wrong path is reported early.
 
-    :param csv_delimiter: the character between cells; found out when absent.
-    :param encoding: of a CSV or a text; UTF-8 when absent and no byte order mark says otherwise.
+    :param csv_delimiter: the character between cells; None: detect it.
+    :param encoding: of a CSV or a text; None: by the byte order mark, else UTF-8.
     :raises InputError: the file is not what its name says, or its delimiter or encoding is doubtful.
     """
     form = guess_format(path, file_format)
@@ -193,7 +192,7 @@ def from_file(
 
 
 class _Unpacked(gzip.GzipFile):
-    """A gzip stream whose faults are ours."""
+    """A gzip stream that raises our errors."""
 
     def __init__(self, handle: BinaryIO) -> None:
         super().__init__(fileobj=handle)
@@ -247,7 +246,7 @@ def _json_fault(raw: bytes, error: ValueError) -> str:
         return "the file is one JSON array; write one object per line"
     if isinstance(error, UnicodeDecodeError):
         return "no UTF-8 text"
-    # The reader's words name what it met and the column, never the text around it.
+    # The parser's message names what it found and the column, never the text around it.
     return f"no JSON: {str(error).rpartition(' at line ')[0]}, near column {str(error).rpartition(' column ')[2]}"
 
 

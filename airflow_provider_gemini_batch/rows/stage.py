@@ -1,9 +1,8 @@
 """The checking pass: read every row once, check and fingerprint it, divide the rows into jobs; nothing is sent.
 
-The first lines, as many as two jobs hold, are written to local files on the way, so that a small input is read once;
-:mod:`.sending` writes the others when their turn comes. A bad row is named by its line, up to twenty of them in one
-InputError, and the pass ends without a result. Memory holds a few
-buffers.
+The lines of the first two jobs are written to local files during the pass, so that a small input is read only once;
+:mod:`.sending` writes the others when they are needed. One InputError names up to twenty bad rows by their lines, and
+the pass ends without a result. Memory holds a few buffers.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 BAD_ROWS_NAMED = 20
 FINGERPRINT_LENGTH = 12
 SHARDS_ON_DISK = 2
-"""How many jobs' lines are on the local disk at a time."""
+"""The lines of so many jobs may be on the local disk at a time."""
 
 _BLOCK_BYTES = 256 << 10
 _KEY_BUCKETS = 64
@@ -51,9 +50,9 @@ _HASHES_HELD = 512
 
 @dataclass(frozen=True)
 class Staged:
-    """What the checking pass found out.
+    """The result of the checking pass.
 
-    ``files`` are the lines of the first jobs, by index, in the caller's folder, which the caller removes.
+    ``files`` are the lines of the first jobs, by index. They are in the caller's folder, which the caller removes.
     """
 
     layout: Layout
@@ -64,12 +63,12 @@ class Staged:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve digits over all that decides about the answers."""
+        """Twelve hexadecimal digits: a hash of everything that affects the responses."""
         return self.layout.fingerprint
 
     @property
     def estimated_input_tokens(self) -> int:
-        """Tokens of the input, media among them, rather too many than too few."""
+        """Tokens of the input, media included; rather too many than too few."""
         return self.expected.input_tokens
 
     @property
@@ -79,7 +78,7 @@ class Staged:
 
 
 def open_source(spec: InputSpec) -> RowSource:
-    """Open the rows of a spec, from wherever they come. Raises ConfigurationError; a file is opened at once."""
+    """Return the rows of a spec, from any source. A file is opened at once. Raises ConfigurationError."""
     spec.check()
     if spec.files is not None:
         helpers = None if spec.prompt_template is not None else {spec.key_field, spec.title_field, spec.media_field}
@@ -89,7 +88,7 @@ def open_source(spec: InputSpec) -> RowSource:
         return from_files([spec.path], opener=spec.opener, **_reading(spec))
     if spec.path is not None:
         return from_file(spec.path, opener=spec.opener, **_reading(spec))
-    assert spec.rows is not None  # noqa: S101  (check() has seen to it)
+    assert spec.rows is not None  # noqa: S101  (check() ensures it)
     return from_python(spec.rows)
 
 
@@ -98,9 +97,9 @@ def _reading(spec: InputSpec) -> dict[str, str | None]:
 
 
 def stage(spec: InputSpec, workdir: Path, record: RecordWriter | None = None) -> Staged:
-    """Read, check and fingerprint the whole input once.
+    """Read, check and fingerprint the whole input once, and return the result.
 
-    :param record: takes what landing needs of each row.
+    :param record: receives what landing needs of each row.
     :raises ConfigurationError: the arguments cannot work.
     :raises InputError: rows cannot be sent.
     """
@@ -114,7 +113,7 @@ def stage(spec: InputSpec, workdir: Path, record: RecordWriter | None = None) ->
 
 
 class _Pass:
-    """The state of one pass; :meth:`run` is its whole life."""
+    """The state of one pass; call :meth:`run` once."""
 
     def __init__(
         self,
@@ -144,7 +143,7 @@ class _Pass:
         self._carry_types = ColumnTypes(spec.carry)
 
     def run(self) -> Staged:
-        """Read to the end, then compare keys, then put the result together."""
+        """Read to the end, look for repeated keys, and return the result."""
         hasher = self._out.hasher
         hasher.update(self._header())
         try:
@@ -163,19 +162,19 @@ class _Pass:
         )
 
     def _types(self) -> dict[str, str]:
-        """Return the type of each carried column: as the author says, as the source does, else as its values are."""
+        """Return the type of each carried column: the author's, else the source's, else that of its values."""
         found = {**self._carry_types.found(), **(self._source.types or {}), **self._spec.carry_types}
         return {name: found[name] for name in self._spec.carry}
 
     def _header(self) -> bytes:
-        """All that decides about the answers besides the rows."""
+        """Return everything that affects the responses, except the rows."""
         spec = self._spec
         defaults = [dict(self._defaults.members), dict(self._defaults.generation_config)]
         parts = [spec.service.value, spec.project, spec.location, spec.kind.value, self._defaults.model]
         return json_bytes([*parts, defaults])
 
     def _take(self, rows: Iterable[Row]) -> None:
-        """Take all rows, or note what is wrong with them; after the first bad one nothing is written any more."""
+        """Process all rows and note what is wrong with them; after the first bad row, no line is written."""
         make, write, see, bad = self._maker.make, self._out.write, self._expected.see, self._bad
         add_key, record, carry = self.keys.add, self._record, self._spec.carry
         keeps = bool(carry) or self._keyless_model
@@ -209,9 +208,9 @@ class _Pass:
         self._shift = shift
 
     def _kept(self, row: Row, line: bytes) -> tuple[bytes, bytes]:
-        """Return the carried columns of a row, and what it is recognised by where answers have no key.
+        """Return the carried columns of a row, and for models that return no keys what identifies it.
 
-        :raises InputError: such models lack what the row asks for, or a column cannot be written.
+        :raises InputError: such a model cannot do what the row asks for, or a column cannot be written.
         """
         carry = self._spec.carry
         carried = carried_line(row.value, carry)[:-1] if carry else b""
@@ -219,7 +218,7 @@ class _Pass:
         return carried, instance
 
     def _check_whole(self) -> None:
-        """What can be said only at the end: bad rows, no rows, columns that never came, keys used twice."""
+        """Raise InputError for what is known only at the end: bad rows, no rows, missing columns, repeated keys."""
         self._bad.refuse()
         if not self._out.rows:
             raise EmptyInput("the input has no rows; set on_empty to 'skip' or 'succeed' if that may happen")
@@ -233,7 +232,7 @@ class _Pass:
             self._bad.refuse()
 
     def _find_repeated(self, doubtful: set[int]) -> Iterator[tuple[int, int, str]]:
-        """Yield row, first row of the same key, and the key, for every key that really came again: by reading again."""
+        """Read the input again; yield for each repeated key the row, the first row with the key, and the key."""
         first: dict[str, int] = {}
         source = open_source(self._spec)
         with closing(source):
@@ -248,7 +247,7 @@ class _Pass:
 
 
 class _ShardWriter:
-    """Counts and hashes lines, and writes those of the first jobs to a file each."""
+    """Counts and hashes lines, and writes the lines of each of the first jobs to a file."""
 
     def __init__(self, folder: Path, max_rows: int | None, max_bytes: int) -> None:
         self._folder = folder
@@ -265,7 +264,7 @@ class _ShardWriter:
         self.files: dict[int, ShardFile] = {}
 
     def write(self, line: bytes, hash_as: bytes | None) -> None:
-        """Add a line; ``hash_as`` stands for it in the fingerprint. Raises InputError when no job could hold it."""
+        """Add a line; ``hash_as`` replaces it in the fingerprint. Raises InputError if no job can hold the line."""
         end = self._size + len(line)
         if end > self._max_bytes or self.rows - self._first_row == self._max_rows:
             if len(line) > self._max_bytes:
@@ -331,7 +330,7 @@ class _BadRows:
         self.places: list[tuple[int, str]] = []
 
     def add(self, place: int, fault: str) -> None:
-        """Note a bad row. Raises InputError at once when there are enough."""
+        """Note a bad row. Raises InputError once there are enough."""
         self.places.append((place, fault))
         if len(self.places) == BAD_ROWS_NAMED:
             self.refuse()
@@ -346,7 +345,7 @@ class _BadRows:
 
 
 class _Keys:
-    """Tells whether a key came twice, by eight bytes a key on disk: hashes first, the keys themselves only in doubt."""
+    """Finds repeated keys with eight bytes per key on disk: by hashes; only where these are equal are keys compared."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -355,7 +354,6 @@ class _Keys:
         self._file: IO[bytes] | None = None
 
     def add(self, key: str) -> None:
-        """Remember a key."""
         hashed = hash(key)
         number = hashed % _KEY_BUCKETS
         bucket = self._buckets[number]

@@ -1,4 +1,4 @@
-"""From a row as it stands in the input to its key, its request and the columns to carry."""
+"""From a row of the input to its key, its request and the columns to carry."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Shaped(NamedTuple):
 
 
 class Shaper:
-    """Turns rows into requests as the spec says; remembers which columns it has met."""
+    """Turns rows into requests as the spec says, and remembers which columns it found."""
 
     def __init__(
         self, spec: InputSpec, defaults: RequestDefaults, columns: Sequence[str] | None, notes: set[str]
@@ -66,7 +66,7 @@ class Shaper:
             self._template.check(columns)
 
     def shape(self, value: Any) -> Shaped:
-        """The key, the request and the attachments of a row. Raises InputError."""
+        """Return the key, the request and the attachments of a row. Raises InputError."""
         if self.plain:
             return Shaped(*normalise(value, kind=self._kind, defaults=self._defaults, warnings=self._notes))
         if isinstance(value, BatchRequest):
@@ -113,7 +113,7 @@ class Shaper:
 
 
 def carried_line(row: Any, carry: Sequence[str]) -> bytes:
-    """The carried columns of a row as one line of JSON; a column that the row lacks is null."""
+    """Return the carried columns of a row as one line of JSON; a column that the row lacks is null."""
     if isinstance(row, BatchRequest):
         row = row.members()
     columns = row if isinstance(row, Mapping) else {}
@@ -128,11 +128,11 @@ def carried_line(row: Any, carry: Sequence[str]) -> bytes:
 
 
 def _key_of(value: Any) -> str:
-    """Return the key that a column holds: frames and databases have more types for one than JSON."""
+    """Return a column's value as a key; frames and databases use more types for keys than JSON has."""
     value = plain(value)
     if isinstance(value, (date, UUID)):
         return str(value)
-    # pandas makes fractions of whole numbers when one is missing, databases have decimals.
+    # pandas turns whole numbers into floats when one is missing; databases have decimals.
     is_whole = isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value)
     return key_text(int(value) if is_whole else value)
 
@@ -145,7 +145,7 @@ class ColumnTypes:
         self._unmet = set(names)
 
     def see(self, row: Any) -> None:
-        """Take the values of one row into account."""
+        """Note the types of one row's values."""
         columns = row.members() if isinstance(row, BatchRequest) else row
         if not isinstance(columns, Mapping):
             return
@@ -173,7 +173,7 @@ def _type_word(value: Any) -> str:
     known = {str: "str", bool: "bool", float: "float", dict: "json", list: "json", tuple: "json"}
     if kind not in known and (made := plain(value)) is not value:
         return "str" if made is None else _type_word(made)
-    # Dates, decimals and the like are written as JSON texts; other numbers keep their own form.
+    # Dates, decimals and the like are written as JSON strings; other numbers stay numbers.
     return known.get(kind) or ("json" if isinstance(value, (int, float, Mapping, Sequence)) else "str")
 
 
@@ -182,7 +182,7 @@ def _common_type(one: str, other: str | None) -> str:
 
 
 def with_attachments(request: Mapping[str, Any], attachments: Sequence[Attachment]) -> Mapping[str, Any]:
-    """Put the files in front of the parts of the first content, where the service's guide wants them."""
+    """Return a request with the files before the first content's other parts, as the service's guide recommends."""
     if not attachments:
         return request
     files = [dict(attachment.part) for attachment in attachments]
@@ -193,20 +193,20 @@ def with_attachments(request: Mapping[str, Any], attachments: Sequence[Attachmen
 
 
 def check_columns(named: Sequence[tuple[str, str]], columns: Sequence[str]) -> None:
-    """Raise InputError where an argument names a column that is not there."""
+    """Raise InputError if an argument names a missing column."""
     for argument, name in named:
         if name not in columns:
             raise InputError(no_column(argument, name, columns))
 
 
 def named_columns(spec: InputSpec) -> list[tuple[str, str]]:
-    """Return the columns that arguments name, each after its argument."""
+    """Return pairs of an argument and a column that it names."""
     named = [("key_field", spec.key_field), ("title_field", spec.title_field), ("media_field", spec.media_field)]
     return [(argument, name) for argument, name in named if name is not None] + [("carry", name) for name in spec.carry]
 
 
 def text_of_columns(columns: Sequence[str]) -> str:
-    """Return the column that is the prompt where no template says otherwise. Raises ConfigurationError."""
+    """Return the column that holds the prompt when there is no template. Raises ConfigurationError."""
     if len(columns) == 1:
         return columns[0]
     for name in _TEXT_COLUMNS:

@@ -1,4 +1,4 @@
-"""Vectors of the length that was asked for: a model may answer with its full length all the same."""
+"""Vectors of the requested length: a model may ignore it and return its full length."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from math import fsum, sqrt
 
 
 def fit_vector(vector: list[float], dimensions: int) -> tuple[list[float], str, str]:
-    """Cut a vector that is too long and bring it to length 1 again, as the service does for shorter vectors.
+    """Return a vector cut to the requested number of values and normalised, as the service returns shorter vectors.
 
-    Gemini's embeddings are made so that their first values are a good shorter vector (Matryoshka); they are normalised
-    only at full length. Source: https://ai.google.dev/gemini-api/docs/embeddings#quality-for-smaller-dimensions
+    The first values of a Gemini embedding are a good shorter vector (Matryoshka), but only the full one is normalised.
+    Source: https://ai.google.dev/gemini-api/docs/embeddings#quality-for-smaller-dimensions
 
-    :returns: the vector, what is wrong with it (it is too short), and what was done to it.
+    :returns: the vector, what is wrong with it (too short), and what was changed; each text may be empty.
     """
     length = len(vector)
     if length == dimensions:

@@ -1,4 +1,4 @@
-"""One row of the input becomes one line as the service reads it."""
+"""Turns each row of the input into a line for the service."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _Found = tuple[str | None, "TextRequest | Mapping[str, Any]"]
 _Written = tuple[
     str | None, bytes | None, bytes, bytes | None, "TextRequest | Mapping[str, Any]", "Sequence[Attachment]"
 ]
-"""A row's key, the key as JSON, its request as JSON, what stands for that in the fingerprint, request, attachments."""
+"""A row's key, the key as JSON, its request as JSON, what replaces that in the fingerprint, request, attachments."""
 
 
 WireLine = _Written
-"""A row as it is sent: the author's key, the key as JSON, the line, what stands for the line in the fingerprint where
-that is not the line itself, the request (which may lack what all requests get by default) and the files beside it.
+"""A row as it is sent: the author's key, the key as JSON, the line, what replaces the line in the fingerprint (None:
+the line itself), the request (perhaps without the defaults of all requests) and its attachments.
 
-A plain tuple: millions are made, and each named one would cost a row a tenth of its time.
+A plain tuple: there are millions, and a named tuple would take a tenth more time for each row.
 """
 
 
@@ -54,27 +54,27 @@ class LineMaker:
     """Turns the rows of one source into lines."""
 
     def __init__(self, spec: InputSpec, defaults: RequestDefaults, source: RowSource, notes: set[str]) -> None:
-        """Take the source.
+        """Prepare to read the source.
 
-        :param notes: takes what an author should be told of.
+        :param notes: receives warnings for the author.
         :raises ConfigurationError: an argument names a column that the source lacks.
         """
         self._service = spec.service
         self._kind = spec.kind
         self._shaper = Shaper(spec, defaults, source.columns, notes)
-        # What Python code hands over may hold anything.
+        # Values from Python code may be of any type, so they need a check.
         self._is_of_code = source.columns is None and spec.prompt_template is None
         self._raw = _RawBody(spec, defaults) if self._shaper.plain else None
 
     def make(self, row: Row, number: int) -> WireLine:
         """Return the line of a row that is ``number`` in the input. Raises InputError when it cannot be sent."""
         made = None if row.raw is None or self._raw is None else self._raw.read(row, row.raw)
-        key, written, body, hash_as, request, attachments = made or self._shaped(row)
+        key, written, body, hash_as, request, attachments = made or self._shape_row(row)
         line = wire_line(self._service, self._kind, wrap_key_json(number, written), body)
         return key, written, line, hash_as, request, attachments
 
-    def _shaped(self, row: Row) -> _Written:
-        """Bring a row into the service's form, with its attachments."""
+    def _shape_row(self, row: Row) -> _Written:
+        """Return a row in the service's form, with its attachments."""
         key, request, attachments = self._shaper.shape(row.value)
         if self._is_of_code and row.raw is None and type(row.value) is not str:
             check_json(request)
@@ -88,7 +88,7 @@ class LineMaker:
 
 
 class _RawBody:
-    """Takes the request out of a line as it stands when nothing in it has to change: the way of most large files."""
+    """Reads a request from a line without rewriting it, where nothing has to change: so in most large files."""
 
     def __init__(self, spec: InputSpec, defaults: RequestDefaults) -> None:
         self._kind = spec.kind
@@ -103,9 +103,9 @@ class _RawBody:
         self._is_choosy = self._is_vertex or bool(members)
 
     def read(self, row: Row, raw: bytes) -> _Written | None:
-        """Return the row as it stands in its line; None when it has to go the long way."""
-        # Escapes are written out: a batch is reported to corrupt those of surrogate pairs. One byte is found faster
-        # than two.
+        """Return the row as its line has it; None if it must be parsed and written again."""
+        # A line with escapes is written again without them: batches reportedly corrupt escaped surrogate pairs.
+        # Searching for one byte first is faster than for two.
         if self._off or (b"\\" in raw and b"\\u" in raw):
             return None
         text = text_request(raw) if self._generates else None
@@ -118,7 +118,7 @@ class _RawBody:
         body = raw
         if key is not None:
             written = _encode(key)
-            # Any other layout than {"key": ..., "request": {...}} is written anew.
+            # A line with another layout than {"key": ..., "request": {...}} is written again.
             lead = (_SPACED if raw[7:8] == b" " else _COMPACT) % written
             if not (raw.startswith(lead) and raw.endswith(b"}}")):
                 return None
@@ -128,11 +128,11 @@ class _RawBody:
         return key, written, body, None, request, ()
 
     def _takes(self, request: TextRequest) -> bool:
-        """Whether neither the defaults nor Vertex AI ask for a change."""
+        """Return whether neither the defaults nor Vertex AI require a change."""
         return self._members.isdisjoint(request.members) and (request.suits_vertex or not self._is_vertex)
 
     def _request(self, value: Any) -> _Found | None:
-        """Return key and request where nothing has to be put right."""
+        """Return key and request if nothing has to be corrected, else None."""
         if type(value) is not dict:
             return None
         key = None

@@ -1,10 +1,9 @@
-"""Where finished rows go: JSON lines, or Parquet by the extension of the output path.
+"""Writes finished rows: JSON lines or Parquet, by the extension of the output path.
 
 In Parquet ``embedding`` is a list of 32-bit floats (the service's own precision). ``usage``, ``error`` and the entries
 of ``media_files`` are structs, other lists and objects are JSON text. Carried columns have the type of their source,
-else of their values (JSON text where they differ); see :mod:`.columns`. Every column is there, whatever the rows hold.
-A value that its column cannot hold becomes null, and the row's ``warning`` says so: one odd row does not cost the
-others.
+else of their values (JSON text where they differ); see :mod:`.columns`. Every column exists, whatever the rows hold. A
+value that does not fit its column becomes null, and the row's ``warning`` says so: one odd row must not make all fail.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ _NO_SINK = (".csv", ".tsv", ".xlsx", ".txt", ".gz", ".json", "/")
 
 
 class Sink(Protocol):
-    """Takes rows as lines of JSON, newline included, in the order of the output."""
+    """Receives rows as lines of JSON, newline included, in the order of the output."""
 
     def write(self, line: bytes) -> None:
-        """Take one row, or several whole ones."""
+        """Add one row, or several whole ones."""
 
     def close(self) -> None:
-        """Write what is held back; the file itself stays open."""
+        """Write what is buffered; the file itself stays open."""
 
 
 def check_output_path(path: str) -> None:
-    """Raise ConfigurationError for a path whose ending promises a format that is not written."""
+    """Raise ConfigurationError for a path whose ending names a format that we do not write."""
     if not path or path.lower().endswith(_NO_SINK):
         raise ConfigurationError(
             "output_path must name a file that ends in .jsonl, .ndjson or .parquet, or a folder with a slash at its end"
@@ -54,14 +53,14 @@ def open_sink(
     response: bool = False,
     carried: Mapping[str, str] | None = None,
 ) -> Sink:
-    """The sink for an output path. ``carried`` names columns and their types; see :mod:`.columns`."""
+    """Return the sink for an output path. ``carried`` names columns and their types; see :mod:`.columns`."""
     if path.lower().endswith((".parquet", ".pq")):
         return ParquetSink(handle, kind=kind, parsed=parsed, response=response, carried=carried or {})
     return JsonlSink(handle)
 
 
 class JsonlSink:
-    """Rows as they are, in blocks of a MiB."""
+    """Writes rows as they are, in blocks of 1 MiB."""
 
     def __init__(self, handle: BinaryIO) -> None:
         self._handle = handle
@@ -69,21 +68,21 @@ class JsonlSink:
         self._bytes = 0
 
     def write(self, line: bytes) -> None:
-        """Take one row, or several whole ones."""
+        """Add one row, or several whole ones."""
         self._held.append(line)
         self._bytes += len(line)
         if self._bytes >= _BLOCK_BYTES:
             self.close()
 
     def close(self) -> None:
-        """Write what is held back."""
+        """Write what is buffered."""
         self._handle.write(b"".join(self._held))
         self._held.clear()
         self._bytes = 0
 
 
 class ParquetSink:
-    """Rows as row groups of at most 20,000 rows or some 8 MiB of JSON."""
+    """Writes rows in row groups of at most 20,000 rows or about 8 MiB of JSON."""
 
     def __init__(
         self, handle: BinaryIO, *, kind: JobKind, parsed: bool, response: bool, carried: Mapping[str, str]
@@ -106,7 +105,7 @@ class ParquetSink:
         self._bytes = 0
 
     def write(self, line: bytes) -> None:
-        """Take one row, or several whole ones."""
+        """Add one row, or several whole ones."""
         for one in line.split(b"\n") if line.count(b"\n") > 1 else (line,):
             if one:
                 self._held.append(self._row(from_json(one)))
@@ -144,7 +143,7 @@ class ParquetSink:
             self._bytes = 0
 
     def _mend(self, row: dict[str, Any]) -> None:
-        """Take out what its column cannot hold, and say so."""
+        """Replace values that do not fit their columns by null, and add a warning."""
         bad = [field.name for field in self._schema if not self._fits(row.get(field.name), field)]
         row.update(dict.fromkeys(bad))
         if bad:

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     Row: TypeAlias = str | Mapping[str, Any] | BatchRequest | CheckedLine
 
 CREATE_TIMEOUT_FACTOR: Final = 5.0
-"""A create call may take so many times the ordinary time-out: it checks every line of a file of up to 2 GB first."""
+"""How many times longer a create call may take: the service first checks every line of a file of up to 2 GB."""
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to be made, as the caller put it; each backend takes what its service can do and refuses the rest.
+    """A job to create, as the caller described it; each backend refuses what its service cannot do.
 
-    ``settings`` holds those of generation_config, system_instruction, request_defaults, task_type and
-    output_dimensionality that were given: no service has them for a whole job, so they go into each request.
+    ``settings`` holds the given ones of generation_config, system_instruction, request_defaults, task_type and
+    output_dimensionality: no service has them for a whole job, so they go into each request.
     """
 
     kind: JobKind
@@ -50,9 +50,9 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job as it is now, and its answers as far as the service has any to give (None: there are none, or not yet).
+    """A job as it is now, and its responses; None: there are none, or not yet.
 
-    :param problem: why an output that is there cannot be read; it may still change while the output is late.
+    :param problem: why an existing output cannot be read; while the output is late, this may change.
     """
 
     job: BatchJob
@@ -61,33 +61,33 @@ class Outcome:
 
 
 class Backend(Protocol):
-    """One batch service. Names have been checked for their form when a method returns, never silently changed."""
+    """One batch service. Its methods check the form of names and never change them silently."""
 
     service: Service
 
     def create(self, new: NewJob) -> BatchJob:
-        """Make a job; sent once, unless it surely never left."""
+        """Create a job. The call is sent once; it is repeated only if it certainly did not leave."""
 
     def get(self, name: str, *, brief: bool) -> BatchJob:
-        """Ask for one job; brief leaves out where its answers are."""
+        """Return one job; ``brief`` omits where its responses are."""
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
-        """Ask for a page of jobs, newest first."""
+        """Return a page of jobs, newest first."""
 
     def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
-        """Ask for a page of looks at jobs, newest first."""
+        """Return a page of snapshots of jobs, newest first."""
 
     def cancel(self, name: str) -> None:
-        """Ask the service to stop a job; ApiError when it refuses, as it may for one that has ended."""
+        """Request cancellation. Raises ApiError when the service refuses, as it may once the job has ended."""
 
     def delete(self, name: str) -> None:
         """Remove a job from the service."""
 
     def outcome(self, name: str) -> Outcome:
-        """Ask for one job with its answers."""
+        """Return one job with its responses."""
 
     def output_source(self, name: str) -> JobSource | None:
-        """Say where a new job can read what this one left, which the service then completes; None: nowhere."""
+        """Return the output of a job as a source from which a new job can complete it; None: not possible."""
 
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
-        """Open an output file by its name; NotFound when it is not there (any more, or yet)."""
+        """Yield the results in an output file. Raises NotFound when it does not exist yet, or no longer."""

@@ -1,6 +1,6 @@
-"""The Gemini Developer API: its wire format, one function for each request and the reading of its answer.
+"""The Gemini Developer API: its wire format, one function for each request and the reading of its response.
 
-A job is a long-running operation whose ``metadata`` describes it and, at the end, says where the answers are. Version
+A job is a long-running operation whose ``metadata`` describes it and, at the end, says where the responses are. Version
 ``v1beta`` is the one that Google's guide and reference use for batches.
 """
 
@@ -71,14 +71,14 @@ _VERBS = {JobKind.GENERATION: "batchGenerateContent", JobKind.EMBEDDINGS: "async
 _JOB_MASK = (
     "name,done,error,metadata(model,displayName,state,batchStats,createTime,startTime,updateTime,endTime,priority)"
 )
-# A job may hold the answers to 20 MiB of inline requests; who only wants to know its state leaves them out.
+# A job may hold the responses to 20 MiB of inline requests; calls that only need its state leave them out.
 _MOST_INLINE_BYTES = 512 * 2**20
 _MOST_INLINE_VALUES = 10_000_000
 _PAGE_MASK = f"nextPageToken,operations({_JOB_MASK})"
 
 
 class GeminiBackend:
-    """Batches of the Gemini Developer API behind one API key."""
+    """Batches of the Gemini Developer API, for one API key."""
 
     service = Service.GEMINI
 
@@ -89,7 +89,7 @@ class GeminiBackend:
         self._masks = True
 
     def create(self, new: NewJob) -> BatchJob:
-        """Make a job from inline requests or an uploaded file."""
+        """Create a job from inline requests or an uploaded file."""
         model = names.gemini_model(new.model)
         self._refuse_what_is_vertex_only(new)
         batch: dict[str, Any] = {}
@@ -133,12 +133,12 @@ class GeminiBackend:
             raise ConfigurationError("labels: jobs of the Gemini API have none; only Vertex AI takes them")
 
     def get(self, name: str, *, brief: bool) -> BatchJob:
-        """Ask for one job."""
+        """Return one job."""
         answer = self._get(name, mask=_JOB_MASK if brief else None)
         return _job(answer.json(), answer)
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
-        """Ask for a page of jobs, newest first."""
+        """Return a page of jobs, newest first."""
         if filter_ is not None:
             raise ConfigurationError("filter: the Gemini API documents none for batches; only Vertex AI takes one")
         answer = self._page(page_size, page_token, _PAGE_MASK if brief else None)
@@ -147,30 +147,30 @@ class GeminiBackend:
         return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
 
     def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
-        """Ask for a page of looks at jobs."""
+        """Return a page of snapshots of jobs."""
         answer = self._page(page_size, page_token, _PAGE_MASK)
         page = answer.json()
         snapshots = [_snapshot(entry, answer) for entry in objects_at(page, "operations")]
         return SnapshotPage(snapshots, text_at(page, "nextPageToken"))
 
     def _page(self, page_size: int, page_token: str | None, mask: str | None) -> Answer:
-        """Ask for a page; its size is always sent: without it the list may come empty."""
+        """Request a page, always with its size: without one, the list may be empty."""
         params = {"pageSize": str(page_size)}
         if page_token:
             params["pageToken"] = page_token
         return self._masked("list", f"{self._root}/batches", "", params, mask)
 
     def cancel(self, name: str) -> None:
-        """Ask for the end of a job; the service goes on for a while and may still finish it."""
+        """Request cancellation; the service goes on for a while and may still finish the job."""
         url = f"{self._root}/{names.gemini_job(name)}:cancel"
         self._transport.send(Call("cancel", "POST", url, subject=name))
 
     def delete(self, name: str) -> None:
-        """Remove a job; its input and output files stay."""
+        """Delete a job; its input and output files remain."""
         self._transport.send(Call("delete", "DELETE", f"{self._root}/{names.gemini_job(name)}", subject=name))
 
     def outcome(self, name: str) -> Outcome:
-        """Ask for one job and open its answers; a file that is not there yet counts as no answers."""
+        """Return one job and its responses; an output file that does not exist yet counts as no responses."""
         answer = self._get(name, mask=None)
         operation = answer.json()
         job = _job(operation, answer)
@@ -184,12 +184,12 @@ class GeminiBackend:
             return Outcome(job, None)
 
     def output_source(self, name: str) -> JobSource | None:
-        """Return None: this service goes on with nothing."""
+        """Return None: this service cannot complete an ended job."""
         names.gemini_job(name)
         return None
 
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
-        """Open an output file; raises NotFound when it is not there (any more, or yet)."""
+        """Yield the results in an output file. Raises NotFound when it does not exist yet, or no longer."""
         chunks = self._files.iter_download(file_name)
         return (parse_result_line(line, position) for position, line in enumerate(lines_of(chunks)))
 
@@ -197,7 +197,7 @@ class GeminiBackend:
         return self._masked("get", f"{self._root}/{names.gemini_job(name)}", name, {}, mask)
 
     def _masked(self, operation: str, url: str, subject: str, params: dict[str, str], mask: str | None) -> Answer:
-        """Ask with a mask. Masks reach into an ``Any`` here, which nobody promised: a 400 turns them off for good."""
+        """Send a GET with a field mask. Masks into an ``Any`` are not documented, so a 400 turns them off for good."""
         whole = Call(operation, "GET", url, subject=subject, params=params)
         if mask is None:
             return self._transport.send(replace(whole, max_bytes=_MOST_INLINE_BYTES, max_values=_MOST_INLINE_VALUES))
@@ -216,7 +216,7 @@ class GeminiBackend:
 
 
 def _inline_items(new: NewJob) -> list[bytes]:
-    """Bring inline requests to the service's form, or say which one cannot be sent."""
+    """Return inline requests in the service's form. Raises InputError naming one that cannot be sent."""
     defaults = request_defaults(
         new.kind,
         model=new.model,
@@ -249,7 +249,7 @@ def _inline_items(new: NewJob) -> list[bytes]:
 
 
 def _create_body(batch: dict[str, Any], input_config: bytes) -> bytes:
-    """Return the body of a create call; the input's JSON is written already."""
+    """Return the body of a create call; ``input_config`` is JSON already."""
     settings = b"".join(b"%b:%b," % (json_bytes(name), json_bytes(value)) for name, value in batch.items())
     body = b'{"batch":{%b"inputConfig":%b}}' % (settings, input_config)
     if len(body) > INLINE_LIMIT_BYTES:
@@ -261,7 +261,7 @@ def _create_body(batch: dict[str, Any], input_config: bytes) -> bytes:
 
 
 def _output(operation: dict[str, Any]) -> dict[str, Any]:
-    """Find where the answers are: ``metadata.output``, else ``response``; only one of them may say it."""
+    """Return where the responses are: ``metadata.output``, else ``response``; the service may fill only one."""
     output, response = dict_at(operation, "metadata", "output"), dict_at(operation, "response")
     return response if _destination(output) is None and response else output
 
@@ -274,7 +274,7 @@ def _destination(output: dict[str, Any]) -> JobDestination | None:
 
 
 def _state(operation: dict[str, Any], raw: str) -> JobState:
-    """Read the state; ``done`` is believed where the state says otherwise, whose name is kept as the raw one."""
+    """Return the state. Where ``done`` contradicts it, ``done`` counts; the raw name is kept."""
     state = state_of(raw)
     if operation.get("done") is not True or state.is_terminal:
         return state
@@ -298,7 +298,7 @@ def _stats(metadata: dict[str, Any]) -> CompletionStats | None:
         total=int_of(stats.get("requestCount")),
         success=int_of(stats.get("successfulRequestCount")) or 0,
         failure=int_of(stats.get("failedRequestCount")) or 0,
-        # Zero counters are left out.
+        # The service leaves out counters that are zero.
         pending=int_of(stats.get("pendingRequestCount")) or 0,
     )
 
@@ -311,7 +311,7 @@ def _name(operation: dict[str, Any], metadata: dict[str, Any], answer: Answer) -
 
 
 def _snapshot(operation: dict[str, Any], answer: Answer) -> JobSnapshot:
-    """Turn an operation into a look."""
+    """Return the snapshot of an operation."""
     metadata = dict_at(operation, "metadata")
     raw = name_word(metadata.get("state"))
     return JobSnapshot(
@@ -324,7 +324,7 @@ def _snapshot(operation: dict[str, Any], answer: Answer) -> JobSnapshot:
 
 
 def _job(operation: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
-    """Turn an operation into a job."""
+    """Return the job of an operation."""
     metadata = dict_at(operation, "metadata")
     raw = name_word(metadata.get("state"))
     return BatchJob(

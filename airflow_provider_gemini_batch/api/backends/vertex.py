@@ -1,6 +1,6 @@
-"""Vertex AI: its wire format, one function for each request and the reading of its answer.
+"""Vertex AI: its wire format, one function for each request and the reading of its response.
 
-A job is a flat ``BatchPredictionJob``; requests and answers live in Cloud Storage or BigQuery, never in the call.
+A job is a flat ``BatchPredictionJob``; requests and responses live in Cloud Storage or BigQuery, never in the call.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _log = logging.getLogger(__name__)
 _VERSION = "v1"
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}\Z")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
-# The service wants a name; this one is for callers who give none.
+# The service requires a display name; this one is for callers who give none.
 _NAMELESS = "gemini-batch"
 _PAGE_MASK = "name,displayName,model,state,createTime,startTime,updateTime,endTime,completionStats,error,labels"
 
@@ -81,7 +81,7 @@ class VertexPlace:
 
     @classmethod
     def of(cls, project: str | None, location: str, *, base_url: str | None = None) -> VertexPlace:
-        """Check the parts. Raises ConfigurationError naming the one that cannot be."""
+        """Return the place after checking its parts. Raises ConfigurationError naming an invalid one."""
         if not project:
             raise ConfigurationError(
                 "No Google Cloud project: set project_id on the connection or the operator (the credentials do not "
@@ -98,7 +98,7 @@ class VertexPlace:
         return cls(project, location, checked_base_url(base_url) if base_url else None)
 
     def root(self, location: str | None = None) -> str:
-        """Give the URL up to the version, for a job in this location (the place's own when None)."""
+        """Return the URL up to the version, for a job in this location (None: the place's own)."""
         where = location or self.location
         if self.base_url is not None:
             return f"{self.base_url}/{_VERSION}"
@@ -110,7 +110,7 @@ class VertexPlace:
 
     @property
     def jobs(self) -> str:
-        """Give the URL of the collection of jobs."""
+        """The URL of the collection of jobs."""
         return f"{self.root()}/projects/{self.project}/locations/{self.location}/batchPredictionJobs"
 
 
@@ -128,7 +128,7 @@ class VertexBackend:
         self._masks = True
 
     def create(self, new: NewJob) -> BatchJob:
-        """Make a job that reads gs:// or bq:// and writes gs:// or bq://."""
+        """Create a job that reads gs:// or bq:// and writes gs:// or bq://."""
         model = names.vertex_model(new.model)
         _refuse_what_is_gemini_only(new)
         check_job(
@@ -159,18 +159,18 @@ class VertexBackend:
         return _job(answer.json(), answer, kind=new.kind)
 
     def get(self, name: str, *, brief: bool) -> BatchJob:  # noqa: ARG002  (a whole job is small here)
-        """Ask for one job."""
+        """Return one job."""
         return self._fetch(name)[0]
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
-        """Ask for a page of jobs of this project and location."""
+        """Return a page of jobs of this project and location."""
         answer = self._page(page_size, page_token, filter_, masked=brief and self._masks)
         page = answer.json()
         jobs = tuple(_job(entry, answer) for entry in objects_at(page, "batchPredictionJobs"))
         return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
 
     def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
-        """Ask for a page of looks at jobs."""
+        """Return a page of snapshots of jobs."""
         answer = self._page(page_size, page_token, None, masked=self._masks)
         page = answer.json()
         snapshots = [_snapshot(entry, answer) for entry in objects_at(page, "batchPredictionJobs")]
@@ -196,15 +196,15 @@ class VertexBackend:
         return answer
 
     def cancel(self, name: str) -> None:
-        """Ask for the end of a job; the service refuses when it has ended."""
+        """Request cancellation; the service refuses once the job has ended."""
         self._transport.send(Call("cancel", "POST", f"{self._url(name)}:cancel", subject=name))
 
     def delete(self, name: str) -> None:
-        """Remove a job that has ended. The service answers with an operation, done at once in practice."""
+        """Delete a job that has ended. The service returns an operation, which in practice is done at once."""
         self._transport.send(Call("delete", "DELETE", self._url(name), subject=name))
 
     def outcome(self, name: str) -> Outcome:
-        """Ask for one job and open its answers in Cloud Storage or BigQuery."""
+        """Return one job and its responses in Cloud Storage or BigQuery."""
         job, raw = self._fetch(name)
         if not job.is_done:
             return Outcome(job, None)
@@ -217,10 +217,10 @@ class VertexBackend:
         return Outcome(job, None if left.files is None else self._results(left.files))
 
     def output_source(self, name: str) -> JobSource | None:
-        """Say which objects or which table a new job can go on from.
+        """Return the objects or the table from which a new job can complete this one; None: it cannot be completed.
 
-        The new job sees no row that is not in them. So the output of a job that was cut short must have a line for each
-        row, done or not: it is counted. What it cannot be compared with is not gone on from.
+        The new job only processes rows that are in that output. So the output of a job that ended early must have a
+        line for each row, done or not. The lines are counted; if they cannot be compared with the input, return None.
         """
         job, raw = self._fetch(name)
         left = self._output.of(job, raw)
@@ -248,7 +248,7 @@ class VertexBackend:
         return sum(bool(line.strip()) for uri in uris for line in lines_of(unpacked(self._storage.iter_bytes(uri))))
 
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
-        """Vertex AI has no output files of its own, only objects."""
+        """Raise ConfigurationError: Vertex AI writes to Cloud Storage and BigQuery, not to files of its own."""
         raise ConfigurationError(f"{file_name}: Vertex AI has no Files API")
 
     def _results(self, files: Sequence[str]) -> Iterator[BatchResult]:
@@ -270,7 +270,7 @@ class VertexBackend:
         return _job(raw, answer), raw
 
     def _url(self, name: str) -> str:
-        """A job lives on its own location's host, whichever location the connection names."""
+        """Return a job's URL, on the host of its own location, whichever location the connection names."""
         checked, location = names.vertex_job(name)
         return f"{self._place.root(location)}/{checked}"
 
@@ -312,14 +312,14 @@ def _output_config(destination: str | None) -> dict[str, Any]:
 
 def _source(raw: dict[str, Any]) -> JobSource:
     uris = dict_at(raw, "inputConfig", "gcsSource").get("uris")
-    if isinstance(uris, str):  # the guide shows a bare text in the place of the list
+    if isinstance(uris, str):  # the guide shows a plain string instead of a list
         uris = [uris]
     table = text_at(raw, "inputConfig", "bigquerySource", "inputUri")
     return JobSource(gcs_uris=tuple(map(str, uris)) if isinstance(uris, list) else (), bigquery_uri=table)
 
 
 def _destination(raw: dict[str, Any]) -> JobDestination | None:
-    """Read where the answers are: what the service used once it says so, else what it was asked for."""
+    """Return where the responses are: the place that the service reports, else the one that was requested."""
     info, config = dict_at(raw, "outputInfo"), dict_at(raw, "outputConfig")
     folder = text_at(info, "gcsOutputDirectory") or text_at(config, "gcsDestination", "outputUriPrefix")
     table = text_at(config, "bigqueryDestination", "outputUri")
@@ -341,7 +341,7 @@ def _stats(raw: dict[str, Any]) -> CompletionStats | None:
 
 
 def _state(raw: dict[str, Any], word: str) -> JobState:
-    """Read the state. A job with an ``endTime`` has ended, also in a state that nobody knows."""
+    """Return the state. A job with an ``endTime`` has ended, even in an unknown state."""
     state = state_of(word)
     if state is not JobState.UNKNOWN or time_of(raw.get("endTime")) is None:
         return state
@@ -349,7 +349,7 @@ def _state(raw: dict[str, Any], word: str) -> JobState:
 
 
 def _reported_rows(job: BatchJob) -> int | None:
-    """Return how many rows a job had, by its counts; None where they do not say what was left undone."""
+    """Return how many rows a job had, by its counts; None if they do not include the unfinished rows."""
     stats = job.completion_stats
     return stats.total if stats is not None and stats.pending else None
 
@@ -362,7 +362,7 @@ def _name(raw: dict[str, Any], answer: Answer) -> str:
 
 
 def _snapshot(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
-    """Turn a BatchPredictionJob into a look."""
+    """Return the snapshot of a BatchPredictionJob."""
     state = name_word(raw.get("state"))
     return JobSnapshot(
         _name(raw, answer),
@@ -374,7 +374,7 @@ def _snapshot(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
 
 
 def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
-    """Turn a BatchPredictionJob into a job. Only its model's name may tell what kind it is."""
+    """Return the job of a BatchPredictionJob. Its kind may have to be inferred from the model's name."""
     state = name_word(raw.get("state"))
     model = names.bare_model(shown_text(raw.get("model")))
     return BatchJob(

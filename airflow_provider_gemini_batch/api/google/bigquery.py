@@ -1,4 +1,4 @@
-"""Answers that Vertex AI wrote into a BigQuery table, read through Google's own client (extra ``bigquery``).
+"""Responses that Vertex AI wrote into a BigQuery table, read through Google's own client (extra ``bigquery``).
 
 ``BIGQUERY_EMULATOR_HOST`` is read by that client; an endpoint on this machine gets no credentials.
 """
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 NO_LIBRARY = (
     "reading rows of a BigQuery table needs Google's client: pip install 'airflow-provider-gemini-batch[bigquery]'"
 )
-# The one column of an answer table that is not asked for. The author's own stand beside the answers: they name rows.
+# The one column of a response table that is not asked for. The author's own stand beside the responses: they name rows.
 _REQUEST = "request"
-# What older embedding models were asked, which names the answer where the row has no key.
+# What older embedding models were asked, which names the response where the row has no key.
 _INSTANCE = ("content", "task_type", "title")
 _ANSWERS = frozenset({"response", "predictions"})
 _PAGE_ROWS = 1000
@@ -57,7 +57,7 @@ class ResponseTables:
         return "ResponseTables(bq://)"
 
     def results(self, uri: str) -> Iterator[BatchResult]:
-        """Open a table (errors come at once) and give its answers, in no order.
+        """Open a table (errors come at once) and give its responses, in no order.
 
         :raises ConfigurationError: the extra ``bigquery`` is not installed.
         :raises NotFound: there is no such table (any more).
@@ -76,7 +76,7 @@ class ResponseTables:
         return _results(uri, rows)
 
     def check_readable(self, uri: str) -> None:
-        """Raise what reading answers in a table that is still to be made would raise. Costs one call.
+        """Raise what reading responses in a table that is still to be made would raise. Costs one call.
 
         :raises ConfigurationError: the extra ``bigquery`` is not installed.
         :raises NotFound: there is no such dataset. :raises AccessDenied: these credentials may not read in it.
@@ -146,7 +146,7 @@ def _table_errors(uri: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
         code = getattr(error, "code", None)
-        # Errors of google-auth hold the whole answer of a token endpoint.
+        # Errors of google-auth hold the whole response of a token endpoint.
         cause = None if type(error).__module__.startswith("google.auth") else error
         raise _translate_error(what, int(code) if isinstance(code, int) else 0, error) from cause
 

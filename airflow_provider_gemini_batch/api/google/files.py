@@ -265,7 +265,7 @@ class GeminiFiles:
             offset = progress.received
 
     def _chunk(self, session: _Session, content: _Content, offset: int) -> _Progress | None:
-        """Send one chunk; None when the service's answer does not say whether it arrived."""
+        """Send one chunk; None when the service's response does not say whether it arrived."""
         length = min(session.chunk, content.size - offset)
         last = offset + length >= content.size
         call = session.call(
@@ -281,7 +281,7 @@ class GeminiFiles:
         return self._read_finished(answer) if status == "final" else None
 
     def _query(self, session: _Session) -> _Progress | None:
-        """Ask how many bytes arrived; None when no answer came."""
+        """Ask how many bytes arrived; None when no response came."""
         try:
             answer = self._transport.send(session.call("upload", "query"))
         except (TransportError, ServiceUnavailable, QuotaExceeded):
@@ -302,7 +302,7 @@ class GeminiFiles:
 
     @staticmethod
     def _read_finished(answer: Answer) -> _Progress:
-        """Read the file that a finished upload made. When that answer is lost, only a new upload tells a name."""
+        """Read the file that a finished upload made. When that response is lost, only a new upload tells a name."""
         try:
             member = dict_at(answer.json(), "file")
         except UnexpectedAnswer:
@@ -409,7 +409,7 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> It
 
 
 def _begin(response: requests.Response, asked: int) -> int:
-    """Return where in the file an answer begins; a host may give more than was asked for, or all of it."""
+    """Return where in the file a response begins; a host may give more than was asked for, or all of it."""
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         return 0
     told = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))

@@ -1,4 +1,4 @@
-"""Which objects of a Vertex job's folder hold its answers. Pure: names and sizes in, names out.
+"""Which objects of a Vertex job's folder hold its responses. Pure: names and sizes in, names out.
 
 The names are Google's, and there are several families of them: the batch guide's ``predictions.jsonl``, shards as Cloud
 Storage writers number them (``-00000-of-00003``), the REST reference's ``predictions_0001`` with ``errors_0001``,
@@ -29,7 +29,7 @@ class OutputFiles(NamedTuple):
     """What a folder holds.
 
     :param answers: names of the objects to read, in order; none of them is empty.
-    :param exists: whether there is any object for answers, maybe an empty one.
+    :param exists: whether there is any object for responses, maybe an empty one.
     :param missing: names of shards that should be there, as the names of the others tell.
     :param unknown: names that mean nothing to us, of objects that are not empty.
     """
@@ -52,7 +52,7 @@ _FINAL = re.compile(
 )
 _ERRORS = re.compile(r"(?:prediction\.)?errors?(?:_[0-9]{1,12})?(?:\.jsonl)?(?:\.gz)?\Z")
 _PARTIAL = re.compile(r"incremental_[^/]*\.jsonl(?:\.gz)?\Z")
-# Counts of errors beside the answers of older models; notes of the service or of whoever copied the folder.
+# Counts of errors beside the responses of older models; notes of the service or of whoever copied the folder.
 _NOTES = re.compile(r"(?:[._].*|.*\.metadata|(?!prediction).*\.json|prediction\.errors_stats.*)\Z")
 _MOST_NAMES = 10
 _LONGEST_NAME = 100
@@ -73,7 +73,7 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
         elif not _NOTES.match(item.name) and (item.size or item.name.endswith("/")):
             unknown.append(item.name)
     final = _without_doubles(final)
-    # Answers first, errors after them.
+    # Responses first, errors after them.
     final.sort(key=lambda item: (_ERRORS.match(_without_shard(item.name)) is not None, item.name))
     chosen = final if any(item.size for item in final) or not any(item.size for item in partial) else partial
     return OutputFiles(

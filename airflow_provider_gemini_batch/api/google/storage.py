@@ -152,7 +152,7 @@ class ObjectStore:
             self.filesystem.put_file(os.fspath(path), names.gcs_uri(uri, "address"))
 
     def check_readable(self, uri: str) -> None:
-        """Raise what reading answers under an address would raise: extras, bucket, permission. Costs one list call.
+        """Raise what reading responses under an address would raise: extras, bucket, permission. Costs one list call.
 
         :raises ConfigurationError: gcsfs is missing. :raises NotFound: there is no such bucket.
         :raises AccessDenied: these credentials may not list the bucket.
@@ -225,7 +225,7 @@ def _storage_errors(operation: str, uri: str) -> Iterator[None]:
     except PermissionError as error:
         raise AccessDenied(f"{what}: these credentials may not", http_status=403, status="PERMISSION_DENIED") from error
     except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
-        # Errors of google-auth hold the whole answer of a token endpoint.
+        # Errors of google-auth hold the whole response of a token endpoint.
         raise _translate_error(what, error) from (None if type(error).__module__.startswith("google.auth") else error)
 
 

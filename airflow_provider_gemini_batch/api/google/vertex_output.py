@@ -1,4 +1,4 @@
-"""Where an ended Vertex job left its answers: the folder or the table, found also where the service does not say."""
+"""Where an ended Vertex job left its responses: the folder or the table, found also where the service does not say."""
 
 from __future__ import annotations
 

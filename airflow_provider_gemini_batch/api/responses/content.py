@@ -1,6 +1,6 @@
-"""What an answer says: text, thoughts, function calls, code, media and further candidates, read from its JSON.
+"""What a response says: text, thoughts, function calls, code, media and further candidates, read from its JSON.
 
-Everything here takes any shape: a paid answer must not be lost because one member is not what was expected.
+Everything here takes any shape: a paid response must not be lost because one member is not what was expected.
 Sources: https://ai.google.dev/api/generate-content#v1beta.Candidate and https://ai.google.dev/api/caching#Part
 """
 
@@ -18,7 +18,7 @@ BLOCKED_REASONS = frozenset({
 """Finish reasons that say that content was held back; sending the same request again does not help."""
 
 GOOD_REASONS = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
-"""Finish reasons of a whole answer. None: the service left it out."""
+"""Finish reasons of a whole response. None: the service left it out."""
 
 BESIDE_CONTENT = ("groundingMetadata", "urlContextMetadata", "citationMetadata", "logprobsResult", "finishMessage")
 """What a candidate may hold beside its content and is worth keeping: the sources of a search are paid for."""
@@ -41,7 +41,7 @@ _NO_CONTENT = frozenset({
 
 
 class Media(NamedTuple):
-    """A picture, sound or other file in an answer: ``data`` is base64, or ``uri`` tells where the service has it."""
+    """A picture, sound or other file in a response: ``data`` is base64, or ``uri`` tells where the service has it."""
 
     part: int
     mime_type: str
@@ -73,7 +73,7 @@ class Content(NamedTuple):
 
 
 def candidates(response: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the candidates of an answer; the first is the answer, the others stand beside it."""
+    """Return the candidates of a response; the first is the response, the others stand beside it."""
     found = response.get("candidates")
     if isinstance(found, dict):
         found = [found]
@@ -119,7 +119,7 @@ def block_reason(response: Mapping[str, Any]) -> str | None:
 
 
 def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
-    """Return the vector of an embedding answer and an empty text; or None and what is wrong with it."""
+    """Return the vector of an embedding response and an empty text; or None and what is wrong with it."""
     found = response.get("embedding") or response.get("embeddings")
     if isinstance(found, list) and found and isinstance(found[0], dict):
         found = found[0]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MOST_BYTES_OF_A_ROW = 128 << 20
-"""Bytes of one answer that are read. The service's largest hold some ten pictures, or repeat a request of 100 MB."""
+"""Bytes of one response that are read. The service's largest hold some ten pictures, or repeat a request of 100 MB."""
 
 _LINE_END = 10
 _GZIP = b"\x1f\x8b"

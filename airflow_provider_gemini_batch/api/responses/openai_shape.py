@@ -1,4 +1,4 @@
-"""Answers in the form of OpenAI's batch files, turned into the service's own form.
+"""Responses in the form of OpenAI's batch files, turned into the service's own form.
 
 ``{"custom_id": ..., "response": {"status_code": 200, "body": {...}}}`` comes back for input lines of that form. Tokens
 are ``promptTokens`` or ``prompt_tokens``; thinking is in the total alone, so it is what the other two leave.

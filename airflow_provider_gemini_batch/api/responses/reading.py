@@ -1,6 +1,6 @@
-"""Lines of results and inline items in, neutral values out: each answer of the service as a :class:`BatchResult`.
+"""Lines of results and inline items in, neutral values out: each response of the service as a :class:`BatchResult`.
 
-Everything here is lenient: a paid answer must not be lost because one member has a shape that nobody expected. What
+Everything here is lenient: a paid response must not be lost because one member has a shape that nobody expected. What
 cannot be read becomes a :class:`BatchResult` with an error, at its position.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 INLINE_ANSWERS = ("inlinedResponses", "inlinedEmbedContentResponses")
-"""Where answers stand in a job: on the wire under the first name, with the SDK's types under the second, too."""
+"""Where responses stand in a job: on the wire under the first name, with the SDK's types under the second, too."""
 
 _UNREADABLE = "this line of the results is no JSON object"
 _NEITHER = "the service gave neither a response nor an error"
@@ -87,7 +87,7 @@ def _key_of_head(line: bytes | str) -> str | None:
 
 
 def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
-    """Read the answers inside a job: a list, or a list in an object of the same name; a null keeps its place."""
+    """Read the responses inside a job: a list, or a list in an object of the same name; a null keeps its place."""
     found: Any = output
     for _ in range(2):
         if isinstance(found, dict):
@@ -97,7 +97,7 @@ def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
 
 
 def result_of(item: Any, position: int) -> BatchResult:
-    """Read one answer that is JSON already: a line of a file or an inline item, whose key is in ``metadata``."""
+    """Read one response that is JSON already: a line of a file or an inline item, whose key is in ``metadata``."""
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
     response = _as_object(item.get("response"))
@@ -282,7 +282,7 @@ def _message(fault: Mapping[str, Any]) -> str:
 
 
 def _read_legacy_embedding(predictions: Any) -> dict[str, Any] | None:
-    """The answer of a legacy text-embedding model, a list or the JSON text of one, in the newer shape."""
+    """The response of a legacy text-embedding model, a list or the JSON text of one, in the newer shape."""
     if isinstance(predictions, str):
         predictions = _json_of(predictions)
     first = predictions[0] if isinstance(predictions, list) and predictions else predictions

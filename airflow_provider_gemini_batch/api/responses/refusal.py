@@ -55,7 +55,7 @@ def error_from_response(
     secrets: Iterable[str] = (),
     owner: str = THE_CONNECTION,
 ) -> GeminiBatchError:
-    """Give the error for an answer that is no 2xx.
+    """Give the error for a response that is no 2xx.
 
     :param what: the operation, host and job, as the beginning of the message.
     :param owner: what holds the credentials, for advice.

@@ -1,4 +1,4 @@
-"""The answers of a job that has ended: whether there is an output, or it is late, gone, or never was."""
+"""The responses of a job that has ended: whether there is an output, or it is late, gone, or never was."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAY_HAVE_NONE = frozenset({JobState.CANCELLED, JobState.EXPIRED})
 
 
 def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float], None]) -> Iterator[BatchResult]:
-    """Give the answers of a job; see :meth:`.BatchClient.get_responses`."""
+    """Give the responses of a job; see :meth:`.BatchClient.get_responses`."""
     name = job if isinstance(job, str) else job.name
     outcome = _outcome(backend, name, known=None if isinstance(job, str) else job)
     if not outcome.job.is_done:
@@ -50,7 +50,7 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
 
 
 def _outcome(backend: Backend, name: str, *, known: BatchJob | None) -> Outcome:
-    """Ask for job and answers. A job that ended well and was deleted since leaves its file behind for a while."""
+    """Ask for job and responses. A job that ended well and was deleted since leaves its file behind for a while."""
     try:
         return backend.outcome(name)
     except NotFound as error:

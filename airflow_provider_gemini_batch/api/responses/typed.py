@@ -88,7 +88,7 @@ class _Line(Struct, gc=False, frozen=True):
 
 
 class PlainResult(BatchResult):
-    """A plain good answer: one text, or one vector (a JSON list as it came). Its JSON is read when it is asked for.
+    """A plain good response: one text, or one vector (a JSON list as it came). Its JSON is read when it is asked for.
 
     ``counts`` are the tokens of input, output, thinking and cache.
     """

@@ -1,4 +1,4 @@
-"""The tokens that the service counted for one answer, by what they are, as its bill tells them apart.
+"""The tokens that the service counted for one response, by what they are, as its bill tells them apart.
 
 ``totalTokenCount`` is prompt, candidates, tool results and thoughts together; cached tokens are within the prompt.
 Source: https://ai.google.dev/api/generate-content#UsageMetadata
@@ -31,7 +31,7 @@ _SEARCHED = frozenset({"web", "image", "maps"})
 
 
 def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
-    """Return what an answer used, None when it says nothing; and what was odd about it, an empty text as a rule."""
+    """Return what a response used, None when it says nothing; and what was odd about it, an empty text as a rule."""
     counts = response.get("usageMetadata")
     odd: list[str] = []
     if not isinstance(counts, dict):
@@ -94,7 +94,7 @@ def _place(detail: Any, side: str) -> str:
 
 
 def _searches(response: Mapping[str, Any]) -> int:
-    """Count the search queries that the answer shows, one where it shows none but what a search found.
+    """Count the search queries that the response shows, one where it shows none but what a search found.
 
     Each is billed beside the tokens.
     """
