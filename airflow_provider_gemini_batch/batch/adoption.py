@@ -1,4 +1,4 @@
-"""Adoption: which job serves a slot, and what follows for the next create call. Reads records as values, changes none.
+"""Adoption: whether an existing job serves a slot, or a new one has to be submitted. Records are read, never changed.
 
 The rules, for one slot of one task:
 
@@ -15,10 +15,10 @@ cancelled by somebody else                  adopted, so that the judge refuses  
 being cancelled                             adopted, to see how it ends           the same
 ==========================================  ====================================  ====================================
 
-Finished rows count only where the others can be sent again; else everything is sent again. Of several good jobs the
-oldest is used, so that two tries that look at the same time choose the same one, and the other active ones are
-cancelled. Another fingerprint is stale: other input was sent under the same name. Which input counts is decided before
-(:func:`standing_input`): what a retry finds paid for is used, however the input reads by now.
+Finished rows count only where the others can be sent again; otherwise everything is sent again. Of several good jobs
+the oldest is used, so that two tries that look at the same time choose the same one, and the other active ones are
+cancelled. A job with another fingerprint is stale: other input was sent under the same name. Which input counts is
+decided first (:func:`standing_input`): a retry uses what has been paid for, even if the input has changed since.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _INVALID: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The place of one job in a batch, in the words of its tag.
+    """The place of one job in a batch, with the members of its tag.
 
-    ``fingerprint`` None: the input cannot be read any more.
+    ``fingerprint`` is None when the input can no longer be read.
     """
 
     identity: str
@@ -55,23 +55,25 @@ class Slot:
     fingerprint: str | None
 
     def tag(self, submission: int) -> Tag:
-        """Name a submission. Raises ``ValueError`` without a fingerprint: what cannot be read cannot be sent."""
+        """Return the tag of a submission.
+
+        :raises ValueError: there is no fingerprint; input that cannot be read cannot be sent.
+        """
         if self.fingerprint is None:
             raise ValueError("No fingerprint: the input cannot be read, so nothing can be submitted")
         return Tag(self.identity, self.clear_count, self.shard, self.round, submission, self.fingerprint)
 
     def has(self, tag: Tag) -> bool:
-        """Whether a job of this tag was created for this slot, of whatever input and clear count."""
+        """Return whether a job with this tag was created for this slot, whatever its input and clear count."""
         return (tag.identity, tag.shard, tag.round) == (self.identity, self.shard, self.round)
 
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """What else was found, by name, whatever is decided.
+    """The other active jobs that were found, by name, whatever is decided.
 
-    ``duplicates`` are further active jobs for the very same rows: cancel them. ``stale`` are active jobs with other
-    input that this task made itself: cancel them. ``strangers`` are active jobs that are left alone; each is named
-    in ``warnings``.
+    ``duplicates`` are further jobs for the very same rows: cancel them. ``stale`` are jobs with other input that this
+    task created itself: cancel them. ``strangers`` are left alone; each is named in ``warnings``.
     """
 
     duplicates: tuple[str, ...] = ()
@@ -82,7 +84,7 @@ class Cleanup:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Use this job, running or ended; the finished rows of ``rows_from`` (oldest first) count as well."""
+    """Use this job, running or ended; the finished rows of ``rows_from`` (oldest first) also count."""
 
     job_name: str
     why: str
@@ -92,9 +94,10 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Make a new job with this submission number, without the rows that finished in ``rows_from`` (oldest first).
+    """Submit a new job with this submission number, without the rows that finished in ``rows_from`` (oldest first).
 
-    ``completes``: those of them from whose output the service may go on, where rows cannot be sent one by one.
+    ``completes``: those jobs of ``rows_from`` whose output the service can continue from, where rows cannot be sent
+    one by one.
     """
 
     submission: int
@@ -128,7 +131,7 @@ class _Candidate:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether its answers have been delivered before the task was cleared, so that they serve no more."""
+        """Whether its results were delivered before the task was cleared, so that they are not used again."""
         return self.older and self.record.was_delivered
 
     @property
@@ -144,11 +147,11 @@ def decide(
 ) -> Decision:
     """Decide which job serves a slot.
 
-    :param records: of all jobs seen, in any order; those of other slots are passed over.
-    :param reattach: False: only jobs of this very try are adopted or cancelled, whatever else is found.
+    :param records: of all jobs seen, in any order; those of other slots are ignored.
+    :param reattach: False: only jobs of this try are adopted or cancelled, whatever else is found.
     :param can_resend: whether single rows can be sent again.
-    :param has_notes: whether it is written down what this task cancelled. If not, a cancelled job is taken for our own
-        doing, since a job that somebody else cancels ends the task without a retry.
+    :param has_notes: whether it is recorded which jobs this task cancelled. If it is not, a cancelled job counts as
+        cancelled by us: a cancellation by somebody else would end the task without a retry.
     """
     ours = _candidates(records, slot)
     submission = max((one.tag.submission for one in ours), default=-1) + 1
@@ -175,13 +178,13 @@ def decide(
 def standing_input(
     records: Collection[JobRecord], clear_count: int, *, noted: str, reads: str, reattach: bool = True
 ) -> str | None:
-    """Return the fingerprint of the input that a retry goes on with, although it reads differently now; else None.
+    """Return the fingerprint of the earlier input that a retry keeps using although the input has changed; else None.
 
-    Answers that are paid for, or will be, are never thrown away and bought again because a template, a variable or a
-    file has changed between two tries. A person who wants the new input clears the task.
+    Responses that have been or will be paid for are never discarded and bought again because a template, a variable or
+    a file changed between two tries. A person who wants the new input clears the task.
 
     :param noted: the fingerprint that earlier tries worked with; empty if that is not known.
-    :param reads: the fingerprint of the input as it reads now.
+    :param reads: the fingerprint of the input as it is now.
     """
     usable = {
         record.tag.fingerprint
@@ -196,11 +199,12 @@ def standing_input(
 
 
 def is_of_earlier_run(job: BatchJob, *, run_began: datetime, now: datetime) -> bool:
-    """Return whether a job was created before the Dag run began: by a run that was deleted and made again.
+    """Return whether a job was created before the Dag run began, by an earlier run with the same id that was deleted.
 
-    Only if no clock denies it: the moment of creation is by the service's clock and the run's by Airflow's, and the
-    job's age by the ``Date`` header, which may be a gateway's, and the run's by this worker's. A job of our own that is
-    taken for another run's is bought again; the other way round, answers to the very same rows are used.
+    Two comparisons must agree, since each involves two clocks: the job's creation (service) with the start of the run
+    (Airflow), and the job's age (the ``Date`` header, which may be a gateway's) with the run's (this worker). A job of
+    our own that is mistaken for an earlier run's is bought again; the opposite mistake only uses responses to the very
+    same rows.
 
     :param run_began: with some minutes to spare.
     """
@@ -211,7 +215,7 @@ def is_of_earlier_run(job: BatchJob, *, run_began: datetime, now: datetime) -> b
 
 
 def orphaned_shards(records: Iterable[JobRecord], identity: str, *, shards: int) -> Cleanup:
-    """Sort active jobs of this task whose shard no longer exists, because the input or its limits changed."""
+    """Return what to do about active jobs whose shard no longer exists, because the input or its limits changed."""
     gone = [
         _Candidate(record, record.job, record.tag, older=True)
         for record in records
@@ -224,7 +228,7 @@ def orphaned_shards(records: Iterable[JobRecord], identity: str, *, shards: int)
 
 
 def outdated_repairs(records: Iterable[JobRecord], identity: str, *, base: int) -> Cleanup:
-    """Sort active repairs of rows of a clear count before ``base``: nothing is left for them to mend."""
+    """Return the active repair jobs for rows of a clear count before ``base``, which nobody needs any more."""
     return Cleanup(
         duplicates=tuple(
             record.name
@@ -239,7 +243,7 @@ def outdated_repairs(records: Iterable[JobRecord], identity: str, *, base: int) 
 
 
 def partial_results_for(records: Iterable[JobRecord], slot: Slot, job_name: str) -> tuple[str, ...]:
-    """Return the ended jobs whose finished rows count beside those of a job that is in use, oldest first."""
+    """Return the ended jobs whose finished rows count together with those of a job in use, oldest first."""
     ours = _candidates(records, slot)
     chosen = next((one for one in ours if one.name == job_name), None)
     if chosen is None:
@@ -261,10 +265,10 @@ def _newest_fingerprint(ours: Sequence[_Candidate]) -> str | None:
 
 
 def _ending_to_judge(same: Sequence[_Candidate], *, has_notes: bool) -> _Candidate | None:
-    """Return the newest job where it is its ending that decides, not another job.
+    """Return the newest job if its ending decides what happens; None if another job is to be submitted.
 
-    One that is being cancelled may have finished rows, or succeed all the same: they are paid for. An ending that a
-    person brought about counts for its own clear count alone.
+    A job that is being cancelled may still succeed or leave finished rows, which have been paid for. A cancellation by
+    a person counts only until the task is cleared.
     """
     if not same:
         return None
@@ -278,7 +282,7 @@ def _ending_to_judge(same: Sequence[_Candidate], *, has_notes: bool) -> _Candida
 
 
 def _rows_from(same: Sequence[_Candidate], chosen: _Candidate | None) -> tuple[str, ...]:
-    """Return the jobs whose finished rows count beside the chosen job's: those that it was to complete."""
+    """Return the jobs whose finished rows count together with the chosen job's, which was sent to complete them."""
     return tuple(
         one.name
         for one in same
@@ -290,7 +294,7 @@ def _rows_from(same: Sequence[_Candidate], chosen: _Candidate | None) -> tuple[s
 
 
 def _completable(same: Sequence[_Candidate], rows_from: Sequence[str]) -> tuple[str, ...]:
-    """Return the jobs whose output was not yet given to a job that the service failed as invalid."""
+    """Return the jobs whose output has not yet been the input of a job that the service failed as invalid."""
     refused = [one.tag.submission for one in same if one.job.error is not None and one.job.error.code == _INVALID]
     after = max(refused, default=-1)
     return tuple(one.name for one in same if one.name in rows_from and one.tag.submission > after)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PAUSES: Final = (1.0, 3.0, 10.0)
-# Without notes the next try could not tell our own cancellation from a person's: wait for it to show.
+# Without notes, the next try cannot tell our cancellation from a person's: wait until the job has ended.
 _POLLS: Final = 10
 _POLL_PAUSE: Final = 3.0
 
@@ -27,13 +27,12 @@ class Canceller:
     """Cancels jobs of one try."""
 
     def __init__(self, task: TaskTry, state: BatchState) -> None:
-        """Take the try and its state."""
         self._task = task
         self._state = state
         self._asked: set[str] = set()
 
     def clean_up(self, cleanup: Cleanup) -> None:
-        """Cancel what is in the way, and name what is not ours to cancel."""
+        """Cancel duplicate and stale jobs, and log a warning for each job that is left running."""
         for warning in cleanup.warnings:
             log.warning("%s", warning)
         for name in (*cleanup.duplicates, *cleanup.stale):
@@ -43,7 +42,8 @@ class Canceller:
     def cancel(self, name: str, *, keep_notes: bool = True) -> bool:
         """Request cancellation of a job, and return whether the service accepted it.
 
-        :param keep_notes: write down at once that it was us, or the next try mistakes it for a person's decision.
+        :param keep_notes: save at once that this task asked; otherwise the next try would mistake the cancellation
+            for a person's decision.
         """
         if name in self._asked:
             return True
@@ -57,7 +57,7 @@ class Canceller:
             return True
         log.warning("Could not cancel %s: %s", name, error)
         if not error.retryable:
-            # The service will not stop it, so it runs on: whoever comes next may use it.
+            # The service refused for good, so the job runs on, and a later try may use it.
             self._state.happened(Event.CANCEL_REFUSED, name)
             self._save()
         return False
@@ -80,10 +80,10 @@ class Canceller:
         for name in running:
             if name not in self._asked:
                 log.warning("Cancelling %s: the task has failed, and nobody waits for it any more.", name)
-                # Written down at the end alone: the store may be what failed.
+                # Saved only once, below: the store may be what failed.
                 self.cancel(name, keep_notes=False)
         if running:
-            # Not otherwise: a try that could not read its notes must not write empty ones over them.
+            # Only then: a try that could not read its notes must not overwrite them with empty ones.
             self._save()
 
     def _insist(self, name: str) -> GeminiBatchError | None:

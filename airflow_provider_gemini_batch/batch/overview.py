@@ -80,8 +80,8 @@ class Overview:
     ``why`` says in a few words why it waits or failed. ``succeeded`` and ``failed`` count landed rows; ``by_status``
     splits them by the status of the result row, ``reasons`` the failed ones further, by the service's word or number.
     ``usd`` is None where there is no price, ``is_upper_bound`` true where the sum can only be less. ``jobs_total`` is
-    larger than the number of ``jobs`` where there are too many to list. ``estimated_usd`` is what the batch may cost at
-    most, told before it was sent; a guess where ``is_estimate_open``.
+    larger than the number of ``jobs`` where there are too many to list. ``estimated_usd`` was estimated before the
+    batch was sent: an upper bound, or a guess where ``is_estimate_open``.
     """
 
     phase: str = "submitting"
@@ -119,7 +119,7 @@ class Overview:
         return replace(self, events=events)
 
     def with_job(self, job: JobOverview) -> Overview:
-        """Return the overview with a job as it is now, in the place of what was known of it."""
+        """Return the overview with this job added, or its earlier entry replaced."""
         known = {each.name: each for each in self.jobs}
         is_new = job.name not in known
         known[job.name] = job
@@ -136,7 +136,7 @@ class Overview:
         )
 
     def to_value(self) -> dict[str, Any]:
-        """Return plain JSON values; what is empty is left out."""
+        """Return plain JSON values, without empty members."""
         plain = {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
         return {"version": VERSION, **{name: value for name, value in plain.items() if value not in (None, "", [], {})}}
 
@@ -228,7 +228,7 @@ def read_progress(value: object) -> Progress:
 
 
 def thin_out(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    """Return at most ``MOST_SAMPLES``: where there are more, every other one goes, the first and the last never."""
+    """Return at most ``MOST_SAMPLES``: where there are more, drop every other one, but never the first or the last."""
     while len(samples) > MOST_SAMPLES:
         samples = (*samples[:-1:2], samples[-1])
     return samples
@@ -305,7 +305,7 @@ def _whole(number: object) -> int | None:
 
 # Counts are exact up to here.
 _LARGEST: Final = 2**53
-# The spelling of the fields' types, as this module writes them.
+# By the annotation of a field, as this module spells it.
 _READERS: Final[dict[str, Any]] = {
     "str": _text,
     "int": _int,

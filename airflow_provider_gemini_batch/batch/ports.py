@@ -1,4 +1,4 @@
-"""The borders of a batch: what it asks of the service, the store, the clock and the rows; what it answers to Airflow.
+"""The borders of a batch: what it asks of the service, the store, the clock and the rows, and what it returns.
 
 The runtime supplies the real ones; a simulation may supply others. Everything between them is the product's own code.
 """
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 class Plan:
     """What is to be submitted.
 
-    ``fingerprint`` is None when the input cannot be read any more: then only jobs that are there already can be used.
-    ``can_resend``: rows without a good answer can be sent again. ``by_row``: they can be picked one by one; if not, the
-    service is given the output of an earlier job, knows itself what is left of it, and brings the rest along.
-    ``incomplete``: why what can be landed lacks something that the author asked for. ``note`` is what another
-    process needs to know of the input so that it does not have to read it again: small, plain, and only its maker looks
-    inside.
+    ``fingerprint`` is None when the input can no longer be read; then only existing jobs can be used. ``can_resend``:
+    rows without a good response can be sent again. ``by_row``: single rows can be sent; otherwise the service is given
+    the output of an earlier job, from which it does the unfinished rows and copies the others. ``incomplete``: why the
+    result rows would lack something that the author asked for. ``note`` is what another process needs to know of the
+    input so that it does not have to read it again: small plain values, opaque to everybody but their maker.
     """
 
     fingerprint: str | None
@@ -40,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Landing:
-    """What reached the author, in numbers. ``repairable`` are the rows that a second try can mend, by number.
+    """What was landed, in numbers. ``repairable`` are the numbers of the rows that may succeed when sent again.
 
     ``reasons`` counts failed rows by status and by the service's word or number for it; ``failed_keys`` names the
     first of them.
@@ -59,7 +58,7 @@ class Landing:
     failed_keys: tuple[str, ...] = ()
 
     def with_missing(self, rows: int) -> Landing:
-        """Return the same with rows that were sent and have no answer; they count as failed."""
+        """Return this landing and so many more rows that were sent but have no response; they count as failed."""
         if not rows:
             return self
         counts = dict(self.counts)
@@ -68,7 +67,7 @@ class Landing:
         return replace(self, total=self.total + rows, failed=self.failed + rows, counts=counts)
 
 
-#: Input that lies ready at the service or in memory; only its maker looks inside.
+#: Input that is ready for a create call, at the service or in memory; opaque to everybody but the job service.
 Prepared = Any
 
 
@@ -76,42 +75,42 @@ class JobService(Protocol):
     """The batch service as one task sees it."""
 
     def get(self, name: str) -> BatchJob:
-        """Ask for one job; raises NotFound."""
+        """Return one job; raises NotFound."""
 
     def find(self, identity: str) -> Iterable[BatchJob]:
-        """List the jobs whose tag carries this identity, as far back as the first try could reach."""
+        """Yield the jobs whose tag carries this identity, as far back as the first try could reach."""
 
     def count_active(self, most: int) -> int:
-        """Count the active jobs of the connection, whoever created them; not beyond ``most``."""
+        """Return how many jobs of the connection are active, whoever created them; stop counting at ``most``."""
 
     def cancel(self, name: str) -> None:
         """Request cancellation; does nothing for a job that has ended or is unknown."""
 
     def prepare(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, completes: Sequence[str] = ()) -> Prepared:
-        """Bring the input of one job to where the service can read it.
+        """Bring the input of one job to where the service can read it, and return it for :meth:`create`.
 
-        ``rows`` None: the whole shard. ``reuse``: an upload may be left from before. ``completes``: jobs that did some
-        of the rows, oldest first; where rows cannot be picked, the service goes on from the newest output there is.
+        ``rows`` None: the whole shard. ``reuse``: an earlier try may have left an upload. ``completes``: jobs that did
+        some of the rows, oldest first; where single rows cannot be sent, the service continues from the newest output.
 
-        :raises InputUnavailable: the rows cannot be read any more, or are not those that were planned.
+        :raises InputUnavailable: the rows can no longer be read, or are not those that were planned.
         """
 
     def keep(self, prepared: Prepared, tag: Tag) -> str | None:
         """Bring the input of a job to where another process finds it, and return its name there.
 
-        None: it lies there already, under its author's name.
+        None: the input is the author's own source, which needs no keeping.
         """
 
     def kept(self, name: str, tag: Tag) -> Prepared | None:
-        """Return the input that was kept under a name; None when it is not there any more."""
+        """Return the input that was kept under a name; None when it is no longer there."""
 
     def create(self, prepared: Prepared, tag: Tag) -> BatchJob:
-        """Send the create call once; never repeated in here unless it surely was not sent."""
+        """Send the create call once, and return the job. The call is repeated only if it certainly was not sent."""
 
     def discard(self, prepared: Prepared) -> None:
         """Remove the input again, after a create call that was refused."""
 
-    def ended(self, jobs: Sequence[BatchJob]) -> None:
+    def remove_inputs(self, jobs: Sequence[BatchJob]) -> None:
         """Remove what was uploaded or staged for jobs that have ended. Best effort."""
 
 
@@ -120,23 +119,23 @@ class Store(Protocol):
 
     @property
     def lasting(self) -> bool:
-        """False when nothing outlives the process (Airflow 3.2): then a retry looks at the service's list."""
+        """Whether the state outlives the process. Where it does not (Airflow 3.2), a retry reads the service's list."""
 
     def load(self) -> str | None:
-        """Read the state's text."""
+        """Return the text that was saved last; None if there is none."""
 
     def save(self, text: str) -> None:
-        """Write the state's text; when this returns it has been kept."""
+        """Save the state as a text; it is safe when this returns."""
 
 
 class Clock(Protocol):
     """Time in seconds, and short pauses."""
 
     def now(self) -> float:
-        """Return the wall-clock time since the epoch: it goes on in other processes, and somebody may set it."""
+        """Return the wall-clock time since the epoch, which other processes share and somebody may set."""
 
     def monotonic(self) -> float:
-        """Return a time that nobody sets, which means something in this process alone."""
+        """Return a time that nobody can set, which is meaningful within this process only."""
 
     def sleep(self, seconds: float) -> None:
         """Pause in the worker."""
@@ -148,25 +147,25 @@ class Rows(Protocol):
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:
         """Read, check and fingerprint the input. Raises ConfigurationError; nothing has been sent.
 
-        :param again: it was read before for the jobs that are there, in another process.
-        :param note: the note of the plan that this task instance made before, since it was last cleared; empty without
-            one. The input is not read when there is one.
+        :param again: jobs were already created from this input, by another process.
+        :param note: the note of the plan that this task instance made since it was last cleared; empty if there is
+            none. With a note, the input is not read.
         """
 
     def forget_input(self) -> Plan:
-        """Go on as if the input could not be read: it is not the one that the jobs were made from."""
+        """Return the plan for input that cannot be read, or is not what the jobs were created from."""
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
-        """Read the jobs' answers without landing them: which rows, of one shard or of all, need sending."""
+        """Return which rows, of one shard or of all, have to be sent again; the responses are read but not landed."""
 
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
-        """Bring the jobs' answers to the author, whole or not at all; later jobs mend earlier ones.
+        """Write the result rows of the jobs, all of them or none; later jobs repair the rows of earlier ones.
 
         :raises ResultsGone: the service no longer keeps them.
         """
 
     def was_delivered(self, job_name: str) -> bool | None:
-        """Return whether what lies at the output came from this job; None when there is no output to look at."""
+        """Return whether the existing output was landed from this job; None when there is no output to look at."""
 
 
 @dataclass(frozen=True)
@@ -227,8 +226,8 @@ class WaitForJobs:
     """Wait for jobs: all of them, or (``until`` "any") for the first that ends; not beyond ``end_time``.
 
     ``end_time`` is in seconds since the epoch by our clock; a triggerer's is ``ahead`` of it by so many seconds.
-    ``stalls_count`` False: a job that does not move does not end the wait. ``turn``: the wait also ends when more jobs
-    may be created.
+    ``stalls_count`` False: a stalled job does not end the wait. ``turn``: the wait also ends when more jobs may be
+    created.
     """
 
     job_names: tuple[str, ...]
@@ -244,8 +243,8 @@ class WaitForJobs:
 class SleepUntil:
     """Wait until a moment by our clock; a triggerer's is ``ahead`` of it by so many seconds.
 
-    ``job_names`` are jobs that may run meanwhile, for whoever ends the task before. ``turn``: the wait also ends when
-    jobs may be created.
+    ``job_names`` are jobs that may run meanwhile, so that they can be cancelled if a person ends the task. ``turn``:
+    the wait also ends when jobs may be created.
     """
 
     at: float
@@ -268,11 +267,10 @@ class Done:
 class TaskFailed(Exception):
     """The batch ends without success.
 
-    ``verdict`` says whether Airflow may try again; ``landing`` what was kept; ``deadline`` that our time was over.
+    ``verdict`` says whether Airflow may try again; ``landing`` what was landed; ``deadline`` that our time was over.
     """
 
     def __init__(self, verdict: Verdict, *, landing: Landing | None = None, deadline: bool = False) -> None:
-        """Keep the verdict."""
         super().__init__(verdict.message)
         self.verdict = verdict
         self.landing = landing

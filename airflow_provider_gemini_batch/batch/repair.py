@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 def rows_to_repair(
     task: TaskTry, state: BatchState, plan: Plan, round_: int, used: Sequence[str], *, too_late: bool
 ) -> Sequence[int] | None:
-    """Return the rows of a round: None when there is no such round, empty when jobs of it or of a later one exist.
+    """Return the rows that a round sends again: None if there is no such round, empty if it or a later one has jobs.
 
-    :param used: the jobs whose answers count so far.
-    :param too_late: the task's time is over: nothing more is sent.
+    :param used: the jobs whose responses count so far.
+    :param too_late: the task's time is over, so nothing more is sent.
     """
     base = source_clear_count(state, used)
     if any(_belongs(record, state, round_, base) for record in state.seen()):
@@ -39,7 +39,7 @@ def rows_to_repair(
     if not survey.repairable:
         return None
     if not asked_for:
-        # A retry may mend what made the try before it fail, once.
+        # A retry may add one round, to repair what made the previous try fail.
         if judge_rows(task, jobs, survey, can_repair=True).success:
             return None
         state.extra_round = round_
@@ -52,13 +52,13 @@ def rows_to_repair(
 
 
 def source_clear_count(state: BatchState, used: Iterable[str]) -> int:
-    """Return the clear count that the rows come from: repairs of an earlier one are not for these."""
+    """Return the clear count of the jobs that the rows come from; repairs of an earlier one are for other rows."""
     tags = [state.records[name].tag for name in used]
     return max((tag.clear_count for tag in tags if tag is not None and tag.round == 0), default=state.clear_count)
 
 
 def judge_rows(task: TaskTry, jobs: Sequence[BatchJob], landing: Landing, *, can_repair: bool) -> Verdict:
-    """Judge the rows of all jobs together; what became of each job is settled."""
+    """Return the verdict on the rows of all jobs together; how each job ended has been judged before."""
     return judge(
         Ended(jobs[-1].model_copy(update={"state": JobState.SUCCEEDED})),
         counts=Counts(landing.total, landing.succeeded, landing.failed),

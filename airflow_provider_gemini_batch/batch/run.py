@@ -1,9 +1,9 @@
 """One task's batch from rows to results: the single procedure that first execution, resume and retry share.
 
 :meth:`BatchRun.advance` looks at what there is (the state, the jobs, the input), does what is due (adopt, submit,
-cancel, land) and says how to go on: :class:`WaitForJobs`, :class:`SleepUntil` a moment, or :class:`Done`. It may be
+cancel, land) and returns the next step: :class:`WaitForJobs`, :class:`SleepUntil` a moment, or :class:`Done`. It may be
 called again at any time, in another process, after a crash between any two of its steps: it finds its jobs by name or
-by tag and goes on from there. It knows neither Airflow nor a clock of its own.
+by tag and continues from there. It knows neither Airflow nor a clock of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from airflow_provider_gemini_batch.batch.cancelling import Canceller
 from airflow_provider_gemini_batch.batch.ports import Done, Landing, Plan, SleepUntil, TaskFailed, WaitForJobs
 from airflow_provider_gemini_batch.batch.repair import judge_rows, rows_to_repair, source_clear_count
 from airflow_provider_gemini_batch.batch.state import UNRECORDED, BatchState, Event, JobRecord, PendingCreate
-from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, answers_to
+from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, possible_jobs
 from airflow_provider_gemini_batch.batch.timeouts import Timeouts
 from airflow_provider_gemini_batch.batch.turns import Turns
 from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, ResultsMissing, judge, judge_all
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Of the jobs that wait for their turn, the input of so many is at the service before: what was read for them is there.
+# For so many of the jobs that wait for their turn, the input is brought to the service in advance, so that it need not
+# be read again.
 _KEPT_AHEAD = 2
 
 Step = WaitForJobs | SleepUntil | Done
@@ -53,20 +54,19 @@ class BatchRun:
     """Drives the batch of one task instance. One object serves one process."""
 
     def __init__(self, task: TaskTry) -> None:
-        """Take the try and what it works with."""
         self._task = task
         self._announced: set[str] = set()
 
     def advance(self, report: WaitReport | None) -> Step:
-        """Do what is due and say how to go on.
+        """Do what is due, and return the next step.
 
-        :param report: what the wait brought; None when a try begins.
+        :param report: how the last wait ended; None when a try begins.
         :raises TaskFailed: the batch has ended without success.
         :raises InputError: the input cannot be sent; nothing has been.
         :raises GeminiBatchError: a call failed that may work in another try.
         """
         memo = BatchState.from_json(report.memo) if report is not None else None
-        # Should the store fail, the memo says at least what runs.
+        # If the store fails, the memo at least says which jobs run.
         advance = _Advance(self._task, memo or BatchState(), report, self._announced)
         try:
             stored = BatchState.from_json(self._task.store.load())
@@ -103,7 +103,7 @@ class BatchRun:
 
 @dataclass
 class _Round:
-    """What one round (0: the shards, later: repairs) has come to."""
+    """How far one round has come: round 0 holds the shards, later ones are repairs."""
 
     active: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
@@ -114,8 +114,8 @@ class _Round:
     postponed: Postponed | None = None
 
 
-class _ReadAnew(Exception):
-    """The input reads differently than when it was checked, and nothing of what it was then has been paid for."""
+class _InputChanged(Exception):
+    """The input has changed since it was checked, and no job has been paid for what it was then."""
 
 
 class _Advance:
@@ -141,11 +141,11 @@ class _Advance:
         self._timeouts = Timeouts(task, state, self._canceller)
         self._shards = 1
         self._unreadable: ConfigurationError | None = None
-        self._has_read_anew = False
+        self._has_reread = False
         self._turns = Turns(task, state, self._report)
 
     def take_step(self) -> Step:
-        """Do what is due and say how to go on."""
+        """Do what is due, and return the next step."""
         state = self._state
         if self._report.reason is Reason.REFUSED:
             raise TaskFailed(judge(Refused(self._report.message)))
@@ -153,14 +153,14 @@ class _Advance:
         try:
             plan = self._prepare()
             step = self._go_on(plan)
-        except _ReadAnew as changed:
+        except _InputChanged as changed:
             log.warning("%s Nothing was bought for it: the input is read anew.", changed)
-            self._has_read_anew = True
+            self._has_reread = True
             state.input, state.fingerprint, state.input_settled = {}, "", False
             return self.take_step()
         except Postponed as wait:
             limit, now = self._timeouts.limit(), self._task.clock.now()
-            # What has to be seen to after the deadline (a job that may still appear) has its own time.
+            # A job that may still appear is looked for after the deadline, too: then the wait has its own end.
             until = min(wait.until, limit) if limit > now else wait.until
             log.info("Waiting%s: %s.", until_words(until, now), wait.reason)
             return self._sleep(until, wait.reason, wait.turn)
@@ -178,14 +178,14 @@ class _Advance:
         state = self._state
         try:
             own = [record.name for record in state.records.values() if record.is_own]
-            suspects = [record.name for wanted in state.pending for record in answers_to(wanted, state)]
+            suspects = [record.name for wanted in state.pending for record in possible_jobs(wanted, state)]
             self._canceller.abandon([*own, *suspects])
             self._submitter.discard_kept()
         except Exception:
             log.warning("Could not cancel what still runs.", exc_info=True)
 
     def _sit_out(self, error: GeminiBatchError) -> SleepUntil:
-        """Wait until an error has passed: a paid job must not be lost over a bad minute."""
+        """Return a wait until the error may have passed, or raise it: a brief outage must not cost a paid job."""
         at = self._timeouts.resume_at(error)
         if at is None:
             if not error.retryable:
@@ -197,16 +197,16 @@ class _Advance:
     def _sleep(self, at: float, reason: str, turn: TurnRequest | None = None) -> SleepUntil:
         state = self._state
         state.wait_until, state.is_sleeping = at, True
-        # What this try has learnt so far (the input's fingerprint, say) must not be read back as the last try left it.
+        # Otherwise the next process would read the state as the last try left it, without what this one has learnt.
         self._submitter.save()
         return SleepUntil(
             at, memo=state.to_json(), reason=reason, job_names=state.unfinished(), ahead=state.trigger_ahead, turn=turn
         )
 
-    # -- what is there
+    # -- the input and the jobs
 
     def _prepare(self) -> Plan:
-        """Bring to mind the input and the jobs of this task: those known by name, unanswered create calls by tag."""
+        """Return the plan, once the jobs of this task are known: by name, or by tag for unanswered create calls."""
         state, task = self._state, self._task
         plan = self._read_input()
         for warning in plan.warnings:
@@ -215,7 +215,7 @@ class _Advance:
             self._ask(name)
         unknown = not self._has_notes or not task.store.lasting
         if not self._is_resumed and not task.is_first and not state.looked_up and unknown:
-            state.found(task.service.find(task.identity), task.identity, task.clock.now())
+            state.record_listed(task.service.find(task.identity), task.identity, task.clock.now())
             state.looked_up = True
         plan = self._settle_input(plan)
         state.fingerprint = state.fingerprint or state.newest_fingerprint()
@@ -238,14 +238,17 @@ class _Advance:
             return self._task.rows.forget_input()
 
     def _settle_input(self, plan: Plan) -> Plan:
-        """Decide which input counts, once in a try: the one that earlier tries paid for, else the one that is there."""
+        """Return the plan for the input that counts: the one that earlier tries paid for, else the current one.
+
+        It is decided once in a try.
+        """
         state = self._state
         if plan.fingerprint is None:
             return plan
         if state.input_settled:
-            stands = state.fingerprint if plan.fingerprint != state.fingerprint else None
+            earlier = state.fingerprint if plan.fingerprint != state.fingerprint else None
         else:
-            stands = adoption.standing_input(
+            earlier = adoption.standing_input(
                 state.seen(),
                 state.clear_count,
                 noted=state.fingerprint or state.newest_fingerprint(state.clear_count),
@@ -253,27 +256,27 @@ class _Advance:
                 reattach=self._task.policy.reattach,
             )
         state.input_settled = True
-        if stands:
+        if earlier:
             log.warning(
                 "The input has changed since its job was submitted. The job's results are used; whether every row has "
                 "its answer, and their order, could not be checked against the input. Clear the task for the new input."
             )
-            state.fingerprint = stands
+            state.fingerprint = earlier
             return self._task.rows.forget_input()
         state.fingerprint, state.shards, state.input = plan.fingerprint, plan.shards, dict(plan.note)
         return plan
 
     def _ask(self, name: str) -> None:
-        """Ask for a job that is known by name.
+        """Update the record of a job that is known by name.
 
-        :raises Postponed: the service does not know the job; it will be asked again, a minute later.
-        :raises TaskFailed: it still does not know it, and this try waited for the job.
+        :raises Postponed: the service does not know the job; it is asked again a minute later.
+        :raises TaskFailed: it still does not know the job, and this try waited for it.
         """
         state, now = self._state, self._task.clock.now()
         try:
             state.observe(self._task.service.get(name), now)
         except NotFound as error:
-            record = state.missing(name, now)
+            record = state.record_missing(name, now)
             since = record.missing_since or now
             # A trigger that says "gone" has asked twice already.
             if self._report.reason is not Reason.GONE and 0 <= now - since < BELIEVED_AFTER:
@@ -287,7 +290,7 @@ class _Advance:
             log.warning("The service no longer knows %s: it is not counted on.", name)
 
     def _find_delivered(self) -> None:
-        """Note of jobs from before a clear whether their answers were delivered, where nobody wrote it down."""
+        """Find out whether jobs from before a clear had their results delivered, where no notes say so."""
         if self._has_notes:
             return
         state = self._state
@@ -296,17 +299,17 @@ class _Advance:
                 state.records[record.name] = replace(record, found_delivered=self._seems_delivered(record))
 
     def _seems_delivered(self, record: JobRecord) -> bool:
-        told = self._task.rows.was_delivered(record.name)
-        if record.tag is None or told:
-            return bool(told)
+        delivered = self._task.rows.was_delivered(record.name)
+        if record.tag is None or delivered:
+            return bool(delivered)
         others = [(other, other.tag) for other in self._state.seen() if other.tag is not None]
-        if told is None:
-            # A person who clears such a task wants it run anew, if it ever came to its end: if nothing that was created
-            # together with this job still runs.
+        if delivered is None:
+            # There is no output to look at. A person who clears such a task wants it run anew if it had finished, that
+            # is, if no job that was created together with this one still runs.
             made_of = (record.tag.clear_count, record.tag.fingerprint)
             return not any(other.is_active and (tag.clear_count, tag.fingerprint) == made_of for other, tag in others)
-        # The output came from a job created after a later clear, or from another for the very same rows: this one's
-        # results are history, or two jobs would take turns at each clear.
+        # If the output came from a job that was created after a later clear, or from another job for the very same
+        # rows, this job's results are out of date. Otherwise two jobs would replace each other at every clear.
         mine = (record.tag.clear_count, record.tag.slot)
         instead = [
             other.name
@@ -332,7 +335,7 @@ class _Advance:
             if found.unsendable and not round_:
                 self._raise_unsendable(used)
             if found.unsendable:
-                # What a repair would have mended counts as failed.
+                # The rows that a repair round would have sent again count as failed.
                 plan = replace(plan, can_resend=False)
                 break
             base = source_clear_count(state, used)
@@ -347,7 +350,7 @@ class _Advance:
         return self._deliver(plan, used)
 
     def _serve_round(self, plan: Plan, round_: int, rows: Sequence[int] | None, used: list[str]) -> _Round:
-        """Find or make the jobs of a round. A bad ending stops new submissions, not the waiting for others."""
+        """Find or create the jobs of a round. A bad ending stops new submissions, but not the wait for other jobs."""
         found, state = _Round(), self._state
         bad = state.bad_endings()
         for shard in range(self._shards if round_ == 0 else 1):
@@ -397,9 +400,9 @@ class _Advance:
             log.info("Adopted %s: %s.", decision.job_name, decision.why)
             return decision.job_name
         if rows is not None and not rows and not parts:
-            return None  # this round's job is gone, but a later round's is there
+            return None  # this round's job is gone, but a later round has one
         if plan.fingerprint is None or found.unsendable:
-            # Others may be running, whose answers are paid for: they are adopted and waited for first.
+            # Other jobs may be running and are paid for: adopt and await them first.
             found.unsendable = True
         elif len(found.active) + found.lacks_turns >= (policy.max_active_jobs or inf):
             found.over_capacity = True
@@ -414,7 +417,7 @@ class _Advance:
         return None
 
     def _has_kept_rows(self, name: str) -> bool:
-        """Return whether the service still has what an ended job answered before it was cut short."""
+        """Return whether the service still keeps the responses of a job that was cut short."""
         if not self._state.records[name].results_expired:
             try:
                 self._task.rows.survey(self._state.jobs([name]), shard=None)
@@ -424,16 +427,16 @@ class _Advance:
         return not self._state.records[name].results_expired
 
     def _missing(self, slot: adoption.Slot, used: Sequence[str], parts: Sequence[str]) -> Sequence[int]:
-        """Return the rows that ended jobs have not finished: of a shard, or after all rounds so far."""
+        """Return the rows that no ended job has finished: of one shard, or after all rounds so far."""
         jobs, shard = (used, None) if slot.round else (parts, slot.shard)
         survey = self._task.rows.survey(self._state.jobs(jobs), shard=shard)
         log.info("%d rows are done already; %d are sent again.", survey.succeeded, len(survey.repairable))
         return survey.repairable
 
     def _await_turn(self, tag: Tag, rows: Sequence[int] | None, found: _Round, *, completes: Sequence[str]) -> None:
-        """Note that a job waits for its turn; the first ones are brought to the service for then."""
+        """Record that a job waits for its turn, and bring the input of the first such jobs to the service."""
         found.lacks_turns += 1
-        self._began()
+        self._start_clock()
         if found.lacks_turns > _KEPT_AHEAD:
             return
         try:
@@ -446,7 +449,8 @@ class _Advance:
     def _may_reuse(self) -> bool:
         return not self._task.is_first or self._is_resumed
 
-    def _began(self) -> None:
+    def _start_clock(self) -> None:
+        """Let the task's own time begin now, unless it has begun."""
         if self._state.began is None:
             self._state.began = self._task.clock.now()
             self._submitter.save()
@@ -462,25 +466,28 @@ class _Advance:
         try:
             name = self._submitter.submit(tag, rows, reuse=self._may_reuse, completes=completes).name
         except Postponed as wait:
-            self._began()
+            self._start_clock()
             found.postponed = wait
         except InputUnavailable as error:
             self._go_without_rows(tag, found, error)
         else:
-            self._turns.used()
+            self._turns.give_up_place()
             return name
         return None
 
     def _go_without_rows(self, tag: Tag, found: _Round, error: InputUnavailable) -> None:
-        """Note that rows cannot be sent; what others of the same input were paid for is used and never bought again."""
+        """Record that rows cannot be sent. Jobs that were paid for the same input are used and never bought again.
+
+        :raises _InputChanged: there are none, so that the input can be read again.
+        """
         paid = any(
             record.tag is not None
             and record.tag.fingerprint == tag.fingerprint
             and (not record.is_done or record.has_finished_rows)
             for record in self._state.seen()
         )
-        if not paid and not self._has_read_anew:
-            raise _ReadAnew(str(error)) from error
+        if not paid and not self._has_reread:
+            raise _InputChanged(str(error)) from error
         log.warning("%s", error)
         self._unreadable = error
         found.unsendable = True
@@ -496,7 +503,7 @@ class _Advance:
             self._task.on_job(job)
 
     def _choose(self, name: str) -> None:
-        """Note that this try waits for a job, and from when its time counts."""
+        """Record that this try waits for a job, and since when its time counts."""
         state, now = self._state, self._task.clock.now()
         record = state.happened(Event.CHOSEN, name)
         is_older = record.tag is not None and record.tag.clear_count < state.clear_count
@@ -505,12 +512,12 @@ class _Advance:
         began = now
         if record.job is not None and not record.is_done:
             if is_older and record.job.state is JobState.CANCELLING and not record.cancelled_by_us:
-                # Whoever stopped it did so before the task was cleared: its end is awaited, and judges nothing.
+                # It was stopped before the task was cleared: await its end, but do not judge the task by it.
                 record = state.happened(Event.CANCEL_ASKED, name)
             age = record.least_age(now)
             is_over = age >= self._timeouts.longest and self._task.policy.cancel_on_timeout
             if (is_over and not record.created_this_try) or record.cancelled_by_us:
-                # An earlier try was done with this job, perhaps killed before it could say so. Its end is awaited.
+                # An earlier try gave this job up, perhaps killed before it could save that. Await its end.
                 self._canceller.cancel(name)
             else:
                 began = now - age
@@ -540,11 +547,11 @@ class _Advance:
             raise Postponed(limit, what, turn)
         end_time = limit
         if found.postponed is not None:
-            # A job may exist whose name is not known yet: the deadline waits for it, so that it can be cancelled.
+            # A job may exist whose name is not known yet: it is looked for past the deadline, to be cancelled.
             end_time = found.postponed.until if is_looking else min(limit, found.postponed.until)
         stalls_count = not any(record.cancelled_by_us for record in active)
         if stalls_count and self._report.reason is Reason.QUEUE_TIMEOUT:
-            # By our clock it has not been queued for so long: we look again when it has.
+            # By our clock it has not been queued for that long yet: check again when it has.
             stalls_count, end_time = False, min(end_time, self._timeouts.queue_ends(active))
         state.wait_until, state.is_sleeping = end_time, False
         self._submitter.save()
@@ -565,13 +572,13 @@ class _Advance:
         if not bad:
             return
         everything = list(dict.fromkeys([*used, *bad]))
-        self._task.service.ended(state.jobs(everything))
+        self._task.service.remove_inputs(state.jobs(everything))
         verdict = judge_all([Ended(job) for job in state.jobs(bad)])
         landing = self._land_remains(everything) if self._task.last_try or not verdict.retry else None
         raise TaskFailed(verdict, landing=landing)
 
     def _land_remains(self, names: Sequence[str]) -> Landing | None:
-        """Give the author the rows that are there, when no further try will: they are paid for."""
+        """Land the finished rows where no further try will, since they are paid for; return None if there are none."""
         remains = [name for name in names if self._state.records[name].has_finished_rows]
         try:
             return self._task.rows.land(self._state.jobs(remains)) if remains else None
@@ -580,7 +587,7 @@ class _Advance:
             return None
 
     def _raise_unsendable(self, used: Sequence[str]) -> None:
-        """Say that rows are left which cannot be sent, since the input cannot be read."""
+        """Fail because rows are left that cannot be sent, since the input cannot be read."""
         if not self._state.seen() and self._unreadable is not None:
             raise self._unreadable
         what = f"Rows that still need an answer cannot be sent: {self._unreadable or 'the input has changed'}"
@@ -598,7 +605,7 @@ class _Advance:
             landing = task.rows.land(jobs)
         except ResultsGone as error:
             return self._without_results(plan, used, error)
-        task.service.ended(jobs)
+        task.service.remove_inputs(jobs)
         verdict = judge_rows(task, jobs, landing, can_repair=plan.can_resend and bool(landing.repairable))
         reached = landing.output is not None or landing.responses is not None
         if reached and (verdict.success or not plan.can_resend):
@@ -610,7 +617,7 @@ class _Advance:
         return Done(jobs=tuple(jobs), landing=landing, memo=state.to_json())
 
     def _without_results(self, plan: Plan, used: Sequence[str], error: ResultsGone) -> Step:
-        """Go on without answers that the service no longer keeps, or say that nothing goes on."""
+        """Return the next step without the results that the service no longer keeps; fail where they are needed."""
         state = self._state
         cut_short = [name for name in used if state.records[name].was_cut_short]
         kept = [name for name in cut_short if self._has_kept_rows(name)]

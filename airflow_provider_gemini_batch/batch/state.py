@@ -7,23 +7,23 @@ round. A slot is served by one job at a time. A create call is written down befo
           └──refused, or the job can no longer appear──▶ nothing: the slot may be sent again, until the fuse blows
 
 A record lives as long as the task instance, over all its tries and clears. A try CHOOSES the job that serves a slot and
-waits for it, whoever created it; what it has no use for any more, it RELEASES. It may ask for the end of a job
-(CANCEL_ASKED), which the service may refuse for good. When its answers have reached the author, a job is DELIVERED: a
-retry may land it again, and a person who clears the task wants another one. Answers that the service no longer keeps
-are RESULTS_EXPIRED. What happens when is decided elsewhere (:mod:`.adoption`, :mod:`.repair`, :mod:`.timeouts`); here
-stands what it means.
+waits for it, whoever created it; a job that it no longer needs, it RELEASES. It may ask for the end of a job
+(CANCEL_ASKED), which the service may refuse for good. When its results have reached the author, a job is DELIVERED: a
+retry may land it again, and a person who clears the task wants another one. Results that the service no longer keeps
+are RESULTS_EXPIRED. What happens when is decided elsewhere (:mod:`.adoption`, :mod:`.repair`, :mod:`.timeouts`); this
+file says what it does to a record.
 
 Rules of this file:
 
 1. No clock, no network, no Airflow. Moments are seconds since the epoch by our own clock, given by the caller.
 2. A record is a value. :meth:`BatchState.happened` alone replaces it, by the table; an event that the table does not
    allow is a mistake of ours, raises :class:`NotAllowed`, and leaves the record as it was.
-3. Nothing written down here is needed for safety: without it, the tags in the service's list say the rest, at the price
+3. Safety does not depend on what is written down: without it, the tags in the service's list say the same, at the price
    of a look-up. It holds names, times and numbers; never a credential, a prompt or a row.
-4. The fuse: each create call is counted for its slot before it is sent, and is taken back only when the service has
-   surely made nothing. In one try no slot is sent more than :data:`MOST_SENDS` times, and in the life of a task not
-   more often than once for each try and :data:`MOST_SENDS` - 1 times beyond that, resubmissions after a stall aside.
-   Whatever goes wrong with clocks, lists or answers, it cannot buy without end.
+4. The fuse: each create call is counted for its slot before it is sent, and the count is taken back only when the
+   service certainly created nothing. In one try no slot is sent more than :data:`MOST_SENDS` times, and in the life of
+   a task not more often than once for each try and :data:`MOST_SENDS` - 1 times beyond that, resubmissions after a
+   stall aside. Whatever goes wrong with clocks, lists or answers, a task cannot buy jobs without end.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _VERSION: Final = 2
 #: How often a slot may be sent in one try, resubmissions after a stall aside.
 MOST_SENDS: Final = 5
-#: Stands among the pending creates for "an earlier try may have sent something, and nobody wrote down what".
+#: The key of a pending create that an earlier try may have sent without recording it.
 UNRECORDED: Final = "?"
 ANSWERED: Final = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
 """Judged by its rows; the failed rows of a job that is called partially succeeded are mended by a repair."""
@@ -97,9 +97,9 @@ class NotAllowed(Exception):
 class JobRecord:
     """What is known of one job.
 
-    ``submitted_at``: when, by our clock; written down once. ``missing_since``: the service first denied it then.
-    The facts are those of :data:`TRANSITIONS`. The last three members are not written down: the job as it was last
-    seen, its tag, and whether the output that lies there shows that its answers were delivered before a clear.
+    ``submitted_at``: when it was submitted, by our clock; set once. ``missing_since``: since when the service says that
+    it does not know the job. The facts are those of :data:`TRANSITIONS`. The last three members are not saved: the job
+    as it was last seen, its tag, and whether the existing output shows that its results were delivered before a clear.
     """
 
     name: str
@@ -118,7 +118,7 @@ class JobRecord:
 
     @property
     def is_own(self) -> bool:
-        """Whether the job belongs to this very try."""
+        """Whether the job belongs to this try."""
         return self.in_use or self.created_this_try
 
     @property
@@ -128,17 +128,17 @@ class JobRecord:
 
     @property
     def is_active(self) -> bool:
-        """Whether the job runs, or will. One in an unknown state does."""
+        """Whether the job runs or will run; a job in an unknown state counts as active."""
         return self.job is not None and not self.job.is_done and self.job.state is not JobState.CANCELLING
 
     @property
     def is_answered(self) -> bool:
-        """Whether the job ended with answers, which its rows are judged by."""
+        """Whether the job ended with responses, so that the task is judged by its rows."""
         return self.job is not None and self.job.state in ANSWERED
 
     @property
     def was_cut_short(self) -> bool:
-        """Whether the job ended early and may have left what it had done; on Vertex AI one that failed may, too."""
+        """Whether the job ended early and may have left finished rows; on Vertex AI a failed job may, too."""
         job = self.job
         return job is not None and (
             job.state in PARTIAL or (job.state is JobState.FAILED and job.service is Service.VERTEX)
@@ -146,15 +146,15 @@ class JobRecord:
 
     @property
     def was_delivered(self) -> bool:
-        """Whether its answers reached the author before the task was cleared; not if they are used again since."""
+        """Whether its results reached the author before the task was cleared, and are not in use again since."""
         return not self.inherited and (self.delivered or self.found_delivered)
 
     @property
     def has_finished_rows(self) -> bool:
-        """Whether the ended job may have answers worth reading.
+        """Whether the ended job may have responses worth reading.
 
-        Counters lag, and a partial answer of the service does not say where the answers lie: only a job whose every
-        request is still pending, by its own account, has none for certain. One that failed has some only if it says so.
+        Counters lag, so only a job that counts every request as still pending certainly has none. A failed job has
+        some only if its counters say so.
         """
         job = self.job
         if job is None or self.results_expired:
@@ -179,30 +179,31 @@ class JobRecord:
         return max(0.0, now - self.submitted_at) if self.submitted_at is not None else 0.0
 
     def least_age(self, now: float) -> float:
-        """Return the age that no clock denies, where it decides whether a job is given up.
+        """Return the smaller of the job's ages by the service's clock and by ours, to decide whether to give it up.
 
-        A job that is wrongly taken for old is cancelled and bought again; one that is taken for young is waited for a
-        little longer. So no clock alone makes a job old: not the service's, whose ``Date`` header may be a gateway's,
-        nor ours, which may be another worker's than the one that wrote down when it was submitted.
+        A job that is wrongly thought old is cancelled and bought again; one that is thought young is only awaited a
+        little longer. So no single clock makes a job old: not the service's, whose ``Date`` header may be a gateway's,
+        nor ours, which may be another worker's than the one that recorded the submission.
         """
-        told = job_age(self.job) if self.job is not None else None
-        return self.age(now) if told is None else min(told, self.age(now))
+        at_service = job_age(self.job) if self.job is not None else None
+        return self.age(now) if at_service is None else min(at_service, self.age(now))
 
 
 def _first_age(job: BatchJob, now: float) -> float:
-    """Return the age of a job of which nothing is written down: the least that the service's clock and ours say."""
-    told = job_age(job)
-    if told is None or job.create_time is None:
+    """Return the age of a job whose submission was not recorded: the smaller one by the service's clock and ours."""
+    at_service = job_age(job)
+    if at_service is None or job.create_time is None:
         return 0.0
-    return max(0.0, min(told, now - job.create_time.timestamp()))
+    return max(0.0, min(at_service, now - job.create_time.timestamp()))
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCreate:
     """A create call whose job is not known.
 
-    ``sent``: when. ``answered``: the service has answered, so that nothing is acted on any more. ``waited``: seconds
-    that have really been waited for the job to show up. ``pause`` seconds more have been on since ``looked_at``.
+    ``sent``: when it was sent. ``answered``: the service answered it, so it no longer acts on it. ``waited``: seconds
+    spent waiting for the job to show up. ``looked_at``: when the list was last searched, and ``pause`` how many seconds
+    after that it is to be searched again.
     """
 
     sent: float
@@ -212,7 +213,7 @@ class PendingCreate:
     pause: float = 0.0
 
     def resumed(self, now: float) -> PendingCreate:
-        """Count the pause that has passed since the list was last searched; a clock that jumped makes it no longer."""
+        """Return it with the time since the last search added to ``waited``: at most the pause, if the clock jumped."""
         if self.looked_at is None:
             return self
         passed = min(self.pause, max(0.0, now - self.looked_at))
@@ -229,12 +230,12 @@ class BatchState:
     divided. ``input``: the plan's note on the input, as long as the clear count lasts. ``sends`` counts the create
     calls of each slot. ``stall_resubmits``: how often stalled jobs were replaced.
 
-    What stands below the line belongs to one try. ``input_settled``: it is decided which input counts. ``began``: from
+    The members below the line belong to one try. ``input_settled``: it is decided which input counts. ``began``: since
     when its time counts. ``extra_round``: a repair round beyond those that the author asked for. ``unanswered``: create
     calls in a row whose job never appeared; the next is not sent before ``resend_at``. ``turn_since``: when it began to
     wait for its turn. ``kept``: by tag, the name of input that was brought to the service for later, and when.
-    ``errors``: failed calls in a row. ``wait_until``: end of the last wait by our clock, and ``is_sleeping`` whether it
-    was for that moment alone; ``trigger_ahead``: by how much the triggerer's clock is ahead of it.
+    ``errors``: failed calls in a row. ``wait_until``: the end of the last wait by our clock; ``is_sleeping``: whether
+    that wait was for a moment and not for jobs. ``trigger_ahead``: by how many seconds the triggerer's clock is ahead.
     """
 
     clear_count: int = 0
@@ -262,7 +263,7 @@ class BatchState:
     trigger_ahead: float = 0.0
 
     def next_try(self, clear_count: int) -> BatchState:
-        """Return the state for a new try: what is known of the jobs stays, what belongs to the waiting is dropped."""
+        """Return the state for a new try: it keeps what is known of the jobs, and nothing that belonged to one try."""
         cleared = clear_count != self.clear_count
         event = Event.CLEARED if cleared else Event.TRY_BEGAN
         return BatchState(
@@ -279,12 +280,12 @@ class BatchState:
     # -- records
 
     def happened(self, event: Event, name: str) -> JobRecord:
-        """Change a record by the table, and return it; a job of that name is known from now on."""
+        """Apply an event to a job's record, as the table allows, and return the record; an unknown job gets one."""
         record = self.records[name] = self.records.get(name, JobRecord(name)).after(event)
         return record
 
     def observe(self, job: BatchJob, now: float) -> JobRecord:
-        """Note how a job was seen at ``now``."""
+        """Update a job's record with the job as the service showed it at ``now``, and return the record."""
         record = self.records.get(job.name, JobRecord(job.name))
         record = replace(record, job=job, tag=record.tag or tag_of(job), missing_since=None)
         if record.submitted_at is None:
@@ -292,23 +293,23 @@ class BatchState:
         self.records[job.name] = record
         return record
 
-    def missing(self, name: str, now: float) -> JobRecord:
-        """Note that the service denies a job, and return the record: it says since when."""
+    def record_missing(self, name: str, now: float) -> JobRecord:
+        """Record that the service says that it does not know a job, and since when; return the record."""
         record = self.records[name]
         if record.missing_since is None:
             record = self.records[name] = replace(record, missing_since=now)
         return record
 
-    def found(self, jobs: Iterable[BatchJob], identity: str, now: float) -> None:
-        """Note the jobs of this task that a list shows, where they have not been seen: a list shows less of a job."""
+    def record_listed(self, jobs: Iterable[BatchJob], identity: str, now: float) -> None:
+        """Record this task's jobs in a list, unless they were seen on their own: a list shows less of a job."""
         for job in jobs:
             known = self.records.get(job.name)
             tag = tag_of(job)
             if tag is not None and tag.identity == identity and (known is None or known.job is None):
                 self.observe(job, now)
 
-    def created(self, job: BatchJob, now: float) -> JobRecord:
-        """Note that a pending create is answered: this is its job."""
+    def record_created(self, job: BatchJob, now: float) -> JobRecord:
+        """Record the job that a pending create made, and return its record."""
         tag = tag_of(job)
         pending = self.pending.pop(str(tag), None)
         self.quota_refusals = self.unanswered = 0
@@ -318,7 +319,7 @@ class BatchState:
         return self.observe(job, now)
 
     def seen(self) -> list[JobRecord]:
-        """Return the records of the jobs that were seen in this process and carry a tag, in the order they came."""
+        """Return the records of the jobs that this process has seen and that carry a tag, in the order they came."""
         return [record for record in self.records.values() if record.job is not None and record.tag is not None]
 
     def jobs(self, names: Iterable[str]) -> list[BatchJob]:
@@ -327,7 +328,7 @@ class BatchState:
         return [record.job for record in records if record is not None and record.job is not None]
 
     def in_use(self) -> list[JobRecord]:
-        """Return what this try uses."""
+        """Return the records of the jobs that this try uses."""
         return [record for record in self.records.values() if record.in_use]
 
     def unfinished(self) -> tuple[str, ...]:
@@ -355,20 +356,20 @@ class BatchState:
 
     # -- the fuse
 
-    def sending(self, tag: Tag, now: float) -> None:
-        """Count and note a create call that is about to be sent."""
+    def record_send(self, tag: Tag, now: float) -> None:
+        """Record, as pending, a create call that is about to be sent, and count it."""
         self.pending[str(tag)] = PendingCreate(now)
         self.sends[tag.slot] = self.sent(tag) + 1
         self.sends_this_try[tag.slot] = self.sends_this_try.get(tag.slot, 0) + 1
 
-    def refused(self, tag: Tag) -> None:
-        """Take back a create call after which surely nothing was made."""
+    def take_back_send(self, tag: Tag) -> None:
+        """Take back the record and the count of a create call that certainly created nothing."""
         self.pending.pop(str(tag), None)
         for counts in (self.sends, self.sends_this_try):
             counts[tag.slot] = max(0, counts.get(tag.slot, 1) - 1)
 
     def sent(self, tag: Tag) -> int:
-        """Return how often a slot was sent in the life of the task, by what was written down or by the jobs seen."""
+        """Return how often a slot was sent in the life of the task, by our count or by the jobs seen."""
         return max(self.sends.get(tag.slot, 0), len(self.jobs_of(tag)))
 
     def jobs_of(self, tag: Tag) -> list[str]:
@@ -376,9 +377,9 @@ class BatchState:
         return [record.name for record in self.seen() if record.tag is not None and record.tag.slot == tag.slot]
 
     def may_send(self, tag: Tag, *, try_number: int, resubmits: int) -> bool:
-        """Whether the fuse lets one more create call for a slot pass.
+        """Return whether the fuse allows one more create call for a slot.
 
-        :param try_number: of Airflow: 1, 2 ... over all clears.
+        :param try_number: Airflow's: 1, 2 ... over all clears.
         :param resubmits: how often a stalled job may be replaced.
         """
         this_try = self.sends_this_try.get(tag.slot, 0)
@@ -388,7 +389,7 @@ class BatchState:
     # -- written down
 
     def to_json(self) -> str:
-        """Return the state as a short text; what is empty is left out."""
+        """Return the state as a short text, without empty members."""
         kept = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("records", "pending")}
         kept["jobs"] = {name: _written(record, _KEPT_OF_RECORD) for name, record in self.records.items()}
         kept["pending"] = {tag: _written(one, _KEPT_OF_PENDING) for tag, one in self.pending.items()}
@@ -396,7 +397,7 @@ class BatchState:
 
     @classmethod
     def from_json(cls, text: str | None) -> BatchState | None:
-        """Return what was written; None for nothing, and for what a later version or somebody else wrote."""
+        """Return the state in a text; None without a text, and for one that a later version or somebody else wrote."""
         if not text:
             return None
         try:
@@ -427,7 +428,7 @@ def _only(names: Collection[str], raw: Mapping[str, Any]) -> dict[str, Any]:
     return {name: bool(value) if name in _FACTS else value for name, value in raw.items() if name in names}
 
 
-# Version 0.1.0 kept a list for each fact. Its members are named here as it wrote them.
+# Version 0.1.0 kept a list of job names for each fact, under these names.
 _FACTS_1: Final = {
     "made": "created",
     "fresh": "created_this_try",

@@ -1,9 +1,9 @@
 """One create call, made safe: written down before, looked for after, never repeated blindly, and never without end.
 
-A create call is not idempotent and costs money. Before it is sent, it is noted as pending and counted; after a clear
-answer the note is struck out. When the answer is lost, the job may exist: it is looked for by its tag, at growing
-pauses, until ``lookup_timeout`` seconds after the call could last have been acted on. Only then is the call sent again,
-at growing pauses, until the fuse of :mod:`.state` blows.
+A create call is not idempotent and costs money. Before it is sent, it is recorded as pending and counted; a clear
+answer removes that record. Without an answer, the job may exist: it is looked for by its tag, at growing pauses, until
+``lookup_timeout`` seconds after the service could last have acted on the call. Only then is the call sent again, at
+growing pauses, until the fuse of :mod:`.state` blows.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A task that is alive may pause this long; longer waits are deferred, so that no worker is held.
+# A running task may pause this long; longer waits are deferred, so that no worker is held.
 LONGEST_PAUSE: Final = 30.0
-# 429 without a word on how long: the quota of enqueued tokens frees when other jobs end, which is a matter of minutes.
+# For a 429 without Retry-After: the quota of enqueued tokens frees up when other jobs end, which takes minutes.
 _QUOTA_PAUSES: Final = (60.0, 120.0, 300.0, 600.0)
-# After that many create calls in a row whose job never appeared: a service that is down is not asked in vain at once.
+# By the number of create calls in a row whose job never appeared: the service may be down for a while.
 _RESEND_PAUSES: Final = (0.0, 60.0, 300.0, 1200.0)
-# A job must have read its upload 48 hours after that was made: one that waited longer than this is made anew.
+# An upload lives 48 hours, within which the job must have read it: an older one than this is made anew.
 _KEPT_FOR: Final = 24 * 3600.0
-# Google's own answers to a call that it has given up. A gateway's 502 or 504 says nothing of what goes on behind it.
+# With these statuses Google itself gives the call up. A gateway's 502 or 504 does not say what goes on behind it.
 _FINAL_STATUS: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
@@ -51,7 +51,6 @@ class Postponed(Exception):
     """Nothing can be done before ``until`` (seconds since the epoch), or before the task's turn has come."""
 
     def __init__(self, until: float, reason: str, turn: TurnRequest | None = None) -> None:
-        """Keep when to go on, and why not now."""
         super().__init__(reason)
         self.until = until
         self.reason = reason
@@ -62,20 +61,19 @@ class Submitter:
     """Creates the jobs of one try and finds those whose creation was not answered."""
 
     def __init__(self, task: TaskTry, state: BatchState) -> None:
-        """Take the try and its state."""
         self._task = task
         self._state = state
 
     def save(self) -> None:
-        """Keep the state."""
+        """Save the state."""
         self._task.store.save(self._state.to_json())
 
     def submit(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, completes: Sequence[str] = ()) -> JobRecord:
-        """Create the job of ``tag``, or return the one that an unanswered call made; see :meth:`JobService.prepare`.
+        """Return the job of ``tag``, created now or by a call without an answer; see :meth:`JobService.prepare`.
 
         :raises Postponed: the quota is used up, or the look-up has to wait longer than a worker should.
         :raises TaskFailed: the fuse has blown.
-        :raises GeminiBatchError: the service refuses the job; nothing exists then.
+        :raises GeminiBatchError: the service refuses the job, so that none exists.
         """
         self._check_fuse(tag)
         self._check_pause()
@@ -94,7 +92,7 @@ class Submitter:
             self._keep(self._task.service.prepare(tag, rows, reuse=reuse, completes=completes), tag)
 
     def discard_kept(self) -> None:
-        """Remove input that was kept for jobs which are not made."""
+        """Remove input that was kept for jobs that will not be created."""
         while self._state.kept:
             written, (name, _) = self._state.kept.popitem()
             tag = Tag.parse(written)
@@ -113,22 +111,23 @@ class Submitter:
         return self._task.service.kept(name, tag) if name is not None and is_young else None
 
     def look_up(self, wanted: str, plan: Plan | None = None) -> JobRecord | None:
-        """Look for the job of a pending create until it is found or can no longer appear.
+        """Return the job of a pending create, searched for until it can no longer appear; then None.
 
-        :param wanted: a tag's text, or :data:`UNRECORDED`, which jobs of this clear count and fingerprint answer.
-        :param plan: tells for :data:`UNRECORDED` whether the jobs found are all that there can be.
+        :param wanted: a tag's text, or :data:`UNRECORDED`, which stands for all jobs of this clear count and
+            fingerprint.
+        :param plan: decides for :data:`UNRECORDED` whether the jobs found are all that there can be.
         :raises Postponed: the next search is further away than a worker should sleep.
         """
         state, clock = self._state, self._task.clock
         pending = state.pending[wanted].resumed(clock.now())
-        # Also where nothing is written down: a try that died may have sent its call in its last moment.
+        # Also for an unrecorded call: a try that died may have sent it in its last moment.
         in_flight = 0.0 if pending.answered else self._task.policy.request_timeout
         while True:
-            state.found(self._task.service.find(self._task.identity), self._task.identity, clock.now())
-            found = answers_to(wanted, state, plan)
+            state.record_listed(self._task.service.find(self._task.identity), self._task.identity, clock.now())
+            found = possible_jobs(wanted, state, plan)
             for record in found:
                 if record.job is not None:
-                    state.created(record.job, clock.now())
+                    state.record_created(record.job, clock.now())
                     log.info("Found %s: a create call whose response was lost had created it.", record.name)
             pause = next_look(pending.waited, lookup_timeout=self._task.policy.lookup_timeout, in_flight=in_flight)
             if found or pause is None:
@@ -148,9 +147,9 @@ class Submitter:
         return state.records[found[0].name] if found else None
 
     def _send(self, prepared: object, tag: Tag) -> JobRecord | None:
-        """Send the call; return the job, or None when the answer is lost."""
+        """Send the call; return the job, or None when there is no readable answer."""
         state, clock = self._state, self._task.clock
-        state.sending(tag, clock.now())
+        state.record_send(tag, clock.now())
         self.save()
         began = clock.monotonic()
         try:
@@ -171,7 +170,7 @@ class Submitter:
             state.pending[str(tag)] = replace(state.pending[str(tag)], answered=answered, waited=waited)
             return None
         state.kept.pop(str(tag), None)
-        record = state.created(job, clock.now())
+        record = state.record_created(job, clock.now())
         self.save()
         return record
 
@@ -198,7 +197,7 @@ class Submitter:
 
     def _refused(self, tag: Tag, error: GeminiBatchError, prepared: object) -> None:
         state, now = self._state, self._task.clock.now()
-        state.refused(tag)
+        state.take_back_send(tag)
         if isinstance(error, QuotaExceeded):
             state.quota_refusals += 1
             state.turn_since = now if state.turn_since is None else state.turn_since
@@ -217,16 +216,16 @@ class Submitter:
 
 
 def _spread(identity: str, refusals: int) -> float:
-    """Return the share, below a half, by which a task pauses longer than it was told to.
+    """Return the share, below a half, by which a task pauses longer than the service asked for.
 
-    Tasks that were refused together would else come back together, and all but one be refused again. It is made of
-    the task's own name, so that it is the same in each process.
+    Otherwise tasks that were refused together would come back together, and all but one would be refused again. It is
+    derived from the task's identity, so that it is the same in each process.
     """
     digest = hashlib.sha256(f"{identity}:{refusals}".encode()).digest()
     return int.from_bytes(digest[:2], "big") / (1 << 17)
 
 
-def answers_to(wanted: str, state: BatchState, plan: Plan | None = None) -> list[JobRecord]:
+def possible_jobs(wanted: str, state: BatchState, plan: Plan | None = None) -> list[JobRecord]:
     """Return the jobs seen so far that a pending create may have made."""
     if wanted != UNRECORDED:
         return [record for record in state.seen() if str(record.tag) == wanted]
@@ -236,7 +235,7 @@ def answers_to(wanted: str, state: BatchState, plan: Plan | None = None) -> list
 
 
 def _are_all(records: Sequence[JobRecord], state: BatchState, plan: Plan) -> bool:
-    """Whether these must be all jobs that earlier tries made: no step was due that could have made another."""
+    """Return whether earlier tries can have made no other jobs, since no step was due that makes one."""
     tags = {record.name: record.tag for record in records if record.tag is not None}
     newest = max((tag.round for tag in tags.values()), default=0)
     usable = [
@@ -251,7 +250,7 @@ def _are_all(records: Sequence[JobRecord], state: BatchState, plan: Plan) -> boo
 
 
 def _is_answer(error: GeminiBatchError) -> bool:
-    """Whether the service itself has answered, so that it acts on the call no more."""
+    """Return whether the service itself answered, so that it can no longer act on the call."""
     if isinstance(error, ServiceUnavailable):
         return error.http_status in _FINAL_STATUS
     return isinstance(error, UnexpectedAnswer)

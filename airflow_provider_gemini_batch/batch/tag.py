@@ -40,7 +40,7 @@ class TaskIdentity:
 
     @property
     def digest(self) -> str:
-        """Ten lower-case base32 characters (50 bits). The parts are hashed with their borders: a/bc is not ab/c."""
+        """Ten lower-case base32 characters (50 bits). The parts are hashed as a list, so a/bc differs from ab/c."""
         parts = json.dumps([self.deployment, self.dag_id, self.task_id, self.run_id, self.part])
         return b32encode(hashlib.sha256(parts.encode()).digest()).decode().lower()[:_DIGEST]
 
@@ -52,10 +52,10 @@ class Tag:
     ``identity`` is :attr:`TaskIdentity.digest`; ``clear_count`` grows when a person clears the task and not on a retry;
     ``shard`` counts the jobs that share the rows of a task, ``round`` the repairs, ``submission`` the jobs that were
     made for the same rows one after the other; ``fingerprint`` is 12 hexadecimal digits over what is sent. ``wrapped``
-    says whether the keys of its rows are ours (see ``rows.wire_keys``): False for a source that was sent as it lies,
-    whose keys may look like ours and are not. It names nothing, so two tags that differ in it alone are the same.
+    says whether the keys of its rows are ours (see ``rows.wire_keys``): False for a source that was sent unchanged,
+    whose keys may only look like ours. It does not identify the job, so tags that differ in it alone are equal.
 
-    Raises ``ValueError`` for parts that would not survive the way through a name.
+    Raises ``ValueError`` for parts that could not be parsed back from a name.
     """
 
     identity: str
@@ -67,8 +67,8 @@ class Tag:
     wrapped: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what could not be read back."""
-        text = self.spelled
+        """Raise ``ValueError`` for parts that could not be parsed back."""
+        text = self.text
         if _TAG.fullmatch(text) is None or len(text) > MAX_TAG:
             raise ValueError(f"Not a tag: {text!r}")
 
@@ -83,13 +83,13 @@ class Tag:
         return f"{self.shard}.{self.round}"
 
     @property
-    def spelled(self) -> str:
-        """The tag as a job carries it: ``gb1s-`` where the source was sent as it lies; at most 60 characters."""
+    def text(self) -> str:
+        """The tag as a job carries it: ``gb1s-`` where the source was sent unchanged; at most 60 characters."""
         return str(self) if self.wrapped else f"gb1s{str(self)[3:]}"
 
     @classmethod
     def parse(cls, display_name: str) -> Tag | None:
-        """Read the tag at the end of a display name; None when the job carries none of ours."""
+        """Return the tag at the end of a display name; None when the name carries none of ours."""
         found = _TAG_AT_END.fullmatch(display_name)
         if found is None or len(display_name) - found.start(1) + len("gb1") > MAX_TAG:
             return None
@@ -99,23 +99,23 @@ class Tag:
 
 
 def display_name(author_part: str | None, tag: Tag) -> str:
-    """Put the tag behind the author's own words, which are cut so that the whole has at most 128 characters."""
-    room = MAX_DISPLAY_NAME - len(tag.spelled) - 1
+    """Return the author's own words and then the tag; the words are cut so that both have at most 128 characters."""
+    room = MAX_DISPLAY_NAME - len(tag.text) - 1
     printable = "".join(character if character.isprintable() else " " for character in author_part or "")
     author = " ".join(printable.split())[:room].rstrip()
-    return f"{author}-{tag.spelled}" if author else tag.spelled
+    return f"{author}-{tag.text}" if author else tag.text
 
 
 def label_value(tag: Tag) -> str:
-    """Spell the tag as the value of a Vertex label, which may hold a-z, 0-9, ``_`` and ``-``, at most 63 characters."""
-    return tag.spelled.replace(".", "_")
+    """Return the tag as the value of a Vertex label: a-z, 0-9, ``_`` and ``-`` are allowed, at most 63 characters."""
+    return tag.text.replace(".", "_")
 
 
 def from_label(value: str) -> Tag | None:
-    """Read what :func:`label_value` wrote; None for anything else."""
+    """Return the tag that :func:`label_value` wrote; None for anything else."""
     return Tag.parse(value.replace("_", ".")) if value.startswith(("gb1-", "gb1s-")) else None
 
 
 def tag_of(job: BatchJob) -> Tag | None:
-    """Read the tag of a job from its display name, else from its label."""
+    """Return the tag of a job, from its display name or else its label; None when it carries none of ours."""
     return Tag.parse(job.display_name) or from_label(job.labels.get(LABEL_KEY, ""))

@@ -1,4 +1,4 @@
-"""How long to wait: for errors to pass, for jobs that do not move, and for the end at most; and what follows then."""
+"""Time-outs of a try: how long to wait for an error to pass, for a stalled job and for the end, and what follows."""
 
 from __future__ import annotations
 
@@ -27,28 +27,27 @@ _TOO_LATE: Final = (
     "Timed out before all rows were submitted: the service's quota left no room, or calls failed (see the log above). "
     "Raise `timeout`, or clear the task later: what is done already is used."
 )
-# Errors that pass are sat out at growing pauses from this one on, in seconds.
+# Transient errors are waited out at growing pauses; this is the first, in seconds.
 _FIRST_PAUSE: Final = 15.0
-# An answer that cannot be read may be a proxy's, and pass; or it may be the service's new way, and stay.
+# After so many unreadable answers in a row, the cause is not a proxy's brief failure but a change of the service.
 _UNREADABLE_ANSWERS: Final = 5
-# A job that may have been made is looked for beyond the deadline, to be cancelled, even if calls fail for so long.
+# For so long after its create call, a job that may exist is looked for past the deadline, to be cancelled.
 _LOOKING_ON: Final = 3600.0
-# A triggerer that says that the time has come is believed if it is not earlier than this, in seconds.
+# A triggerer that ends a wait earlier than by so many seconds has a clock that is ahead of ours.
 _EARLY: Final = 5.0
 
 
 class Timeouts:
-    """What a try does when a wait brought no ending."""
+    """The time-outs of one try, and what it does when one has passed."""
 
     def __init__(self, task: TaskTry, state: BatchState, canceller: Canceller) -> None:
-        """Take the try, its state, and who cancels for it."""
         self._task = task
         self._state = state
         self._canceller = canceller
 
     @property
     def longest(self) -> float:
-        """Seconds that the task waits for a job at most."""
+        """How many seconds the task waits for a job at most."""
         policy = self._task.policy
         return policy.service_wait if policy.timeout is None else policy.timeout
 
@@ -64,7 +63,7 @@ class Timeouts:
         return min(submitted, default=began) + policy.service_wait
 
     def resume_at(self, error: GeminiBatchError) -> float | None:
-        """Return when to go on after an error; None when it does not pass by waiting, or not in time."""
+        """Return when to try again after an error; None when waiting does not help, or the deadline has passed."""
         state, now = self._state, self._task.clock.now()
         if state.began is None:
             state.began = now
@@ -84,9 +83,9 @@ class Timeouts:
         return timeout is not None and began is not None and self._task.clock.now() >= began + timeout
 
     def learn_from(self, report: WaitReport) -> None:
-        """Learn from a triggerer that says too early that the time has come: its clock is ahead of ours.
+        """Record by how much the triggerer's clock is ahead of ours, if it ended a wait too early.
 
-        By how much can only be guessed: twice as much each time. Otherwise it would be asked again and again.
+        By how much can only be guessed, so the guess doubles each time. Otherwise it would end wait after wait early.
         """
         state = self._state
         early = state.wait_until - self._task.clock.now()
@@ -97,9 +96,9 @@ class Timeouts:
         state.wait_until = 0.0
 
     def check_stalls(self, active: Sequence[JobRecord], report: WaitReport) -> None:
-        """Cancel jobs that do not move, to be submitted again when they have ended.
+        """Cancel stalled jobs, which are submitted again when they have ended.
 
-        :raises TaskFailed: they may not be submitted again, or not once more; everything is cancelled then.
+        :raises TaskFailed: no further resubmission is allowed; then all active jobs are cancelled.
         """
         stalled = [one for one in active if not one.cancelled_by_us and self._is_stalled(one, report)]
         if not stalled:
@@ -115,7 +114,7 @@ class Timeouts:
         raise TaskFailed(judge_all([self._stall(one, stopped=stopped[one.name]) for one in stalled]))
 
     def queue_ends(self, active: Iterable[JobRecord]) -> float:
-        """Return when the first job that is still queued will have been so for too long, by our clock."""
+        """Return when the first of the queued jobs will have been queued for too long, by our clock."""
         now, limit = self._task.clock.now(), self._task.policy.queue_timeout
         left = [limit - one.age(now) for one in active if limit is not None and _is_queued(one)]
         return now + max(_EARLY, min(left, default=inf))
@@ -139,7 +138,7 @@ class Timeouts:
         if self._task.policy.cancel_on_timeout:
             stopped = {one.name: self._canceller.cancel(one.name) for one in active}
             if not self._task.store.lasting:
-                # The next try could not tell our own cancellation from a person's.
+                # The next try cannot tell our cancellation from a person's.
                 self._canceller.wait_for_ends(stopped)
         now = self._task.clock.now()
         late = [Deadline(one.name, one.age(now), stopped.get(one.name, False)) for one in active]

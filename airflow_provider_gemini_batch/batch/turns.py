@@ -1,4 +1,4 @@
-"""How many jobs a try may create under the ``max_active_jobs`` of its connection, and what it waits for else."""
+"""How many jobs a try may create under its connection's ``max_active_jobs``, and what it waits for if it may not."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """The turns that a wait has brought, one for each job that may be created."""
+    """The turns of one try, each of which allows it to create one job."""
 
     def __init__(self, task: TaskTry, state: BatchState, report: WaitReport) -> None:
-        """Take the try, its state, and what the wait brought."""
         self._task = task
         self._state = state
         self._brought = report.turns if report.reason is Reason.TURN else 0
@@ -29,18 +28,18 @@ class Turns:
         if limit is None:
             return True
         if self._left is None:
-            # Who was let through by one triggerer looks itself: another may have let others through.
+            # Count once more: another triggerer may have let other tasks through at the same time.
             room = limit - self._task.service.count_active(limit) if self._brought else 0
             self._left = min(self._brought, room)
         self._left -= 1
         return self._left >= 0
 
-    def used(self) -> None:
-        """Note that a job was created: whoever has had its turn goes to the end of the queue."""
+    def give_up_place(self) -> None:
+        """Give up the place in the queue: a task that has created a job goes to the end of it."""
         self._state.turn_since = None
 
     def request(self, jobs: int) -> TurnRequest:
-        """Return what the try waits for, to create so many jobs."""
+        """Return the request to wait for, in order to create so many jobs."""
         state = self._state
         state.turn_since = self._task.clock.now() if state.turn_since is None else state.turn_since
         return TurnRequest(self._task.policy.max_active_jobs_of_connection, state.turn_since, jobs)

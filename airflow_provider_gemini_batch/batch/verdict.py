@@ -49,8 +49,8 @@ class Verdict:
     """How the task ends, and what is to be done about it.
 
     ``retry``: Airflow may try again (else ``AirflowFailException``); false for a success. ``keep_output``: the job's
-    finished rows are worth landing. ``retry_at_once``: another try need not wait. ``what`` happened, to which job;
-    ``advice``: what to do, a sentence of its own, empty where ``what`` says it.
+    finished rows are worth landing. ``retry_at_once``: another try need not wait. ``what``: what happened, to which
+    job. ``advice``: what to do, in a sentence of its own; empty where ``what`` says it.
     """
 
     outcome: Outcome
@@ -72,7 +72,7 @@ class Verdict:
 
     @property
     def advice_first(self) -> str:
-        """The same for a log that is cut at its right edge."""
+        """The same with the advice first, for a log whose lines are cut at the right edge."""
         return " ".join(filter(None, (self.advice, self.what)))
 
 
@@ -93,7 +93,7 @@ class Limits:
     max_failure_rate: float | None = None
 
     def exceeded_by(self, counts: Counts) -> str | None:
-        """Say which limit is broken, or None."""
+        """Return which limit is exceeded, in words; None if none is."""
         if self.max_failed_rows is None and self.max_failure_rate is None:
             return "every row failed" if counts.failed and not counts.succeeded else None
         if self.max_failed_rows is not None and counts.failed > self.max_failed_rows:
@@ -114,7 +114,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Our own deadline came first. ``waited`` in seconds; ``cancelled``: the job was told to stop."""
+    """Our own deadline came first. ``waited`` in seconds; ``cancelled``: the service accepted the cancellation."""
 
     job_name: str
     waited: float
@@ -123,7 +123,7 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """The job did not move. ``kind`` is ``queue`` or ``progress``; ``stuck_for`` in seconds."""
+    """The job made no progress. ``kind`` is ``queue`` or ``progress``; ``stuck_for`` in seconds."""
 
     job_name: str
     kind: str
@@ -133,14 +133,14 @@ class Stalled:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The service does not know the job any more."""
+    """The service no longer knows the job."""
 
     job_name: str
 
 
 @dataclass(frozen=True, slots=True)
 class ResultsMissing:
-    """The job ended well, and its results are no longer kept."""
+    """The job ended well, but its results are no longer kept."""
 
     job_name: str
 
@@ -155,7 +155,7 @@ class Refused:
 
     @classmethod
     def by(cls, error: GeminiBatchError, job_name: str = "") -> Refused:
-        """Take over what an error says about itself."""
+        """Return the ending that an error means."""
         return cls(str(error), retry=error.retryable, job_name=job_name)
 
 
@@ -178,22 +178,22 @@ Ending = Ended | Deadline | Stalled | Gone | ResultsMissing | Refused | SentTooO
 def judge(
     ending: Ending, *, counts: Counts | None = None, limits: Limits = Limits(), can_repair: bool = False
 ) -> Verdict:
-    """Say what an ending means.
+    """Return what an ending means for the task.
 
     :param counts: the rows of the task as landed; None where nobody landed them (the sensor, or before landing): then
-        the service's counters are believed where they are complete.
-    :param can_repair: a further try could send just the bad rows again.
+        the service's counters are used if they are complete.
+    :param can_repair: a further try could send just the failed rows again.
     :raises ValueError: the job has not ended. An unknown state does not end a job.
     """
     match ending:
         case Ended(job, by_us):
             return _judge_job(job, counts=counts, limits=limits, can_repair=can_repair, by_us=by_us)
         case Deadline(name, waited, cancelled):
-            what = f"{name} did not end within {_span(waited)}{_told_to_stop(cancelled=cancelled)}"
+            what = f"{name} did not end within {_span(waited)}{_what_became_of_it(cancelled=cancelled)}"
             return _failed(f"{what}.", "Raise `timeout` if this is too short.", retry=True)
         case Stalled(name, kind, stuck_for, cancelled):
             how = "never left the service's queue" if kind == "queue" else "made no progress"
-            what = f"{name} {how} for {_span(stuck_for)}{_told_to_stop(cancelled=cancelled)}"
+            what = f"{name} {how} for {_span(stuck_for)}{_what_became_of_it(cancelled=cancelled)}"
             return _failed(f"{what}.", "A new job may fare better.", retry=True)
         case Gone(name):
             return _failed(f"The service does not know {name} any more: deleted, or made with another key.", retry=True)
@@ -208,9 +208,12 @@ def judge(
 def judge_all(
     endings: Iterable[Ending], *, counts: Counts | None = None, limits: Limits = Limits(), can_repair: bool = False
 ) -> Verdict:
-    """Judge a task of several jobs: its worst ending decides, and ``counts`` are those of all jobs together.
+    """Return what the endings of several jobs mean for their task: the worst decides.
 
-    Retrying needs every ending's consent. :raises ValueError: there is no ending, or a job has not ended.
+    The task may be retried only if every bad ending allows it.
+
+    :param counts: the rows of all jobs together.
+    :raises ValueError: there is no ending, or a job has not ended.
     """
     verdicts = [judge(ending, counts=counts, limits=limits, can_repair=can_repair) for ending in endings]
     if not verdicts:
@@ -284,12 +287,12 @@ def _sent_too_often(ending: SentTooOften) -> str:
     )
 
 
-def _told_to_stop(*, cancelled: bool) -> str:
+def _what_became_of_it(*, cancelled: bool) -> str:
     return " and was cancelled" if cancelled else "; it was left running"
 
 
 def _words(job: BatchJob) -> str:
-    """Quote the service, whose words were cleaned when they were read."""
+    """Return the service's code and message, which were cleaned when they were read."""
     if job.error is None:
         return " without giving a reason"
     code = "" if job.error.code is None else f" with code {job.error.code}"

@@ -295,7 +295,7 @@ class ClientJobService:
         if prepared.upload is not None:
             self._remove(prepared.upload)
 
-    def ended(self, jobs: Sequence[BatchJob]) -> None:
+    def remove_inputs(self, jobs: Sequence[BatchJob]) -> None:
         """Remove the uploads and staged objects of jobs that have ended."""
         if self._supply is None or self._settings.keep_input:
             return

@@ -108,7 +108,7 @@ class Service:
         """Note what is removed."""
         self.discarded.append(prepared)
 
-    def ended(self, jobs: Sequence[BatchJob]) -> None:
+    def remove_inputs(self, jobs: Sequence[BatchJob]) -> None:
         """Nothing is left over."""
 
 

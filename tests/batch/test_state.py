@@ -147,7 +147,7 @@ def test_a_job_that_the_list_shows_counts_once_and_does_not_hide_what_was_asked_
     state = BatchState()
     asked = state.observe(job(JobState.SUCCEEDED), 1e9)
     listed = [job(JobState.RUNNING), job(JobState.RUNNING), job(JobState.RUNNING, name="batches/2")]
-    state.found(listed, TASK.digest, 1e9)
+    state.record_listed(listed, TASK.digest, 1e9)
     assert state.records["batches/one"] == asked
     assert [one.name for one in state.seen()] == ["batches/one", "batches/2"]
 
@@ -156,10 +156,10 @@ def test_the_fuse_counts_what_was_sent_or_seen_and_takes_back_what_was_refused()
     state, tag = BatchState(), slot().tag(0)
     for _ in range(5):
         assert state.may_send(tag, try_number=1, resubmits=0)
-        state.sending(tag, 1e9)
+        state.record_send(tag, 1e9)
     assert not state.may_send(tag, try_number=1, resubmits=0)
     assert state.may_send(slot(shard=1).tag(0), try_number=1, resubmits=0)
-    state.refused(tag)
+    state.take_back_send(tag)
     assert state.may_send(tag, try_number=1, resubmits=0)
     unwritten = BatchState(
         records={f"batches/{n}": record(job(JobState.FAILED, name=f"batches/{n}")) for n in range(6)}

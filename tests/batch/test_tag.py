@@ -51,21 +51,21 @@ def test_a_tag_is_read_back_from_any_display_name_that_carries_it(tag: Tag, auth
     assert found is not None
     assert found.wrapped is tag.wrapped
     assert len(name) <= MAX_DISPLAY_NAME
-    assert name.endswith(tag.spelled)
+    assert name.endswith(tag.text)
     assert name.isprintable()
 
 
 @given(tags)
 def test_a_tag_has_at_most_sixty_characters_that_every_service_takes(tag: Tag) -> None:
-    assert len(tag.spelled) <= MAX_TAG
-    assert re.fullmatch(r"[a-z0-9.-]+", tag.spelled)
+    assert len(tag.text) <= MAX_TAG
+    assert re.fullmatch(r"[a-z0-9.-]+", tag.text)
 
 
 @given(tags)
 def test_whose_keys_a_job_has_is_in_its_name_and_makes_no_other_tag(tag: Tag) -> None:
     other = replace(tag, wrapped=not tag.wrapped)
     assert (other, str(other), hash(other)) == (tag, str(tag), hash(tag))
-    assert other.spelled != tag.spelled
+    assert other.text != tag.text
 
 
 @given(tags)
@@ -87,7 +87,7 @@ def test_an_author_who_writes_a_tag_of_his_own_is_not_believed(tag: Tag, forged:
 @given(st.text() | st.from_regex(r"gb1s?-[a-z0-9]{9,11}-[0-9.]+-[0-9]+\.[0-9]+\.[0-9]+-[0-9a-f]{11,13}"))
 def test_what_is_read_as_a_tag_is_written_the_same_way(text: str) -> None:
     tag = Tag.parse(text)
-    assert tag is None or text.endswith(tag.spelled)
+    assert tag is None or text.endswith(tag.text)
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ FAULTS = (
     Fault(
         "reply_lost_after",
         "batch/submit.py",
-        "state.found(self._task.service.find(self._task.identity), ",
-        "state.found((), ",
+        "state.record_listed(self._task.service.find(self._task.identity), ",
+        "state.record_listed((), ",
         f"{_LOST}[reset]",
     ),
     Fault(
@@ -408,8 +408,8 @@ FAULTS = (
     Fault(
         f"{_FUSE}test_a_retry_behind_a_gateway_with_another_clock_goes_on_with_the_running_job",
         "batch/state.py",
-        "        return self.age(now) if told is None else min(told, self.age(now))",
-        "        return self.age(now) if told is None else told",
+        "        return self.age(now) if at_service is None else min(at_service, self.age(now))",
+        "        return self.age(now) if at_service is None else at_service",
         f"{_FUSE}test_a_retry_behind_a_gateway_with_another_clock_goes_on_with_the_running_job",
     ),
     Fault(

@@ -206,7 +206,7 @@ class SimService:
     def discard(self, prepared: Ready) -> None:  # noqa: ARG002
         self._steps.step(0.1)
 
-    def ended(self, jobs: Sequence[BatchJob]) -> None:  # noqa: ARG002
+    def remove_inputs(self, jobs: Sequence[BatchJob]) -> None:  # noqa: ARG002
         self._steps.step(0.1)
 
 
