@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class BlockingWait:
     """Drives a :class:`~.job_wait.JobWait` from one thread.
 
-    :param read: asks for one job; raises errors of :mod:`~airflow_provider_gemini_batch.api.errors`.
-    :param now: the clock that the wait's deadline goes by, in seconds.
-    :param renew: looks the credentials up once more, for ``read`` to use; called when they were refused.
-    :param log: takes the lines of the wait's log, each with its level.
+    :param read: returns one job; raises errors of :mod:`~airflow_provider_gemini_batch.api.errors`.
+    :param now: the clock of the wait's deadline, in seconds.
+    :param renew: looks the credentials up again, for ``read`` to use; called when they were refused.
+    :param log: called with the level and the text of each line of the wait's log.
     :param on_news: called with a job whose state or counts have changed.
     """
 
@@ -56,7 +56,7 @@ class BlockingWait:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether an answer was given that is believed only when it is given again."""
+        """Whether the service gave an answer that is believed only when it gives it again."""
         return any(job.report is None and job.errors is not None and job.errors.is_in_doubt for job in self.wait.jobs)
 
     def poll(self, *, all_jobs: bool = False) -> None:
@@ -91,7 +91,7 @@ class BlockingWait:
 
     @property
     def text(self) -> str:
-        """How far the jobs are, in one line."""
+        """How far the jobs have come, in one line."""
         return self._words.text(self._now())
 
     @property

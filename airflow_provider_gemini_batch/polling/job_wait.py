@@ -1,9 +1,9 @@
 """The one judge of a wait: what is known of the jobs, and what follows from an answer, an error or the clock.
 
 Theory. A wait is for one or several jobs and has a policy. Its driver (the poller of a triggerer, the blocking wait of
-a worker or of ``BatchClient.wait``, a sensor) marks the jobs that it asks about, records what comes back with the time,
-and polls each job again after the pause that it is told. When no question is open, the driver asks whether the wait is
-over, and hands on the report. Drivers know sockets, threads and clocks, and have no opinions.
+a worker or of ``BatchClient.wait``, a sensor) marks the jobs that it asks about, records each answer with the time, and
+polls the job again after the pause that recording returns. When no question is open, the driver asks whether the wait
+is over, and passes the report on. Drivers know sockets, threads and clocks, but decide nothing.
 
 What follows for one job; the first row that fits applies:
 
@@ -17,18 +17,19 @@ running, same counts for ``progress_timeout``          PROGRESS_TIMEOUT; not for
                                                        not count
 any other state, also an unknown one                   poll again: young jobs sooner, old ones later
 a setting that cannot work                             REFUSED
-credentials refused (401, 403, a bad key)              poll again soon, with the connection looked up once more where
+credentials refused (401, 403, a bad key)              poll again soon, after looking the connection up again where
                                                        there is one; REFUSED when its credentials are refused, too
-404                                                    poll again; GONE when said again a minute later (two minutes for
-                                                       a job that was never seen: it may have been created just now)
-any other 4xx                                          poll again; REFUSED when said again a minute later
+404                                                    poll again; GONE when repeated a minute later (two minutes for a
+                                                       job that was never seen: it may have been created just now)
+any other 4xx                                          poll again; REFUSED when repeated a minute later
 429, 5xx, no answer, an unreadable answer              poll again at growing pauses, or when the service says
 =====================================================  =================================================================
 
-A good answer forgets the errors before it. For several jobs: any reason but ENDED ends the wait for all of them, since
-somebody has to decide; where several jobs have such reasons, the first of REFUSED, GONE, DEADLINE, QUEUE_TIMEOUT and
-PROGRESS_TIMEOUT speaks. Otherwise the wait is over when all jobs have ended, or the first (``until="any"``). No report
-is given while an answer is outstanding, so that it does not depend on which answer came first.
+A good answer clears the errors before it. For several jobs: any reason but ENDED ends the wait for all of them, since
+the task has to decide what to do; of several such reasons, the report has the first of REFUSED, GONE, DEADLINE,
+QUEUE_TIMEOUT and PROGRESS_TIMEOUT. Otherwise the wait is over when all jobs have ended, or the first
+(``until="any"``). There is no report while an answer is outstanding, so that it does not depend on which answer came
+first.
 
 Rules of this file: no clock, no network, no thread, no Airflow.
 """
@@ -57,11 +58,11 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import JobSnapshot
     from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 
-#: So many failures in a row are worth a line in the task's log.
+#: After so many failures in a row, the task's log says so.
 LOUD: Final = 3
 #: The pause before credentials that were refused are tried again, in seconds.
 _RENEWED_AFTER: Final = 5.0
-# What ends a wait for several jobs that end differently: what no waiting can mend comes first.
+# Which reason ends a wait for several jobs with different ones: what no waiting can repair comes first.
 _GRAVITY: Final = (Reason.REFUSED, Reason.GONE, Reason.DEADLINE, Reason.QUEUE_TIMEOUT, Reason.PROGRESS_TIMEOUT)
 _STALLS: Final = frozenset({Reason.QUEUE_TIMEOUT, Reason.PROGRESS_TIMEOUT})
 _MOST_NAMED: Final = 5
@@ -85,12 +86,12 @@ class ErrorStreak:
         self.last: GeminiBatchError | None = None
         self.missing_since: float | None = None
         self.refused_since: float | None = None
-        #: The number of the credentials that were refused first.
+        #: The number of the first credentials that were refused.
         self.refused_credentials: int | None = None
 
     @property
     def is_loud(self) -> bool:
-        """Whether it is worth a line in the log."""
+        """Whether the task's log should mention it."""
         return self.failures >= LOUD
 
     @property
@@ -101,7 +102,7 @@ class ErrorStreak:
     def record(
         self, error: GeminiBatchError, policy: WaitPolicy, now: float, *, credentials: int, never_seen: bool
     ) -> float | Reason:
-        """Take one more error; return the pause in seconds, or the reason why the wait for the job is over."""
+        """Record one more error; return the pause in seconds, or the reason why the wait for the job is over."""
         self.failures += 1
         self.last = error
         if isinstance(error, ConfigurationError):
@@ -156,7 +157,7 @@ class WatchedJob:
         return self.errors.refused_credentials if self.errors is not None else None
 
     def as_job(self) -> BatchJob:
-        """Return what is known as a job: name, state, counts and error."""
+        """Return what is known of the job: name, state, counts and error."""
         seen = self.progress or JobProgress()
         stats = CompletionStats(total=seen.total, success=seen.success, failure=seen.failure)
         return BatchJob(
@@ -193,7 +194,7 @@ class WatchedJob:
         return poll_delay(age, policy.poll_interval)
 
     def _is_stuck_in_queue(self, snapshot: JobSnapshot, age: float | None, timeout: float | None, now: float) -> bool:
-        """Whether the job has been queued for too long, by the service's clock, else since we first saw it queued."""
+        """Return whether the job was queued for too long, by its age or else since it was first seen queued."""
         if snapshot.progress.state not in NEVER_STARTED or snapshot.start_time is not None:
             self._queued_since = None
             return False
@@ -203,7 +204,7 @@ class WatchedJob:
         return timeout is not None and queued_for >= timeout
 
     def _is_stuck(self, timeout: float | None, now: float) -> bool:
-        """Note the counts, which must grow while a job runs; nothing is expected of one that waits or is cancelled."""
+        """Record the counts; return whether they stood still for too long in a job that runs and is not cancelled."""
         seen = self.progress
         running = seen is not None and seen.state not in NEVER_STARTED and seen.state is not JobState.CANCELLING
         counts = (seen.success, seen.failure) if seen is not None and seen.counted and running else None
@@ -245,7 +246,7 @@ class JobWait:
     def record(
         self, job: WatchedJob, answer: JobSnapshot | GeminiBatchError | None, now: float, *, credentials: int = 0
     ) -> float:
-        """Take what came of asking about a job; return the pause before the next poll of it, in seconds.
+        """Record the answer about a job; return the pause before the next poll of it, in seconds.
 
         :param answer: None: the question was not asked after all.
         :param now: the wall clock, in seconds since the epoch.
@@ -266,7 +267,7 @@ class JobWait:
 
     @property
     def is_settled(self) -> bool:
-        """Whether no further question would change the report; answers to open ones still may."""
+        """Whether no further question can change the report, although answers to open questions may."""
         ended = 0
         for job in self.jobs:
             if job.report is not None:

@@ -1,4 +1,4 @@
-"""One poller for all in an event loop who use the same connection; the last to let go closes it."""
+"""One poller in an event loop for all tasks that use the same connection; the last to release it closes it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _pollers: dict[tuple[asyncio.AbstractEventLoop, Hashable], tuple[JobPoller, int]
 
 
 class PollerLease:
-    """A share in the one poller that this event loop has for a key; the last to let go closes it.
+    """A share in the one poller that this event loop has for a key; the last to release its share closes the poller.
 
     :param key: equal for all who use the same connection.
-    :param connect: looks the connection up, if this is the first lease.
+    :param connect: looks the connection up; used only by the first lease.
     """
 
     __slots__ = ("_key", "poller")
@@ -35,7 +35,7 @@ class PollerLease:
         self.poller = poller
 
     def release(self) -> None:
-        """Let go."""
+        """Give up the share."""
         poller, leases = _pollers.pop(self._key, (self.poller, 0))
         if leases > 1:
             _pollers[self._key] = (poller, leases - 1)

@@ -1,7 +1,7 @@
 """The rules of a wait in numbers: how long, how often, and how long an answer is doubted.
 
-All times are seconds; moments are seconds since the epoch by our own wall clock, given by the caller, since a wait goes
-on in another process, hours later. The service's times are compared only with the service's.
+All times are seconds; moments are seconds since the epoch by our own wall clock, given by the caller, since a wait may
+continue in another process hours later. The service's times are compared only with the service's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _LONGEST_BACKOFF: Final = 600.0
 _LONGEST_RETRY_AFTER: Final = _HOUR
 #: How far apart two refusals must be before they are believed, in seconds.
 BELIEVED_AFTER: Final = 60.0
-#: How many times longer a job may be unknown to the service if it has never been seen: it may just have been created.
+#: How many times longer a "not found" is doubted for a job that was never seen: it may just have been created.
 UNSEEN_FACTOR: Final = 2.0
-#: A job may be polled early, together with others, by this part of its pause.
+#: The part of its pause by which a job may be polled early, together with others.
 RIDE_ALONG: Final = 0.1
 
 
@@ -61,19 +61,19 @@ def job_age(job: BatchJob | JobSnapshot) -> float | None:
 
 
 def submitted_at(job: BatchJob, *, now: float, recorded: float | None = None) -> float:
-    """Return when the job was submitted, by our clock: as recorded, else by its age at the service, else now."""
+    """Return when the job was submitted, by our clock: the recorded time, else derived from its age, else now."""
     if recorded is not None:
         return recorded
     return now - (job_age(job) or 0.0)
 
 
 def doubt(since: float, now: float, *, never_seen: bool) -> float:
-    """Return for how many seconds more an answer is doubted that was first given at ``since``; 0 when it is believed.
+    """Return for how many more seconds an answer first given at ``since`` is doubted; 0 when it is believed.
 
     :param never_seen: the service has not shown the job yet; it may just have been created.
     """
     patience = BELIEVED_AFTER * (UNSEEN_FACTOR if never_seen else 1.0)
-    # At most a minute: so often, and not less, it is asked again; and a clock that was set back delays nothing.
+    # At most a minute, so that the question is repeated that often, and a clock that was set back delays nothing.
     return min(BELIEVED_AFTER, max(0.0, patience - max(0.0, now - since)))
 
 
@@ -87,8 +87,8 @@ def poll_delay(
 
     A young job is polled more often, since small batches end within minutes: from a sixth of ``poll_interval`` (at
     least 5 s, and never more often than asked for) the pause grows to ``poll_interval`` over the first 5 minutes.
-    From the sixth hour on it grows with the age, to twice the interval at the twelfth: a minute more does not matter
-    then. Each failure in a row doubles it, up to 10 minutes; ``retry_after`` is honoured up to an hour.
+    From the sixth hour on it grows with the age, to twice the interval at the twelfth hour, when another minute no
+    longer matters. Each failure in a row doubles it, up to 10 minutes; ``retry_after`` is honoured up to an hour.
     """
     delay = poll_interval * _stretch(age, poll_interval)
     if failures > 0:
@@ -112,7 +112,7 @@ def _stretch(age: float | None, poll_interval: float) -> float:
 
 
 def next_look(waited: float, *, lookup_timeout: float, in_flight: float = 0.0) -> float | None:
-    """Return the pause before the next search of the service's list, in seconds; None when the job cannot appear now.
+    """Return the pause before the next search of the service's list, in seconds; None if the job cannot appear later.
 
     Pauses grow as the wait grows (searches at 0, 1, 2, 4, 8 ... seconds), and the last search is at the very end.
 
@@ -121,5 +121,5 @@ def next_look(waited: float, *, lookup_timeout: float, in_flight: float = 0.0) -
     :param in_flight: how long after sending the service may still have acted: the request's own time-out.
     """
     left = in_flight + lookup_timeout - waited
-    # Less than a hundredth of a second is what adding up the pauses leaves.
+    # Adding up the pauses leaves a rounding error of less than a hundredth of a second.
     return None if left <= 0.01 else min(max(1.0, waited), left)  # noqa: PLR2004

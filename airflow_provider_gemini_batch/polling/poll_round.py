@@ -21,26 +21,27 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob, SnapshotPage
 
 THREADS: Final = 4
-# The largest page that is known to be taken: clients of the service treat more than this as a violation.
+# The largest page that the service is known to accept: its clients treat a larger one as a violation.
 PAGE_SIZE: Final = 100
 # Instead of a page number: not searched for yet; searched for, and not found.
 UNSEEN: Final = -1
 UNLISTED: Final = 1 << 30
 # Wrong credentials; 403 may concern one job alone, as when it belongs to another project.
 _CREDENTIALS_REFUSED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED})
-# So many failures one after the other, without a success, mean that the service is not there: the round stops asking.
+# After so many failures in a row, the service is considered unavailable and the round stops.
 _HOPELESS: Final = 4
-# Rounds until the list is tried again for jobs that it did not show: doubled each time in vain up to the last.
+# Rounds until the list is searched again for jobs that it did not show; doubled after each failed search, up to the
+# second number.
 _FIRST_REST: Final = 4
 _LONGEST_REST: Final = 16
-# A list that fails once is not replaced by a thousand gets: the round is put off, so many times in a row.
+# A list call that fails is not replaced by a thousand gets at once: so many times in a row, the round is postponed.
 _LIST_CHANCES: Final = 3
 _FEW: Final = 4
-# Jobs move down the list as new ones are made: so many pages at most between two polls, and for so many jobs a page.
+# Jobs move down the list as new ones are created: read at most so many pages more, one for each so many jobs.
 _DRIFT: Final = 2
 _WORTH_A_DRIFT: Final = 8
-# Answers go to the loop in bundles: a page of the list, or what single gets brought in a moment. Larger ones would
-# only live long enough to burden the garbage collector, which stops everybody.
+# Answers go to the loop in bundles: a page of the list, or the single gets of a moment. Larger bundles would live long
+# enough to burden the garbage collector, which stops all threads.
 _BUNDLE: Final = 100
 _BUNDLE_SECONDS: Final = 0.1
 
@@ -62,13 +63,13 @@ class PollTarget:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        # Vertex shows the number of a project where an author may have written its id: the first answer tells.
+        # Vertex shows the project's number where an author may have written its id: known after the first answer.
         self.shown = name
         self.page = UNSEEN
 
 
-# The name as asked for, and what came of it. None: not asked, because the round's calls are used up; a job that was not
-# asked because the round was stopped gets the error that stopped it.
+# The name as asked for, and its answer. None: not asked, because the round's calls are used up. If the round was
+# stopped, the jobs that were not asked about get the error that stopped it.
 PollAnswer = tuple[str, "JobSnapshot | GeminiBatchError | None"]
 
 
@@ -85,7 +86,7 @@ def pages_worth(pages: Iterable[int]) -> int:
 
 
 class ListHeuristics:
-    """What a poller remembers of the list from round to round: whether searching it for unlisted jobs may pay."""
+    """What a poller remembers of the list from round to round: whether it is worth searching for unlisted jobs."""
 
     __slots__ = ("_deepest", "_failures", "_rest", "_resting")
 
@@ -96,7 +97,7 @@ class ListHeuristics:
         self._resting = 0
 
     def record_page(self, page: int, *, had_ours: bool) -> None:
-        """Note that a page of the list was answered, and whether jobs of ours were on it."""
+        """Record that a page of the list was read, and whether jobs of ours were on it."""
         self._failures = 0
         if had_ours:
             self._deepest = max(page, self._deepest)
@@ -110,11 +111,11 @@ class ListHeuristics:
         return max(jobs // 8, min(self._deepest + 1, jobs // 4))
 
     def record_missing(self) -> None:
-        """Note that jobs were searched for and not found: some rounds pass until the next search."""
+        """Record that jobs were searched for and not found, so that some rounds pass until the next search."""
         self._resting = self._resting or self._rest
 
     def record_failure(self) -> bool:
-        """Note that the list was not answered; return whether it has had chances enough."""
+        """Record that the list could not be read; return whether to use single gets instead."""
         self._failures += 1
         return self._failures >= _LIST_CHANCES
 
@@ -125,19 +126,19 @@ class ListHeuristics:
         return not self._resting
 
     def record_search(self, *, in_vain: bool) -> None:
-        """Learn from a round that searched for unlisted jobs."""
+        """Record whether a search for unlisted jobs was in vain, which decides when the next one is due."""
         self._rest = min(2 * self._rest, _LONGEST_REST) if in_vain else _FIRST_REST
         self._resting = self._rest if in_vain else 0
 
 
 class PollRound:
-    """One round. :meth:`read_list` runs in one thread, then :meth:`read_single` in as many as are worth it.
+    """One round. :meth:`read_list` runs in one thread, then :meth:`read_single` in as many as are useful.
 
     :param reader: the client.
-    :param due: the jobs that have to be answered.
-    :param watched: finds a listed name among all watched jobs, so that one which happens to be on a page is answered
+    :param due: the jobs to ask about.
+    :param watched: returns the watched job of a listed name, so that a job which happens to be on a page is reported
         although it is not due.
-    :param report: takes answers, in any thread; every due job is reported once.
+    :param report: called with answers, in any thread; every due job is reported once.
     """
 
     def __init__(
@@ -157,11 +158,11 @@ class PollRound:
         self._lock = Lock()
         self._failures = 0
         self.calls = 0
-        #: What ended the round early: too many calls, or a service that is not there. None when all went on.
+        #: What ended the round early: too many calls, or a service that is unavailable. None if nothing did.
         self.stopped_by: GeminiBatchError | None = None
 
     def read_list(self, heuristics: ListHeuristics) -> int:
-        """Read the pages that pay; return the number of jobs left for :meth:`read_single`."""
+        """Read the pages that save calls; return the number of jobs left for :meth:`read_single`."""
         unlisted = [target for target in self._left.values() if target.page == UNLISTED]
         exploring = heuristics.may_explore()
         if exploring:
@@ -180,7 +181,7 @@ class PollRound:
         return len(self._queue)
 
     def _walk(self, heuristics: ListHeuristics, planned: int) -> None:
-        """Read page after page: as far as is planned, on while jobs are found, and a little in vain."""
+        """Read as many pages as planned, and more while they show jobs of ours; a few may show none."""
         unseen = sum(target.page == UNSEEN for target in self._left.values())
         in_vain = heuristics.pages_in_vain(unseen) + min(_DRIFT, len(self._left) // _WORTH_A_DRIFT)
         token: str | None = None
@@ -210,7 +211,7 @@ class PollRound:
             heuristics.record_missing()
 
     def _take_page(self, page: SnapshotPage, number: int) -> int:
-        """Report everybody on the page whom somebody watches; return how many of them were due."""
+        """Report all watched jobs on the page; return how many of them were due."""
         answers: list[PollAnswer] = []
         found = 0
         for snapshot in page.snapshots:
@@ -282,7 +283,7 @@ class PollRound:
         return queue
 
     def stop(self, error: GeminiBatchError) -> None:
-        """Ask no more: the service wants that, nobody waits any more, or something is wrong with us."""
+        """Stop asking: the service wants that, nobody waits any more, or our own code failed."""
         self.stopped_by = error
         self._put_off(self._take_queue())
 
@@ -290,8 +291,8 @@ class PollRound:
 class RunningRound:
     """A round under way: its threads, and the bundles of answers that they hand over to the event loop.
 
-    :param submit: has a function called in a thread.
-    :param deliver: hands answers over to the loop, None at the end of the round; returns whether the loop still runs.
+    :param submit: calls a function in a thread.
+    :param deliver: passes answers to the loop, None at the end of the round; returns whether the loop still runs.
     """
 
     def __init__(
@@ -317,13 +318,13 @@ class RunningRound:
         """Read the list, then ask for single jobs, with other threads where that is worth it."""
         try:
             left = self.round.read_list(self._heuristics)
-            # Also for few jobs: one whose answer does not come must not keep its neighbours waiting.
+            # Also for few jobs: one that gets no answer must not keep the others waiting.
             helpers = max(0, min(THREADS, left) - 1)
             with self._lock:
                 self._threads += helpers
             for _ in range(helpers):
                 self._submit(self._read_single)
-        except Exception as error:  # noqa: BLE001  a thread that dies in silence would end all waiting
+        except Exception as error:  # noqa: BLE001  if a thread died silently, no wait would ever end
             self.round.stop(_unexpected(error))
         self._read_single()
 

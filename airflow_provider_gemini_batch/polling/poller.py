@@ -2,12 +2,12 @@
 
 Theory of operation. Whoever waits for jobs holds a :class:`Subscription`, made of a
 :class:`~airflow_provider_gemini_batch.polling.job_wait.JobWait` and a place to sleep. The :class:`JobPoller` has one
-timer, set to the time when the next job is due. When it fires, what is due, or nearly so, goes into one
-:class:`~airflow_provider_gemini_batch.polling.poll_round.RunningRound`, which runs in threads and hands its answers
-back to the loop in bundles. There, and only there, answers reach the waits, which judge them; a bundle is worked off in
-slices of a few milliseconds.
+timer, set to the time when the next job is due. When it fires, all jobs that are due, or nearly so, go into one
+:class:`~airflow_provider_gemini_batch.polling.poll_round.RunningRound`, which runs in threads and passes its answers
+to the loop in bundles. Only in the loop do answers reach the waits, which judge them; a bundle is processed in slices
+of a few milliseconds.
 
-Rules of this file: nothing blocks the loop, no thread changes a wait, a subscription that leaves costs nothing more.
+Rules of this file: nothing blocks the loop, no thread changes a wait, a subscription that has left costs nothing.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
-# A round comes late by at most this part of an interval, by chance, so that not all triggerers poll at once.
+# A round is delayed at random by up to this part of an interval, so that not all triggerers poll at once.
 _JITTER: Final = 0.05
 # A first poll, and the gap between two rounds, wait this long at most, in seconds, for others to join.
 _GATHER: Final = 5.0
 _GAP: Final = 1.0
-# The loop takes answers in slices of so many seconds, which wake so many sleepers at most.
+# The loop processes answers in slices of so many seconds, each of which wakes at most so many sleepers.
 _SLICE_SECONDS: Final = 0.002
 _MOST_WAKES: Final = 16
-# How long after its deadline a job may still be waited for because a last poll is under way, or about to be: it may
-# have ended while no triggerer ran to see it.
+# How long after its deadline a job is still awaited because a last poll is running or about to run: the job may have
+# ended while no triggerer ran.
 _LAST_POLL: Final = 90.0
 _LOOKUP_SECONDS: Final = 60.0
-# A connection that cannot be loaded is asked for again, up to so long: a database may be away.
+# For so long, in seconds, loading a connection is tried again: the database may be down.
 _LOOKUP_PATIENCE: Final = 600.0
 _BAD_CONNECTION_PATIENCE: Final = 15.0
 
@@ -70,10 +70,10 @@ class PollClient(JobReader, Protocol):
     """What a poller needs of a client."""
 
     def cancel(self, name: str) -> object:
-        """Ask for a job to be cancelled."""
+        """Request the cancellation of a job."""
 
     def close(self) -> None:
-        """Give the sockets back."""
+        """Close the sockets."""
 
 
 class PollConnection(Protocol):
@@ -81,14 +81,14 @@ class PollConnection(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A fingerprint that gives nothing away."""
+        """A hash that does not reveal the credentials."""
 
     def client(self) -> PollClient:
-        """Make a client; may take long, so it is called in a thread."""
+        """Return a new client; may take long, so it is called in a thread."""
 
 
 class Subscription:
-    """A wait that a poller keeps up to date, and a place to sleep until there is news of it."""
+    """A wait that a poller keeps up to date, and a place to sleep until there is news."""
 
     __slots__ = ("_has_news", "_sleeper", "targets", "wait")
 
@@ -99,7 +99,7 @@ class Subscription:
         self._has_news = False
 
     def wake(self) -> None:
-        """Wake the sleeper, or have the next sleep end at once."""
+        """Wake the sleeper; if nobody sleeps, let the next sleep end at once."""
         self._has_news = True
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
@@ -127,7 +127,7 @@ class SubscribedJob(PollTarget):
         self.due = self.early = 0.0
 
     def poll_at(self, now: float, pause: float) -> None:
-        """Note when the next poll is due."""
+        """Set when the next poll is due, ``pause`` seconds after ``now``."""
         self.due = now + pause
         self.early = self.due - RIDE_ALONG * pause
 
@@ -175,14 +175,14 @@ class JobPoller:
     # -- subscriptions -------------------------------------------------------------------------------------------------
 
     def join(self, subscription: Subscription) -> None:
-        """Poll the jobs of a subscription; the first poll comes soon."""
+        """Start to poll the jobs of a subscription, the first time within a few seconds."""
         for target in subscription.targets:
             target.poll_at(self._loop.time(), min(_GATHER, RIDE_ALONG * subscription.wait.policy.poll_interval))
             self._targets[target.name] = (*self._targets.get(target.name, ()), target)
             self._poll_by(target.due)
 
     def leave(self, subscription: Subscription) -> None:
-        """Forget a subscription. What is under way for it goes on and is then dropped."""
+        """Forget a subscription; the answers to its open questions are dropped."""
         for target in subscription.targets:
             others = tuple(other for other in self._targets.get(target.name, ()) if other is not target)
             if others:
@@ -204,16 +204,16 @@ class JobPoller:
         self._drop_client()
 
     def prepare(self) -> None:
-        """Have a client made, if there is none, so that a :meth:`call` that follows need not wait for it."""
+        """Start to make a client, if there is none, so that a later :meth:`call` need not wait for it."""
         if self._client is None:
             self._reconnect()
 
     def renew(self) -> None:
-        """Have the connection looked up once more: its credentials were refused."""
+        """Start to look the connection up again, because its credentials were refused."""
         self._reconnect()
 
     async def call(self, work: Callable[[PollClient], _T]) -> _T:
-        """Have something done with the client, in one of the threads, before the rounds that wait."""
+        """Return what ``work`` returns for the client; it runs in one of the threads, before rounds that wait."""
         if self._client is None:
             self.prepare()
             while self._client is None and self._connecting is not None:
@@ -250,7 +250,7 @@ class JobPoller:
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # Without a context of its own, what the rounds log would go to the log of whoever joined last.
+        # Without a context of its own, a round would log into the task log of whoever joined last.
         self._timer = self._loop.call_at(when, self._tick, context=contextvars.Context())
 
     def _poll_by(self, when: float) -> None:
@@ -276,7 +276,7 @@ class JobPoller:
         if self._client is None:
             self._reconnect()
         if now < self._not_before:
-            # A last poll is worth a call, even to a service that wants fewer: the job may have ended.
+            # A last poll is made even if the service asked for fewer calls: the job may have ended.
             due = [target for target in due if target.subscription.wait.is_overdue(self._now())]
         if not self._can_ask:
             self._end_overdue(due, by=self._patience)
@@ -298,7 +298,7 @@ class JobPoller:
             jitter = min(_GAP, _JITTER * nearest.subscription.wait.policy.poll_interval) * self._random()
             start = max(nearest.due + jitter, self._not_before)
             if len(self._rounds) >= THREADS or (self._client is None and self._connecting is not None):
-                start = inf  # set again when a round has landed, or the connection is there
+                start = inf  # set again when a round has ended, or the connection is there
             when = min(when, start)
             if start > nearest.due + jitter:
                 when = min(when, self._first_deadline())
@@ -310,18 +310,18 @@ class JobPoller:
         return self._client is not None and len(self._rounds) < THREADS
 
     def _first_deadline(self) -> float:
-        """When the first wait ends, by the loop's time: only of interest while no ordinary round can start."""
+        """Return when the first wait ends, by the loop's time; it matters only while no ordinary round can start."""
         first = min((target.subscription.wait.policy.deadline for target in self._idle()), default=inf)
         patience = 0.0 if self._can_ask else self._patience
         return self._loop.time() + max(0.01, first + patience - self._now())
 
     @property
     def _patience(self) -> float:
-        """Seconds beyond a deadline for a last poll; none, once it is clear that polling does not work."""
+        """How many seconds a last poll may take after a deadline; 0 when polling is known to fail."""
         return 0.0 if self._failures or self._cannot_connect else _LAST_POLL
 
     def _end_overdue(self, targets: Iterable[SubscribedJob], *, by: float) -> None:
-        """End waits whose deadline has passed by so many seconds and for which no last poll can be had."""
+        """End the waits whose deadline passed so many seconds ago, since no last poll can be made or answered."""
         now = self._now()
         for target in targets:
             if target.job.report is None and target.subscription.wait.is_overdue(now - by):
@@ -354,17 +354,17 @@ class JobPoller:
             target.job.is_asked = True
 
     def _last_call(self, targets: Iterable[SubscribedJob]) -> float:
-        """When the first deadline of a round has passed for so long that its answer is not waited for any more."""
+        """Return until when the answers of a round are awaited: some time after the first deadline of its jobs."""
         first = min((one.subscription.wait.policy.deadline for one in targets if one.job.report is None), default=inf)
         return self._loop.time() + max(0.0, first - self._now()) + _LAST_POLL
 
     def _watched(self, shown: str) -> PollTarget | None:
-        """Find a watched job by the name that the list shows. Called from threads: it only reads."""
+        """Return a watched job by the name that the list shows. Called from threads, so it only reads."""
         targets = self._targets.get(self._aliases.get(shown, shown))
         return targets[0] if targets else None
 
     def _post(self, function: Callable[..., object], *args: object) -> bool:
-        """Have something called in the loop, from a thread; return False when the loop has ended."""
+        """Call something in the loop, from a thread; return False when the loop has ended."""
         try:
             self._loop.call_soon_threadsafe(function, *args, context=contextvars.Context())
         except RuntimeError:
@@ -372,7 +372,7 @@ class JobPoller:
         return True
 
     def _end_round(self, running: RunningRound) -> None:
-        """A round is over, and all that it brought has been taken."""
+        """End a round whose answers have all been recorded."""
         asked = self._rounds.pop(running)
         error = running.round.stopped_by
         for target in asked.targets:
@@ -385,7 +385,7 @@ class JobPoller:
         self._schedule()
 
     def _slow_down(self, error: GeminiBatchError, targets: Iterable[SubscribedJob]) -> None:
-        """The service wants fewer calls, or is not there: all wait together."""
+        """Postpone all polls, since the service wants fewer calls or is unavailable."""
         self._failures += 1
         shortest = min((target.subscription.wait.policy.poll_interval for target in targets), default=60.0)
         retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
@@ -395,16 +395,16 @@ class JobPoller:
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def _receive(self, running: RunningRound, answers: Iterable[PollAnswer | None]) -> None:
-        """Take a bundle of answers, None at the end of the round; called in the loop."""
+        """Accept a bundle of answers, None at the end of the round; called in the loop."""
         working = bool(self._inbox)
         self._inbox.extend((running, answer) for answer in answers)
         if not working:
             self._work_off()
 
     def _work_off(self) -> None:
-        """Take a slice of what has come in; the rest waits until everybody else in the loop had a turn."""
+        """Process a slice of the answers; the rest waits until everything else in the loop had a turn."""
         began = time.monotonic()
-        if began - self._slice_ended > _SLICE_SECONDS:  # those who were woken last had much to do, or others had
+        if began - self._slice_ended > _SLICE_SECONDS:  # those who were woken last, or others, kept the loop busy
             self._wakes = max(1, self._wakes // 2)
         elif self._wakes < _MOST_WAKES:
             self._wakes += 1
@@ -416,10 +416,10 @@ class JobPoller:
         if self._inbox:
             self._loop.call_soon(self._work_off)
         elif self._rounds and not self._closed:
-            self._poll_by(self._loop.time() + _GAP)  # somebody may be due before the slowest of the round has landed
+            self._poll_by(self._loop.time() + _GAP)  # a job may be due before the slowest answer of the round arrives
 
     def _take(self, running: RunningRound, answer: PollAnswer | None) -> int:
-        """Take one answer; return how many sleepers it woke."""
+        """Process one answer; return how many sleepers it woke."""
         if answer is None:
             self._end_round(running)
             return 0
@@ -433,13 +433,13 @@ class JobPoller:
     def _record(
         self, target: SubscribedJob, answer: JobSnapshot | GeminiBatchError | None, asked: _Asked | None = None
     ) -> bool:
-        """Hand an answer to its wait; return whether that woke somebody."""
+        """Record an answer in its wait; return whether that woke somebody."""
         wait, job = target.subscription.wait, target.job
         lookups = self._lookups if asked is None else asked.lookups
         pause = wait.record(job, answer, self._now(), credentials=lookups)
         if job.refused_credentials is not None and job.refused_credentials == self._lookups:
             self._reconnect()
-        # Counted from the beginning of the round, so that all whom it answered are due together again.
+        # Counted from the beginning of the round, so that all of its jobs are due together again.
         target.poll_at(self._loop.time() if asked is None else asked.began, pause)
         if not job.has_news and not wait.is_over:
             return False
@@ -456,7 +456,7 @@ class JobPoller:
             self._connecting = task
 
     async def _look_up(self) -> None:
-        """Look the connection up until it can be loaded; keep the client if nothing has changed."""
+        """Look the connection up until it can be loaded; keep the client if the credentials are the same."""
         began = self._loop.time()
         attempt = 0
         while True:
@@ -499,7 +499,7 @@ class JobPoller:
 
 
 class _Asked:
-    """What a poller notes of a round under way."""
+    """What a poller knows of a running round."""
 
     __slots__ = ("began", "last_call", "lookups", "targets")
 
@@ -524,5 +524,5 @@ def _due(target: SubscribedJob) -> float:
 
 
 def _words(error: Exception) -> str:
-    """Return what went wrong; an error that is not ours may hold anything, so only its kind is named."""
+    """Return what went wrong; of an error that is not ours only the kind, since its text may hold anything."""
     return str(error) if isinstance(error, GeminiBatchError) else type(error).__name__

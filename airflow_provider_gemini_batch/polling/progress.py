@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 _MOST_SAMPLES: Final = 60
 _MOST_NAMED: Final = 3
 _MOST_JOBS: Final = 50
-# A pace is told from at least so many changes of the counts, and a time left from so many seconds on.
+# The pace is known after so many changes of the counts; a shorter time left than so many seconds is not shown.
 _FEWEST_MOVES: Final = 2
 _SHORTEST_LEFT: Final = 10.0
 _DAY: Final = 86_400.0
 
 
 class WaitLog:
-    """Words what has changed in a wait since it was last asked.
+    """Puts into words what has changed in a wait since it was last asked.
 
-    The time left is told from the pace since this object first saw requests counted, so that neither time in the queue
-    nor time spent by another process distorts it.
+    The time left is estimated from the pace since this object first saw requests counted, so that neither the time in
+    the queue nor the time before this process distorts it.
     """
 
     __slots__ = ("_earlier", "_failing", "_moves", "_said", "_samples", "_started_at", "_wait", "running_since")
@@ -63,7 +63,7 @@ class WaitLog:
             yield logging.INFO, self._counts_line(counted, now)
 
     def go_on_from(self, record: object) -> None:
-        """Go on with the samples of what an earlier process of the task recorded with :meth:`numbers`."""
+        """Continue the samples in a record that an earlier process of the task made with :meth:`numbers`."""
         if not isinstance(record, dict):
             return
         found = record.get("samples")
@@ -74,7 +74,7 @@ class WaitLog:
             self._started_at = started
 
     def text(self, now: float) -> str:
-        """Return how far the jobs are in one line; empty before the first answer."""
+        """Return how far the jobs have come, in one line; empty before the first answer."""
         known = [seen for seen in self._said if seen is not None]
         if not known:
             return ""
@@ -140,7 +140,7 @@ class WaitLog:
         return _thinned([*(sample for sample in self._earlier if sample[0] < begin), *self._samples])
 
     def _seconds_left(self, counted: _Counted, now: float) -> int | None:
-        """Return the time left by the pace so far; None where it would be a guess, or so short that nobody waits."""
+        """Return the seconds left at the pace so far; None where that would be a guess, or is very short."""
         begin = next((sample for sample in self._samples if sample[1] > 0), None)
         if begin is None or self._moves < _FEWEST_MOVES or counted.is_open or counted.done >= counted.total:
             return None
@@ -153,7 +153,7 @@ class WaitLog:
     # -- errors
 
     def _errors(self, now: float) -> Iterator[tuple[int, str]]:
-        """Say once that polling fails, with reason and deadline, and once that it works again."""
+        """Yield one line when polling fails, with reason and deadline, and one when it works again."""
         failing = {
             job.name: job.errors
             for job in self._wait.jobs
@@ -182,7 +182,7 @@ _Sample = tuple[float, int, int]
 
 
 def _thinned(samples: list[_Sample]) -> list[_Sample]:
-    """Where there are too many, every other one goes, the first and the last never."""
+    """Return at most so many samples as the page draws: every other one is dropped, but never the first or the last."""
     while len(samples) > _MOST_SAMPLES:
         samples = [*samples[:-1:2], samples[-1]]
     return samples
@@ -224,7 +224,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a duration roughly, as a person would say it."""
+    """Return a rounded duration, such as ``5 min``."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -28,17 +28,17 @@ class Reason(str, Enum):
     TURN = "turn"
     """The task may create jobs: it had to wait for room."""
     WAKE = "wake"
-    """The report says nothing about a job: the reader has to look for itself."""
+    """The report says nothing about a job: its reader has to ask the service."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitReport:
     """Why a wait is over, and what is known of its jobs.
 
-    The jobs hold name, service, state, counts and error; everything else of them stays with the service. ``memo`` is
-    the operator's own short text, handed back unread. ``stalled`` names the jobs that do not move. ``turns``: how
-    many jobs the task may create. ``running_since``: when a job was first seen to run, by the clock of who waited;
-    None where none was.
+    The jobs hold name, service, state, counts and error; everything else about them stays with the service. ``memo`` is
+    the operator's own short text, returned unread. ``stalled`` names the stalled jobs. ``turns``: how many jobs the
+    task may create. ``running_since``: when a job was first seen to run, by the clock of the process that waited; None
+    if none was.
     """
 
     reason: Reason
@@ -51,7 +51,7 @@ class WaitReport:
 
 
 def to_event(report: WaitReport) -> dict[str, Any]:
-    """Write a report as plain JSON values: small, without results, and without anything of the rows."""
+    """Return a report as plain JSON values: small, without results, and without anything of the rows."""
     return {
         "version": VERSION,
         "reason": report.reason.value,
@@ -65,10 +65,10 @@ def to_event(report: WaitReport) -> dict[str, Any]:
 
 
 def from_event(event: object) -> WaitReport:
-    """Read an event.
+    """Return the report in an event.
 
-    Whatever is not a readable event of ours (another trigger's moment, another version's shape during an upgrade)
-    becomes :attr:`Reason.WAKE`: a running job must not be lost over a format, and the task can always look for itself.
+    Whatever is not a readable event of ours (another trigger's event, or another version's during an upgrade) becomes
+    :attr:`Reason.WAKE`: a running job must not be lost because of a format, and the task can always ask the service.
     """
     if not isinstance(event, dict):
         return WaitReport(Reason.WAKE)

@@ -25,7 +25,7 @@ class Threads:
         self._lock = Lock()
 
     def submit(self, work: Callable[[], None], *, first: bool = False) -> None:
-        """Have a function called that raises nothing; ``first`` puts it before what waits."""
+        """Call a function, which must not raise, in one of the threads; ``first``: before those that wait."""
         with self._lock:
             (self._work.appendleft if first else self._work.append)(work)
             if self._running >= self.limit:
@@ -33,7 +33,7 @@ class Threads:
             self._running += 1
         try:
             Thread(target=self._run, name="gemini-batch-watch", daemon=True).start()
-        except RuntimeError:  # the process may have no thread left to give: those that run take the work over
+        except RuntimeError:  # the process cannot start another thread: the running ones do the work
             with self._lock:
                 self._running -= 1
                 if self._running:

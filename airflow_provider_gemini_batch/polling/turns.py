@@ -1,10 +1,10 @@
 """Whose turn it is to create a job: tasks that wait for room at the service, served the longest waiting first.
 
 A connection may bound how many of its jobs are active at once (``max_active_jobs``), and the service has a quota of its
-own. No lock is shared between workers and triggerers; what they share is the service's list. So a task that may not
-create a job yet waits in the triggerer, in one queue for each connection. The list is read for all of them together,
-and as many are let through as there is room for. Each counts as an active job until its job shows up, and looks at the
-list itself before it creates one, since another triggerer may have let others through.
+own. Workers and triggerers share no lock, only the service's list. So a task that may not create a job yet waits in the
+triggerer, in one queue for each connection. The list is read for all of them together, and as many are let through as
+there is room for. Each counts as an active job until its job shows up in the list, and reads the list itself before it
+creates one, since another triggerer may have let others through.
 
 =========================  =============================================================================================
 a task waits               it is let through when
@@ -39,25 +39,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# So long, in seconds, the job of a task that was let through may take to show up in the list.
+# How long, in seconds, the job of a task that was let through may take to show up in the list.
 _TAKEN_FOR: Final = 120.0
-# A read comes late by at most this part of a pause, by chance, so that triggerers do not let tasks through together.
+# A read is delayed at random by up to this part of a pause, so that triggerers do not let tasks through together.
 _JITTER: Final = 0.25
 # Two reads are so many seconds apart at least.
 _GATHER: Final = 1.0
-# For so long after something has changed, in seconds, the list is read as often as that of a young job.
+# For so long after a change, in seconds, the list is read as often as a young job is polled.
 _LIVELY: Final = 300.0
 # No job of any service is active when it is older than this.
 _OLDEST: Final = timedelta(seconds=longest_wait(Service.VERTEX))
-# After so many reads in a row that failed for good, one task after the other is sent to find out itself.
+# After so many reads in a row that failed for good, one task after the other is let through, to meet the error itself.
 _REFUSALS: Final = 3
 
 
 class TurnRequest(NamedTuple):
     """What a task waits for.
 
-    ``limit``: how many jobs of the connection may be active; None: nobody knows, any end makes room. ``since``: when
-    the task began to wait, in seconds since the epoch. ``jobs``: how many it would create at once.
+    ``limit``: how many jobs of the connection may be active; None: unknown, any job that ends makes room. ``since``:
+    when the task began to wait, in seconds since the epoch. ``jobs``: how many it would create at once.
     """
 
     limit: int | None
@@ -66,7 +66,7 @@ class TurnRequest(NamedTuple):
 
 
 class ListedJobs(NamedTuple):
-    """What reading the list came to: how many jobs are active, and how many were made and ended since the last time."""
+    """What a read of the list found: how many jobs are active, and how many were made and ended since the last read."""
 
     active: int
     made: int
@@ -74,7 +74,7 @@ class ListedJobs(NamedTuple):
 
 
 class JobList:
-    """The service's list of jobs, read again and again as far as it can have changed."""
+    """The service's list of jobs, of which each read covers the part that can have changed."""
 
     def __init__(self) -> None:
         self._active: set[str] = set()
@@ -82,7 +82,7 @@ class JobList:
         self._is_read = False
 
     def read(self, reader: JobReader) -> ListedJobs:
-        """Read pages, newest first, until all further jobs are known to have ended; called in a thread."""
+        """Return what is in the list now, read until all further jobs are known to have ended; called in a thread."""
         before, known = self._active, self._ended
         active: set[str] = set()
         ended: set[str] = set()
@@ -101,7 +101,7 @@ class JobList:
                 break
         made = (active | ended) - before - known if self._is_read else set()
         self._active, self._is_read = active, True
-        # One that is not in the list any more was deleted.
+        # A job that is no longer in the list was deleted.
         return ListedJobs(len(active), len(made), len((before - active) | (made & ended)))
 
 
@@ -113,26 +113,26 @@ class TurnQueue:
         self._next = 0
         #: Until when the jobs of tasks that were let through count although the list does not show them.
         self._taken: deque[float] = deque()
-        #: Jobs that ended, less those that took their places, or may.
+        #: How many jobs ended, less those that took their places or may still do so.
         self._freed = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def join(self, request: TurnRequest) -> int:
-        """Queue up; return the number of the place."""
+        """Add a request to the queue; return the number of its place."""
         self._next += 1
         self._waiting[self._next] = request
         return self._next
 
     def leave(self, place: int) -> None:
-        """Wait no more."""
+        """Remove a place from the queue."""
         self._waiting.pop(place, None)
 
     def serve(self, listed: ListedJobs, now: float) -> dict[int, int]:
         """Let tasks through, the longest waiting first, each with one job before any has a second one.
 
-        :returns: for each place that is let through, and leaves the queue by that, how many jobs it may create.
+        :returns: how many jobs each place that was let through may create; those places have left the queue.
         """
         expected = min(listed.made, len(self._taken))
         for _ in range(expected):
@@ -187,7 +187,7 @@ class TurnKeeper:
         self._sleepers[place] = self._loop.create_future()
         self._intervals[place] = poll_interval
         if self._keeping is None or self._keeping.done():
-            # Without a context of its own, what it logs would go to the log of whoever came first.
+            # Without a context of its own, it would log into the task log of whoever came first.
             self._keeping = contextvars.Context().run(self._loop.create_task, self._keep())
         self._changed_at = self._loop.time()
         self.look_soon()
@@ -198,7 +198,7 @@ class TurnKeeper:
             del self._sleepers[place], self._intervals[place]
 
     def look_soon(self) -> None:
-        """Read the list soon: somebody came, or a job has ended."""
+        """Read the list soon, since a task has joined or a job has ended."""
         self._news.set()
 
     def close(self) -> None:
@@ -240,7 +240,7 @@ class TurnKeeper:
                 sleeper.set_result(jobs)
 
     async def _pause(self, failures: int) -> None:
-        """Sleep until the list is worth reading again: soon while jobs come and go."""
+        """Sleep until the list should be read again: a short time while jobs come and go."""
         interval = min(self._intervals.values(), default=0.0)
         quiet_for = self._loop.time() - self._changed_at
         pause = poll_delay(0.0 if quiet_for < _LIVELY else quiet_for, interval, failures=failures)

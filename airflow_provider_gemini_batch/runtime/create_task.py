@@ -476,7 +476,7 @@ class TaskRun:
         self._drop_kept_rows()
         if self._arguments.output_path:
             # Only now: until an output stands under its own name, a crash would lose what was paid for.
-            self._service.delivered(step.jobs)
+            self._service.remove_responses(step.jobs)
         self._tell_lineage(step.jobs, summary)
         self._overview.delivered(step.jobs, landing, summary["cost"])
         tell_end(landing, summary["cost"])
@@ -491,7 +491,7 @@ class TaskRun:
     def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
         """Say what was read and written: to Airflow now, to OpenLineage when its listener asks the operator."""
         with courtesy("lineage"):
-            places = [self._service.place_of_answers(job) for job in jobs]
+            places = [self._service.place_of_responses(job) for job in jobs]
             lineage = lineage_of(self._arguments, summary, [place for place in places if place])
             self.lineage = (lineage, summary)
             tell_hook_lineage(self._hook, lineage)

@@ -1,8 +1,8 @@
 """Files that go with rows: images, documents, sound. Named by their content, so that each is uploaded once.
 
-The name that a file will have at the service follows from its bytes. So the input can be checked and fingerprinted as
-a whole before the first file leaves, and a file that an earlier try or another task has uploaded is used again while it
-is young.
+The name that a file will have at the service is derived from its bytes. So the whole input can be checked and
+fingerprinted before the first file is uploaded, and a file that an earlier try or another task has uploaded is used
+again while it is young.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The service's own address of a file; a proxy in front of it changes how calls get there, not what files are called.
+# The service's own address of a file, which is the same behind a proxy.
 _FILE_URI = "https://generativelanguage.googleapis.com/v1beta/{name}"
 _READ_BYTES = 1 << 20
 _NAME_DIGITS = 36
@@ -51,7 +51,7 @@ _AGAIN = " again"
 
 
 class _Upload(NamedTuple):
-    """A file to be had at the service: where it is read, its name there, its type, and its sha256 in hexadecimal."""
+    """A file that the service needs: where it is read, its name there, its type, and its sha256 in hexadecimal."""
 
     path: str
     name: str
@@ -60,7 +60,7 @@ class _Upload(NamedTuple):
 
 
 class AttachmentUploader:
-    """The files of one input: told apart in one pass, brought to the service before a job is made."""
+    """The files of one input: identified while it is read, and uploaded before a job is created."""
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ class AttachmentUploader:
         staging_path: str | None,
         address: Callable[[str], str] = str,
     ) -> None:
-        """Take what is needed to read files and to bring them there.
+        """Read and upload nothing yet.
 
-        :param client: gives the client when one is needed.
+        :param client: returns the client when one is needed.
         :param opener: opens a file by its address.
-        :param address: gives the address of what a row names, or raises InputError where rows may not point.
-        :param staging_path: ``gs://`` folder for files that Vertex is to read; files there already go as they are.
+        :param staging_path: ``gs://`` folder for files that Vertex AI is to read; files on ``gs://`` are not copied.
+        :param address: returns the address of what a row names, or raises InputError where rows may not point.
         """
         self._client = client
         self._service = service
@@ -86,13 +86,13 @@ class AttachmentUploader:
         self._sources: dict[str, tuple[str, str, str]] = {}
 
     def attach(self, path: str) -> Attachment:
-        """Give the part of the request for a file. Nothing is sent.
+        """Return the part of the request that refers to a file. Nothing is sent.
 
-        :raises InputError: the kind of file cannot be told from its name, or it cannot be read.
+        :raises InputError: the file's name does not show its type, or it cannot be read.
         """
         known = self._known.get(path)
         if known is None:
-            known = self._known[path] = self._look_at(self._address(path))
+            known = self._known[path] = self._identify(self._address(path))
         return known
 
     def bring(self, lines: Iterable[bytes]) -> None:
@@ -106,11 +106,11 @@ class AttachmentUploader:
                 self._stage(path, target, digest)
             else:
                 uploads.append(_Upload(path, target, mime_type, digest))
-        # All are brought before the first is waited for: the service processes them side by side.
+        # All are uploaded before the first is awaited, since the service processes them side by side.
         for upload, file in [(upload, self._present(upload)) for upload in uploads]:
             self._await(upload, file)
 
-    def _look_at(self, path: str) -> Attachment:
+    def _identify(self, path: str) -> Attachment:
         mime_type = mimetypes.guess_type(path.partition("?")[0])[0]
         if mime_type is None:
             raise InputError(
@@ -133,7 +133,7 @@ class AttachmentUploader:
         return _attachment(_FILE_URI.format(name=name), mime_type, digest, sample)
 
     def _read(self, path: str) -> tuple[str, FileSample]:
-        """Return the hash of a file, and what its cost can be told from."""
+        """Return the hash of a file, and the sample from which its cost is estimated."""
         digest, pages = hashlib.sha256(), PageCount()
         size, head = 0, b""
         try:
@@ -148,7 +148,7 @@ class AttachmentUploader:
         return digest.hexdigest(), FileSample(size, head, pages.pages)
 
     def _present(self, upload: _Upload) -> File:
-        """Return the file at the service that holds this content, uploaded if there is none that can be used."""
+        """Return the file at the service that holds this content; upload it if there is none that can be used."""
         try:
             there = self._client().get_file(upload.name)
         except NotFound:
@@ -164,10 +164,10 @@ class AttachmentUploader:
 
     @staticmethod
     def _is_usable(upload: _Upload, there: File) -> bool:
-        """Return whether a file of this name is young and holds this content, as far as the service can tell yet."""
+        """Return whether a file of this name is young and holds this content, as far as the service knows yet."""
         if there.has_failed or not _is_young(there, datetime.now(timezone.utc)):
             return False
-        # The name says what the content should be; anybody with the key may have written it.
+        # The name alone proves nothing: anybody with the key may have uploaded other content under it.
         return there.sha256_hex == upload.digest or (there.sha256_hex is None and not there.is_ready)
 
     def _send(self, upload: _Upload, display_name: str) -> File:
@@ -190,10 +190,10 @@ class AttachmentUploader:
         return file
 
     def _await(self, upload: _Upload, file: File, *, last: bool = False) -> None:
-        """Wait until a file can be used; what the service gives up on is uploaded once more.
+        """Wait until a file can be used; upload it once more if the service fails to process it.
 
         :raises FileNotReady: it takes longer than a worker should be held.
-        :raises FileFailed: the service gave it up twice.
+        :raises FileFailed: the service failed to process it twice.
         """
         try:
             ready = self._client().wait_for_file(file, timeout=_LONGEST_HOLD)
@@ -217,7 +217,7 @@ class AttachmentUploader:
         if store.exists(target):
             return
         copied = hashlib.sha256()
-        # Whole or not at all: whatever stands under the name of a content is taken for that content from then on.
+        # Whole or not at all: an object with the name of a content is used as that content from then on.
         with self._opener(path) as source, store.write_whole(target) as handle:
             for block in _blocks(source):
                 copied.update(block)
@@ -241,5 +241,5 @@ def _attachment(uri: str, mime_type: str, identity: str, sample: FileSample | No
 
 
 def _is_young(file: File, now: datetime) -> bool:
-    # Two clocks are compared here; against a day they may differ by what clocks differ.
+    # This compares two clocks, whose difference is small against a day.
     return file.create_time is None or now - file.create_time < _YOUNG

@@ -1,7 +1,7 @@
 """The batch service as one task sees it: a :class:`BatchClient` behind the port of :mod:`.ports`.
 
-Knows how the input of a job gets to the service (inline, upload, staged object, or a source that lies there already),
-under which name and labels the job is made, and how its jobs are found again.
+Knows how the input of a job gets to the service (inline, upload, staged object, or the author's own source there),
+with which name and labels the job is created, and how jobs are found again.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _SMALL = 100_000
 
 #: The label that all jobs of a task share; :data:`LABEL_KEY` holds the whole tag, which differs from job to job.
 TASK_LABEL = "airflow-gemini-batch-task"
-# Inline answers come back inside the job itself, in one piece: only what is small may take that way.
+# Responses to inline requests come back inside the job itself, in one piece: only for small input.
 _INLINE_BYTES = 1 << 20
 _INLINE_ROWS = 500
-# An upload lives 48 hours; one that a crash left is used again only while the job can still read it in time.
+# An upload lives 48 hours; one that a crash left behind is used again only while the job can read it in time.
 _YOUNG_UPLOAD = timedelta(hours=24)
 # A longer wait for a file is deferred, so that no worker is held.
 _LONGEST_HOLD = 30.0
@@ -60,23 +60,23 @@ _LABEL_REFUSED = re.compile(r"[^a-z0-9_-]+")
 
 
 class RowSupply(Protocol):
-    """Gives the wire lines of a job's rows as a local file."""
+    """The wire lines of a job's rows, as local files."""
 
     def shard(self, index: int) -> ShardFile:
-        """Give the file of a whole shard."""
+        """Return the file of a whole shard."""
 
     def subset(self, rows: Sequence[int], name: str) -> ShardFile:
-        """Write the lines of some rows into a file of their own."""
+        """Return a new file with the lines of some rows."""
 
     def bring_media(self, lines: Path) -> None:
-        """Bring the files that go with these rows to the service."""
+        """Upload or stage the files that go with these rows."""
 
 
 @dataclass(frozen=True)
 class JobSettings:
-    """What every job of a task is made with.
+    """What every job of a task is created with.
 
-    ``source`` holds ``file_name``, ``gcs_uri`` or ``bigquery_uri``, for input that lies at the service already.
+    ``source`` holds ``file_name``, ``gcs_uri`` or ``bigquery_uri``, for input that is at the service already.
     ``staging_path`` is a gs:// folder, for Vertex AI only.
     """
 
@@ -117,10 +117,10 @@ class ClientJobService:
         supply: RowSupply | None,
         before_create: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the client and the rows.
+        """Send nothing yet.
 
-        :param supply: where rows of ours come from; None for a source that lies at the service already.
-        :param before_create: called right before a create call; raises when the task has been told to stop.
+        :param supply: where rows of ours come from; None for a source that is at the service already.
+        :param before_create: called right before a create call; raises if the task was asked to stop.
         """
         self._client = client
         self._settings = settings
@@ -131,13 +131,13 @@ class ClientJobService:
         self.created: set[str] = set()
 
     def get(self, name: str) -> BatchJob:
-        """Ask for one job, with its source and destination, which a partial response leaves out."""
+        """Return one job, with its source and destination, which a brief answer leaves out."""
         return self._client.get(name)
 
     def find(self, identity: str) -> Iterator[BatchJob]:
-        """List this task's jobs, newest first, until they are older than its first try could be."""
+        """Yield this task's jobs, newest first, until they are older than its first try can be."""
         vertex = self._client.service is Service.VERTEX
-        # Of the few that a filter leaves, whole jobs: a partial answer does not say where they write.
+        # A filter leaves few jobs, so they are read whole: a brief answer does not say where they write.
         wanted = f'labels.{TASK_LABEL}="{identity}"' if vertex else None
         found = self._client.list_all(filter=wanted, brief=not vertex)
         for job in found:
@@ -149,7 +149,7 @@ class ClientJobService:
                 yield job
 
     def count_active(self, most: int) -> int:
-        """Count the active jobs of the connection, whoever created them; not beyond ``most``."""
+        """Return how many jobs of the connection are active, whoever created them; stop counting at ``most``."""
         count = 0
         for job in self._client.list_all(brief=True):
             if count >= most or (job_age(job) or 0.0) > longest_wait(self._client.service):
@@ -158,7 +158,7 @@ class ClientJobService:
         return count
 
     def cancel(self, name: str) -> None:
-        """Ask for a job to be cancelled. One that has ended or is gone is what was wanted."""
+        """Request the cancellation of a job; do nothing for one that has ended or is gone."""
         try:
             self._client.cancel(name)
         except NotFound:
@@ -172,9 +172,9 @@ class ClientJobService:
         reuse: bool,
         completes: Sequence[str] = (),
     ) -> ReadyInput:
-        """Bring the rows to where the service reads them: inside the call, as an upload, or as a staged object.
+        """Return the rows as the service reads them: inside the call, as an upload, or as a staged object.
 
-        :raises InputUnavailable: rows that failed are to be sent again, and no output holds them any more.
+        :raises InputUnavailable: failed rows are to be sent again, but no output holds them any more.
         """
         self._check_destination(tag)
         if self._supply is None:
@@ -194,7 +194,7 @@ class ClientJobService:
         return ReadyInput(self._settings.source, destination=self._destination(tag))
 
     def _what_is_left(self, tag: Tag, completes: Sequence[str]) -> ReadyInput:
-        """Give the output of the newest job that left a whole one, which the service completes; else the source."""
+        """Return the output of the newest job that left a whole one, for the service to complete; else the source."""
         for name in reversed(completes):
             try:
                 left = self._client.output_source(name)
@@ -213,9 +213,9 @@ class ClientJobService:
         return self._existing(tag)
 
     def _check_destination(self, tag: Tag) -> None:
-        """Find out before a job is paid for whether its answers can be read where they will be.
+        """Check, before a job is paid for, that its responses can be read where they will be written.
 
-        :raises ConfigurationError: a library is missing, or the credentials or the place do not allow it.
+        :raises ConfigurationError: a library is missing, or the credentials do not allow reading there.
         """
         if self._client.service is not Service.VERTEX or not self._settings.reads_answers or self._checked:
             return
@@ -232,7 +232,7 @@ class ClientJobService:
     def create(self, prepared: ReadyInput, tag: Tag) -> BatchJob:
         """Send the create call once."""
         settings = self._settings
-        # Keys of a source that lies there already are its author's own, whatever they look like.
+        # The keys in an author's own source are the author's, whatever they look like.
         tag = replace(tag, wrapped=self._supply is not None)
         vertex = self._client.service is Service.VERTEX
         make = self._client.create_embeddings if settings.kind is JobKind.EMBEDDINGS else self._client.create
@@ -254,10 +254,10 @@ class ClientJobService:
         return job
 
     def _explain_by_files(self, error: ApiError | FileNotReady, prepared: ReadyInput) -> None:
-        """Raise what is the matter with a file, where a create call was refused because of its state.
+        """Raise what is wrong with a file, if a create call was refused because of the file's state.
 
         :raises FileFailed: it will never be ready.
-        :raises FileNotReady: it is being processed, whatever words the service found for that.
+        :raises FileNotReady: it is still being processed, whatever the service says.
         """
         if isinstance(error, ApiError) and (type(error) is not ApiError or error.status != "FAILED_PRECONDITION"):
             return
@@ -273,10 +273,10 @@ class ClientJobService:
         except (FileFailed, FileNotReady):
             raise
         except GeminiBatchError:
-            return  # the refusal of the create call says more than a failed look at a file
+            return  # why the create call was refused says more than why the file could not be looked up
 
     def keep(self, prepared: ReadyInput, tag: Tag) -> str | None:
-        """Upload rows that would have travelled inside the call, and return the name of the upload or staged object."""
+        """Upload rows that were to be sent inside the call, and return the name of the upload or staged object."""
         return prepared.upload if prepared.lines is None else self._upload(tag, prepared.lines, reuse=True).upload
 
     def kept(self, name: str, tag: Tag) -> ReadyInput | None:
@@ -308,24 +308,24 @@ class ClientJobService:
                 if self._is_ours(uri, job, places.staged_input):
                     self._remove(uri)
 
-    def delivered(self, jobs: Sequence[BatchJob]) -> None:
-        """Remove the answers from where this task had the service write them: they are with the author now."""
+    def remove_responses(self, jobs: Sequence[BatchJob]) -> None:
+        """Remove the responses from our own folders, once the author has the result rows."""
         if self._settings.keep_input:
             return
         for job in jobs:
             folder = job.dest.gcs_uri if job.dest is not None else None
-            if folder and self._is_ours(folder, job, places.made_destination):
+            if folder and self._is_ours(folder, job, places.staged_output):
                 try:
                     self._client.storage.delete_folder(folder)
                 except GeminiBatchError as error:
                     log.warning("Could not remove %s, which this task made: %s", folder, error)
 
-    def place_of_answers(self, job: BatchJob) -> str | None:
-        """Tell where the service wrote answers that stay there: a place of the author's, a table or a folder."""
+    def place_of_responses(self, job: BatchJob) -> str | None:
+        """Return the author's folder, or the table, where a job's responses stay; None if they do not stay."""
         dest = job.dest
         if dest is None:
             return None
-        ours = dest.gcs_uri is not None and self._is_ours(dest.gcs_uri, job, places.made_destination)
+        ours = dest.gcs_uri is not None and self._is_ours(dest.gcs_uri, job, places.staged_output)
         return dest.bigquery_uri or (None if ours else dest.gcs_uri)
 
     def _is_ours(self, uri: str, job: BatchJob, place: Callable[[str, Tag], str]) -> bool:
@@ -333,17 +333,17 @@ class ClientJobService:
         return tag is not None and bool(staging) and f"{uri}/".startswith(f"{place(staging or '', tag)}/")
 
     def _destination(self, tag: Tag) -> str | None:
-        """Give what the author named, else a place of ours; only Vertex AI needs one."""
+        """Return the author's destination, else one of ours; only Vertex AI needs one."""
         settings = self._settings
         if settings.destination is not None or self._client.service is not Service.VERTEX:
             return settings.destination
         table = settings.source.get("bigquery_uri")
         if table is not None:
-            return places.answers_table(str(table), tag)
-        return places.made_destination(settings.staging_path or "", tag)
+            return places.response_table(str(table), tag)
+        return places.staged_output(settings.staging_path or "", tag)
 
     def _upload(self, tag: Tag, path: Path, *, reuse: bool) -> ReadyInput:
-        """Upload rows and wait until they can be used; what the service gives up on is uploaded once more."""
+        """Upload rows and wait until they can be used; upload them once more if the service fails to process them."""
         again = f"{tag}{_AGAIN}"
         found = self._earlier_upload((again, str(tag)), path.stat().st_size) if reuse else None
         for name in (str(tag), again):
@@ -363,11 +363,11 @@ class ClientJobService:
         raise AssertionError("the second upload is the last")
 
     def _await_file(self, name: str) -> None:
-        """Wait for a file for as long as a worker may be held; FileNotReady makes the task wait without one."""
+        """Wait for a file for as long as a worker may be held; after that FileNotReady makes the task defer."""
         self._client.wait_for_file(name, timeout=_LONGEST_HOLD)
 
     def _earlier_upload(self, wanted: Sequence[str], size: int) -> File | None:
-        """Find an upload of these very rows (the tag holds their fingerprint) that an earlier try left."""
+        """Return the upload of these very rows (the tag has their fingerprint) that an earlier try left; else None."""
         for page in pages_of(lambda token: self._client.list_files(page_size=100, page_token=token)):
             for file in page.files:
                 whole = file.display_name in wanted and file.size_bytes == size
@@ -389,7 +389,7 @@ class ClientJobService:
         return ReadyInput({"gcs_uri": uri}, upload=uri, destination=self._destination_of(tag))
 
     def _destination_of(self, tag: Tag) -> str | None:
-        """Return where the answers to staged rows go."""
+        """Return where the responses to staged rows are written."""
         named = self._settings.destination
         return self._destination(tag) if named is None else places.own_destination(named, tag)
 
@@ -411,7 +411,7 @@ def _requests(path: Path) -> list[CheckedLine]:
 
 
 def job_labels(given: Mapping[str, str], *, dag_id: str, task_id: str, run_id: str) -> dict[str, str]:
-    """Add the names of Dag, task and run, in the form that Google's labels allow, to the author's labels.
+    """Return the author's labels and the names of Dag, task and run, in the form that Google's labels allow.
 
     :raises ConfigurationError: a label breaks Google's rules, or has a name that is kept for ours.
     """
@@ -420,7 +420,7 @@ def job_labels(given: Mapping[str, str], *, dag_id: str, task_id: str, run_id: s
         if name in given:
             raise ConfigurationError(f"label {name!r} is written by this provider itself: choose another name")
     ours = {name: _LABEL_REFUSED.sub("-", value.lower())[:63].strip("-_") for name, value in parts.items()}
-    # The two that differ from job to job are counted, so that nothing is staged for a job that would be refused.
+    # The two that differ from job to job are checked too, so that nothing is staged for a job that would be refused.
     names.labels({**given, **ours, TASK_LABEL: "", LABEL_KEY: ""})
     return {**given, **ours}
 

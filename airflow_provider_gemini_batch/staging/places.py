@@ -1,7 +1,7 @@
 """Where on Google Cloud a job of ours reads and writes, when its author does not say.
 
-Rules of this file: addresses in, addresses out; nothing is asked or sent. Everything that a job is given has the job's
-tag in its address, so that two jobs never share a folder, and so that what is ours can be told from what is not.
+Rules of this file: addresses in, addresses out; nothing is asked or sent. Every address that we choose for a job has
+the job's tag in it, so that two jobs never share a folder, and our folders can be recognised.
 """
 
 from __future__ import annotations
@@ -19,42 +19,43 @@ _DOTS_OF_A_TABLE = 2
 
 
 def staged_input(staging_path: str, tag: Tag) -> str:
-    """Give the object that holds the rows of a job."""
+    """Return the address of the object that holds the rows of a job."""
     return f"{_folder(staging_path, tag)}/input.jsonl"
 
 
-def made_destination(staging_path: str, tag: Tag) -> str:
-    """Give the folder for the answers of a job: beside its input, never inside it."""
+def staged_output(staging_path: str, tag: Tag) -> str:
+    """Return the folder for the responses of a job: beside its input, never inside it."""
     return f"{_folder(staging_path, tag)}/output"
 
 
 def own_destination(destination: str, tag: Tag) -> str:
-    """Give one job of several its own folder under the author's.
+    """Return a job's own folder under the author's, for one of several jobs.
 
     The service names its folders by the time: two jobs that start in the same moment would write to the same one.
     """
     return f"{destination.rstrip('/')}/{tag}"
 
 
-def answers_table(bigquery_uri: str, tag: Tag) -> str:
-    """Give the table for the answers of a job that reads a table: beside it, in the same dataset."""
+def response_table(bigquery_uri: str, tag: Tag) -> str:
+    """Return the table for the responses of a job that reads a table: beside it, in the same dataset."""
     return f"{bigquery_uri}_{re.sub('[^a-z0-9]', '_', str(tag))}"
 
 
 def next_destination(destination: str, tag: Tag) -> str:
-    """Give a job that goes on from another's output a place of its own, if the author named a table for both.
+    """Return where a job writes that continues from another job's output: a table of its own if the author named one.
 
-    The service makes folders by itself, and tables in a dataset.
+    Otherwise the author's own address will do: the service itself creates folders, and tables in a dataset.
     """
     dots = destination.removeprefix("bq://").replace(":", ".").count(".")
     is_table = destination.startswith("bq://") and dots >= _DOTS_OF_A_TABLE
-    return answers_table(destination, tag) if is_table else destination
+    return response_table(destination, tag) if is_table else destination
 
 
 def is_inside(destination: str, sources: Iterable[str]) -> str | None:
-    """Give the source that would match answers written to ``destination``, if any does: it would be read next time.
+    """Return the source that would include responses written to ``destination``; None if there is none.
 
-    A ``*`` reaches over slashes, and an address that ends in a slash is everything below it.
+    Such responses would be read as rows the next time. A ``*`` also matches slashes, and an address that ends in a
+    slash means everything below it.
     """
     sample = f"{destination.rstrip('/')}/prediction-model/predictions.jsonl"
     for source in sources:
