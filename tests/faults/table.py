@@ -30,7 +30,7 @@ class Fault(NamedTuple):
 
 _UNLESS_SENT = '        """True unless it is certain that no request left."""\n        return self.sent'
 _ALWAYS = '        """Always: a 5xx says nothing about what was done."""\n        return True'
-_DID_ANSWER = '        """Always: the service did answer."""\n        return True'
+_DID_ANSWER = '        """Always: the service did respond."""\n        return True'
 _KEEPS_RECORDS = "replace(record.after(event), missing_since=None) for name, record in self.records.items()"
 _ENDED_BY = '{"failed", "success", "skipped", "removed", "upstream_failed"}'
 
