@@ -36,7 +36,7 @@ _MARKS = (
 _OTHER_FILES = (
     (b"PK\x03\x04", "an Excel or zip file"),
     (b"\xd0\xcf\x11\xe0", "an old Excel file"),
-    (b"PAR1", "a Parquet file"),
+    (b"PAR1\x15", "a Parquet file"),
     (b"\x1f\x8b", "a gzip file: let its name end in .gz"),
     (b"%PDF", "a PDF"),
     (b"<!doctype html", "a page of HTML, perhaps of a login"),
@@ -103,12 +103,16 @@ def refuse_json(head: bytes) -> None:
 def refuse_table(head: bytes, encoding: str) -> None:
     """Refuse a text file that is a table: whole records would be sent as prompts.
 
+    What all lines say alike between two such marks ("Answer yes|no: ...") is a prompt's, and no column.
+
     :raises InputError: says how the file is read.
     """
     sample = _decode_head(head, encoding)
     for one in _DELIMITERS[1:]:
         lines = _read_sample(sample, one, is_whole=len(head) < _SAMPLE_BYTES)
-        if len(lines) > 2 and _splits_alike(lines, in_header=True):  # noqa: PLR2004  two may be alike by chance
+        if len(lines) < 3 or not _splits_alike(lines, in_header=True):  # noqa: PLR2004  two may be alike by chance
+            continue
+        if all(len(set(column)) > 1 for column in zip(*lines, strict=True)):
             raise InputError(
                 f"all lines look separated by {_quote(one)}, and each would be one prompt: let the file's name end "
                 "in .csv, or hand over the lines by a function"

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
-# A name in double braces with blanks around it is Jinja, which these templates are not.
-_JINJA = re.compile(r"\{\{-?\s+[\w.\[\]'\"]+(?:\s*\|[^{}]*)?\s+-?\}\}|\{%")
+# A name in double braces with blanks around it is Jinja, which these templates are not. After another brace, it is an
+# escaped pair.
+_JINJA = re.compile(r"(?<!\{)(?:\{\{-?\s+[\w.\[\]'\"]+(?:\s*\|[^{}]*)?\s+-?\}\}|\{%)")
 # Types whose text is readable and the same in every process.
 _HAVE_TEXTS = (str, Number, date, time, timedelta, UUID, PurePath)
 _LITERAL_BRACES = "for braces that are meant write {{ and }}"

@@ -124,6 +124,8 @@ class Spill:
         for extent in bucket.extents:
             assert self._handle is not None  # noqa: S101  (an extent is in it)
             block = os.pread(self._handle.fileno(), extent.width, extent.start)
+            if len(block) != extent.width:
+                raise OSError(errno.EIO, "the file of the rows that wait for their turn was cut")
             place = 16 * extent.rows
             head = array("q", block[:place])
             for row, width in zip(head[: extent.rows], head[extent.rows :], strict=True):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec.json import Encoder
+from msgspec import DecodeError, Raw
+from msgspec.json import Encoder, decode
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import JobKind, Service
@@ -123,6 +124,8 @@ class _RawBody:
             if not (raw.startswith(lead) and raw.endswith(b"}}")):
                 return None
             body = raw[len(lead) : -1]
+            if b'"request"' in body and not _is_one(body):
+                return None
         if self._tail:
             body = body[:-1] + self._tail
         return key, written, body, None, request, ()
@@ -143,8 +146,19 @@ class _RawBody:
             key = value.get("key")
             if type(request) is not dict or type(key) is not str or not key or len(value) != 2:  # noqa: PLR2004
                 return None
-        if not is_ready(request, self._kind) or (self._is_vertex and with_roles(request) is not request):
+        if not is_ready(request, self._kind) or not self._members.isdisjoint(request):
             return None
         if self._is_vertex:
+            if with_roles(request) is not request:
+                return None
             check_request(request)
-        return (key, request) if self._members.isdisjoint(request) else None
+        return key, request
+
+
+def _is_one(body: bytes) -> bool:
+    """Whether this is one value: behind a second ``request`` of a line, a second key could name another row."""
+    try:
+        decode(body, type=Raw)
+    except DecodeError:
+        return False
+    return True

@@ -105,7 +105,7 @@ def test_delimiters_inside_texts_do_no_harm(text: str, tmp_path: Path) -> None:
         ("a,b,\n1,2,3\n", "column 3 has no name"),
         ("Which country has the highest mountain?\nAnd the lowest?\n", "let the file's name end in .txt"),
         (b"PK\x03\x04rest", "an Excel or zip file"),
-        (b"PAR1rest", "a Parquet file"),
+        (b"PAR1\x15rest", "a Parquet file"),
         (b"\x1f\x8brest", "let its name end in .gz"),
         ("<!DOCTYPE html><html>\n<body>Sign in</body>\n", "a page of HTML"),
         ('\ufeff\n<HTML lang="en">\n<p>\n', "a page of HTML"),
@@ -126,6 +126,12 @@ def test_a_text_that_is_a_table_is_refused(delimiter: str, tmp_path: Path) -> No
     said = refusal(tmp_path / "in.txt", f"id{delimiter}text\n1{delimiter}a\n2{delimiter}b\n")
     assert "each would be one prompt: let the file's name end in .csv" in said
     assert len(read(tmp_path / "in.txt", f"One{delimiter} two.\nThree.\nFour{delimiter} five.\n")) == 3
+    for prompt in (f"Answer yes{delimiter}no: is {{}} red?\n", f"Translate {{}}{delimiter} one word only.\n"):
+        assert len(read(tmp_path / "in.txt", "".join(map(prompt.format, range(9))))) == 9
+
+
+def test_a_column_may_be_called_as_a_parquet_file_begins(tmp_path: Path) -> None:
+    assert read(tmp_path / "in.csv", "PAR1,PAR2\n3,4\n") == [{"PAR1": "3", "PAR2": "4"}]
 
 
 def test_the_name_tsv_is_believed_where_the_file_agrees(tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, LongPrompts, ServiceError, Usage
-from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, lines_of
+from airflow_provider_gemini_batch.api.responses.content import finish_reason
+from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, lines_of, unpacked
 from airflow_provider_gemini_batch.api.responses.reading import (
     inline_results,
     key_text,
     parse_result_line,
     parse_vertex_line,
+    read_lines,
     result_of,
     vertex_result_of,
 )
@@ -98,6 +100,42 @@ def test_a_byte_order_mark_costs_nothing(mark: bytes) -> None:
     found = [parse_result_line(line, place) for place, line in enumerate(lines)]
     assert [(result.key, result.response) for result in found] == [("a", GOOD), ("b", GOOD)]
     assert parse_vertex_line(lines[0], 0).response == GOOD
+
+
+@pytest.mark.parametrize("size", [2, 3, 1000])
+def test_a_file_in_utf_16_is_read(size: int) -> None:
+    text = "".join(f'{{"key":"{key}","x":"\u00e4\U0001f604\u0a0a"}}\n' for key in "ab")
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        packed = (text if encoding == "utf-16" else "\ufeff" + text).encode(encoding)
+        chunks = [packed[start : start + size] for start in range(0, len(packed), size)]
+        assert [line.decode() for line in lines_of(unpacked(chunks))] == text.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("parse", [parse_result_line, parse_vertex_line])
+@pytest.mark.parametrize(("between", "around"), [("", "{}"), (" ", "{}"), (",\t", "{},"), (",", "[{}]")])
+def test_a_line_that_holds_several_rows_costs_none(parse: Any, between: str, around: str) -> None:
+    rows = [f'{{"key":"{key}","response":{RAW.decode()}}}' for key in "abc"]
+    line = (around.format(between.join(rows)) + "\n").encode()
+    found = list(read_lines([line, rows[0].encode()], parse))
+    assert [(one.key, one.response, one.position) for one in found] == [
+        (key, GOOD, place) for place, key in enumerate("abca")
+    ]
+
+
+def test_of_a_line_that_breaks_off_the_rows_before_are_read() -> None:
+    good = '{"key":"a","response":' + RAW.decode() + "}"
+    found = list(read_lines([good.encode() + b'{"key":"b","respon', b"5 6", b"[]", b"["], parse_result_line))
+    assert [(one.key, one.error is None, one.position) for one in found] == [
+        ("a", True, 0), ("b", False, 1), (None, False, 2), (None, False, 3), (None, False, 4),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [(1, "STOP"), (2, "MAX_TOKENS"), (3.0, "SAFETY"), ("2", "MAX_TOKENS"), (17, "17"), ("stop", "STOP"), ("", None)],
+)
+def test_a_finish_reason_by_number_is_known(told: Any, reason: str | None) -> None:
+    assert finish_reason({"finishReason": told}) == reason
 
 
 def test_lines_end_at_line_feeds_and_nowhere_else() -> None:

@@ -36,6 +36,7 @@ ROW = {"text": "Hi", "price": 2.5, "Produkt-Name": "Bär", "empty": None, "user"
         ('{{"a": {{"b": "{text}"}}}}', '{"a": {"b": "Hi"}}'),
         ('{"a": {"b": {text}}} and {{text}}', '{"a": {"b": Hi}} and {text}'),
         ("{text} {{}} {{0}}", "Hi {} {0}"),
+        ("Write {{{{ name }}}} or {{{{{text}}}}}, {{% if x %}}", "Write {{ name }} or {{Hi}}, {% if x %}"),
     ],
 )
 def test_columns_are_filled_in_and_literal_braces_stay(template: str, filled: str) -> None:

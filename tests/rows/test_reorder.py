@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,4 +68,13 @@ def test_whole_neighbourhoods_come_out_in_one_piece(place: Path) -> None:
     for row in reversed(range(ROWS)):
         spill.add(row, b"%d\n" % row)
     assert len(list(spill.pieces(0))) < ROWS // 10
+    spill.close()
+
+
+def test_a_file_that_was_cut_is_an_error_and_no_row_is_written_half(place: Path) -> None:
+    spill = Spill(place, 2)
+    spill.add(1, b"x" * 40_000 + b"\n")
+    os.truncate(place, 20_000)
+    with pytest.raises(OSError, match="was cut"):
+        list(spill.pieces(0))
     spill.close()

@@ -129,6 +129,24 @@ def test_the_short_way_and_the_long_way_make_the_same_requests(
         assert from_line_wire == wire(from_list)
 
 
+@pytest.mark.parametrize("member", ['"key": "r1", "request": ', '"request": '])
+def test_no_line_can_name_another_row_behind_a_second_request(member: str, tmp_path: Path) -> None:
+    line = KEYED % ("r1", "first")
+    twice = line[:-1] + ", " + member + BARE % "last" + "}"
+    staged = stage(spec(path=write(tmp_path, "in.jsonl", f"{twice}\n{BARE % 'b'}\n")), tmp_path)
+    assert [item["key"] for item in wire(staged)] == ["r0-r1", "r1"]
+    assert texts(staged) == ["last", "b"]
+
+
+@pytest.mark.parametrize("order", [["request", "key"], ["key", "request"]])
+def test_settings_that_are_empty_in_a_row_are_those_of_all_rows(order: list[str], tmp_path: Path) -> None:
+    request = {"contents": [{"role": "user", "parts": [{"text": "a"}]}], "generationConfig": {}}
+    members = {"key": "k", "request": request}
+    path = write(tmp_path, "in.jsonl", json.dumps({name: members[name] for name in order}) + "\n")
+    staged = stage(spec(service=Service.VERTEX, path=path, generation_config={"topK": 3}), tmp_path)
+    assert wire(staged)[0]["request"]["generationConfig"] == {"topK": 3}
+
+
 def test_text_files_hold_a_prompt_a_line(tmp_path: Path) -> None:
     assert texts(stage(spec(path=write(tmp_path, "in.txt", "one\n\ntwo\r\n")), tmp_path)) == ["one", "two"]
 

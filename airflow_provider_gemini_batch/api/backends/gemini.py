@@ -40,8 +40,13 @@ from airflow_provider_gemini_batch.api.requests.request import (
     normalise,
     request_defaults,
 )
-from airflow_provider_gemini_batch.api.responses.lines import lines_of
-from airflow_provider_gemini_batch.api.responses.reading import INLINE_ANSWERS, inline_results, parse_result_line
+from airflow_provider_gemini_batch.api.responses.lines import lines_of, unpacked
+from airflow_provider_gemini_batch.api.responses.reading import (
+    INLINE_ANSWERS,
+    inline_results,
+    parse_result_line,
+    read_lines,
+)
 from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import MAX_POLL_BYTES, Call, Retry
 from airflow_provider_gemini_batch.api.wire import (
@@ -191,7 +196,7 @@ class GeminiBackend:
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
         """Yield the results in an output file. Raises NotFound when it does not exist yet, or no longer."""
         chunks = self._files.iter_download(file_name)
-        return (parse_result_line(line, position) for position, line in enumerate(lines_of(chunks)))
+        return read_lines(lines_of(unpacked(chunks)), parse_result_line)
 
     def _get(self, name: str, *, mask: str | None) -> Answer:
         return self._masked("get", f"{self._root}/{names.gemini_job(name)}", name, {}, mask)

@@ -35,7 +35,7 @@ from airflow_provider_gemini_batch.api.models import (
     SnapshotPage,
 )
 from airflow_provider_gemini_batch.api.responses.lines import lines_of, unpacked
-from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line
+from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line, read_lines
 from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import MAX_POLL_BYTES, Call, Retry
 from airflow_provider_gemini_batch.api.urls import checked_base_url
@@ -245,18 +245,17 @@ class VertexBackend:
         if source.bigquery_uri is not None:
             return self._tables.count(source.bigquery_uri)
         uris = [found for uri in source.gcs_uris for found in self._storage.matching(uri)]
-        return sum(bool(line.strip()) for uri in uris for line in lines_of(unpacked(self._storage.iter_bytes(uri))))
+        return sum(bool(line.strip()) for uri in uris for line in self._lines(uri))
 
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
         """Raise ConfigurationError: Vertex AI writes to Cloud Storage and BigQuery, not to files of its own."""
         raise ConfigurationError(f"{file_name}: Vertex AI has no Files API")
 
     def _results(self, files: Sequence[str]) -> Iterator[BatchResult]:
-        position = 0
-        for uri in files:
-            for line in lines_of(unpacked(self._storage.iter_bytes(uri))):
-                yield parse_vertex_line(line, position)
-                position += 1
+        return read_lines((line for uri in files for line in self._lines(uri)), parse_vertex_line)
+
+    def _lines(self, uri: str) -> Iterator[bytes]:
+        return lines_of(unpacked(self._storage.iter_bytes(uri)))
 
     def _table_results(self, table: str) -> Iterator[BatchResult] | None:
         try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_gemini_batch.api.wire import int_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -16,6 +18,9 @@ BLOCKED_REASONS = frozenset({
     "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR", "JAILBREAK",
 })  # fmt: skip
 """Finish reasons that say that content was held back; sending the same request again does not help."""
+
+# The finish reasons whose numbers mean the same to both services.
+_NUMBERED = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION")
 
 GOOD_REASONS = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
 """Finish reasons of a whole response. None: the service left it out."""
@@ -101,9 +106,14 @@ def content_of(candidate: Mapping[str, Any]) -> Content:
 
 
 def finish_reason(candidate: Mapping[str, Any]) -> str | None:
-    """Why a candidate ended (``STOP``, ``MAX_TOKENS``, ``SAFETY`` ...), or None."""
+    """Why a candidate ended (``STOP``, ``MAX_TOKENS``, ``SAFETY`` ..., or a number that has no word here), or None."""
     reason = candidate.get("finishReason")
-    return reason.upper() if isinstance(reason, str) and reason else None
+    if isinstance(reason, str) and not reason.isdecimal():
+        return reason.upper() or None
+    number = int_of(reason)
+    if number is None:
+        return None
+    return _NUMBERED[number] if 0 <= number < len(_NUMBERED) else str(number)
 
 
 def beside_content(candidate: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import zlib
 from io import BytesIO
 from itertools import chain
@@ -17,6 +18,7 @@ MOST_BYTES_OF_A_ROW = 128 << 20
 
 _LINE_END = 10
 _GZIP = b"\x1f\x8b"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # zlib's number for its longest window and gzip's frame alone.
 _GZIP_ONLY = 31
 _PIECE = 1 << 20
@@ -58,12 +60,25 @@ def lines_of(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> It
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Return what gzip has packed, in pieces that are not much larger than what is read; anything else as it is.
+    """Return what gzip has packed, in pieces that are not much larger than what is read, and UTF-16 as UTF-8.
 
-    Told by the first two bytes, which begin no JSON.
+    Both are told by the first two bytes, which begin no JSON; anything else is returned as it is.
 
     :raises UnexpectedAnswer: it ends early, or is damaged.
     """
+    stream = filter(None, _unzipped(chunks))
+    first = next(stream, b"")
+    if not first.startswith(_UTF_16):
+        yield first
+        yield from stream
+        return
+    text = codecs.getincrementaldecoder("utf-16")("replace")
+    for chunk in chain([first], stream):
+        yield text.decode(chunk).encode()
+    yield text.decode(b"", final=True).encode()
+
+
+def _unzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
     stream = iter(chunks)
     first = next(stream, b"")
     if not first.startswith(_GZIP):

@@ -25,7 +25,7 @@ from airflow_provider_gemini_batch.api.responses.typed import plain_result
 from airflow_provider_gemini_batch.api.wire import grpc_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 INLINE_ANSWERS = ("inlinedResponses", "inlinedEmbedContentResponses")
 """Where responses stand in a job: on the wire under the first name, with the SDK's types under the second, too."""
@@ -42,6 +42,7 @@ _AROUND = "\ufeff\0\x1e\xa0 \t\r\n,"
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|)')
 # Beyond this depth, and from so many digits on, readers and writers of JSON give up.
 _DEEPEST = 100
+_scan = json.JSONDecoder(strict=False).raw_decode
 _LONGEST_NUMBER = 4000
 _TOKEN = re.compile(rf'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{{]|[\]}}]|-?\d{{{_LONGEST_NUMBER},}}', re.DOTALL)
 
@@ -62,6 +63,34 @@ def parse_vertex_line(line: bytes | str, position: int) -> BatchResult:
         if plain is not None:
             return plain
     return _overlong(line, position) or _read_vertex_result(line, position)
+
+
+def read_lines(lines: Iterable[bytes], parse: Callable[[bytes | str, int], BatchResult]) -> Iterator[BatchResult]:
+    """Read lines by one of the two functions above. A line may hold several rows, where line feeds were lost."""
+    position = 0
+    for line in lines:
+        result = parse(line, position)
+        is_unreadable = result.error is not None and result.error.message == _UNREADABLE
+        for row in (is_unreadable and _rows_of(line)) or (None,):
+            yield result if row is None else parse(row, position)
+            position += 1
+
+
+def _rows_of(line: bytes | str) -> list[str]:
+    """Return the objects of a line that holds several, in a list or without; what cannot be read is the last one."""
+    text = (line if isinstance(line, str) else line.decode("utf-8", "replace")).strip(_AROUND)
+    rows: list[str] = []
+    while text:
+        try:
+            found, end = _scan(text)
+        except (ValueError, RecursionError):
+            return [*rows, text] if rows else []
+        several = found if isinstance(found, list) else [found]
+        if not several or not all(isinstance(one, dict) for one in several):
+            return []
+        rows += [text[:end]] if several is not found else map(json.dumps, several)
+        text = text[end:].lstrip(_AROUND)
+    return rows
 
 
 def _read_result(line: bytes | str, position: int) -> BatchResult:
