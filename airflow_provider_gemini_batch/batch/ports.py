@@ -227,7 +227,7 @@ class WaitForJobs:
 
     ``end_time`` is in seconds since the epoch by our clock; a triggerer's is ``ahead`` of it by so many seconds.
     ``stalls_count`` False: a stalled job does not end the wait. ``turn``: the wait also ends when more jobs may be
-    created.
+    created. ``all_created``: no further job is needed, as far as can be known before these end.
     """
 
     job_names: tuple[str, ...]
@@ -237,6 +237,7 @@ class WaitForJobs:
     stalls_count: bool = True
     ahead: float = 0.0
     turn: TurnRequest | None = None
+    all_created: bool = True
 
 
 @dataclass(frozen=True)

@@ -549,7 +549,9 @@ class _Advance:
         if found.postponed is not None:
             # A job may exist whose name is not known yet: it is looked for past the deadline, to be cancelled.
             end_time = found.postponed.until if is_looking else min(limit, found.postponed.until)
+        lacks_jobs = bool(found.over_capacity or found.postponed or found.lacks_turns or found.unsendable)
         stalls_count = not any(record.cancelled_by_us for record in active)
+        all_created = stalls_count and not lacks_jobs and not found.too_late and not state.bad_endings()
         if stalls_count and self._report.reason is Reason.QUEUE_TIMEOUT:
             # By our clock it has not been queued for that long yet: check again when it has.
             stalls_count, end_time = False, min(end_time, self._timeouts.queue_ends(active))
@@ -563,6 +565,7 @@ class _Advance:
             memo=state.to_json(),
             ahead=state.trigger_ahead,
             turn=turn,
+            all_created=all_created,
         )
 
     # -- endings

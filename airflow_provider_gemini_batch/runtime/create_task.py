@@ -282,7 +282,7 @@ class TaskRun:
                 case Done():
                     return self._delivered(step)
                 case WaitForJobs():
-                    if not self._arguments.wait_for_completion and step.until == "all" and step.turn is None:
+                    if not self._arguments.wait_for_completion and step.all_created:
                         return self._submitted(step)
                     report = self._watch(step)
                 case SleepUntil():

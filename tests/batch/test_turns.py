@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from batch.desk import Clock, Desk, Service, Work
 from batch.made_up_jobs import job
@@ -132,3 +134,32 @@ def test_without_a_timeout_the_time_in_the_queue_counts_from_the_last_job_that_w
     desk.clock.sleep(20 * 3600.0)
     with pytest.raises(TaskFailed, match="Timed out before all rows were submitted"):
         desk.run(max_active_jobs_of_connection=1).advance(WaitReport(Reason.WAKE, memo=step.memo))
+
+
+@pytest.mark.parametrize("ending", [JobState.FAILED, JobState.RUNNING])
+def test_a_wait_tells_whether_all_jobs_are_created_that_are_needed(ending: JobState) -> None:
+    desk = Desk(work=Work(shards=3))
+    step = desk.run(max_active_jobs=2).advance(None)
+    assert isinstance(step, WaitForJobs)
+    assert not step.all_created
+    desk.service.end("batches/1", JobState.SUCCEEDED)
+    step = desk.run(max_active_jobs=2).advance(WaitReport(Reason.ENDED, memo=step.memo))
+    assert isinstance(step, WaitForJobs)
+    assert step.all_created
+    desk.service.end("batches/2", ending)
+    step = desk.run(max_active_jobs=2).advance(WaitReport(Reason.WAKE, memo=step.memo))
+    assert isinstance(step, WaitForJobs)
+    assert step.all_created == (ending is JobState.RUNNING)
+
+
+def test_a_wait_for_a_job_that_is_being_cancelled_tells_that_another_is_needed() -> None:
+    desk = Desk()
+    policy: dict[str, Any] = {"on_stall": "resubmit", "queue_timeout": 60.0}
+    desk.service.state_of_new = JobState.PENDING
+    step = desk.run(**policy).advance(None)
+    assert isinstance(step, WaitForJobs)
+    assert step.all_created
+    desk.clock.sleep(100.0)
+    step = desk.run(**policy).advance(WaitReport(Reason.QUEUE_TIMEOUT, memo=step.memo))
+    assert isinstance(step, WaitForJobs)
+    assert not step.all_created

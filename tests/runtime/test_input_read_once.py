@@ -294,6 +294,17 @@ def test_a_task_that_waits_for_no_job_names_also_those_that_ended_before_the_las
     assert len(task.process("host-b")["job_names"]) == 2
 
 
+def test_a_task_that_waits_for_no_job_fails_when_rows_are_left_that_cannot_be_sent(make: Any, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(input_path=path, max_rows_per_job=3, max_active_jobs=2, wait_for_completion=False, **COLUMNS)
+    assert task.process("host-a") is None
+    write_rows(tmp_path / "in.jsonl", ROWS[:9])
+    assert task.process("host-a") is None, "it waits for the job of the rows that could be sent"
+    with pytest.raises(AirflowException, match="Rows that still need an answer cannot be sent"):
+        task.process("host-a")
+    assert task.sizes() == [3, 3, 3]
+
+
 def test_a_task_that_does_not_defer_waits_for_its_turn_as_well(
     make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
