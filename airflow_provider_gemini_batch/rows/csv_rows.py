@@ -97,7 +97,10 @@ def refuse_json(head: bytes) -> None:
     :raises InputError: says how the file is read.
     """
     if _JSON.match(head.removeprefix(codecs.BOM_UTF8)):
-        raise InputError("the input is JSON: let its name end in .jsonl, one object per line")
+        raise InputError(
+            "the input is JSON: let its name end in .jsonl, one object per line; hand over prompts that are JSON by a "
+            "function"
+        )
 
 
 def refuse_table(head: bytes, encoding: str) -> None:

@@ -270,6 +270,10 @@ def test_pictures_are_estimated_as_pictures_and_not_as_their_base64() -> None:
     assert older.input_tokens - 258 == (len(to_json(request)) - len(png)) // 4
     low = expected({**request, "generationConfig": {"mediaResolution": "MEDIA_RESOLUTION_LOW"}})
     assert (low.media["image"], older.unknown) == (64, ())
+    odd: list[Any] = [["x"], {"level": {}}, 5]
+    for level in odd:
+        part = {"inlineData": {"mimeType": "image/png", "data": png}, "mediaResolution": level}
+        assert expected({"contents": [{"parts": [part]}]}).media["image"] == 258
 
 
 def test_answers_in_pictures_are_priced_as_pictures() -> None:
