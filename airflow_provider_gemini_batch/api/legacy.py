@@ -1,7 +1,7 @@
-"""The older embedding models of Vertex AI (``text-embedding-*`` and kin): lines without a place for a key.
+"""The older embedding models of Vertex AI (``text-embedding-*`` and the like), whose lines have no key.
 
-Their input line is ``{"content": ..., "task_type": ..., "title": ...}``, their response repeats it as ``instance``, in
-any order. So a response finds its row by what was embedded: two rows of the same content have the same vector.
+Their input line is ``{"content": ..., "task_type": ..., "title": ...}``. Responses come in any order and repeat the
+input as ``instance``. So the embedded content leads to the row: two rows of the same content have the same vector.
 Source: Vertex AI's guide to batch text embeddings.
 """
 
@@ -24,20 +24,20 @@ _MEMBERS = ("content", "task_type", "title")
 
 
 def is_legacy(model: str) -> bool:
-    """Tell whether a model of Vertex AI takes the older lines."""
+    """Return whether a model of Vertex AI reads the older lines."""
     return model.rpartition("/")[2].startswith(_NAMES)
 
 
 def instance_key(instance: Mapping[str, Any]) -> str:
-    """Name an instance by what is embedded; this is the key of responses that have no other."""
+    """Return a key made from the embedded content, for responses that have no other."""
     parts = [instance.get(name) for name in _MEMBERS]
     return f"instance-{hashlib.sha256(to_json(parts)).hexdigest()[:20]}"
 
 
 def instance_of(line: bytes) -> dict[str, Any]:
-    """Turn one of our embedding lines into an instance.
+    """Return the instance for one of our embedding lines.
 
-    :raises InputError: it holds more than text, or asks for what these models do not do in a batch.
+    :raises InputError: it holds more than text, or uses an option that these models do not have in a batch.
     """
     request = from_json(line)["request"]
     parts = request["content"]["parts"]
@@ -52,13 +52,13 @@ def instance_of(line: bytes) -> dict[str, Any]:
 
 
 def wire_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Turn our embedding lines into those that the service reads."""
+    """Yield our embedding lines in the form that the service reads."""
     for line in lines:
         yield to_json(instance_of(line)) + b"\n"
 
 
 def with_keys(results: Iterable[BatchResult], keys: Mapping[str, list[str]]) -> Iterator[BatchResult]:
-    """Give the responses their rows' keys back; rows of the same content in turn."""
+    """Yield the responses with their rows' keys; rows of the same content take turns."""
     used: dict[str, int] = {}
     for result in results:
         rows = keys.get(result.key or "")

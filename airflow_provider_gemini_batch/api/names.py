@@ -1,6 +1,6 @@
 """Names that callers give, checked before anything is sent: models, jobs, files, gs:// and bq:// addresses, labels.
 
-A name becomes a part of a URL's path, so nothing gets through that could end the path or step out of it.
+A name becomes part of a URL's path, so characters that could end the path or leave it are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TUNED_VERTEX = re.compile(r"projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/(models|
 _GEMINI_JOB = re.compile(r"batches/[A-Za-z0-9_-]{1,128}\Z")
 _VERTEX_JOB = re.compile(r"projects/([a-z0-9.:-]+)/locations/([a-z0-9-]+)/batchPredictionJobs/([0-9]{1,40})\Z")
 _FILE = re.compile(r"files/[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
-# Longer ids are the service's own, of batch outputs: they can be downloaded, but neither got nor deleted.
+# Longer ids are those of batch outputs: these can be downloaded, but not looked up or deleted.
 _LONGEST_FILE_ID = 40
 _GCS = re.compile(r"gs://[a-z0-9][a-z0-9._-]{0,220}(?:/[^\r\n]*)?\Z")
 _BIGQUERY = re.compile(r"bq://[A-Za-z0-9.:_-]+\Z")
@@ -34,7 +34,7 @@ _SHOWABLE = re.compile(r"[\w./:@+%~?=*-]{0,120}\Z|(?:/|[a-z0-9]{2,12}://)[^\r\n]
 
 
 def in_words(value: object) -> str:
-    """Return a value for a message if it can be a name, else what it is: never a text of the author's, nor a dict."""
+    """Return a value for a message if it can be a name, else its type: a text or a dict may hold a row."""
     if isinstance(value, str):
         return repr(value) if _SHOWABLE.match(value) else f"a text of {len(value)} characters"
     hint = ""
@@ -45,7 +45,7 @@ def in_words(value: object) -> str:
 
 
 def gemini_model(model: str) -> str:
-    """Give ``models/x`` or ``tunedModels/x`` for a model named with or without that prefix."""
+    """Return ``models/x`` or ``tunedModels/x`` for a model named with or without that prefix."""
     collection, bare = "models", model
     for known in ("models", "tunedModels"):
         if isinstance(model, str) and model.startswith(f"{known}/"):
@@ -56,7 +56,7 @@ def gemini_model(model: str) -> str:
 
 
 def vertex_model(model: str) -> str:
-    """Give ``publishers/google/models/x`` for a model of Google's, or a tuned model's whole name."""
+    """Return ``publishers/google/models/x`` for a model of Google, or a tuned model's full name."""
     if isinstance(model, str) and _TUNED_VERTEX.match(model) and ".." not in model:
         return model
     bare = model
@@ -71,12 +71,12 @@ def vertex_model(model: str) -> str:
 
 
 def bare_model(name: str) -> str:
-    """Take the prefix off a model's name as a service gives it."""
+    """Return a model's name without the service's prefix."""
     return name.removeprefix("publishers/google/").removeprefix("models/")
 
 
 def gemini_job(name: str) -> str:
-    """Check the name of a job of the Gemini Developer API."""
+    """Return the name of a Gemini Developer API job after checking it."""
     if not isinstance(name, str) or not _GEMINI_JOB.match(name):
         other = " That is a Vertex AI job: use a connection to Vertex AI." if _is_vertex_job(name) else ""
         raise ConfigurationError(f"Invalid Gemini job name {in_words(name)}: expected 'batches/<id>'.{other}")
@@ -84,7 +84,7 @@ def gemini_job(name: str) -> str:
 
 
 def vertex_job(name: str) -> tuple[str, str]:
-    """Check the name of a Vertex AI job; give it and its location."""
+    """Return the name of a Vertex AI job after checking it, and its location."""
     found = _VERTEX_JOB.match(name) if isinstance(name, str) else None
     if found is None:
         is_gemini = isinstance(name, str) and _GEMINI_JOB.match(name)
@@ -99,7 +99,7 @@ def _is_vertex_job(name: object) -> bool:
 
 
 def file_name(name: str) -> str:
-    """Check a file's name; ids of batch outputs are longer than those of uploads and pass."""
+    """Return a file's name after checking it; the long ids of batch outputs are also valid."""
     if not isinstance(name, str) or not _FILE.match(name):
         raise ConfigurationError(
             f"Invalid file name {in_words(name)}: expected 'files/<id>', as upload_file returns it."
@@ -108,12 +108,12 @@ def file_name(name: str) -> str:
 
 
 def is_output_file(name: str) -> bool:
-    """Return whether a file is the output of a batch: those have longer ids than uploads."""
+    """Return whether a file is the output of a batch: these have longer ids than uploads."""
     return len(file_name(name)) - len("files/") > _LONGEST_FILE_ID
 
 
 def own_file_name(name: str) -> str:
-    """Check the name of a file that can be got or deleted: an upload, not the output of a batch."""
+    """Return the name of an upload after checking it; outputs of batches cannot be looked up or deleted."""
     if is_output_file(name):
         raise ConfigurationError(
             f"{in_words(name)} is the output of a batch: it can be downloaded, but not looked up or deleted. "
@@ -123,21 +123,21 @@ def own_file_name(name: str) -> str:
 
 
 def gcs_uri(uri: str, argument: str) -> str:
-    """Check a gs:// address."""
+    """Return a gs:// address after checking it."""
     if not isinstance(uri, str) or not _GCS.match(uri):
         raise ConfigurationError(f"{argument}: invalid address {in_words(uri)}: expected 'gs://bucket/object'.")
     return uri
 
 
 def bigquery_uri(uri: str, argument: str) -> str:
-    """Check a bq:// address."""
+    """Return a bq:// address after checking it."""
     if not isinstance(uri, str) or not _BIGQUERY.match(uri):
         raise ConfigurationError(f"{argument}: invalid address {in_words(uri)}: expected 'bq://project.dataset.table'.")
     return uri
 
 
 def labels(given: Mapping[str, str]) -> dict[str, str]:
-    """Check labels by Google Cloud's rules."""
+    """Return labels after checking them by Google Cloud's rules."""
     for key, value in given.items():
         if not isinstance(key, str) or not _LABEL_KEY.match(key):
             raise ConfigurationError(f"label {in_words(key)}: a key is a letter and up to 62 of a-z, 0-9, _ and -")
@@ -149,7 +149,7 @@ def labels(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def job_page_url(job: BatchJob | str) -> str:
-    """Give the address of the page where a person can look at a job.
+    """Return the address of Google's web page for a job.
 
     AI Studio has one page for all batches of a project; the Cloud console has one for each job.
     """

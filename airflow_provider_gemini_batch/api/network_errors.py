@@ -1,6 +1,6 @@
-"""What went wrong below HTTP: whether a request can have left, and a few words on why.
+"""What went wrong below HTTP: whether a request may have left, and a few words on why.
 
-Texts of libraries are never shown: they hold whole addresses.
+Messages of libraries are never shown: they hold complete URLs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NEVER_CONNECTED = frozenset(
 
 
 def may_have_been_sent(error: BaseException) -> bool:
-    """Return whether a request without a body may have reached the service although it failed this way."""
+    """Return whether a request without a body may have reached the service despite this error."""
     return not any(
         type(link).__name__ in _NEVER_CONNECTED or isinstance(link, ssl.SSLCertVerificationError)
         for link in _chain(error)
@@ -51,7 +51,7 @@ def cause_of(error: BaseException, seconds: float) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk an exception, what it wraps and what caused it."""
+    """Yield an exception, those that it wraps and those that caused it."""
     todo, seen = [error], set[int]()
     while todo:
         link = todo.pop()

@@ -1,4 +1,4 @@
-"""Lists that come in pages: read to their end, which they have to have."""
+"""Reads a list in pages to its end, and refuses one that has none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MOST_PAGES = 100_000
-# An empty page may say "ask once more" with the token that it was asked with.
+# An empty page may repeat its token, which means "ask again".
 _MOST_REPEATS = 10
 
 
@@ -19,7 +19,7 @@ class Page(Protocol):
 
     @property
     def next_page_token(self) -> str | None:
-        """What to ask for the next page with; None at the end."""
+        """The token for the next page; None at the end."""
 
 
 P = TypeVar("P", bound=Page)
@@ -28,7 +28,7 @@ P = TypeVar("P", bound=Page)
 def pages_of(ask: Callable[[str | None], P]) -> Iterator[P]:
     """Yield page after page.
 
-    :raises UnexpectedAnswer: tokens come again and again, or there is no end to them.
+    :raises UnexpectedAnswer: tokens are repeated too often, or there are too many pages.
     """
     seen: set[str] = set()
     repeats = 0

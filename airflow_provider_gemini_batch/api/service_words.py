@@ -1,8 +1,8 @@
 """The service's own words made fit for a log: short, on one line, without rows, credentials or control characters.
 
-The service repeats values of a request in some of its messages, and anybody who shares a project can have it repeat
-theirs. Texts are cut before anything searches them, and no search goes over a text more than once: these words are read
-in a process that many tasks share.
+The service repeats values of a request in some of its messages, so anybody who shares a project can put text into them.
+Texts are cut before they are searched, and every search takes linear time: this runs in a process that many tasks
+share.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _BAD_LINE = re.compile(r"Error on line (\d{1,12}): {0,10}(.*)")
 _A_LINE = re.compile(r"\bline\s{1,3}\d{1,12}\b", re.IGNORECASE)
 _INVALID_VALUE = re.compile(r"Invalid value at '[^']{0,200}'(?: \([^)]{0,200}\))?(?=, )")
 _IDENTIFIER = re.compile(r"[\w.$@/:{}\[\]-]{0,100}\Z")
-# From behind an opening quotation mark to the closing one, with what is escaped between.
+# From after an opening quotation mark to the closing one, including escaped characters.
 _TO_END: Final = {mark: re.compile(rf"[^{mark}\\]*(?:\\.[^{mark}\\]*)*{mark}", re.DOTALL) for mark in "\"'"}
 _MARK = re.compile(r"[\"']")
-# API keys old and new, and OAuth tokens, whoever's they are.
+# API keys, old and new, and OAuth tokens, including those of others.
 _CREDENTIAL = re.compile(r"\b(?:AIza|AQ\.|ya29\.)[\w.~+/-]{10,}|(?<=\bapi_key:)[^\s'\"]+")
 _STATUS = re.compile(r"[A-Z][A-Z0-9_]{0,62}\Z")
 
 
 def message_words(message: str, secrets: Iterable[str] = ()) -> str:
-    """Return the message of a refused call, with the numbers of the lines that it names.
+    """Return the message of a refused call in safe words, with the numbers of the lines that it names.
 
     :param secrets: texts that must not show, should the service repeat them.
     """
@@ -46,14 +46,14 @@ def message_words(message: str, secrets: Iterable[str] = ()) -> str:
 
 
 def job_words(message: str) -> str:
-    """Return the message of a job's own error, without what may repeat a row."""
+    """Return the message of a job's own error, without anything that may repeat a row."""
     text = _without_values(_on_one_line(_cut(message)))
     line = _A_LINE.search(text)
     return _drop_quoted(text if line is None else text[: line.end()])[:_LONGEST_WORDS]
 
 
 def name_word(value: object) -> str:
-    """Return a short name that the service uses, such as that of a state; empty where there is none."""
+    """Return a short name that the service uses, such as a state's; empty if there is none."""
     return _on_one_line(_printable(value[:_LONGEST_NAME])) if isinstance(value, str) else ""
 
 
@@ -63,7 +63,7 @@ def status_word(value: object) -> str:
 
 
 def _cut(text: str, secrets: Iterable[str] = ()) -> str:
-    # A credential that the cut goes through would show its beginning.
+    # Remove secrets first: a cut through one would leave its beginning.
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
@@ -71,7 +71,7 @@ def _cut(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def _printable(text: str) -> str:
-    """Replace control characters, also those that turn the direction of a line or hide in it."""
+    """Replace control characters, including invisible ones and those that change the direction of text."""
     return "".join(each if each.isprintable() or each == "\n" else " " for each in text)
 
 
@@ -80,13 +80,13 @@ def _on_one_line(text: str) -> str:
 
 
 def _without_values(text: str) -> str:
-    """Drop what follows the name of a field with an invalid value: it is the value."""
+    """Drop the value that follows the name of an invalid field."""
     found = _INVALID_VALUE.search(text)
     return text if found is None else text[: found.end()]
 
 
 def _drop_quoted(text: str) -> str:
-    """Keep quoted names of fields and files, drop any other quoted text: it may be a row's."""
+    """Keep quoted names of fields and files; drop any other quoted text, which may be from a row."""
     parts: list[str] = []
     at = 0
     for mark in _MARK.finditer(text):

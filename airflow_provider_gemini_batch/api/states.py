@@ -1,4 +1,4 @@
-"""The words for services, kinds of jobs and states of jobs, without the cost of the values."""
+"""The enums of services, kinds of jobs and states of jobs, apart from the models so that importing them is cheap."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class JobState(str, Enum):
 
     @property
     def words(self) -> str:
-        """The state as the log, the page and the command line call it."""
+        """The state in words, as the log, the page and the command line show it."""
         return self.value.replace("_", " ").lower()
 
     @property

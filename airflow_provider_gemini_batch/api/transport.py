@@ -1,8 +1,7 @@
-"""The one place that sends: requests over pooled connections, time-outs, retries of what is safe to repeat.
+"""The only place that sends: pooled connections, time-outs, retries of what is safe to repeat.
 
-What "sent" means here: an HTTP request with a body cannot be acted on before its body has gone out, so the body is
-handed over through :class:`_Body`, which notes its first read. When sending fails and no byte of the body was asked
-for, the service has surely not acted, whatever the reason was.
+What "sent" means here: the service cannot act on an HTTP request with a body before it has the body. :class:`_Body`
+notes when the body is first read. If sending fails before that, the service has certainly not acted.
 """
 
 from __future__ import annotations
@@ -46,16 +45,16 @@ T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 _NETWORK = (requests.RequestException, HTTPError, HTTPException, OSError)
-# A longer wait is the caller's business: a worker may rather be given back.
+# A longer wait is up to the caller, which may prefer to free its worker.
 _LONGEST_RETRY_AFTER = 30.0
 _LONGEST_ERROR_BODY = 1 << 20
-# Above what a page of a thousand jobs, or a job with its inline responses, comes to; see Call.
+# More than a page of a thousand jobs, or a job with its inline responses, needs; see Call.
 MAX_BYTES: Final = 32 * 2**20
 MAX_VALUES: Final = 500_000
-# The same where only some fields were asked for: polls are many at a time, in a process that many tasks share.
+# The limit when only some fields are requested: many polls run at a time, in a process that many tasks share.
 MAX_POLL_BYTES: Final = 4 * 2**20
 _PIECE = 1 << 16
-# Reading a whole response may take so many times as long as one read of it.
+# Reading a whole response may take so many times the time-out of a single read.
 _READS = 2.0
 _REDIRECTS = frozenset({
     HTTPStatus.MOVED_PERMANENTLY,
@@ -91,8 +90,8 @@ class Call:
 
     :param timeout_factor: multiplies the read time-out.
     :param anonymous: send no credentials.
-    :param max_bytes: what a whole response may come to, unpacked.
-    :param max_values: how many values its JSON may hold: each takes a hundred bytes of memory, however few it is of.
+    :param max_bytes: the most bytes of a whole response, unpacked.
+    :param max_values: the most values in its JSON: each takes about a hundred bytes of memory, however short it is.
     """
 
     operation: str
@@ -110,14 +109,14 @@ class Call:
 
     @property
     def description(self) -> str:
-        """Name operation, host and subject, for messages."""
+        """Operation, host and subject, for messages."""
         about = f" of {self.subject}" if self.subject else ""
         return f"{self.operation}{about} on {urlsplit(self.url).netloc.rpartition('@')[2]}"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back with a 2xx."""
+    """A response with a 2xx status."""
 
     status: int
     headers: Mapping[str, str]
@@ -126,8 +125,8 @@ class Answer:
     max_values: int = MAX_VALUES
 
     def json(self) -> dict[str, Any]:
-        """Read the body as a JSON object; :class:`UnexpectedAnswer` when it is none."""
-        # Each value takes room in memory, however short it is: "[]," is three bytes of text and a hundred of memory.
+        """Return the body as a JSON object. Raises :class:`UnexpectedAnswer` if it is not one."""
+        # Count values before parsing: "[]," takes three bytes of text, but a hundred in memory.
         if self.body.count(b",") + self.body.count(b"{") + self.body.count(b"[") > self.max_values:
             raise AnswerTooLarge(f"{self.description}: the answer holds more than {self.max_values} values")
         try:
@@ -141,14 +140,14 @@ class Answer:
             raise UnexpectedAnswer(f"{self.description}: {self.status}, but the response is not a JSON object")
         return value
 
-    @cached_property  # one page of a list asks for it a hundred times
+    @cached_property  # used a hundred times for one page of a list
     def date(self) -> datetime | None:
-        """Give the service's clock."""
+        """The service's time, from the ``Date`` header."""
         return http_date(self.headers.get("Date"))
 
 
 class _Body:
-    """The body of one attempt; remembers whether any of it was asked for."""
+    """The body of one attempt; remembers whether any of it was read."""
 
     def __init__(self, source: bytes | FilePart) -> None:
         self._source = source
@@ -166,7 +165,7 @@ class _Body:
             yield chunk
 
     def read(self, size: int = -1) -> bytes:
-        """Give the next bytes."""
+        """Return the next bytes."""
         self.touched = True
         left = self._length - self._done
         size = left if size < 0 else min(size, left)
@@ -181,9 +180,9 @@ class _Body:
 class Transport:
     """Sends calls with one credential over a pool of connections; safe for use from several threads.
 
-    :param timeout: seconds to wait for an answer's next bytes; connecting waits at most 10 s of them.
+    :param timeout: seconds to wait for the next bytes of a response; at most 10 for connecting.
     :param attempts: how often a call is sent at most.
-    :param loopback: no proxy and nothing else from the environment: the peer is on this machine.
+    :param loopback: the peer is on this machine: use no proxy, nor anything else from the environment.
     :param owner: what holds the credentials, for advice: ``connection 'x'``.
     """
 
@@ -217,7 +216,7 @@ class Transport:
             self._credential.close()
 
     def send(self, call: Call) -> Answer:
-        """Send a call and give its 2xx; anything else is raised as one of our errors."""
+        """Send a call and return its 2xx response; anything else is raised as one of our errors."""
         troubles: list[GeminiBatchError] = []
         try:
             return self.repeat(lambda: self._once(call), retry=call.retry, troubles=troubles)
@@ -229,7 +228,7 @@ class Transport:
     def repeat(
         self, action: Callable[[], T], *, retry: Retry = Retry.SAFE, troubles: list[GeminiBatchError] | None = None
     ) -> T:
-        """Do something, and do it again after an error while that may help; ``troubles`` collects those errors."""
+        """Return what ``action`` returns, repeating it after errors while that may help; ``troubles`` collects them."""
         attempt = 0
         while True:
             attempt += 1
@@ -244,7 +243,7 @@ class Transport:
             self.sleep(pause)
 
     def pause(self, attempt: int, error: GeminiBatchError | None = None) -> float:
-        """Seconds to wait after a failed attempt (numbered from 0): growing, with jitter, or what the service asks."""
+        """Return the seconds to wait after a failed attempt (from 0): growing, with jitter, or as the service asks."""
         wanted = error.retry_after if isinstance(error, QuotaExceeded) else None
         grown: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
         return max(wanted or 0.0, grown * (0.5 + self._random() / 2))
@@ -257,8 +256,8 @@ class Transport:
     def open_response(self, call: Call) -> requests.Response:
         """Return the 2xx response to one call, with its body still to be read; the caller closes it.
 
-        A GET is followed to other addresses of the same origin, as Google's downloads ask for, and to no other origin:
-        the credentials go along.
+        For a GET, redirects within the same origin are followed, as Google's downloads need. Other redirects are
+        refused, since the credentials are sent along.
         """
         response = self._send_authenticated(call)
         for _ in range(_MOST_REDIRECTS):
@@ -284,7 +283,7 @@ class Transport:
         ) from None
 
     def _send_authenticated(self, call: Call) -> requests.Response:
-        """Return the response to one call, sent again with fresh credentials when those were refused."""
+        """Return the response to one call; if the credentials are refused, send it again with fresh ones."""
         response = self._dispatch(call)
         if (
             response.status_code == HTTPStatus.UNAUTHORIZED
@@ -296,12 +295,12 @@ class Transport:
         return response
 
     def _dispatch(self, call: Call) -> requests.Response:
-        """Send once; whatever requests, urllib3 and the token endpoint can raise leaves as one of our errors."""
+        """Send once and return the response; errors of requests, urllib3 and token endpoints become ours."""
         headers = (
             dict(call.headers) if call.anonymous else {**call.headers, **self._credential.headers(call.description)}
         )
         body = None if call.body is None else _Body(call.body)
-        # requests takes a body of length 0 for one of unknown length.
+        # requests treats a body of length 0 as one of unknown length.
         data = body if body is not None and len(body) else None
         seconds = self._timeout * call.timeout_factor
         try:
@@ -321,7 +320,7 @@ class Transport:
             raise self._failure(call, error, sent=sent) from (None if call.anonymous else error)
 
     def _read(self, call: Call, response: requests.Response, start: int | None = None) -> bytes:
-        """Return the whole body, or its start of so many bytes."""
+        """Return the whole body, or its first ``start`` bytes."""
         pieces: list[bytes] = []
         size = 0
         try:
@@ -339,12 +338,12 @@ class Transport:
         return b"".join(pieces)[:start]
 
     def chunks(self, call: Call, response: requests.Response, size: int) -> Iterator[bytes]:
-        """Give the body of an opened response as it comes, in pieces up to this size; a cut is a TransportError."""
+        """Yield the body of an open response in pieces up to this size. A broken connection raises TransportError."""
         try:
             if response.headers.get("Content-Encoding") or not hasattr(response.raw, "read1"):
                 yield from response.iter_content(size)
                 return
-            # read1 hands over what has come; read would throw away the part of a piece that came before a cut.
+            # read1 returns what has arrived; read would discard a partial piece when the connection breaks.
             while piece := response.raw.read1(size):
                 yield piece
         except (*_NETWORK, ValueError) as error:
@@ -366,12 +365,12 @@ def _may_repeat(retry: Retry, error: GeminiBatchError) -> bool:
 
 
 def _is_redirect(call: Call, response: requests.Response) -> bool:
-    """Return whether a response sends us elsewhere. The 308 of a resumable upload names no place, and is no GET's."""
+    """Return whether a response redirects a GET. The 308 of a resumable upload does not: it names no address."""
     return call.method == "GET" and response.status_code in _REDIRECTS and "Location" in response.headers
 
 
 def _same_origin(call: Call, response: requests.Response) -> str:
-    """Return where a redirect leads; UnexpectedAnswer, which names the host alone, when it leaves the origin."""
+    """Return where a redirect leads. Raises UnexpectedAnswer, naming only the host, if it leaves the origin."""
     try:
         to = urlsplit(urljoin(call.url, response.headers["Location"]))
         there = origin(to.geturl())

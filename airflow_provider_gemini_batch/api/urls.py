@@ -1,6 +1,6 @@
-"""Addresses: which ones credentials may be sent to, and what they are made of.
+"""URLs: their parts, and which ones credentials may be sent to.
 
-Credentials, upload sessions and what rows hold travel over https, or over http to this machine alone.
+Credentials, upload sessions and rows are sent over https, or over http to this machine only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def checked_base_url(value: str) -> str:
 
 
 def is_secure(url: str) -> bool:
-    """Return whether something secret may be sent to a URL: https, or http to this machine; nothing odd in it."""
+    """Return whether secrets may be sent to a URL: it is valid, and https, or http to this machine."""
     try:
         scheme, host, _ = origin(url)
     except ValueError:
@@ -52,7 +52,7 @@ def is_secure(url: str) -> bool:
 def origin(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port of a URL.
 
-    :raises ValueError: it has none that can be read, or names a user.
+    :raises ValueError: they cannot be read, or the URL names a user.
     """
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
@@ -61,7 +61,7 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def is_host(host: str) -> bool:
-    """Return whether this can be a host's name or address."""
+    """Return whether this is a valid host name or address."""
     return _HOST.match(host if ":" not in host else f"[{host}]") is not None
 
 
@@ -76,7 +76,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_local_url(url: str) -> bool:
-    """Return whether a URL leads to this machine over http, where neither proxy nor private CA has a say."""
+    """Return whether a URL leads to this machine over http, where proxies and private CAs do not apply."""
     try:
         scheme, host, _ = origin(url)
     except ValueError:

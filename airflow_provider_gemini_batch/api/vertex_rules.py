@@ -1,8 +1,8 @@
-"""What Vertex AI documents for batches that it only finds out about late: model, place and source; members of a row.
+"""Documented rules of Vertex AI's batches that it checks late: model, place and source of a job; members of a row.
 
-A job in the wrong place is refused, or is taken and fails when it starts; a row that cannot be imported fails the whole
-job. Each refusal here says the way out. Sources: Vertex AI's pages on batch inference (Gemini and embeddings) and on
-Gemini Embedding 2; the traps of the import are from reports of those who met them.
+The service refuses a job in the wrong place, or accepts it and fails it when it starts; a row that cannot be imported
+fails the whole job. Each error here says what to do instead. Sources: Vertex AI's pages on batch inference (Gemini and
+embeddings) and on Gemini Embedding 2; the problems of the import are from users' reports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MULTI_REGIONS: Final = frozenset({"us", "eu"})
 _NO_REGION = MULTI_REGIONS | {"global"}
 _OLDER_PLACES = ("us-central1", "us-east1", "us-east4", "us-west1", "us-west4", "europe-west1", "europe-west4")
 _DEEPEST = 15
-# What an empty tool can be given instead, so that the import has something to store.
+# What to do instead of giving an empty tool: the import cannot store an empty object.
 _FILLED = {
     "googleSearch": 'give it a member, such as {"excludeDomains": ["example.com"]}, or use the Gemini API',
     "urlContext": "use the Gemini API, which takes it as it is",
@@ -33,10 +33,10 @@ _FACTS = ("contents", "content")
 
 
 def check_job(model: str, location: str, *, source_table: bool, answer_table: bool) -> None:
-    """Refuse a model, a location and a source that Vertex AI does not take together.
+    """Refuse a combination of model, location and source that Vertex AI does not support.
 
-    :param source_table: the rows are in BigQuery. :param answer_table: the responses go there.
-    :raises ConfigurationError: says what does work.
+    :param source_table: the rows are in BigQuery. :param answer_table: the responses go to BigQuery.
+    :raises ConfigurationError: says what works.
     """
     bare = model.rpartition("/")[2]
     tables = source_table or answer_table
@@ -71,7 +71,7 @@ def check_job(model: str, location: str, *, source_table: bool, answer_table: bo
 
 
 def check_request(request: Mapping[str, Any]) -> None:
-    """Refuse what would fail the import of a whole job, or what batches of Vertex AI do not do.
+    """Refuse a row that would fail the import of a whole job, or needs what Vertex AI's batches do not support.
 
     :param request: one row in REST form.
     :raises InputError: names the member, never a value.
@@ -96,20 +96,20 @@ def check_request(request: Mapping[str, Any]) -> None:
 
 
 def _either(holder: Any, name: str) -> Any:
-    """Return a member by either of its spellings, None where there is none."""
+    """Return a member by either of its spellings, or None."""
     return holder.get(name, holder.get(snake(name))) if isinstance(holder, Mapping) else None
 
 
 def _check_content(content: Any) -> None:
     parts = content.get("parts") if isinstance(content, Mapping) else None
     for part in parts if isinstance(parts, list) else ():
-        # Nearly all parts are one text.
+        # Nearly all parts consist of one text; skip these quickly.
         if isinstance(part, Mapping) and not (len(part) == 1 and "text" in part):
             _check(part, "parts", 4)
 
 
 def _check(value: Any, path: str, depth: int) -> None:
-    """Refuse what a table cannot store: the import of rows makes one of them."""
+    """Refuse what a table cannot store: the service imports the rows into one."""
     if isinstance(value, Mapping):
         if depth > _DEEPEST:
             raise InputError(f"{path}: Vertex AI's import takes no more than {_DEEPEST} levels")
@@ -149,9 +149,9 @@ def with_instructions(request: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an embedding request whose task and title have moved into its text, as Gemini Embedding 2 reads them.
 
     Documents become ``title: T | text: ...`` and everything else ``task: ... | query: ...``. Source:
-    https://ai.google.dev/gemini-api/docs/embeddings. Files alone have no place for either.
+    https://ai.google.dev/gemini-api/docs/embeddings. A request of files only cannot have either.
 
-    :raises InputError: the task is not known, or is that of a query and there is a title.
+    :raises InputError: the task is unknown, or there is a title although the task is that of a query.
     """
     task, title = request.get("taskType"), request.get("title")
     if task is None and title is None:

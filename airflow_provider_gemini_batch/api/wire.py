@@ -1,4 +1,4 @@
-"""Small readers for what both services write alike: times, 64-bit numbers, states, errors."""
+"""Small parsers for what both services write in the same form: times, 64-bit numbers, states, errors."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _STATES = {state.value: state for state in JobState if state is not JobState.UNK
 
 
 def state_of(raw: str) -> JobState:
-    """Look a state up in the table, in either case; what is not there is UNKNOWN."""
+    """Return the state with this name, in upper or lower case; UNKNOWN for any other name."""
     return _STATES.get(raw.upper().removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_"), JobState.UNKNOWN)
 
 
 def time_of(value: object) -> datetime | None:
-    """Read an RFC 3339 time, nanoseconds cut to microseconds; None when there is none."""
+    """Return an RFC 3339 time, with nanoseconds cut to microseconds; None for anything else."""
     found = _TIME.match(value) if isinstance(value, str) else None
     if found is None:
         return None
@@ -44,17 +44,17 @@ def time_of(value: object) -> datetime | None:
     try:
         moment = datetime.fromisoformat(seconds + ("+00:00" if zone in {None, "Z"} else zone))
         return moment.astimezone(timezone.utc).replace(microsecond=micro)
-    except (ValueError, OverflowError):  # a 32nd of May; the year 1, east of Greenwich
+    except (ValueError, OverflowError):  # e.g. 32 May, or the year 1 in a zone east of Greenwich
         return None
 
 
 def _plausible(year: int) -> bool:
-    """Return whether a year can be meant: at the ends of the calendar, adding a zone or an hour is an error."""
+    """Return whether a year is plausible: near the ends of the calendar, adding a zone or an hour fails."""
     return 1900 <= year <= 9000  # noqa: PLR2004
 
 
 def int_of(value: object) -> int | None:
-    """Read a 64-bit number, which JSON carries as text or as a number; None when there is none."""
+    """Return a 64-bit number, which JSON carries as text or as a number; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, str, float)):
         return None
     try:
@@ -65,7 +65,7 @@ def int_of(value: object) -> int | None:
 
 
 def error_of(value: object) -> ServiceError | None:
-    """Read a job's error; its message may be missing, and goes on without what may repeat a row."""
+    """Return a job's error, with anything removed from its message that may repeat a row."""
     if isinstance(value, list) and value:
         value = value[0]
     if not isinstance(value, dict) or not value:
@@ -75,7 +75,7 @@ def error_of(value: object) -> ServiceError | None:
 
 
 def grpc_code(fault: Mapping[str, Any]) -> tuple[int | None, str]:
-    """The gRPC number, whether the service gave it, its name or an HTTP status; and words for one beyond 32 bits."""
+    """Return an error's gRPC number, given as such, by name or as HTTP status; and words for one beyond 32 bits."""
     named = _GRPC_NUMBERS.get(str(fault.get("status")).upper())
     if named is not None:
         return named, ""
@@ -94,11 +94,11 @@ def grpc_code(fault: Mapping[str, Any]) -> tuple[int | None, str]:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return JSON as raw UTF-8: no escapes, which a batch is reported to corrupt, and no byte order mark.
+    """Return JSON as raw UTF-8, without a byte order mark or escapes, which batches reportedly corrupt.
 
-    Halves of surrogate pairs that follow each other become the character that they mean.
+    A surrogate pair becomes the character that it stands for.
 
-    :raises InputError: half a character stands alone, a number is not finite, or something has no form in JSON.
+    :raises InputError: there is a lone surrogate, a number that is not finite, or a value without a form in JSON.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -109,7 +109,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def whole_characters(text: str) -> str:
-    """Join the halves of surrogate pairs. ValueError when half a character stands alone."""
+    """Return text with surrogate pairs joined. Raises ValueError for a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -118,13 +118,13 @@ def whole_characters(text: str) -> str:
 
 
 def shown_text(value: object) -> str:
-    """Return a text of somebody else's, without what databases refuse: U+0000 and half characters; empty for none."""
+    """Return foreign text with what databases refuse (U+0000, lone surrogates) replaced; empty for anything else."""
     text = value if isinstance(value, str) else ""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def dict_at(value: Mapping[str, Any], *path: str) -> dict[str, Any]:
-    """Walk down objects; an empty one where the path ends early."""
+    """Return the object at a path of members, or an empty one."""
     here: Any = value
     for step in path:
         here = here.get(step) if isinstance(here, dict) else None
@@ -132,12 +132,12 @@ def dict_at(value: Mapping[str, Any], *path: str) -> dict[str, Any]:
 
 
 def text_at(value: Mapping[str, Any], *path: str) -> str | None:
-    """Walk down objects to a text; None where there is none, or an empty one."""
+    """Return the text at a path of members; None if it is missing or empty."""
     here = dict_at(value, *path[:-1]).get(path[-1])
     return here if isinstance(here, str) and here else None
 
 
 def objects_at(value: Mapping[str, Any], member: str) -> list[dict[str, Any]]:
-    """Give the objects of a list member, which the services leave out when it is empty."""
+    """Return the objects in a list member, which the services omit when it is empty."""
     items = value.get(member)
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []

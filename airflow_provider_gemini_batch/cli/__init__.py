@@ -1,7 +1,7 @@
 """The command line: ``airflow gemini-batch ...`` and ``gemini-batch ...``, the same commands.
 
-Airflow calls :func:`airflow_commands` whenever it builds its parser, for every command that anybody types. Nothing is
-imported here beyond what it needs to describe ours.
+Airflow calls :func:`airflow_commands` whenever it builds its parser, for every ``airflow`` command. So this module
+imports only what it needs to describe the commands.
 """
 
 from __future__ import annotations

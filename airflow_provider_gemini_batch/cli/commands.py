@@ -1,4 +1,4 @@
-"""What the commands do. Loaded when one of them runs, never by a parser."""
+"""What the commands do. Loaded only when one of them runs, not by a parser."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 
 def run_in_airflow(arguments: Namespace) -> None:
-    """Run a command of ``airflow gemini-batch``; leaves with its exit code."""
+    """Run a command of ``airflow gemini-batch`` and exit with its exit code."""
     sys.exit(run(arguments))
 
 
 def run(arguments: Namespace) -> int:
-    """Run one command and return its exit code; mistakes and refusals are one line on standard error."""
+    """Run one command and return its exit code; an error is one line on standard error."""
     try:
         code = _COMMANDS[arguments.subcommand](arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes standard output once more when it ends, and would complain.
+        # Otherwise the interpreter would flush standard output once more at exit, and report an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except KeyboardInterrupt:
@@ -85,7 +85,7 @@ def _wait(arguments: Namespace) -> int:
     with open_client(arguments) as client, ProgressBars(names) as bars:
         try:
             for name in names:
-                # One by one: what has ended before an interruption or an error is printed.
+                # One by one, so that ended jobs are printed even if an interruption or an error follows.
                 job = _wait_for(client, name, arguments, bars)
                 ended.append(job)
         except GeminiBatchError as error:
@@ -131,7 +131,7 @@ def _delete_one(client: BatchClient, name: str) -> str:
 
 
 def _for_each(arguments: Namespace, act: Callable[[str], str]) -> int:
-    """Act on every job, also after one that failed; the exit code says whether all went well."""
+    """Act on every job, even after an error, and return the exit code: whether all succeeded."""
     rows, code = [], DONE
     for name in dict.fromkeys(arguments.job_names):
         try:
@@ -177,7 +177,7 @@ def _kind_of(job: BatchJob) -> Any:
 
 
 def _target(path: str | None, stack: contextlib.ExitStack) -> Any:
-    """Return where rows are written: standard output, or a file that appears when it is whole."""
+    """Return where to write rows: standard output, or a file that appears when it is complete."""
     if path is None:
         return sys.stdout.buffer
     from airflow_provider_gemini_batch.rows.delivery import LocalFiles
@@ -214,7 +214,7 @@ def _sweep(arguments: Namespace) -> int:
 
 
 def _check(arguments: Namespace) -> int:
-    """Try what a Dag would need, one line each."""
+    """Check what a Dag would need and print a line for each."""
     findings: list[dict[str, Any]] = []
 
     def note(what: str, *, ok: bool | None, detail: str) -> None:
@@ -255,7 +255,7 @@ def _is_importable(module: str) -> bool:
 
 
 def _check_staging(path: str | None, client: BatchClient, note: Callable[..., None]) -> None:
-    """Write a small object below the staging folder and remove it."""
+    """Write a small object to the staging folder and delete it."""
     if not path:
         note("staging_path", ok=None, detail="not set; Vertex AI needs one for rows of your own")
         return

@@ -1,4 +1,4 @@
-"""The commands and their options, as data: read by Airflow's parser and by our own."""
+"""The commands and their options, as data, for Airflow's parser and our own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIT_CODES = """exit codes:
 
 
 class Option(NamedTuple):
-    """One option or argument, in the words of :meth:`argparse.ArgumentParser.add_argument`."""
+    """One option or argument, as for :meth:`argparse.ArgumentParser.add_argument`."""
 
     flags: tuple[str, ...]
     settings: dict[str, Any]
@@ -26,7 +26,7 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True)
 class Command:
-    """One command. ``needs_database``: it asks Airflow about its tasks."""
+    """One command. ``needs_database``: it reads Airflow's database."""
 
     name: str
     help: str
@@ -34,12 +34,12 @@ class Command:
 
 
 def option(*flags: str, **settings: Any) -> Option:
-    """Describe an option."""
+    """Return an option."""
     return Option(flags, settings)
 
 
 def seconds(text: str) -> float:
-    """Read a positive number of seconds."""
+    """Return a positive number of seconds."""
     value = float(text)
     if not 0 < value < 10**9:
         raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
@@ -47,7 +47,7 @@ def seconds(text: str) -> float:
 
 
 def whole(text: str) -> int:
-    """Read a whole number above 0."""
+    """Return a whole number above 0."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")

@@ -1,4 +1,4 @@
-"""Tables, JSON and progress bars. Nothing that came from the service is read as markup or as a control sequence."""
+"""Tables, JSON and progress bars. Text from the service is never interpreted as markup or control sequences."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class Printer:
             table.add_column(name.replace("_", " "), overflow="fold")
         for row in rows:
             table.add_row(*(_cell(row.get(name)) for name in columns))
-        # Into a pipe, lines are as long as they need to be.
+        # In a pipe, lines are as long as necessary.
         Console(width=None if sys.stdout.isatty() else 10_000, soft_wrap=not sys.stdout.isatty()).print(table)
 
 
 class ProgressBars:
-    """One bar a job on standard error, so that standard output holds results alone."""
+    """One bar for each job on standard error, so that standard output holds only results."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._progress = Progress(
@@ -103,7 +103,7 @@ class ProgressBars:
         self.close()
 
     def update(self, job: BatchJob) -> None:
-        """Show what a look at a job has brought."""
+        """Show the current state of a job."""
         stats = job.completion_stats
         done = 0 if stats is None else stats.success + stats.failure
         total = None if stats is None else stats.total
@@ -113,7 +113,7 @@ class ProgressBars:
             self._progress.update(bar, total=total, completed=done, words=words)
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._progress.stop()
 
 

@@ -1,4 +1,4 @@
-"""What every command begins and ends with: the connection that its options name, and the exit codes."""
+"""What all commands share: the connection that the options name, and the exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INTERRUPTED, PIPE_CLOSED = 130, 141
 
 
 def connection_settings(arguments: Namespace) -> ConnectionSettings:
-    """Read the Airflow connection that the options name: from the environment, a secrets backend, or the database.
+    """Return the Airflow connection that the options name: from the environment, a secrets backend, or the database.
 
     :raises ConfigurationError: the connection does not exist or cannot work.
     """

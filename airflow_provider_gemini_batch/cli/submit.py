@@ -43,11 +43,11 @@ class _Shards:
         return self._reader.shard(index)
 
     def subset(self, rows: Sequence[int], name: str) -> ShardFile:
-        """Never asked for: the command line sends no row again."""
+        """Unused: the command line does not send rows again."""
         raise NotImplementedError(name, len(rows))
 
     def bring_media(self, lines: Path) -> None:
-        """Rows of the command line bring no files."""
+        """Do nothing: rows of the command line have no attachments."""
 
 
 def submit(arguments: Namespace) -> int:

@@ -1,9 +1,9 @@
-"""``gemini-batch sweep``: jobs and uploads that tasks of this Airflow have left behind.
+"""``gemini-batch sweep``: jobs and uploads that tasks of this Airflow left behind.
 
-A job's tag holds a hash of its task instance. The task instances that Airflow's database still knows are hashed the
-same way, so a tag leads back to a task and its state. A tag that leads nowhere belongs to a deleted run, or to another
-Airflow with the same key: such jobs are touched only when ``--unknown`` says so. A running job of a task that succeeded
-is never touched: a task with ``wait_for_completion=False`` leaves its job running on purpose.
+A job's tag holds a hash of its task instance. The task instances in Airflow's database are hashed in the same way, so a
+tag leads to a task and its state. A tag without a task belongs to a deleted run, or to another Airflow with the same
+key: such jobs are touched only with ``--unknown``. A running job of a successful task is never touched: with
+``wait_for_completion=False`` it is meant to run on.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _reason_to_leave(leftover: _Leftover, *, unknown: bool) -> str | None:
 
 
 def _owners() -> dict[str, _Owner]:
-    """Hash every task instance that may have jobs. Any task may: operators can be subclassed and decorated."""
+    """Return task instances by their hash: all of them, since operators can be subclassed and decorated."""
     try:
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
@@ -112,7 +112,7 @@ def _owners() -> dict[str, _Owner]:
 
 
 def _part_keys(session: Any) -> dict[tuple[str, str, str, int], list[str]]:
-    """Return the keys of dataset parts by task instance: their jobs are known by the key, not by the map index."""
+    """Return the keys of dataset parts by task instance: the tags of their jobs use the key, not the map index."""
     from airflow.models.renderedtifields import RenderedTaskInstanceFields as Fields
     from sqlalchemy import select
 
@@ -140,7 +140,7 @@ def _leftovers(client: BatchClient, owners: dict[str, _Owner]) -> Iterator[_Left
 
 
 def _uploads(client: BatchClient, owners: dict[str, _Owner], busy: set[str]) -> Iterator[_Leftover]:
-    """Find uploads of rows whose task is over and has no job that could still read them."""
+    """Yield uploads of rows whose task is over and has no job that could still read them."""
     for page in pages_of(lambda token: client.list_files(page_token=token)):
         for file in page.files:
             tag = Tag.parse(file.display_name or "")

@@ -4,7 +4,7 @@ It reads Airflow's database, and nothing else: task instances, their XComs and r
 nor a worker, so it needs no credentials. ``app`` has the routes, ``access`` who may see what, ``queries`` the SQL,
 ``batches`` and ``costs`` turn rows into what is shown, ``charts`` draws, ``texts`` puts numbers into words.
 
-This module is loaded by every Airflow process, with :mod:`..plugin`: it holds the two names that these share.
+Every Airflow process loads this module with :mod:`..plugin`, so it holds only the two names that both need.
 """
 
 MOUNT = "/gemini-batches"

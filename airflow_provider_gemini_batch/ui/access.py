@@ -1,4 +1,4 @@
-"""Who may see what: Airflow's own rules for each Dag, asked of its auth manager."""
+"""Who may see what, by Airflow's own rules for each Dag, which its auth manager knows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002  Fas
 from airflow.models.dag import DagModel
 from fastapi import HTTPException, status
 
-# The page shows task instances and what they pushed: who may not see both may not see the page.
+# The page shows task instances and their XComs, so users need access to both.
 _SHOWN = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
 
 

@@ -46,9 +46,9 @@ def run_page(base: str, place: Place) -> str:
 
 
 def batch_page(place: Place) -> str:
-    """Return the whole address of a batch's page, for links from outside: inside Airflow's frame, where that can be.
+    """Return the complete URL of a batch's page, for links from outside Airflow.
 
-    Since 3.3, the address of Airflow's frame says which page it holds; before, the page is opened by itself.
+    Since Airflow 3.3, a URL can show the page inside Airflow's frame; before, the page opens by itself.
     """
     from airflow import __version__
     from airflow.sdk.configuration import conf
@@ -61,7 +61,7 @@ def batch_page(place: Place) -> str:
 
 
 def job_page(name: str) -> str:
-    """Return Google's page of a job; empty for what is not a job's name."""
+    """Return the URL of Google's page of a job; empty for an invalid name."""
     try:
         return job_page_url(name)
     except ConfigurationError:
@@ -69,7 +69,7 @@ def job_page(name: str) -> str:
 
 
 def output_page(output: str) -> str:
-    """Return where a browser can look at an output: Cloud Storage or BigQuery; empty for any other place."""
+    """Return the URL of Google's page of an output in Cloud Storage or BigQuery; empty for any other place."""
     scheme, _, rest = output.partition("://")
     if scheme == "gs" and rest.strip("/"):
         return _STORAGE + quote(rest.strip("/"), safe="/")

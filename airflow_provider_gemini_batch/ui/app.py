@@ -1,7 +1,7 @@
 """The routes of the page. Imported by the api-server alone, with the first request.
 
-Every value is escaped by the templates; no script or style stands in a page, which its Content-Security-Policy says,
-too. Routes read and change nothing.
+The templates escape every value. Pages contain no inline script or style, and their Content-Security-Policy forbids
+them. Routes only read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ROWS_A_PAGE: Final = 50
 MOST_COST_ROWS: Final = 400
 REFRESH_SECONDS: Final = 10
-#: Choices of the list: days to look back, None for all.
+#: The periods that the list offers, in days; None for all.
 PERIODS: Final[dict[str, int | None]] = {"1": 1, "7": 7, "30": 30, "90": 90, "all": None}
 COST_DAYS: Final = (7, 30, 90)
 _WEEK: Final = timedelta(days=7)
@@ -59,7 +59,7 @@ ReadableDag = Annotated[str, Depends(readable_dag)]
 
 @dataclass(frozen=True)
 class Visit:
-    """A request for a page over all Dags that its user may read."""
+    """A request for a page about all Dags that the user may read."""
 
     request: Request
     readable: ReadableDags
@@ -75,7 +75,7 @@ AnyVisit = Annotated[Visit, Depends()]
 
 @app.middleware("http")
 async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Add the headers that keep a page to itself."""
+    """Return a response with security headers added."""
     response = await call_next(request)
     response.headers.update(_HEADERS)
     if not request.url.path.startswith(f"{_base(request)}{MOUNT}/static/"):
@@ -85,7 +85,7 @@ async def secure(request: Request, call_next: Callable[[Request], Awaitable[Resp
 
 @app.exception_handler(AnyHTTPException)
 async def explain(request: Request, error: AnyHTTPException) -> HTMLResponse:
-    """Say in a page why there is none."""
+    """Return an error page."""
     known = {
         401: ("You are not signed in", "Sign in to Airflow, then open this page again."),
         403: ("Not for you", "Your Airflow user may not see these batches. Ask for permission to read the Dag."),
@@ -106,11 +106,11 @@ def show_list(
     q: str = "",
     page: str = "1",
 ) -> HTMLResponse:
-    """Show batches, the newest first."""
+    """Return the page with the list of batches, newest first."""
     now, session, dags = datetime.now(tz=timezone.utc), visit.session, visit.dags()
     days = days if days in PERIODS else "7"
     period = PERIODS[days]
-    # The tiles look back a week, whatever the list shows.
+    # The tiles always cover a week, so the scan must too.
     since = None if period is None else now - max(_WEEK, timedelta(days=period))
     batches = shorten(queries.scan(session, queries.Scan(dags, since, q[:200])))
     tiles = tiles_of(batches, now=now)
@@ -161,7 +161,7 @@ def show_batch(
     task_id: str = "",
     map_index: str = "",
 ) -> HTMLResponse:
-    """Show one batch. Airflow leaves ``{MAP_INDEX}`` as it is for a task that is not mapped."""
+    """Return the page of one batch. For a task that is not mapped, Airflow does not fill in ``{MAP_INDEX}``."""
     index = int(map_index) if map_index.isdecimal() and len(map_index) < 9 else -1  # noqa: PLR2004
     place = Place(dag_id, run_id, task_id, index)
     row = queries.find(session, place)
@@ -188,7 +188,7 @@ def show_cost(
     model: str = "",
     by: str = "model",
 ) -> HTMLResponse:
-    """Show what batches cost, by day, Dag and model."""
+    """Return the page with the costs of batches by day, Dag and model."""
     now, dags = datetime.now(tz=timezone.utc), visit.dags()
     period = int(days) if days in map(str, COST_DAYS) else 30
     by = "dag" if by == "dag" else "model"
@@ -214,7 +214,7 @@ def show_cost(
 
 
 def _base(request: Request) -> str:
-    """Return the path under which this Airflow is served; empty when it is the whole host."""
+    """Return the path under which this Airflow is served; empty at the root of its host."""
     root: str = request.scope.get("root_path", "")
     return root.removesuffix(MOUNT)
 

@@ -29,7 +29,7 @@ _ACTIVE: Final = frozenset(ACTIVE)
 
 
 class State(str, Enum):
-    """What people are told that a batch does. The page, the log and the command line share these words."""
+    """The state of a batch in words, the same on the page, in the log and on the command line."""
 
     SCHEDULED = "scheduled"
     SUBMITTING = "submitting"
@@ -52,7 +52,7 @@ class State(str, Enum):
 
     @property
     def tone(self) -> str:
-        """Return the name of the colour that stands for it."""
+        """The name of the colour for the state."""
         return _TONES.get(self, "blue")
 
 
@@ -91,7 +91,7 @@ def state_of(task_state: str | None, phase: str, *, has_started: bool) -> State:
     """Return the state of a batch.
 
     :param task_state: Airflow's own: it decides whether the batch has ended.
-    :param phase: what the task was last doing, from its overview.
+    :param phase: what the task last did, from its overview.
     :param has_started: whether the service has begun with any of its jobs.
     """
     if task_state in _BY_TASK:
@@ -103,16 +103,16 @@ def state_of(task_state: str | None, phase: str, *, has_started: bool) -> State:
 
 
 class Short:
-    """A row of a scan: the few values of a batch that filters, sums and the order of a list need.
+    """A row of a scan: the few values of a batch that are needed to filter, add up and sort.
 
-    There are thousands, and most are only asked for their state: the numbers are read when they are asked for.
+    There are thousands, and most are only needed for their state, so the numbers are read on first use.
     """
 
     __slots__ = ("_row", "state")
 
     def __init__(self, row: Any) -> None:
         self._row = row
-        # The cheap signs first: they decide nearly always.
+        # Cheapest check first: the task's state is nearly always enough.
         self.state = _BY_TASK.get(row.state) or state_of(row.state, row.phase or "", has_started=_has_started(row))
         if self.state is State.SUCCEEDED and row.phase == "submitted":
             self.state = State.SUBMITTED
@@ -130,7 +130,7 @@ class Short:
 
     @property
     def is_found(self) -> bool:
-        """Whether its names have the text that was searched."""
+        """Whether its names contain the text of the search."""
         return bool(self._row.found)
 
     @property
@@ -161,19 +161,19 @@ class Short:
 
     @property
     def is_upper_bound(self) -> bool:
-        """Whether the cost can only be less."""
+        """Whether the cost is an upper bound."""
         return self._row.is_upper_bound in (True, 1, "1", "true")
 
     @property
     def queue_seconds(self) -> float | None:
-        """How long the service let the first job wait."""
+        """How long the first job waited at the service."""
         submitted = _float(self._row.submitted_at)
         started = _float(self._row.started_at) or _float(self._row.progress_started_at)
         return started - submitted if started and submitted and started >= submitted else None
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """Tokens in and out, thinking included; only of a scan for tokens."""
+        """Tokens in and out, thinking included; only in a scan with ``costs``."""
         row = self._row
         return _int(row.input_tokens) or 0, (_int(row.output_tokens) or 0) + (_int(row.thinking_tokens) or 0)
 
@@ -184,13 +184,13 @@ def _has_started(row: Any) -> bool:
 
 
 def shorten(rows: Iterable[Any]) -> list[Short]:
-    """Read the rows of a scan."""
+    """Return the batches in the rows of a scan."""
     return [Short(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """The numbers over the list."""
+    """The numbers above the list."""
 
     active: int
     rows: int
@@ -201,7 +201,7 @@ class Tiles:
 
 
 def tiles_of(batches: Sequence[Short], *, now: datetime) -> Tiles:
-    """Add up what is active now, what failed within a day, what the batches of a week cost."""
+    """Return what is active now, what failed within a day, and what the batches of a week cost."""
     active = [each for each in batches if each.state.is_active]
     week_ago, day_ago = now - timedelta(days=7), now - timedelta(days=1)
     week = [each for each in batches if (ended := each.ended) and ended >= week_ago]
@@ -246,19 +246,19 @@ class Batch:
 
     @property
     def failed(self) -> int | None:
-        """Failed rows: landed ones, else as the service counts them."""
+        """Failed rows: as landed, else as the service counts them."""
         return self.overview.failed if self.is_landed else self.progress.failed
 
     @property
     def good(self) -> int | None:
-        """Rows that came out well: landed ones, else as the service counts them."""
+        """Successful rows: as landed, else as the service counts them."""
         if self.is_landed:
             return self.overview.succeeded
         return None if self.progress.done is None else max(0, self.progress.done - (self.progress.failed or 0))
 
     @property
     def rows_text(self) -> str:
-        """Return the rows in words, as they stand beside the bar."""
+        """The rows in words, for the text beside the bar."""
         total, good, failed = self.total, self.good, self.failed
         if self.is_landed and not self.state.is_active:
             return f"{good or 0:,} ok" + (f", {failed:,} failed" if failed else "")
@@ -268,7 +268,7 @@ class Batch:
 
     @property
     def queue_seconds(self) -> float | None:
-        """How long the first job waited until the service began with it, or has waited so far."""
+        """How long the first job waited until the service started it, or has waited so far."""
         submitted = self.overview.submitted_at
         if submitted is None:
             return None
@@ -278,12 +278,12 @@ class Batch:
 
     @property
     def started_at(self) -> float | None:
-        """When the service began with the first job."""
+        """When the service started the first job."""
         return self.overview.started_at or self.progress.started_at
 
     @property
     def running_seconds(self) -> float | None:
-        """How long the service has worked on it; to the end, where it has ended."""
+        """How long the service has worked on it, or worked until its end."""
         if self.started_at is None:
             return None
         ends = [job.ended_at for job in self.overview.jobs]
@@ -295,7 +295,7 @@ class Batch:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the rows are done, by the pace so far."""
+        """Estimated seconds until all rows are done, at the pace so far."""
         left, at = self.progress.seconds_left, self.progress.at
         if left is None or self.state not in (State.RUNNING, State.REPAIRING):
             return None
@@ -303,7 +303,7 @@ class Batch:
 
     @property
     def is_late(self) -> bool:
-        """Whether the estimate has passed without an end."""
+        """Whether the batch is still running after its estimated end."""
         return self.seconds_left == 0.0
 
     @property
@@ -316,7 +316,7 @@ class Batch:
 
     @property
     def jobs(self) -> tuple[JobOverview, ...]:
-        """The jobs, with what the trigger last saw of those that run."""
+        """The jobs; those that run have the trigger's last snapshot."""
         return tuple(self._now(job) for job in self.overview.jobs)
 
     def _now(self, job: JobOverview) -> JobOverview:
@@ -339,7 +339,7 @@ class Batch:
 
 
 def read_batch(row: Any, *, now: float) -> Batch:
-    """Read a row that :func:`.queries.load` or :func:`.queries.find` returned.
+    """Return the batch in a row of :func:`.queries.load` or :func:`.queries.find`.
 
     :param now: seconds since the epoch.
     """
@@ -371,7 +371,7 @@ _LONGEST: Final = 300
 
 
 def _float(value: object) -> float | None:
-    """Read a number that a database took out of JSON: a number in one dialect, its text in another."""
+    """Return a number from JSON in the database: some dialects return a number, others its text."""
     try:
         found = float(value) if isinstance(value, str | int | float) else None
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Charts as numbers: where lines, columns and labels stand. Templates draw them as SVG; no script takes part."""
+"""Charts as numbers: the positions of lines, columns and labels. Templates draw them as SVG, without scripts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEPS = (1, 2, 2.5, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A text on an axis: where it stands and what it says (for times: seconds since the epoch)."""
+    """A label on an axis: its position and its value (for times: seconds since the epoch)."""
 
     at: float
     value: float
@@ -27,7 +27,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """Done and failed rows over time: the outline of two areas, as SVG wants points."""
+    """Done and failed rows over time: the outlines of two areas, as SVG points."""
 
     good_line: str
     good_area: str
@@ -71,7 +71,7 @@ def ticks(largest: float, wanted: int = 4) -> list[float]:
 
 
 def line_chart(samples: Sequence[Sample], total: int | None) -> LineChart | None:
-    """Draw how rows were done; None for fewer than two moments."""
+    """Return a chart of done rows over time; None for fewer than two samples."""
     if len(samples) < 2 or samples[-1].at <= samples[0].at:  # noqa: PLR2004
         return None
     begin, end = samples[0].at, samples[-1].at
@@ -97,7 +97,7 @@ def line_chart(samples: Sequence[Sample], total: int | None) -> LineChart | None
 
 
 def column_chart(days: Sequence[date], series: Mapping[str, Sequence[float]]) -> ColumnChart | None:
-    """Draw one column a day, the first series at the bottom; None where all values are 0."""
+    """Return a chart of one column a day, the first series at the bottom; None if all values are 0."""
     sums = [sum(values[index] for values in series.values()) for index in range(len(days))]
     if not any(sums):
         return None

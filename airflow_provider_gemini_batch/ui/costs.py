@@ -1,4 +1,4 @@
-"""What batches cost: sums by day, Dag and model of what has ended."""
+"""What ended batches cost, added up by day, Dag and model."""
 
 from __future__ import annotations
 
@@ -76,23 +76,23 @@ class Costs:
 
     @property
     def in_usd(self) -> bool:
-        """Whether there are prices; without any, charts show tokens."""
+        """Whether any batch has a price; if none has, charts show tokens."""
         return self.total.priced > 0
 
     def dearest(self) -> list[tuple[str, str, Sum]]:
-        """Return (Dag, model, sum), the dearest first."""
+        """Return (Dag, model, sum), the most expensive first."""
         found = [(dag, model, each) for (dag, model), each in self.by_dag_and_model.items()]
         return sorted(found, key=lambda row: (-row[2].usd, -row[2].tokens, row[0], row[1]))
 
     def newest(self) -> list[tuple[date, str, str, Sum]]:
-        """Return (day, Dag, model, sum), the newest day first and on a day the dearest."""
+        """Return (day, Dag, model, sum), the newest day first, within a day the most expensive first."""
         found = [(day, dag, model, each) for (day, dag, model), each in self.by_all.items()]
         return sorted(found, key=lambda row: (-row[0].toordinal(), -row[3].usd, -row[3].tokens, row[1], row[2]))
 
     def series(self, by: str) -> dict[str, list[float]]:
         """Return for each model (``by`` "model") or Dag one value a day: dollars, or tokens where nothing has a price.
 
-        The dearest have their own, the rest is put together as "others".
+        The most expensive have values of their own; the rest is added up as "others".
         """
         name: Callable[[tuple[Any, str, str]], str] = (lambda key: key[1]) if by == "dag" else (lambda key: key[2])
         measure: Callable[[Sum], float] = (lambda each: each.usd) if self.in_usd else (lambda each: each.tokens)
@@ -110,13 +110,13 @@ class Costs:
 
 
 def first_moment(now: datetime, days: int) -> datetime:
-    """Return when the oldest of these days began, today being the newest; days are UTC."""
+    """Return when the first of the last ``days`` days began, today included; days are UTC."""
     today = now.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     return today - timedelta(days=days - 1)
 
 
 def add_up(batches: Iterable[Short], *, now: datetime, days: int) -> Costs:
-    """Add up the batches that ended in the last days; what is still active has no cost yet."""
+    """Return the sums of batches that ended in the last days; active ones have no cost yet."""
     since = first_moment(now, days)
     costs = Costs([(since + timedelta(days=number)).date() for number in range(days)])
     known = set(costs.days)
@@ -132,5 +132,5 @@ def add_up(batches: Iterable[Short], *, now: datetime, days: int) -> Costs:
 
 
 def top(rows: Sequence[Any], most: int) -> tuple[Sequence[Any], int]:
-    """Return the first rows and how many are left out."""
+    """Return the first rows, and the number of rows left out."""
     return rows[:most], max(0, len(rows) - most)

@@ -1,11 +1,11 @@
-"""The questions that the page asks of Airflow's database.
+"""The page's queries to Airflow's database.
 
 A batch is a task instance that has pushed an overview, so Airflow's index over XCom keys finds all of them without
-looking at any other task. From there primary and unique keys lead to the task instance, its run and its progress.
+reading any other task. From there, primary and unique keys lead to the task instance, its run and its progress.
 ``return_value``, which may hold responses, is never read.
 
-Lists and sums begin with a scan of a few short values of each batch; what these mean is decided in Python. So one
-query serves every dialect and every filter, and a value that somebody else pushed under our key breaks nothing.
+Lists and sums begin with a scan of a few short values of each batch, which Python interprets. So one query serves every
+dialect and every filter, and foreign values under our XCom key do no harm.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: States in which Airflow may still do something with a task.
 ACTIVE: Final = ("running", "deferred", "queued", "scheduled", "restarting", "up_for_retry", "up_for_reschedule")
-#: The newest batches that a list or a sum takes in: a bound for memory, far above what a page is asked for.
+#: A list or a sum reads at most so many of the newest batches. This bounds memory, and is far more than pages need.
 MOST_SCANNED: Final = 50_000
 
 _ti = TaskInstance.__table__
@@ -66,17 +66,17 @@ _TOKENS: Final = ("input_tokens", "output_tokens", "thinking_tokens")
 _PROGRESS_SCALARS: Final = ("state", "total", "done", "started_at")
 
 
-# A task writes its overview when it begins and at each step. A job runs for four days at most, so that what is still
-# active, or ended by somebody's hand, has written since so long before the moment that a list looks back to.
+# A task writes its overview when it begins and at each step, and a job runs for four days at most. So a batch that is
+# active, or was ended by hand, in a list's period has written its overview at most this long before the period.
 _LONGEST_SILENCE: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Which batches are looked at: those of these Dags that began or ended ``since``, or are still active.
+    """Which batches to read: those of these Dags that began or ended after ``since``, or are still active.
 
-    ``text`` is looked for in the names of run, task and jobs: rows that have it are ``found``. ``costs``: tokens are
-    asked for, of batches that have ended ``since``.
+    Rows whose run, task or jobs have ``text`` in their names are ``found``. ``costs``: also read the tokens of batches
+    that ended after ``since``.
     """
 
     dag_ids: Collection[str]

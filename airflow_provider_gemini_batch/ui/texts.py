@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NOTHING = "\N{EN DASH}"
-_LAST_TIME = 253402300799  # the end of year 9999: what lies beyond is not a time
+_LAST_TIME = 253402300799  # the end of the year 9999; anything later is not a time
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
 _THOUSAND = 1000
 _CENT = 0.01
 _PARTS = re.compile(r"[^_/.]+[_/.]*|[_/.]+")
-# What the numbers of gRPC mean, in a word or two.
+# The gRPC status codes, in a word or two.
 _CODES: Final = {
     "1": "cancelled",
     "2": "unknown",
@@ -52,7 +52,7 @@ def short_number(value: float | None) -> str:
 
 
 def money(value: float | None) -> str:
-    """Return a sum of US dollars: ``$18.40``; small sums keep two digits that say something."""
+    """Return a sum of US dollars: ``$18.40``; small sums keep two significant digits."""
     if value is None:
         return NOTHING
     if 0 < value < _CENT:
@@ -61,12 +61,12 @@ def money(value: float | None) -> str:
 
 
 def cost(value: float | None, *, is_upper_bound: bool) -> str:
-    """Return a cost, with "at most" where it can only be less."""
+    """Return a cost, with "at most" for an upper bound."""
     return f"at most {money(value)}" if is_upper_bound and value else money(value)
 
 
 def estimate(value: float | None, *, is_open: bool) -> str:
-    """Return what a batch that has not ended may cost; a guess, where nothing bounds it."""
+    """Return the estimated cost of a batch that has not ended: "at most" its bound, or "perhaps" without one."""
     return NOTHING if value is None else f"{'perhaps' if is_open else 'at most'} {money(value)}"
 
 
@@ -85,7 +85,7 @@ def span(seconds: float | None) -> str:
 
 
 def about(seconds: float | None) -> str:
-    """Return a time left as an estimate should be told: never to the second."""
+    """Return a remaining time, rounded as an estimate: never to the second."""
     if seconds is None:
         return NOTHING
     if seconds < _SPANS[-1][0]:
@@ -96,7 +96,7 @@ def about(seconds: float | None) -> str:
 
 
 def percent(part: float | None, whole: float | None) -> float:
-    """Return a share from 0 to 100; 0 where it cannot be told."""
+    """Return a share from 0 to 100; 0 if it is unknown."""
     return 0.0 if not part or not whole else min(100.0, 100.0 * part / whole)
 
 
@@ -122,7 +122,7 @@ def clock(value: float | datetime | None, pattern: str = "%d %b %H:%M") -> str:
 
 
 def breakable(name: str) -> Markup:
-    """Return a name that may be broken after an underscore, a slash or a dot; everything else of it is escaped."""
+    """Return an escaped name with possible line breaks after underscores, slashes and dots."""
     return Markup("<wbr>").join(_PARTS.findall(name))
 
 
@@ -132,7 +132,7 @@ def rough(seconds: float | None) -> str:
 
 
 def reasons(by_status: Mapping[str, int], by_reason: Mapping[str, Mapping[str, int]]) -> list[tuple[str, int]]:
-    """Return what became of rows, the most frequent first; failed ones by the service's word, where it is known."""
+    """Return counts of rows by result, the most frequent first; failed rows by the service's word, if known."""
     found: dict[str, int] = {}
     for status, rows in by_status.items():
         known = {word: count for word, count in by_reason.get(status, {}).items() if word}

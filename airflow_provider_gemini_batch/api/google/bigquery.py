@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 NO_LIBRARY = (
     "reading rows of a BigQuery table needs Google's client: pip install 'airflow-provider-gemini-batch[bigquery]'"
 )
-# The one column of a response table that is not asked for. The author's own stand beside the responses: they name rows.
+# The only column of a response table that is not read. The author's own columns are read: they name the rows.
 _REQUEST = "request"
-# What older embedding models were asked, which names the response where the row has no key.
+# The request of an older embedding model, which identifies the response where the row has no key.
 _INSTANCE = ("content", "task_type", "title")
 _ANSWERS = frozenset({"response", "predictions"})
 _PAGE_ROWS = 1000
@@ -57,10 +57,10 @@ class ResponseTables:
         return "ResponseTables(bq://)"
 
     def results(self, uri: str) -> Iterator[BatchResult]:
-        """Open a table (errors come at once) and give its responses, in no order.
+        """Yield the responses in a table, in no particular order. Errors in opening it are raised at once.
 
         :raises ConfigurationError: the extra ``bigquery`` is not installed.
-        :raises NotFound: there is no such table (any more).
+        :raises NotFound: the table does not exist, or no longer.
         """
         table = names.bigquery_uri(uri, "table").removeprefix("bq://")
         with _table_errors(uri):
@@ -76,7 +76,7 @@ class ResponseTables:
         return _results(uri, rows)
 
     def check_readable(self, uri: str) -> None:
-        """Raise what reading responses in a table that is still to be made would raise. Costs one call.
+        """Raise the error that reading a table would raise, before the table exists. Makes one call.
 
         :raises ConfigurationError: the extra ``bigquery`` is not installed.
         :raises NotFound: there is no such dataset. :raises AccessDenied: these credentials may not read in it.
@@ -114,7 +114,7 @@ def _results(uri: str, rows: Any) -> Iterator[BatchResult]:
 
 
 def _plain(row: Any) -> dict[str, Any]:
-    """Return a row as a line of a file would be: a column of JSON may come as text."""
+    """Return a row in the form of a line of a file: a column of JSON may arrive as text."""
     members = {name: value if isinstance(value, Decimal) else _to_json_value(value) for name, value in row.items()}
     if "content" in members and "predictions" in members:
         members.setdefault("instance", {name: members[name] for name in _INSTANCE if members.get(name) is not None})
@@ -122,7 +122,7 @@ def _plain(row: Any) -> dict[str, Any]:
 
 
 def _to_json_value(value: Any) -> Any:
-    """Return a value as BigQuery writes it into JSON: bytes as base64, times and what JSON does not know as text."""
+    """Return a value as BigQuery writes it into JSON: bytes as base64, times and other types as text."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, Mapping):
@@ -138,7 +138,7 @@ def _to_json_value(value: Any) -> Any:
 
 @contextmanager
 def _table_errors(uri: str) -> Iterator[None]:
-    """Turn what Google's client raises into our errors."""
+    """Turn errors of Google's client into ours."""
     what = f"read of {uri}"
     try:
         yield
@@ -146,7 +146,7 @@ def _table_errors(uri: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
         code = getattr(error, "code", None)
-        # Errors of google-auth hold the whole response of a token endpoint.
+        # Not as the cause: errors of google-auth hold the whole response of a token endpoint.
         cause = None if type(error).__module__.startswith("google.auth") else error
         raise _translate_error(what, int(code) if isinstance(code, int) else 0, error) from cause
 

@@ -1,7 +1,7 @@
 """The Files API of the Gemini Developer API: resumable upload, look-up, streamed and resumed download.
 
-Upload protocol: ``start`` gives a session's address, ``upload`` sends chunks, ``upload, finalize`` the last one, and
-``query`` tells after a cut how far the service got.
+Upload protocol: ``start`` returns a session's address, ``upload`` sends chunks, ``upload, finalize`` sends the last
+one, and ``query`` asks after a broken connection how much has arrived.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ READ_BYTES = 2**18
 LARGEST_FILE_BYTES = 2 * 2**30
 _MOST_SESSIONS = 3
 LONGEST_PROCESSING = 600.0
-"""Seconds that an upload is waited for, unless the caller says otherwise."""
+"""Default for how many seconds to wait until an upload is processed."""
 _PROCESSING_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _OWN_NAME = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+(\d{1,18})-")
@@ -72,7 +72,7 @@ _MIME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)?\Z")
 
 
 class _SessionGone(Exception):
-    """The upload has to begin anew; the service's own words, if it had any."""
+    """The upload has to start again; ``error`` is the service's refusal, if there was one."""
 
     def __init__(self, error: GeminiBatchError | None = None) -> None:
         super().__init__()
@@ -80,14 +80,14 @@ class _SessionGone(Exception):
 
 
 class _Progress(NamedTuple):
-    """How far an upload is: bytes that the service has, and the file once it is whole."""
+    """How far an upload is: the bytes that the service has, and the file once it is complete."""
 
     received: int
     file: File | None
 
 
 class _Content(NamedTuple):
-    """What is to be uploaded: an open file, where it begins, its bytes, and a short name for messages."""
+    """What to upload: an open file, where to begin, the number of bytes, and a short name for messages."""
 
     file: BinaryIO
     begin: int
@@ -97,7 +97,7 @@ class _Content(NamedTuple):
 
 @dataclass(frozen=True)
 class _Session:
-    """An upload under way. Its address carries the right to write: it never shows."""
+    """An upload in progress. Whoever knows its address may write to it, so it is never shown."""
 
     url: str
     chunk: int
@@ -111,7 +111,7 @@ class _Session:
 
 
 class GeminiFiles:
-    """Files behind one API key. Uploads live 48 hours."""
+    """Files of one API key. Uploads are kept for 48 hours."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class GeminiFiles:
         name: str | None,
         wait: float,
     ) -> File:
-        """Upload a file, going on after broken connections; see :meth:`.BatchClient.upload_file`."""
+        """Upload a file, resuming after broken connections; see :meth:`.BatchClient.upload_file`."""
         if name is not None and not _OWN_NAME.match(name):
             raise ConfigurationError(
                 f"name {names.in_words(name)}: 'files/' and up to 40 of a-z, 0-9 and -, no - at either end"
@@ -178,7 +178,7 @@ class GeminiFiles:
         raise UnexpectedAnswer(f"{text}; the last: {cause}" if cause else text) from cause
 
     def wait(self, file: File, *, timeout: float) -> File:
-        """Ask until the service has processed a file; see :meth:`.BatchClient.wait_for_file`."""
+        """Poll until the service has processed a file; see :meth:`.BatchClient.wait_for_file`."""
         end = self._clock() + timeout
         pauses = chain(_PROCESSING_PAUSES, repeat(_PROCESSING_PAUSES[-1]))
         while not file.is_ready:
@@ -226,9 +226,9 @@ class GeminiFiles:
         return _Session(address, max(grain, CHUNK_BYTES // grain * grain), content.label)
 
     def _reachable(self, url: str) -> str | None:
-        """Return the address to send to, None when rows must not go there.
+        """Return the address to send rows to, or None if it is not safe.
 
-        It leads through the base URL that was given, for Google's own may be out of reach.
+        Google's own host may be out of reach, so the address uses the base URL that was given.
         """
         if not self._own_host:
             return url if is_secure(url) else None
@@ -240,7 +240,7 @@ class GeminiFiles:
         return urlunsplit((base.scheme, base.netloc, path, session.query, ""))
 
     def _send(self, session: _Session, content: _Content) -> File:
-        """Send chunks until the service has all; after trouble ask how far it got. Gives up when nothing moves."""
+        """Send chunks until the service has all. After an error, ask how much arrived; give up without progress."""
         offset, failures = 0, 0
         while True:
             trouble: GeminiBatchError | None = None
@@ -265,7 +265,7 @@ class GeminiFiles:
             offset = progress.received
 
     def _chunk(self, session: _Session, content: _Content, offset: int) -> _Progress | None:
-        """Send one chunk; None when the service's response does not say whether it arrived."""
+        """Send one chunk and return the progress; None if it is not known whether the chunk arrived."""
         length = min(session.chunk, content.size - offset)
         last = offset + length >= content.size
         call = session.call(
@@ -281,7 +281,7 @@ class GeminiFiles:
         return self._read_finished(answer) if status == "final" else None
 
     def _query(self, session: _Session) -> _Progress | None:
-        """Ask how many bytes arrived; None when no response came."""
+        """Return how much has arrived; None if the service did not respond."""
         try:
             answer = self._transport.send(session.call("upload", "query"))
         except (TransportError, ServiceUnavailable, QuotaExceeded):
@@ -297,12 +297,12 @@ class GeminiFiles:
 
     @staticmethod
     def _session_error(error: ApiError) -> Exception:
-        """Tell a session that is gone from an upload that is refused. A dropped session can be any 4xx."""
+        """Return what to raise for a 4xx: a dropped session can be any of them except a refusal of access."""
         return error if isinstance(error, AccessDenied) else _SessionGone(error)
 
     @staticmethod
     def _read_finished(answer: Answer) -> _Progress:
-        """Read the file that a finished upload made. When that response is lost, only a new upload tells a name."""
+        """Return the progress with the finished file. Without a readable response its name is unknown: upload again."""
         try:
             member = dict_at(answer.json(), "file")
         except UnexpectedAnswer:
@@ -312,12 +312,12 @@ class GeminiFiles:
         return _Progress(0, _file(member, answer))
 
     def get(self, name: str) -> File:
-        """Ask for an upload's description."""
+        """Return an uploaded file."""
         answer = self._transport.send(Call("get", "GET", self._url(names.own_file_name(name)), subject=name))
         return _file(answer.json(), answer)
 
     def list(self, *, page_size: int, page_token: str | None) -> FilePage:
-        """Ask for a page of files."""
+        """Return a page of files."""
         params = {"pageSize": str(page_size), **({"pageToken": page_token} if page_token else {})}
         answer = self._transport.send(Call("list files", "GET", self._url("files"), params=params))
         page = answer.json()
@@ -325,14 +325,14 @@ class GeminiFiles:
         return FilePage(files=found, next_page_token=text_at(page, "nextPageToken"))
 
     def delete(self, name: str) -> None:
-        """Remove an upload."""
+        """Delete an uploaded file."""
         self._transport.send(Call("delete", "DELETE", self._url(names.own_file_name(name)), subject=name))
 
     def iter_download(self, name: str) -> Iterator[bytes]:
-        """Open a download (errors come at once) and give its bytes; goes on after a cut where it was.
+        """Yield the bytes of a download, resuming after a broken connection. Errors in opening it are raised at once.
 
         The path under ``/download/`` is the documented one (https://ai.google.dev/gemini-api/docs/batch-api); the
-        short one, which the SDKs use, is for gateways that know no other.
+        short one, which the SDKs use, is for gateways that support only that.
         """
         path = f"{self._version}/{names.file_name(name)}:download"
         long = Call("download", "GET", f"{self._base}/download/{path}", subject=name, params={"alt": "media"})
@@ -344,12 +344,12 @@ class GeminiFiles:
         return iter_resuming(self._transport, replace(long, url=f"{self._base}/{path}"))
 
     def download(self, name: str, target: str | os.PathLike[str] | BinaryIO) -> int:
-        """Download to a path, which appears when whole, or into an open file; gives the number of bytes."""
+        """Download to a path, which appears when complete, or an open file; return the number of bytes."""
         chunks = self.iter_download(name)
         if not isinstance(target, (str, os.PathLike)):
             return sum(_written(target, chunk) for chunk in chunks)
         path = Path(target)
-        # A name that nobody can guess, and a new file: a link that somebody has put there is not followed.
+        # A random name and a new file, so that no symbolic link planted there is followed.
         part = path.with_name(f".{path.name[:100]}.{token_hex(8)}.part")
         try:
             with part.open("xb") as file:
@@ -364,13 +364,13 @@ class GeminiFiles:
 
 
 def iter_resuming(transport: Transport, call: Call) -> Iterator[bytes]:
-    """Open a stream of bytes, retried like any safe call, and give its pieces; a cut is mended with a Range request."""
+    """Yield a stream of bytes in pieces. Opening it is retried; a Range request resumes a broken connection."""
     response = _open_at(transport, call, 0)
     return _pieces(transport, call, response)
 
 
 def _open_at(transport: Transport, call: Call, offset: int) -> requests.Response:
-    # identity: an offset must count the bytes of the file, not of a compressed stream.
+    # identity: offsets must count the bytes of the file, not of a compressed stream.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
     ranged = Call(call.operation, call.method, call.url, subject=call.subject, params=call.params, headers=headers)
     return transport.repeat(lambda: transport.open_response(ranged))
@@ -404,12 +404,12 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> It
             response = _open_at(transport, call, done)
         except ApiError as error:
             if error.http_status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and expected is None:
-                return  # the cut came after the last byte
+                return  # the connection broke after the last byte
             raise
 
 
 def _begin(response: requests.Response, asked: int) -> int:
-    """Return where in the file a response begins; a host may give more than was asked for, or all of it."""
+    """Return the offset at which a response begins; a host may send more than requested, or the whole file."""
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         return 0
     told = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
@@ -422,7 +422,7 @@ def _begin(response: requests.Response, asked: int) -> int:
 
 @contextmanager
 def _open_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[BinaryIO, int, int, str]]:
-    """Open what is to be uploaded: the file, where it begins, its size in bytes, and a short name for messages."""
+    """Yield what to upload: the file, where to begin, its size in bytes, and a short name for messages."""
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         try:
@@ -444,7 +444,7 @@ def _open_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[Bi
 
 
 def _may_lack_path(error: ApiError) -> bool:
-    """Return whether a path may be unknown to the host: a 404, or a gateway's refusal that is not in Google's form."""
+    """Return whether the host may not know the path: a 404, or a gateway's refusal that is not in Google's form."""
     return error.http_status == 404 or (error.http_status in {400, 403, 405} and not error.status)  # noqa: PLR2004
 
 
@@ -480,7 +480,7 @@ def _file(member: dict[str, Any], answer: Answer) -> File:
 
 
 def _sha256(value: object) -> str | None:
-    """Read the service's hash: base64 of the hexadecimal text."""
+    """Return the hash that the service sends as base64 of hexadecimal text."""
     try:
         text = base64.b64decode(value, validate=True).decode("ascii") if isinstance(value, str) and value else ""
     except ValueError:  # no base64, or no ASCII

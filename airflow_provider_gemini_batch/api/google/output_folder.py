@@ -1,9 +1,9 @@
 """Which objects of a Vertex job's folder hold its responses. Pure: names and sizes in, names out.
 
-The names are Google's, and there are several families of them: the batch guide's ``predictions.jsonl``, shards as Cloud
+Google uses several families of names: the batch guide's ``predictions.jsonl``, shards as Cloud
 Storage writers number them (``-00000-of-00003``), the REST reference's ``predictions_0001`` with ``errors_0001``,
-``prediction.results-*`` of older models, BigQuery's export names of twelve digits; each may be packed (``.gz``). A
-partial dump, ``incremental_predictions.jsonl``, counts only where no final object is.
+``prediction.results-*`` of older models, BigQuery's export names of twelve digits; each may be compressed (``.gz``). A
+partial dump, ``incremental_predictions.jsonl``, is used only if there is no final object.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class StoredObject(NamedTuple):
-    """An object as a listing shows it: its name within the folder (a folder's ends in a slash) and its bytes."""
+    """An object in a listing: its name within the folder (a folder's ends in a slash) and its size in bytes."""
 
     name: str
     size: int
@@ -29,9 +29,9 @@ class OutputFiles(NamedTuple):
     """What a folder holds.
 
     :param answers: names of the objects to read, in order; none of them is empty.
-    :param exists: whether there is any object for responses, maybe an empty one.
-    :param missing: names of shards that should be there, as the names of the others tell.
-    :param unknown: names that mean nothing to us, of objects that are not empty.
+    :param exists: whether there is any object for responses, even an empty one.
+    :param missing: names of shards that should exist, judged by the names of the others.
+    :param unknown: unknown names of objects that are not empty.
     """
 
     answers: tuple[str, ...]
@@ -43,16 +43,16 @@ class OutputFiles(NamedTuple):
 _SHARDED = re.compile(
     r"(?P<stem>[^/]{1,200}?)(?P<before>[-_])(?P<number>[0-9]{5})-of-(?P<total>[0-9]{5})(?P<ending>(?:\.[a-z]{1,10}){0,2})\Z"
 )
-# Families that are counted through, from 0 or 1, without a total.
+# Families with consecutive numbers, from 0 or 1, and without a total.
 _COUNTED = re.compile(r"(?P<stem>predictions_)(?P<number>[0-9]{4})(?P<ending>(?:\.[a-z]{1,10}){0,2})\Z")
 _EXPORTED = re.compile(r"(?P<stem>)(?P<number>[0-9]{12})(?P<ending>\.jsonl?(?:\.gz)?)\Z")
-# Names without their shard; the reference leaves the ending to the format.
+# Names without their shard; the reference does not fix the ending.
 _FINAL = re.compile(
     r"(?:predictions[^/]*\.jsonl|predictions(?:_[0-9]{1,12})?|prediction\.results(?:\.jsonl)?)(?:\.gz)?\Z"
 )
 _ERRORS = re.compile(r"(?:prediction\.)?errors?(?:_[0-9]{1,12})?(?:\.jsonl)?(?:\.gz)?\Z")
 _PARTIAL = re.compile(r"incremental_[^/]*\.jsonl(?:\.gz)?\Z")
-# Counts of errors beside the responses of older models; notes of the service or of whoever copied the folder.
+# Not responses: error counts of older models, and files added by the service or by tools that copied the folder.
 _NOTES = re.compile(r"(?:[._].*|.*\.metadata|(?!prediction).*\.json|prediction\.errors_stats.*)\Z")
 _MOST_NAMES = 10
 _LONGEST_NAME = 100
@@ -60,7 +60,7 @@ _MOST_SHARDS = 100_000
 
 
 def choose(objects: Iterable[StoredObject]) -> OutputFiles:
-    """Return which of a folder's objects are to be read."""
+    """Return which of a folder's objects to read."""
     final: list[StoredObject] = []
     partial: list[StoredObject] = []
     unknown: list[str] = []
@@ -85,7 +85,7 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
 
 
 def _without_doubles(final: list[StoredObject]) -> list[StoredObject]:
-    """Leave out shards whose bytes lie beside them in one object: they were put together, and not removed."""
+    """Leave out shards that were merged into one object but not removed: their sizes add up to its size."""
     sizes = {item.name: item.size for item in final if not _SHARDED.match(item.name)}
     sums = Counter[str]()
     for item in final:
@@ -108,7 +108,7 @@ def _without_shard(name: str) -> str:
 
 
 def _missing(names: Iterable[str]) -> list[str]:
-    """Return the names of shards that the names of the others promise."""
+    """Return the names of shards that should exist, judged by the names of the others."""
     sharded: dict[tuple[str, str, str, str], set[int]] = defaultdict(set)
     counted: dict[tuple[str, int, str], set[int]] = defaultdict(set)
     for name in names:

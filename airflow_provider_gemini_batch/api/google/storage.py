@@ -1,7 +1,7 @@
 """gs:// objects through gcsfs, the library under Airflow's own object storage, with the connection's credentials.
 
-``gcsfs.core.GCSFileSystem`` on purpose: the package's newer default class first asks over gRPC for the bucket's type,
-which hangs on anything that is not Google's own endpoint. gcsfs (extra ``vertex``) is imported at first use.
+This uses ``gcsfs.core.GCSFileSystem``: the package's newer default class first asks for the bucket's type over gRPC,
+which hangs on any endpoint that is not Google's own. gcsfs (extra ``vertex``) is imported at first use.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _READ_SECONDS = 60.0
 
 
 class ObjectStore:
-    """Cloud Storage, opened at first use; addresses are whole ones, ``gs://bucket/object``.
+    """Cloud Storage, opened at first use; addresses are complete: ``gs://bucket/object``.
 
     :param endpoint: base URL of another Cloud Storage; ``STORAGE_EMULATOR_HOST`` is read when it is None. An endpoint
         on this machine gets no credentials.
@@ -73,7 +73,7 @@ class ObjectStore:
             ) from error
         endpoint = self._endpoint or _emulator_from_environment()
         local = endpoint is not None and is_local_url(endpoint)
-        # Its default is five minutes for a whole call: too short for a slow line, too long for a dead one.
+        # The default is five minutes for a whole call: too short for a slow connection, too long for a dead one.
         patience = ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
         # gcsfs caches instances by their arguments; ours hold credentials and end with the client.
         return GCSFileSystem(
@@ -100,7 +100,7 @@ class ObjectStore:
         except BaseException:
             with suppress(Exception):
                 handle.discard()  # type: ignore[attr-defined]
-            # A gcsfs file that is collected unclosed is closed, and so uploaded: it must believe that it was.
+            # gcsfs closes, and so uploads, an open file when it is garbage-collected: mark it as closed.
             with suppress(Exception):
                 handle.closed = True  # type: ignore[misc]
             raise
@@ -108,18 +108,18 @@ class ObjectStore:
             handle.close()
 
     def size(self, uri: str) -> int:
-        """Give an object's size in bytes. Raises NotFound when there is none."""
+        """Return an object's size in bytes. Raises NotFound when it does not exist."""
         return int(self._info(uri)["size"])
 
     def exists(self, uri: str) -> bool:
-        """Tell whether there is such an object."""
+        """Return whether an object exists."""
         with _storage_errors("look-up", uri):
             return bool(self.filesystem.exists(names.gcs_uri(uri, "address")))
 
     def matching(self, address: str) -> list[str]:
-        """Give the objects that an address means to the service, sorted.
+        """Return the objects that the service reads for an address, sorted.
 
-        A ``*`` reaches over slashes, and an address that ends in a slash is everything below it.
+        A ``*`` also matches slashes; an address that ends in a slash means everything below it.
         """
         pattern = f"{address}*" if address.endswith("/") else address
         if "*" not in pattern:
@@ -131,7 +131,7 @@ class ObjectStore:
         return sorted(uri for path in found if matches(uri := f"gs://{path}"))
 
     def delete(self, uri: str) -> None:
-        """Remove an object; does nothing when it is already gone."""
+        """Delete an object, if it exists."""
         try:
             with _storage_errors("delete", uri):
                 self.filesystem.rm_file(names.gcs_uri(uri, "address"))
@@ -139,7 +139,7 @@ class ObjectStore:
             return
 
     def delete_folder(self, uri: str) -> None:
-        """Remove all objects whose names begin with this address and a slash."""
+        """Delete all objects whose addresses begin with this one and a slash."""
         base = names.gcs_uri(uri, "address").rstrip("/")
         with _storage_errors("list", uri):
             found = self.filesystem.find(base)
@@ -152,7 +152,7 @@ class ObjectStore:
             self.filesystem.put_file(os.fspath(path), names.gcs_uri(uri, "address"))
 
     def check_readable(self, uri: str) -> None:
-        """Raise what reading responses under an address would raise: extras, bucket, permission. Costs one list call.
+        """Raise the error that reading under an address would raise: extra, bucket or permission. Makes one list call.
 
         :raises ConfigurationError: gcsfs is missing. :raises NotFound: there is no such bucket.
         :raises AccessDenied: these credentials may not list the bucket.
@@ -160,22 +160,22 @@ class ObjectStore:
         bucket, _, prefix = names.gcs_uri(uri, "destination").removeprefix("gs://").partition("/")
         with _storage_errors("list", uri):
             filesystem = self.filesystem
-            # The listing of a folder that is not there yet looks like that of a bucket that is not: so the call itself.
+            # gcsfs lists a missing bucket like a folder that does not exist yet, so this makes the call itself.
             filesystem.call("GET", "b/{}/o", bucket, prefix=prefix, maxResults=1, json_out=True)
 
     def list_folder(self, folder: str) -> list[StoredObject]:
-        """Return what lies directly in a folder, sorted; empty when there is no such folder (yet)."""
+        """Return the objects directly in a folder, sorted; an empty list if the folder does not exist."""
         base = names.gcs_uri(folder, "folder").rstrip("/")
         try:
             with _storage_errors("list", folder):
-                # No glob: the folder's name is a time with colons, and may hold what a pattern gives a meaning.
+                # No glob: the folder's name is a time with colons, and may contain wildcard characters.
                 found = self.filesystem.ls(base, detail=True)
         except NotFound:
             return []
         return sorted(_stored(item) for item in found if item["name"].rstrip("/") != base.removeprefix("gs://"))
 
     def iter_bytes(self, uri: str) -> Iterator[bytes]:
-        """Give an object's bytes in pieces of 4 MiB, each a ranged read of its own, which gcsfs retries by itself.
+        """Yield an object's bytes in pieces of 4 MiB; each is a ranged read of its own, which gcsfs retries.
 
         Raises ApiError when the object is replaced while it is read.
         """
@@ -214,7 +214,7 @@ def _emulator_from_environment() -> str | None:
 
 @contextmanager
 def _storage_errors(operation: str, uri: str) -> Iterator[None]:
-    """Turn what gcsfs raises into our errors."""
+    """Turn errors of gcsfs into ours."""
     what = f"{operation} of {uri}"
     try:
         yield
@@ -225,7 +225,7 @@ def _storage_errors(operation: str, uri: str) -> Iterator[None]:
     except PermissionError as error:
         raise AccessDenied(f"{what}: these credentials may not", http_status=403, status="PERMISSION_DENIED") from error
     except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
-        # Errors of google-auth hold the whole response of a token endpoint.
+        # Not as the cause: errors of google-auth hold the whole response of a token endpoint.
         raise _translate_error(what, error) from (None if type(error).__module__.startswith("google.auth") else error)
 
 

@@ -1,4 +1,4 @@
-"""Where an ended Vertex job left its responses: the folder or the table, found also where the service does not say."""
+"""Finds the folder or table with the responses of an ended Vertex job, even if the service does not name it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 # "prediction-model-2025-12-26T20:29:02.829566Z"; older models write the time with underscores.
 _FOLDER = re.compile(r"predictions?[-_].{0,200}?(\d{4})[-_](\d\d)[-_](\d\d)T(\d\d)[:_-](\d\d)[:_-](\d\d)")
-# A folder's time is neither the job's creation nor its start; it may lie a little outside of both.
+# A folder's time is not exactly the job's creation or start, and may be a little outside of the job's times.
 _BEFORE, _AFTER = timedelta(minutes=1), timedelta(minutes=10)
 _WHOLE = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
-# So many characters at the end of two names are not the same by chance.
+# Two names that end in so many equal characters do not do so by chance.
 _NAME_END = 30
 # bq://project.dataset.table
 _TABLE_PARTS = 3
@@ -48,10 +48,10 @@ class VertexOutput:
     def of(self, job: BatchJob, raw: dict[str, Any]) -> LeftOutput:
         """Return what an ended job left; ``raw`` is the job as the service describes it.
 
-        A job that was cut short may have written nothing. So without the service's word for it, nothing that lies at a
-        place that others write to as well is taken for its own.
+        A job that ended early may have written nothing. So in a place that other jobs also write to, an output counts
+        as this job's only if the service says so.
 
-        :raises UnknownOutput: there is something, but shards are missing, or no name is known.
+        :raises UnknownOutput: there is an output, but shards are missing, or the names are unknown.
         """
         folder = text_at(raw, "outputInfo", "gcsOutputDirectory")
         if folder is not None and folder.startswith("gs://"):
@@ -66,7 +66,7 @@ class VertexOutput:
         return LeftOutput(files=self._search(job, prefix))
 
     def _in_folder(self, job: BatchJob, folder: str) -> tuple[str, ...] | None:
-        """Read the folder that the service names; also if it names the one above, or the object itself."""
+        """Return the objects in the folder that the service names; it may also name the parent or the object itself."""
         objects = self._storage.list_folder(folder)
         if not objects:
             return (folder,) if self._storage.exists(folder) else None
@@ -74,7 +74,7 @@ class VertexOutput:
         return self._search(job, folder) if is_above else self._read(job, folder, objects)
 
     def _search(self, job: BatchJob, prefix: str) -> tuple[str, ...] | None:
-        """Look for the folder of a job that does not say which; others may have written beside it."""
+        """Return the objects of a job whose folder the service does not name; other jobs may have folders beside it."""
         base = prefix.rstrip("/")
         found = self._storage.list_folder(base)
         folders = [item.name for item in found if item.name.endswith("/") and _FOLDER.match(item.name)]
@@ -103,7 +103,7 @@ class VertexOutput:
                     "maintainers these names, then clear the task; nothing is bought again."
                 )
             return None
-        # A job that was cut short may have left some shards unwritten; what is there has been paid for.
+        # A job that ended early may lack some shards; those that exist have been paid for.
         if files.missing and job.state in _WHOLE:
             raise UnknownOutput(
                 f"{job.name} ended well, but its answers in {base} are not whole: {some(files.missing)} is not there. "
@@ -115,7 +115,7 @@ class VertexOutput:
 
 
 def _is_named_after(job: BatchJob, prefix: str) -> bool:
-    """Return whether a folder of the address has the end of the job's name, as those have that are one job's alone."""
+    """Return whether a folder in the address shares the end of the job's name: then only this job writes there."""
     ends = [part[-_NAME_END:] for part in prefix.split("/") if len(part) >= _NAME_END]
     return any(job.display_name.endswith(end) for end in ends)
 
@@ -135,7 +135,7 @@ def _time_in(name: str) -> datetime | None:
 
 
 def _is_of_time(job: BatchJob, moment: datetime | None) -> bool:
-    """Return whether something that was written at this moment may be the job's."""
+    """Return whether the job may have written something at this moment."""
     if moment is None:
         return True
     if job.create_time is not None and moment < job.create_time - _BEFORE:

@@ -1,4 +1,4 @@
-"""The member names that a request may have, their two spellings, the hint that goes with a wrong one, and values."""
+"""The member names of requests: both spellings, hints for wrong ones, and the check of their values."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ _UPPER = re.compile(r"([A-Z])")
 
 
 def camel(name: object) -> str:
-    """Return a member name in lowerCamel. Raises InputError when it is not a text."""
+    """Return a member name in lowerCamel. Raises InputError when it is not a string."""
     if not isinstance(name, str):
         raise InputError("member names must be texts")
     return _SNAKE.sub(lambda found: found[1].upper(), name) if "_" in name else name
 
 
 def snake(name: str) -> str:
-    """A member name in snake_case."""
+    """Return a member name in snake_case."""
     return _UPPER.sub(lambda found: "_" + found[1].lower(), name)
 
 
 def known(name: str, kind: JobKind) -> bool:
-    """True when the lowerCamel name may stand in a request of this kind, flat settings included."""
+    """Return whether a request of this kind may have this lowerCamel name, flat settings included."""
     return name in MEMBERS[kind] or name in CONFIG_NAMES or (kind is JobKind.GENERATION and name in CONFIG_MEMBERS)
 
 
 def nearly(name: str, kind: JobKind) -> str | None:
-    """The known name that this one was most likely meant to be."""
+    """Return the known name that was most likely meant."""
     names = GENERATION_MEMBERS | CONFIG_MEMBERS if kind is JobKind.GENERATION else EMBEDDING_MEMBERS
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.8)), None)
 
 
 def hint(name: str, kind: JobKind) -> str:
-    """What to do about a name that is not known, as the end of a sentence."""
+    """Return what to do about an unknown name, as the end of a sentence."""
     close = nearly(name, kind)
     if close:
         return f"; is '{close}' meant?"
@@ -74,12 +74,12 @@ def hint(name: str, kind: JobKind) -> str:
 
 
 def shown(name: object) -> str:
-    """A name for a message, cut to a sane length."""
+    """Return a name for a message, cut to a reasonable length."""
     return str(name)[:_NAME_SHOWN]
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in words for a message; never the value."""
+    """Return the type of a value in words for a message, never the value."""
     if isinstance(value, (list, tuple)):
         return "a list"
     words = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", str: "a text"}
@@ -87,7 +87,7 @@ def kind_of(value: object) -> str:
 
 
 def check_json(value: Any, holder: str = "the request holds") -> None:
-    """Refuse what has no form in JSON, or one that changes from process to process, anywhere in a value.
+    """Refuse a value that contains anything without a form in JSON, or with one that differs between processes.
 
     :param holder: the beginning of the message.
     :raises InputError: names the type, never the value.

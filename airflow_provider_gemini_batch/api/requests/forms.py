@@ -1,4 +1,4 @@
-"""From what authors and SDKs write to the REST form of a request: names, places, short forms, the shape."""
+"""Turns what authors and SDKs write into the REST form of a request: names, places, short forms, the shape."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from airflow_provider_gemini_batch.api.requests.fields import (
 
 
 def user_content(text: str) -> dict[str, Any]:
-    """One turn of the user with one text part."""
+    """Return a turn of the user with one text part."""
     return {"role": "user", "parts": [{"text": text}]}
 
 
 def from_text(text: str, kind: JobKind) -> dict[str, Any]:
-    """A request that asks just this text."""
+    """Return a request that consists of this text."""
     if not text.strip():
         raise InputError("the text is empty")
     if kind is JobKind.EMBEDDINGS:
@@ -34,7 +34,7 @@ def from_text(text: str, kind: JobKind) -> dict[str, Any]:
 
 
 def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
-    """The value as a mapping. Raises InputError naming the member."""
+    """Return the value if it is a mapping. Raises InputError naming the member."""
     if not isinstance(value, Mapping):
         raise InputError(f"'{name}' must be an object, not {kind_of(value)}")
     return value
@@ -43,7 +43,7 @@ def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
 def rest_form(
     given: Mapping[str, Any], kind: JobKind, trusted: frozenset[str], notes: MutableSet[str]
 ) -> dict[str, Any]:
-    """Bring names to lowerCamel, flat settings to their place and short forms of content to their long ones."""
+    """Return a request with names in lowerCamel, flat settings in their places, and content in its long form."""
     request: dict[str, Any] = {}
     config: dict[str, Any] = {}
     place = partial(_place, kind=kind, request=request, config=config, trusted=trusted, notes=notes)
@@ -77,7 +77,7 @@ def _place(
     trusted: frozenset[str],
     notes: MutableSet[str],
 ) -> None:
-    """Put one setting where REST wants it; ``inside``: it was found in a config."""
+    """Put one setting where REST has it; ``inside``: it comes from a config."""
     if value is None:
         return
     if kind is JobKind.GENERATION and name in CONFIG_MEMBERS:
@@ -162,7 +162,7 @@ def _part(item: Any) -> Any:
 
 
 def check_contents(request: Mapping[str, Any], kind: JobKind) -> None:
-    """Raise InputError for a request without content, or with content in no shape of the service's."""
+    """Raise InputError for a request without content, or with content in a form that the service does not know."""
     if kind is JobKind.EMBEDDINGS:
         if "content" not in request:
             raise InputError("'content' is missing")

@@ -1,16 +1,16 @@
-"""What a row may look like when it is handed in, and the one request form that leaves us.
+"""The forms in which a row may be handed in, and the one form of request that is sent.
 
-A row is a text, a :class:`BatchRequest`, or a mapping in one of these forms. All end as a key and a REST request:
+A row is a text, a :class:`BatchRequest`, or a mapping in one of these forms. All become a key and a REST request:
 
 ========================================  ==================================================================
 ``{"key": "a", "request": {...}}``        the documented line; ``custom_id`` or ``metadata.key`` serve as key
 ``{"contents": [...]}``                   a bare request, ``{"content": {...}}`` for embeddings
 ``{"key": "a", "text": "..."}``           the members of :class:`BatchRequest`
-``{"contents": "...", "config": {...}}``  the SDK's flat form, made REST-shaped with a warning
+``{"contents": "...", "config": {...}}``  the SDK's flat form, converted with a warning
 ========================================  ==================================================================
 
-Names are read in lowerCamel and snake_case at the two levels that are known here (the request and its
-``generationConfig``) and written in lowerCamel; what lies deeper is sent as it came. Sources for the names: the REST
+At two levels (the request and its ``generationConfig``), names are read in lowerCamel and snake_case and written in
+lowerCamel; deeper levels are sent as they are. Sources for the names: the REST
 reference of ``models.generateContent`` and ``models.embedContent``, Vertex' ``GenerateContentRequest``, and the
 fields of google-genai 3.3.
 """
@@ -50,7 +50,7 @@ from airflow_provider_gemini_batch.api.vertex_rules import (
 INLINE_LIMIT_BYTES = 20 * 1024 * 1024
 """Largest body of a create call on the Gemini Developer API (the service names 20971520 bytes)."""
 
-# Before Python 3.12 a member of an enumeration costs a call each time that it is named: too much for every row.
+# Before Python 3.12, each access to an enum member is a function call: too slow for every row.
 _VERTEX = Service.VERTEX
 _GENERATION = JobKind.GENERATION
 
@@ -79,7 +79,7 @@ class BatchRequest(BaseModel):
     extra: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     def members(self) -> dict[str, Any]:
-        """The members that are set, ``extra`` merged in, as a mapping for :func:`normalise`."""
+        """Return the members that are set, with ``extra`` merged in, for :func:`normalise`."""
         names = type(self).model_fields
         found = {name: getattr(self, name) for name in names if name != "extra" and getattr(self, name) is not None}
         return {**self.extra, **found}
@@ -87,7 +87,7 @@ class BatchRequest(BaseModel):
 
 @dataclass(frozen=True)
 class RequestDefaults:
-    """What every request of a job gets unless it says otherwise, in REST form. Made by :func:`request_defaults`."""
+    """What a job's requests get where they have no value of their own, in REST form. See :func:`request_defaults`."""
 
     members: Mapping[str, Any] = field(default_factory=dict, repr=False)
     generation_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -95,7 +95,7 @@ class RequestDefaults:
     trusted: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        """True when there is anything to merge."""
+        """Return whether there is anything to merge."""
         return bool(self.members or self.generation_config)
 
 
@@ -113,10 +113,10 @@ def request_defaults(
     output_dimensionality: int | None = None,
     warnings: MutableSet[str] | None = None,
 ) -> RequestDefaults:
-    """Check the author's defaults once. Raises InputError (a ConfigurationError) naming the argument.
+    """Return the author's defaults, checked. Raises InputError (a ConfigurationError) naming the argument.
 
-    A name in ``members`` that is not known here passes and is from then on known for the rows too, so that a new member
-    of the service can be used before we know it; one that is nearly a known name is refused as a typing error.
+    An unknown name in ``members`` is accepted, and then also in the rows, so that a new member of the service can be
+    used before this version knows it. A name that is close to a known one is refused as a typing error.
     """
     notes: MutableSet[str] = set() if warnings is None else warnings
     given = dict(members or {})
@@ -153,10 +153,10 @@ def normalise(
     defaults: RequestDefaults = NO_DEFAULTS,
     warnings: MutableSet[str] | None = None,
 ) -> tuple[str | None, Mapping[str, Any]]:
-    """Turn one row into its key (or None) and its request in REST form, defaults merged.
+    """Return a row's key (or None) and its request in REST form, with the defaults merged.
 
-    ``warnings`` collects one sentence for each kind of thing that was put right. Raises InputError that says what is
-    wrong with the row, never what is in it. The row itself is not changed; parts of it are shared with the request.
+    ``warnings`` collects one sentence for each kind of correction. Raises InputError, which says what is wrong with the
+    row, never what is in it. The row is not changed; the request may share parts of it.
     """
     notes: MutableSet[str] = set() if warnings is None else warnings
     if isinstance(row, str):
@@ -177,7 +177,7 @@ def normalise(
 
 
 def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
-    """True when :func:`normalise` would leave this request alone but for defaults. Raises InputError as it does."""
+    """Return whether :func:`normalise` would only merge defaults into this request. Raises the same InputErrors."""
     if not _is_rest(request, kind) or "model" in request:
         return False
     check_contents(request, kind)
@@ -186,7 +186,7 @@ def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
 
 
 def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) -> bytes:
-    """The JSON of a request as this service wants it."""
+    """Return the JSON of a request in this service's form."""
     if service is Service.VERTEX:
         check_request(request)
         request = _vertex_embedding(request) if kind is JobKind.EMBEDDINGS else with_roles(request)
@@ -194,14 +194,14 @@ def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) ->
 
 
 def wire_line(service: Service, kind: JobKind, key: bytes, body: bytes) -> bytes:
-    """Put the key beside its request, both JSON already (Vertex: ``custom_id`` for generation, else ``key``)."""
+    """Return a line of key and request, both JSON already (Vertex: ``custom_id`` for generation, else ``key``)."""
     if service is _VERTEX and kind is _GENERATION:
         return b"".join((b'{"request":', body, b',"custom_id":', key, b"}\n"))
     return b"".join((b'{"key":', key, b',"request":', body, b"}\n"))
 
 
 class CheckedLine(bytes):
-    """A line that :func:`wire_line` has written: its request is checked, and is sent as it stands."""
+    """A line that :func:`wire_line` wrote: its request is checked, and is sent unchanged."""
 
 
 class _Keyed(Struct):
@@ -210,7 +210,7 @@ class _Keyed(Struct):
 
 
 def inline_item(key: str | None, request: Mapping[str, Any]) -> dict[str, Any]:
-    """One element of ``inputConfig.requests.requests`` (Gemini Developer API only)."""
+    """Return an element of ``inputConfig.requests.requests`` (Gemini Developer API only)."""
     item: dict[str, Any] = {"request": dict(request)}
     if key is not None:
         item["metadata"] = {"key": key}
@@ -218,13 +218,13 @@ def inline_item(key: str | None, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def inline_line(line: CheckedLine) -> bytes:
-    """The same element as JSON, of a line for the Gemini Developer API."""
+    """Return such an element as JSON, made from a line for the Gemini Developer API."""
     found = decode(line, type=_Keyed)
     return b'{"request":%b,"metadata":{"key":%b}}' % (bytes(found.request), bytes(found.key))
 
 
 def with_roles(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give every content without a role the role ``user``: Vertex refuses a row otherwise."""
+    """Return a request in which contents without a role have the role ``user``: Vertex AI requires one."""
     contents = request.get("contents")
     if not isinstance(contents, list):
         return request
@@ -240,7 +240,7 @@ def with_roles(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Compact UTF-8 JSON of a request. Raises InputError for NaN, lone surrogates and what JSON does not have."""
+    """Return a request as compact UTF-8 JSON. Raises InputError for NaN, lone surrogates and types unknown to JSON."""
     try:
         body = to_json(value)
         if b"NaN" in body or b"Infinity" in body:
@@ -251,7 +251,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def key_json(key: str) -> bytes:
-    """A key as JSON. Raises InputError for lone surrogates."""
+    """Return a key as JSON. Raises InputError for lone surrogates."""
     try:
         return to_json(key)
     except ValueError:
@@ -261,7 +261,7 @@ def key_json(key: str) -> bytes:
 def _open_envelope(
     row: Mapping[str, Any], kind: JobKind, notes: MutableSet[str]
 ) -> tuple[str | None, Mapping[str, Any]]:
-    """Part the key from the request, whichever of the forms the row has."""
+    """Return the key and the request of a row, whatever its form."""
     if "request" not in row:
         if any(name in row for name in _KEY_NAMES) or "metadata" in row:
             rest = {name: value for name, value in row.items() if name not in _KEY_NAMES and name != "metadata"}
@@ -299,7 +299,7 @@ def _key(row: Mapping[str, Any]) -> str | None:
 
 
 def key_text(value: object) -> str:
-    """A key as text; whole numbers are taken as written. Raises InputError for anything else."""
+    """Return a key as text; it may be a whole number. Raises InputError for anything else."""
     if isinstance(value, str):
         if not value:
             raise InputError("the key is empty")
@@ -310,7 +310,7 @@ def key_text(value: object) -> str:
 
 
 def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
-    """True when nothing has to be put right: the way that nearly every row of a large file takes."""
+    """Return whether nothing has to be corrected, as in nearly every row of a large file."""
     if not _all_in(request, MEMBERS[kind]):
         return False
     if kind is JobKind.EMBEDDINGS:
@@ -330,7 +330,7 @@ def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
 
 
 def _all_in(names: Iterable[str], known_names: frozenset[str]) -> bool:
-    """The same as a comparison of sets, in half the time for the few members of a request."""
+    """Return whether all names are known; for few names, twice as fast as a comparison of sets."""
     for name in names:  # noqa: SIM110  (a generator costs more than the loop)
         if name not in known_names:
             return False
@@ -358,7 +358,7 @@ def _check_cache(request: Mapping[str, Any]) -> None:
 
 
 def _without_model(request: Mapping[str, Any], wanted: str | None) -> dict[str, Any]:
-    """A job has one model; a row may repeat it and nothing else."""
+    """Return the request without its model, which must be the job's: a job has only one."""
     named = request["model"]
     if wanted is not None and (not isinstance(named, str) or _bare_model(named) != wanted):
         raise InputError(f"the row names another model than the job ({shown(named)} instead of {wanted})")
@@ -366,7 +366,7 @@ def _without_model(request: Mapping[str, Any], wanted: str | None) -> dict[str, 
 
 
 def _vertex_embedding(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Vertex wants the options of an embedding in ``embed_content_config``, in snake_case as documented."""
+    """Return the request with its options in ``embed_content_config``, in snake_case, as Vertex AI documents them."""
     config = {snake(name): value for name, value in request.items() if name != "content"}
     return {"content": request["content"], **({"embed_content_config": config} if config else {})}
 

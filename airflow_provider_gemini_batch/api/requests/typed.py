@@ -1,7 +1,7 @@
-"""The quick way to read a line of input: requests of nothing but text, as nearly all are, without a dictionary.
+"""The quick way to read a line of input: requests that hold only text, as nearly all do, without a dictionary.
 
-A line that differs in anything, and be it a member that is unknown here, is refused and goes the long way of
-:mod:`.request`. What passes here, :func:`.request.is_ready` lets pass too.
+A line that differs in any way, even by one unknown member, goes the long way through :mod:`.request`. Every line that
+is accepted here would also pass :func:`.request.is_ready`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Config(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
 
 
 class TextRequest(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
-    """A request for text, made of text."""
+    """A request that holds only text and asks for text."""
 
     contents: Annotated[tuple[_Turn, ...], Meta(min_length=1)]
     generationConfig: _Config | UnsetType = UNSET  # noqa: N815
@@ -46,18 +46,18 @@ class TextRequest(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
 
     @property
     def members(self) -> frozenset[str]:
-        """The members beside ``contents``."""
+        """The names of the members beside ``contents``."""
         return frozenset(name for name in _SETTINGS if getattr(self, name) is not UNSET)
 
     @property
     def costs(self) -> dict[str, Any]:
-        """The members that decide about the cost, beside the size of the text."""
+        """The members that affect the cost, apart from the size of the text."""
         config = self.generationConfig
         return {} if config is UNSET else {"generationConfig": {"maxOutputTokens": config.maxOutputTokens}}
 
     @property
     def suits_vertex(self) -> bool:
-        """Whether Vertex AI takes it as it is: all turns have a role, and no setting is empty."""
+        """Whether Vertex AI accepts it unchanged: all turns have a role, and no setting is empty."""
         return self.generationConfig != _Config() and all(turn.role is not None for turn in self.contents)
 
 

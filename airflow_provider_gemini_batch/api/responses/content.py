@@ -1,6 +1,6 @@
 """What a response says: text, thoughts, function calls, code, media and further candidates, read from its JSON.
 
-Everything here takes any shape: a paid response must not be lost because one member is not what was expected.
+Everything here accepts any shape: an unexpected member must not make a paid response useless.
 Sources: https://ai.google.dev/api/generate-content#v1beta.Candidate and https://ai.google.dev/api/caching#Part
 """
 
@@ -26,11 +26,11 @@ GOOD_REASONS = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
 """Finish reasons of a whole response. None: the service left it out."""
 
 BESIDE_CONTENT = ("groundingMetadata", "urlContextMetadata", "citationMetadata", "logprobsResult", "finishMessage")
-"""What a candidate may hold beside its content and is worth keeping: the sources of a search are paid for."""
+"""What to keep of a candidate beside its content; the sources of a search, for example, were paid for."""
 
 _CODE = ("executableCode", "codeExecutionResult")
 _MARKS = frozenset({"thought", "thoughtSignature", "thought_signature"})
-# The forms in which known members are read; in any other form they are kept as they came.
+# The types in which known members are read; with any other type they are kept as they are.
 _FORMS: dict[str, type] = {
     "text": str, "inlineData": dict, "fileData": dict, "functionCall": dict, **dict.fromkeys(_CODE, dict)
 }  # fmt: skip
@@ -38,7 +38,7 @@ _SNAKE = {
     "inline_data": "inlineData", "file_data": "fileData", "function_call": "functionCall", "mime_type": "mimeType",
     "file_uri": "fileUri", "executable_code": "executableCode", "code_execution_result": "codeExecutionResult",
 }  # fmt: skip
-# Talk with the service's own tools, and words about another part: no content when they stand alone.
+# Exchanges with the service's own tools, and metadata of another part: by themselves these are not content.
 _NO_CONTENT = frozenset({
     "toolCall", "toolResponse", "partMetadata", "mediaResolution", "mediaProcessing",
     "videoMetadata", "audioMetadata", "documentMetadata", "spreadsheetMetadata",
@@ -46,7 +46,7 @@ _NO_CONTENT = frozenset({
 
 
 class Media(NamedTuple):
-    """A picture, sound or other file in a response: ``data`` is base64, or ``uri`` tells where the service has it."""
+    """A picture, sound or other file in a response: ``data`` is base64, or ``uri`` is where the service keeps it."""
 
     part: int
     mime_type: str
@@ -56,7 +56,7 @@ class Media(NamedTuple):
 
 
 class Content(NamedTuple):
-    """One candidate's parts by what they are; a part may hold several things. ``text`` is without the thoughts."""
+    """One candidate's parts, sorted by kind; a part may hold several kinds. ``text`` excludes the thoughts."""
 
     text: str | None
     thoughts: str | None = None
@@ -67,7 +67,7 @@ class Content(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """True when there is nothing but thoughts, signatures, talk with the service's own tools and metadata."""
+        """True when there are only thoughts, signatures, metadata and exchanges with the service's own tools."""
         return not (
             self.text
             or self.function_calls
@@ -78,7 +78,7 @@ class Content(NamedTuple):
 
 
 def candidates(response: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the candidates of a response; the first is the response, the others stand beside it."""
+    """Return the candidates of a response; the first one counts as the response, the others are alternatives."""
     found = response.get("candidates")
     if isinstance(found, dict):
         found = [found]
@@ -86,7 +86,7 @@ def candidates(response: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def content_of(candidate: Mapping[str, Any]) -> Content:
-    """Sort the parts of one candidate."""
+    """Return the parts of one candidate, sorted by kind."""
     parts = _parts(candidate)
     if len(parts) == 1 and parts[0].keys() == {"text"} and isinstance(parts[0]["text"], str):
         return Content(parts[0]["text"])
@@ -106,7 +106,7 @@ def content_of(candidate: Mapping[str, Any]) -> Content:
 
 
 def finish_reason(candidate: Mapping[str, Any]) -> str | None:
-    """Why a candidate ended (``STOP``, ``MAX_TOKENS``, ``SAFETY`` ..., or a number that has no word here), or None."""
+    """Return why a candidate ended: a word (``STOP``, ``SAFETY`` ...), else a number without a word here, or None."""
     reason = candidate.get("finishReason")
     if isinstance(reason, str) and not reason.isdecimal():
         return reason.upper() or None
@@ -117,12 +117,12 @@ def finish_reason(candidate: Mapping[str, Any]) -> str | None:
 
 
 def beside_content(candidate: Mapping[str, Any]) -> dict[str, Any]:
-    """Return sources, citations, log probabilities and the like, of those that a candidate has."""
+    """Return a candidate's sources, citations, log probabilities and the like, as far as it has them."""
     return {name: candidate[name] for name in BESIDE_CONTENT if candidate.get(name)}
 
 
 def block_reason(response: Mapping[str, Any]) -> str | None:
-    """Why the prompt itself was refused, or None when it was not."""
+    """Return why the prompt itself was refused, or None if it was not."""
     feedback = response.get("promptFeedback")
     reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
     return reason if isinstance(reason, str) and reason else None
@@ -142,7 +142,7 @@ def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
         floats = [float(value) for value in values]
     except OverflowError:
         return None, "the embedding holds a number that is too large"
-    # A sum is neither finite nor itself when one of its terms is not.
+    # The difference is 0 only for finite numbers.
     if not all(value - value == 0 for value in floats):
         return None, "the embedding holds a value that is not a finite number"
     return floats, ""
@@ -162,7 +162,7 @@ def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _in_camel_case(part: dict[str, Any]) -> dict[str, Any]:
-    """A table that was filled by an SDK may spell members as the SDK does."""
+    """Return a part with names in lowerCamel: a table that an SDK filled may have the SDK's names."""
     if _SNAKE.keys().isdisjoint(part):
         return part
     made = {_SNAKE.get(name, name): value for name, value in part.items()}
@@ -183,7 +183,7 @@ def _media(parts: list[dict[str, Any]]) -> Iterator[Media]:
 
 
 def _others(part: dict[str, Any]) -> dict[str, Any]:
-    """Members that are not known here, or not in this form: they may be what was paid for."""
+    """Return members that are unknown, or of an unexpected type: they may be what was paid for."""
     if part.get("thought"):
         return {}
     return {

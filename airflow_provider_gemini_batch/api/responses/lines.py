@@ -1,4 +1,4 @@
-"""Bytes in pieces of any size to whole lines, without a copy of more than one line, and none beyond a limit."""
+"""Splits bytes, in pieces of any size, into lines of limited length; holds one line at a time."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MOST_BYTES_OF_A_ROW = 128 << 20
-"""Bytes of one response that are read. The service's largest hold some ten pictures, or repeat a request of 100 MB."""
+"""The most bytes of a response. The largest ones hold about ten pictures, or repeat a request of 100 MB."""
 
 _LINE_END = 10
 _GZIP = b"\x1f\x8b"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# zlib's number for its longest window and gzip's frame alone.
+# zlib's wbits for the largest window and only the gzip format.
 _GZIP_ONLY = 31
 _PIECE = 1 << 20
 _HEAD_BYTES = 4096
 
 
 class OverlongLine(bytes):
-    """The first bytes of a line that is too long to be read; ``size`` is what it has, ``limit`` what it may have."""
+    """The first bytes of a line that is too long to read; ``size`` is its length, ``limit`` the longest allowed."""
 
     size: int
     limit: int
 
 
 def lines_of(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> Iterator[bytes]:
-    """Return the lines that hold anything, their ends with them; the last needs none. Long lines cost linear time.
+    """Yield the lines that are not blank, with their ends, in linear time; the last line may lack its end.
 
-    A line ends at a line feed and nowhere else: JSON may hold U+2028, and U+0085 is another's. Of a line beyond
-    ``limit`` bytes only an :class:`OverlongLine` is returned: one row is over the limit, the others are read.
+    A line ends only at a line feed: JSON may contain U+2028 and U+0085. For a line of more than ``limit`` bytes, yield
+    an :class:`OverlongLine`, so that one row fails and the others are read.
     """
     begun: list[bytes] = []
     size = 0
@@ -60,11 +60,11 @@ def lines_of(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> It
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Return what gzip has packed, in pieces that are not much larger than what is read, and UTF-16 as UTF-8.
+    """Yield gzip data unpacked, in pieces not much larger than those that are read, and UTF-16 as UTF-8.
 
-    Both are told by the first two bytes, which begin no JSON; anything else is returned as it is.
+    The first two bytes show both, since JSON cannot begin with them; anything else is yielded unchanged.
 
-    :raises UnexpectedAnswer: it ends early, or is damaged.
+    :raises UnexpectedAnswer: the data ends early or is damaged.
     """
     stream = filter(None, _unzipped(chunks))
     first = next(stream, b"")
@@ -90,7 +90,7 @@ def _unzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chain([first], stream):
             packed = chunk
             while packed:
-                if reader.eof:  # one packed file may follow another
+                if reader.eof:  # another gzip member may follow
                     reader = zlib.decompressobj(_GZIP_ONLY)
                 yield reader.decompress(packed, _PIECE)
                 packed = reader.unconsumed_tail or reader.unused_data

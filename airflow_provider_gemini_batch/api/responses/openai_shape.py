@@ -1,7 +1,7 @@
 """Responses in the form of OpenAI's batch files, turned into the service's own form.
 
 ``{"custom_id": ..., "response": {"status_code": 200, "body": {...}}}`` comes back for input lines of that form. Tokens
-are ``promptTokens`` or ``prompt_tokens``; thinking is in the total alone, so it is what the other two leave.
+are ``promptTokens`` or ``prompt_tokens``. Thinking is only part of the total, so it is the total less the other two.
 Source: https://ai.google.dev/gemini-api/docs/openai#batch
 """
 
@@ -32,7 +32,7 @@ _MODALITIES = {"text": "TEXT", "audio": "AUDIO", "image": "IMAGE"}
 
 
 def is_envelope(response: Any) -> bool:
-    """Tell whether a line's ``response`` is an HTTP answer with a body of OpenAI's."""
+    """Return whether a line's ``response`` is an HTTP response with a body in OpenAI's form."""
     return isinstance(response, dict) and "body" in response and "candidates" not in response
 
 
@@ -59,7 +59,7 @@ def opened(response: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str
 
 
 def native(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a chat completion, embeddings or pictures in the service's own form; anything else as it is."""
+    """Return a chat completion, embeddings or pictures in the service's own form; anything else unchanged."""
     data = body.get("data")
     entries = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
     if isinstance(body.get("choices"), list):
@@ -108,7 +108,7 @@ def _candidate(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parts(value: Any) -> list[dict[str, Any]]:
-    """The parts of a message's content: a text, or a list of texts and of pictures in data: URLs."""
+    """Return the parts of a message's content: a text, or a list of texts and of pictures in data: URLs."""
     if isinstance(value, str):
         return [{"text": value}]
     found: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ def _parts(value: Any) -> list[dict[str, Any]]:
 
 
 def _pictures(one: Any) -> list[dict[str, Any]]:
-    """A picture as base64, in a data: URL, or named by its address."""
+    """Return the part for a picture, which is base64, a data: URL or an address."""
     url = one.get("url") if isinstance(one, dict) else one
     if isinstance(one, dict) and isinstance(one.get("b64_json"), str):
         return [_media("image/png", one["b64_json"])]
@@ -136,7 +136,7 @@ def _media(mime_type: str, data: str) -> dict[str, Any]:
 
 
 def _vector(values: Any) -> Any:
-    """A vector, which may be base64 of 32-bit floats."""
+    """Return a vector, which may be base64 of 32-bit floats."""
     if not isinstance(values, str):
         return values
     try:
@@ -146,7 +146,7 @@ def _vector(values: Any) -> Any:
 
 
 def _args(function: Mapping[str, Any]) -> Any:
-    """The arguments of a call, which travel as JSON text."""
+    """Return the arguments of a call, which are sent as JSON text."""
     text = function.get("arguments")
     try:
         return from_json(text) if isinstance(text, str) else text
@@ -155,7 +155,7 @@ def _args(function: Mapping[str, Any]) -> Any:
 
 
 def _usage(counts: Mapping[str, Any]) -> dict[str, Any]:
-    """Counts in the service's own form. What is no number goes on as it is, to be reported as odd."""
+    """Return counts in the service's own form. A value that is not a number is kept, to be reported as odd."""
 
     def first(*names: str) -> Any:
         found = next((counts[name] for name in names if counts.get(name) is not None), 0)

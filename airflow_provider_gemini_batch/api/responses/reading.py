@@ -1,7 +1,7 @@
-"""Lines of results and inline items in, neutral values out: each response of the service as a :class:`BatchResult`.
+"""Reads lines of results and inline items: each response of the service becomes a :class:`BatchResult`.
 
-Everything here is lenient: a paid response must not be lost because one member has a shape that nobody expected. What
-cannot be read becomes a :class:`BatchResult` with an error, at its position.
+Everything here is lenient: an unexpected member must not make a paid response useless. What cannot be read becomes a
+:class:`BatchResult` with an error, at its position.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 INLINE_ANSWERS = ("inlinedResponses", "inlinedEmbedContentResponses")
-"""Where responses stand in a job: on the wire under the first name, with the SDK's types under the second, too."""
+"""The member of a job that holds its responses: on the wire the first name; the SDK's types also use the second."""
 
 _UNREADABLE = "this line of the results is no JSON object"
 _NEITHER = "the service gave neither a response nor an error"
@@ -37,10 +37,10 @@ _NOT_BESIDE = frozenset({"request", "response", "predictions", "prediction", "in
 _KEY_OF_A_HEAD = re.compile(rb'\A\s*\{\s*"(?:key|custom_id)"\s*:\s*("[^"\\]{1,200}")')
 _HEAD_BYTES = 4096
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Around a row: byte order marks, record separators, what a writer that died has left.
+# May surround a row: byte order marks, record separators, remains of a writer that crashed.
 _AROUND = "\ufeff\0\x1e\xa0 \t\r\n,"
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|)')
-# Beyond this depth, and from so many digits on, readers and writers of JSON give up.
+# Beyond this depth, and from so many digits on, JSON parsers and writers fail.
 _DEEPEST = 100
 _scan = json.JSONDecoder(strict=False).raw_decode
 _LONGEST_NUMBER = 4000
@@ -104,7 +104,7 @@ def _read_vertex_result(line: bytes | str, position: int) -> BatchResult:
 
 
 def _unreadable_result(line: bytes | str, position: int) -> BatchResult:
-    """The row's error, under its key where that can be made out."""
+    """Return a result with an error, under the row's key if that can be read."""
     return BatchResult(_key_of_head(line), None, ServiceError(message=_UNREADABLE), position)
 
 
@@ -116,7 +116,7 @@ def _key_of_head(line: bytes | str) -> str | None:
 
 
 def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
-    """Read the responses inside a job: a list, or a list in an object of the same name; a null keeps its place."""
+    """Yield the responses inside a job: a list, or a list in an object of the same name; a null keeps its position."""
     found: Any = output
     for _ in range(2):
         if isinstance(found, dict):
@@ -126,19 +126,19 @@ def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
 
 
 def result_of(item: Any, position: int) -> BatchResult:
-    """Read one response that is JSON already: a line of a file or an inline item, whose key is in ``metadata``."""
+    """Return one response from JSON: a line of a file, or an inline item, whose key is in ``metadata``."""
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
     response = _as_object(item.get("response"))
     fault = _fault(item.get("error"))
     if fault is None and not _is_answer(response):
-        # One reader of the service's guide found the error under this name.
+        # A user of the service reported the error under this name.
         fault = item.get("status")
     return _make_result(item, response, fault, position)
 
 
 def vertex_result_of(item: Any, position: int) -> BatchResult:
-    """Read one Vertex row: success is an empty ``status``; the key is in ``custom_id`` or ``key``."""
+    """Return one response of Vertex AI: success is an empty ``status``; the key is in ``custom_id`` or ``key``."""
     if not isinstance(item, dict):
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
     response = _as_object(item.get("response"))
@@ -172,18 +172,18 @@ def _make_result(item: dict[str, Any], response: Any, fault: Any, position: int)
 
 
 def _fault(value: Any) -> Any:
-    """Return an error as it is; None for the one whose code says that all is well."""
+    """Return an error unchanged; None for one whose code means success."""
     return None if isinstance(value, dict) and str(value.get("code")) in {"0", "OK"} else value
 
 
 def _as_object(value: Any) -> Any:
-    """Return what a text of JSON holds, as a table's columns may; anything else as it is."""
+    """Return the value of JSON text, which a table's columns may hold; anything else unchanged."""
     found = _json_of(value) if isinstance(value, str) else value
     return found[0] if isinstance(found, list) and len(found) == 1 else found
 
 
 def _json_of(text: str) -> Any:
-    """Return what a text of JSON holds, which may be such a text in its turn; None when it is none."""
+    """Return the value of JSON text, even if that is JSON text again; None if it is not JSON."""
     try:
         found = from_json(text, cache_strings="keys")
         return from_json(found, cache_strings="keys") if isinstance(found, str) else found
@@ -192,12 +192,12 @@ def _json_of(text: str) -> Any:
 
 
 def _is_answer(response: Any) -> bool:
-    """Tell whether a response says something, whatever stands beside it."""
+    """Return whether a response has content, whatever is beside it."""
     return isinstance(response, dict) and any(response.get(name) for name in _ANSWERS)
 
 
 def _object(line: bytes | str) -> Any:
-    """The JSON object in a line, or None. The second reader takes what the first refuses."""
+    """Return the JSON object in a line, or None. A lenient parser reads what the strict one refuses."""
     try:
         found = from_json(line, cache_strings="keys")
     except ValueError:
@@ -210,7 +210,7 @@ def _object(line: bytes | str) -> Any:
 
 
 def _keep_digits(found: dict[str, Any], line: bytes | str) -> None:
-    """Put decimal numbers, which may name the row, in as they are written: 1.10 is not 1.1, a float has 17 digits."""
+    """Restore decimal numbers, which may be keys, as written: 1.10 is not 1.1, and a float has only 17 digits."""
     try:
         raw = decode(line, type=dict[str, Raw])
     except (DecodeError, UnicodeDecodeError, RecursionError):
@@ -219,9 +219,9 @@ def _keep_digits(found: dict[str, Any], line: bytes | str) -> None:
 
 
 def _lenient(line: bytes | str) -> Any:
-    """Take a byte order mark, raw control characters and bytes that are not UTF-8; replace half surrogate pairs.
+    """Parse JSON with a byte order mark, control characters or invalid UTF-8; replace lone surrogates.
 
-    What is nested too deep, or a number too long to be read, becomes a text.
+    Values that are nested too deeply, and numbers that are too long, become text.
     """
     loose = line if isinstance(line, str) else line.decode("utf-8", "replace")
     loose = _tame(loose.strip(_AROUND))
@@ -238,7 +238,7 @@ def _decode_loosely(text: str) -> Any:
 
 
 def _tame(text: str) -> str:
-    """Write objects and lists below the deepest level, and numbers of thousands of digits, as texts."""
+    """Return JSON in which objects and lists that are too deep, and numbers that are too long, are strings."""
     pieces: list[str] = []
     depth = at = begun = 0
     for token in _TOKEN.finditer(text):
@@ -275,7 +275,7 @@ def _key(item: Mapping[str, Any]) -> str | None:
 
 
 def key_text(value: Any) -> str | None:
-    """Return any single value as the text of a key: numbers, decimals, dates; None for what is none."""
+    """Return a scalar value (a number, a decimal, a date) as the text of a key; None for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -286,7 +286,7 @@ def key_text(value: Any) -> str | None:
 
 
 def _service_error(fault: Any) -> ServiceError:
-    """Vertex writes free text that usually ends in the JSON error: ``Bad Request: {"error": {...}}``."""
+    """Return an error. Vertex AI writes free text that usually ends in JSON: ``Bad Request: {"error": {...}}``."""
     if isinstance(fault, str) and fault:
         start = fault.find("{")
         inner = _object(fault[start:]) if start >= 0 else None
@@ -311,7 +311,7 @@ def _message(fault: Mapping[str, Any]) -> str:
 
 
 def _read_legacy_embedding(predictions: Any) -> dict[str, Any] | None:
-    """The response of a legacy text-embedding model, a list or the JSON text of one, in the newer shape."""
+    """Return the response of a legacy text-embedding model, a list or its JSON text, in the newer form."""
     if isinstance(predictions, str):
         predictions = _json_of(predictions)
     first = predictions[0] if isinstance(predictions, list) and predictions else predictions

@@ -1,7 +1,7 @@
 """Turns a refusal of the service into one of our errors; the only place that reads an error body.
 
-An error is ``{"error": {"code", "message", "status", "details"}}``, at times wrapped in a list, at times no JSON at all
-(a proxy's page). Its words are made fit for a log by :mod:`~airflow_provider_gemini_batch.api.service_words`.
+An error is ``{"error": {"code", "message", "status", "details"}}``, sometimes wrapped in a list, sometimes not JSON (a
+proxy's page). Its words are made fit for a log by :mod:`~airflow_provider_gemini_batch.api.service_words`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from airflow_provider_gemini_batch.api.service_words import message_words, statu
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# A day: whoever asks for a longer wait means "not for now".
+# A day: a longer wait only means "not now".
 _LONGEST_RETRY_AFTER = 86400.0
 _LONGEST_DATE = 100
-# The clock of a service may be wrong, but not by a century.
+# Dates outside of these years cannot be right.
 _YEARS = range(1970, 2200)
 _NOT_ACTIVE = re.compile(r"\bnot in an? ACTIVE state\b", re.IGNORECASE)
 _REGION = re.compile(r"location is not supported|billing", re.IGNORECASE)
@@ -55,7 +55,7 @@ def error_from_response(
     secrets: Iterable[str] = (),
     owner: str = THE_CONNECTION,
 ) -> GeminiBatchError:
-    """Give the error for a response that is no 2xx.
+    """Return the error for a response that is not a 2xx.
 
     :param what: the operation, host and job, as the beginning of the message.
     :param owner: what holds the credentials, for advice.
@@ -140,7 +140,7 @@ def _until(text: str) -> float | None:
 
 
 def http_date(text: str | None) -> datetime | None:
-    """Read an HTTP date (``Date``, ``Retry-After``), or None when there is none that can be meant."""
+    """Return the time of an HTTP date (``Date``, ``Retry-After``), or None if it is missing or implausible."""
     if not text or len(text) > _LONGEST_DATE:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The responses of a job that has ended: whether there is an output, or it is late, gone, or never was."""
+"""The responses of a job that has ended, if its output exists: it may also be late, deleted, or never written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.backends import Backend
     from airflow_provider_gemini_batch.api.models import BatchResult
 
-# An output can show up a little after its job says SUCCEEDED; together about a minute.
+# An output may appear a little after its job reports SUCCEEDED; these pauses add up to a minute.
 _LATE_OUTPUT_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 # Longer than this after the end of a job, a missing output is not late but gone.
 _LATE_OUTPUT_AGE = 600.0
@@ -24,7 +24,7 @@ _MAY_HAVE_NONE = frozenset({JobState.CANCELLED, JobState.EXPIRED})
 
 
 def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float], None]) -> Iterator[BatchResult]:
-    """Give the responses of a job; see :meth:`.BatchClient.get_responses`."""
+    """Yield the responses of a job; see :meth:`.BatchClient.get_responses`."""
     name = job if isinstance(job, str) else job.name
     outcome = _outcome(backend, name, known=None if isinstance(job, str) else job)
     if not outcome.job.is_done:
@@ -50,7 +50,7 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
 
 
 def _outcome(backend: Backend, name: str, *, known: BatchJob | None) -> Outcome:
-    """Ask for job and responses. A job that ended well and was deleted since leaves its file behind for a while."""
+    """Return job and responses. The output file of a successful job remains for a while after the job is deleted."""
     try:
         return backend.outcome(name)
     except NotFound as error:
@@ -67,7 +67,7 @@ def _state_words(job: BatchJob) -> str:
 
 
 def _ended_recently(job: BatchJob) -> bool:
-    """Tell by the service's own clock; without one, an output may always be merely late."""
+    """Return whether the job ended recently, by the service's clock. Without that, assume so."""
     if job.as_of is None or job.end_time is None:
         return True
     return (job.as_of - job.end_time).total_seconds() < _LATE_OUTPUT_AGE

@@ -1,8 +1,7 @@
 """The quick way to read a line of results: the shapes that nearly all lines have, decoded without a dictionary.
 
-A line that differs in anything, and be it a member that is unknown here, is refused and goes the long way of
-:mod:`.reading`, which takes every shape. What is not asked for (on Vertex AI the whole request, which comes back in
-each line) is skipped, not read.
+A line that differs in any way, even by one unknown member, goes the long way through :mod:`.reading`, which accepts
+every shape. What is not needed (on Vertex AI the whole request, which each line repeats) is skipped, not parsed.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ if TYPE_CHECKING:
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 _NUMBERS = b"0123456789+-.,[]"
 _BLANKS = b" \t\r"
-# Of a count that is text: as many as always fit.
+# The most digits of a count that is text: any number of so many digits is below 2^53.
 _DIGITS = 15
 
 
 class _Text(Struct, gc=False, frozen=True):
-    """One entry of a list of tokens by modality; all others than text go the long way."""
+    """One entry of a list of tokens by modality; any but text goes the long way."""
 
     modality: Literal["TEXT"]
 
 
 class Counts(Struct, gc=False, frozen=True):
-    """``usageMetadata`` of text and nothing else."""
+    """``usageMetadata`` that counts only text."""
 
     promptTokenCount: _Count  # noqa: N815  (the service's spelling)
     candidatesTokenCount: _Count = 0  # noqa: N815
@@ -88,7 +87,7 @@ class _Line(Struct, gc=False, frozen=True):
 
 
 class PlainResult(BatchResult):
-    """A plain good response: one text, or one vector (a JSON list as it came). Its JSON is read when it is asked for.
+    """A plain good response: one text, or one vector (as a JSON list). Its whole JSON is parsed only if it is used.
 
     ``counts`` are the tokens of input, output, thinking and cache.
     """
@@ -130,7 +129,7 @@ class PlainResult(BatchResult):
 
     @property
     def beside(self) -> Mapping[str, Any]:  # type: ignore[override]
-        """What else stood in the line."""
+        """What else was in the line."""
         return self._whole.beside
 
     @property
@@ -143,7 +142,7 @@ _decode = Decoder(_Line).decode
 
 
 def plain_result(line: bytes, position: int, read: Callable[[bytes, int], BatchResult]) -> PlainResult | None:
-    """Read a line the quick way, or return None. ``read`` reads it the long way, should its JSON be asked for."""
+    """Return the result in a line, or None if it needs the long way. ``read`` goes that way if the JSON is used."""
     try:
         found = _decode(line)
     except (DecodeError, UnicodeDecodeError, RecursionError):
@@ -175,7 +174,7 @@ def plain_result(line: bytes, position: int, read: Callable[[bytes, int], BatchR
 
 
 def _vector(response: _Response) -> bytes:
-    """Return a list of plain numbers without blanks; empty for anything else, which is looked at one by one."""
+    """Return a list of plain numbers without blanks; empty for anything else, which needs the long way."""
     if response.embedding is None:
         return b""
     vector = bytes(response.embedding.values).translate(None, _BLANKS)

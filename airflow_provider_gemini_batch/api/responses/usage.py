@@ -1,4 +1,4 @@
-"""The tokens that the service counted for one response, by what they are, as its bill tells them apart.
+"""The tokens that the service counted for one response, by the kinds that it bills separately.
 
 ``totalTokenCount`` is prompt, candidates, tool results and thoughts together; cached tokens are within the prompt.
 Source: https://ai.google.dev/api/generate-content#UsageMetadata
@@ -26,12 +26,12 @@ _COUNTS = (
 )
 _LISTS = {"prompt": "input", "toolUsePrompt": "input", "cache": "cached", "candidates": "output"}
 _QUERIES = ("webSearchQueries", "imageSearchQueries")
-# Sources of a search; what is retrieved from files of one's own is not billed by the query.
+# Sources of searches that are billed by the query; retrieval from one's own files is not.
 _SEARCHED = frozenset({"web", "image", "maps"})
 
 
 def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
-    """Return what a response used, None when it says nothing; and what was odd about it, an empty text as a rule."""
+    """Return what a response used (None: it does not say), and what was odd about the counts (usually empty)."""
     counts = response.get("usageMetadata")
     odd: list[str] = []
     if not isinstance(counts, dict):
@@ -43,11 +43,11 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     if not prompt and "tokenCount" in response:
         prompt = _count(response["tokenCount"], "tokenCount", odd)
     found, listed = _by_modality(counts, odd)
-    # A list may say more than its total, which may not be there at all.
+    # A list may add up to more than its total, which may even be missing.
     prompt, tool = max(prompt, listed["prompt"]), max(tool, listed["toolUsePrompt"])
     cached, answered = max(cached, listed["cache"]), max(answered, listed["candidates"])
     told = counts.get("totalTokenCount")
-    # What is in the total alone was billed as well, nobody knows as what.
+    # Tokens that only the total includes were billed too, as an unknown kind.
     rest = max(0, _count(told, "totalTokenCount", []) - prompt - answered - thought - tool)
     members = {
         "input_tokens": prompt + tool,
@@ -66,7 +66,7 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
 
 
 def _by_modality(counts: Mapping[str, Any], odd: list[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """Sum the lists of modalities, and each list: one modality may come twice, some tokens in no list at all."""
+    """Return sums by modality and by list: a modality may occur twice, and some tokens are in no list."""
     found: dict[str, int] = {}
     listed = dict.fromkeys(_LISTS, 0)
     for member, side in _LISTS.items():
@@ -83,7 +83,7 @@ def _by_modality(counts: Mapping[str, Any], odd: list[str]) -> tuple[dict[str, i
 
 
 def _place(detail: Any, side: str) -> str:
-    """The member of :class:`.Usage` that one entry counts to; empty for text, which is what remains of the total."""
+    """Return the member of :class:`.Usage` for one entry; empty for text, which is the rest of the total."""
     modality = detail.get("modality") if isinstance(detail, dict) else None
     if not isinstance(modality, str) or modality.upper() in _TEXT:
         return ""
@@ -94,9 +94,9 @@ def _place(detail: Any, side: str) -> str:
 
 
 def _searches(response: Mapping[str, Any]) -> int:
-    """Count the search queries that the response shows, one where it shows none but what a search found.
+    """Return how many search queries the response shows; 1 if it only shows what a search found.
 
-    Each is billed beside the tokens.
+    Each query is billed in addition to the tokens.
     """
     found = 0
     listed = response.get("candidates")
@@ -115,7 +115,7 @@ def _has_found(grounding: Mapping[str, Any]) -> bool:
 
 
 def _count(value: Any, name: str, odd: list[str]) -> int:
-    """Return a token count; int64 travels as text. What is not a number counts as 0 and is reported."""
+    """Return a token count; JSON carries int64 as text. A value that is not a number counts as 0 and is reported."""
     if type(value) is int and 0 <= value <= _MOST:
         return value
     if value is None:
