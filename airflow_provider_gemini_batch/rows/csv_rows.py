@@ -72,9 +72,11 @@ def text_encoding(head: bytes, given: str | None) -> str:
 
     :raises InputError: the file is not a text, or not in the given encoding.
     """
-    start = head[:64].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for magic, kind in _OTHER_FILES:
-        if head.startswith(magic) or start.startswith(magic):
+        # If another line begins like this, each line is a document of its own.
+        is_list = magic.startswith(b"<") and b"\n" + magic in text
+        if not is_list and (head.startswith(magic) or text.startswith(magic)):
             raise InputError(f"the input is not a text but {kind}")
     for mark, encoding in _MARKS:
         if head.startswith(mark):

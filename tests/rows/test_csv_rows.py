@@ -130,6 +130,11 @@ def test_a_text_that_is_a_table_is_refused(delimiter: str, tmp_path: Path) -> No
         assert len(read(tmp_path / "in.txt", "".join(map(prompt.format, range(9))))) == 9
 
 
+def test_each_line_of_a_text_may_be_a_document(tmp_path: Path) -> None:
+    for line in ("<html><p>Hi</p></html>", "<!DOCTYPE html><p>Hi", "<?xml version='1.0'?><a/>"):
+        assert read(tmp_path / "in.txt", f"{line}\n" * 2) == [line] * 2
+
+
 def test_a_column_may_be_called_as_a_parquet_file_begins(tmp_path: Path) -> None:
     assert read(tmp_path / "in.csv", "PAR1,PAR2\n3,4\n") == [{"PAR1": "3", "PAR2": "4"}]
 
