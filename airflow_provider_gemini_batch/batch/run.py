@@ -28,7 +28,7 @@ from airflow_provider_gemini_batch.batch.repair import judge_rows, rows_to_repai
 from airflow_provider_gemini_batch.batch.state import UNRECORDED, BatchState, Event, JobRecord, PendingCreate
 from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, possible_jobs
 from airflow_provider_gemini_batch.batch.timeouts import Timeouts
-from airflow_provider_gemini_batch.batch.turns import Turns
+from airflow_provider_gemini_batch.batch.turns import KEPT_AHEAD, Turns
 from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, ResultsMissing, judge, judge_all
 from airflow_provider_gemini_batch.polling.policy import BELIEVED_AFTER
 from airflow_provider_gemini_batch.polling.progress import until_words
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
 log = logging.getLogger(__name__)
-
-# For so many of the jobs that wait for their turn, the input is brought to the service in advance, so that it need not
-# be read again.
-_KEPT_AHEAD = 2
 
 Step = WaitForJobs | SleepUntil | Done
 
@@ -437,7 +433,7 @@ class _Advance:
         """Record that a job waits for its turn, and bring the input of the first such jobs to the service."""
         found.lacks_turns += 1
         self._start_clock()
-        if found.lacks_turns > _KEPT_AHEAD:
+        if found.lacks_turns > KEPT_AHEAD:
             return
         try:
             self._submitter.keep(tag, rows, reuse=self._may_reuse, completes=completes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from airflow_provider_gemini_batch.polling.report import Reason
 from airflow_provider_gemini_batch.polling.turns import TurnRequest
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.batch.ports import TaskTry
     from airflow_provider_gemini_batch.batch.state import BatchState
     from airflow_provider_gemini_batch.polling.report import WaitReport
+
+# For so many of the jobs that wait for their turn, the input is brought to the service in advance, so that it need not
+# be read again.
+KEPT_AHEAD: Final = 2
 
 
 class Turns:

@@ -13,6 +13,7 @@ from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.batch.tag import tag_of
+from airflow_provider_gemini_batch.batch.turns import KEPT_AHEAD
 from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
 from airflow_provider_gemini_batch.rows.cost import Cost, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
@@ -85,6 +86,7 @@ class OwnRows(TaskWork):
         self._keyless = None
         if not again:
             self._check_media(staged)
+            self._check_turns(len(staged.layout.shards))
         limit, layout, cost = self._arguments.max_cost_usd, staged.layout, None
         if limit is not None and not again:
             cost = self._estimated_cost(staged)
@@ -103,6 +105,16 @@ class OwnRows(TaskWork):
             raise ConfigurationError(
                 f"answers will hold {kind} (by the model's name or responseModalities), which has no place to go to: "
                 "give media_path, or output_path, beside which a folder is made for it; nothing was sent"
+            )
+
+    def _check_turns(self, jobs: int) -> None:
+        """Refuse jobs that are created after a wait if their rows will be gone by then."""
+        own, of_connection = self._arguments.max_active_jobs, self._access.settings.max_active_jobs
+        waits = (own is not None and jobs > own) or (of_connection is not None and jobs > KEPT_AHEAD)
+        if waits and not self._rows.can_be_read_again and not self._arguments.dry_run:
+            raise ConfigurationError(
+                f"the rows become {jobs} jobs, of which some are created after others (max_active_jobs), and those of "
+                "a callable have no place to be kept until then: give staging_path or output_path; nothing was sent"
             )
 
     def whole_already(self) -> Landing | None:

@@ -249,14 +249,14 @@ def _saved_rows(
     if not callable(arguments.inlined_requests):
         return None
     name = f"{stem}.rows.jsonl"
-    if not _comes_back(arguments):
+    if arguments.dry_run:
         return SavedRows(str(folder / name), paths, lasting=False)
     if staging:
         return SavedRows(f"{staging.rstrip('/')}/{name}", paths, anew=anew)
     if arguments.output_path:
         return SavedRows(_beside_output(arguments, name), paths, arguments.output_conn_id, anew=anew)
     for argument in ("carry", "repair_rounds"):
-        if getattr(arguments, argument):
+        if getattr(arguments, argument) and _comes_back(arguments):
             raise ConfigurationError(
                 f"{argument} needs the rows again after the wait, and those of a callable have no place to be kept: "
                 "give staging_path or output_path"

@@ -273,6 +273,33 @@ def test_a_function_is_called_once_although_its_job_waits_for_its_turn(
     assert (function.calls, task.sizes()) == (1, [12])
 
 
+LATER = [
+    (of_connection, {"max_active_jobs": own, "wait_for_completion": waits})
+    for of_connection, own in (("", 2), (9, None))
+    for waits in (True, False)
+]
+
+
+@pytest.mark.parametrize("limits", LATER, ids=str)
+def test_rows_of_a_function_that_would_be_gone_before_their_turn_are_refused_or_kept(
+    limits: tuple[Any, dict[str, Any]], make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    of_connection, own = limits
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", service.connection(max_active_jobs=of_connection))
+    function, event = Whim(), to_event(WaitReport(Reason.TURN, turns=9))
+    given = {"inlined_requests": function, "prompt_template": "{text}", "max_rows_per_job": 4, **own}
+    task = make(**given)
+    with pytest.raises(AirflowFailException, match="3 jobs, of which some are created after others"):
+        task.process("host-a")
+    assert task.sizes() == []
+    task = make(**given, staging_path=str(tmp_path))
+    results = [task.process("host-a", event)]
+    while results[-1] is None:
+        results.append(task.process("host-a", event))
+    assert len(results[-1]["job_names"]) == 3
+    assert (task.sizes(), function.calls, list(tmp_path.iterdir())) == ([4, 4, 4], 2, [])
+
+
 def test_a_task_that_waits_for_no_job_waits_until_all_are_created(
     make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
