@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import re
 from datetime import date, time, timedelta
+from ipaddress import IPv4Address, IPv6Address
 from numbers import Number
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ _BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 # escaped pair.
 _JINJA = re.compile(r"(?<!\{)(?:\{\{-?\s+[\w.\[\]'\"]+(?:\s*\|[^{}]*)?\s+-?\}\}|\{%)")
 # Types whose text is readable and the same in every process.
-_HAVE_TEXTS = (str, Number, date, time, timedelta, UUID, PurePath)
+_HAVE_TEXTS = (str, Number, date, time, timedelta, UUID, PurePath, IPv4Address, IPv6Address)
 _LITERAL_BRACES = "for braces that are meant write {{ and }}"
 
 

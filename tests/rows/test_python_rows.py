@@ -10,6 +10,7 @@ from collections import OrderedDict, UserList, deque
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -195,20 +196,23 @@ VALUES = {
     "path": Path("/data/a.png"),
     "nested": {"a": [1, None, Choice.A, Decimal("NaN")]},
     "gone": float("nan"),
+    "host": IPv4Address("10.0.0.1"),
 }
 
 
 def test_values_of_code_stand_in_prompts_keys_and_results_as_they_are_meant(tmp_path: Path) -> None:
     template = "|".join(f"{{{name}}}" for name in VALUES)
-    made, (line,) = staged(tmp_path, [VALUES], prompt_template=template, key_field="id", carry=("nested", "choice"))
+    made, (line,) = staged(
+        tmp_path, [VALUES], prompt_template=template, key_field="id", carry=("nested", "choice", "host")
+    )
     assert line["request"]["contents"][0]["parts"][0]["text"] == (
         "2026-01-02|2026-01-02 03:04:00+00:00|1.50|00000000-0000-0000-0000-000000000007|first|/data/a.png|"
-        '{"a":[1,null,"first",null]}|'
+        '{"a":[1,null,"first",null]}||10.0.0.1'
     )
     assert line["key"] == "r0-00000000-0000-0000-0000-000000000007"
-    assert made.carried_types == {"nested": "json", "choice": "str"}
-    carried = from_json(carried_line(VALUES, ("nested", "choice")))
-    assert carried == {"nested": {"a": [1, None, "first", None]}, "choice": "first"}
+    assert made.carried_types == {"nested": "json", "choice": "str", "host": "str"}
+    carried = from_json(carried_line(VALUES, ("nested", "choice", "host")))
+    assert carried == {"nested": {"a": [1, None, "first", None]}, "choice": "first", "host": "10.0.0.1"}
 
 
 @pytest.mark.parametrize(

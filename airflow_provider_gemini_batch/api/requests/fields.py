@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -34,7 +35,7 @@ EMBEDDING_MEMBERS = frozenset({
 MEMBERS = {JobKind.GENERATION: GENERATION_MEMBERS, JobKind.EMBEDDINGS: EMBEDDING_MEMBERS}
 CONFIG_NAMES = frozenset({"config", "generationConfig", "embedContentConfig"})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-_IN_JSON = (str, int, float, Decimal, date, time, timedelta, Enum, UUID, PurePath)
+_IN_JSON = (str, int, float, Decimal, date, time, timedelta, Enum, UUID, PurePath, IPv4Address, IPv6Address)
 _NAME_SHOWN = 64
 _SNAKE = re.compile(r"_([a-z0-9])")
 _UPPER = re.compile(r"([A-Z])")
