@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import requests
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError, GeminiBatchError, TransportError
-from airflow_provider_gemini_batch.api.sessions import answer_within, new_session
+from airflow_provider_gemini_batch.api.sessions import new_session, response_within
 from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url, is_secure, origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_LONGEST_TOKEN_ANSWER = 1 << 20
+_LONGEST_TOKEN_RESPONSE = 1 << 20
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata"})
 # The members of a credential that name addresses to which secrets are sent.
 _ADDRESSES = ("token_uri", "token_url", "token_info_url", "service_account_impersonation_url", "revoke_url")
@@ -98,13 +98,13 @@ class GoogleCredential:
     def google(self) -> Any:
         """The google-auth object, for libraries that want one (gcsfs)."""
         with self._lock:
-            return self._loaded()
+            return self._load_once()
 
     def headers(self, description: str) -> dict[str, str]:
         """Return the headers of the bearer token, valid for some minutes at least, and of the quota project."""
         with self._lock:
             try:
-                credentials = self._loaded()
+                credentials = self._load_once()
                 self._freshen(credentials)
             except GeminiBatchError:
                 raise
@@ -134,7 +134,7 @@ class GoogleCredential:
         """Close the connections to token endpoints."""
         self._request.close()
 
-    def _loaded(self) -> Any:
+    def _load_once(self) -> Any:
         if self._credentials is None:
             self._credentials = self._load(self._request)
         return self._credentials
@@ -179,7 +179,7 @@ class _TokenRequest:
         seconds = min(timeout or self._timeout, self._timeout)
         try:
             with (
-                answer_within(2 * seconds),
+                response_within(2 * seconds),
                 session.request(
                     method,
                     url,
@@ -190,7 +190,7 @@ class _TokenRequest:
                     stream=True,
                 ) as response,
             ):
-                content = next(response.iter_content(_LONGEST_TOKEN_ANSWER), b"")
+                content = next(response.iter_content(_LONGEST_TOKEN_RESPONSE), b"")
         except (requests.RequestException, OSError, ValueError) as error:
             raise GoogleTransportError(type(error).__name__) from None
         return _TokenResponse(response, content)

@@ -42,7 +42,7 @@ _pace = _Pace()
 
 
 @contextmanager
-def answer_within(seconds: float) -> Iterator[None]:
+def response_within(seconds: float) -> Iterator[None]:
     """Limit all reads of a response that begins in this block to so many seconds, plus some for each byte."""
     before = _pace.allowance, _pace.ours
     _pace.allowance, _pace.ours = seconds, True

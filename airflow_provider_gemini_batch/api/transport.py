@@ -32,7 +32,7 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.api.network_errors import LONGEST_CONNECT, cause_of, may_have_been_sent
 from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION, error_from_response, http_date
-from airflow_provider_gemini_batch.api.sessions import answer_within, new_session
+from airflow_provider_gemini_batch.api.sessions import new_session, response_within
 from airflow_provider_gemini_batch.api.urls import is_host, origin
 
 if TYPE_CHECKING:
@@ -217,18 +217,18 @@ class Transport:
 
     def send(self, call: Call) -> Answer:
         """Send a call and return its 2xx response; anything else is raised as one of our errors."""
-        troubles: list[GeminiBatchError] = []
+        errors: list[GeminiBatchError] = []
         try:
-            return self.repeat(lambda: self._once(call), retry=call.retry, troubles=troubles)
+            return self.repeat(lambda: self._once(call), retry=call.retry, errors=errors)
         except NotFound:
-            if call.method == "DELETE" and any(trouble.maybe_acted for trouble in troubles):
+            if call.method == "DELETE" and any(error.maybe_acted for error in errors):
                 return Answer(200, {}, b"{}", call.description)  # an earlier attempt had deleted it
             raise
 
     def repeat(
-        self, action: Callable[[], T], *, retry: Retry = Retry.SAFE, troubles: list[GeminiBatchError] | None = None
+        self, action: Callable[[], T], *, retry: Retry = Retry.SAFE, errors: list[GeminiBatchError] | None = None
     ) -> T:
-        """Return what ``action`` returns, repeating it after errors while that may help; ``troubles`` collects them."""
+        """Return what ``action`` returns, repeating it after errors while that may help; ``errors`` collects them."""
         attempt = 0
         while True:
             attempt += 1
@@ -237,8 +237,8 @@ class Transport:
             except GeminiBatchError as error:
                 if attempt >= self.attempts or not _may_repeat(retry, error):
                     raise
-                if troubles is not None:
-                    troubles.append(error)
+                if errors is not None:
+                    errors.append(error)
                 pause = self.pause(attempt - 1, error)
             self.sleep(pause)
 
@@ -304,7 +304,7 @@ class Transport:
         data = body if body is not None and len(body) else None
         seconds = self._timeout * call.timeout_factor
         try:
-            with answer_within(seconds * _READS):
+            with response_within(seconds * _READS):
                 return self._session.request(
                     call.method,
                     call.url,

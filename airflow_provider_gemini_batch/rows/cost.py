@@ -177,7 +177,9 @@ def estimated_cost(expected: Expected, kind: JobKind, *, at: datetime | None = N
     usage = expected.usage
     if kind is JobKind.GENERATION and guessed:
         more = guessed * OUTPUT_TOKENS_GUESSED
-        answers = {f"output_{expected.answers_in}_tokens": more} if expected.answers_in is not None else {}
+        answers = (
+            {f"output_{expected.response_modality}_tokens": more} if expected.response_modality is not None else {}
+        )
         usage = usage.plus(Usage(output_tokens=more, **answers))
     elif kind is JobKind.EMBEDDINGS:
         usage = usage._replace(output_tokens=0)

@@ -79,7 +79,7 @@ def is_data(path: str, root: str = "") -> bool:
 
 
 def parquet_facts(path: str, opener: Opener) -> ParquetFacts:
-    """Read the footer of a Parquet file."""
+    """Return what the footer of a Parquet file says."""
     with closing(opener(path)) as handle:
         table = open_parquet(handle, path)
         meta = table.metadata

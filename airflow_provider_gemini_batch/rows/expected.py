@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from airflow_provider_gemini_batch.api.models import LONG_PROMPT, LongPrompts, Usage
 from airflow_provider_gemini_batch.api.requests.typed import TextRequest
-from airflow_provider_gemini_batch.rows.media import answers_in, decode_base64
+from airflow_provider_gemini_batch.rows.media import decode_base64, response_modality
 from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount, media_tokens
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Config(NamedTuple):
     most: int | None
     several: int
     level: str | None
-    answers_in: str | None
+    response_modality: str | None
 
 
 class Expected:
@@ -60,7 +60,7 @@ class Expected:
         self.output_media: Counter[str] = Counter()
         self.unbounded_rows = 0
         self._long = LongPrompts(0, Usage())
-        self.answers_in: str | None = answers_in(model)
+        self.response_modality: str | None = response_modality(model)
         self._text_bytes = 0
         self._unseen_files = 0
         self._unknown: set[str] = set()
@@ -100,21 +100,25 @@ class Expected:
         files = (_OF_FILES.format(self._unseen_files),) if self._unseen_files else ()
         return (*sorted(self._unknown), *files)
 
-    def see(self, request: TextRequest | Mapping[str, Any], size: int, attachments: Sequence[Attachment] = ()) -> None:
+    def add(self, request: TextRequest | Mapping[str, Any], size: int, attachments: Sequence[Attachment] = ()) -> None:
         """Count one request, which has ``size`` bytes on the wire, and the files that go with it."""
         self.rows += 1
         self._text_bytes += size
         if isinstance(request, TextRequest):
-            if self.answers_in is None and self._common.answers_in is None and size <= LONG_PROMPT * BYTES_PER_TOKEN:
-                self._see_text(request)
+            if (
+                self.response_modality is None
+                and self._common.response_modality is None
+                and size <= LONG_PROMPT * BYTES_PER_TOKEN
+            ):
+                self._add_text(request)
                 return
             request = request.costs
         own = request.get("generationConfig", self._config)
         config = self._common if own is self._config else _config(own)
         if "tools" in request or "cachedContent" in request:
             self._note(request)
-        if config.answers_in is not None:
-            self.answers_in = config.answers_in
+        if config.response_modality is not None:
+            self.response_modality = config.response_modality
         files = list(_files(request))
         media = self.media.copy() if files or attachments else self.media
         begun = self._text_bytes - size
@@ -122,7 +126,7 @@ class Expected:
             self._count_part(part, config.level)
         for attachment in attachments:
             self._count_file(str(attachment.part["fileData"]["mimeType"]), attachment.sample, config.level)
-        output, kind = 0, config.answers_in or self.answers_in
+        output, kind = 0, config.response_modality or self.response_modality
         if config.most is None:
             self.unbounded_rows += 1
         else:
@@ -136,7 +140,7 @@ class Expected:
             usage = _usage(prompt, output, own_media, {} if kind is None else {kind: output})
             self._long = LongPrompts(self._long.rows + 1, self._long.usage.plus(usage))
 
-    def _see_text(self, request: TextRequest) -> None:
+    def _add_text(self, request: TextRequest) -> None:
         own = request.generationConfig
         most, several = (self._common.most, self._common.several) if own is UNSET else (own.maxOutputTokens, 1)
         if most is None:

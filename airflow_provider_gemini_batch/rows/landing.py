@@ -309,7 +309,7 @@ class _Base:
 
 
 def _splice(line: bytes, carried: bytes, *, keep_response: bool) -> bytes:
-    """Put carried columns into a row: last, or before the service's own JSON."""
+    """Return a row with carried columns added: last, or before the service's own JSON."""
     if not keep_response:
         return line[:-2] + b"," + carried[1:]
     row = from_json(line)

@@ -181,7 +181,7 @@ def _number(mime_type: str, name: str, default: int) -> int:
     return value if 0 < value < most else default
 
 
-def answers_in(model: str) -> str | None:
+def response_modality(model: str) -> str | None:
     """Return the modality of a model's responses, by its name: ``image``, ``audio`` or ``video``; None for text."""
     found = _MEDIA_MODEL.search(model.rpartition("/")[2])
     return _MODEL_WORDS[found[1]] if found else None

@@ -88,7 +88,7 @@ class PageCount:
         self._tail = b""
 
     def add(self, block: bytes) -> PageCount:
-        """Take the next bytes."""
+        """Count the pages in the next bytes, and return this counter."""
         text = self._tail + block
         # A page marker inside the tail was counted with the previous block.
         self._found += len(_PAGE.findall(text)) - len(_PAGE.findall(self._tail + b"."))

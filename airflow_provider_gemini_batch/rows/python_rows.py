@@ -76,7 +76,7 @@ def refuse_rows(given: Any) -> None:
         )
     if not callable(given):
         _check_type(given)
-    elif wanted := _wanted(given):
+    elif wanted := _required_arguments(given):
         raise ConfigurationError(
             f"inlined_requests: the function is called without arguments and wants {', '.join(wanted)}: bind them with "
             "functools.partial, or decorate it with @task.gemini_batch"
@@ -116,7 +116,7 @@ def _rows_or_frames(made: Iterator[Any]) -> PythonRows:
     return PythonRows(records(), columns)
 
 
-def _wanted(function: Any) -> list[str]:
+def _required_arguments(function: Any) -> list[str]:
     """Return the required arguments of a function."""
     try:
         parameters = inspect.signature(function).parameters.values()

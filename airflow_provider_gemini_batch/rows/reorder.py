@@ -79,7 +79,7 @@ class Spill:
         return self._buckets[bucket].final == min(self._rows, (bucket + 1) << self.shift) - first > 0
 
     def take(self, first: int) -> Iterator[tuple[int, int, bytes]]:
-        """Take out the rows from ``first`` to the end of its bucket; see :meth:`pieces`."""
+        """Take out and yield the rows from ``first`` to the end of its bucket; see :meth:`pieces`."""
         number = first >> self.shift
         end = min(self._rows, (number + 1) << self.shift)
         lines = self._read(number, first, end)

@@ -144,7 +144,7 @@ class RowMaker:
     def missing(self, key: str) -> bytes:
         """Return the row for a request without a response."""
         error = ServiceError(message="the service gave no answer to this row")
-        row = self._failed(BatchResult(key, None, error, 0), key)[1]
+        row = self._failed_row(BatchResult(key, None, error, 0), key)[1]
         row["status"] = RowStatus.MISSING.word
         return _json_line(row)
 
@@ -154,7 +154,7 @@ class RowMaker:
         """Return status, row and usage of a response, and why it is not ok; ``key`` is the one to show."""
         response = result.response
         if response is None:
-            return self._failed(result, key)
+            return self._failed_row(result, key)
         usage, odd = usage_of(response)
         row: dict[str, Any] = {"key": key, "status": "ok"}
         oddities = [odd] if odd else []
@@ -175,7 +175,7 @@ class RowMaker:
             self._media.settle(number, _paths(row), final=status is _OK)
         return status, row, usage, reason
 
-    def _failed(self, result: BatchResult, key: str) -> tuple[RowStatus, dict[str, Any], Usage | None, str]:
+    def _failed_row(self, result: BatchResult, key: str) -> tuple[RowStatus, dict[str, Any], Usage | None, str]:
         error = result.error or ServiceError()
         usage, odd = usage_of(result.billed) if result.billed else (None, "")
         row: dict[str, Any] = {"key": key, "status": "error", "embedding" if self._embeddings else "text": None}

@@ -144,7 +144,7 @@ def guess_format(path: str, given: str | None = None) -> str:
 
 
 def from_python(rows: Rows) -> RowSource:
-    """Return the rows of a Python value or of a function. Raises ConfigurationError for types that are not taken."""
+    """Return the rows of a Python value or of a function. Raises ConfigurationError for other types."""
     found = python_rows(rows)
     return RowSource((Row(index, value) for index, value in enumerate(found.rows)), "item", found.columns)
 

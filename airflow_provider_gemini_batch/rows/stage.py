@@ -175,7 +175,7 @@ class _Pass:
 
     def _take(self, rows: Iterable[Row]) -> None:
         """Process all rows and note what is wrong with them; after the first bad row, no line is written."""
-        make, write, see, bad = self._maker.make, self._out.write, self._expected.see, self._bad
+        make, write, expect, bad = self._maker.make, self._out.write, self._expected.add, self._bad
         add_key, record, carry = self.keys.add, self._record, self._spec.carry
         keeps = bool(carry) or self._keyless_model
         number = 0
@@ -193,7 +193,7 @@ class _Pass:
                     continue
                 if key is not None:
                     add_key(key)
-                see(request, len(line), attachments)
+                expect(request, len(line), attachments)
                 write(line, hash_as)
             except (InputError, RecursionError) as error:
                 bad.add(row.place, str(error) if isinstance(error, InputError) else "the row is nested too deeply")
@@ -202,7 +202,7 @@ class _Pass:
                 shift = row.place if number == 0 else None
             number += 1
             if carry:
-                self._carry_types.see(row.value)
+                self._carry_types.add(row.value)
             if record is not None:
                 record.add(key_json or b"", carried, instance)
         self._shift = shift

@@ -58,7 +58,7 @@ class Shaper:
                 "value of the row belongs"
             )
         self.plain = not self._helpers and self._template is None and columns is None
-        """True when a row is nothing but a request, so that its JSON may go out as it came."""
+        """True when a row is only a request, so that its JSON may be sent unchanged."""
 
     def _check_columns(self, columns: Sequence[str]) -> None:
         check_columns(named_columns(self._spec), columns)
@@ -144,7 +144,7 @@ class ColumnTypes:
         self._types: dict[str, str | None] = dict.fromkeys(names)
         self._unmet = set(names)
 
-    def see(self, row: Any) -> None:
+    def add(self, row: Any) -> None:
         """Note the types of one row's values."""
         columns = row.members() if isinstance(row, BatchRequest) else row
         if not isinstance(columns, Mapping):

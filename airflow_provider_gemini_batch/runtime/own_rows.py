@@ -100,7 +100,7 @@ class OwnRows(TaskWork):
 
     def _check_media(self, staged: Staged) -> None:
         """Refuse requests for pictures or sound whose answers would have no place to go to."""
-        kind = staged.expected.answers_in
+        kind = staged.expected.response_modality
         if kind is not None and self._arguments.wait_for_completion and not self._output.keeps_media:
             raise ConfigurationError(
                 f"answers will hold {kind} (by the model's name or responseModalities), which has no place to go to: "

@@ -345,7 +345,7 @@ def read_batch(row: Any, *, now: float) -> Batch:
     """
     overview = read_overview(row.overview) or Overview(phase="")
     progress = read_progress(row.progress)
-    # A job that runs says more than the trigger's last look before the task was resumed.
+    # Times and counts prove a start, even if the trigger's last snapshot before the task resumed has an older state.
     begun = bool(overview.started_at or progress.started_at or progress.done) or _has_begun(progress.state)
     return Batch(
         place=Place(row.dag_id, row.run_id, row.task_id, row.map_index),

@@ -313,8 +313,8 @@ def test_a_second_answer_takes_the_place_of_the_firsts_files(tmp_path: Path) -> 
 )
 def test_a_request_for_media_is_known_before_it_is_sent(model: str, config: Any, wanted: str | None) -> None:
     expected = Expected(model)
-    expected.see({"generationConfig": config}, 1)
-    assert expected.answers_in == wanted
+    expected.add({"generationConfig": config}, 1)
+    assert expected.response_modality == wanted
 
 
 def test_every_column_is_there_whatever_the_rows_hold(tmp_path: Path) -> None:

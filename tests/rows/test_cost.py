@@ -193,7 +193,7 @@ def expected(*requests: dict[str, Any], model: str = "gemini-2.5-flash", size: i
     """Count requests of ``size`` bytes, or as many as they have."""
     made = Expected(model)
     for request in requests:
-        made.see(request, size or len(to_json(request)))
+        made.add(request, size or len(to_json(request)))
     return made
 
 
@@ -216,8 +216,8 @@ def test_each_rows_own_bound_counts_and_so_do_further_candidates() -> None:
     made = expected(bounded(10), bounded(30, candidateCount=2), {"contents": []}, bounded(0))
     assert (made.output_tokens, made.unbounded_rows) == (70, 2)
     common = Expected("gemini-2.5-flash", bounded(5))
-    common.see({}, 1)
-    common.see(bounded(7), 1)
+    common.add({}, 1)
+    common.add(bounded(7), 1)
     assert (common.output_tokens, common.unbounded_rows) == (12, 0)
 
 
@@ -235,7 +235,7 @@ def test_each_rows_own_bound_counts_and_so_do_further_candidates() -> None:
 )
 def test_what_nobody_can_tell_before_is_named_and_refused(member: dict[str, Any], words: str) -> None:
     common = Expected("gemini-2.5-flash", {**bounded(), **member})
-    common.see({}, 10)
+    common.add({}, 10)
     for made in (expected({**bounded(), **member}), common if "contents" not in member else None):
         if made is None or (made is common and "systemInstruction" in member):
             continue
@@ -251,9 +251,9 @@ def test_files_beside_a_request_are_counted() -> None:
     known, unseen = Attachment(part, "a", FileSample(9, b"GIF89a" + bytes([9, 0, 9, 0]))), Attachment(part, "b")
     made = Expected("gemini-2.5-flash")
     request = {**bounded(), "contents": [{"parts": [{"text": "x"}]}]}
-    made.see(request, 100, [known, known])
+    made.add(request, 100, [known, known])
     assert (made.media["image"], made.unknown) == (2 * 258, ())
-    made.see(request, 100, [unseen])
+    made.add(request, 100, [unseen])
     assert "1 files" in made.unknown[0]
 
 

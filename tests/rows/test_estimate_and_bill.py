@@ -64,7 +64,7 @@ def estimate_and_bill(model: str, requests: Sequence[dict[str, Any]]) -> tuple[C
     made, answerer = Expected(model), Answerer(model, embeds=False)
     billed: dict[str, int] = {}
     for one in requests:
-        made.see(one, len(to_json(one)))
+        made.add(one, len(to_json(one)))
         for kind, count in billed_tokens(answerer.answer(one, "k")["response"]).items():
             billed[kind] = billed.get(kind, 0) + count
     bill = price(model, billed, Prices(NOW.timestamp()))
@@ -123,7 +123,7 @@ def test_each_row_is_priced_as_what_it_is_answered_in() -> None:
     assert_bounded("gemini-3.8-flash", picture, sound, request({"text": "x"}))
     made = Expected("gemini-3.8-flash")
     for one in (picture, sound):
-        made.see(one, 10)
+        made.add(one, 10)
     assert (made.output_media["image"], made.output_media["audio"]) == (2000, 3)
 
 
@@ -145,7 +145,7 @@ def test_a_file_of_a_kind_that_nobody_can_count_leaves_the_bound_open(model: str
 
 def test_tools_in_snake_case_leave_the_bound_open() -> None:
     made = Expected("gemini-2.5-flash")
-    made.see({**request({"text": "x"}), "tools": [{"google_search": {}}]}, 10)
+    made.add({**request({"text": "x"}), "tools": [{"google_search": {}}]}, 10)
     assert "searches" in " ".join(made.unknown)
 
 

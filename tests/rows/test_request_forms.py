@@ -330,8 +330,8 @@ def test_the_quick_way_takes_only_what_the_long_way_takes_as_it_is(row: dict[str
     settings: list[dict[str, Any]] = [{}, {"maxOutputTokens": 3}, {"responseModalities": ["IMAGE"]}]
     for model, config, size in product(("gemini-2.5-flash", "gemini-2.5-flash-image"), settings, (100, 10**6)):
         quick, long = (Expected(model, {"generationConfig": config}) for _ in range(2))
-        quick.see(request, size)
-        long.see(value, size)
+        quick.add(request, size)
+        long.add(value, size)
         assert vars(quick) == vars(long)
     if request.suits_vertex:
         check_request(value)

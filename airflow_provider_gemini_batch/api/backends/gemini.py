@@ -42,7 +42,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
 )
 from airflow_provider_gemini_batch.api.responses.lines import lines_of, unpacked
 from airflow_provider_gemini_batch.api.responses.reading import (
-    INLINE_ANSWERS,
+    INLINE_RESPONSES,
     inline_results,
     parse_result_line,
     read_lines,
@@ -163,7 +163,7 @@ class GeminiBackend:
         params = {"pageSize": str(page_size)}
         if page_token:
             params["pageToken"] = page_token
-        return self._masked("list", f"{self._root}/batches", "", params, mask)
+        return self._get_masked("list", f"{self._root}/batches", "", params, mask)
 
     def cancel(self, name: str) -> None:
         """Request cancellation; the service goes on for a while and may still finish the job."""
@@ -199,9 +199,9 @@ class GeminiBackend:
         return read_lines(lines_of(unpacked(chunks)), parse_result_line)
 
     def _get(self, name: str, *, mask: str | None) -> Answer:
-        return self._masked("get", f"{self._root}/{names.gemini_job(name)}", name, {}, mask)
+        return self._get_masked("get", f"{self._root}/{names.gemini_job(name)}", name, {}, mask)
 
-    def _masked(self, operation: str, url: str, subject: str, params: dict[str, str], mask: str | None) -> Answer:
+    def _get_masked(self, operation: str, url: str, subject: str, params: dict[str, str], mask: str | None) -> Answer:
         """Send a GET with a field mask. Masks into an ``Any`` are not documented, so a 400 turns them off for good."""
         whole = Call(operation, "GET", url, subject=subject, params=params)
         if mask is None:
@@ -275,7 +275,7 @@ def _destination(output: dict[str, Any]) -> JobDestination | None:
     file_name = text_at(output, "responsesFile")
     if file_name:
         return JobDestination(file_name=file_name)
-    return JobDestination(inlined=True) if any(name in output for name in INLINE_ANSWERS) else None
+    return JobDestination(inlined=True) if any(name in output for name in INLINE_RESPONSES) else None
 
 
 def _state(operation: dict[str, Any], raw: str) -> JobState:

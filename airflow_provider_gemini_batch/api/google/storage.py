@@ -172,7 +172,9 @@ class ObjectStore:
                 found = self.filesystem.ls(base, detail=True)
         except NotFound:
             return []
-        return sorted(_stored(item) for item in found if item["name"].rstrip("/") != base.removeprefix("gs://"))
+        return sorted(
+            _to_stored_object(item) for item in found if item["name"].rstrip("/") != base.removeprefix("gs://")
+        )
 
     def iter_bytes(self, uri: str) -> Iterator[bytes]:
         """Yield an object's bytes in pieces of 4 MiB; each is a ranged read of its own, which gcsfs retries.
@@ -198,7 +200,7 @@ class ObjectStore:
         return data
 
 
-def _stored(item: Mapping[str, Any]) -> StoredObject:
+def _to_stored_object(item: Mapping[str, Any]) -> StoredObject:
     name = str(item["name"]).rstrip("/").rpartition("/")[2]
     if item.get("type") == "directory":
         return StoredObject(f"{name}/", 0)

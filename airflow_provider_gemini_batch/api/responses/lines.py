@@ -54,9 +54,9 @@ def lines_of(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> It
             elif len(begun) > 1:
                 begun = [_head(begun)]
             if line[-1] == _LINE_END:
-                yield from _ended(begun, size, limit)
+                yield from _end_line(begun, size, limit)
                 begun, size = [], 0
-    yield from _ended(begun, size, limit)
+    yield from _end_line(begun, size, limit)
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -66,7 +66,7 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
     :raises UnexpectedAnswer: the data ends early or is damaged.
     """
-    stream = filter(None, _unzipped(chunks))
+    stream = filter(None, _unzip(chunks))
     first = next(stream, b"")
     if not first.startswith(_UTF_16):
         yield first
@@ -78,7 +78,7 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield text.decode(b"", final=True).encode()
 
 
-def _unzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     stream = iter(chunks)
     first = next(stream, b"")
     if not first.startswith(_GZIP):
@@ -100,7 +100,7 @@ def _unzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise UnexpectedAnswer("Packed answers (gzip) end early")
 
 
-def _ended(begun: list[bytes], size: int, limit: int) -> Iterator[bytes]:
+def _end_line(begun: list[bytes], size: int, limit: int) -> Iterator[bytes]:
     if size > limit:
         yield _overlong(begun, size, limit)
     else:

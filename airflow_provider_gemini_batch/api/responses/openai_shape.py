@@ -36,7 +36,7 @@ def is_envelope(response: Any) -> bool:
     return isinstance(response, dict) and "body" in response and "candidates" not in response
 
 
-def opened(response: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def open_envelope(response: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the body of an envelope in the service's own form, or None and the error that it holds."""
     body = response.get("body")
     status = int_of(response.get("status_code", 200))

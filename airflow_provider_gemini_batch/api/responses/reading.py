@@ -20,14 +20,14 @@ from pydantic_core import from_json
 from airflow_provider_gemini_batch.api.legacy import instance_key
 from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine
-from airflow_provider_gemini_batch.api.responses.openai_shape import is_envelope, native, opened
+from airflow_provider_gemini_batch.api.responses.openai_shape import is_envelope, native, open_envelope
 from airflow_provider_gemini_batch.api.responses.typed import plain_result
 from airflow_provider_gemini_batch.api.wire import grpc_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-INLINE_ANSWERS = ("inlinedResponses", "inlinedEmbedContentResponses")
+INLINE_RESPONSES = ("inlinedResponses", "inlinedEmbedContentResponses")
 """The member of a job that holds its responses: on the wire the first name; the SDK's types also use the second."""
 
 _UNREADABLE = "this line of the results is no JSON object"
@@ -48,7 +48,7 @@ _TOKEN = re.compile(rf'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{{]|[\]}}]|-?\d{{{_LONGEST_N
 
 
 def parse_result_line(line: bytes | str, position: int) -> BatchResult:
-    """Read one line of a Gemini output file; ``position`` counts the lines from 0. Never raises."""
+    """Return the response in a line of a Gemini output file; ``position`` counts the lines from 0. Never raises."""
     if type(line) is bytes:
         plain = plain_result(line, position, _read_result)
         if plain is not None:
@@ -57,7 +57,7 @@ def parse_result_line(line: bytes | str, position: int) -> BatchResult:
 
 
 def parse_vertex_line(line: bytes | str, position: int) -> BatchResult:
-    """Read one line of a Vertex ``predictions*.jsonl``, generation or embeddings, newer or legacy. Never raises."""
+    """Return the response in a line of a Vertex ``predictions*.jsonl``, of any kind of model. Never raises."""
     if type(line) is bytes:
         plain = plain_result(line, position, _read_vertex_result)
         if plain is not None:
@@ -66,7 +66,7 @@ def parse_vertex_line(line: bytes | str, position: int) -> BatchResult:
 
 
 def read_lines(lines: Iterable[bytes], parse: Callable[[bytes | str, int], BatchResult]) -> Iterator[BatchResult]:
-    """Read lines by one of the two functions above. A line may hold several rows, where line feeds were lost."""
+    """Yield the responses in lines, parsed by one of the functions above. Without line feeds, a line has several."""
     position = 0
     for line in lines:
         result = parse(line, position)
@@ -77,7 +77,7 @@ def read_lines(lines: Iterable[bytes], parse: Callable[[bytes | str, int], Batch
 
 
 def _rows_of(line: bytes | str) -> list[str]:
-    """Return the objects of a line that holds several, in a list or without; what cannot be read is the last one."""
+    """Return the objects in a line that holds several or a list of them; an unreadable rest comes last."""
     text = (line if isinstance(line, str) else line.decode("utf-8", "replace")).strip(_AROUND)
     rows: list[str] = []
     while text:
@@ -120,7 +120,7 @@ def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
     found: Any = output
     for _ in range(2):
         if isinstance(found, dict):
-            found = next((found[name] for name in INLINE_ANSWERS if found.get(name) is not None), None)
+            found = next((found[name] for name in INLINE_RESPONSES if found.get(name) is not None), None)
     items = found if isinstance(found, list) else []
     return (result_of({} if item is None else item, position) for position, item in enumerate(items))
 
@@ -131,7 +131,7 @@ def result_of(item: Any, position: int) -> BatchResult:
         return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
     response = _as_object(item.get("response"))
     fault = _fault(item.get("error"))
-    if fault is None and not _is_answer(response):
+    if fault is None and not _has_content(response):
         # A user of the service reported the error under this name.
         fault = item.get("status")
     return _make_result(item, response, fault, position)
@@ -145,7 +145,7 @@ def vertex_result_of(item: Any, position: int) -> BatchResult:
     if predictions := item.get("predictions") or item.get("prediction"):
         response = _read_legacy_embedding(predictions) or response
     fault = _fault(item.get("error"))
-    if not fault and not _is_answer(response):
+    if not fault and not _has_content(response):
         fault = item.get("status")
     return _make_result(item, response, fault, position)
 
@@ -160,7 +160,7 @@ def _make_result(item: dict[str, Any], response: Any, fault: Any, position: int)
         beside = {**instance, **beside}
         key = key or _key(instance) or instance_key(instance)
     if is_envelope(response):
-        response, inner = opened(response)
+        response, inner = open_envelope(response)
         fault = fault or inner
     elif isinstance(response, dict) and "choices" in response:
         response = native(response)
@@ -191,7 +191,7 @@ def _json_of(text: str) -> Any:
         return _lenient(text)
 
 
-def _is_answer(response: Any) -> bool:
+def _has_content(response: Any) -> bool:
     """Return whether a response has content, whatever is beside it."""
     return isinstance(response, dict) and any(response.get(name) for name in _ANSWERS)
 
