@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 def _argument(reader: Reader, default: Any = None) -> Any:
-    """Declare an argument: how its value is read, and what None stands for."""
+    """Return the field of an argument: how its value is read, and what None stands for."""
     return field(default=default, metadata={"reader": reader})
 
 
@@ -143,14 +143,14 @@ class BatchArguments(ConnectionArguments):
 
 @dataclass(frozen=True, kw_only=True)
 class JobArguments(ConnectionArguments):
-    """What an author asks of one job that is there."""
+    """What an author asks of one existing job."""
 
     job_name: str = _argument(required(text), "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResponsesArguments(JobArguments):
-    """What an author asks of the answers of one job."""
+    """What an author asks of the responses of one job."""
 
     output_path: str | None = _argument(path)
     output_conn_id: str | None = _argument(text)
@@ -246,7 +246,7 @@ def _readers(form: Any) -> Iterable[tuple[str, Reader, Any]]:
 def _read(name: str, reader: Reader, value: Any, default: Any) -> Any:
     if isinstance(value, Enum):
         value = value.value
-    # A template makes a text of None.
+    # A template renders None as a text.
     if value is None or (value == "None" and reader not in _OF_TEXTS):
         value = default
         if default != "":

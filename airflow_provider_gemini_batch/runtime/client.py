@@ -55,13 +55,13 @@ class ServiceAccess(Protocol):
 
 
 class OpenAccess(ServiceAccess, Protocol):
-    """An access that can be looked up once more, and whose sockets can be given back."""
+    """An access whose connection can be read again and whose sockets can be closed."""
 
     def close(self) -> None:
-        """Give the sockets back; the next call opens new ones."""
+        """Close the sockets; the next call opens new ones."""
 
     def renew(self) -> None:
-        """Look the connection up once more and go on with its credentials; keep the old ones where that fails."""
+        """Read the connection again and use its credentials from now on; keep the old ones if that fails."""
 
 
 # What is secret in the JSON of a Google credential, wherever in it.
@@ -70,7 +70,7 @@ _SECRET_MEMBERS = frozenset(
 )
 # Airflow masks nothing shorter, and warns of it.
 _SHORTEST_SECRET = 5
-# The end of a key may be shorter, and then tells nothing.
+# The last line of a key may be shorter, and then reveals nothing.
 _SHORTEST_LINE = 8
 _LINE_BREAKS = re.compile(r"(?:\\+[nr]|[\r\n])+")
 _API_OF = {
@@ -86,9 +86,9 @@ def airflow_errors(settings: Callable[[], ConnectionSettings | None] = lambda: N
     The provider's own error stays the new one's ``__context__``; it says the same, so tracebacks do not repeat it. Log
     at debug level to see where it came from.
 
-    :param settings: gives the connection, once it has been read: refused credentials are told with its id.
-    :raises AirflowFailException: for an error that the same call would meet again: Airflow retries nothing.
-    :raises AirflowException: for one that may pass: Airflow retries as the task says.
+    :param settings: returns the connection, once it has been read; errors about its credentials then name it.
+    :raises AirflowFailException: for an error that the same call would meet again, so that Airflow does not retry.
+    :raises AirflowException: for an error that may pass, so that Airflow retries as the task says.
     """
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
@@ -105,7 +105,7 @@ def airflow_errors(settings: Callable[[], ConnectionSettings | None] = lambda: N
 def client_from_connection(
     conn: Connection, *, location: str | None = None, project_id: str | None = None, attempts: int = 4
 ) -> BatchClient:
-    """Make a client from a connection that has already been fetched; talks to neither Airflow nor the service.
+    """Return a client for a connection that has already been fetched; talks to neither Airflow nor the service.
 
     :param conn: a connection of type ``gemini_batch`` or ``google_cloud_platform``.
     :param location: overrides the connection's Vertex location.
@@ -117,7 +117,7 @@ def client_from_connection(
 
 
 def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> BatchClient:
-    """Make a client from a connection that has already been read.
+    """Return a client for a connection that has already been read.
 
     :param attempts: how often a call that is safe to repeat is sent at most.
     :raises ConfigurationError: the credentials cannot be loaded, or nothing names a project.
@@ -155,21 +155,21 @@ def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> 
 
 
 def mask_credentials(settings: ConnectionSettings) -> None:
-    """Keep what is secret inside a key out of Airflow's logs: as one text, Airflow only knows the key as a whole."""
+    """Keep the secrets inside a key out of Airflow's logs, since Airflow itself masks only the key as a whole."""
     keys = (settings.keyfile_dict, settings.credential_config_file)
     found: list[JsonValue] = [text for key in keys for text in _secrets_in(key)]
     if not found:
         return
     from airflow.sdk.log import mask_secret
 
-    # In one call: each is a question to Airflow's supervisor.
+    # In one call: each one is a request to Airflow's supervisor.
     mask_secret(found)
 
 
 def _secrets_in(value: object) -> Iterator[str]:
-    """Find what is secret, a key line by line: so it is known with its line breaks, with them escaped, or cut up.
+    """Yield the secret texts, a key line by line, so that it is masked however its line breaks are written.
 
-    The whole key is left out: Airflow compiles all that it masks anew with each text, and the lines cover it.
+    The whole key is left out: its lines cover it, and Airflow compiles its pattern anew for every text.
     """
     if isinstance(value, list):
         for member in value:
@@ -186,9 +186,9 @@ def _secrets_in(value: object) -> Iterator[str]:
 
 
 async def aget_client_connection(conn_id: str) -> Connection:
-    """Fetch a connection from an event loop, for :func:`client_from_connection` to use in whatever thread.
+    """Return a connection, fetched from an event loop; :func:`client_from_connection` can use it in any thread.
 
-    Makes Airflow mask the connection's secrets in logs, as far as the running Airflow can do so from a loop.
+    Airflow then masks the connection's secrets in logs, as far as this Airflow can do so from a loop.
     """
     if _has_no_async_supervisor():
         conn = BaseHook.get_connection(conn_id)
@@ -202,9 +202,9 @@ async def aget_client_connection(conn_id: str) -> Connection:
 
 
 def _has_no_async_supervisor() -> bool:
-    """Whether this is ``airflow dags test``, whose stand-in for the supervisor cannot be asked from an event loop.
+    """Return whether this is ``airflow dags test``, whose supervisor cannot be asked from an event loop.
 
-    Airflow does not say so: a connection of its database is then simply not found.
+    Airflow raises no error for it: a connection in its database is then simply not found.
     """
     from airflow.sdk.execution_time import task_runner
 
@@ -213,16 +213,16 @@ def _has_no_async_supervisor() -> bool:
 
 
 def with_connection(error: GeminiBatchError, settings: ConnectionSettings | None) -> str:
-    """Return the words of an error; those of refused credentials with the connection and the field to look at."""
+    """Return the text of an error; for refused credentials it names the connection and the field to check."""
     if settings is None or not isinstance(error, AccessDenied):
         return str(error)
-    # The error ends with advice of its own, which this sentence makes good.
+    # The error ends with advice of its own, which this one replaces.
     said = str(error).partition(" Check the credentials in ")[0]
     return f"Connection {settings.conn_id!r}: {_denied(error, settings)} ({said})"
 
 
 def explain(error: GeminiBatchError, settings: ConnectionSettings | None = None) -> str:
-    """Say what a failed first call means for the connection, and what to do about it.
+    """Return what a failed first call means for the connection, and what to do about it.
 
     The service's own words are added; neither they nor ours hold a credential.
     """

@@ -26,12 +26,12 @@ GOOGLE_TYPE = "google_cloud_platform"
 DEFAULT_LOCATION = "global"
 DEFAULT_TIMEOUT = 60.0
 
-# Google's own provider stored its fields under this prefix for years; such connections are still about.
+# Google's own provider stored its fields under this prefix for years, and such connections still exist.
 _GOOGLE_PREFIX = f"extra__{GOOGLE_TYPE}__"
 _KEY_MEMBERS = ("type", "client_email", "private_key", "token_uri")
 _KEY_SOURCES = ("keyfile_dict", "key_path", "credential_config_file")
 
-# What Google's provider reads and we do not. To go on without them would mean other credentials than the author meant.
+# What Google's provider reads and we do not. Ignoring them would use other credentials than the author meant.
 _REFUSED = {
     "key_secret_name": "a key in Secret Manager is not read; use key_path, keyfile_dict or default credentials",
     "idp_issuer_url": "client credentials of an identity provider are not supported; use credential_config_file",
@@ -75,7 +75,7 @@ class ConnectionSettings:
 def read_connection(
     conn: Connection, *, location: str | None = None, project_id: str | None = None
 ) -> ConnectionSettings:
-    """Read a connection of type ``gemini_batch`` or ``google_cloud_platform``; the latter means Vertex AI.
+    """Return the settings in a connection of type ``gemini_batch`` or ``google_cloud_platform`` (Vertex AI).
 
     :param conn: the connection, already fetched.
     :param location: overrides the connection's Vertex location; the Gemini Developer API has none and ignores it.
@@ -112,7 +112,7 @@ def read_connection(
 
 @dataclass(frozen=True)
 class _Fields:
-    """The extra fields of a connection under their short names, and the one place that words a mistake."""
+    """The extra fields of a connection under their short names, and the one place where errors are worded."""
 
     conn_id: str
     values: Mapping[str, Any] = field(repr=False)
@@ -132,11 +132,11 @@ class _Fields:
         return cls(conn.conn_id, {**prefixed, **{name: value for name, value in plain.items() if not _empty(value)}})
 
     def mistake(self, name: str, what: str) -> ConfigurationError:
-        """Name the connection and the field; ``what`` says what is wrong and what to do, never the value."""
+        """Return an error that names the connection and the field; ``what``: what is wrong and what to do, no value."""
         return ConfigurationError(f"Connection {self.conn_id!r}, field {name!r}: {what}.")
 
     def text(self, *names: str) -> str | None:
-        """The first of these fields that is set, without blanks around it."""
+        """Return the first of these fields that is set, stripped; None if none is."""
         for name in names:
             value = self.values.get(name)
             if _empty(value):
@@ -147,7 +147,7 @@ class _Fields:
         return None
 
     def seconds(self, name: str, default: float) -> float:
-        """A number of seconds above zero, given as number or text."""
+        """Return a number of seconds above zero, given as number or text."""
         value = self.values.get(name)
         if _empty(value):
             return default
@@ -160,7 +160,7 @@ class _Fields:
         return number
 
     def count(self, name: str) -> int | None:
-        """A whole number above zero, given as number or text."""
+        """Return a whole number above zero, given as number or text."""
         value = self.values.get(name)
         if _empty(value):
             return None
@@ -170,7 +170,7 @@ class _Fields:
         return int(text)
 
     def mapping(self, name: str) -> Mapping[str, Any] | None:
-        """A JSON object, given as such or as its text."""
+        """Return a JSON object, given as such or as its text."""
         value = self.values.get(name)
         if _empty(value):
             return None
@@ -184,7 +184,7 @@ class _Fields:
         return value
 
     def names(self, name: str) -> tuple[str, ...]:
-        """A list of names, given as a list or as text with commas."""
+        """Return a list of names, given as a list or as text with commas."""
         value = self.values.get(name)
         if _empty(value):
             return ()

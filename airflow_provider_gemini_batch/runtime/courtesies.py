@@ -1,6 +1,6 @@
-"""What is told to others once results stand: asset events, lineage, the label of a mapped task.
+"""What a task reports to others once its results are landed: asset events, and the label of a mapped task.
 
-Rules of this file: the batch has been paid for, so nothing here can fail the task. What goes wrong is told at debug.
+Rules of this file: the batch has been paid for, so nothing here can fail the task. Errors are logged at debug level.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TOLD_OF_ASSETS = ("job_name", "job_names", "counts", "usage", "output")
 
 @contextmanager
 def courtesy(what: str) -> Iterator[None]:
-    """Let nothing of this block fail the task."""
+    """Log, at debug level, an error in the block instead of failing the task."""
     try:
         yield
     except Exception as error:
@@ -29,7 +29,7 @@ def courtesy(what: str) -> Iterator[None]:
 
 
 def tell_assets(task: BaseOperator, context: Context, summary: Mapping[str, Any]) -> None:
-    """Give the events of the declared outlets what a consumer wants to know; never rows.
+    """Add what a consumer wants to know to the events of the declared outlets; never rows.
 
     An outlet may also be something that is not an asset, such as an OpenLineage dataset: it has no event.
     """
@@ -40,7 +40,7 @@ def tell_assets(task: BaseOperator, context: Context, summary: Mapping[str, Any]
 
 
 def label_of_map_index(context: Any) -> None:
-    """Make sure that ``map_index_template`` can be rendered after landing: what it names and nobody set is empty."""
+    """Let Airflow render ``map_index_template`` after landing: the names in it that nobody set become empty."""
     template = context.get("map_index_template")
     if not isinstance(template, str):
         return

@@ -1,6 +1,6 @@
 """Where Airflow meets the batch: a task's arguments and context become the ports of a run, its steps become deferrals.
 
-Imported only when a task runs. Everything that decides lies in ``batch``; here is only what needs Airflow: the task
+Imported only when a task runs. All decisions are made in ``batch``; this file holds only what needs Airflow: the task
 state store, XCom, deferring, failing, asset events.
 """
 
@@ -68,14 +68,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The service's clock and ours are compared in one place only, to end a look-up early: this much they may differ.
+# How far the service's clock and Airflow's may differ, where a look-up ends at jobs that are older than the run.
 _CLOCK_SLACK = timedelta(minutes=15)
-# What a worker's own kill may take: SIGKILL follows five seconds after SIGTERM.
+# How long cancelling from the signal handler may take: SIGKILL follows five seconds after SIGTERM.
 _KILL_TIMEOUT = 2.0
 
 
 class Killed(BaseException):
-    """The task was told to stop; like KeyboardInterrupt it passes every ``except Exception``, ours and libraries'."""
+    """The task was asked to stop. Like KeyboardInterrupt, it passes every ``except Exception``, ours and libraries'."""
 
 
 class TaskRun:
@@ -93,10 +93,10 @@ class TaskRun:
         hook: OpenAccess,
         make_trigger: Callable[..., BaseTrigger],
     ) -> None:
-        """Take what a run needs; nothing is opened yet.
+        """Open nothing yet.
 
-        :param task: defers, and knows its retries and outlets.
-        :param make_trigger: makes the trigger that waits for jobs.
+        :param task: the operator: it defers, and has the retries and outlets.
+        :param make_trigger: returns the trigger that waits for jobs.
         """
         self._arguments = arguments
         self._task = task
@@ -108,10 +108,10 @@ class TaskRun:
         self._is_open = False
         self._is_resumed = False
         self._active: dict[str, BatchJob] = {}
-        #: What a kill would cancel, and how: in memory, because nothing can be asked for in a signal handler.
+        #: What a kill would cancel, and with which settings: in memory, since a signal handler cannot ask Airflow.
         self._running: set[str] = set()
         self._settings: ConnectionSettings | None = None
-        #: For the link to it.
+        #: For the link to the job.
         self.first_job_name = ""
         self._clock = WallClock()
         self._overview = OverviewWriter(
@@ -125,7 +125,7 @@ class TaskRun:
         return bool(self._context["ti"].try_number <= 1)
 
     def __enter__(self) -> Self:
-        """Open the connection and a folder for what is staged; both go when the process is done with the task."""
+        """Open the connection and a folder for staged files; ``__exit__`` closes both."""
         self._is_open = True
         with ExitStack() as stack:
             stack.callback(self._leave)
@@ -136,7 +136,7 @@ class TaskRun:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
             self._run = self._make_run(Path(folder))
             stack.callback(self._work.close)
-            # Whatever was raised so far has been told in Airflow's terms, and nothing stays open.
+            # Up to here, an error is raised in Airflow's terms and leaves nothing open.
             self._stack = stack.pop_all()
         return self
 
@@ -148,7 +148,7 @@ class TaskRun:
         except AirflowException as failure:
             raise failure.with_traceback(None) from None
         if isinstance(error, AirflowException | Killed) and not is_handled:
-            # Its message says all: the way through this package would push it out of sight.
+            # Its message says everything; frames of this package would push it out of sight.
             raise error.with_traceback(None)
         return is_handled
 
@@ -156,7 +156,7 @@ class TaskRun:
         self._is_open = False
 
     def begin(self) -> dict[str, Any]:
-        """Run a try from its beginning; a dry run ends when the input has been read."""
+        """Run a try from its beginning, and return the summary; a dry run ends when the input has been read."""
         if self._arguments.dry_run:
             return self._dry_run()
         self._check_local_paths()
@@ -166,11 +166,11 @@ class TaskRun:
             self._left.put_back()
         try:
             whole = self._work.whole_already() if self._arguments.skip_whole_parts and self._is_fresh else None
-            return self._follow(None) if whole is None else self._skipped(whole)
+            return self._follow(None) if whole is None else self._skip_whole(whole)
         except EmptyInput:
             if self._arguments.on_empty == "fail" or self._active:
                 raise
-            return self._without_rows()
+            return self._end_without_rows()
 
     def _check_local_paths(self) -> None:
         arguments = self._arguments
@@ -181,8 +181,8 @@ class TaskRun:
         """Try, before anything is paid, what the landing will need."""
         check_readiness(self._arguments, self._work.output, Paths.of(self._hook))
 
-    def _skipped(self, landing: Landing) -> dict[str, Any]:
-        """Succeed without a job: the output holds the rows of this very input."""
+    def _skip_whole(self, landing: Landing) -> dict[str, Any]:
+        """Return the summary of a task without a job, whose output holds the rows of this very input."""
         self._drop_kept_rows()
         summary: dict[str, Any] = {
             "job_name": None,
@@ -210,7 +210,7 @@ class TaskRun:
         return {"job_name": None, "job_names": [], "state": "DRY_RUN", "model": self._arguments.model, **estimate}
 
     def resume(self, event: Any, memo: str) -> dict[str, Any]:
-        """Go on after a wait. ``memo`` is what ``defer`` kept, for triggers that do not carry it."""
+        """Continue after a wait, and return the summary. ``memo`` came with ``defer``, for triggers without one."""
         report = from_event(event)
         if not report.memo:
             report = replace(report, memo=memo)
@@ -229,12 +229,12 @@ class TaskRun:
         return self._follow(report)
 
     def kill(self) -> None:
-        """Called inside the signal handler: only memory and a client of its own may be used, and only for a moment.
+        """Cancel the jobs that no further try may adopt, and stop the task's own code.
 
-        Airflow is asked for nothing: the signal may have come in the middle of another question to its supervisor.
-        A job that a further try may adopt is left alone; else it is cancelled. Airflow also calls this when the task
-        has run into its ``execution_timeout``, whose error must reach the callbacks: then the task's own code has been
-        left already, and nothing is raised.
+        Called inside the signal handler, so it uses only memory and a client of its own, and only for a moment. It does
+        not ask Airflow for anything: the signal may have come in the middle of another request to its supervisor.
+        Airflow also calls this after the task's ``execution_timeout``, whose error must reach the callbacks. Then the
+        task's own code has already been left, and nothing is raised.
 
         :raises Killed: the task's own code is running.
         """
@@ -280,16 +280,16 @@ class TaskRun:
                 raise self._failure(failure) from None
             match step:
                 case Done():
-                    return self._delivered(step)
+                    return self._finish(step)
                 case WaitForJobs():
                     if not self._arguments.wait_for_completion and step.all_created:
-                        return self._submitted(step)
-                    report = self._watch(step)
+                        return self._finish_unwaited(step)
+                    report = self._wait_for_jobs(step)
                 case SleepUntil():
-                    report = self._wake(step)
+                    report = self._sleep_until(step)
 
-    def _without_rows(self) -> dict[str, Any]:
-        """End a task that has nothing to send, as ``on_empty`` says."""
+    def _end_without_rows(self) -> dict[str, Any]:
+        """Return the summary of a task that has nothing to send, or skip the task, as ``on_empty`` says."""
         self._drop_kept_rows()
         if self._arguments.on_empty == "skip":
             raise AirflowSkipException("The input has no rows (on_empty='skip').")
@@ -299,7 +299,7 @@ class TaskRun:
         tell_assets(self._task, self._context, summary)
         return summary
 
-    def _watch(self, step: WaitForJobs) -> WaitReport:
+    def _wait_for_jobs(self, step: WaitForJobs) -> WaitReport:
         arguments = self._arguments
         if self._anew:
             with courtesy("the estimate"):
@@ -320,7 +320,7 @@ class TaskRun:
                 lambda name: self._hook.client.get(name, brief=True),
                 now=self._clock.now,
                 renew=self._hook.renew,
-                log=lambda level, line: self._tell(level, line, wait),
+                log=lambda level, line: self._log_progress(level, line, wait),
             )
             report = wait.run(self._clock.sleep, memo=step.memo)
             is_turn = report.reason is Reason.DEADLINE and looks_at < step.end_time
@@ -337,12 +337,12 @@ class TaskRun:
         )
 
     def _next_look(self, turn: TurnRequest | None) -> float:
-        """Return when a task that does not defer looks for room itself: at random, so that few look together."""
+        """Return when a task that does not defer next checks for room: at random, so that few check together."""
         if turn is None or turn.limit is None:
             return inf
         return self._clock.now() + self._arguments.poll_interval * (0.5 + random())  # noqa: S311  no secret
 
-    def _tell(self, level: int, line: str, wait: BlockingWait) -> None:
+    def _log_progress(self, level: int, line: str, wait: BlockingWait) -> None:
         log.log(level, "%s", line)
         self._overview.progress(wait.text, wait.numbers)
 
@@ -381,14 +381,14 @@ class TaskRun:
         )
         raise AssertionError("defer() does not return")
 
-    def _wake(self, step: SleepUntil) -> WaitReport:
+    def _sleep_until(self, step: SleepUntil) -> WaitReport:
         self._overview.sleeping(step.reason)
         if not self._arguments.deferrable:
             looks_at = self._next_look(step.turn)
             self._clock.sleep(max(0.0, min(step.at, looks_at) - self._clock.now()))
             return WaitReport(Reason.TURN if looks_at < step.at else Reason.WAKE, memo=step.memo, turns=1)
         if step.job_names or step.turn is not None:
-            # Not Airflow's trigger: a person who ends the task meanwhile ends its jobs.
+            # Our own trigger and not Airflow's, since it cancels the jobs when a person ends the task meanwhile.
             self._defer(list(step.job_names), step.at + step.ahead, until="time", memo=step.memo, turn=step.turn)
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
@@ -419,7 +419,7 @@ class TaskRun:
     # -- what the author gets
 
     def _announce(self, job: BatchJob) -> None:
-        """Tell of a job as soon as there is one: a crash after this cannot hide it."""
+        """Log a job and push its name as soon as it exists, so that a crash cannot hide it."""
         first = not self._active
         self.first_job_name = self.first_job_name or job.name
         self._active[job.name] = job
@@ -428,7 +428,7 @@ class TaskRun:
         else:
             self._running.add(job.name)
         if first:
-            # For the link and for people: the job's own name in the service's list is what a retry goes by.
+            # For the link and for people. A retry does not use it: it goes by its notes and the service's list.
             with courtesy("the job's name"):
                 self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
         is_new = job.name in self._service.created
@@ -440,7 +440,7 @@ class TaskRun:
             log.info("%s is at %s", job.name, page)
         self._overview.job(job, created=is_new)
 
-    def _submitted(self, step: WaitForJobs) -> dict[str, Any]:
+    def _finish_unwaited(self, step: WaitForJobs) -> dict[str, Any]:
         # Those that have ended before the last was created are this task's as well.
         state = BatchState.from_json(step.memo) or BatchState()
         jobs = [self._active[one.name] for one in state.in_use() if one.name in self._active]
@@ -449,7 +449,7 @@ class TaskRun:
             if job.completion_stats is not None:
                 counts["total"] += job.completion_stats.total or 0
         log.info("Not waiting for %s (wait_for_completion=False).", ", ".join(step.job_names))
-        # This task does not come back, and no other knows of its rows.
+        # This task does not come back, and nobody else needs its rows.
         self._drop_kept_rows()
         self._overview.submitted()
         summary = summary_of(jobs, counts=counts)
@@ -457,7 +457,7 @@ class TaskRun:
         label_of_map_index(self._context)
         return summary
 
-    def _delivered(self, step: Done) -> dict[str, Any]:
+    def _finish(self, step: Done) -> dict[str, Any]:
         landing = step.landing
         counts = landing.counts or {"total": landing.total, "succeeded": landing.succeeded, "failed": landing.failed}
         usage = landing.usage.shown() if landing.usage is not None else None
@@ -475,21 +475,21 @@ class TaskRun:
         label_of_map_index(self._context)
         self._drop_kept_rows()
         if self._arguments.output_path:
-            # Only now: until an output stands under its own name, a crash would lose what was paid for.
+            # Only now: before the output has its final name, a crash would lose what was paid for.
             self._service.remove_responses(step.jobs)
-        self._tell_lineage(step.jobs, summary)
+        self._report_lineage(step.jobs, summary)
         self._overview.delivered(step.jobs, landing, summary["cost"])
         tell_end(landing, summary["cost"])
         return summary
 
     def _drop_kept_rows(self) -> None:
         try:
-            self._work.delivered()
+            self._work.remove_kept()
         except (GeminiBatchError, OSError) as error:
             log.warning("Could not remove the rows that were kept for this task: %s", error)
 
-    def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
-        """Say what was read and written: to Airflow now, to OpenLineage when its listener asks the operator."""
+    def _report_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
+        """Report what was read and written: to Airflow now, to OpenLineage when its listener asks the operator."""
         with courtesy("lineage"):
             places = [self._service.place_of_responses(job) for job in jobs]
             lineage = lineage_of(self._arguments, summary, [place for place in places if place])
@@ -497,7 +497,7 @@ class TaskRun:
             tell_hook_lineage(self._hook, lineage)
 
     def _cost(self, landing: Landing, jobs: Sequence[BatchJob] = ()) -> dict[str, Any] | None:
-        """Return what an output cost, where there are prices: those of the day when its last job ended."""
+        """Return what an output cost, by the prices of the day when its last job ended; None without prices."""
         if landing.usage is None or not landing.usage.has_counts:
             return None  # the service told of no tokens, which does not mean that there were none
         cost = None
@@ -519,7 +519,7 @@ class TaskRun:
         noted = BatchState.from_json(store.load()) if ti.try_number <= 1 or arguments.skip_whole_parts else None
         has_notes = noted is not None and bool(noted.fingerprint)
         self._anew = anew = ti.try_number <= 1 and not has_notes
-        # Nothing was bought since the task was cleared, as far as notes tell.
+        # Nothing was bought since the task was cleared, as far as the notes say.
         self._is_fresh = not has_notes or (noted is not None and noted.clear_count != ti.max_tries)
         self._work = work = make_work(
             arguments,
@@ -575,7 +575,7 @@ class TaskRun:
         )
 
     def _labels(self, ti: Any) -> dict[str, str]:
-        """Only Vertex AI has labels; the Dag may run on either."""
+        """Return the labels of the jobs; none on the Gemini API, which has no labels."""
         if self._hook.service is not Service.VERTEX:
             return {}
         given = {**self._hook.settings.labels, **(self._arguments.labels or {})}
@@ -587,7 +587,7 @@ class TaskRun:
             service_wait=longest_wait(service),
             reattach=arguments.reattach,
             lookup_timeout=arguments.lookup_timeout,
-            # How long the service may still act on a create call whose answer never came.
+            # How long the service may still act on a create call that got no answer.
             request_timeout=request_timeout * CREATE_TIMEOUT_FACTOR,
             timeout=arguments.timeout,
             cancel_on_timeout=arguments.cancel_on_timeout,
@@ -617,9 +617,9 @@ def _try_to_cancel(client: BatchClient, name: str) -> bool:
 
 
 def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context: Context) -> dict[str, Any]:
-    """Land the answers of one job that has ended, whoever made it.
+    """Land the responses of one job that has ended, whoever created it, and return the summary.
 
-    :raises GeminiBatchError: the job has not ended, or has no answers.
+    :raises GeminiBatchError: the job has not ended, or has no responses.
     """
     ti = context["ti"]
     task = _identity(ti)
@@ -656,7 +656,7 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
 
 
 def _reads_answers(arguments: BatchArguments) -> bool:
-    """Return whether the task reads its answers from where the service writes them; tables only for an output path."""
+    """Return whether the task reads the responses where the service writes them; tables only for an output path."""
     destination = arguments.destination
     to_table = arguments.bigquery_uri is not None if destination is None else destination.startswith("bq://")
     return arguments.wait_for_completion and (arguments.output_path is not None or not to_table)

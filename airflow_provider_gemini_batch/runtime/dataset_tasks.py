@@ -1,4 +1,4 @@
-"""Plan and commit of a dataset: into which parts an input is cut, and when an output of many parts is whole."""
+"""Plan and commit of a dataset: cut an input into parts, and decide when an output of many parts is whole."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class _Part:
 def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str, Any]]:
     """Cut an input into parts, each a mapped task, from listings and footers alone.
 
-    A part is a file, or some row groups of a Parquet file. Its key is made of the file's address and counts within the
-    file, so that neither a file more nor one less changes the key of another.
+    A part is a file, or some row groups of a Parquet file. Its key is made of the file's address and the part's number
+    within the file, so that adding or removing a file does not change the other keys.
 
     :returns: the arguments of each mapped task: ``part_key``, ``input_path`` and, with ``carry``, ``carry_types``.
     :raises ConfigurationError: there are no files or too many parts, columns do not go together, or the estimated cost
@@ -130,7 +130,7 @@ def _parquet_parts(
 
 
 def _cut(groups: Sequence[tuple[int, int]], arguments: PlanArguments) -> Iterator[tuple[int, int, int, int]]:
-    """Yield first and last row group, rows and bytes of each part; groups that are appended change no earlier part."""
+    """Yield first and last row group, rows and bytes of each part; appended groups do not change earlier parts."""
     first = rows = size = 0
     for index, (more, bytes_) in enumerate(groups):
         if index > first and (rows + more > arguments.rows_per_part or size + bytes_ > arguments.bytes_per_part):
@@ -142,7 +142,7 @@ def _cut(groups: Sequence[tuple[int, int]], arguments: PlanArguments) -> Iterato
 
 
 def _text_types(arguments: PlanArguments, form: str) -> Mapping[str, str]:
-    """Return types that are the same for all parts, although no part sees the others' rows."""
+    """Return the types of carried columns, the same for all parts, since no part sees the rows of the others."""
     for word in arguments.carry_types.values():
         check_word(word)
     missing = [name for name in arguments.carry if name not in arguments.carry_types]
@@ -201,7 +201,7 @@ class CommitArguments:
 
 
 def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str, Any]:
-    """Make a dataset whole: every part is, what the plan no longer has goes, sums are written, ``_SUCCESS`` comes last.
+    """Complete a dataset: check that every part is whole, remove other parts, write the sums and then ``_SUCCESS``.
 
     :returns: ``parts``, ``counts``, ``usage``, ``cost``, ``output``.
     :raises ConfigurationError: parts are not whole, or differ in the types of their columns.
@@ -265,7 +265,7 @@ def _refuse_mixed_types(manifests: Sequence[Manifest]) -> None:
 
 
 def _remove_others(paths: Paths, arguments: CommitArguments, files: Files) -> int:
-    """Remove parts of ours that the plan no longer has: those with a manifest, and nothing of anybody else's."""
+    """Remove parts that the plan no longer has, and return how many; only those with a manifest of ours."""
     folder = arguments.output_path
     wanted = {part_target(folder, key).output.rpartition("/")[2] for key in arguments.part_keys}
     removed = 0
@@ -286,9 +286,9 @@ def _remove_others(paths: Paths, arguments: CommitArguments, files: Files) -> in
 
 
 def tell_outlets(outlets: Sequence[Any], context: Context, totals: Mapping[str, Any]) -> None:
-    """Give the events of the declared outlets the sums, and the partition key of the run; never rows.
+    """Add the sums and the partition key of the run to the events of the declared outlets; never rows.
 
-    A courtesy: what goes wrong with it cannot fail a dataset that is whole.
+    An error here is only logged, since the dataset is whole.
     """
     for outlet in outlets:
         try:

@@ -10,10 +10,10 @@ _ADDRESSES = (("api", "base_url"), ("core", "execution_api_server_url"))
 
 
 def deployment() -> str:
-    """Tell this Airflow from others that may share a key: as configured, else by its own addresses, else not at all.
+    """Return what distinguishes this Airflow from others that share a key: the configured id, its addresses, or "".
 
-    No secret of Airflow's takes their place, although it would differ: not every worker needs to have it, and it is
-    changed from time to time. Either would make a task miss its own job, and buy it twice.
+    A secret of Airflow's would also differ, but not every worker needs to have it, and it is changed from time to time.
+    Either would make a task miss its own job and buy it twice.
     """
     from airflow.sdk.configuration import conf
 

@@ -1,11 +1,11 @@
-"""What a running event trigger does: list the jobs of a connection, and tell of each one that has ended, once.
+"""What a running event trigger does: list the jobs of a connection, and fire one event for each that has ended.
 
-One stream for each connection lists the jobs (:func:`rounds_of_ended_jobs`); each trigger picks what it was asked for
-(:func:`events`) and keeps a cursor, so that a restart of the triggerer neither forgets an end nor tells old ones again.
+One stream for each connection lists the jobs (:func:`rounds_of_ended_jobs`); each trigger picks those it is for
+(:func:`events`) and keeps a cursor, so that after a restart of the triggerer no end is missed or reported again.
 
-The cursor goes by the service's own times of ending, and remembers who was told in the last quarter of an hour before
-it, since ends may show up late and out of order. It is written a round after the events were handed to Airflow, which
-needs a moment to store them: a triggerer that is killed in between tells them again, and never leaves one out.
+The cursor is a time of ending by the service's clock, with the jobs reported in the quarter of an hour before it, since
+ends may show up late and out of order. It is saved a round after the events were handed to Airflow, which needs a
+moment to store them: a triggerer that is killed in between fires them again, but never leaves one out.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CURSOR_KEY: Final = "gemini_batch_ended_jobs"
-# No job takes longer than four days; a triggerer that was away for as long as that still finds its end.
+# No job takes longer than four days; a triggerer that was down for that long still finds its end.
 _OLDEST: Final = timedelta(days=8)
 # How late the end of a job may show up after its time of ending.
 _LATE: Final = timedelta(minutes=15)
 _PAGE_SIZE: Final = 100
-# The first question that a triggerer asks after its start can take long, and a cursor that is not read is lost.
+# The first request of a triggerer after its start can take long, and without the cursor ends would be missed.
 _STORE_PATIENCE: Final = 60.0
 _STORE_TRIES: Final = 5
 _STORE_PAUSE: Final = 5.0
@@ -46,22 +46,22 @@ class JobLister(Protocol):
     """What the stream needs of a client."""
 
     def list(self, *, page_size: int = _PAGE_SIZE, page_token: str | None = None, brief: bool = False) -> BatchJobPage:
-        """Ask for one page of jobs, newest first."""
+        """Return one page of jobs, newest first."""
 
 
 class CursorStore(Protocol):
     """Where Airflow keeps the cursor of a trigger: the state store of its asset (Airflow 3.3)."""
 
     async def aget(self, key: str, default: Any = None) -> Any:
-        """Read a value."""
+        """Return a value."""
 
     async def aset(self, key: str, value: Any) -> None:
-        """Write a value."""
+        """Store a value."""
 
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs are asked for. Names may hold ``*`` and ``?``; an empty member asks for all."""
+    """Which jobs a trigger is for. Names may hold ``*`` and ``?``; an empty member matches all."""
 
     display_name: str = ""
     model: str = ""
@@ -69,7 +69,7 @@ class JobFilter:
     states: Sequence[str] = ()
 
     def matches(self, job: BatchJob) -> bool:
-        """Return whether a job that has ended is asked for."""
+        """Return whether the trigger is for a job that has ended."""
         return (
             (not self.display_name or fnmatchcase(job.display_name, self.display_name))
             and (not self.model or fnmatchcase(job.model, self.model.removeprefix("models/")))
@@ -86,9 +86,9 @@ class EndedJobs:
         self._open: set[str] = set()
 
     def read(self, client: JobLister) -> tuple[BatchJob, ...]:
-        """List jobs, newest first, until all further ones are known to have ended; called in a thread.
+        """Return all jobs that are known to have ended, the first to end first; called in a thread.
 
-        Return all that are known to have ended, the first to end first.
+        The list is read, newest first, until all further jobs are known to have ended.
         """
         known = set(self.ended)
         left = set(self._open)
@@ -111,25 +111,25 @@ class EndedJobs:
 
 @dataclass
 class Cursor:
-    """Up to where a trigger has told: the time of the last end, and who ended shortly before it."""
+    """How far a trigger has come: the time of the last end it reported, and the jobs that ended shortly before."""
 
     since: datetime
     told: dict[str, datetime] = field(default_factory=dict)
 
     @classmethod
     def after(cls, jobs: Iterable[BatchJob]) -> Cursor:
-        """Return the cursor of one that begins: what has ended already is not told."""
+        """Return the cursor of a new trigger: jobs that have ended already are not reported."""
         cursor = cls(datetime.fromtimestamp(0, tz=timezone.utc))
         for job in jobs:
             cursor.note(job)
         return cursor
 
     def is_new(self, job: BatchJob) -> bool:
-        """Return whether the end of a job has not been told."""
+        """Return whether the end of a job has not been reported."""
         return ended_at(job) > self.since - _LATE and _digest(job.name) not in self.told
 
     def note(self, job: BatchJob) -> None:
-        """Note that the end of a job has been told."""
+        """Record that the end of a job was reported."""
         self.told[_digest(job.name)] = ended_at(job)
         self.since = max(self.since, ended_at(job))
         self.told = {name: at for name, at in self.told.items() if at > self.since - _LATE}
@@ -149,7 +149,7 @@ class Cursor:
 
 
 async def rounds_of_ended_jobs(lease: PollerLease, poll_interval: float) -> AsyncIterator[tuple[BatchJob, ...]]:
-    """Yield, again and again, all jobs that are known to have ended; an error is waited out, however long it takes."""
+    """Yield, again and again, all jobs that are known to have ended; errors are waited out, however long they last."""
     jobs, failures = EndedJobs(), 0
     try:
         while True:
@@ -174,9 +174,9 @@ async def rounds_of_ended_jobs(lease: PollerLease, poll_interval: float) -> Asyn
 async def events(
     rounds: AsyncIterator[tuple[BatchJob, ...]], wanted: JobFilter, store: CursorStore | None
 ) -> AsyncIterator[dict[str, Any]]:
-    """Yield the payload of an event for each job that ends and is asked for.
+    """Yield the payload of an event for each job that ends and that the trigger is for.
 
-    :param store: keeps the cursor; None: it is lost when the triggerer ends, and what ends meanwhile is not told.
+    :param store: keeps the cursor; without one, jobs that end while no triggerer runs are not reported.
     """
     cursor = await _load(store)
     is_saved = cursor is not None
@@ -210,7 +210,7 @@ def payload_of(job: BatchJob) -> dict[str, Any]:
 
 
 def ended_at(job: BatchJob) -> datetime:
-    """Return when a job ended, by the service's clock, as well as the service says it."""
+    """Return when a job ended, by the service's clock, as precisely as the service says."""
     return job.end_time or job.update_time or job.create_time or datetime.fromtimestamp(0, tz=timezone.utc)
 
 

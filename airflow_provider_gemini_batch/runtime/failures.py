@@ -1,4 +1,4 @@
-"""Failures of a task that a retry policy tells apart."""
+"""Failures of a task that a retry policy distinguishes."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from airflow.sdk.exceptions import AirflowException
 
 
 class RetryAtOnce(AirflowException):
-    """The task has failed, and another try need not wait for anything."""
+    """The task has failed, and waiting before the next try would change nothing."""

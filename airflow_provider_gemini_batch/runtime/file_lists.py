@@ -20,7 +20,7 @@ _WILD = re.compile(r"[*?\[]")
 
 
 class FoundFile(NamedTuple):
-    """A file that was listed. ``tag`` changes when its content does, as far as its storage tells."""
+    """A file that was listed. ``tag`` changes with its content, as far as its storage shows that."""
 
     path: str
     size: int
@@ -28,7 +28,7 @@ class FoundFile(NamedTuple):
 
 
 def means_several(path: str | Sequence[str] | None) -> bool:
-    """Whether an input path means several files: a list, a pattern, a folder."""
+    """Return whether an input path means several files: a list, a pattern, a folder."""
     if path is None:
         return False
     if not isinstance(path, str):
@@ -57,7 +57,7 @@ def addresses_of(paths: Paths, given: str | Sequence[str]) -> list[str]:
 def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[FoundFile]:
     """Return the data files below a folder, or those that a pattern means (``*``, ``**``, ``?``), sorted by path.
 
-    Names that begin with ``_`` or ``.`` are passed over, as other readers of datasets do.
+    Names that begin with ``_`` or ``.`` are skipped, as other readers of datasets do.
 
     :raises ConfigurationError: there are none, or they cannot be listed.
     :raises TransportError: they cannot be listed just now.
@@ -84,7 +84,7 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
         raise TransportError(f"cannot list {given} just now: {type(error).__name__}", sent=False) from error
     if not found:
         raise InputError(f"input_path: {given} holds no files")
-    # Writers of datasets leave empty files for partitions without rows, without so much as a header.
+    # Writers of datasets leave empty files, without even a header, for partitions without rows.
     return [one for one in found if one.size] or found
 
 

@@ -1,7 +1,7 @@
-"""What a function leaves in Airflow's context while it gives the rows: kept over the wait, put back after it.
+"""What a function leaves in Airflow's context while it makes the rows: saved before the wait, put back after it.
 
-Airflow reads the context when the task ends: the names in ``map_index_template``, the extras of ``outlet_events``. With
-a wait in between that is another process, where the function is not called again.
+Airflow reads the context when the task ends: the names in ``map_index_template``, the extras of ``outlet_events``.
+After a wait that is another process, in which the function is not called again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_BYTES = 16 * 1024
 
 
 class LeftContext:
-    """The context of one process of a task; what was in it from the start is Airflow's own."""
+    """What one process of a task adds to its context; what was there from the start is Airflow's own."""
 
     def __init__(self, context: Any, task: BaseOperator) -> None:
         self._context = context
@@ -34,7 +34,7 @@ class LeftContext:
         self._own: Collection[str] = frozenset(context)
 
     def keep(self) -> None:
-        """Keep what was left, before the process ends in a deferral."""
+        """Save what was added, before the process ends in a deferral."""
         with courtesy("what the function left in the context"):
             left = {"names": self._names(), "assets": self._assets(), "aliases": self._aliases()}
             if not any(left.values()):
@@ -50,7 +50,7 @@ class LeftContext:
                 self._context["ti"].xcom_push(key=_KEY, value=text)
 
     def put_back(self) -> None:
-        """Put back what an earlier process kept."""
+        """Put back what an earlier process saved."""
         with courtesy("what the function left in the context"):
             store, ti = self._context.get("task_state_store"), self._context["ti"]
             text = (

@@ -1,8 +1,8 @@
 """Answers of models that know no keys: they find their rows by content, among the rows of their own job alone.
 
-Rows of the same content in two jobs would else be taken for each other, and one of them would seem to have no answer.
-Which rows a job was asked for follows from its tag: a whole shard, or what the jobs before it had left undone. What a
-row is recognised by was kept when its job was made.
+Otherwise rows of the same content in two jobs would be confused, and one of them would seem to have no response. Which
+rows a job was created for follows from its tag: a whole shard, or what the jobs before it had not finished. What a row
+is recognised by was recorded when its job was created.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class LegacyKeyMatcher:
         """Take what is known of the input and what opens a job's answers.
 
         :param landing: how to count what earlier jobs have done.
-        :param folder: for passing files.
-        :param limits: what one job takes.
+        :param folder: for temporary files.
+        :param limits: how large one job may be.
         """
         self._layout = layout
         self._record = record
@@ -84,13 +84,13 @@ class LegacyKeyMatcher:
         return self._left_by(same, shard) if same else shard
 
     def _left_by(self, jobs: Sequence[BatchJob], among: Sequence[int] | None = None) -> Sequence[int]:
-        """Return the rows that were sent again after these jobs, by the same count that decided it then."""
+        """Return the rows that were sent again after these jobs, found in the same way as then."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             left = land(self.sources(jobs), NullSink(), self._landing, Path(folder)).repairable
         return self._fitting([row for row in left if among is None or row in among])
 
     def _fitting(self, rows: Sequence[int]) -> Sequence[int]:
-        """Return as many of these rows, from the first, as one job was given."""
+        """Return the first of these rows, as many as one job holds."""
         size = 0
         for count, (_, line) in enumerate(self._record.of_rows(rows)):
             size += from_json(line.instance)[1]

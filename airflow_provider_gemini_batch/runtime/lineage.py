@@ -1,4 +1,4 @@
-"""What a finished batch read and wrote, told to Airflow's hook lineage and, where it is installed, to OpenLineage.
+"""What a finished batch read and wrote, for Airflow's hook lineage and, where it is installed, for OpenLineage.
 
 Rules of this file: addresses, names and counts only, never rows; OpenLineage is imported only when its provider asks.
 """
@@ -28,11 +28,11 @@ class Lineage:
 
 
 def lineage_of(arguments: BatchArguments, summary: Mapping[str, Any], places: Iterable[str] = ()) -> Lineage:
-    """Put the author's sources and the places of the answers together.
+    """Return the addresses of the author's sources, and of the result rows and responses that stay.
 
-    What this provider stages for a job is gone when the task ends, and is nobody's data set.
+    What this provider stages for a job is left out: it is gone when the task ends.
 
-    :param places: where the service itself wrote answers that stay there.
+    :param places: where the service itself wrote responses that stay there.
     """
     outputs = [*places, summary.get("output")]
     return Lineage(
@@ -42,9 +42,9 @@ def lineage_of(arguments: BatchArguments, summary: Mapping[str, Any], places: It
 
 
 def tell_hook_lineage(hook: Any, lineage: Lineage) -> None:
-    """Hand gs:// and bq:// addresses to the collector.
+    """Pass the gs:// and bq:// addresses to Airflow's collector.
 
-    Others are told by whoever reads and writes them: Airflow's ObjectStoragePath does so itself.
+    Airflow's ObjectStoragePath, which reads and writes other addresses, passes them on itself.
     """
     from airflow.sdk.lineage import get_hook_lineage_collector
 
@@ -56,7 +56,7 @@ def tell_hook_lineage(hook: Any, lineage: Lineage) -> None:
 
 
 def openlineage_facets(lineage: Lineage, summary: Mapping[str, Any]) -> OperatorLineage[Any, Any]:
-    """Make the facets of a finished batch: data sets, jobs, model and tokens.
+    """Return the facets of a finished batch: data sets, jobs, model and tokens.
 
     The data sets are named as OpenLineage's naming rules say: ``gs://bucket`` and the object, ``bigquery`` and the
     table.
@@ -79,7 +79,7 @@ def openlineage_facets(lineage: Lineage, summary: Mapping[str, Any]) -> Operator
 
 
 def _run_facet(summary: Mapping[str, Any]) -> Any:
-    """Make the facet of our own, whose class needs OpenLineage's."""
+    """Return our own facet; its class is made here because it needs OpenLineage's."""
     import attr
     from openlineage.client.facet_v2 import RunFacet
 
@@ -115,7 +115,7 @@ def _is_google(uri: str) -> bool:
 
 
 def _named(uri: str) -> tuple[str, str]:
-    """Give OpenLineage's namespace and name of an address."""
+    """Return OpenLineage's namespace and name for an address."""
     if uri.startswith("bq://"):
         return "bigquery", uri.removeprefix("bq://")
     if uri.startswith("files/"):

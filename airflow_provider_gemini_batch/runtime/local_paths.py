@@ -1,4 +1,4 @@
-"""Paths on a worker's own disk, where tasks may go on on another machine."""
+"""Paths on a worker's own disk, where a task may continue on another machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HABITS = ("warn", "refuse", "allow")
 
 
 def check_local_paths(given: Mapping[str, str | Sequence[str] | None], executor: str | None) -> None:
-    """Warn of paths that other workers may not see, or refuse them where ``[gemini_batch] local_paths`` says so.
+    """Warn about paths that other workers may not see, or refuse them if ``[gemini_batch] local_paths`` says so.
 
     :param given: paths by the name of their argument.
     :param executor: the task's own; None for the deployment's.
@@ -43,9 +43,9 @@ def check_local_paths(given: Mapping[str, str | Sequence[str] | None], executor:
 
 
 def is_remote(executor: str) -> bool:
-    """Whether an executor, named as ``[core] executor`` does, may run tasks on other machines.
+    """Return whether an executor, named as in ``[core] executor``, may run tasks on other machines.
 
-    One that is not known counts as remote: a warning too many costs less than rows.
+    An unknown one counts as remote: a needless warning costs less than missing rows.
     """
     for one in executor.split(","):
         # "team=a.b.CeleryExecutor:alias", each part of it optional.

@@ -1,10 +1,10 @@
 """The files that rows may name: those below ``media_root``, and nothing else that the worker could read.
 
-A row may be a customer's. Whatever file it names is sent to Google, so it names neither a key of the worker, nor a
-device, nor another connection of Airflow's:
+A row may come from a customer, and the file that it names is sent to Google. So it must not name a key on the worker, a
+device, or another connection of Airflow's:
 
-* A path is resolved, links included, and lies below a root, whose scheme and connection are used.
-* Only regular files are opened, up to a size and within a time.
+* A path is resolved, links included, and must lie below a root, whose scheme and connection are used.
+* Only regular files are opened; their size and the time to read them are limited.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class MediaFiles:
         most_seconds: float = MOST_SECONDS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the roots as an author gives them.
+        """Check the roots, which are as an author wrote them.
 
-        :param opener: opens addresses that are not of this machine.
+        :param opener: opens addresses that are not on this machine.
         :param most_bytes: how large one file may be.
         :param most_seconds: how long reading it may take.
         :raises ConfigurationError: there is no root, or one of them is relative.
@@ -79,7 +79,7 @@ class MediaFiles:
         path = Path(named.removeprefix("file://"))
         if path.is_absolute() or self._folders:
             return str(self._local(path))
-        # The connection of the root is put back when the root has been found.
+        # Without the root's connection, which _object adds again when it has found the root.
         scheme, _, rest = self._prefixes[0].partition("://")
         return self._object(f"{scheme}://{rest[rest.partition('/')[0].find('@') + 1 :]}{named}")
 
@@ -126,7 +126,7 @@ class MediaFiles:
     def _open_local(self, address: str) -> BinaryIO:
         path = address.removeprefix("file://")
         try:
-            # Not blocking: a pipe would be waited for until somebody writes into it.
+            # Non-blocking: opening a pipe would wait until somebody writes into it.
             number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise InputError(f"media_field: the file cannot be read: {error.strerror}") from None
@@ -143,7 +143,7 @@ class MediaFiles:
         return os.fdopen(number, "rb")
 
     def _is_below(self, path: str, facts: os.stat_result) -> bool:
-        """Whether what was opened lies below a root: since its name was looked up, a folder may have become a link."""
+        """Return whether the opened file lies below a root: since the check, a folder may have become a link."""
         try:
             now = Path(path).resolve(strict=True)
             return any(map(now.is_relative_to, self._folders)) and os.path.samestat(now.stat(), facts)
@@ -178,7 +178,7 @@ def _too_large(most: int) -> InputError:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends with an error when it has given too much or taken too long."""
+    """A stream that raises an error when it is too long or takes too long."""
 
     def __init__(self, handle: BinaryIO, check: Callable[[], None], most: int) -> None:
         super().__init__()

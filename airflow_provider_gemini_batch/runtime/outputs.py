@@ -39,10 +39,10 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 @dataclass(frozen=True)
 class SavedRows:
-    """The rows of a callable, kept until results are delivered: another process needs them again, hours later.
+    """The rows of a callable, saved until results are delivered: another process needs them again, hours later.
 
-    ``anew``: no try of this task instance has run before, so what lies there is of a Dag run that was deleted and made
-    again under the same id. ``lasting`` False: they are kept for this process alone.
+    ``anew``: no try of this task instance has run before, so existing rows come from a deleted Dag run with the same
+    id. ``lasting`` False: the rows are saved for this process only.
     """
 
     path: str
@@ -52,10 +52,10 @@ class SavedRows:
     lasting: bool = True
 
     def spec(self, spec: InputSpec, *, again: bool) -> InputSpec:
-        """Give the input as a file, which is written first unless an earlier try of this submission has.
+        """Return the input as a file, which is written first unless an earlier try has written it.
 
-        :param again: jobs were made from these rows, so the function is not called, whatever has become of them.
-        :raises InputUnavailable: the rows are needed again, and they are gone.
+        :param again: jobs were created from these rows, so the function is not called even if the file is gone.
+        :raises InputUnavailable: the rows are needed again, but they are gone.
         """
         there = self.paths.files_of(self.path, self.conn_id).exists(self.path)
         if again and not there:
@@ -91,8 +91,8 @@ class SavedRows:
 def _saved_line(place: int, row: Any, columns: Sequence[tuple[str, str]], prompt: str | None) -> bytes:
     """Return a row as JSON.
 
-    :param prompt: the column of a frame that is the prompt: the file has no header that would tell.
-    :raises InputError: another process would read another row.
+    :param prompt: the column of a frame that is the prompt, since the file has no header that would say so.
+    :raises InputError: another process would read a different row.
     """
     try:
         value = plain(row.members() if hasattr(row, "members") else row)
@@ -125,16 +125,19 @@ class Output:
 
     @property
     def keeps_media(self) -> bool:
-        """True when pictures and sound of answers have a place to go to."""
+        """Whether there is a place for pictures and sound in responses."""
         return self.media_path is not None or self.path is not None
 
     @property
     def landing_path(self) -> str:
-        """The file that the rows will go to."""
+        """The file that the rows will be written to."""
         return self._target().output
 
     def check(self) -> None:
-        """Refuse, before anything is sent, a path that cannot take the rows or holds those of another task."""
+        """Refuse, before anything is sent, a path that cannot be written or holds the rows of another task.
+
+        :raises ConfigurationError: names the path and says what to do.
+        """
         if self.path is None:
             return
         if is_local(self.path) and not self.path.endswith("/") and local_path(self.path).is_dir():
@@ -151,22 +154,22 @@ class Output:
             ) from error
 
     def holds(self, job_name: str) -> bool | None:
-        """Tell whether what lies there was made from a job; None without a path."""
+        """Return whether the existing output was landed from a job; None without a path."""
         if self.path is None:
             return None
         manifest = self._manifest()
         return manifest is not None and job_name in manifest.job_names
 
-    def made_from(self, job_names: Sequence[str]) -> Manifest | None:
-        """Give the manifest of an output that an earlier try has landed whole from exactly these jobs."""
+    def existing_manifest(self, job_names: Sequence[str]) -> Manifest | None:
+        """Return the manifest of the output that an earlier try landed from exactly these jobs; None without one."""
         manifest = self._manifest()
         ours = manifest is not None and manifest.task == self.task and set(manifest.job_names) == set(job_names)
         return manifest if ours else None
 
     def whole(self, fingerprint: str, beside: str) -> Manifest | None:
-        """Return the manifest of an output that holds all rows of this input, whichever run has landed it.
+        """Return the manifest of an output that holds all rows of this input, whichever run landed it; else None.
 
-        :param beside: a hash of what the rows shall hold beside what the fingerprint stands for.
+        :param beside: a hash of what else the rows are to hold, which the fingerprint does not cover.
         """
         manifest = self._manifest()
         if manifest is None or (manifest.fingerprint, manifest.beside) != (fingerprint, beside):
@@ -174,7 +177,7 @@ class Output:
         return manifest if self._files().exists(manifest.output) else None
 
     def is_of_this_task(self, fingerprint: str) -> bool:
-        """Tell whether an earlier try has landed this very input here."""
+        """Return whether an earlier try has landed this very input here."""
         manifest = self._manifest()
         return manifest is not None and (manifest.task, manifest.fingerprint) == (self.task, fingerprint)
 
@@ -221,7 +224,7 @@ class Output:
         return summary, None
 
     def _media(self) -> MediaFolder | None:
-        """Return the folder for media; in one that others may use, too, names carry a mark of this task and run."""
+        """Return the folder for media; in ``media_path``, which others may use, file names carry this task's mark."""
         if self.media_path is not None:
             return MediaFolder(
                 self.media_path, self.paths.files_of(self.media_path, self.conn_id), mark=self.task[:_MARK_LENGTH]
@@ -244,7 +247,7 @@ class Output:
 
 
 def storable(value: Any) -> Any:
-    """Return a row without U+0000, which JSON columns of PostgreSQL refuse; U+FFFD takes its place."""
+    """Return a row with U+FFFD in place of U+0000, which JSON columns of PostgreSQL refuse."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")
     if isinstance(value, dict):
@@ -253,7 +256,7 @@ def storable(value: Any) -> Any:
 
 
 def _log_oddities(summary: LandingSummary) -> None:
-    """Tell of what is odd in rows that did not fail for it."""
+    """Warn about rows that did not fail but have something odd."""
     if summary.warnings:
         names = ", ".join(shown(name) for name in summary.warned)
         more = ", ..." if summary.warnings > len(summary.warned) else ""
@@ -289,6 +292,6 @@ class NullSink:
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
-    """Read a local file line by line."""
+    """Yield the lines of a local file."""
     with path.open("rb") as lines:
         yield from lines

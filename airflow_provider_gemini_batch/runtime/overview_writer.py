@@ -1,6 +1,6 @@
 """Writes a task's :class:`~..batch.overview.Overview` to XCom, for the page and the command line.
 
-It goes straight into Airflow's database, past a custom XCom backend: that is where the page looks. Nothing of it may
+It is written straight to Airflow's database, past a custom XCom backend, because the page reads it there. It must not
 disturb the task: what cannot be written is left out.
 """
 
@@ -47,7 +47,7 @@ _PROGRESS_SECONDS: Final = 30.0
 class OverviewWriter:
     """The overview of one task instance, in one of its processes.
 
-    As a context manager around all that the task does, it notes how that failed.
+    As a context manager around all that the task does, it also writes how the task failed.
     """
 
     def __init__(
@@ -77,21 +77,21 @@ class OverviewWriter:
             self._note_failure(str(error) or type(error).__name__)
 
     def begin(self) -> None:
-        """Write that a try begins."""
+        """Write that a try has begun."""
         self._is_known = True
         if self._ti.try_number > 1:
             self._add(f"Try {self._ti.try_number} began.")
         self._push()
-        # The trigger goes on with what it finds here.
+        # The trigger continues with what it finds here, so an earlier try's progress must go.
         self._set(PROGRESS_KEY, {"done": 0, "failed": 0, "samples": []})
 
     def resume(self) -> None:
-        """Go on with what an earlier process of this try wrote."""
+        """Read what an earlier process of this try wrote, to continue with it."""
         self._is_known = True
         self._load()
 
     def job(self, job: BatchJob, *, created: bool) -> None:
-        """Note a job that came into use, or how it is now; written with the next step."""
+        """Record a job that came into use, or its new state; written with the next step."""
         tag = tag_of(job)
         stats = job.completion_stats
         known = next((each for each in self._overview.jobs if each.name == job.name), None)
@@ -119,12 +119,12 @@ class OverviewWriter:
             self._add(f"{job.name} ended: {job.state.value.lower().replace('_', ' ')}.")
 
     def input(self, estimate: Mapping[str, Any]) -> None:
-        """Note what went in: rows and jobs."""
+        """Record what was read: rows and jobs."""
         rows, jobs = estimate.get("rows"), estimate.get("jobs")
         if not isinstance(rows, int) or self._overview.total is not None:
             return
         text = f"Read {rows:,} rows" + (f" for {jobs:,} jobs." if isinstance(jobs, int) and jobs > 1 else ".")
-        # It is told after the jobs were submitted, and happened before.
+        # It is recorded after the jobs were submitted, but happened before.
         events = self._overview.events
         read = Event(events[0].at if events else self._now, text)
         cost = estimate.get("estimated_cost") or {}
@@ -137,7 +137,7 @@ class OverviewWriter:
         )
 
     def ran_since(self, moment: float | None) -> None:
-        """Note when a job was first seen to run, where the service does not tell."""
+        """Record when a job was first seen to run, where the service does not say when it started."""
         if self._overview.started_at is None:
             self._overview = replace(self._overview, started_at=moment)
 
@@ -147,7 +147,7 @@ class OverviewWriter:
         self._step("repairing" if repairs else "running")
 
     def progress(self, text: str, numbers: dict[str, Any] | None) -> None:
-        """Write how far the jobs are, now and then, while the task itself waits for them."""
+        """Write how far the jobs have come, now and then, while the task itself waits for them."""
         if numbers is not None and self._now >= self._progress_at:
             self._progress_at = self._now + _PROGRESS_SECONDS
             self._set(PROGRESS_TEXT_KEY, text)
@@ -169,7 +169,7 @@ class OverviewWriter:
         self._step("submitted")
 
     def delivered(self, jobs: Iterable[BatchJob], landing: Landing, cost: Mapping[str, Any] | None) -> None:
-        """Write what reached the author, and the jobs as they are in the end."""
+        """Write what was landed, and the final state of the jobs."""
         for job in jobs:
             self.job(job, created=False)
         self._take(landing, cost)
@@ -178,7 +178,7 @@ class OverviewWriter:
         self._step("succeeded", ended=True)
 
     def kept(self, landing: Landing, cost: Mapping[str, Any] | None) -> None:
-        """Note what was landed of a batch that failed; written with the failure."""
+        """Record what was landed of a batch that failed; written with the failure."""
         self._take(landing, cost)
 
     # -- inside
@@ -239,7 +239,7 @@ class OverviewWriter:
             log.debug("Could not read the overview: %s", type(error).__name__)
 
     def _has_pushed(self) -> bool:
-        """Ask whether there is something to read: asking for an XCom that is not there logs an error."""
+        """Return whether there is an overview to read; reading one that does not exist would log an error."""
         from airflow.sdk.execution_time import task_runner
         from airflow.sdk.execution_time.comms import GetXComCount
 

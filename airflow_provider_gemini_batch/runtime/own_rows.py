@@ -1,4 +1,4 @@
-"""Rows that the author hands over: read, checked and fingerprinted once, sent, and landed by what was kept of them."""
+"""Rows that the author hands over: read, checked and fingerprinted once, sent, and landed with their input record."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class OwnRows(TaskWork):
-    """The port of a run to rows of the author's."""
+    """The rows of a run, if the author hands them over."""
 
     def __init__(
         self,
@@ -56,10 +56,10 @@ class OwnRows(TaskWork):
         schema: OutputSchema | None,
         media: AttachmentUploader | None,
     ) -> None:
-        """Take the rows; nothing is read yet.
+        """Read nothing yet.
 
-        :param schema: what answers must fit.
-        :param media: brings the files that go with rows.
+        :param schema: what responses must fit.
+        :param media: uploads the files that go with rows.
         """
         super().__init__(arguments, access, folder, output)
         self._spec = spec
@@ -73,7 +73,7 @@ class OwnRows(TaskWork):
     # -- reading
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:
-        """Read the input once; later, in whichever process, go by the note."""
+        """Return the plan: read the input the first time, and later, in any process, go by the note."""
         if note:
             try:
                 return self._recall(note)
@@ -99,7 +99,7 @@ class OwnRows(TaskWork):
         return self._planned(layout, warnings=staged.warnings)
 
     def _check_media(self, staged: Staged) -> None:
-        """Refuse requests for pictures or sound whose answers would have no place to go to."""
+        """Refuse requests for pictures or sound if there is no place to write them to."""
         kind = staged.expected.response_modality
         if kind is not None and self._arguments.wait_for_completion and not self._output.keeps_media:
             raise ConfigurationError(
@@ -118,7 +118,7 @@ class OwnRows(TaskWork):
             )
 
     def whole_already(self) -> Landing | None:
-        """Return what another run has landed of this very input, where that is within the author's limits."""
+        """Return what another run landed of this very input, if few enough of its rows failed; else None."""
         self._read_before = staged = self._rows.read(again=False)
         manifest = self._output.whole(staged.fingerprint, self._beside())
         if manifest is None:
@@ -131,7 +131,7 @@ class OwnRows(TaskWork):
         lacking = self._rows.recall(note)
         layout = self._known()
         if lacking and self._output.is_of_this_task(layout.fingerprint):
-            lacking = ""  # an earlier try has landed its rows, and died before it could say so
+            lacking = ""  # an earlier try has landed its rows, and died before it could record that
         return self._planned(layout, incomplete=lacking)
 
     def _planned(self, layout: Layout, *, warnings: tuple[str, ...] = (), incomplete: str = "") -> Plan:
@@ -145,13 +145,13 @@ class OwnRows(TaskWork):
         )
 
     def forget_input(self) -> Plan:
-        """Use what is there: one row per answer, in the order they come, without carried columns."""
+        """Return a plan for existing jobs alone: one row per response, in the order they come, nothing carried."""
         self._rows.forget()
         incomplete = "the input cannot be read, or has changed" if self._arguments.carry else ""
         return Plan(None, shards=1, can_resend=False, incomplete=incomplete)
 
     def estimate(self) -> dict[str, Any]:
-        """Return what the input comes to: rows, jobs, estimated input tokens and, where there are prices, the cost."""
+        """Return how large the input is: rows, jobs, estimated input tokens and, where there are prices, the cost."""
         staged = self._rows.staged
         assert staged is not None  # noqa: S101  (planned in this process)
         return {
@@ -187,7 +187,7 @@ class OwnRows(TaskWork):
         return made
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
-        """Count, and tell which rows (of one shard) lack a good answer."""
+        """Return the counts, and which rows (of one shard or of all) lack a good response."""
         try:
             summary = land(self._sources(jobs), NullSink(), self._landing(bare=True), self._folder)
         except ResultsGone:
@@ -211,9 +211,9 @@ class OwnRows(TaskWork):
         return int(self._rows.note().get("tokens") or 0)
 
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
-        """Write one row for each row that was sent, and the manifest last."""
+        """Write one result row for each row that was sent, and the manifest last."""
         names = [job.name for job in jobs]
-        if self._rows.lacking and (manifest := self._output.made_from(names)) is not None:
+        if self._rows.lacking and (manifest := self._output.existing_manifest(names)) is not None:
             return self._landed_already(manifest)
         landing = super().land(jobs)
         if self._rows.layout is not None:
@@ -224,15 +224,15 @@ class OwnRows(TaskWork):
         return landing.with_missing(max(0, sent - landing.total))
 
     def close(self) -> None:
-        """Close the input, where it is open."""
+        """Close the input, if it is open."""
         self._rows.close()
 
-    def delivered(self) -> None:
-        """Remove what was kept. Not before: a try that died after landing would call the author's function again."""
+    def remove_kept(self) -> None:
+        """Remove what was kept; any earlier, and a try after a crash would call the author's function again."""
         self._rows.remove_kept()
 
     def _sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
-        """Open the answers; those of models that know no keys get them back from what was kept of the input."""
+        """Return the responses of jobs; those of models without keys get them from the input record."""
         layout = self._rows.layout
         if layout is None or self._access.service is not Service.VERTEX or not is_legacy(self._arguments.model):
             return super()._sources(jobs)
@@ -241,7 +241,12 @@ class OwnRows(TaskWork):
             if record is None:
                 raise InputError("nothing was kept of the input, so that answers without keys cannot find their rows")
             self._keyless = LegacyKeyMatcher(
-                layout, record, self._landing(bare=True), self._answers, folder=self._folder, limits=self._spec.limits()
+                layout,
+                record,
+                self._landing(bare=True),
+                self._responses,
+                folder=self._folder,
+                limits=self._spec.limits(),
             )
         return self._keyless.sources(jobs)
 

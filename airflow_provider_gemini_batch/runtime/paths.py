@@ -31,12 +31,15 @@ _FILE_SYSTEMS = {
 
 
 def is_local(path: str) -> bool:
-    """Whether a path lies on this machine's own disks."""
+    """Return whether a path lies on this machine's own disks."""
     return "://" not in path or path.startswith("file://")
 
 
 def local_path(path: str) -> Path:
-    """Give the file of a local path. Raises ConfigurationError for a relative one: a worker's folder is nobody's."""
+    """Return a local path, which must be absolute.
+
+    :raises ConfigurationError: it is relative, and workers start in different folders.
+    """
     found = Path(path.removeprefix("file://")).expanduser()
     if not found.is_absolute():
         raise ConfigurationError(
@@ -46,7 +49,7 @@ def local_path(path: str) -> Path:
 
 
 def object_path(path: str, conn_id: str | None = None) -> ObjectStoragePath:
-    """Give Airflow's path for an address; ``conn_id`` names the connection unless the address does."""
+    """Return Airflow's path for an address; ``conn_id`` names the connection unless the address does."""
     from airflow.sdk import ObjectStoragePath
 
     return ObjectStoragePath(path, conn_id=conn_id) if conn_id else ObjectStoragePath(path)
@@ -56,9 +59,9 @@ def object_path(path: str, conn_id: str | None = None) -> ObjectStoragePath:
 class Paths:
     """How one task reads and writes its paths.
 
-    ``store`` gives the Cloud Storage of the task's own connection, when that means Vertex AI: gs:// addresses that name
-    no connection go through it, so that they need neither a second connection nor Google's provider. All other
-    addresses go through Airflow's ObjectStoragePath.
+    ``store`` returns the Cloud Storage of the task's own connection, if that means Vertex AI: gs:// addresses without a
+    connection go through it, so that they need neither a second connection nor Google's provider. All other addresses
+    go through Airflow's ObjectStoragePath.
     """
 
     store: Callable[[], ObjectStore] | None = None
@@ -69,9 +72,9 @@ class Paths:
         return cls((lambda: access.client.storage) if access.service is Service.VERTEX else None)
 
     def open_for_reading(self, path: str, conn_id: str | None = None) -> BinaryIO:
-        """Open a path for reading bytes.
+        """Return a path opened for reading bytes.
 
-        :raises ConfigurationError: nothing can be read there, whenever it is tried; names the path.
+        :raises ConfigurationError: it cannot be read, and trying again would not help; names the path.
         :raises TransportError: it could not be read just now.
         """
         try:
@@ -91,9 +94,9 @@ class Paths:
             ) from error
 
     def files_of(self, path: str, conn_id: str | None = None, *, private: bool = False) -> Files:
-        """Give the file system that a path lies on, for writing whole files or none.
+        """Return the file system that a path lies on, for writing whole files or none.
 
-        :param private: files on this machine are for their owner alone.
+        :param private: files on this machine are readable by their owner only.
         """
         from airflow_provider_gemini_batch.rows.delivery import LocalFiles, OpenedFiles
 
@@ -117,34 +120,34 @@ class Paths:
         return OpenedFiles(opened, lambda name: bool(object_path(name, conn_id).exists()), removed)
 
     def store_for(self, path: str, conn_id: str | None = None) -> ObjectStore | None:
-        """Return the task's own Cloud Storage, for an address that goes through it."""
+        """Return the task's own Cloud Storage if an address goes through it, else None."""
         named = conn_id is not None or "@" in path.partition("://")[2].partition("/")[0]
         return self.store() if self.store is not None and path.startswith("gs://") and not named else None
 
 
 @dataclass(frozen=True)
 class StoreFiles:
-    """Objects of a client's Cloud Storage in the words that landing uses; see ``data.output.Files``."""
+    """Objects of a client's Cloud Storage as landing uses files; see :class:`.rows.delivery.Files`."""
 
     store: ObjectStore
 
     def read(self, path: str) -> BinaryIO:
-        """Open for reading. Raises FileNotFoundError."""
+        """Return an object opened for reading. Raises FileNotFoundError."""
         try:
             return self.store.open(path)
         except NotFound as error:
             raise FileNotFoundError(path) from error
 
     def write_whole(self, path: str) -> AbstractContextManager[BinaryIO]:
-        """Open for writing; the object is there when the block ends well, and not when it raises."""
+        """Return an object opened for writing; it exists when the block ends well, and does not when it raises."""
         return self.store.write_whole(path)
 
     def exists(self, path: str) -> bool:
-        """True when there is such an object."""
+        """Return whether there is such an object."""
         return self.store.exists(path)
 
     def remove(self, path: str) -> None:
-        """Remove it; nothing happens when it is not there."""
+        """Remove an object; do nothing if it does not exist."""
         self.store.delete(path)
 
 

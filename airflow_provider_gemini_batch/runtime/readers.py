@@ -1,4 +1,4 @@
-"""What an author may write where a text, a number, a path or a choice is meant, read into one form.
+"""Readers of arguments: what an author may write for a text, a number, a path or a choice, read into one form.
 
 A reader takes the name of an argument and a value that is not None; it returns the value in its one form or raises
 ConfigurationError with the argument's name and the type of what was given, never the value of what may hold rows.
@@ -22,38 +22,38 @@ from airflow_provider_gemini_batch.rows.python_rows import refuse_rows
 
 Reader = Callable[[str, Any], Any]
 
-# What no service counts to, and no clock.
+# No service and no clock counts that far.
 _LARGEST = 1e12
-# Seconds: ten years, so that a moment stays one that a clock can show.
+# Seconds: ten years, so that now plus a wait is still a valid date.
 _LONGEST = 315_360_000
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def is_unknown(value: object) -> bool:
-    """Whether a value is known only when the task runs: a template, or what another task will return, or holds that."""
+    """Return whether a value is known only when the task runs: a template, what a task returns, or a list with that."""
     if isinstance(value, (list, tuple)):
         return any(map(comes_from_a_task, value))
     return comes_from_a_task(value) or (isinstance(value, str) and ("{{" in value or "{%" in value))
 
 
 def comes_from_a_task(value: object) -> bool:
-    """Whether a value stands for what another task will return."""
+    """Return whether a value stands for what another task will return."""
     return not isinstance(value, type) and hasattr(value, "resolve") and hasattr(value, "iter_references")
 
 
 def anything(name: str, value: Any) -> Any:  # noqa: ARG001
-    """Return the value as it is: it is read elsewhere."""
+    """Return the value unchanged: it is read elsewhere."""
     return value
 
 
 def rows(name: str, value: Any) -> Any:  # noqa: ARG001  (its errors name the argument themselves)
-    """Return rows as they are; refuse a type that cannot be rows. Nothing is read, and a function is not called."""
+    """Return rows unchanged; refuse a type that cannot be rows. Nothing is read, and no function is called."""
     refuse_rows(value)
     return value
 
 
 def required(reader: Reader) -> Reader:
-    """Return a reader that refuses an empty text as well."""
+    """Return a reader that also refuses an empty text."""
 
     def read(name: str, value: Any) -> Any:
         found = reader(name, value)
@@ -65,7 +65,7 @@ def required(reader: Reader) -> Reader:
 
 
 def text(name: str, value: Any) -> str:
-    """Return a text; a number, which native rendering makes of digits, is one."""
+    """Return a text; a number counts as one, since native rendering turns digits into a number."""
     if isinstance(value, str):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -81,7 +81,7 @@ def list_of(name: str, value: Any) -> Sequence[Any]:
 
 
 def instruction(name: str, value: Any) -> Any:  # noqa: ARG001  (its form is checked with those of the rows)
-    """Return a system instruction as it is; a number, which native rendering makes of digits, as a text."""
+    """Return a system instruction unchanged; a number, into which native rendering turns digits, as a text."""
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
@@ -100,7 +100,7 @@ def choice(*allowed: str) -> Reader:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return True or False; a template leaves it as a text."""
+    """Return True or False, also given as a text, as a template renders it."""
     if isinstance(value, bool):
         return value
     truth = _TRUTHS.get(str(value).strip().lower()) if isinstance(value, (str, int)) else None
@@ -110,7 +110,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def whole(*, at_least: int | None = 0) -> Reader:
-    """Return a reader of whole numbers; a template leaves one as a text."""
+    """Return a reader of whole numbers, also given as a text, as a template renders them."""
 
     def read(name: str, value: Any) -> int:
         number = _number(name, value, "must be a whole number")
@@ -165,7 +165,7 @@ def path(name: str, value: Any) -> str:
     # Airflow's ObjectStoragePath is not a PathLike in all versions.
     if not isinstance(value, (str, os.PathLike)) and not (hasattr(value, "conn_id") and hasattr(value, "protocol")):
         raise _wrong(name, "must be a path: a text, a pathlib.Path or an ObjectStoragePath", value)
-    # A template over several lines leaves blanks around it.
+    # A template over several lines renders with blanks around it.
     address = str(value).strip()
     conn_id = getattr(value, "conn_id", None)
     scheme, separator, rest = address.partition("://")
@@ -221,7 +221,7 @@ def columns(name: str, value: Any) -> tuple[str, ...]:
 
 
 def mapping(name: str, value: Any) -> Mapping[str, Any]:
-    """Return a dict; a template leaves a variable or a parameter as the text of a JSON object."""
+    """Return a dict, also given as the text of a JSON object, as a template renders a variable or a parameter."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -238,7 +238,7 @@ def texts(name: str, value: Any) -> Mapping[str, str]:
 
 
 def _number(name: str, value: Any, wanted: str) -> float:
-    """Return a finite number; of a text, the number that it spells."""
+    """Return a finite number, also given as a text."""
     number: Any = value
     if isinstance(value, str):
         try:
@@ -250,7 +250,7 @@ def _number(name: str, value: Any, wanted: str) -> float:
         raise _wrong(name, wanted, value)
     try:
         is_known = math.isfinite(number)
-    except TypeError:  # numpy's spans of time say that they are numbers
+    except TypeError:  # numpy's timedelta64 claims to be a number
         raise _wrong(name, wanted, value) from None
     except OverflowError:
         is_known = True
@@ -262,7 +262,7 @@ def _number(name: str, value: Any, wanted: str) -> float:
 
 
 def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
-    """Say what is wrong without the value: a dict may be the output of a task, with prompts or answers in it."""
+    """Return an error without the value, since a dict may be the output of a task, with prompts or responses in it."""
     hint = ""
     if isinstance(value, Mapping):
         member = "output" if name.endswith("_path") else name if name in value else "job_name"

@@ -1,7 +1,7 @@
-"""What a task will need after the wait, tried before a job is paid for: libraries, file systems, places to write to.
+"""What a task needs after the wait, tried before a job is paid for: libraries, file systems, places to write to.
 
-A small object is written to each place and removed again. What the service itself reads and writes is tried by
-:meth:`.ClientJobService.prepare`.
+A small object is written to each place and removed again. Whether responses can be read where the service writes them
+is checked by :meth:`.ClientJobService.prepare`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_JOB = "no job was made"
 def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> None:
     """Try everything that the landing will need.
 
-    :raises ConfigurationError: names the argument, and the library or the right that is missing.
+    :raises ConfigurationError: names the argument, and the library or permission that is missing.
     :raises TransportError: a place could not be reached just now.
     """
     if arguments.wait_for_completion and arguments.output_path is not None:

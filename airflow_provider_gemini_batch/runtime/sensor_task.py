@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SensorArguments:
-    """What a sensor was told; times in seconds.
+    """What a sensor was given; times in seconds.
 
-    ``job_name`` may be anything that a template made. ``stays``: the worker is there for the next poll, too.
-    ``forgets``: the next poll is in another process, which is told nothing. ``skips``: a failure is to skip the task.
+    ``job_name`` may be anything that a template rendered. ``stays``: this process also makes the next poll.
+    ``forgets``: another process makes it, and knows nothing of this one. ``skips``: a failure skips the task.
     """
 
     job_name: Any
@@ -80,16 +80,16 @@ class SensorRun:
         )
 
     def poll(self) -> dict[str, Any] | None:
-        """Poll all jobs; return the XCom value when all have ended well, None when it is not yet time.
+        """Poll all jobs; return the XCom value when all have ended well, None while they have not.
 
-        Where the next poll could not know of it, an answer that is doubted is asked for again here.
+        An answer that is believed only when repeated is asked for again here, if the next poll would not know of it.
 
         :raises AirflowException: a job ended badly, or cannot be polled.
         """
         with ExitStack() as stack:
             stack.callback(self._hook.close)
             with airflow_errors():
-                _ = self._hook.client  # a connection that cannot work is a failure, and no reason to poll again
+                _ = self._hook.client  # fail at once with a connection that cannot work, instead of polling again
             self._driver.poll(all_jobs=True)
             while self._arguments.forgets and self._driver.is_in_doubt:
                 time.sleep(self._driver.pause)
@@ -97,11 +97,11 @@ class SensorRun:
                 self._driver.poll()
             report = self._driver.wait.report()
             if report is None and self._arguments.stays:
-                stack.pop_all()  # only here is there a use for open sockets and a connection already fetched
+                stack.pop_all()  # this process polls again: keep the sockets and the connection
         return None if report is None else self._judge(report)
 
     def finish(self, event: object) -> dict[str, Any] | None:
-        """Judge what the trigger saw; None for an event that says nothing, as another version's during an upgrade.
+        """Return the XCom value for what the trigger saw; None if its event cannot be read, as during an upgrade.
 
         :raises AirflowException: a job ended badly, could not be polled, or did not end in time.
         """
@@ -120,7 +120,7 @@ class SensorRun:
         return self._result(ended) if len(ended) == len(self.names) else None
 
     def _result(self, jobs: Sequence[BatchJob], *others: Gone | Refused) -> dict[str, Any]:
-        """Return the XCom value if all ended well, else raise."""
+        """Return the XCom value if all jobs ended well, else raise."""
         verdict = judge_all([*others, *(Ended(job) for job in jobs)])
         if not verdict.success:
             if not self._arguments.skips:
@@ -137,7 +137,7 @@ class SensorRun:
         }
 
     def _or_skip(self, error: AirflowException) -> AirflowException:
-        """Return what skips instead of failing, where the author wants that."""
+        """Return the error, or one that skips the task if the author asked for that."""
         if self._arguments.skips:
             skip = AirflowSkipException(f"Skipped: {error}")
             skip.__cause__ = error

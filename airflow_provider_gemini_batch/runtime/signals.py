@@ -1,7 +1,7 @@
-"""What a running task and a running trigger tell Airflow's metrics and traces: counts, times and names, never content.
+"""Metrics and traces of a running task or trigger, for Airflow's own: counts, times and names, never content.
 
-Rules of this file: the batch has been paid for, so nothing here can fail the task; what goes wrong is told at debug.
-Spans come out where Airflow's traces are on, with the names of OpenTelemetry's conventions for generative AI.
+Rules of this file: the batch has been paid for, so nothing here can fail the task; errors are logged at debug level.
+Spans are sent where Airflow's traces are on, with the names of OpenTelemetry's conventions for generative AI.
 
 Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
 """
@@ -50,7 +50,6 @@ class TaskSignals:
     """The metrics and spans of one task in one of its processes."""
 
     def __init__(self, dag_id: str, task_id: str, model: str, *, kind: JobKind, service: Service) -> None:
-        """Tell nothing yet."""
         self._tags = {"dag_id": dag_id, "task_id": task_id, "model": model}
         self._about = {
             "gen_ai.operation.name": _OPERATIONS[kind],
@@ -61,24 +60,24 @@ class TaskSignals:
         self._running_since: float | None = None
 
     def creating(self) -> None:
-        """Note that a create call is about to be sent."""
+        """Record that a create call is about to be sent."""
         self._create_began = time.time()
 
     def ran_since(self, moment: float | None) -> None:
-        """Note when a job was first seen to run: the Gemini API does not tell."""
+        """Record when a job was first seen to run, since the Gemini API does not say when it started."""
         self._running_since = self._running_since or moment
 
     def job(self, job: BatchJob, *, created: bool) -> None:
-        """Count a job that came into use; one that was just created is a span, ``submit``."""
+        """Count a job that came into use; send a span, ``submit``, for one that was just created."""
         with courtesy("metrics"):
             _stats().incr(f"{_PREFIX}.jobs.{'created' if created else 'adopted'}", 1, tags=self._tags)
         if created:
             self._trace("submit", self._create_began, time.time(), {"gen_ai.response.id": job.name})
 
     def landed(self, jobs: Iterable[BatchJob], landing: Landing, *, between: tuple[float, float] | None) -> None:
-        """Count rows and tokens, and tell how long the jobs were queued and ran and their landing took, also as spans.
+        """Count rows and tokens; send, also as spans, how long jobs were queued, how long they ran and landing took.
 
-        :param between: when landing began and ended, in seconds since the epoch; None where another process landed.
+        :param between: when landing began and ended, in seconds since the epoch; None if another process landed.
         """
         usage = landing.usage.shown() if landing.usage is not None else {}
         with courtesy("metrics"):
@@ -127,14 +126,14 @@ class TaskSignals:
 
 
 class WatchedJobs:
-    """The jobs that the triggers of this process wait for, by connection: two gauges, told on each change."""
+    """The jobs that the triggers of this process wait for, by connection: two gauges, sent on each change."""
 
     _jobs: ClassVar[dict[tuple[str, int], tuple[int, int]]] = {}
     _sums: ClassVar[dict[str, tuple[int, int]]] = {}
 
     @classmethod
     def tell(cls, conn_id: str, trigger: int, jobs: int, tokens: int) -> None:
-        """Say how many jobs of a trigger have not ended, and about how many tokens they hold; none: it is over."""
+        """Send how many jobs of a trigger have not ended, and about how many tokens they hold; 0 when it is over."""
         before, now = cls._jobs.pop((conn_id, trigger), (0, 0)), (jobs, tokens)
         if jobs:
             cls._jobs[conn_id, trigger] = now

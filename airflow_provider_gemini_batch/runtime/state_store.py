@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _STORE_KEY = "gemini_batch"
 _RECORD_KEY = "gemini_batch_input"
-# Airflow's own client has asked more than once by then: a longer pause is what is left to try.
+# Airflow's own client has already retried by then, so these pauses are longer than its own.
 _PAUSES = (1.0, 5.0)
 
 
@@ -43,9 +43,9 @@ class TaskStateStore:
     """A task's notes in Airflow's task state store; nowhere on Airflow 3.2, which has none."""
 
     def __init__(self, context: Context, sleep: Callable[[float], None] = time.sleep, *, part: str = "") -> None:
-        """Take the store of this task instance.
+        """Read nothing yet.
 
-        :param part: the key of the dataset's part that this task instance is: notes on another are not for it.
+        :param part: the key of the dataset's part that this task instance does: it must not read another part's notes.
         :param sleep: pauses this process, in seconds.
         """
         self._store: Any = context.get("task_state_store")
@@ -60,38 +60,38 @@ class TaskStateStore:
         return self._store is not None
 
     def load(self) -> str | None:
-        """Read the notes of earlier tries."""
+        """Return the notes of earlier tries; None if there are none."""
         if self._store is None:
             return None
         text = self._insist(lambda: self._store.get(self._state_key))
         return text if isinstance(text, str) else None
 
     def save(self, text: str) -> None:
-        """Keep the notes; raises when Airflow does not take them, and then nothing is sent either."""
+        """Save the notes; raises when Airflow does not store them, and then nothing is sent either."""
         if self._store is not None:
             self._insist(lambda: self._store.set(self._state_key, text))
 
     def load_record(self) -> str | None:
-        """Read what was kept of the input."""
+        """Return the input record; None if there is none."""
         if self._store is None:
             return None
         text = self._insist(lambda: self._store.get(self._record_key))
         return text if isinstance(text, str) else None
 
     def save_record(self, text: str) -> None:
-        """Keep what landing needs of the input."""
+        """Save the input record."""
         if self._store is not None:
             self._insist(lambda: self._store.set(self._record_key, text))
             self._has_record = True
 
     def drop_record(self) -> None:
-        """Remove what was kept of the input, if anything was."""
+        """Remove the input record, if there is one."""
         if self._store is not None and (self._has_record or self.load_record() is not None):
             self._insist(lambda: self._store.delete(self._record_key))
             self._has_record = False
 
     def _insist(self, call: Callable[[], T]) -> T:
-        """Ask again where Airflow cannot answer: a job may just have been made, and its name must not be lost."""
+        """Return what a call returns, repeated where Airflow fails: the name of a job just created must be saved."""
         for pause in _PAUSES:
             try:
                 return call()

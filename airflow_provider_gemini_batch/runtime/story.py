@@ -32,7 +32,7 @@ def line_of_input(rows: int, jobs: int, tokens: int, cost: Cost | None, limit: f
     """Return what goes in: rows, jobs and, where they are known, an estimate of tokens and cost."""
     parts = [f"Read {many(rows, 'row')} for {many(jobs, 'job')}", f"about {many(tokens, 'input token')}"]
     if cost is not None and cost.usd is not None:
-        # With an open bound it is a guess, which may be too high as well as too low.
+        # With an open bound it is a guess, which may be too high or too low.
         bound = "perhaps" if cost.open_bound else "at most"
         parts.append(f"{bound} {in_usd(cost.usd)}" + (f" (max_cost_usd={limit:g})" if limit is not None else ""))
     return ", ".join(parts) + "."
@@ -93,7 +93,7 @@ def line_of_end(landing: Landing, cost: Mapping[str, Any] | None) -> str:
 
 
 def tell_end(landing: Landing, cost: Mapping[str, Any] | None) -> None:
-    """Log what was landed; failed rows are a warning, also where the task succeeds with them."""
+    """Log what was landed; failed rows are a warning, even if the task succeeds with them."""
     if failed := line_of_failed_rows(landing):
         log.warning("%s", failed)
     log.info("%s", line_of_end(landing, cost))

@@ -1,4 +1,4 @@
-"""What a task hands on: the summary in XCom, and the key under which it pushes its first job's name."""
+"""What a task returns: the summary in XCom, and the key under which it pushes its first job's name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def summary_of(
     output: str | None = None,
     responses: list[Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the operator's result. Plain values only: what is not plain cannot be read back from XCom."""
+    """Return the operator's result, in plain values only, since others cannot be read back from XCom."""
     last = jobs[-1]
     return {
         "job_name": jobs[0].name,

@@ -1,8 +1,8 @@
-"""The rows of one task: read once, when its jobs are made, and known to later processes by a note and a record.
+"""The rows of one task: read once, when its jobs are created, and known to later processes by a note and a record.
 
-The note is a few numbers and names, and travels with the notes on the jobs. The record holds keys and carried columns
-(see :mod:`.rows.record`). Only rows that must be sent again are read from the input again, on whichever host; they are
-checked to be the same. What is missing is said by name: which host read what, and what to do.
+The note is a few numbers and names, and travels with the notes on the jobs. The input record holds keys and carried
+columns (see :mod:`.rows.record`). Only rows that must be sent again are read from the input again, on any host, and are
+checked to be the same. An error names the host that read the input, and says what to do.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RecordPlaces:
-    """Where the record of a task's input may be kept: the task state store, a file at ``path``, or neither."""
+    """Where the input record of a task may be kept: the task state store, a file at ``path``, or neither."""
 
     paths: Paths
     store: TaskStateStore | None = None
@@ -48,7 +48,7 @@ class RecordPlaces:
     conn_id: str | None = None
 
     def writer(self, *, needed: bool) -> RecordWriter:
-        """Return what writes the record to where it fits."""
+        """Return a writer that writes the record to where it fits."""
         return RecordWriter(
             store=self.store is not None and self.store.lasting,
             file=self._open_for_writing if self.path is not None else None,
@@ -56,7 +56,7 @@ class RecordPlaces:
         )
 
     def keep(self, kept: Kept) -> dict[str, Any]:
-        """Put a small record into the store, and return the note that finds any record again."""
+        """Save a small record in the store, and return the note by which any record is found again."""
         if kept.text is not None and self.store is not None:
             self.store.save_record(kept.text)
             return {"name": kept.name, "in": "store"}
@@ -65,7 +65,7 @@ class RecordPlaces:
         return {"name": "", "in": "nowhere"} if kept.dropped else {}
 
     def find(self, note: Mapping[str, Any]) -> InputRecord | None:
-        """Return the record that a note speaks of; None when nothing was kept."""
+        """Return the record that a note refers to; None when nothing was kept."""
         if not note or note["in"] == "nowhere":
             return None
         name = str(note["name"])
@@ -105,11 +105,11 @@ class TaskInput:
         record_needed: bool,
         remove_older: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the input; nothing is read yet.
+        """Read nothing yet.
 
-        :param folder: for passing files.
+        :param folder: for temporary files.
         :param saved_rows: where the rows of a function are kept; for functions only.
-        :param record_needed: the author asked for something (carried columns) that landing finds in the record alone.
+        :param record_needed: the author asked for something (carried columns) that only the record holds.
         :param remove_older: removes what was kept before the task was cleared.
         """
         self._spec = spec
@@ -126,18 +126,18 @@ class TaskInput:
         self.carried_types: Mapping[str, str] = {}
         #: A hash of the carried columns.
         self.carried_digest = ""
-        #: Why what landing needs is out of reach; empty when all is there.
+        #: Why landing lacks something that it needs; empty when it lacks nothing.
         self.lacking = ""
 
     @property
     def can_be_read_again(self) -> bool:
-        """Whether another process can read the rows: those of a function only where they are saved."""
+        """Whether another process can read the rows; those of a function only if they are saved."""
         return self._saved_rows is None or self._saved_rows.lasting
 
     def read(self, *, again: bool) -> Staged:
-        """Read and check the whole input, and keep what landing needs of it.
+        """Read and check the whole input, and keep its record.
 
-        :param again: jobs were made from it before, so a function is not called.
+        :param again: jobs were created from it before, so a function is not called.
         :raises ConfigurationError: rows cannot be sent, or there is no place for what must be kept.
         """
         with self._places.writer(needed=self._record_needed) as writer:
@@ -147,9 +147,9 @@ class TaskInput:
         return staged
 
     def recall(self, note: Mapping[str, Any]) -> str:
-        """Go by the note of an earlier process instead of reading the input, and return :attr:`lacking`.
+        """Use the note of an earlier process instead of reading the input, and return :attr:`lacking`.
 
-        :raises KeyError: or another error of reading plain values: this is not a note of ours.
+        :raises KeyError: or TypeError or ValueError: this is not a note of ours.
         """
         if self._note == note:
             return self.lacking
@@ -173,7 +173,7 @@ class TaskInput:
         return dict(self._note)
 
     def forget(self) -> None:
-        """Go on as if nothing were known of the input."""
+        """Forget the input, as if nothing were known of it."""
         self.layout = self.staged = self._record = self._reader = None
         self._note = {}
         self.lacking = ""
@@ -193,11 +193,11 @@ class TaskInput:
             raise self._unavailable(error) from error
 
     def record(self) -> InputRecord | None:
-        """Return what was kept of each row."""
+        """Return the input record, if there is one."""
         return self._record
 
     def author_key(self, row: int) -> str | None:
-        """Return the author's key of a row; None when it has none, or when it is out of reach."""
+        """Return the author's key of a row; None when the row has none, or it is not known any more."""
         if self._record is None and self._note.get("record", {}).get("in") == "nowhere":
             self._remake_for_keys("they were not kept")
         try:
@@ -207,7 +207,7 @@ class TaskInput:
         return None if self._record is None else self._record.key(row)
 
     def close(self) -> None:
-        """Close the input, where it is open."""
+        """Close the input, if it is open."""
         if self._reader is not None:
             self._reader.close()
 
@@ -262,7 +262,7 @@ class TaskInput:
         return self._reader
 
     def _make_record_again(self) -> str:
-        """Read the input for the sake of its keys and columns. Returns why that did not work."""
+        """Read the input again for its keys and columns; return why that failed, or an empty text."""
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         path = folder / "record"
         writer = RecordWriter(store=False, file=lambda: path.open("wb"), needed=True)

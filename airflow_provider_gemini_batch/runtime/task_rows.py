@@ -1,6 +1,6 @@
-"""The rows of a task: from an operator's arguments to what is sent, from the answers to where the author wants them.
+"""The rows of a task: from an operator's arguments to what is sent, and from the responses to the author's output.
 
-The other half of :mod:`.create_task`; here is what needs to know operators, files and ``rows`` at once.
+The other half of :mod:`.create_task`, with what needs operators, files and ``rows`` at the same time.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def make_work(
     anew: bool,
     store: TaskStateStore,
 ) -> TaskWork:
-    """Check the source against the service, and give the port that reads it.
+    """Return what reads the source and lands the results, after checking the source against the service.
 
     :param first_generation: what ``generation`` was before the task was cleared for the first time.
     :param anew: no try of this task instance has run before.
@@ -138,9 +138,9 @@ def make_work(
 
 
 class ExistingSource(TaskWork):
-    """Input that lies at the service already: its rows are not ours to read, so its names stand for it.
+    """Input that is at the service already: its rows are not read here, so its names are fingerprinted instead.
 
-    On Vertex AI a job can go on from the output of another, which it takes over: of several jobs, one has all rows.
+    On Vertex AI a job can continue from the output of another and copies it, so one of several jobs has all rows.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class ExistingSource(TaskWork):
         self.source = source
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
-        """Fingerprint the names."""
+        """Return the plan; its fingerprint is that of the names."""
         if not again:
             log.info("Sending the rows of %s as they are.", shown(next(iter(self.source.values()))))
         settings = self._access.settings
@@ -167,43 +167,43 @@ class ExistingSource(TaskWork):
         return Plan(fingerprint, shards=1, can_resend=settings.service is Service.VERTEX, by_row=False)
 
     def forget_input(self) -> Plan:
-        """Nothing was read, so nothing is forgotten."""
+        """Return a plan for existing jobs alone."""
         return Plan(None, shards=1, can_resend=False, by_row=False)
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:  # noqa: ARG002
-        """Count, and tell how many rows a job that goes on from these would do."""
+        """Return the counts, and how many rows a job that continues from these would do."""
         if self._stays_in_table(jobs):
             return self.land(jobs)
         return landing_of(land(self._sources(jobs), NullSink(), self._landing(), self._folder))
 
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
-        """Land one row per answer; those in BigQuery are left there unless an output path says otherwise."""
+        """Land one row per response; those in BigQuery stay there unless there is an output path."""
         if not self._stays_in_table(jobs):
             landing = super().land(jobs)
             sent = max((job.completion_stats.total or 0 for job in jobs if job.completion_stats), default=0)
             return landing.with_missing(max(0, sent - landing.total))
-        job = max(reversed(jobs), key=lambda one: (one.state in ANSWERED, _told(one).success))
-        told = _told(job)
+        job = max(reversed(jobs), key=lambda one: (one.state in ANSWERED, _stats(one).success))
+        stats = _stats(job)
         return Landing(
-            total=told.total or told.success + told.failure,
-            succeeded=told.success,
-            failed=told.failure + (told.pending or 0),
+            total=stats.total or stats.success + stats.failure,
+            succeeded=stats.success,
+            failed=stats.failure + (stats.pending or 0),
             output=job.dest.bigquery_uri if job.dest is not None else None,
-            repairable=tuple(range(told.failure)),
+            repairable=tuple(range(stats.failure)),
         )
 
     def _stays_in_table(self, jobs: Sequence[BatchJob]) -> bool:
         return self._arguments.output_path is None and any(job.dest and job.dest.bigquery_uri for job in jobs)
 
     def _sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
-        """Open the answers of one job: of the last, unless it was cut short before it had as many as another."""
+        """Return the responses of one job: the last, unless it was cut short and another has more good ones."""
         chosen = jobs[-1]
         if len(jobs) > 1 and chosen.state not in ANSWERED:
-            chosen = max(reversed(jobs), key=lambda job: sum(one.error is None for one in self._answers(job)))
+            chosen = max(reversed(jobs), key=lambda job: sum(one.error is None for one in self._responses(job)))
         return super()._sources([chosen])
 
     def _carried_types(self) -> Mapping[str, str]:
-        """Texts: columns of rows that nobody has read have no types."""
+        """Return texts for all: columns of rows that were not read have no types."""
         return dict.fromkeys(self._arguments.carry, "str")
 
     def _landing(self) -> LandingSpec:
@@ -216,12 +216,12 @@ class ExistingSource(TaskWork):
         )
 
 
-def _told(job: BatchJob) -> CompletionStats:
+def _stats(job: BatchJob) -> CompletionStats:
     return job.completion_stats or CompletionStats()
 
 
 def _comes_back(arguments: BatchArguments) -> bool:
-    """Whether this task lands the answers itself."""
+    """Return whether this task lands the responses itself."""
     return arguments.wait_for_completion and not arguments.dry_run
 
 
@@ -265,7 +265,7 @@ def _saved_rows(
 
 
 def _remove_kept_before(arguments: BatchArguments, paths: Paths, staging: str | None, stems: Sequence[str]) -> None:
-    """Remove what was kept before the task was cleared: those tries have not ended, so they could not do so."""
+    """Remove what was kept before the task was cleared, since those tries may have ended without removing it."""
     kinds = ("rows.jsonl", "record") if callable(arguments.inlined_requests) else ("record",)
     for name in (f"{stem}.{kind}" for stem in stems for kind in kinds):
         if staging:

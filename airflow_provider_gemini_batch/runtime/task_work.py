@@ -1,4 +1,4 @@
-"""What both kinds of source share: the answers are read from jobs and landed at the output."""
+"""The rows of a run, as far as both kinds of source share it: responses are read from jobs and landed at the output."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 class TaskWork:
-    """What both kinds of source share: the answers are read from jobs and landed at the output."""
+    """What both kinds of source share: responses are read from jobs and landed at the output."""
 
-    #: Source arguments of the create call, for input that lies at the service already.
+    #: Source arguments of the create call, for input that is at the service already.
     source: Mapping[str, Any] = {}
     #: Where the lines of our own rows come from.
     supply: Any = None
@@ -50,36 +50,36 @@ class TaskWork:
         return self._output
 
     def was_delivered(self, job_name: str) -> bool | None:
-        """Tell whether the output that lies there was made from this job; None without an output path."""
+        """Return whether the existing output was landed from this job; None without an output path."""
         return self._output.holds(job_name)
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:
-        """Read, check and fingerprint the input."""
+        """Return the plan: read, check and fingerprint the input."""
         raise NotImplementedError
 
     def whole_already(self) -> Landing | None:
-        """Return what another run has landed of this very input; only for rows of ours."""
+        """Return what another run has landed of this very input; None for input at the service."""
         return None
 
     def forget_input(self) -> Plan:
-        """Go on without the input."""
+        """Return the plan without the input."""
         raise NotImplementedError
 
     def estimate(self) -> dict[str, Any]:
-        """Tell what the input comes to; of rows that are not ours, nothing is known but their names."""
+        """Return how large the input is; for input at the service, only its name is known."""
         return {"source": dict(self.source)}
 
     def survey(self, jobs: Sequence[BatchJob], *, shard: int | None) -> Landing:
-        """Read the answers and count, without keeping them."""
+        """Return what the responses of the jobs count up to, without landing them."""
         raise NotImplementedError
 
     @property
     def input_tokens(self) -> int:
-        """About how many tokens the input has; 0 for rows that nobody has read."""
+        """About how many tokens the input has; 0 for rows that were not read here."""
         return 0
 
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
-        """Write one row for each, and the manifest last."""
+        """Write the result rows, and the manifest last."""
         began = time.time()
         try:
             return self._land(jobs)
@@ -103,11 +103,11 @@ class TaskWork:
         return landing_of(summary, output=self._output.path, responses=responses)
 
     def _landed_before(self, job_names: Sequence[str]) -> Landing:
-        """Give what an earlier try has landed; it may have died after removing the answers, before it could say so.
+        """Return what an earlier try has landed, which may have died after it removed the responses.
 
-        To be called while the error is handled, which is raised again when there is no such output.
+        To be called from an ``except`` clause, whose error is raised again when there is no such output.
         """
-        manifest = self._output.made_from(job_names)
+        manifest = self._output.existing_manifest(job_names)
         if manifest is None:
             raise  # noqa: PLE0704  (called from an except clause)
         return self._landed_already(manifest)
@@ -127,14 +127,14 @@ class TaskWork:
     def close(self) -> None:
         """Close what is open."""
 
-    def delivered(self) -> None:
-        """Remove what was kept for as long as the answers were not with the author."""
+    def remove_kept(self) -> None:
+        """Remove what was kept until the results were delivered."""
 
     def _sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
-        return [ResponseSource(lambda job=job: self._answers(job), self._rows_of(job)) for job in jobs]  # type: ignore[misc]
+        return [ResponseSource(lambda job=job: self._responses(job), self._rows_of(job)) for job in jobs]  # type: ignore[misc]
 
-    def _answers(self, job: BatchJob) -> Iterator[BatchResult]:
-        """Open the answers of a job; one that failed may have left some, or none."""
+    def _responses(self, job: BatchJob) -> Iterator[BatchResult]:
+        """Return the responses of a job; one that failed may have none."""
         try:
             return self._client.get_responses(job)
         except JobFailed:
@@ -150,18 +150,18 @@ class TaskWork:
         return None
 
     def _beside(self) -> str:
-        """Return a hash of what the rows hold beside what the fingerprint stands for."""
+        """Return a hash of what else the result rows hold, which the fingerprint does not cover."""
         return ""
 
     def _carried_types(self) -> Mapping[str, str]:
-        """Columns of the input that go into the output, and what they hold."""
+        """Return the columns of the input that go into the output, with their types."""
         return {}
 
 
 def landing_of(
     summary: LandingSummary, *, output: str | None = None, responses: list[dict[str, Any]] | None = None
 ) -> Landing:
-    """Return a summary in the words of a run."""
+    """Return a summary as the landing that a run expects."""
     return Landing(
         total=summary.rows,
         succeeded=summary.succeeded,

@@ -1,7 +1,7 @@
 """What a running trigger does: wait with the shared poller, log and show progress, cancel the jobs of a killed task.
 
-Loaded when the first trigger of a process runs, never where Dag files are parsed. The client with all that it needs is
-loaded later still, in a thread.
+Loaded when the first trigger of a process runs, never where Dag files are parsed. The client and what it imports are
+loaded even later, in a thread.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.polling.poller import PollClient
     from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
-# An XCom costs the triggerer's supervisor a call to the database, which it does one after the other for all triggers.
+# An XCom costs the triggerer's supervisor a database call, and it makes those of all triggers one after the other.
 _XCOM_SECONDS: Final = 60.0
 _XCOM_GAP: Final = 0.5
 _XCOM_PATIENCE: Final = 10.0
-# The first question after a start can take 9 s; all of on_kill gets 30 s.
+# The first request after a start can take 9 s; all of on_kill gets 30 s.
 _STATE_PATIENCE: Final = 20.0
 _CANCEL_PATIENCE: Final = 9.0
 _CANCEL_TRIES: Final = 3
@@ -60,7 +60,7 @@ class _PollConnection:
         self.fingerprint = hashlib.sha256(values.encode()).hexdigest()
 
     def client(self) -> PollClient:
-        """Make a client that sends each call once: the poller itself knows when to ask again."""
+        """Return a client that sends each call once, since the poller decides when to ask again."""
         return client_from_connection(self._conn, location=self._location, project_id=self._project_id, attempts=1)
 
 
@@ -71,7 +71,7 @@ class XComGate:
 
     @classmethod
     def passes(cls, now: float) -> bool:
-        """Whether one may push now; the next one not before a moment later."""
+        """Return whether one trigger may push now; the next may do so a moment later."""
         if now < cls.free_at:
             return False
         cls.free_at = now + _XCOM_GAP
@@ -79,7 +79,7 @@ class XComGate:
 
 
 def lease_of(conn_id: str, location: str | None, project_id: str | None) -> PollerLease:
-    """Take a share in the poller that this event loop has for a connection."""
+    """Return a share in the poller that this event loop has for a connection."""
 
     async def connect() -> _PollConnection:
         return _PollConnection(await aget_client_connection(conn_id), location, project_id)
@@ -106,7 +106,7 @@ class TriggerTask:
     task_instance: Any
 
     def lease(self) -> PollerLease:
-        """Take a share in the poller of the trigger's connection."""
+        """Return a share in the poller of the trigger's connection."""
         return lease_of(self.gemini_conn_id, self.location, self.project_id)
 
     async def report(self) -> WaitReport:
@@ -117,7 +117,7 @@ class TriggerTask:
         tasks = [asyncio.ensure_future(each) for each in (wait, self.wait_for_turn(self.turn))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # What is known of a job says more than that there is room.
+            # A report about jobs says more than that there is room.
             return next(task for task in tasks if task in done).result()
         finally:
             for task in tasks:
@@ -125,7 +125,7 @@ class TriggerTask:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wait_for_turn(self, turn: TurnRequest) -> WaitReport:
-        """Wait until the task may create jobs."""
+        """Wait until the task may create jobs, and return the report that says how many."""
         lease = self.lease()
         try:
             self.log.info("Waiting until there is room for %s.", many(turn.jobs, "more job"))
@@ -141,19 +141,19 @@ class TriggerTask:
         lease = self.lease()
         try:
             lease.poller.join(subscription)
-            self._tell_watched(len(self.job_names))
+            self._report_watched(len(self.job_names))
             return await self._until_over(wait, subscription)
         finally:
-            self._tell_watched(0)
+            self._report_watched(0)
             lease.poller.leave(subscription)
             lease.release()
 
-    def _tell_watched(self, active: int) -> None:
+    def _report_watched(self, active: int) -> None:
         tokens = self.input_tokens * active // max(len(self.job_names), 1)
         WatchedJobs.tell(self.gemini_conn_id, id(self), jobs=active, tokens=tokens)
 
     async def sleep(self) -> WaitReport:
-        """Sleep until the deadline, which is on the wall clock, whatever the jobs do meanwhile."""
+        """Sleep until the deadline by the wall clock, whatever the jobs do meanwhile, and return the report."""
         await asyncio.sleep(max(0.0, self.policy.deadline - time.time()))
         return WaitReport(Reason.WAKE, memo=self.memo)
 
@@ -165,7 +165,7 @@ class TriggerTask:
             now = time.time()
             for level, line in words.news(now):
                 self.log.log(level, "%s", line)
-            self._tell_watched(sum(job.progress is None or not job.progress.state.is_terminal for job in wait.jobs))
+            self._report_watched(sum(job.progress is None or not job.progress.state.is_terminal for job in wait.jobs))
             report = wait.report(self.memo)
             if report is not None:
                 return replace(report, running_since=words.running_since)
@@ -175,7 +175,7 @@ class TriggerTask:
                 push_at, is_first = moment + _XCOM_SECONDS if pushed else inf, False
 
     async def _push(self, words: WaitLog, now: float, *, is_first: bool) -> bool:
-        """Push the progress XComs; return False where that cannot be done, so that it is not tried again."""
+        """Push the progress XComs; return False where that fails, so that it is not tried again."""
         ti = self.task_instance
         if ti is None:
             return False
@@ -205,8 +205,8 @@ class TriggerTask:
     async def cancel_jobs_of_ended_task(self) -> None:
         """Cancel the jobs of a killed trigger if a user has ended the task; leave them in every other case.
 
-        Airflow also kills a trigger when another triggerer has taken it over, and when the task is cleared: then the
-        jobs are still wanted. What tells these apart is the task's own state, so it is asked for first.
+        Airflow also kills a trigger when another triggerer has taken it over, and when the task is cleared; then the
+        jobs are still wanted. Only the task's own state shows the difference, so it is asked for first.
         """
         lease = self.lease()
         try:
@@ -221,7 +221,7 @@ class TriggerTask:
             lease.release()
 
     async def task_state(self) -> str | None:
-        """Ask Airflow for the state of the task that the trigger belongs to; None when it does not say."""
+        """Return the state of the task that the trigger belongs to; None when Airflow does not say."""
         ti = self.task_instance
         if ti is None:
             return None
@@ -243,7 +243,7 @@ class TriggerTask:
     async def _cancel(self, lease: PollerLease, name: str) -> None:
         try:
             running = await asyncio.wait_for(
-                lease.poller.call(lambda client: _cancelled(client, name)), _CANCEL_PATIENCE
+                lease.poller.call(lambda client: _cancel_job(client, name)), _CANCEL_PATIENCE
             )
         except (GeminiBatchError, asyncio.TimeoutError) as error:
             self.log.warning("Could not cancel %s: %s", name, str(error) or "no answer in time")
@@ -251,7 +251,7 @@ class TriggerTask:
             self.log.info("Cancelled %s, since the task was ended" if running else "%s had ended already", name)
 
 
-def _cancelled(client: PollClient, name: str, tries: int = _CANCEL_TRIES) -> bool:
+def _cancel_job(client: PollClient, name: str, tries: int = _CANCEL_TRIES) -> bool:
     """Cancel a job, in a thread; return False for one that has ended or is gone."""
     if _has_ended(client, name):
         return False
@@ -263,12 +263,12 @@ def _cancelled(client: PollClient, name: str, tries: int = _CANCEL_TRIES) -> boo
         if tries <= 1 or not error.retryable:
             raise
         time.sleep(0.5)
-        return _cancelled(client, name, tries - 1)
+        return _cancel_job(client, name, tries - 1)
     return True
 
 
 def _has_ended(client: PollClient, name: str) -> bool:
-    """Ask first: a triggerer that lost the trigger to another is told to kill it when the task has long succeeded."""
+    """Return whether the job has ended; a triggerer may be asked to kill a trigger long after its task succeeded."""
     try:
         return client.get(name, brief=True).is_done
     except GeminiBatchError:

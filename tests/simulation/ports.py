@@ -298,7 +298,7 @@ class SimWork:
         self._steps.step(0.1)
         return landing
 
-    def delivered(self) -> None:
+    def remove_kept(self) -> None:
         self._steps.step(0.1)
 
     def was_delivered(self, job_name: str) -> bool | None:

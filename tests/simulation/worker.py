@@ -86,7 +86,7 @@ class SimTaskRun(TaskRun):
     def _check_readiness(self) -> None:
         """Places to write to are not of interest here."""
 
-    def _tell_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
+    def _report_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
         """Who reads and writes what is not of interest here."""
 
     def _count(self, landing: Landing, jobs: Sequence[BatchJob]) -> None:
