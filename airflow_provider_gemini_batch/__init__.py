@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe the provider to Airflow; every Airflow process calls it, so it imports only a module of data."""
+    """Return the provider's description; every Airflow process asks for it, so only a module of data is imported."""
     from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
 
     return PROVIDER_INFO

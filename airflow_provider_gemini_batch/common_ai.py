@@ -54,7 +54,7 @@ _STATES: dict[JobState, BatchStatus] = {
 }
 _ITEM_STATES = {JobState.EXPIRED: "expired", JobState.CANCELLED: "cancelled"}
 _ANSWERED = frozenset({RowStatus.OK, RowStatus.TRUNCATED, RowStatus.INVALID_OUTPUT})
-# The service's clock and Airflow's are two: this much they may differ when an orphan's age is compared.
+# How far the service's clock and Airflow's may differ when the age of an orphan is checked.
 _CLOCK_SLACK = timedelta(minutes=5)
 
 
@@ -80,17 +80,17 @@ class GeminiBatchAdapter(BatchAdapter):
     # Limit of a file in the Files API. Source: https://ai.google.dev/gemini-api/docs/files
     max_payload_bytes: ClassVar[int] = 2_000_000_000
     allows_per_request_model: ClassVar[bool] = False
-    #: Seconds within which a job that was created appears in the service's list, and pauses between two looks at it.
+    #: Seconds within which a job that was created appears in the service's list, and the pause between two searches.
     lookup_seconds: ClassVar[float] = 120.0
     lookup_pause: ClassVar[float] = 10.0
-    #: Seconds between the two times that the service must not know a job: common.ai then pays for another one.
+    #: Seconds between two "not found" before a job is given up, since common.ai then pays for another one.
     gone_after: ClassVar[float] = 60.0
 
     def __init__(self, *, api_key: str | None = None, base_url: str | None = None, client: Any | None = None) -> None:
         super().__init__(client=client or BatchClient.for_gemini(api_key or "", base_url=base_url))
 
     def resolve_request_model(self, request_model: str | None, *, default_bare_model: str, request_index: int) -> str:
-        """Return the model of one request; any of the prefixes that lead here will do."""
+        """Return the model of one request, with any of the prefixes that select this adapter."""
         prefix, _, bare = (request_model or "").partition(":")
         if prefix in _ALIASES and bare:
             request_model = f"{self.name}:{bare}"
@@ -142,7 +142,7 @@ class GeminiBatchAdapter(BatchAdapter):
         output_spec: OutputSpec,
         **kwargs: Any,
     ) -> SubmitResult:
-        """Create the job, once, under a display name by which :meth:`find_orphaned_batch` knows it again.
+        """Create the job, once, with a display name by which :meth:`find_orphaned_batch` finds it again.
 
         :raises TransportError: no usable answer; when it says ``sent``, the job may exist.
         """
@@ -169,7 +169,7 @@ class GeminiBatchAdapter(BatchAdapter):
         request_params: dict[str, Any] | None = None,
         **_: Any,
     ) -> Iterator[bytes]:
-        """Yield the requests as the service takes them, a line each.
+        """Yield the requests in the service's form, one line each.
 
         ``request_params`` and a request's ``params`` hold members of ``generationConfig`` in either spelling; what the
         operator manages itself (output tokens, schema) wins.
@@ -188,7 +188,7 @@ class GeminiBatchAdapter(BatchAdapter):
             yield json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
     def get_batch(self, batch_id: str) -> BatchState:
-        """Return how a job is; :class:`BatchNotFound` when the service does not know it."""
+        """Return the state of a job; raise :class:`BatchNotFound` when the service does not know it."""
         job = self._job(batch_id)
         error = None if job.error is None else f"{job.error.code or 'error'}: {job.error.message}"
         return BatchState(status=_STATES.get(job.state, "in_progress"), counts=_counts(job), error_message=error)
@@ -208,7 +208,7 @@ class GeminiBatchAdapter(BatchAdapter):
         return job
 
     def cancel_batch(self, batch_id: str) -> None:
-        """Request cancellation; a job that has ended or is gone needs none."""
+        """Request the cancellation of a job; do nothing for one that has ended or is gone."""
         try:
             if not self._client.get(batch_id, brief=True).is_done:
                 self._client.cancel(batch_id)
@@ -241,7 +241,7 @@ class GeminiBatchAdapter(BatchAdapter):
                 model=job.model or None,
                 usage=None
                 if usage is None
-                # As the other adapters count, and as Google bills: thinking is output.
+                # Thinking counts as output, as in the other adapters and on Google's bill.
                 else {
                     "input_tokens": usage.input_tokens,
                     "output_tokens": usage.output_tokens + usage.thinking_tokens,
@@ -254,14 +254,14 @@ class GeminiBatchAdapter(BatchAdapter):
     def build_output_directive(self, spec: OutputSpec) -> dict[str, Any]:
         """Return the members of ``generationConfig`` that ask for structured output.
 
-        :raises ConfigurationError: Gemini has no way to say this schema; the message names the place.
+        :raises ConfigurationError: Gemini cannot express this schema; the message names the place in it.
         """
         if not spec.is_structured:
             return {}
         return {"responseMimeType": "application/json", "responseSchema": response_schema(_with_definitions(spec))}
 
     def extract_output(self, raw: RawResultItem, spec: OutputSpec) -> ExtractedOutput:
-        """Return the text of a result; absent when the model has written none."""
+        """Return the text of a result; ``absent`` when the model wrote none."""
         if not raw.raw:
             return ExtractedOutput(kind="absent")
         return ExtractedOutput(kind="json_text" if spec.is_structured else "text", text=raw.raw)
@@ -269,8 +269,8 @@ class GeminiBatchAdapter(BatchAdapter):
     def find_orphaned_batch(self, idempotency_key: str, input_fingerprint: str, not_before: str) -> str | None:
         """Return the newest job with this task's display name that is not older than ``not_before``.
 
-        ``not_before`` is when the create call was about to be sent. Until ``lookup_seconds`` after it a job may not be
-        listed yet, so the list is read again until then: common.ai would submit, and pay, a second time.
+        ``not_before`` is when the create call was about to be sent. A job may take ``lookup_seconds`` to be listed, so
+        the list is read again until then; otherwise common.ai would submit, and pay, a second time.
         """
         name = _display_name(idempotency_key, input_fingerprint)
         sent = datetime.fromisoformat(not_before) if not_before else None
@@ -325,7 +325,7 @@ def _error(status: RowStatus, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_definitions(spec: OutputSpec) -> dict[str, Any]:
-    """Return the schema with its ``$defs`` at the top: common.ai wraps what is not an object, with them inside."""
+    """Return the schema with its ``$defs`` at the top; common.ai leaves them inside when it wraps a schema."""
     schema = dict(spec.json_schema)
     inner = schema.get("properties", {}).get("response") if spec.wrapped else None
     if isinstance(inner, dict) and "$defs" in inner:

@@ -1,7 +1,7 @@
 """Datasets: many files in, a folder of Parquet parts out, one mapped task for each part.
 
 :class:`GeminiBatchDataset` is a task group of three tasks: *plan* cuts the input into parts, *part* (mapped) runs one
-batch for each, *commit* makes the output whole. Airflow schedules; nothing here does.
+batch for each, *commit* completes the output. All scheduling is Airflow's.
 
 Rules of this file: importing it loads nothing beyond what Airflow has loaded when it parses a Dag.
 """
@@ -76,7 +76,7 @@ class GeminiPlanPartsOperator(_GeminiOperator):
             raise ConfigurationError("rows_per_part and bytes_per_part must be at least 1")
 
     def execute(self, context: Context) -> list[dict[str, Any]]:  # noqa: ARG002
-        """List and cut."""
+        """Return the arguments of each part's task."""
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
         from airflow_provider_gemini_batch.runtime.dataset_tasks import PlanArguments, plan_parts
 
@@ -96,7 +96,7 @@ class GeminiPlanPartsOperator(_GeminiOperator):
 
 
 class GeminiCommitPartsOperator(_GeminiOperator):
-    """Make a dataset whole: every part is there, sums are written, and ``_SUCCESS`` comes last.
+    """Complete a dataset: check that every part is there, write the sums, and then ``_SUCCESS``.
 
     Parts that the plan no longer has are removed. The event of each asset in ``outlets`` has the sums, and the
     partition key of the Dag run.
@@ -138,7 +138,7 @@ class GeminiCommitPartsOperator(_GeminiOperator):
         self.max_failure_rate = max_failure_rate
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look at every part, then write the sums and ``_SUCCESS``."""
+        """Check every part, write the sums and ``_SUCCESS``, and return the sums."""
         from airflow_provider_gemini_batch.batch.verdict import Limits
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
         from airflow_provider_gemini_batch.runtime.dataset_tasks import CommitArguments, commit_parts, tell_outlets
@@ -161,8 +161,8 @@ class GeminiCommitPartsOperator(_GeminiOperator):
 class GeminiBatchDataset(TaskGroup):
     """Run a batch over a dataset: many files in, a folder of Parquet parts out.
 
-    Three tasks: ``plan``, mapped ``part`` and ``commit``. A part keeps its identity (its file, and its place in there)
-    when others come or go, so that a late file or a changed one costs that part alone.
+    Three tasks: ``plan``, mapped ``part`` and ``commit``. A part keeps its identity (its file, and its place in the
+    file) when other files come or go, so that a late or changed file costs only its own parts.
 
     :param model: of all parts. (templated)
     :param input_path: a file, a folder, a pattern or a list of them: Parquet, CSV, JSON lines or texts. (templated)
@@ -233,7 +233,7 @@ class GeminiBatchDataset(TaskGroup):
                 output_conn_id=output_conn_id,
                 skip_whole_parts=skip_whole_parts,
                 carry=carry,
-                # Whether too many rows failed is for the commit to say, which knows all of them.
+                # The commit checks the limits of failed rows, since it knows the rows of all parts.
                 max_failure_rate=None if (max_failed_rows, max_failure_rate) == (None, None) else 1.0,
                 map_index_template="{{ task.part_key }}",
                 **shared,

@@ -1,7 +1,7 @@
 """``@task.gemini_batch``: a function that returns or yields prompts becomes a batch, deferred like the operator's.
 
-The function is called once per submission, when the task runs; its rows are kept beside ``output_path`` or under
-``staging_path`` until results are delivered, since another process needs them again after the wait.
+The function is called once per submission, when the task runs. Its rows are saved beside ``output_path`` or under
+``staging_path`` until the results are delivered, since another process needs them again after the wait.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class _GeminiBatchDecoratedOperator(DecoratedOperator, GeminiCreateBatchJobOpera
     _makes_its_own_rows: ClassVar[bool] = True
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Submit what the function returns or yields."""
+        """Submit what the function returns or yields, wait, and return the summary."""
         self._bind(context)
         return GeminiCreateBatchJobOperator.execute(self, context)
 
     def execute_complete(self, context: Context, event: Any, memo: str = "") -> dict[str, Any]:
-        """Go on after a wait; the function is not called again."""
+        """Continue after a wait, and return the summary; the function is not called again."""
         self._bind(context)
         return GeminiCreateBatchJobOperator.execute_complete(self, context, event, memo)
 
@@ -53,12 +53,12 @@ class _GeminiBatchDecoratedOperator(DecoratedOperator, GeminiCreateBatchJobOpera
 
 
 def gemini_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
-    """Turn a function into a batch task; takes every argument of :class:`GeminiCreateBatchJobOperator` but the sources.
+    """Return a function as a batch task, with any argument of :class:`GeminiCreateBatchJobOperator` but the sources.
 
     The function returns or yields texts, dicts in the service's form or ``BatchRequest``s. Its annotations do not
     matter: the task's own return value is always one summary.
     """
-    # Airflow would infer it from an annotation "-> dict", which is about the rows and not about the summary.
+    # Airflow would infer it from an annotation "-> dict", which describes the rows and not the summary.
     kwargs["multiple_outputs"] = bool(kwargs.get("multiple_outputs"))
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_GeminiBatchDecoratedOperator, **kwargs

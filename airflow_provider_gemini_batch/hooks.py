@@ -1,7 +1,7 @@
 """The hook: an Airflow connection in, a client of the batch service out.
 
-Rules of this file: the client, and with it ``requests`` and ``google.auth``, is imported only when one is asked for, so
-that a Dag file which names the hook stays cheap to parse. The hook raises the errors of ``api.errors``; only
+Rules of this file: the client, and with it ``requests`` and ``google.auth``, is imported only at its first use, so that
+a Dag file which imports the hook stays cheap to parse. The hook raises the errors of ``api.errors``; only
 :func:`airflow_errors` turns them into Airflow's.
 """
 
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 class GeminiBatchHook(BaseHook):
     """The batch service behind an Airflow connection.
 
-    Every method of the client is here under its own name; :attr:`client` is the client itself. Use it as a context
-    manager, or call :meth:`close`, to give sockets back early. Errors are those of ``api.errors``.
+    The hook has every method of the client under the same name; :attr:`client` is the client itself. Use the hook as a
+    context manager, or call :meth:`close`, to close its sockets early. Errors are those of ``api.errors``.
 
     :param gemini_conn_id: connection of type Gemini Batch, or of type Google Cloud, which means Vertex AI.
     :param location: Vertex location, overrides the connection's; ignored by the Gemini Developer API.
     :param project_id: Google Cloud project, overrides the connection's; ignored by the Gemini Developer API.
-    :raises ConfigurationError: one of them is no text.
+    :raises ConfigurationError: one of them is not a text.
     """
 
     conn_name_attr = "gemini_conn_id"
@@ -63,7 +63,7 @@ class GeminiBatchHook(BaseHook):
         project_id: str | None = None,
     ) -> None:
         super().__init__()
-        # Whatever stands where a name is meant may be the output of a task: it is not to be looked up, nor shown.
+        # Anything but a text may be the output of a task, which must be neither looked up nor shown.
         self.gemini_conn_id = text("gemini_conn_id", gemini_conn_id)
         self.location = None if location is None else text("location", location)
         self.project_id = None if project_id is None else text("project_id", project_id)
@@ -258,9 +258,9 @@ class GeminiBatchHook(BaseHook):
     ) -> Iterator[dict[str, Any]]:
         """Yield the result rows of a job that has ended, in the form that the operators write.
 
-        :param job: the job or its name; rows keep the keys of their authors, also where these look like ours.
-        :param output_schema: pydantic model that each answer must fit; its value is in the row's ``parsed``.
-        :param keep_response: put the service's whole answer into each row.
+        :param job: the job or its name; rows keep their author's keys, even if these look like ours.
+        :param output_schema: pydantic model that each response must fit; its value is in the row's ``parsed``.
+        :param keep_response: put the service's whole response into each row.
         """
         from airflow_provider_gemini_batch.batch.tag import tag_of
         from airflow_provider_gemini_batch.rows.landing import LandingSpec, iter_rows
@@ -277,11 +277,11 @@ class GeminiBatchHook(BaseHook):
         return iter_rows(self.client.get_responses(known), landing)
 
     def check_readable(self, destination: str) -> None:
-        """Raise what reading responses at a gs:// or bq:// address would raise; Vertex AI only."""
+        """Raise the error that reading responses at a gs:// or bq:// address would raise; Vertex AI only."""
         self.client.check_readable(destination)
 
     def output_source(self, job: BatchJob | str) -> JobSource | None:
-        """Return what a new job can take as its input to complete an ended one; Vertex AI only."""
+        """Return the input with which a new job completes an ended one; None if there is none. Vertex AI only."""
         return self.client.output_source(job)
 
     def upload_file(

@@ -47,10 +47,10 @@ class GeminiBatchJobLink(BaseOperatorLink):
         return "gemini_batch_job_link"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  Airflow's signature
-        """Return the page of the job that the task was given or, failing that, of the first that it used.
+        """Return the page of the job that the task was given, else of the first that it used.
 
-        Airflow asks in the process that has just run the task, so the operator itself knows. The XCom with the job's
-        name is not asked for: where there is none yet, Airflow would log an error.
+        Airflow asks in the process that has just run the task, so the operator itself knows the job. The XCom with the
+        job's name is not read: where there is none yet, Airflow would log an error.
 
         :returns: a URL, or an empty text while there is no job, which hides the button.
         """
@@ -79,7 +79,7 @@ class GeminiBatchOutputLink(BaseOperatorLink):
 
 
 def job_url(job_name: object) -> str:
-    """Return the page of a job, told from its name alone; of the first, where there are several; empty without one."""
+    """Return the page of a job, or of the first of several, by its name alone; an empty text without one."""
     if isinstance(job_name, list | tuple):
         return job_url(job_name[0]) if job_name else ""
     try:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.hooks import GeminiBatchHook
     from airflow_provider_gemini_batch.runtime.create_task import TaskRun
 
-# Arguments whose names BaseOperator has taken for something else.
+# Arguments whose names BaseOperator uses for something else.
 _ATTRIBUTES = {"dry_run": "is_dry_run", "task_type": "embedding_task_type"}
 # Not rendered: prompt_template has braces of its own, and a class is not a text.
 _NOT_RENDERED = {"prompt_template", "output_schema"}
@@ -52,17 +52,17 @@ _OF_EMBEDDINGS = {"task_type", "output_dimensionality", "title_field"}
 
 
 class _Uncalled(NamedTuple):
-    """A function that gives rows, in a wrapper: Airflow calls any callable that it finds in a templated field."""
+    """A function that returns rows, wrapped, because Airflow calls any callable in a templated field."""
 
     function: Callable[[], Iterable[Any]]
 
     def __repr__(self) -> str:
-        """Name the function without its address: Airflow 3.2.0 serialises this, and a new text is a new version."""
+        """Return the function's name without its address, since Airflow 3.2.0 makes a new Dag version of a new text."""
         return f"<function {getattr(self.function, '__module__', '')}.{getattr(self.function, '__qualname__', '')}>"
 
 
 def _templated(form: type[Any], *, without: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the attributes that Airflow renders: all arguments, numbers too, since each may come from a template."""
+    """Return the attributes that Airflow renders: all arguments, even numbers, since any may come from a template."""
     left_out = {*without, *_NOT_RENDERED}
     return tuple(_ATTRIBUTES.get(name, name) for name in argument_names(form) if name not in left_out)
 
@@ -70,7 +70,7 @@ def _templated(form: type[Any], *, without: Iterable[str] = ()) -> tuple[str, ..
 class _GeminiOperator(BaseOperator):
     """What all operators share: the connection, and arguments that are checked when the Dag is parsed and when it runs.
 
-    Every argument is templated; a subclass names the form of its own in ``_form``.
+    Every argument is templated; ``_form`` is the class of a subclass's arguments.
     """
 
     _form: ClassVar[type[ConnectionArguments]] = ConnectionArguments
@@ -92,7 +92,7 @@ class _GeminiOperator(BaseOperator):
         self.project_id = project_id
 
     def hook(self) -> GeminiBatchHook:
-        """Make the hook for this task's connection."""
+        """Return the hook for this task's connection."""
         from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 
         own = read_arguments(ConnectionArguments, self._given())
@@ -100,7 +100,7 @@ class _GeminiOperator(BaseOperator):
 
     @contextmanager
     def _connected(self) -> Iterator[GeminiBatchHook]:
-        """Open the connection; errors are raised in Airflow's terms, those of credentials with the connection's id."""
+        """Yield the open hook; errors are raised in Airflow's terms, those about credentials name the connection."""
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         opened: list[GeminiBatchHook] = []
@@ -109,7 +109,7 @@ class _GeminiOperator(BaseOperator):
             yield hook
 
     def _given(self) -> dict[str, Any]:
-        """Return the author's arguments as they stand now: as written, or rendered."""
+        """Return the author's arguments as they are now: as written, or rendered."""
         attributes = {name: _ATTRIBUTES.get(name, name) for name in argument_names(self._form)}
         return {name: getattr(self, held) for name, held in attributes.items() if hasattr(self, held)}
 
@@ -250,21 +250,21 @@ class _CreateBatchJob(_GeminiOperator):
 
     @property
     def first_job_name(self) -> str:
-        """The first job that this process of the task used, for the link to it; empty while there is none."""
+        """The name of the first job that this process of the task used, for the link; empty while there is none."""
         return self._run.first_job_name if self._run is not None else ""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Submit or find the batch; wait by deferring; land the results."""
+        """Submit or find the batch, wait by deferring, land the results, and return the summary."""
         with self.task_run(context) as run:
             return run.begin()
 
     def execute_complete(self, context: Context, event: Any, memo: str = "") -> dict[str, Any]:
-        """Go on after a wait, in a fresh process: nothing of ``execute`` is left but its arguments."""
+        """Continue after a wait, in a new process that has only the operator's arguments, and return the summary."""
         with self.task_run(context) as run:
             return run.resume(event, memo)
 
     def task_run(self, context: Context) -> TaskRun:
-        """Return what runs this task in one process.
+        """Return the run of this task in this process.
 
         :raises AirflowFailException: an argument cannot work.
         """
@@ -280,19 +280,19 @@ class _CreateBatchJob(_GeminiOperator):
         return self._run
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
-        """Return what was read, written and used; asked by OpenLineage's provider when the task has succeeded."""
+        """Return what was read, written and used; OpenLineage's provider asks for it when the task has succeeded."""
         from airflow_provider_gemini_batch.runtime.lineage import lineage_of, openlineage_facets
 
         if self._run is not None and self._run.lineage is not None:
             return openlineage_facets(*self._run.lineage)
-        # Another process than the one that ran the task: the summary alone has to do.
+        # In another process than the one that ran the task, only the summary is known.
         summary = task_instance.xcom_pull(task_ids=self.task_id)
         if not isinstance(summary, dict) or not summary.get("job_names"):
             return None
         return openlineage_facets(lineage_of(read_arguments(BatchArguments, self._given()), summary), summary)
 
     def on_kill(self) -> None:
-        """Stop: no create call is sent after this, and a job that no further try would adopt is cancelled."""
+        """Stop the task: send no further create call, and cancel the jobs that no further try would adopt."""
         if self._run is not None:
             self._run.kill()
 
@@ -441,20 +441,20 @@ class _JobOperator(_GeminiOperator):
 
 
 class GeminiGetBatchJobOperator(_JobOperator):
-    """Look a job up, whoever made it.
+    """Look a job up, whoever created it.
 
     :param job_name: ``batches/...`` or ``projects/.../batchPredictionJobs/...``. (templated)
     :returns: the job as a plain dict: name, state, counts, times, error, source and destination.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
-        """Ask once."""
+        """Return the job."""
         with self._connected() as hook:
             return hook.get(self._name()).model_dump(mode="json")
 
 
 class GeminiListBatchJobsOperator(_GeminiOperator):
-    """List jobs, newest first, without their answers.
+    """List jobs, newest first, without their responses.
 
     :param filter: Vertex only, in the service's own grammar, e.g. ``state="JOB_STATE_RUNNING"``. (templated)
     :param max_results: how many jobs at most, since XCom cannot hold all of them.
@@ -471,18 +471,18 @@ class GeminiListBatchJobsOperator(_GeminiOperator):
         self._check_arguments()
 
     def execute(self, context: Context) -> list[dict[str, Any]]:  # noqa: ARG002
-        """Read as many pages as are needed."""
+        """Return the jobs, read from as many pages as are needed."""
         from itertools import islice
 
         with self._connected() as hook:
             given = read_arguments(ListArguments, self._given())
-            # Brief: a whole job of the Gemini API carries its answers along when they are inline.
+            # Brief: a whole job of the Gemini API includes its responses when they are inline.
             jobs = hook.list_all(page_size=min(given.max_results, 100), filter=given.filter, brief=True)
             return [job.model_dump(mode="json") for job in islice(jobs, given.max_results)]
 
 
 class GeminiGetBatchResponsesOperator(_JobOperator):
-    """Bring the answers of a job that has ended, whoever made it, to a file or, when they are small, to XCom.
+    """Bring the responses of a job that has ended, whoever created it, to a file or, when they are small, to XCom.
 
     :param job_name: the job. (templated)
     :param output_path: where rows are landed, JSON lines or Parquet by its ending. (templated)
@@ -490,7 +490,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
     :param media_path: folder for pictures and sound in answers; default: one beside ``output_path``. (templated)
     :param max_xcom_bytes: result rows go to XCom only when they fit into this.
     :param keep_response: add the service's whole response to each result row.
-    :returns: the same summary as the create operators give.
+    :returns: the same summary as the create operators.
     """
 
     _form: ClassVar[type[ConnectionArguments]] = ResponsesArguments
@@ -515,7 +515,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
         self._check_arguments()
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Stream the answers."""
+        """Land the responses, and return the summary."""
         from airflow_provider_gemini_batch.runtime.create_task import land_responses
 
         with self._connected() as hook:
@@ -530,7 +530,7 @@ class GeminiCancelBatchJobOperator(_JobOperator):
     """
 
     def execute(self, context: Context) -> str:  # noqa: ARG002
-        """Ask once."""
+        """Request the cancellation unless the job has ended, and return the job's name."""
         with self._connected() as hook:
             name = self._name()
             if hook.get(name, brief=True).is_done:
@@ -548,7 +548,7 @@ class GeminiDeleteBatchJobOperator(_JobOperator):
     """
 
     def execute(self, context: Context) -> str:  # noqa: ARG002
-        """Ask once."""
+        """Delete the job, and return its name."""
         from airflow_provider_gemini_batch.api.errors import NotFound
 
         with self._connected() as hook:
@@ -587,7 +587,7 @@ class GeminiUploadFileOperator(_GeminiOperator):
         self._check_arguments()
 
     def execute(self, context: Context) -> str:  # noqa: ARG002
-        """Upload in pieces; a broken connection is resumed."""
+        """Upload the file in pieces, resume after a broken connection, and return the file's name."""
         from airflow_provider_gemini_batch.runtime.paths import Paths
 
         with self._connected() as hook:

@@ -1,4 +1,4 @@
-"""The page "Gemini batches" in Airflow's navigation. Loaded by every Airflow process, so it builds nothing yet.
+"""The page "Gemini batches" in Airflow's navigation. Every Airflow process loads this file, so it builds nothing.
 
 The page itself lies in :mod:`.ui` and is imported by the api-server with the first request for it.
 """
@@ -15,7 +15,7 @@ from airflow_provider_gemini_batch.ui import MOUNT, ROUTE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-# The first Airflow that can keep a tab to the tasks of some operators.
+# The first Airflow that can limit a tab to the tasks of some operators.
 _SCOPED_TABS = (3, 4)
 _CREATE_OPERATORS = (
     "GeminiCreateBatchJobOperator",
@@ -43,7 +43,7 @@ _TAB: dict[str, Any] = {
 
 
 class LazyApp:
-    """An ASGI application that imports the page when it is first asked for it."""
+    """An ASGI application that imports the page with the first request."""
 
     async def __call__(
         self,
@@ -51,14 +51,14 @@ class LazyApp:
         receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """Hand the request on to the page."""
+        """Pass the request on to the page."""
         from airflow_provider_gemini_batch.ui.app import app
 
         await app(scope, receive, send)
 
 
 def views(version: str) -> list[dict[str, Any]]:
-    """Return what an Airflow of this version shows: the page, and a tab where it can be kept to our tasks."""
+    """Return what an Airflow of this version shows: the page, and a tab where it can be limited to our tasks."""
     major, minor = (int(part) for part in version.split(".")[:2])
     return [_NAVIGATION, _TAB] if (major, minor) >= _SCOPED_TABS else [_NAVIGATION]
 

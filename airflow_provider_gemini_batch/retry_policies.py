@@ -1,6 +1,6 @@
-"""``GeminiBatchRetryPolicy``: when Airflow tries a failed batch task again, by what has gone wrong.
+"""``GeminiBatchRetryPolicy``: when Airflow tries a failed batch task again, depending on the error.
 
-Airflow 3.3 asks a task's ``retry_policy``; on 3.2 there is nothing that would ask, and making one raises RuntimeError.
+Airflow 3.3 asks a task's ``retry_policy``. Airflow 3.2 has no such argument, and there a policy raises RuntimeError.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ except ImportError:  # Airflow 3.2
     _HAS_POLICIES = False
 
     class RetryPolicy:  # type: ignore[no-redef]
-        """Stands for Airflow's class, so that this module can be imported."""
+        """A stand-in for Airflow's class, so that this module can be imported."""
 else:
     _HAS_POLICIES = True
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-# No pause at all is read as none given.
+# Airflow reads a pause of zero as no pause given.
 _AT_ONCE = timedelta(seconds=1)
 
 
@@ -56,7 +56,7 @@ class GeminiBatchRetryPolicy(RetryPolicy):
         max_tries: int,  # noqa: ARG002
         context: Context | None = None,  # noqa: ARG002
     ) -> RetryDecision:
-        """Decide by the error that the provider raised, or by what caused it."""
+        """Return when to retry, by the error that the provider raised or by its cause."""
         from airflow_provider_gemini_batch.api.errors import QuotaExceeded
         from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
 
@@ -76,5 +76,5 @@ class GeminiBatchRetryPolicy(RetryPolicy):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> GeminiBatchRetryPolicy:
-        """Make a policy of what :meth:`serialize` returned."""
+        """Return the policy that :meth:`serialize` was called on."""
         return cls(longest_delay=data["longest_delay"])

@@ -1,6 +1,6 @@
-"""The sensor that waits for jobs which somebody else made. It never cancels: the jobs are not its own.
+"""The sensor that waits for jobs which somebody else created. It never cancels them, since they are not its own.
 
-This file is what an import costs a Dag file; what a running sensor needs is in :mod:`.runtime.sensor_task`.
+Dag files import this module, so it is light; what a running sensor needs is in :mod:`.runtime.sensor_task`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.runtime.sensor_task import SensorRun
 
-# The trigger keeps the deadline itself; Airflow's own is for the case that no triggerer runs.
+# The trigger keeps the deadline itself; Airflow's own time-out is for the case that no triggerer runs.
 _SLACK: Final = timedelta(minutes=10)
-# Written out, because the hook's module reads connections, and a Dag file need not.
+# Written out, because a Dag file should not have to import the hook's module.
 _DEFAULT_CONN_ID: Final = "gemini_batch_default"
 
 
@@ -89,7 +89,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         )
 
     def execute(self, context: Context) -> Any:
-        """Poll once, and if need be wait."""
+        """Poll once, wait if that is necessary, and return the XCom value."""
         if not self.deferrable:
             return super().execute(context)
         began = time.time()
@@ -110,11 +110,11 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         )
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """Judge what the trigger saw; if it said nothing, poll, and wait on."""
+        """Return the XCom value for what the trigger saw; if its event cannot be read, poll and wait again."""
         result = self._run.finish(event)
         return self.execute(context) if result is None else result
 
     def poke(self, context: Context) -> bool | PokeReturnValue:  # noqa: ARG002  Airflow passes it
-        """Poll the jobs from the worker."""
+        """Poll the jobs from the worker; return whether all have ended well."""
         result = self._run.poll()
         return False if result is None else PokeReturnValue(is_done=True, xcom_value=result)

@@ -1,7 +1,7 @@
 """The trigger that waits for jobs in the triggerer, all of one connection together.
 
-It only asks: jobs are created by workers, and cancelled from here only when a user ended the task. This file is what an
-import costs a Dag file; what a running trigger needs is in :mod:`.runtime.trigger_task`.
+It never creates jobs, and cancels them only when a user has ended the task. Dag files import this module, so it is
+light; what a running trigger needs is in :mod:`.runtime.trigger_task`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
 
-# Written out, because the hook's module reads connections, and a Dag file need not.
+# Written out, because a Dag file should not have to import the hook's module.
 _DEFAULT_CONN_ID = "gemini_batch_default"
 _seconds = seconds(above_zero=True)
 
@@ -45,9 +45,10 @@ class GeminiBatchJobTrigger(BaseTrigger):
     :param progress_timeout: end the wait when a running job's counts have not changed for so many seconds, as seen by
         one triggerer: a restart starts the count again.
     :param until: ``all`` jobs, or ``any`` for the first that ends; ``time``: until ``end_time``, whatever they do.
-    :param memo: a short text that comes back in the event, unread.
+    :param memo: a short text that the event returns unread.
     :param turn: the wait also ends when the task may create jobs: ``limit``, ``since`` and ``jobs`` of
-        :class:`~airflow_provider_gemini_batch.polling.turns.TurnRequest`. There need be no ``job_name`` then.
+        :class:`~airflow_provider_gemini_batch.polling.turns.TurnRequest`. Then ``job_name`` may be empty.
+    :param input_tokens: about how many tokens the input of the jobs has, for the gauge ``queued_tokens``.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
         self.input_tokens = input_tokens
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give the class path and the arguments: names and numbers only, no credential and nothing of the rows."""
+        """Return the class path and the arguments: names and numbers only, no credential and nothing of the rows."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -113,11 +114,11 @@ class GeminiBatchJobTrigger(BaseTrigger):
 
     @property
     def job_names(self) -> Sequence[str]:
-        """The jobs, as a sequence also if it is one."""
+        """The names of the jobs, always as a sequence."""
         return (self.job_name,) if isinstance(self.job_name, str) else self.job_name
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, logging progress, and yield the one event."""
+        """Wait, log progress, and yield the one event."""
         from airflow_provider_gemini_batch.polling.report import to_event  # not where Dag files are parsed
 
         yield TriggerEvent(to_event(await self._task().report()))  # type: ignore[no-untyped-call]
@@ -128,7 +129,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
             await self._task().cancel_jobs_of_ended_task()
 
     def _task(self) -> TriggerTask:
-        """Hand over what a running trigger needs."""
+        """Return the running side of this trigger."""
         from airflow_provider_gemini_batch.polling.policy import WaitPolicy  # not where Dag files are parsed
         from airflow_provider_gemini_batch.polling.turns import TurnRequest
         from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
@@ -157,10 +158,10 @@ class GeminiBatchJobEventTrigger(BaseEventTrigger):
     """Fire an event whenever a job of a connection ends, whoever created it: for the ``AssetWatcher`` of an asset.
 
     The event's payload has ``job_name``, ``state``, ``model``, ``display_name``, ``labels``, ``counts``, ``error`` and
-    ``ended_at``. What had ended before the trigger first ran is not told. On Airflow 3.3, all triggers of a connection
-    share one stream of list calls, and each keeps in its asset's state store up to where it has told: after a restart
-    of the triggerer no end is left out, and one may be told twice if the triggerer was killed within a poll interval
-    after it. On Airflow 3.2 there is no such store: what ends while no triggerer runs is not told.
+    ``ended_at``. Jobs that had ended before the trigger first ran fire no event. On Airflow 3.3, all triggers of a
+    connection share one stream of list calls, and each keeps in its asset's state store how far it has come: after a
+    restart of the triggerer no end is left out, and one may be reported twice if the triggerer was killed within a poll
+    interval after it. Airflow 3.2 has no such store: a job that ends while no triggerer runs fires no event.
 
     Give each asset a trigger of its own: one that two assets share (equal arguments) has no store.
 
@@ -203,7 +204,7 @@ class GeminiBatchJobEventTrigger(BaseEventTrigger):
         self.project_id = project_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give the class path and the arguments: names and numbers only."""
+        """Return the class path and the arguments: names and numbers only."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -219,7 +220,7 @@ class GeminiBatchJobEventTrigger(BaseEventTrigger):
         )
 
     def shared_stream_key(self) -> Hashable:
-        """Return what the triggers have in common that share one stream (Airflow 3.3)."""
+        """Return the key of the stream; triggers with the same key share one (Airflow 3.3)."""
         return ("gemini_batch", self.gemini_conn_id, self.location, self.project_id, self.poll_interval)
 
     @classmethod
@@ -233,7 +234,7 @@ class GeminiBatchJobEventTrigger(BaseEventTrigger):
             yield ended
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Yield an event for each job that ends and is asked for."""
+        """Yield an event for each job that ends and that this trigger is for."""
         from airflow_provider_gemini_batch.runtime.event_task import JobFilter, events  # only when it runs
 
         wanted = JobFilter(self.display_name, self.model, self.labels, self.states)
