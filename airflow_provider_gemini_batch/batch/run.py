@@ -300,8 +300,8 @@ class _Advance:
             return bool(delivered)
         others = [(other, other.tag) for other in self._state.seen() if other.tag is not None]
         if delivered is None:
-            # There is no output to look at. A person who clears such a task wants it run anew if it had finished, that
-            # is, if no job that was created together with this one still runs.
+            # There is no output to look at. A person who clears such a task wants it to run again if it had finished,
+            # that is, if no job that was created together with this one still runs.
             made_of = (record.tag.clear_count, record.tag.fingerprint)
             return not any(other.is_active and (tag.clear_count, tag.fingerprint) == made_of for other, tag in others)
         # If the output came from a job that was created after a later clear, or from another job for the very same

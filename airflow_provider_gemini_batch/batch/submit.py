@@ -41,9 +41,9 @@ LONGEST_PAUSE: Final = 30.0
 _QUOTA_PAUSES: Final = (60.0, 120.0, 300.0, 600.0)
 # By the number of create calls in a row whose job never appeared: the service may be down for a while.
 _RESEND_PAUSES: Final = (0.0, 60.0, 300.0, 1200.0)
-# An upload lives 48 hours, within which the job must have read it: an older one than this is made anew.
+# An upload lives 48 hours, within which the job must have read it: one older than this is uploaded again.
 _KEPT_FOR: Final = 24 * 3600.0
-# With these statuses Google itself gives the call up. A gateway's 502 or 504 does not say what goes on behind it.
+# With these statuses Google itself gives the call up. A gateway's 502 or 504 does not say what happened behind it.
 _FINAL_STATUS: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
 
 

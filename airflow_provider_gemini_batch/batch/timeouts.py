@@ -29,7 +29,7 @@ _TOO_LATE: Final = (
 )
 # Transient errors are waited out at growing pauses; this is the first, in seconds.
 _FIRST_PAUSE: Final = 15.0
-# After so many unreadable answers in a row, the cause is not a proxy's brief failure but a change of the service.
+# After so many unreadable answers in a row, the cause is probably a change of the service and not a proxy's failure.
 _UNREADABLE_ANSWERS: Final = 5
 # For so long after its create call, a job that may exist is looked for past the deadline, to be cancelled.
 _LOOKING_ON: Final = 3600.0

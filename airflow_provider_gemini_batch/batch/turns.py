@@ -39,7 +39,7 @@ class Turns:
         return self._left >= 0
 
     def give_up_place(self) -> None:
-        """Give up the place in the queue: a task that has created a job goes to the end of it."""
+        """Leave the queue, after a job was created: for the next job, the task queues at its end."""
         self._state.turn_since = None
 
     def request(self, jobs: int) -> TurnRequest:

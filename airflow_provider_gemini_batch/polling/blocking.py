@@ -100,7 +100,7 @@ class BlockingWait:
         return self._words.numbers(self._now())
 
     def pass_time(self, seconds: float) -> None:
-        """Note that time has passed since the last poll."""
+        """Let the pauses until the next polls become shorter by the seconds that have passed."""
         self._pauses = {name: (pause, left - seconds) for name, (pause, left) in self._pauses.items()}
 
     def run(self, sleep: Callable[[float], None], *, memo: str = "") -> WaitReport:

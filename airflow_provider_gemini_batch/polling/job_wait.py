@@ -145,7 +145,7 @@ class WatchedJob:
         self.report: JobReport | None = None
         #: Whether an answer is outstanding.
         self.is_asked = False
-        #: Whether the last answer changed anything that a person would want to know.
+        #: Whether the last answer changed something that the log should say.
         self.has_news = False
         self._counts: tuple[int, int] | None = None
         self._counts_since = 0.0

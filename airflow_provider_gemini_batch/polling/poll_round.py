@@ -50,10 +50,10 @@ class JobReader(Protocol):
     """What polling needs of a client."""
 
     def get(self, name: str, *, brief: bool = False) -> BatchJob:
-        """Ask for one job."""
+        """Return one job."""
 
     def snapshots(self, *, page_size: int = PAGE_SIZE, page_token: str | None = None) -> SnapshotPage:
-        """Ask for one page of the list of jobs, newest first."""
+        """Return one page of the list of jobs, newest first."""
 
 
 class PollTarget:
@@ -240,7 +240,7 @@ class PollRound:
                 target.page = UNLISTED
 
     def read_single(self) -> None:
-        """Ask for the jobs left until none is left; several threads may do so at once."""
+        """Ask for the remaining jobs one by one; several threads may do so at the same time."""
         while (target := self._next()) is not None:
             try:
                 answer: JobSnapshot | GeminiBatchError = JobSnapshot.of(self._reader.get(target.name, brief=True))

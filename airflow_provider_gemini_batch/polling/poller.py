@@ -155,7 +155,7 @@ class JobPoller:
         self._loop = asyncio.get_running_loop()
         self._targets: dict[str, tuple[SubscribedJob, ...]] = {}
         self._aliases: dict[str, str] = {}
-        #: The rounds under way: when each began, whom it asks about, and until when its answers are waited for.
+        #: The running rounds: when each began, which jobs it asks about, and until when its answers are awaited.
         self._rounds: dict[RunningRound, _Asked] = {}
         self._inbox: deque[tuple[RunningRound, PollAnswer | None]] = deque()
         self._wakes = 1
@@ -508,7 +508,7 @@ class _Asked:
         self.began = began
         #: How often the connection had been looked up.
         self.lookups = lookups
-        #: Until when its answers are waited for.
+        #: Until when its answers are awaited.
         self.last_call = last_call
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TOLD_OF_ASSETS = ("job_name", "job_names", "counts", "usage", "output")
+_IN_ASSET_EVENTS = ("job_name", "job_names", "counts", "usage", "output")
 
 
 @contextmanager
@@ -33,10 +33,10 @@ def tell_assets(task: BaseOperator, context: Context, summary: Mapping[str, Any]
 
     An outlet may also be something that is not an asset, such as an OpenLineage dataset: it has no event.
     """
-    told = {name: summary[name] for name in _TOLD_OF_ASSETS}
+    extra = {name: summary[name] for name in _IN_ASSET_EVENTS}
     for outlet in task.outlets or ():
         with courtesy("an asset"):
-            context["outlet_events"][outlet].extra.update(told)
+            context["outlet_events"][outlet].extra.update(extra)
 
 
 def label_of_map_index(context: Any) -> None:

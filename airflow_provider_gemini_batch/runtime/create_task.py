@@ -499,7 +499,7 @@ class TaskRun:
     def _cost(self, landing: Landing, jobs: Sequence[BatchJob] = ()) -> dict[str, Any] | None:
         """Return what an output cost, by the prices of the day when its last job ended; None without prices."""
         if landing.usage is None or not landing.usage.has_counts:
-            return None  # the service told of no tokens, which does not mean that there were none
+            return None  # the service counted no tokens, which does not mean that there were none
         cost = None
         at = max((job.end_time for job in jobs if job.end_time is not None), default=None)
         with courtesy("the cost"):

@@ -114,7 +114,7 @@ class Cursor:
     """How far a trigger has come: the time of the last end it reported, and the jobs that ended shortly before."""
 
     since: datetime
-    told: dict[str, datetime] = field(default_factory=dict)
+    reported: dict[str, datetime] = field(default_factory=dict)
 
     @classmethod
     def after(cls, jobs: Iterable[BatchJob]) -> Cursor:
@@ -126,17 +126,17 @@ class Cursor:
 
     def is_new(self, job: BatchJob) -> bool:
         """Return whether the end of a job has not been reported."""
-        return ended_at(job) > self.since - _LATE and _digest(job.name) not in self.told
+        return ended_at(job) > self.since - _LATE and _digest(job.name) not in self.reported
 
     def note(self, job: BatchJob) -> None:
         """Record that the end of a job was reported."""
-        self.told[_digest(job.name)] = ended_at(job)
+        self.reported[_digest(job.name)] = ended_at(job)
         self.since = max(self.since, ended_at(job))
-        self.told = {name: at for name, at in self.told.items() if at > self.since - _LATE}
+        self.reported = {name: at for name, at in self.reported.items() if at > self.since - _LATE}
 
     def to_value(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"since": self.since.isoformat(), "told": {name: at.isoformat() for name, at in self.told.items()}}
+        return {"since": self.since.isoformat(), "told": {name: at.isoformat() for name, at in self.reported.items()}}
 
     @classmethod
     def read(cls, value: object) -> Cursor | None:

@@ -1,4 +1,4 @@
-"""Answers of models that know no keys: they find their rows by content, among the rows of their own job alone.
+"""Responses of models without keys: they find their rows by content, among the rows of their own job alone.
 
 Otherwise rows of the same content in two jobs would be confused, and one of them would seem to have no response. Which
 rows a job was created for follows from its tag: a whole shard, or what the jobs before it had not finished. What a row
@@ -42,9 +42,11 @@ class LegacyKeyMatcher:
         folder: Path,
         limits: JobLimits,
     ) -> None:
-        """Take what is known of the input and what opens a job's answers.
+        """Read nothing yet.
 
-        :param landing: how to count what earlier jobs have done.
+        :param answers: returns the responses of a job.
+
+        :param landing: how to count the rows that earlier jobs have done.
         :param folder: for temporary files.
         :param limits: how large one job may be.
         """

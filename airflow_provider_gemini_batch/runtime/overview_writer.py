@@ -55,7 +55,7 @@ class OverviewWriter:
     ) -> None:
         """Write nothing yet.
 
-        :param is_killed: whether the task was told to stop, in a signal handler: nothing can be written then.
+        :param is_killed: returns whether the task was asked to stop, in a signal handler; then nothing can be written.
         """
         self._ti = ti
         self._clock = clock
