@@ -222,7 +222,7 @@ class TaskRun:
         self._anew, self._is_resumed = False, True
         for job in report.jobs:
             self._overview.job(job, created=False)
-        if not self._running:
+        if self.first_job_name and not self._running:
             self._overview.landing()
         if self._gives_rows_by_function:
             self._left.put_back()
