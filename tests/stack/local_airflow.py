@@ -135,6 +135,9 @@ class LocalAirflow(AirflowRest):
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+            # A supervisor that misses the end of its task's process sits there for so long. With Airflow's five seconds
+            # a job of the emulator ends meanwhile, and the scheduler takes the task that resumes for one that was lost.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
