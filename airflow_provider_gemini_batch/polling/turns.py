@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError
 from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.polling.policy import longest_wait, poll_delay
 from airflow_provider_gemini_batch.polling.poll_round import PAGE_SIZE
 
@@ -82,23 +83,25 @@ class JobList:
         self._is_read = False
 
     def read(self, reader: JobReader) -> ListedJobs:
-        """Return what is in the list now, read until all further jobs are known to have ended; called in a thread."""
+        """Return what is in the list now, read until all further jobs are known to have ended; called in a thread.
+
+        :raises UnexpectedAnswer: the list has no end.
+        """
         before, known = self._active, self._ended
         active: set[str] = set()
         ended: set[str] = set()
-        token: str | None = None
-        while True:
-            page = reader.snapshots(page_size=PAGE_SIZE, page_token=token)
+        for page in pages_of(lambda token: reader.snapshots(page_size=PAGE_SIZE, page_token=token)):
             for job in page.snapshots:
                 (ended if job.progress.state.is_terminal or _is_old(job) else active).add(job.name)
-            token = page.next_page_token
             last = page.snapshots[-1] if page.snapshots else None
-            if not token or (last is not None and _is_old(last)):
+            if last is not None and _is_old(last):
                 self._ended = ended
                 break
-            if last is not None and last.name in known and before <= active | ended:
+            if page.next_page_token and last is not None and last.name in known and before <= active | ended:
                 self._ended = known | ended
                 break
+        else:
+            self._ended = ended
         made = (active | ended) - before - known if self._is_read else set()
         self._active, self._is_read = active, True
         # A job that is no longer in the list was deleted.

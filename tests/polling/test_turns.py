@@ -14,7 +14,7 @@ from polling.scene import Scene
 from polling.shelf import Shelf, quickly
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, NotFound, ServiceUnavailable, UnexpectedAnswer
-from airflow_provider_gemini_batch.api.models import JobState
+from airflow_provider_gemini_batch.api.models import JobState, SnapshotPage
 from airflow_provider_gemini_batch.polling.turns import JobList, ListedJobs, TurnQueue, TurnRequest
 
 if TYPE_CHECKING:
@@ -128,6 +128,15 @@ def test_a_job_that_no_service_would_still_run_takes_no_place() -> None:
     shelf.jobs["stuck"] = shelf.jobs["stuck"].model_copy(update=created)
     assert listed(shelf, jobs) == ListedJobs(1, 0, 0)
     assert listed(shelf, jobs) == ListedJobs(1, 0, 0)
+
+
+def test_a_list_that_repeats_a_page_for_ever_is_an_error() -> None:
+    class Endless(Shelf):
+        def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> SnapshotPage:  # noqa: ARG002  any token leads to the same page
+            return SnapshotPage(super().snapshots(page_size=page_size).snapshots, "again")
+
+    with pytest.raises(UnexpectedAnswer, match="does not end"):
+        JobList().read(Endless(["a"]))
 
 
 # Sixteen tasks, four places
