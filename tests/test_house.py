@@ -59,9 +59,9 @@ LAYERS: dict[str, set[str]] = {
     "pytest_plugin": {"emulator"},
 }
 # A client can wait for a job by the rules of all waits, and imports them when it does. There is no circle: those who
-# wait know the client's values alone.
+# wait know the client's values alone, and how any list is read to its end.
 UPWARDS = {(f"{NAME}.api.client", "polling")}
-VALUES = {f"{NAME}.api.{values}" for values in ("errors", "models", "states")}
+VALUES = {f"{NAME}.api.{values}" for values in ("errors", "models", "paging", "states")}
 WITHOUT_AIRFLOW = {"provider_info", "__init__", "api", "rows", "polling", "batch", "staging", "emulator"}
 
 # The names that an author of Dags may rely on. Taking one away is a breaking change.
