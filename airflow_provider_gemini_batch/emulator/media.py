@@ -1,10 +1,10 @@
 """Pictures and sounds: those that answers hold, and what a request's own ones come to in tokens.
 
 Tokens of input, after Google's pages on tokens and media resolution: a picture is 258 up to Gemini 2.5 (one such tile
-for each 768 by 768 pixels once a side is longer than 384), 1120 from Gemini 3 on; ``mediaResolution`` changes that. A
-PDF page is 258, from Gemini 3 on 560, and counts as a picture. Sound is 32 a second, video 263. Length comes from the
-header of a WAV file, else from the size at 128 kbit/s (sound) and 1 Mbit/s (video); what cannot be seen (a
-``fileUri`` that is not ours) counts as one small picture, one page or ten seconds.
+for each 768 by 768 pixels once a side is longer than 384), 1120 from Gemini 3 on. A PDF page is 258, from Gemini 3 on
+560, and counts as a picture. ``mediaResolution`` changes pictures, and from Gemini 3 on pages. Sound is 32 a second,
+video 263. Length comes from the header of a WAV file, else from the size at 128 kbit/s (sound) and 1 Mbit/s (video);
+what cannot be seen (a ``fileUri`` that is not ours) counts as one small picture, one page or ten seconds.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def tokens_of_part(part: dict[str, Any], model: str, level: str | None, look_up:
         return "TEXT", max(1, (sample.size if sample else 4) // 4)
     if mime == "application/pdf":
         pages = max(1, len(_PAGE.findall(sample.head))) if sample else 1
-        return "IMAGE", pages * (560 if is_gemini_3(model) else _TILE_TOKENS)
+        page = _IMAGE_OF_LEVEL.get(level or "", (0, 560))[1] if is_gemini_3(model) else _TILE_TOKENS
+        return "IMAGE", pages * page
     return "IMAGE", _image_tokens(sample, model, level)
 
 

@@ -110,6 +110,13 @@ def test_no_mix_of_files_and_settings_is_billed_above_its_estimate(
     assert_bounded(model, *(request(*parts, **config) for parts, config in rows))
 
 
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-3.8-flash"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_pages_are_billed_by_their_resolution_as_they_are_estimated(model: str, level: str | None) -> None:
+    estimate, bill = estimate_and_bill(model, [request({"text": "a"}, part("application/pdf", pdf(40), level=level))])
+    assert estimate.usd == pytest.approx(bill, rel=0.05)
+
+
 @pytest.mark.parametrize("model", ["gemini-2.5-pro", "gemini-3.1-pro-preview"])
 def test_a_few_long_prompts_among_many_short_ones_have_their_own_price(model: str) -> None:
     short = [request({"text": "x"})] * 200
