@@ -106,7 +106,7 @@ class BatchClient:
         :param pool_size: connections kept open at most.
         :param attempts: how often a call that is safe to repeat is sent at most.
         :param owner: what holds the key, for the advice in errors: ``connection 'x'``.
-        :raises ConfigurationError: there is no key, the key has an invalid form, or the base URL cannot be used.
+        :raises ConfigurationError: the key is missing or has an invalid form, or the base URL cannot be used.
         """
         base = checked_base_url(base_url or DEFAULT_BASE_URL)
         transport = Transport(
@@ -482,7 +482,7 @@ class BatchClient:
 
         :param destination: a gs:// folder or a bq:// table, which need not exist yet.
         :raises ConfigurationError: a library is missing. :raises AccessDenied: these credentials may not read there.
-        :raises NotFound: there is no such bucket or dataset.
+        :raises NotFound: the bucket or dataset does not exist.
         """
         if self._storage is None or self._tables is None:
             raise ConfigurationError("The Gemini API keeps the answers itself: only Vertex AI writes to a destination")

@@ -18,7 +18,7 @@
     ├── UnexpectedAnswer                    the service answered in a shape that we do not know
     │   ├── AnswerTooLarge                  larger than anything that the service has to say
     │   └── UnknownOutput                   the job wrote objects that we cannot read: kept, for a later version to read
-    ├── ResultsGone                         the job's results are no longer kept
+    ├── ResultsGone                         the service has deleted the job's results
     └── JobError                            carries the BatchJob as .job
         ├── JobFailed                       ended badly
         ├── JobTimedOut         (retryable) our own deadline
@@ -153,7 +153,7 @@ class UnknownOutput(UnexpectedAnswer):
 
 
 class ResultsGone(GeminiBatchError):
-    """The job ended well but its results are no longer kept."""
+    """The job ended well, but the service has deleted its results."""
 
 
 class JobError(GeminiBatchError):

@@ -1,6 +1,6 @@
 """Rows of Vertex jobs: the import with its traps, and the answered lines.
 
-Import traps (the job fails with code 3): a line that is no JSON object, no ``request`` in it, nesting deeper than
+Import traps (the job fails with code 3): a line that is not a JSON object, no ``request`` in it, nesting deeper than
 15, member names that begin with ``$`` or hold a space, empty objects, null for ``contents``, ``parts`` or ``text``,
 a member that is a list in one line and a scalar in another.
 Row traps: contents without a role fail the row, a value beside ``request`` that is a string of digits becomes a

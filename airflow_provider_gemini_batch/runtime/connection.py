@@ -124,9 +124,9 @@ class _Fields:
             raw = json.loads(conn.extra) if conn.extra else {}
         except ValueError:
             # The parser's error quotes the text, which may hold a key: it is not kept as the cause.
-            raise fields.mistake("extra", 'is no JSON; give a JSON object such as {"backend": "vertex"}') from None
+            raise fields.mistake("extra", 'is not valid JSON; give an object such as {"backend": "vertex"}') from None
         if not isinstance(raw, dict):
-            raise fields.mistake("extra", 'is no JSON object; give one such as {"backend": "vertex"}')
+            raise fields.mistake("extra", 'is not a JSON object; give one such as {"backend": "vertex"}')
         plain = {name: value for name, value in raw.items() if not name.startswith(_GOOGLE_PREFIX)}
         prefixed = {name.removeprefix(_GOOGLE_PREFIX): value for name, value in raw.items() if name not in plain}
         return cls(conn.conn_id, {**prefixed, **{name: value for name, value in plain.items() if not _empty(value)}})
@@ -178,7 +178,7 @@ class _Fields:
             try:
                 value = json.loads(value, strict=False)
             except ValueError:
-                raise self.mistake(name, "is no JSON; give a JSON object, whole and unchanged") from None
+                raise self.mistake(name, "is not valid JSON; give a JSON object, whole and unchanged") from None
         if not isinstance(value, dict):
             raise self.mistake(name, f"must be a JSON object, not {_kind(value)}")
         return value
@@ -201,11 +201,11 @@ class _Fields:
             parts = urlsplit(value if "://" in value else f"{bare_scheme}://{value}")
             host, own_port = parts.hostname, parts.port
         except ValueError:
-            raise self.mistake(name, "is no URL; give one such as https://proxy.example.com") from None
+            raise self.mistake(name, "is not a URL; give one such as https://proxy.example.com") from None
         if parts.username is not None or parts.password is not None:
             raise self.mistake(name, "must not hold a user name or password; the key belongs in the password field")
         if parts.scheme not in {"http", "https"} or not host or re.search(r"\s", value):
-            raise self.mistake(name, "is no URL; give one such as https://proxy.example.com")
+            raise self.mistake(name, "is not a URL; give one such as https://proxy.example.com")
         if parts.query or parts.fragment:
             raise self.mistake(name, "must end with the path; remove what follows '?' or '#'")
         if parts.scheme == "http" and not _is_loopback(host):
@@ -236,7 +236,7 @@ def _api_key(conn: Connection, fields: _Fields) -> str:
         )
     # A header carries it: anything else would fail deep inside the HTTP library, which quotes the header.
     if not re.fullmatch(r"[!-~]+", key):
-        raise fields.mistake("password", "is no API key: it holds blanks or letters that are not ASCII; paste it anew")
+        raise fields.mistake("password", "is not an API key: it has blanks or letters beyond ASCII; paste it again")
     return key
 
 
@@ -295,7 +295,7 @@ def _base_url(conn: Connection, fields: _Fields) -> str | None:
 
 def _named(fields: _Fields, name: str, value: str | None, pattern: re.Pattern[str]) -> str | None:
     if value is not None and not pattern.fullmatch(value):
-        raise fields.mistake(name, "is no such name: lower-case letters, digits and hyphens are allowed")
+        raise fields.mistake(name, "is not a valid name: lower-case letters, digits and hyphens are allowed")
     return value
 
 

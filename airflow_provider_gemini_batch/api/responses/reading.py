@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 INLINE_RESPONSES = ("inlinedResponses", "inlinedEmbedContentResponses")
 """The member of a job that holds its responses: on the wire the first name; the SDK's types also use the second."""
 
-_UNREADABLE = "this line of the results is no JSON object"
+_UNREADABLE = "this line of the results is not a JSON object"
 _NEITHER = "the service gave neither a response nor an error"
 _ANSWERS = ("candidates", "embedding", "embeddings", "promptFeedback")
 _NOT_BESIDE = frozenset({"request", "response", "predictions", "prediction", "instance"})
