@@ -45,7 +45,7 @@ from airflow_provider_gemini_batch.runtime.readiness import check_readiness
 from airflow_provider_gemini_batch.runtime.signals import TaskSignals
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
 from airflow_provider_gemini_batch.runtime.story import line_of_new_job, page_of, tell_end
-from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of, summary_of_nothing
+from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of, summary_without_job
 from airflow_provider_gemini_batch.runtime.task_rows import make_work
 from airflow_provider_gemini_batch.runtime.task_work import landing_of
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings, job_labels
@@ -184,18 +184,7 @@ class TaskRun:
     def _skip_whole(self, landing: Landing) -> dict[str, Any]:
         """Return the summary of a task without a job, whose output holds the rows of this very input."""
         self._drop_kept_rows()
-        summary: dict[str, Any] = {
-            "job_name": None,
-            "job_names": [],
-            "state": "WHOLE",
-            "model": self._arguments.model,
-            "display_name": None,
-            "counts": landing.counts,
-            "usage": None,
-            "output": landing.output,
-            "responses": None,
-            "cost": None,
-        }
+        summary = summary_without_job("WHOLE", self._arguments.model, counts=landing.counts, output=landing.output)
         tell_assets(self._task, self._context, summary)
         label_of_map_index(self._context)
         return summary
@@ -295,7 +284,10 @@ class TaskRun:
             raise AirflowSkipException("The input has no rows (on_empty='skip').")
         log.info("The input has no rows: nothing was sent (on_empty='succeed').")
         landing = self._work.land([])
-        summary = summary_of_nothing(self._arguments.model, output=landing.output, responses=landing.responses)
+        counts = {"total": 0, "succeeded": 0, "failed": 0}
+        summary = summary_without_job(
+            "EMPTY", self._arguments.model, counts=counts, output=landing.output, responses=landing.responses
+        )
         tell_assets(self._task, self._context, summary)
         return summary
 
@@ -382,7 +374,7 @@ class TaskRun:
         raise AssertionError("defer() does not return")
 
     def _sleep_until(self, step: SleepUntil) -> WaitReport:
-        self._overview.sleeping(step.reason)
+        self._overview.sleeping(step.reason, for_quota=step.turn is not None)
         if not self._arguments.deferrable:
             looks_at = self._next_look(step.turn)
             self._clock.sleep(max(0.0, min(step.at, looks_at) - self._clock.now()))

@@ -153,9 +153,9 @@ class OverviewWriter:
             self._set(PROGRESS_TEXT_KEY, text)
             self._set(PROGRESS_KEY, numbers)
 
-    def sleeping(self, reason: str) -> None:
+    def sleeping(self, reason: str, *, for_quota: bool) -> None:
         """Write that the task waits for something else than a job, and for what."""
-        phase = "waiting for quota" if "quota" in reason else "waiting"
+        phase = "waiting for quota" if for_quota else "waiting"
         if (self._overview.phase, self._overview.why) != (phase, _short(reason)):
             self._add(f"Waiting: {reason}")
         self._step(phase, reason)

@@ -36,15 +36,17 @@ def summary_of(
     }
 
 
-def summary_of_nothing(model: str, *, output: str | None, responses: list[Any] | None) -> dict[str, Any]:
-    """Return the result of a task whose input had no rows."""
+def summary_without_job(
+    state: str, model: str, *, counts: dict[str, int], output: str | None, responses: list[Any] | None = None
+) -> dict[str, Any]:
+    """Return the result of a task that needed no job: its input had no rows, or its output was whole already."""
     return {
         "job_name": None,
         "job_names": [],
-        "state": "EMPTY",
+        "state": state,
         "model": model,
         "display_name": None,
-        "counts": {"total": 0, "succeeded": 0, "failed": 0},
+        "counts": counts,
         "usage": None,
         "output": output,
         "responses": responses,

@@ -130,6 +130,13 @@ def test_a_quota_that_is_used_up_is_waited_for_in_so_many_words(service: Emulato
     assert "quota" in told
 
 
+def test_what_a_task_waits_for_before_it_has_a_job_is_its_phase(service: Emulator) -> None:
+    service.control.faults(http={"operation": "create", "status": 429, "times": 1, "retry_after": 60})
+    run = one()
+    run.attempt("t", dies_waiting=True)
+    assert seen(run).phase == "waiting for quota"
+
+
 def test_a_repair_is_a_job_of_its_own_round(service: Emulator) -> None:
     service.control.faults(row_error_every=2, row_error_rounds=r"-[0-9]\.0\.0-")
     run = one(repair_rounds=1, max_failed_rows=0)
