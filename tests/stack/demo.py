@@ -93,7 +93,7 @@ class Demo:
         return found
 
     def report(self, run_id: str) -> None:
-        """Print where the rows are, a few of them, counts, tokens and the proof; AssertionError when it fails."""
+        """Print where the rows are, a few of them, counts, tokens, cost and the proof; AssertionError when it fails."""
         result = self._airflow.xcom(DAG, run_id, TASK)
         output = Path(result["output"])
         rows = output.read_text(encoding="utf-8").splitlines()
@@ -102,7 +102,9 @@ class Demo:
             print(f"  {row['key']:<12} {row['status']:<8} {row.get('text', '')[:90]}")
         counts, usage = result["counts"], result["usage"]
         print("Counts: " + ", ".join(f"{value} {name}" for name, value in counts.items()))
-        print("Tokens: " + ", ".join(f"{value} {name.removesuffix('_tokens')}" for name, value in usage.items()))
+        print("Tokens: " + ", ".join(f"{value:,} {name.removesuffix('_tokens')}" for name, value in usage.items()))
+        if result["cost"]:
+            print(f"Cost: {result['cost']['usd']:.4f} USD, by the batch price of the model")
         books = self.books()
         print(f"Jobs that were created: {books['created']}. Calls to the service: {json.dumps(books['requests'])}")
         assert counts["total"] == len(rows) == books["jobs"][0]["rows"], "rows were lost"
