@@ -71,8 +71,9 @@ def measure() -> list[dict[str, Any]]:
     return [{**each, "mib": round(each["mib"] - base, 1)} for each in found[1:]]
 
 
-async def _wait(job: str) -> float:
-    """Run a trigger; return by how much the loop was late at most, in milliseconds."""
+async def _wait(job: str) -> tuple[str, float]:
+    """Run a trigger; return why its wait ended, and by how much the loop was late at most, in milliseconds."""
+    from airflow_provider_gemini_batch.polling.report import from_event
     from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
     latest = 0.0
@@ -85,17 +86,18 @@ async def _wait(job: str) -> float:
             latest = max(latest, time.perf_counter() - began - _TICK)
 
     ticking = asyncio.create_task(tick())
-    async for _ in GeminiBatchJobTrigger(job, "c", 0.1, time.time() + _SECONDS).run():
-        pass
+    reason = ""
+    async for event in GeminiBatchJobTrigger(job, "c", 0.1, time.time() + _SECONDS).run():
+        reason = from_event(event.payload).reason.value
     ticking.cancel()
-    return 1000 * latest
+    return reason, 1000 * latest
 
 
 def _wait_through() -> None:
     for line in sys.stdin:
-        late = asyncio.run(_wait(line.strip()))
+        reason, late = asyncio.run(_wait(line.strip()))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"mib": peak, "loop_ms": round(late, 1)}), flush=True)
+        print(json.dumps({"mib": peak, "loop_ms": round(late, 1), "reason": reason}), flush=True)
 
 
 def main() -> int:

@@ -54,14 +54,7 @@ UV = str(Path(sys.executable).with_name("uv"))
 
 
 class ReleaseError(Exception):
-    """A step that did not do what it must; the message is its line of the table.
-
-    :param output: all that the program printed.
-    """
-
-    def __init__(self, message: str, output: str = "") -> None:
-        super().__init__(message)
-        self.output = output
+    """A step that did not do what it must; the message is its line of the table."""
 
 
 def run(*command: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:
@@ -71,7 +64,7 @@ def run(*command: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = 
     )
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-15:])
-        raise ReleaseError(f"{Path(command[0]).name} {command[1]} failed:\n{tail}", done.stdout)
+        raise ReleaseError(f"{Path(command[0]).name} {command[1]} failed:\n{tail}")
     return done.stdout
 
 

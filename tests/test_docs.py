@@ -127,9 +127,10 @@ def test_the_commands_of_the_command_line_page_run_one_after_the_other(
     assert (tmp_path / "reviews.parquet").exists()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_calls_of_the_emulator_in_a_page_can_be_parsed(page: Path) -> None:
-    for words in commands(page, "gemini-batch-emulator"):
+def test_calls_of_the_emulator_in_the_docs_can_be_parsed() -> None:
+    calls = [words for page in PAGES for words in commands(page, "gemini-batch-emulator")]
+    assert len(calls) >= 3
+    for words in calls:
         assert all(read_fault(fault)[0] in FAULTS for fault in emulator_parser().parse_args(words).fault)
 
 

@@ -107,9 +107,9 @@ def test_a_vertex_job_with_an_end_has_ended_in_a_state_that_nobody_knows(
     assert states == [state, JobState.UNKNOWN, JobState.RUNNING]
 
 
-@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+@pytest.mark.parametrize(("text", "shown"), [("a\0b", "a\ufffdb"), ("a\ud800b", "a?b")])
 def test_texts_of_others_hold_nothing_that_a_database_refuses(
-    gemini: BatchClient, vertex: BatchClient, listener: Listener, text: str
+    gemini: BatchClient, vertex: BatchClient, listener: Listener, text: str, shown: str
 ) -> None:
     says(listener, {"name": NAME, "metadata": {"displayName": text, "model": text}})
     job = gemini.get(NAME)
@@ -118,7 +118,7 @@ def test_texts_of_others_hold_nothing_that_a_database_refuses(
     says(listener, {"files": [{"name": "files/a", "displayName": text}]})
     (file,) = gemini.list_files().files
     for found in (job.display_name, job.model, other.display_name, other.model, other.labels["l"], file.display_name):
-        assert found in {"a\ufffdb", "a?b"}
+        assert found == shown
 
 
 def test_a_job_without_done_goes_on_whatever_its_counters_say(gemini: BatchClient, listener: Listener) -> None:

@@ -10,8 +10,9 @@ from batch.made_up_jobs import INPUT, TASK, job, slot
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputUnavailable, NotFound, ResultsGone
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
-from airflow_provider_gemini_batch.batch.ports import Landing, Plan, Policy, TaskTry
+from airflow_provider_gemini_batch.batch.ports import Landing, Plan, Policy, SleepUntil, TaskTry, WaitForJobs
 from airflow_provider_gemini_batch.batch.run import BatchRun
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -226,3 +227,16 @@ class Desk:
                 rows=self.work,
             )
         )
+
+
+def until_it_waits(desk: Desk, **arguments: Any) -> WaitForJobs:
+    """Run a try until it waits for its jobs; whatever it sleeps passes."""
+    report: WaitReport | None = None
+    for _ in range(100):
+        step = desk.run(**arguments).advance(report)
+        if isinstance(step, WaitForJobs):
+            return step
+        assert isinstance(step, SleepUntil)
+        desk.clock.time = max(desk.clock.time, step.at)
+        report = WaitReport(Reason.WAKE, memo=step.memo)
+    raise AssertionError("it sleeps for ever")

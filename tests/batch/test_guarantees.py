@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from batch.desk import NOON, Desk, Service
+from batch.desk import NOON, Desk, Service, until_it_waits
 from batch.made_up_jobs import INPUT, OTHER_INPUT, TASK, job, slot
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -53,19 +53,6 @@ def late(delay: float, *lost: GeminiBatchError, lasting: bool = True) -> Desk:
     desk = Desk(service=service)
     service.clock, desk.store.lasting = desk.clock, lasting
     return desk
-
-
-def until_it_waits(desk: Desk, **arguments: Any) -> WaitForJobs:
-    """Run a try until it waits for its jobs; whatever it sleeps passes."""
-    report: WaitReport | None = None
-    for _ in range(100):
-        step = desk.run(**arguments).advance(report)
-        if isinstance(step, WaitForJobs):
-            return step
-        assert isinstance(step, SleepUntil)
-        desk.clock.time = max(desk.clock.time, step.at)
-        report = WaitReport(Reason.WAKE, memo=step.memo)
-    raise AssertionError("it sleeps for ever")
 
 
 def ended(step: WaitForJobs) -> WaitReport:

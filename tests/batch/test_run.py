@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from batch.desk import NOON, Desk, Work
+from batch.desk import NOON, Desk, Work, until_it_waits
 from batch.made_up_jobs import INPUT, OTHER_INPUT, job, slot
 
 from airflow_provider_gemini_batch.api.errors import QuotaExceeded, ServiceUnavailable, TransportError
@@ -93,14 +93,10 @@ def test_a_try_that_cannot_read_its_notes_does_not_write_empty_ones(desk: Desk) 
 def test_a_job_that_a_person_stopped_before_clearing_is_waited_for_and_judges_nothing(desk: Desk) -> None:
     stopping = job(JobState.CANCELLING, name="batches/old", clear_count=0)
     desk.service.jobs[stopping.name] = stopping
-    step = desk.run(clear_count=1, first_try=False).advance(None)
-    while isinstance(step, SleepUntil):
-        desk.clock.time = step.at
-        step = desk.run(clear_count=1, first_try=False).advance(woken(step))
-    assert isinstance(step, WaitForJobs)
-    assert step.job_names == (stopping.name,)
+    waiting = until_it_waits(desk, clear_count=1, first_try=False)
+    assert waiting.job_names == (stopping.name,)
     desk.service.jobs[stopping.name] = job(JobState.CANCELLED, name="batches/old", clear_count=0)
-    step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
+    step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=waiting.memo))
     assert isinstance(step, WaitForJobs)
     assert step.job_names == ("batches/1",)
 
@@ -133,13 +129,9 @@ def test_without_notes_the_rows_of_an_interrupted_batch_are_used_after_a_clear(d
     ended = job(JobState.SUCCEEDED, name="batches/a", at=slot(shard=0))
     running = job(JobState.RUNNING, name="batches/b", at=slot(shard=1))
     desk.service.jobs = {one.name: one for one in (ended, running)}
-    step = desk.run(clear_count=1, first_try=False).advance(None)
-    while isinstance(step, SleepUntil):
-        desk.clock.time = step.at
-        step = desk.run(clear_count=1, first_try=False).advance(woken(step))
-    assert isinstance(step, WaitForJobs)
+    waiting = until_it_waits(desk, clear_count=1, first_try=False)
     desk.service.jobs["batches/b"] = job(JobState.SUCCEEDED, name="batches/b", at=slot(shard=1))
-    step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
+    step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=waiting.memo))
     assert isinstance(step, Done)
     assert desk.work.landed == ["batches/a", "batches/b"]
     assert desk.service.created == []
@@ -151,11 +143,7 @@ def test_without_notes_of_two_jobs_for_the_same_rows_neither_is_delivered_twice(
     desk.service.jobs = {one.name: one for one in twins}
     for clear_count, delivered in enumerate(("batches/a", "batches/b"), start=1):
         desk.work.told = [delivered]
-        step = desk.run(clear_count=clear_count, first_try=False).advance(None)
-        while isinstance(step, SleepUntil):
-            desk.clock.time = step.at
-            step = desk.run(clear_count=clear_count, first_try=False).advance(woken(step))
-        assert isinstance(step, WaitForJobs)
+        step = until_it_waits(desk, clear_count=clear_count, first_try=False)
         assert step.job_names == (f"batches/{clear_count}",)
         assert desk.work.landed == []
         del desk.service.jobs[step.job_names[0]]
@@ -167,13 +155,9 @@ def test_after_a_clear_only_the_rows_whose_results_are_gone_are_sent_anew(desk: 
     desk.work.gone = {"batches/old0"}
     ended = [job(JobState.SUCCEEDED, name=f"batches/old{shard}", at=slot(shard=shard)) for shard in range(2)]
     desk.service.jobs = {one.name: one for one in ended}
-    step = desk.run(clear_count=1, first_try=False).advance(None)
-    while isinstance(step, SleepUntil):
-        desk.clock.time = step.at
-        step = desk.run(clear_count=1, first_try=False).advance(woken(step))
-    assert isinstance(step, WaitForJobs)
+    waiting = until_it_waits(desk, clear_count=1, first_try=False)
     desk.service.end("batches/1", JobState.SUCCEEDED)
-    step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=step.memo))
+    step = desk.run(clear_count=1, first_try=False).advance(WaitReport(Reason.ENDED, memo=waiting.memo))
     assert isinstance(step, Done)
     assert len(desk.service.created) == 1
     assert sorted(desk.work.landed) == ["batches/1", "batches/old1"]
@@ -185,11 +169,7 @@ def test_a_job_that_runs_is_waited_for_though_the_rows_of_another_can_no_longer_
     failed = job(JobState.FAILED, name="batches/a", at=slot(shard=0))
     running = job(JobState.RUNNING, name="batches/b", at=slot(shard=1))
     desk.service.jobs = {one.name: one for one in (failed, running)}
-    step = desk.run(clear_count=1, first_try=False).advance(None)
-    while isinstance(step, SleepUntil):
-        desk.clock.time = step.at
-        step = desk.run(clear_count=1, first_try=False).advance(woken(step))
-    assert isinstance(step, WaitForJobs)
+    step = until_it_waits(desk, clear_count=1, first_try=False)
     assert step.job_names == ("batches/b",)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -225,9 +224,8 @@ def test_a_slow_service_acts_also_when_nobody_waits_for_the_answer(gemini: Gemin
     gemini.http.timeout = httpx.Timeout(0.1)
     with pytest.raises(httpx.ReadTimeout):
         gemini.create()
-    deadline = time.monotonic() + 10
-    while not gemini.emulator.control.books()["created"] and time.monotonic() < deadline:
-        pass  # each look is a call over HTTP
+    while not gemini.emulator.control.books()["created"]:
+        pass  # each look is a call over HTTP; the limit of each test ends a hang
     assert gemini.emulator.control.books()["created"] == 1
 
 

@@ -265,7 +265,7 @@ def test_a_row_without_a_bottom_is_refused(tmp_path: Path) -> None:
 
 
 def test_frames_of_pandas_become_rows_as_they_are_meant(tmp_path: Path) -> None:
-    pd = pytest.importorskip("pandas", reason="pandas is no dependency; Frame stands for it above")
+    pd = pytest.importorskip("pandas", reason="runs where pandas is installed; Frame above stands for it")
     frame_ = pd.DataFrame(
         {"id": [1.0, 2.0], "n": pd.array([3, None], dtype="Int64"), "at": [pd.Timestamp("2026-01-02"), pd.NaT]},
         index=["x", "y"],
@@ -289,7 +289,7 @@ def test_frames_of_pandas_become_rows_as_they_are_meant(tmp_path: Path) -> None:
 
 
 def test_frames_of_polars_become_rows_as_they_are_meant(tmp_path: Path) -> None:
-    pl = pytest.importorskip("polars", reason="polars is no dependency")
+    pl = pytest.importorskip("polars", reason="runs where polars is installed; the provider does not need it")
     given = {"n": [3, None], "x": [1.5, float("nan")], "at": [dt.date(2026, 1, 2), None], "list": [[1, None], []]}
     made, lines = staged(
         tmp_path, pl.DataFrame(given), prompt_template="{n}|{x}|{at}|{list}", carry=("n", "x", "at", "list")

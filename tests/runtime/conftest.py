@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from dag_runs import make_database, start_execution_api
 
+from airflow_provider_gemini_batch.polling import policy
 from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ def service(_airflow_database: None, gemini_batch_emulator: Emulator, monkeypatc
     monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection(password="hidden-key"))
     monkeypatch.setenv("AIRFLOW_CONN_VERTEX", gemini_batch_emulator.connection("vertex"))
     return gemini_batch_emulator
+
+
+@pytest.fixture
+def believes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a job that the service denies up after a moment, not after a minute."""
+    monkeypatch.setattr(policy, "BELIEVED_AFTER", 0.2)
+    # As soon as the second denial, at the latest the third: a third that is not believed would be a line of the log.
+    monkeypatch.setattr(policy, "UNSEEN_FACTOR", 1.0)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from dag_runs import Run
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
-from airflow_provider_gemini_batch.polling import policy
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
 
 if TYPE_CHECKING:
@@ -131,12 +130,6 @@ ENDINGS = [
         "User location is not supported",
     ),
 ]
-
-
-@pytest.fixture
-def believes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that the service denies is given up after a moment, not after a minute."""
-    monkeypatch.setattr(policy, "BELIEVED_AFTER", 0.2)
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from airflow_provider_gemini_batch.api.google.bigquery import _table_errors
 from airflow_provider_gemini_batch.api.google.storage import _storage_errors
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
-from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 from airflow_provider_gemini_batch.runtime.courtesies import courtesy
 from airflow_provider_gemini_batch.runtime.create_task import Killed
@@ -125,7 +124,7 @@ def test_a_kill_of_a_task_that_waits_in_the_worker_cancels_what_nobody_else_woul
     held: Emulator, monkeypatch: pytest.MonkeyPatch, tries_left: int, state: str
 ) -> None:
     run = operator(deferrable=False).task_run(task_context(max_tries=tries_left))
-    monkeypatch.setattr(BlockingWait, "run", lambda *_, **__: run.kill())
+    monkeypatch.setattr(WallClock, "sleep", lambda *_: run.kill())
     with pytest.raises(Killed), run:
         run.begin()
     held.control.advance(60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,7 +13,6 @@ from dag_runs import Run
 from task_log import caught_log, check
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
-from airflow_provider_gemini_batch.polling import policy
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
 
 if TYPE_CHECKING:
@@ -89,14 +87,8 @@ STORIES = [
 ]
 
 
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that the service denies is given up after a moment, not after a minute."""
-    monkeypatch.setattr(policy, "BELIEVED_AFTER", 0.2)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("believes_soon")
 @pytest.mark.parametrize("story", STORIES, ids=[story.name for story in STORIES])
 def test_the_log_of_an_ending_reads_as_its_file(story: Story, service: Emulator, tmp_path: Path) -> None:
     with DAG("stories", schedule=None) as dag:
@@ -113,7 +105,7 @@ def test_the_log_of_an_ending_reads_as_its_file(story: Story, service: Emulator,
             },
         )
     # A job that is not held has ended at the first poll: which of its states are seen on the way is a matter of luck.
-    service.control.speed(1000.0)
+    service.control.speed(1e4)
     run = Run(dag)
     with caught_log() as log:
         for number, faults in enumerate(story.tries):
@@ -133,7 +125,7 @@ def test_the_log_of_an_ending_reads_as_its_file(story: Story, service: Emulator,
 def test_the_log_of_a_kill_says_what_became_of_the_job(
     retries: int, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(WallClock, "sleep", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(WallClock, "sleep", lambda *_: signal.raise_signal(signal.SIGTERM))
     service.control.faults(hold_pending=True)
     with DAG("killed", schedule=None) as dag:
         GeminiCreateBatchJobOperator(

@@ -164,6 +164,9 @@ def test_gauges_sum_up_the_jobs_that_the_triggers_of_a_connection_wait_for(told:
     told.gauges.clear()
     WatchedJobs.tell("mine", 2, jobs=1, tokens=50)
     assert told.gauges == [], "nothing has changed"
+    # The sums belong to the process, and other tests run in it.
+    WatchedJobs.tell("mine", 2, jobs=0, tokens=0)
+    WatchedJobs.tell("yours", 3, jobs=0, tokens=0)
 
 
 def test_the_page_on_monitoring_and_the_dashboard_name_each_metric_and_no_other() -> None:
