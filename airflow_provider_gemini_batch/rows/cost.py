@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobKind, LongPrompts, Usage
+from airflow_provider_gemini_batch.rows.expected import OUTPUT_TOKENS_GUESSED
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.expected import Expected
-
-OUTPUT_TOKENS_GUESSED = 1024
-"""Output tokens per row that an estimate assumes where ``maxOutputTokens`` is not set."""
 
 _BATCH = {"processing": "batch"}
 _NO_BOUND = "give generation_config with a maxOutputTokens"
@@ -170,24 +168,16 @@ def _has_batch_rates(model: Any, now: datetime) -> bool:
 def estimated_cost(expected: Expected, kind: JobKind, *, at: datetime | None = None) -> Cost:
     """Return an upper estimate of what a batch will cost, at the highest price of the next days.
 
-    Output is what ``maxOutputTokens`` allows for each candidate. A row without that limit counts as 1,024 tokens, which
-    the note then says. Embeddings have no output tokens. Responses in pictures or sound are priced as such.
+    Output is what ``maxOutputTokens`` allows for each candidate. Without that limit it is guessed as 1,024 tokens,
+    which the note then says. Embeddings have no output tokens. Responses in pictures or sound are priced as such.
     """
-    guessed = expected.unbounded_rows if kind is JobKind.GENERATION else 0
-    usage = expected.usage
-    if kind is JobKind.GENERATION and guessed:
-        more = guessed * OUTPUT_TOKENS_GUESSED
-        answers = (
-            {f"output_{expected.response_modality}_tokens": more} if expected.response_modality is not None else {}
-        )
-        usage = usage.plus(Usage(output_tokens=more, **answers))
-    elif kind is JobKind.EMBEDDINGS:
-        usage = usage._replace(output_tokens=0)
+    guessed, usage, long = expected.unbounded_rows, expected.usage, expected.long_prompts
+    if kind is JobKind.EMBEDDINGS:
+        guessed, usage = 0, usage._replace(output_tokens=0)
+        long = long and long._replace(usage=long.usage._replace(output_tokens=0))
     begin = at or datetime.now(tz=timezone.utc)
     days = [begin + timedelta(days=day) for day in range(_DAYS_AHEAD + 1)]
-    found = [
-        cost_of(usage, expected.model, rows=expected.rows, at=day, long_prompts=expected.long_prompts) for day in days
-    ]
+    found = [cost_of(usage, expected.model, rows=expected.rows, at=day, long_prompts=long) for day in days]
     cost = max(found, key=lambda one: -1.0 if one.usd is None else one.usd)
     if cost.usd is None:
         return cost

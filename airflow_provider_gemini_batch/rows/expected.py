@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 BYTES_PER_TOKEN = 4
 """Text is estimated as the UTF-8 bytes of a request's JSON divided by this; short rows are overestimated."""
+OUTPUT_TOKENS_GUESSED = 1024
+"""Output tokens per candidate that an estimate assumes where ``maxOutputTokens`` is not set."""
 
 _NO_CONFIG: Mapping[str, Any] = {}
 _NO_MEDIA: Mapping[str, int] = {}
@@ -60,7 +62,7 @@ class Expected:
         self.output_media: Counter[str] = Counter()
         self.unbounded_rows = 0
         self._long = LongPrompts(0, Usage())
-        self.response_modality: str | None = response_modality(model)
+        self._modality = response_modality(model)
         self._text_bytes = 0
         self._unseen_files = 0
         self._unknown: set[str] = set()
@@ -73,11 +75,13 @@ class Expected:
         """Return what to expect from rows of which only the number and the size are known."""
         made = cls(model)
         made.rows, made._text_bytes = rows, text_bytes
-        if max_output_tokens is None:
-            made.unbounded_rows = rows
-        else:
-            made.output_tokens = rows * max_output_tokens
+        made._add_output(_Config(max_output_tokens, 1, None, None), rows)
         return made
+
+    @property
+    def response_modality(self) -> str | None:
+        """What answers hold besides text, by the model's name or by a row's ``responseModalities``; None for text."""
+        return self._modality or next(iter(self.output_media), None)
 
     @property
     def input_tokens(self) -> int:
@@ -86,7 +90,7 @@ class Expected:
 
     @property
     def usage(self) -> Usage:
-        """What all rows will use at most, without the output of rows that have no limit."""
+        """What all rows will use at most; the output of ``unbounded_rows`` is a guess."""
         return _usage(self.input_tokens, self.output_tokens, self.media, self.output_media)
 
     @property
@@ -105,11 +109,8 @@ class Expected:
         self.rows += 1
         self._text_bytes += size
         if isinstance(request, TextRequest):
-            if (
-                self.response_modality is None
-                and self._common.response_modality is None
-                and size <= LONG_PROMPT * BYTES_PER_TOKEN
-            ):
+            makes_text = self._modality is None and self._common.response_modality is None
+            if makes_text and size <= LONG_PROMPT * BYTES_PER_TOKEN:
                 self._add_text(request)
                 return
             request = request.costs
@@ -117,8 +118,6 @@ class Expected:
         config = self._common if own is self._config else _config(own)
         if "tools" in request or "cachedContent" in request:
             self._note(request)
-        if config.response_modality is not None:
-            self.response_modality = config.response_modality
         files = list(_files(request))
         media = self.media.copy() if files or attachments else self.media
         begun = self._text_bytes - size
@@ -126,18 +125,11 @@ class Expected:
             self._count_part(part, config.level)
         for attachment in attachments:
             self._count_file(str(attachment.part["fileData"]["mimeType"]), attachment.sample, config.level)
-        output, kind = 0, config.response_modality or self.response_modality
-        if config.most is None:
-            self.unbounded_rows += 1
-        else:
-            output = (max(config.most, _PICTURE_TOKENS) if kind == "image" else config.most) * config.several
-        self.output_tokens += output
-        if kind is not None:
-            self.output_media[kind] += output
+        output, written = self._add_output(config)
         own_media = self.media - media if media is not self.media else _NO_MEDIA
         prompt = (self._text_bytes - begun) // BYTES_PER_TOKEN + sum(own_media.values())
         if prompt > LONG_PROMPT:
-            usage = _usage(prompt, output, own_media, {} if kind is None else {kind: output})
+            usage = _usage(prompt, output, own_media, written)
             self._long = LongPrompts(self._long.rows + 1, self._long.usage.plus(usage))
 
     def _add_text(self, request: TextRequest) -> None:
@@ -145,8 +137,19 @@ class Expected:
         most, several = (self._common.most, self._common.several) if own is UNSET else (own.maxOutputTokens, 1)
         if most is None:
             self.unbounded_rows += 1
-        else:
-            self.output_tokens += most * several
+        self.output_tokens += (most or OUTPUT_TOKENS_GUESSED) * several
+
+    def _add_output(self, config: _Config, rows: int = 1) -> tuple[int, Mapping[str, int]]:
+        """Count the output of rows; return its tokens, and those that are not text by their modality."""
+        kind = config.response_modality or self._modality
+        most = config.most or OUTPUT_TOKENS_GUESSED
+        output = (max(most, _PICTURE_TOKENS) if kind == "image" else most) * config.several * rows
+        self.unbounded_rows += rows if config.most is None else 0
+        self.output_tokens += output
+        if kind is None:
+            return output, {}
+        self.output_media[kind] += output
+        return output, {kind: output}
 
     def _note(self, request: Mapping[str, Any]) -> None:
         """Note what has no limit: tools, and content in a cache."""

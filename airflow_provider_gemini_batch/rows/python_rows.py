@@ -21,7 +21,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -100,9 +100,10 @@ def python_rows(given: Any) -> PythonRows:
 
 def _rows_or_frames(made: Iterator[Any]) -> PythonRows:
     """Return the rows that an iterator yields, or the records of the frames that it yields."""
-    first = next(made, None)
-    if first is None or _frame_kind(first) is None:
-        return PythonRows(chain(() if first is None else (first,), made))
+    begin = list(islice(made, 1))
+    if not begin or _frame_kind(begin[0]) is None:
+        return PythonRows(chain(begin, made))
+    first = begin[0]
     columns = _rows_of(first).columns
 
     def records() -> Iterator[Any]:

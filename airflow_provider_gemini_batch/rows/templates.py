@@ -16,7 +16,7 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputEr
 from airflow_provider_gemini_batch.api.requests.fields import MEMBERS, check_json, kind_of, shown
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest, RequestDefaults, key_text, normalise
 from airflow_provider_gemini_batch.rows.prompt import Template, as_text, list_names, no_column
-from airflow_provider_gemini_batch.rows.python_rows import is_missing, plain
+from airflow_provider_gemini_batch.rows.python_rows import plain
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
@@ -102,10 +102,9 @@ class Shaper:
     def _attachments(self, row: Mapping[str, Any]) -> tuple[Attachment, ...]:
         if self._spec.media_field is None or self._spec.attach is None:
             return ()
-        found = row.get(self._spec.media_field)
-        if found is None or found == "" or is_missing(found):
+        found = plain(row.get(self._spec.media_field))
+        if found is None or found == "":
             return ()
-        found = plain(found)
         paths = [str(one) if isinstance(one, PurePath) else one for one in (found if type(found) is list else [found])]
         if not all(isinstance(path, str) and path for path in paths):
             raise InputError(f"media_field: '{shown(self._spec.media_field)}' must hold a path or a list of paths")

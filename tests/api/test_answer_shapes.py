@@ -34,6 +34,7 @@ VERTEX = words(
     "gcsDestination outputUriPrefix bigqueryDestination outputUri labels model displayName"
 )
 FILES = words("displayName mimeType sizeBytes createTime expirationTime sha256Hash uri state source")
+VERTEX_JOB = "projects/p/locations/global/batchPredictionJobs/1"
 TIMES = ("2026-99-99T00:00:00Z", "0001-01-01T00:00:00+23:59", "2026-11-22T10:00:00Z")
 
 
@@ -68,6 +69,11 @@ def gemini(answer: object) -> GeminiBackend:
     return GeminiBackend(transport(answer), nothing, base_url="http://x", api_version="v1beta")
 
 
+def vertex(answer: object) -> VertexBackend:
+    nothing = cast("Any", None)  # a list opens neither objects nor tables
+    return VertexBackend(transport(answer), nothing, nothing, VertexPlace.of("p", "global"))
+
+
 def read(backend: GeminiBackend | VertexBackend) -> None:
     """A job that has a name can be read, in full and as a look, and both tell the same."""
     page = backend.list(page_size=1, page_token=None, filter_=None, brief=True)
@@ -89,10 +95,7 @@ def test_a_job_of_the_gemini_api(operation: dict[str, Any], metadata: dict[str, 
 @example({"createTime": TIMES[2], "startTime": TIMES[2], "completionStats": {"incompleteCount": "-1"}}, "next")
 @example({"inputConfig": {"gcsSource": {"uris": 1}}, "outputInfo": {"gcsOutputDirectory": [None]}}, 5)
 def test_a_job_of_vertex(job: dict[str, Any], token: object) -> None:
-    name = "projects/p/locations/global/batchPredictionJobs/1"
-    answer = {"batchPredictionJobs": [{**job, "name": name}], "nextPageToken": token}
-    nothing = cast("Any", None)  # a list opens neither objects nor tables
-    read(VertexBackend(transport(answer), nothing, nothing, VertexPlace.of("p", "global")))
+    read(vertex({"batchPredictionJobs": [{**job, "name": VERTEX_JOB}], "nextPageToken": token}))
 
 
 @given(shapes(FILES), st.integers() | st.text(max_size=3))
@@ -101,6 +104,21 @@ def test_a_file(file: dict[str, Any], token: object) -> None:
     answer = {"files": [{**file, "name": "files/one"}], "nextPageToken": token}
     files = GeminiFiles(transport(answer), base_url="http://x", api_version="v1beta", own_host=False)
     assert files.list(page_size=1, page_token=None).files[0].name == "files/one"
+
+
+def test_texts_of_a_file_and_of_a_source_hold_nothing_that_a_database_refuses() -> None:
+    texts = dict.fromkeys(("mimeType", "uri", "state", "source"), "a\0\ud800b")
+    answer = {"files": [{**texts, "name": "files/one"}]}
+    files = GeminiFiles(transport(answer), base_url="http://x", api_version="v1beta", own_host=False)
+    (file,) = files.list(page_size=1, page_token=None).files
+    source = {"name": VERTEX_JOB, "inputConfig": {"gcsSource": {"uris": ["a\0\ud800b", None]}}}
+    (job,) = (
+        vertex({"batchPredictionJobs": [source]})
+        .list(page_size=1, page_token=None, filter_=None, brief=False)
+        .batch_jobs
+    )
+    assert job.src is not None
+    assert {file.mime_type, file.uri, file.state, file.source, *job.src.gcs_uris} == {"a\ufffd?b"}
 
 
 @pytest.mark.parametrize("answer", [{}, {"operations": 1}, {"operations": [1, None]}])

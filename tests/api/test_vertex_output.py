@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from api.test_vertex import FLASH, connected, rows
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.backends.vertex import _job
@@ -23,6 +24,7 @@ from airflow_provider_gemini_batch.api.errors import (
     UnknownOutput,
 )
 from airflow_provider_gemini_batch.api.google.output_folder import StoredObject, choose
+from airflow_provider_gemini_batch.api.google.storage import _matches
 from airflow_provider_gemini_batch.api.google.vertex_output import LeftOutput, VertexOutput
 from airflow_provider_gemini_batch.api.models import JobKind
 from airflow_provider_gemini_batch.api.transport import Answer
@@ -356,6 +358,17 @@ def test_an_address_of_rows_means_what_it_means_to_the_service(
         put(client.storage, f"{base}/{name}", b"{}")
     found = client.storage.matching(address.format(base=base))
     assert len([uri for uri in found if uri.startswith(base)]) == count
+
+
+@given(st.text("ab\n", max_size=8), st.lists(st.text("ab", max_size=3), min_size=2, max_size=5))
+@example("aa", ["a", "a", "a"])
+@example("ab", ["ab", "b"])
+def test_stars_match_as_their_expression_would(text: str, pieces: list[str]) -> None:
+    assert _matches(text, pieces) == bool(re.fullmatch(".*".join(pieces), text, re.DOTALL))
+
+
+def test_a_long_name_is_compared_with_many_stars_in_no_time() -> None:
+    assert not _matches("a" * 2000, ["a"] * 200 + ["b"])  # an expression would try for longer than the world is old
 
 
 def test_a_folder_without_anything_is_gone(client: BatchClient, emulator: Emulator, where: str) -> None:

@@ -214,11 +214,46 @@ def test_an_estimate_bounds_the_output_and_says_what_it_assumed() -> None:
 
 def test_each_rows_own_bound_counts_and_so_do_further_candidates() -> None:
     made = expected(bounded(10), bounded(30, candidateCount=2), {"contents": []}, bounded(0))
-    assert (made.output_tokens, made.unbounded_rows) == (70, 2)
+    assert (made.output_tokens, made.unbounded_rows) == (70 + 2 * 1024, 2)
     common = Expected("gemini-2.5-flash", bounded(5))
     common.add({}, 1)
     common.add(bounded(7), 1)
     assert (common.output_tokens, common.unbounded_rows) == (12, 0)
+
+
+def test_a_guessed_output_costs_what_the_same_limit_costs() -> None:
+    long: tuple[dict[str, Any], int] = ({}, 1_200_000)
+    short: tuple[dict[str, Any], int] = ({}, 40)
+    picture = ({"generationConfig": {"responseModalities": ["IMAGE"]}}, 40)
+    for rows in ([long] * 100 + [short], [long], [short], [picture, short, long]):
+        for model in ("gemini-2.5-pro", "gemini-3.1-flash-image"):
+            guessed, bound = Expected(model), Expected(model)
+            for request, size in rows:
+                guessed.add(request, size)
+                bound.add(bounded(1024, **request.get("generationConfig", {})), size)
+            costs = [estimated_cost(made, JobKind.GENERATION, at=NOW).usd for made in (guessed, bound)]
+            assert costs[0] == pytest.approx(costs[1])
+
+
+@pytest.mark.parametrize("limit", [{}, {"maxOutputTokens": 900}])
+def test_the_order_of_rows_does_not_change_an_estimate(limit: dict[str, Any]) -> None:
+    rows = [{"generationConfig": {**limit, **more}} for more in ({"responseModalities": ["IMAGE"]}, {}, {})]
+    found = [expected(*order, model="gemini-3.8-flash", size=9) for order in (rows, rows[::-1])]
+    assert found[0].usage == found[1].usage
+    assert found[0].usage.output_image_tokens == 2000
+    assert found[0].response_modality == found[1].response_modality == "image"
+
+
+def test_rows_of_which_only_the_number_is_known_are_answered_in_what_the_model_makes() -> None:
+    for most in (10, None):
+        made = Expected.of_totals("gemini-3.1-flash-image", rows=3, text_bytes=9, max_output_tokens=most)
+        assert (made.usage.output_image_tokens, made.unbounded_rows) == (6000, 0 if most else 3)
+
+
+def test_long_texts_of_an_embedding_have_no_output_either() -> None:
+    texts = expected({}, {}, size=4_000_000, model="gemini-embedding-001")
+    texts.add({}, 10)
+    assert estimated_cost(texts, JobKind.EMBEDDINGS, at=NOW).usd == pytest.approx(2.0000025 * 0.15)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,6 +227,28 @@ def test_embeddings_take_title_and_task_type(tmp_path: Path) -> None:
     assert "title" not in second
 
 
+class NumpyArray:
+    """As numpy's own, which is not among the tests' packages: it compares member by member, which is no truth value."""
+
+    __module__ = "numpy"
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, members: list[Any]) -> None:
+        self._members = members
+
+    def __eq__(self, other: object) -> NumpyArray:  # type: ignore[override]
+        return NumpyArray([one == other for one in self._members])
+
+    def __ne__(self, other: object) -> NumpyArray:  # type: ignore[override]
+        return NumpyArray([one != other for one in self._members])
+
+    def __bool__(self) -> bool:
+        raise ValueError("The truth value of an array with more than one element is ambiguous.")
+
+    def tolist(self) -> list[Any]:
+        return self._members
+
+
 def test_media_goes_in_front_of_the_prompt_and_only_its_content_counts_in_the_fingerprint(tmp_path: Path) -> None:
     def attach(uri: str) -> Any:
         return lambda path: Attachment({"fileData": {"fileUri": uri + path, "mimeType": "image/png"}}, f"hash-{path}")
@@ -243,6 +266,19 @@ def test_media_goes_in_front_of_the_prompt_and_only_its_content_counts_in_the_fi
     assert again.fingerprint == first.fingerprint
     rows[0]["image"] = "other.png"
     assert stage(spec(rows=rows, media_field="image", attach=attach("one/")), tmp_path).fingerprint != first.fingerprint
+    rows = [{"text": "x", "image": found} for found in (NumpyArray(["a.png", "b.png"]), NumpyArray([]), math.nan, "")]
+    parts = [
+        item["request"]["contents"][0]["parts"]
+        for item in wire(stage(spec(rows=rows, media_field="image", attach=attach("")), tmp_path))
+    ]
+    assert [len(part) for part in parts] == [3, 1, 1, 1]
+
+
+def test_a_row_of_a_function_that_is_none_is_a_bad_row_wherever_it_stands(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 bad rows") as refused:
+        stage(spec(rows=lambda: iter([None, "a", None])), tmp_path)
+    assert "item 0:" in str(refused.value)
+    assert "item 2:" in str(refused.value)
 
 
 def test_every_bad_line_is_named_up_to_twenty(tmp_path: Path) -> None:

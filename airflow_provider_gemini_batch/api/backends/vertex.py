@@ -314,7 +314,8 @@ def _source(raw: dict[str, Any]) -> JobSource:
     if isinstance(uris, str):  # the guide shows a plain string instead of a list
         uris = [uris]
     table = text_at(raw, "inputConfig", "bigquerySource", "inputUri")
-    return JobSource(gcs_uris=tuple(map(str, uris)) if isinstance(uris, list) else (), bigquery_uri=table)
+    texts = [shown_text(uri) for uri in uris if isinstance(uri, str)] if isinstance(uris, list) else []
+    return JobSource(gcs_uris=tuple(texts), bigquery_uri=table)
 
 
 def _destination(raw: dict[str, Any]) -> JobDestination | None:

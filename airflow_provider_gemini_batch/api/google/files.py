@@ -382,7 +382,7 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> It
     expected = None if encoded else int_of(response.headers.get("Content-Length"))
     while True:
         trouble: TransportError | None = None
-        skip = done - _begin(response, done)
+        skip = done - _begin(call, response, done)
         try:
             with response:
                 for chunk in transport.chunks(call, response, READ_BYTES):
@@ -408,7 +408,7 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> It
             raise
 
 
-def _begin(response: requests.Response, asked: int) -> int:
+def _begin(call: Call, response: requests.Response, asked: int) -> int:
     """Return the offset at which a response begins; a host may send more than requested, or the whole file."""
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         return 0
@@ -416,7 +416,10 @@ def _begin(response: requests.Response, asked: int) -> int:
     begin = int(told[1]) if told else asked
     if begin > asked:
         response.close()
-        raise UnexpectedAnswer(f"a download was to go on at byte {asked}, and the service went on at {begin}")
+        raise UnexpectedAnswer(
+            f"{call.description}: the download was to go on at byte {asked}, and the answer begins at {begin}: retry; "
+            "if it happens again, a gateway or proxy on the way answers ranges wrongly"
+        )
     return begin
 
 
@@ -467,14 +470,14 @@ def _file(member: dict[str, Any], answer: Answer) -> File:
     return File(
         name=name,
         display_name=shown_text(member.get("displayName")),
-        mime_type=str(member.get("mimeType") or ""),
+        mime_type=shown_text(member.get("mimeType")),
         size_bytes=int_of(member.get("sizeBytes")),
         create_time=time_of(member.get("createTime")),
         expiration_time=time_of(member.get("expirationTime")),
         sha256_hex=_sha256(member.get("sha256Hash")),
-        uri=str(member.get("uri") or ""),
-        state=str(member.get("state") or ""),
-        source=str(member.get("source") or ""),
+        uri=shown_text(member.get("uri")),
+        state=shown_text(member.get("state")),
+        source=shown_text(member.get("source")),
         error=error_of(member.get("error")),
     )
 

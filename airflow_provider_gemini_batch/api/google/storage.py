@@ -7,7 +7,6 @@ which hangs on any endpoint that is not Google's own. gcsfs (extra ``vertex``) i
 from __future__ import annotations
 
 import os
-import re
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -124,11 +123,11 @@ class ObjectStore:
         pattern = f"{address}*" if address.endswith("/") else address
         if "*" not in pattern:
             return [address]
-        folder = pattern.partition("*")[0].rpartition("/")[0]
-        matches = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL).fullmatch
+        pieces = pattern.split("*")
+        folder = pieces[0].rpartition("/")[0]
         with _storage_errors("list", address):
             found = self.filesystem.find(names.gcs_uri(folder, "address"))
-        return sorted(uri for path in found if matches(uri := f"gs://{path}"))
+        return sorted(uri for path in found if _matches(uri := f"gs://{path}", pieces))
 
     def delete(self, uri: str) -> None:
         """Delete an object, if it exists."""
@@ -198,6 +197,20 @@ class ObjectStore:
         if len(data) != end - begin:
             raise TransportError(f"read of {uri}: {len(data)} bytes came instead of {end - begin}", sent=True)
         return data
+
+
+def _matches(uri: str, pieces: list[str]) -> bool:
+    """Return whether an address has these pieces in turn, with anything between them; needs no backtracking."""
+    first, *middle, last = pieces
+    if not uri.startswith(first):
+        return False
+    position, end = len(first), len(uri) - len(last)
+    for piece in middle:
+        found = uri.find(piece, position, end)
+        if found < 0:
+            return False
+        position = found + len(piece)
+    return position <= end and uri.endswith(last)
 
 
 def _to_stored_object(item: Mapping[str, Any]) -> StoredObject:
