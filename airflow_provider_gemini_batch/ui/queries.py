@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Row, Select
+    from sqlalchemy import ColumnElement, FromClause, Row, Select
     from sqlalchemy.orm import Session
 
     from airflow_provider_gemini_batch.ui.addresses import Place
 
 #: States in which Airflow may still do something with a task.
 ACTIVE: Final = ("running", "deferred", "queued", "scheduled", "restarting", "up_for_retry", "up_for_reschedule")
-#: A list or a sum reads at most so many of the newest batches. This bounds memory, and is far more than pages need.
+#: A list or a sum reads at most so many of the newest batches, and as many that a search finds. This bounds memory, and is
+#: far more than pages need.
 MOST_SCANNED: Final = 50_000
 
 _ti = TaskInstance.__table__
@@ -40,24 +41,15 @@ _run = DagRun.__table__
 _overview = XComModel.__table__.alias("overview")
 _progress = XComModel.__table__.alias("progress")
 
+
+def _same(table: FromClause, *columns: str) -> ColumnElement[bool]:
+    return and_(*(table.c[name] == _overview.c[name] for name in columns))
+
+
 # An overview with its task instance, and with its progress, each by a unique key.
-_WITH_TASK: Final = _overview.join(
-    _ti,
-    and_(
-        _ti.c.dag_id == _overview.c.dag_id,
-        _ti.c.task_id == _overview.c.task_id,
-        _ti.c.run_id == _overview.c.run_id,
-        _ti.c.map_index == _overview.c.map_index,
-    ),
-)
+_WITH_TASK: Final = _overview.join(_ti, _same(_ti, "dag_id", "task_id", "run_id", "map_index"))
 _WITH_PROGRESS: Final = _WITH_TASK.outerjoin(
-    _progress,
-    and_(
-        _progress.c.dag_run_id == _overview.c.dag_run_id,
-        _progress.c.task_id == _overview.c.task_id,
-        _progress.c.map_index == _overview.c.map_index,
-        _progress.c.key == PROGRESS_KEY,
-    ),
+    _progress, and_(_same(_progress, "dag_run_id", "task_id", "map_index"), _progress.c.key == PROGRESS_KEY)
 )
 
 _KEY = (_overview.c.dag_run_id, _overview.c.task_id, _overview.c.map_index)
@@ -76,7 +68,7 @@ class Scan:
     """Which batches to read: those of these Dags that began or ended after ``since``, or are still active.
 
     Rows whose run, task or jobs have ``text`` in their names are ``found``. ``costs``: also read the tokens of batches
-    that ended after ``since``.
+    that ended after ``since``, and no others.
     """
 
     dag_ids: Collection[str]
@@ -86,7 +78,17 @@ class Scan:
 
 
 def scan(session: Session, wanted: Scan) -> Sequence[Row[Any]]:
-    """Return key, states and short values of each batch, the newest first."""
+    """Return key, states and short values of each batch, the newest first; those that are ``found`` however old they are."""
+    query = _scan(wanted)
+    rows = session.execute(query).all()
+    if not wanted.text or len(rows) < MOST_SCANNED:
+        return rows
+    read = {tuple(row[: len(_KEY)]) for row in rows}
+    found = session.execute(query.where(_finds(wanted.text))).all()
+    return [*rows, *(row for row in found if tuple(row[: len(_KEY)]) not in read)]
+
+
+def _scan(wanted: Scan) -> Select[Any]:
     query: Select[Any] = select(
         *_KEY,
         _ti.c.dag_id,
@@ -103,13 +105,15 @@ def scan(session: Session, wanted: Scan) -> Sequence[Row[Any]]:
     tables = _WITH_TASK if wanted.costs else _WITH_PROGRESS
     query = query.select_from(tables).where(_overview.c.key == OVERVIEW_KEY, _overview.c.dag_id.in_(wanted.dag_ids))
     if wanted.costs:
-        query = query.where(_ti.c.state.not_in(ACTIVE), _ti.c.end_date >= wanted.since)
+        query = query.where(_ti.c.state.not_in(ACTIVE))
+        if wanted.since is not None:
+            query = query.where(_ti.c.end_date >= wanted.since)
     elif wanted.since is not None:
         recent = or_(_ti.c.start_date >= wanted.since, _ti.c.end_date >= wanted.since)
         query = query.where(or_(_ti.c.state.in_(ACTIVE), recent))
         query = query.where(_overview.c.timestamp >= wanted.since - _LONGEST_SILENCE)
     newest = func.coalesce(_ti.c.start_date, _overview.c.timestamp).desc()
-    return session.execute(query.order_by(newest, *_KEY).limit(MOST_SCANNED)).all()
+    return query.order_by(newest, *_KEY).limit(MOST_SCANNED)
 
 
 def _finds(text: str) -> ColumnElement[bool]:

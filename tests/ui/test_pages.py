@@ -17,6 +17,7 @@ from airflow_provider_gemini_batch.batch.overview import (
     JobOverview,
     Overview,
 )
+from airflow_provider_gemini_batch.ui import queries
 from airflow_provider_gemini_batch.ui.addresses import Place
 from airflow_provider_gemini_batch.ui.queries import Scan, count_mapped, dags, find, load, scan
 from ui.airflow_page import HOME, JOB, OVERVIEW, add, detail, headers, read, words
@@ -172,6 +173,21 @@ def test_the_list_can_be_narrowed_down(page: TestClient, seeder: Seeder) -> None
     assert shown(q="%") == set()
     assert shown(days="all", state="succeeded") == {"long_ago"}
     assert shown(state="active", dag="b") == {"with_pro", "long_running", "by_job"}
+
+
+def test_a_search_also_finds_batches_that_are_older_than_those_that_are_read(
+    page: TestClient, seeder: Seeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MOST_SCANNED", 2)
+    for hours in range(5):
+        add(seeder, task_id=f"hours_{hours}", run_id=f"r{hours}", began=seeder.now - timedelta(hours=hours))
+
+    def shown(query: str) -> list[str]:
+        return [re.findall(r"hours_\d", row)[0] for row in rows_of(read(page, "/", q=query))]
+
+    assert shown("hours_4") == ["hours_4"]
+    assert shown("hours_") == ["hours_0", "hours_1"]
+    assert shown("r3") == ["hours_3"]
 
 
 def test_pages_follow_each_other_and_keep_the_filters(page: TestClient, seeder: Seeder) -> None:
@@ -386,12 +402,12 @@ def test_every_query_can_be_said_in_every_dialect(dialect: Any) -> None:
     statements = Statements()
     session: Any = statements
     now = datetime.now(tz=timezone.utc)
-    for wanted in (Scan(["a"]), Scan(["a"], now, "text"), Scan(["a"], now, costs=True)):
+    for wanted in (Scan(["a"]), Scan(["a"], now, "text"), Scan(["a"], now, costs=True), Scan(["a"], costs=True)):
         scan(session, wanted)
     load(session, [(1, "t", -1)])
     find(session, Place("d", "r", "t"))
     count_mapped(session, Place("d", "r", "t"))
     dags(session)
-    assert len(statements.asked) == 7
+    assert len(statements.asked) == 8
     for statement in statements.asked:
         assert "SELECT" in str(statement.compile(dialect=dialect()))
