@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 #: States in which Airflow may still do something with a task.
 ACTIVE: Final = ("running", "deferred", "queued", "scheduled", "restarting", "up_for_retry", "up_for_reschedule")
-#: A list or a sum reads at most so many of the newest batches, and as many that a search finds. This bounds memory, and is
-#: far more than pages need.
+#: A list or a sum reads at most so many of the newest batches, and as many that a search finds. This bounds memory, and
+#: is far more than pages need.
 MOST_SCANNED: Final = 50_000
 
 _ti = TaskInstance.__table__
@@ -78,7 +78,7 @@ class Scan:
 
 
 def scan(session: Session, wanted: Scan) -> Sequence[Row[Any]]:
-    """Return key, states and short values of each batch, the newest first; those that are ``found`` however old they are."""
+    """Return key, states and short values of each batch, the newest first; ``found`` ones however old they are."""
     query = _scan(wanted)
     rows = session.execute(query).all()
     if not wanted.text or len(rows) < MOST_SCANNED:
