@@ -6,7 +6,6 @@ notes when the body is first read. If sending fails before that, the service has
 
 from __future__ import annotations
 
-import json
 import random as random_module
 import threading
 import time
@@ -31,6 +30,7 @@ from airflow_provider_gemini_batch.api.errors import (
     UnexpectedAnswer,
 )
 from airflow_provider_gemini_batch.api.network_errors import LONGEST_CONNECT, cause_of, may_have_been_sent
+from airflow_provider_gemini_batch.api.responses.reading import read_json
 from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION, error_from_response, http_date
 from airflow_provider_gemini_batch.api.sessions import new_session, response_within
 from airflow_provider_gemini_batch.api.urls import is_host, origin
@@ -129,13 +129,11 @@ class Answer:
         # Count values before parsing: "[]," takes three bytes of text, but a hundred in memory.
         if self.body.count(b",") + self.body.count(b"{") + self.body.count(b"[") > self.max_values:
             raise AnswerTooLarge(f"{self.description}: the answer holds more than {self.max_values} values")
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError) as error:
+        # The body may hold responses that were paid for, so it is read as leniently as a file of them.
+        value = read_json(self.body)
+        if value is None:
             start = "HTML" if self.body.lstrip()[:1] == b"<" else f"{len(self.body)} bytes"
-            # The cause would show the body, which may hold responses.
-            text = f"{self.description}: {self.status}, but the response is not JSON ({start}, {type(error).__name__})"
-            raise UnexpectedAnswer(text) from None
+            raise UnexpectedAnswer(f"{self.description}: {self.status}, but the response is not JSON ({start})")
         if not isinstance(value, dict):
             raise UnexpectedAnswer(f"{self.description}: {self.status}, but the response is not a JSON object")
         return value

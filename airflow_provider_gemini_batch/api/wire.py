@@ -76,17 +76,12 @@ def error_of(value: object) -> ServiceError | None:
 
 def grpc_code(fault: Mapping[str, Any]) -> tuple[int | None, str]:
     """Return an error's gRPC number, given as such, by name or as HTTP status; and words for one beyond 32 bits."""
-    named = _GRPC_NUMBERS.get(str(fault.get("status")).upper())
-    if named is not None:
-        return named, ""
-    code = fault.get("code")
-    if isinstance(code, float) and code.is_integer():
-        code = int(code)
-    if isinstance(code, str):
-        if code.upper() in _GRPC_NUMBERS:
-            return _GRPC_NUMBERS[code.upper()], ""
-        code = int(code) if code.isascii() and code.isdigit() and len(code) < len(str(_MOST_CODE)) else None
-    if not isinstance(code, int) or isinstance(code, bool):
+    told = fault.get("code")
+    for name in (fault.get("status"), told):
+        if isinstance(name, str) and name.upper() in _GRPC_NUMBERS:
+            return _GRPC_NUMBERS[name.upper()], ""
+    code = int_of(told)
+    if code is None:
         return None, ""
     if abs(code) > _MOST_CODE:
         return None, f" (the code {str(code)[:40]} is beyond 32 bits)"

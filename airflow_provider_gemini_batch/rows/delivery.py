@@ -187,7 +187,7 @@ class Manifest:
     """The file beside an output that says who wrote it and what is in it. ``task`` is unique in its ``run``.
 
     ``media`` has the ``path`` of the folder with pictures and sound, and the number of ``files`` and ``bytes`` in it.
-    ``beside`` is a hash of what the fingerprint does not cover, such as carried columns.
+    ``extras_hash`` is a hash of what the fingerprint does not cover, such as carried columns.
     """
 
     task: str
@@ -202,7 +202,7 @@ class Manifest:
     part: str = ""
     carried_types: Mapping[str, str] = field(default_factory=dict)
     media: Mapping[str, Any] | None = None
-    beside: str = ""
+    extras_hash: str = ""
 
     def to_json(self) -> bytes:
         """Return the manifest as it is written."""
@@ -221,7 +221,7 @@ class Manifest:
             "part": self.part,
             "carried_types": dict(self.carried_types),
             "media": self.media,
-            "beside": self.beside,
+            "beside": self.extras_hash,
         }
         return to_json(members, indent=2) + b"\n"
 
@@ -255,7 +255,7 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
             part=str(members.get("part", "")),
             carried_types=dict(members.get("carried_types", {})),
             media=members.get("media"),
-            beside=str(members.get("beside", "")),
+            extras_hash=str(members.get("beside", "")),
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
@@ -287,7 +287,7 @@ def deliver(
     fingerprint: str,
     workdir: Path,
     carried_types: Mapping[str, str] | None = None,
-    beside: str = "",
+    extras_hash: str = "",
 ) -> tuple[LandingSummary, Manifest]:
     """Land all responses at the output and write the manifest. When this raises, no new output is there."""
     check_target(files, target, task=task, run=run)
@@ -318,7 +318,7 @@ def deliver(
         aside=aside,
         part=target.part,
         carried_types=carried_types or {},
-        beside=beside,
+        extras_hash=extras_hash,
         media=None if landing.media is None else landing.media.summary(),
     )
     with files.write_whole(target.manifest) as handle:

@@ -1,8 +1,8 @@
 """Landing: responses of one or several jobs in any order become one row per input row, in input order.
 
 The number in a response's key names its row. A final row that is next in line goes straight to the sink; any other goes
-into a spill file. Memory holds 15 bytes a row, whatever the size of the responses. Jobs are read in the order given; a
-later one may replace a failed row, never a good one.
+into a spill file. Memory holds 2 to 5 bytes a row, and 8 more where jobs may have rows in common, whatever the size of
+the responses. Jobs are read in the order given; a later one may replace a failed row, never a good one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from airflow_provider_gemini_batch.api.responses.reading import key_text
 from airflow_provider_gemini_batch.api.responses.typed import PlainResult
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.rows.reorder import Spill, Waiting
-from airflow_provider_gemini_batch.rows.result_rows import REPAIRABLE, RowMaker, RowStatus
+from airflow_provider_gemini_batch.rows.result_rows import REPAIRABLE, RowMaker, RowStatus, json_line
 from airflow_provider_gemini_batch.rows.wire_keys import unwrap_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_gemini_batch.rows.media import MediaFolder
@@ -40,6 +40,8 @@ _MOST_FAILED_KEYS = 20
 _MOST_IN_A_BYTE = 255
 # How many kinds of failure are distinguished. The service has about thirty.
 _MOST_FAULTS = 1000
+# A row's status, the service's word or number for its failure, and the code of its error.
+_Fault = tuple[str, str, "int | None"]
 _UNCOUNTED = Usage._fields.index("uncounted_answers")
 
 
@@ -225,7 +227,6 @@ class _Base:
         self._maker = landing.maker()
         self._used = [0] * len(Usage._fields)
         self._long = LongPrompts(0, Usage())
-        self._codes: Counter[int | None] = Counter()
         self._warnings = 0
         self._warned: list[str] = []
         self._failed_names: dict[int, str] = {}
@@ -265,17 +266,18 @@ class _Base:
         if self._aside is None:
             self._aside = self._aside_path.open("wb", buffering=_BUFFER_BYTES)
         error = None if result.error is None else result.error.model_dump()
-        self._aside.write(
-            to_json({"why": why, "key": result.key, "response": result.response, "error": error}, inf_nan_mode="null")
-            + b"\n"
-        )
+        self._aside.write(json_line({"why": why, "key": result.key, "response": result.response, "error": error}))
 
     def _summary(
-        self, by_status: dict[str, int], repairable: Sequence[int], faults: Mapping[tuple[str, str], int]
+        self, by_status: dict[str, int], repairable: Sequence[int], faults: Mapping[_Fault, int]
     ) -> LandingSummary:
         reasons: dict[str, dict[str, int]] = {}
-        for (word, reason), count in sorted(faults.items()):
-            reasons.setdefault(word, {})[reason] = count
+        codes: Counter[int | None] = Counter()
+        for (word, reason, code), count in sorted(faults.items(), key=lambda fault: fault[0][:2]):
+            counts = reasons.setdefault(word, {})
+            counts[reason] = counts.get(reason, 0) + count
+            if word == "error":
+                codes[code] += count
         return LandingSummary(
             rows=sum(by_status.values()),
             succeeded=by_status.get("ok", 0),
@@ -284,7 +286,7 @@ class _Base:
             duplicate=self._strays["duplicate"],
             usage=Usage(*self._used),
             repairable=repairable,
-            error_codes=dict(self._codes),
+            error_codes=dict(codes),
             aside=None if self._aside is None else self._aside_path,
             reasons=reasons,
             warnings=self._warnings,
@@ -317,6 +319,12 @@ def _splice(line: bytes, carried: bytes, *, keep_response: bool) -> bytes:
     return to_json({**row, **from_json(carried), "response": response}) + b"\n"
 
 
+def _fault(status: RowStatus, reason: str, result: BatchResult, known: Collection[_Fault]) -> _Fault:
+    """Return why a row failed, or ``other`` when so many kinds of failure are ``known`` already."""
+    fault = (status.word, reason, None if result.error is None else result.error.code)
+    return fault if len(known) + 1 < _MOST_FAULTS or fault in known else (status.word, "other", None)
+
+
 def _usage(result: BatchResult) -> tuple[int, ...] | None:
     if isinstance(result, PlainResult):
         return result.counts
@@ -329,7 +337,7 @@ def _identity(result: BatchResult) -> int:
         return hash(result.response_id or (result.text, result.vector, result.counts))
     billed = result.billed or {}
     name = billed.get("responseId")
-    return hash(name if isinstance(name, str) and name else to_json(billed, inf_nan_mode="null", fallback=str))
+    return hash(name if isinstance(name, str) and name else json_line(billed))
 
 
 class _Unknown(_Base):
@@ -338,7 +346,7 @@ class _Unknown(_Base):
     def __init__(self, landing: LandingSpec, sink: Sink, workdir: Path) -> None:
         super().__init__(landing, sink, workdir)
         self._by_status: Counter[str] = Counter()
-        self._faults: Counter[tuple[str, str]] = Counter()
+        self._faults: Counter[_Fault] = Counter()
         self._transient = array("q")
 
     def read(self, index: int, source: ResponseSource, final_below: int | None) -> None:  # noqa: ARG002
@@ -351,12 +359,10 @@ class _Unknown(_Base):
             self._count_usage(usage, result)
             self._by_status[status.word] += 1
             if status is not _OK:
-                self._faults[status.word, reason] += 1
+                self._faults[_fault(status, reason, result, self._faults)] += 1
                 self._note_failed(number, key)
             if status is RowStatus.TRANSIENT_ERROR:
                 self._transient.append(number)
-            if result.error is not None:
-                self._codes[result.error.code] += 1
             if warned:
                 self._note_warning(key)
             self._sink.write(self._with_members_beside(line, result))
@@ -376,7 +382,7 @@ def _as_text(value: Any) -> str | None:
     """Return a member of any type as text: columns of unknown input have no types."""
     if value is None or isinstance(value, str):
         return value and value.encode("utf-8", "replace").decode()
-    return key_text(value) or to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=str).decode()
+    return key_text(value) or json_line(value)[:-1].decode()
 
 
 class _Known(_Base):
@@ -391,8 +397,8 @@ class _Known(_Base):
         self._status = bytearray(rows)
         self._by = array("B" if len(sources) <= _MOST_IN_A_BYTE else "H", [0]) * rows
         # The kinds of failure, and for each row the number of its kind, once a row has failed; 0: none.
-        self._faults: list[tuple[str, str, int | None]] = [("", "", None)]
-        self._fault_numbers: dict[tuple[str, str, int | None], int] = {}
+        self._faults: list[_Fault] = [("", "", None)]
+        self._fault_numbers: dict[_Fault, int] = {}
         self._fault_of = array("H")
         self._several = not _are_apart(sources)
         # A hash of each row's response, to recognise one that a later job's output repeats.
@@ -415,7 +421,8 @@ class _Known(_Base):
             elif result.key is None and wait_for_position:
                 keyless += 1
                 error = None if result.error is None else result.error.model_dump()
-                self._keyless.add(to_json([result.response, error, result.position, result.billed]) + b"\n")
+                billed = None if result.billed is result.response else result.billed
+                self._keyless.add(json_line([result.response, error, result.position, billed]))
             else:
                 keyed += 1
                 self._set_stray_aside(result, "extra")
@@ -451,8 +458,7 @@ class _Known(_Base):
         if self._several:
             self._identities[row] = _identity(result)
         if status is not _OK:
-            code = None if result.error is None else result.error.code
-            self._note_fault(row, (status.word, reason, code))
+            self._note_fault(row, _fault(status, reason, result, self._fault_numbers))
             self._note_failed(row, name)
         elif self._fault_of and self._fault_of[row]:
             self._fault_of[row] = 0
@@ -468,11 +474,9 @@ class _Known(_Base):
         if spill.waiting and row >> spill.shift <= self._next >> spill.shift:
             self._drain()
 
-    def _note_fault(self, row: int, fault: tuple[str, str, int | None]) -> None:
+    def _note_fault(self, row: int, fault: _Fault) -> None:
         if not self._fault_of:
             self._fault_of = array("H", [0]) * self._rows
-        if len(self._faults) >= _MOST_FAULTS and fault not in self._fault_numbers:
-            fault = (fault[0], "other", None)
         number = self._fault_numbers.setdefault(fault, len(self._faults))
         if number == len(self._faults):
             self._faults.append(fault)
@@ -532,13 +536,7 @@ class _Known(_Base):
                     self._emit(line)
 
     def _sum_up(self) -> LandingSummary:
-        faults: Counter[tuple[str, str]] = Counter()
-        for number, count in Counter(self._fault_of).items():
-            word, reason, code = self._faults[number]
-            if number:
-                faults[word, reason] += count
-            if word == "error":
-                self._codes[code] += count
+        faults = {self._faults[number]: count for number, count in Counter(self._fault_of).items() if number}
         by_status: Counter[str] = Counter()
         for state in RowStatus:
             by_status[state.word] += self._status.count(state)

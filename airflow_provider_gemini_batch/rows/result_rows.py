@@ -36,7 +36,6 @@ from airflow_provider_gemini_batch.api.responses.content import (
     BLOCKED_REASONS,
     GOOD_REASONS,
     Content,
-    beside_content,
     block_reason,
     candidates,
     content_of,
@@ -94,7 +93,6 @@ _QUICK_TEXT = b'{"key":%b,"status":"ok","text":%b,"finish_reason":"STOP",' + _QU
 _QUICK_VECTOR = b'{"key":%b,"status":"ok","embedding":%b,"finish_reason":null,' + _QUICK_USAGE
 
 
-_NOTHING = (None, (), (), (), ())
 _encode = Encoder().encode
 
 
@@ -139,14 +137,14 @@ class RowMaker:
             elif result.vector and self._dimensions in (None, result.vector.count(b",") + 1):
                 return _OK, _QUICK_VECTOR % (_encode(key), result.vector, *counts), counts, "", False
         status, row, usage, reason = self.members(result, key, number)
-        return status, _json_line(row), usage, reason, "warning" in row
+        return status, json_line(row), usage, reason, "warning" in row
 
     def missing(self, key: str) -> bytes:
         """Return the row for a request without a response."""
         error = ServiceError(message="the service gave no answer to this row")
         row = self._failed_row(BatchResult(key, None, error, 0), key)[1]
         row["status"] = RowStatus.MISSING.word
-        return _json_line(row)
+        return json_line(row)
 
     def members(
         self, result: BatchResult, key: str, number: int = 0
@@ -217,8 +215,6 @@ class RowMaker:
             row["parsed"] = None
         row["finish_reason"] = reason
         parts = self._parts(content, key, number, 0, oddities)
-        if beside := beside_content(first):
-            parts["candidate_metadata"] = beside
         if len(found) > 1:
             parts["more_candidates"] = [
                 {
@@ -226,7 +222,6 @@ class RowMaker:
                     "text": (more := content_of(one)).text,
                     "finish_reason": finish_reason(one),
                     **self._parts(more, key, number, place, oddities),
-                    **({"candidate_metadata": beside} if (beside := beside_content(one)) else {}),
                 }
                 for place, one in enumerate(found[1:], start=1)
             ]
@@ -239,25 +234,21 @@ class RowMaker:
 
     def _parts(self, content: Content, key: str, number: int, candidate: int, oddities: list[str]) -> dict[str, Any]:
         """Return what a candidate holds beside its text, after writing its media."""
-        if content[1:] == _NOTHING:
-            return {}
-        parts: dict[str, Any] = {}
-        if content.function_calls:
-            parts["function_calls"] = content.function_calls
-        if content.code:
-            parts["executed_code"] = content.code
-        if content.thoughts:
-            parts["thoughts"] = content.thoughts
+        files: Any = ()
         if content.media:
-            if self._media is None:
-                parts["media_files"], odd = not_kept(content.media)
-            else:
-                parts["media_files"], odd = self._media.save(key, number, candidate, content.media)
+            save = self._media
+            files, odd = not_kept(content.media) if save is None else save.save(key, number, candidate, content.media)
             if odd:
                 oddities.append(odd)
-        if content.others:
-            parts["other_parts"] = content.others
-        return parts
+        parts = {
+            "function_calls": content.function_calls,
+            "executed_code": content.code,
+            "thoughts": content.thoughts,
+            "media_files": files,
+            "other_parts": content.others,
+            "candidate_metadata": content.metadata,
+        }
+        return {name: value for name, value in parts.items() if value}
 
 
 def _paths(row: dict[str, Any]) -> list[str]:
@@ -284,12 +275,13 @@ def _ending(response: dict[str, Any], reason: str | None, content: Content) -> t
     return _OK, "", ""
 
 
-def _json_line(row: dict[str, Any]) -> bytes:
+def json_line(value: Any) -> bytes:
+    """Return a value as a line of JSON, whatever it holds: a lone surrogate becomes a question mark."""
     try:
-        return to_json(row, inf_nan_mode="null") + b"\n"
+        return to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=str) + b"\n"
     except (PydanticSerializationError, UnicodeEncodeError):
-        # Only values handed in from Python can hold lone surrogates or bytes; what came as JSON cannot.
-        return to_json(_make_writable(row), inf_nan_mode="null", bytes_mode="base64", fallback=str) + b"\n"
+        # What was read as JSON holds no lone surrogates or bytes; what comes from a table or from Python may.
+        return to_json(_make_writable(value), inf_nan_mode="null", bytes_mode="base64", fallback=str) + b"\n"
 
 
 def _make_writable(value: Any) -> Any:

@@ -23,7 +23,7 @@ from airflow_provider_gemini_batch.api.errors import EmptyInput, InputError
 from airflow_provider_gemini_batch.api.legacy import instance_key, instance_of, is_legacy
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.requests.fields import shown
-from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, json_bytes
+from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, request_json
 from airflow_provider_gemini_batch.rows.datasets import from_files
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.layout import Layout, Shard, ShardFile
@@ -171,7 +171,7 @@ class _Pass:
         spec = self._spec
         defaults = [dict(self._defaults.members), dict(self._defaults.generation_config)]
         parts = [spec.service.value, spec.project, spec.location, spec.kind.value, self._defaults.model]
-        return json_bytes([*parts, defaults])
+        return request_json([*parts, defaults])
 
     def _take(self, rows: Iterable[Row]) -> None:
         """Process all rows and note what is wrong with them; after the first bad row, no line is written."""

@@ -13,9 +13,9 @@ from airflow_provider_gemini_batch.api.requests.fields import check_json
 from airflow_provider_gemini_batch.api.requests.request import (
     RequestDefaults,
     is_ready,
-    json_bytes,
     key_json,
     request_body,
+    request_json,
     wire_line,
     with_roles,
 )
@@ -100,7 +100,7 @@ class _RawBody:
         if defaults.generation_config:
             members["generationConfig"] = dict(defaults.generation_config)
         self._members = frozenset(members)
-        self._tail = b"," + json_bytes(members)[1:] if members else b""
+        self._tail = b"," + request_json(members)[1:] if members else b""
         self._is_choosy = self._is_vertex or bool(members)
 
     def read(self, row: Row, raw: bytes) -> _Written | None:

@@ -166,13 +166,13 @@ class Output:
         ours = manifest is not None and manifest.task == self.task and set(manifest.job_names) == set(job_names)
         return manifest if ours else None
 
-    def whole(self, fingerprint: str, beside: str) -> Manifest | None:
+    def whole(self, fingerprint: str, extras_hash: str) -> Manifest | None:
         """Return the manifest of an output that holds all rows of this input, whichever run landed it; else None.
 
-        :param beside: a hash of what else the rows are to hold, which the fingerprint does not cover.
+        :param extras_hash: a hash of what else the rows are to hold, which the fingerprint does not cover.
         """
         manifest = self._manifest()
-        if manifest is None or (manifest.fingerprint, manifest.beside) != (fingerprint, beside):
+        if manifest is None or (manifest.fingerprint, manifest.extras_hash) != (fingerprint, extras_hash):
             return None
         return manifest if self._files().exists(manifest.output) else None
 
@@ -198,7 +198,7 @@ class Output:
         job_names: Sequence[str],
         fingerprint: str,
         carried_types: Mapping[str, str] | None = None,
-        beside: str = "",
+        extras_hash: str = "",
         max_xcom_bytes: int,
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
         """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
@@ -218,7 +218,7 @@ class Output:
             fingerprint=fingerprint,
             workdir=self.folder,
             carried_types=carried_types,
-            beside=beside,
+            extras_hash=extras_hash,
         )
         _log_oddities(summary)
         return summary, None

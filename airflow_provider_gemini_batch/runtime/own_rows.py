@@ -120,7 +120,7 @@ class OwnRows(TaskWork):
     def whole_already(self) -> Landing | None:
         """Return what another run landed of this very input, if few enough of its rows failed; else None."""
         self._read_before = staged = self._rows.read(again=False)
-        manifest = self._output.whole(staged.fingerprint, self._beside())
+        manifest = self._output.whole(staged.fingerprint, self._extras_hash())
         if manifest is None:
             return None
         landing = self._landed_already(manifest)
@@ -274,7 +274,7 @@ class OwnRows(TaskWork):
             dimensions=self._arguments.output_dimensionality,
         )
 
-    def _beside(self) -> str:
+    def _extras_hash(self) -> str:
         rows = self._rows
         parts = [rows.carried_digest, dict(rows.carried_types), self._arguments.keep_response]
         return sha256(to_json(parts)).hexdigest()[:12]

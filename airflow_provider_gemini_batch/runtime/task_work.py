@@ -95,7 +95,7 @@ class TaskWork:
                 job_names=names,
                 fingerprint=self._fingerprint() or "",
                 carried_types=self._carried_types(),
-                beside=self._beside(),
+                extras_hash=self._extras_hash(),
                 max_xcom_bytes=self._arguments.max_xcom_bytes,
             )
         except ResultsGone:
@@ -149,7 +149,7 @@ class TaskWork:
     def _fingerprint(self) -> str | None:
         return None
 
-    def _beside(self) -> str:
+    def _extras_hash(self) -> str:
         """Return a hash of what else the result rows hold, which the fingerprint does not cover."""
         return ""
 

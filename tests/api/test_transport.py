@@ -12,7 +12,9 @@ import pytest
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError, TransportError
-from airflow_provider_gemini_batch.api.transport import FilePart, _Body
+from airflow_provider_gemini_batch.api.responses.reading import inline_results
+from airflow_provider_gemini_batch.api.transport import Answer, FilePart, _Body
+from airflow_provider_gemini_batch.rows.result_rows import json_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,3 +154,20 @@ def test_a_body_remembers_whether_it_was_asked_for(tmp_path: Path) -> None:
             assert body.read(2) + body.read() + body.read() == b"345"
             assert body.touched
             assert b"".join(_Body(source)) == b"345"
+
+
+@pytest.mark.parametrize("odd", [rb"\ud83d", rb"\uDE04\ud83d", b"\xed\xa0\xbd", b"\xff"])
+def test_a_body_with_half_a_character_is_read_and_can_be_written(odd: bytes) -> None:
+    value = Answer(200, {}, b'{"' + odd + b'":"' + odd + b'\\ud83d\\ude04"}').json()
+    ((name, text),) = value.items()
+    assert name.encode()
+    assert text.encode().endswith("\U0001f604".encode())
+
+
+@pytest.mark.parametrize("depth", [300, 5000])
+def test_inline_responses_beside_one_that_is_nested_too_deep_are_read(depth: int) -> None:
+    deep = b'{"response":{"candidates":[' + b"[" * depth + b"]" * depth + b"]}}"
+    body = b'{"response":{"inlinedResponses":{"inlinedResponses":[' + deep + b',{"response":{"x":1}}]}}}'
+    found = list(inline_results(Answer(200, {}, body).json()["response"]))
+    assert found[1].response == {"x": 1}
+    assert json_line(found[0].response)

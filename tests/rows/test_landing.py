@@ -346,11 +346,55 @@ def test_a_row_that_failed_in_an_early_job_holds_up_only_the_rows_behind_it(tmp_
     assert [row["key"] for row in sink.rows] == [str(row) for row in range(rows)]
 
 
-def test_kinds_of_failure_are_bounded_and_their_rows_are_counted_all_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [1200, None])
+def test_kinds_of_failure_are_bounded_and_their_rows_are_counted_all_the_same(rows: int | None, tmp_path: Path) -> None:
     answers = [BatchResult(f"r{row}", response("x", f"ODD_{row}"), None, 0) for row in range(1200)]
-    _, summary = landed(tmp_path, answers, rows=1200)
+    _, summary = landed(tmp_path, answers, rows=rows)
     assert len(summary.reasons["invalid_output"]) == 1000
     assert summary.reasons["invalid_output"]["other"] == 201
+    _, summary = landed(tmp_path, [bad(row, 100 + row) for row in range(1200)], rows=rows)
+    assert summary.error_codes[None] == 201
+    assert summary.reasons["error"]["other"] == 201
+    assert sum(summary.error_codes.values()) == 1200
+
+
+HALF = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [[BatchResult(f"stray{HALF}", response(HALF), None, 0), good(0)]],
+        [[good(0), BatchResult("r0", response(HALF), None, 0)]],
+        [ResponseSource([BatchResult(None, response(HALF), None, 0)].__iter__, [0])],
+        [[BatchResult("r0", response(HALF, "ODD"), None, 0)], [BatchResult("r0", response(HALF), None, 0)]],
+        [[BatchResult("r0", None, ServiceError(message=HALF), 0, billed={HALF: 1})], [bad(0)]],
+    ],
+    ids=["a stray", "a duplicate", "without a key", "the same row in two jobs", "an error"],
+)
+def test_half_a_character_in_a_response_stops_no_landing(jobs: list[Any], tmp_path: Path) -> None:
+    rows, summary = landed(tmp_path, *jobs, rows=1)
+    assert [row["key"] for row in rows] == ["0"]
+    if summary.aside is not None:
+        assert b'"text":"?"' in summary.aside.read_bytes()
+
+
+def test_half_a_character_in_a_column_of_unknown_input_stops_no_landing(tmp_path: Path) -> None:
+    answer = BatchResult("k", response("fine"), None, 0, beside={"tags": [HALF]})
+    rows, _ = landed(tmp_path, [answer], rows=None, carry=("tags",))
+    assert rows[0]["tags"] == '["?"]'
+
+
+def test_a_response_without_a_key_waits_on_disk_once(tmp_path: Path) -> None:
+    sizes = []
+
+    def answers() -> Iterator[BatchResult]:
+        yield BatchResult(None, response("x" * (3 << 20)), None, 0)
+        sizes.append((tmp_path / "keyless.jsonl").stat().st_size)
+
+    rows, summary = landed(tmp_path, ResponseSource(answers, [0]), rows=1)
+    assert 3 << 20 <= sizes[0] < 4 << 20
+    assert (rows[0]["status"], summary.usage) == ("ok", Usage(5, 2, 0, 0))
 
 
 OUTCOMES = st.sampled_from(["good", "bad", "fatal", "absent"])

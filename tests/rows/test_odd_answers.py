@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 from datetime import date, datetime, timezone
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, LongPrompts, ServiceError, Usage
-from airflow_provider_gemini_batch.api.responses.content import finish_reason
+from airflow_provider_gemini_batch.api.responses.content import block_reason, finish_reason
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, lines_of, unpacked
 from airflow_provider_gemini_batch.api.responses.reading import (
     inline_results,
@@ -102,13 +104,65 @@ def test_a_byte_order_mark_costs_nothing(mark: bytes) -> None:
     assert parse_vertex_line(lines[0], 0).response == GOOD
 
 
-@pytest.mark.parametrize("size", [2, 3, 1000])
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
 def test_a_file_in_utf_16_is_read(size: int) -> None:
     text = "".join(f'{{"key":"{key}","x":"\u00e4\U0001f604\u0a0a"}}\n' for key in "ab")
     for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
         packed = (text if encoding == "utf-16" else "\ufeff" + text).encode(encoding)
         chunks = [packed[start : start + size] for start in range(0, len(packed), size)]
         assert [line.decode() for line in lines_of(unpacked(chunks))] == text.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+@pytest.mark.parametrize("padding", [b"", b"\0", bytes(512)])
+def test_packed_results_are_read_in_pieces_of_any_size_and_with_zeros_after_each_member(
+    size: int, padding: bytes
+) -> None:
+    packed = gzip.compress(b"one\n") + padding + gzip.compress(b"two\n") + padding
+    assert b"".join(unpacked(packed[at : at + size] for at in range(0, len(packed), size))) == b"one\ntwo\n"
+    with pytest.raises(UnexpectedAnswer):
+        list(unpacked([packed + b"\0x"]))
+
+
+@pytest.mark.parametrize("odd", ["9" * 5000, "-1." + "9" * 5000, '"\\x"', "[" * 3000 + "]" * 3000])
+def test_of_two_rows_on_one_line_neither_is_lost_for_what_a_parser_refuses(odd: str) -> None:
+    rows = [f'{{"key":"{key}","response":{RAW.decode()},"junk":{odd}}}' for key in "ab"]
+    found = list(read_lines([" ".join(rows).encode()], parse_result_line))
+    assert [(one.key, one.response) for one in found] == [("a", GOOD), ("b", GOOD)]
+
+
+@pytest.mark.timeout(15)
+def test_many_objects_on_one_line_are_taken_apart_in_linear_time() -> None:
+    whole = BatchResult("k", GOOD, None, 0)
+    found = read_lines([b"{}" * 500_000], lambda line, at: whole if isinstance(line, str) else result_of(None, at))
+    assert sum(1 for _ in found) == 500_000
+
+
+def test_a_row_whose_error_has_our_own_words_is_parsed_once() -> None:
+    seen = []
+
+    def parse(line: bytes | str, position: int) -> BatchResult:
+        seen.append(position)
+        return parse_result_line(line, position)
+
+    line = b'{"key":"k","error":{"message":"this line of the results is not a JSON object"}}'
+    assert [one.key for one in read_lines([line], parse)] == ["k"]
+    assert seen == [0]
+
+
+@pytest.mark.parametrize("word", ["A" * 500, "OD\0D", "OD\nD \u202e", "9" * 500, "\ud83d-X"])
+def test_the_service_s_word_for_a_failure_is_short_and_printable(word: str) -> None:
+    for made in (finish_reason({"finishReason": word}), block_reason({"promptFeedback": {"blockReason": word}})):
+        assert made
+        assert len(made) <= 100
+        assert made.isprintable()
+
+
+@pytest.mark.parametrize("code", ["100000000000", 100000000000, 1e11])
+def test_a_code_beyond_32_bits_is_told_in_whatever_form_it_comes(code: Any) -> None:
+    error = result_of({"key": "k", "error": {"code": code}}, 0).error
+    assert error is not None
+    assert (error.code, error.message) == (None, " (the code 100000000000 is beyond 32 bits)")
 
 
 @pytest.mark.parametrize("parse", [parse_result_line, parse_vertex_line])

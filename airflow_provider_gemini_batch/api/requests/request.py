@@ -190,7 +190,7 @@ def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) ->
     if service is Service.VERTEX:
         check_request(request)
         request = _vertex_embedding(request) if kind is JobKind.EMBEDDINGS else with_roles(request)
-    return json_bytes(request)
+    return request_json(request)
 
 
 def wire_line(service: Service, kind: JobKind, key: bytes, body: bytes) -> bytes:
@@ -239,7 +239,7 @@ def with_roles(request: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def json_bytes(value: Any) -> bytes:
+def request_json(value: Any) -> bytes:
     """Return a request as compact UTF-8 JSON. Raises InputError for NaN, lone surrogates and types unknown to JSON."""
     try:
         body = to_json(value)

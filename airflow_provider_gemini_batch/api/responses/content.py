@@ -6,8 +6,10 @@ Sources: https://ai.google.dev/api/generate-content#v1beta.Candidate and https:/
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.wire import int_of
 
 if TYPE_CHECKING:
@@ -25,8 +27,7 @@ _NUMBERED = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECIT
 GOOD_REASONS = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
 """Finish reasons of a whole response. None: the service left it out."""
 
-BESIDE_CONTENT = ("groundingMetadata", "urlContextMetadata", "citationMetadata", "logprobsResult", "finishMessage")
-"""What to keep of a candidate beside its content; the sources of a search, for example, were paid for."""
+_METADATA = ("groundingMetadata", "urlContextMetadata", "citationMetadata", "logprobsResult", "finishMessage")
 
 _CODE = ("executableCode", "codeExecutionResult")
 _MARKS = frozenset({"thought", "thoughtSignature", "thought_signature"})
@@ -56,7 +57,10 @@ class Media(NamedTuple):
 
 
 class Content(NamedTuple):
-    """One candidate's parts, sorted by kind; a part may hold several kinds. ``text`` excludes the thoughts."""
+    """One candidate's parts, sorted by kind; a part may hold several kinds. ``text`` excludes the thoughts.
+
+    ``metadata`` are the sources, citations, log probabilities and the like beside the parts, as far as there are any.
+    """
 
     text: str | None
     thoughts: str | None = None
@@ -64,6 +68,7 @@ class Content(NamedTuple):
     code: tuple[dict[str, Any], ...] = ()
     media: tuple[Media, ...] = ()
     others: tuple[dict[str, Any], ...] = ()
+    metadata: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def is_empty(self) -> bool:
@@ -88,8 +93,9 @@ def candidates(response: Mapping[str, Any]) -> list[dict[str, Any]]:
 def content_of(candidate: Mapping[str, Any]) -> Content:
     """Return the parts of one candidate, sorted by kind."""
     parts = _parts(candidate)
+    metadata = {name: candidate[name] for name in _METADATA if candidate.get(name)}
     if len(parts) == 1 and parts[0].keys() == {"text"} and isinstance(parts[0]["text"], str):
-        return Content(parts[0]["text"])
+        return Content(parts[0]["text"], metadata=metadata)
     texts: list[str] = []
     thoughts: list[str] = []
     for part in parts:
@@ -102,6 +108,7 @@ def content_of(candidate: Mapping[str, Any]) -> Content:
         tuple({name: part[name]} for part in parts for name in _CODE if isinstance(part.get(name), dict)),
         tuple(_media(parts)),
         tuple(filter(None, map(_others, parts))),
+        metadata,
     )
 
 
@@ -109,23 +116,18 @@ def finish_reason(candidate: Mapping[str, Any]) -> str | None:
     """Return why a candidate ended: a word (``STOP``, ``SAFETY`` ...), else a number without a word here, or None."""
     reason = candidate.get("finishReason")
     if isinstance(reason, str) and not reason.isdecimal():
-        return reason.upper() or None
+        return name_word(reason).upper() or None
     number = int_of(reason)
     if number is None:
         return None
-    return _NUMBERED[number] if 0 <= number < len(_NUMBERED) else str(number)
-
-
-def beside_content(candidate: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a candidate's sources, citations, log probabilities and the like, as far as it has them."""
-    return {name: candidate[name] for name in BESIDE_CONTENT if candidate.get(name)}
+    return _NUMBERED[number] if 0 <= number < len(_NUMBERED) else name_word(str(number))
 
 
 def block_reason(response: Mapping[str, Any]) -> str | None:
     """Return why the prompt itself was refused, or None if it was not."""
     feedback = response.get("promptFeedback")
     reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
-    return reason if isinstance(reason, str) and reason else None
+    return name_word(reason) or None
 
 
 def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:

@@ -18,6 +18,7 @@ MOST_BYTES_OF_A_ROW = 128 << 20
 
 _LINE_END = 10
 _GZIP = b"\x1f\x8b"
+_MARK_BYTES = 2
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # zlib's wbits for the largest window and only the gzip format.
 _GZIP_ONLY = 31
@@ -66,8 +67,7 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
     :raises UnexpectedAnswer: the data ends early or is damaged.
     """
-    stream = filter(None, _unzip(chunks))
-    first = next(stream, b"")
+    first, stream = _begin(_unzip(chunks))
     if not first.startswith(_UTF_16):
         yield first
         yield from stream
@@ -78,9 +78,19 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield text.decode(b"", final=True).encode()
 
 
-def _unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _begin(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first two bytes or more, which tell the format, and the rest."""
     stream = iter(chunks)
-    first = next(stream, b"")
+    first = b""
+    for chunk in stream:
+        first += chunk
+        if len(first) >= _MARK_BYTES:
+            break
+    return first, stream
+
+
+def _unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    first, stream = _begin(chunks)
     if not first.startswith(_GZIP):
         yield first
         yield from stream
@@ -90,7 +100,10 @@ def _unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chain([first], stream):
             packed = chunk
             while packed:
-                if reader.eof:  # another gzip member may follow
+                if reader.eof:  # zeros may pad a gzip member, and another one may follow
+                    packed = packed.lstrip(b"\0")
+                    if not packed:
+                        break
                     reader = zlib.decompressobj(_GZIP_ONLY)
                 yield reader.decompress(packed, _PIECE)
                 packed = reader.unconsumed_tail or reader.unused_data

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 INLINE_RESPONSES = ("inlinedResponses", "inlinedEmbedContentResponses")
 """The member of a job that holds its responses: on the wire the first name; the SDK's types also use the second."""
 
-_UNREADABLE = "this line of the results is not a JSON object"
+_UNREADABLE = ServiceError(message="this line of the results is not a JSON object")
 _NEITHER = "the service gave neither a response nor an error"
 _ANSWERS = ("candidates", "embedding", "embeddings", "promptFeedback")
 _NOT_BESIDE = frozenset({"request", "response", "predictions", "prediction", "instance"})
@@ -39,12 +39,14 @@ _HEAD_BYTES = 4096
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # May surround a row: byte order marks, record separators, remains of a writer that crashed.
 _AROUND = "\ufeff\0\x1e\xa0 \t\r\n,"
+_GAP = re.compile(f"[{_AROUND}]*")
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|)')
 # Beyond this depth, and from so many digits on, JSON parsers and writers fail.
 _DEEPEST = 100
 _scan = json.JSONDecoder(strict=False).raw_decode
 _LONGEST_NUMBER = 4000
-_TOKEN = re.compile(rf'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{{]|[\]}}]|-?\d{{{_LONGEST_NUMBER},}}', re.DOTALL)
+# A whole string in one match would take memory for each escape in it.
+_TOKEN = re.compile(r'\\.|["\[{\]}]|-?\d[\d.eE+-]*', re.DOTALL)
 
 
 def parse_result_line(line: bytes | str, position: int) -> BatchResult:
@@ -70,26 +72,27 @@ def read_lines(lines: Iterable[bytes], parse: Callable[[bytes | str, int], Batch
     position = 0
     for line in lines:
         result = parse(line, position)
-        is_unreadable = result.error is not None and result.error.message == _UNREADABLE
-        for row in (is_unreadable and _rows_of(line)) or (None,):
+        for row in (result.error is _UNREADABLE and _rows_of(line)) or (None,):
             yield result if row is None else parse(row, position)
             position += 1
 
 
 def _rows_of(line: bytes | str) -> list[str]:
     """Return the objects in a line that holds several or a list of them; an unreadable rest comes last."""
-    text = (line if isinstance(line, str) else line.decode("utf-8", "replace")).strip(_AROUND)
+    text = _mended(line)
     rows: list[str] = []
-    while text:
+    begin = 0
+    while begin < len(text):
         try:
-            found, end = _scan(text)
+            found, end = _scan(text, begin)
         except (ValueError, RecursionError):
-            return [*rows, text] if rows else []
+            return [*rows, text[begin:]] if rows else []
         several = found if isinstance(found, list) else [found]
         if not several or not all(isinstance(one, dict) for one in several):
             return []
-        rows += [text[:end]] if several is not found else map(json.dumps, several)
-        text = text[end:].lstrip(_AROUND)
+        rows += [text[begin:end]] if several is not found else map(json.dumps, several)
+        gap = _GAP.match(text, end)
+        begin = gap.end() if gap else end
     return rows
 
 
@@ -105,13 +108,13 @@ def _read_vertex_result(line: bytes | str, position: int) -> BatchResult:
 
 def _unreadable_result(line: bytes | str, position: int) -> BatchResult:
     """Return a result with an error, under the row's key if that can be read."""
-    return BatchResult(_key_of_head(line), None, ServiceError(message=_UNREADABLE), position)
+    return BatchResult(_key_of_head(line), None, _UNREADABLE, position)
 
 
 def _key_of_head(line: bytes | str) -> str | None:
     head = line[:_HEAD_BYTES].encode(errors="replace") if isinstance(line, str) else line[:_HEAD_BYTES]
     named = _KEY_OF_A_HEAD.match(head.removeprefix(_BYTE_ORDER_MARK))
-    key = _lenient(named[1]) if named else None
+    key = read_json(named[1]) if named else None
     return key if isinstance(key, str) else None
 
 
@@ -128,7 +131,7 @@ def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
 def result_of(item: Any, position: int) -> BatchResult:
     """Return one response from JSON: a line of a file, or an inline item, whose key is in ``metadata``."""
     if not isinstance(item, dict):
-        return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
+        return BatchResult(None, None, _UNREADABLE, position)
     response = _as_object(item.get("response"))
     fault = _fault(item.get("error"))
     if fault is None and not _has_content(response):
@@ -140,7 +143,7 @@ def result_of(item: Any, position: int) -> BatchResult:
 def vertex_result_of(item: Any, position: int) -> BatchResult:
     """Return one response of Vertex AI: success is an empty ``status``; the key is in ``custom_id`` or ``key``."""
     if not isinstance(item, dict):
-        return BatchResult(None, None, ServiceError(message=_UNREADABLE), position)
+        return BatchResult(None, None, _UNREADABLE, position)
     response = _as_object(item.get("response"))
     if predictions := item.get("predictions") or item.get("prediction"):
         response = _read_legacy_embedding(predictions) or response
@@ -184,11 +187,8 @@ def _as_object(value: Any) -> Any:
 
 def _json_of(text: str) -> Any:
     """Return the value of JSON text, even if that is JSON text again; None if it is not JSON."""
-    try:
-        found = from_json(text, cache_strings="keys")
-        return from_json(found, cache_strings="keys") if isinstance(found, str) else found
-    except ValueError:
-        return _lenient(text)
+    found = read_json(text)
+    return read_json(found) if isinstance(found, str) else found
 
 
 def _has_content(response: Any) -> bool:
@@ -197,11 +197,8 @@ def _has_content(response: Any) -> bool:
 
 
 def _object(line: bytes | str) -> Any:
-    """Return the JSON object in a line, or None. A lenient parser reads what the strict one refuses."""
-    try:
-        found = from_json(line, cache_strings="keys")
-    except ValueError:
-        found = _lenient(line)
+    """Return the JSON object in a line, or None."""
+    found = read_json(line)
     if isinstance(found, list) and len(found) == 1:
         found = found[0]
     if isinstance(found, dict) and any(type(value) is float for value in found.values()):
@@ -218,32 +215,41 @@ def _keep_digits(found: dict[str, Any], line: bytes | str) -> None:
     found.update({name: bytes(raw[name]).decode() for name, value in found.items() if type(value) is float})
 
 
-def _lenient(line: bytes | str) -> Any:
-    """Parse JSON with a byte order mark, control characters or invalid UTF-8; replace lone surrogates.
+def read_json(text: bytes | str) -> Any:
+    """Return the value of JSON; None if it is not JSON. A lenient parser reads what the strict one refuses.
 
-    Values that are nested too deeply, and numbers that are too long, become text.
+    The lenient one accepts a byte order mark, control characters, invalid UTF-8 and unknown escapes, and replaces lone
+    surrogates. Values that are nested too deeply, and numbers that are too long, become text.
     """
-    loose = line if isinstance(line, str) else line.decode("utf-8", "replace")
-    loose = _tame(loose.strip(_AROUND))
-    found = _decode_loosely(loose)
-    return found if found is not None else _decode_loosely(_ESCAPE.sub(lambda one: one[0] if one[1] else r"\\", loose))
-
-
-def _decode_loosely(text: str) -> Any:
     try:
-        mended = json.dumps(json.loads(text, strict=False), ensure_ascii=False)
-        return from_json(mended.encode("utf-8", "replace"))
+        return from_json(text, cache_strings="keys")
+    except ValueError:
+        pass
+    try:
+        whole = json.dumps(json.loads(_mended(text), strict=False), ensure_ascii=False)
+        return from_json(whole.encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def _mended(text: bytes | str) -> str:
+    """Return JSON without what surrounds it, tamed, and with each backslash that begins no escape doubled."""
+    loose = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    return _ESCAPE.sub(lambda one: one[0] if one[1] else r"\\", _tame(loose.strip(_AROUND)))
 
 
 def _tame(text: str) -> str:
     """Return JSON in which objects and lists that are too deep, and numbers that are too long, are strings."""
     pieces: list[str] = []
     depth = at = begun = 0
+    in_string = False
     for token in _TOKEN.finditer(text):
         first = token[0][0]
-        if first in "[{":
+        if first == '"':
+            in_string = not in_string
+        elif in_string or first == "\\":
+            continue
+        elif first in "[{":
             depth += 1
             if depth == _DEEPEST + 1:
                 begun = token.start()
@@ -252,7 +258,7 @@ def _tame(text: str) -> str:
                 pieces += (text[at:begun], json.dumps(text[begun : token.end()]))
                 at = token.end()
             depth -= 1
-        elif first != '"' and depth <= _DEEPEST:
+        elif len(token[0]) >= _LONGEST_NUMBER and depth <= _DEEPEST:
             pieces += (text[at : token.start()], json.dumps(token[0]))
             at = token.end()
     return "".join([*pieces, text[at:]]) if pieces else text
