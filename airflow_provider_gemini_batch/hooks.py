@@ -18,6 +18,7 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.states import JobKind, Service
 from airflow_provider_gemini_batch.runtime.client import (
     DEFAULT_CONN_ID,
+    airflow_errors,
     client_from_settings,
     explain,
     project_words,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.backends import Row
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage, JobSource
+
+__all__ = ["GeminiBatchHook", "airflow_errors"]
 
 
 class GeminiBatchHook(BaseHook):

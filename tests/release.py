@@ -83,7 +83,7 @@ def check_changelog() -> str:
         raise ReleaseError(f"CHANGELOG.md has no line '## [{__version__}] - YYYY-MM-DD'")
     waiting = re.search(r"^## \[Unreleased\]\s*(.*?)\s*^## ", text, re.MULTILINE | re.DOTALL)
     if waiting and waiting[1]:
-        raise ReleaseError(f"CHANGELOG.md lists changes as Unreleased; move them to {__version__}")
+        raise ReleaseError(f"CHANGELOG.md has Unreleased changes: set the next version (now {__version__}), date them")
     return f"{__version__} of {dated[1]}"
 
 

@@ -83,7 +83,7 @@ PUBLIC: dict[str, set[str]] = {
     "decorators": {"gemini_batch_task"},
     "retry_policies": {"GeminiBatchRetryPolicy"},
     "datasets": {"GeminiBatchDataset", "GeminiCommitPartsOperator", "GeminiPlanPartsOperator"},
-    "hooks": {"GeminiBatchHook"},
+    "hooks": {"GeminiBatchHook", "airflow_errors"},
     "emulator": {"Emulator"},
     "api.client": {"BatchClient"},
 }
