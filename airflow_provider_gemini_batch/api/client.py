@@ -495,6 +495,7 @@ class BatchClient:
         Vertex AI only: given the output of a job that failed, was cancelled or expired, the new job processes the
         unfinished rows and copies the others
         (https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini, "Resume a job").
+        An output that is packed, or not in lines of JSON, is first copied as such, into a folder ``_lines`` in it.
 
         :returns: addresses of objects, or a table; None when the job left nothing, or not a line for each of its rows,
             or the service cannot do this.

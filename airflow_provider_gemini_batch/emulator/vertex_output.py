@@ -7,10 +7,14 @@ The fault ``output_layout`` chooses; its value is a name of ``LAYOUTS``, or an o
 * ``incremental``: also write a partial ``incremental_predictions.jsonl`` beside the final objects.
 * ``litter``: also write an empty object, a ``.metadata`` and a ``.json`` object.
 * ``name``: the object's name in the layout ``unknown``.
+* ``packed``: gzip every object, ``"name"``: and add ``.gz`` to its name.
+* ``form``: ``list`` or ``pretty``: every object is one JSON list, on one line or on many.
+* ``older``: first write a shard of an earlier attempt, which had one shard fewer.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -65,6 +69,10 @@ def write_folder(storage: Storage, folder: str, lines: Iterable[bytes], rows: in
     if layout == "numbered":
         stream = _without_errors(stream, errors.append)
     each = max(1, -(-rows // count))
+    if options.get("older"):
+        first = list(islice(stream, 1))
+        storage.write(f"{folder}/{pattern.format(n=0, n1=1, count=count - 1)}", first)
+        stream = chain(first, stream)
     for number in range(count):
         # The last object takes what is left, so that no line is lost when there are more than was said.
         part = stream if number == count - 1 else islice(stream, each)
@@ -73,13 +81,22 @@ def write_folder(storage: Storage, folder: str, lines: Iterable[bytes], rows: in
             for _ in part:
                 pass
         else:
-            storage.write(f"{folder}/{name}", part)
+            ending = ".gz" if options.get("packed") == "name" else ""
+            storage.write(f"{folder}/{name}{ending}", _formed(part, options))
     if errors:
         storage.write(f"{folder}/errors_0001.jsonl", errors)
     if options.get("litter"):
         storage.write(f"{folder}/predictions-empty.jsonl", [])
         storage.write(f"{folder}/predictions.metadata", [b"{}"])
         storage.write(f"{folder}/job.json", [b"{}"])
+
+
+def _formed(lines: Iterable[bytes], options: dict[str, Any]) -> Iterable[bytes]:
+    """Return the lines of an object in its form."""
+    if form := options.get("form"):
+        rows = [json.loads(line) for line in lines]
+        lines = [json.dumps(rows, indent=2 if form == "pretty" else None).encode()]
+    return [gzip.compress(b"".join(lines))] if options.get("packed") else lines
 
 
 def _dump_half(storage: Storage, folder: str, stream: Iterator[bytes], rows: int) -> Iterator[bytes]:

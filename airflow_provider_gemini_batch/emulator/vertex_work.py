@@ -141,7 +141,7 @@ class VertexWork:
     def _is_output(self, name: str) -> bool:
         if self.world.faults.peek("no_resume"):
             return False
-        return name in self.world.outputs or name.rpartition("/")[0] in self.world.outputs
+        return any(name == output or name.startswith(f"{output}/") for output in self.world.outputs)
 
     def _from_objects(self, job: Job, storage: Storage, importer: Importer) -> Iterator[bytes]:
         for uri in job.spec["inputConfig"]["gcsSource"]["uris"]:

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,6 +68,7 @@ def shards(pattern: str, count: int) -> tuple[str, ...]:
         shards("predictions-{n:05d}-of-{count:05d}.jsonl.gz", 2),
         ("prediction.results-00000-of-00001", "prediction.errors-00000-of-00001"),
         ("predictions.jsonl.gz",),
+        ("predictions.json",),
         ("incremental_predictions.jsonl",),
         ("errors_0001.jsonl",),
     ],
@@ -118,7 +119,7 @@ def test_notes_and_empty_objects_are_neither_read_nor_missed() -> None:
         [StoredObject("predictions.jsonl-00000-of-00002", 0), StoredObject("predictions.jsonl-00001-of-00002", 3)]
     )
     assert (files.answers, files.missing) == (("predictions.jsonl-00001-of-00002",), ())
-    assert choose([StoredObject("predictions.jsonl", 0)]) == ((), True, (), ())
+    assert choose([StoredObject("predictions.jsonl", 0)])[:4] == ((), True, (), ())
 
 
 @pytest.mark.parametrize("size", [10, 20])
@@ -129,12 +130,50 @@ def test_shards_that_were_put_together_and_not_removed_are_read_once(size: int) 
     assert "predictions.jsonl" in answers
 
 
+NOON = datetime(2026, 11, 26, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("listed", "used"),
+    [
+        ({"-of-00002": (0,), "-of-00003": (0, 1, 2)}, "-of-00003"),
+        ({"-of-00002": (0, 1), "-of-00003": (0, 2)}, "-of-00002"),
+        ({"-of-00002": (0, 1), "-of-00003": (0, 1, 2)}, "-of-00002"),
+        ({"-of-00002": (1,), "-of-00003": (0, 2)}, "-of-00002"),
+    ],
+    ids=["the older one is not whole", "the newer one is not whole", "both are whole", "neither is whole"],
+)
+def test_shards_of_several_attempts_are_never_mixed(listed: dict[str, tuple[int, ...]], used: str) -> None:
+    files = choose(
+        StoredObject(f"predictions.jsonl-{n:05d}{total}", 10, NOON - timedelta(minutes=int(total[-1])))
+        for total, numbers in listed.items()
+        for n in numbers
+    )
+    assert {name[-9:] for name in files.answers} == {used}
+    assert len(files.answers) + len(files.missing) == int(used[-1])
+    assert {name[-9:] for name in files.doubles} == listed.keys() - {used}
+
+
+def test_shards_whose_names_differ_in_form_are_of_several_attempts_too() -> None:
+    two, one = shards("predictions-{n:05d}-of-{count:05d}.jsonl", 2), ("predictions.jsonl-00000-of-00001",)
+    files = choose([StoredObject(name, 10) for name in (*two, *one, "errors-00000-of-00001")])
+    assert files.answers == (*two, "errors-00000-of-00001")
+    assert files.doubles == one
+
+
+def test_a_packed_copy_of_an_object_is_not_read_beside_it() -> None:
+    files = choose([StoredObject("predictions.jsonl.gz", 3), StoredObject("predictions.jsonl", 10)])
+    assert (files.answers, files.doubles) == (("predictions.jsonl",), ("predictions.jsonl.gz",))
+    files = choose([StoredObject("predictions.jsonl.gz", 3), StoredObject("predictions.jsonl", 0)])
+    assert files.answers == ("predictions.jsonl.gz",)
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "answers-00000.txt",
         "predictions.avro",
-        "predictions.json",
+        "predictions.csv",
         "predictions.jsonl-00005-of-00003",
         "predictions.jsonl-0000٣-of-00005",
         "part-0/",
@@ -201,6 +240,10 @@ def ended(client: BatchClient, emulator: Emulator, where: str, count: int = 10, 
         {"layout": "export", "count": 2},
         {"layout": "incremental"},
         {"layout": "shards", "incremental": True, "litter": True},
+        {"layout": "shards", "count": 3, "older": True},
+        {"layout": "shards", "count": 2, "older": True},
+        {"form": "list"},
+        {"layout": "shards", "form": "pretty", "packed": "name"},
     ],
 )
 @pytest.mark.parametrize("silent", [False, True])

@@ -19,7 +19,7 @@ from pyarrow import parquet
 from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, LongPrompts, ServiceError, Usage
 from airflow_provider_gemini_batch.api.responses.content import block_reason, finish_reason
-from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, lines_of, unpacked
+from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, lines_of, result_rows, unpacked
 from airflow_provider_gemini_batch.api.responses.reading import (
     inline_results,
     key_text,
@@ -122,6 +122,37 @@ def test_packed_results_are_read_in_pieces_of_any_size_and_with_zeros_after_each
     assert b"".join(unpacked(packed[at : at + size] for at in range(0, len(packed), size))) == b"one\ntwo\n"
     with pytest.raises(UnexpectedAnswer):
         list(unpacked([packed + b"\0x"]))
+
+
+LIST = [{"key": "a", "x": '\\" }{ \U0001f604\n'}, {"key": "b", "response": {"y": [{}, {"z": "\\\\"}]}}, {}]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(LIST),
+        json.dumps(LIST, indent=2),
+        "\ufeff\n" + json.dumps(LIST, indent=1, ensure_ascii=False) + "\n",
+        "[\n" + ",\n".join(map(json.dumps, LIST)) + "\n]",
+        "\n".join(json.dumps(row, indent=2) for row in LIST),
+        "\r\n".join(json.dumps([row]) for row in LIST),
+    ],
+    ids=["one line", "indented", "mark", "a line each", "objects", "lists"],
+)
+def test_a_list_of_rows_is_read_whatever_its_lines_are(text: str, size: int) -> None:
+    data = text.encode()
+    found = list(result_rows(data[at : at + size] for at in range(0, len(data), size)))
+    assert [json.loads(row) for row in found] == LIST
+    assert b"".join(result_rows([gzip.compress(data)])) == b"".join(found)
+
+
+def test_an_object_that_never_ends_costs_none_of_the_lines_behind_it() -> None:
+    lines = [b'[{"key":"a\n', b'{"key":"b"}\n', b'{"key":"c"}\n']
+    assert list(result_rows(lines))[1:] == lines[1:]
+    found = list(result_rows([b'[{"a":"' + b"x" * 3000 + b'"},', b'{"b":1}, {"c":"' + b"y" * 3000], limit=1000))
+    assert [type(row) for row in found] == [OverlongLine, bytes, OverlongLine]
+    assert found[1] == b'{"b":1}\n'
 
 
 @pytest.mark.parametrize("odd", ["9" * 5000, "-1." + "9" * 5000, '"\\x"', "[" * 3000 + "]" * 3000])

@@ -156,8 +156,11 @@ def table_of_rows() -> list[dict[str, Any]]:
         {**HALF, "output_layout": {"layout": "shards", "count": 3}, "row_error_every": 3},
         {**HALF, "output_layout": "incremental"},
         {**HALF, "unfinished_rows": "empty"},
+        {**HALF, "output_layout": {"packed": "name"}},
+        {**HALF, "output_layout": {"packed": True, "layout": "shards", "older": True}},
+        {**HALF, "output_layout": {"form": "pretty"}, "row_error_every": 3},
     ],
-    ids=["expired", "failed", "shards", "incremental", "empty"],
+    ids=["expired", "failed", "shards", "incremental", "empty", "gz", "packed shards", "one list"],
 )
 def test_a_retry_does_only_what_the_job_before_it_left_undone(life: Life, faults: dict[str, Any]) -> None:
     life.arguments = {"destination": f"{life.base}/answers"} if "output_layout" in faults else {}

@@ -40,7 +40,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
     normalise,
     request_defaults,
 )
-from airflow_provider_gemini_batch.api.responses.lines import lines_of, unpacked
+from airflow_provider_gemini_batch.api.responses.lines import result_rows
 from airflow_provider_gemini_batch.api.responses.reading import (
     INLINE_RESPONSES,
     inline_results,
@@ -196,7 +196,7 @@ class GeminiBackend:
     def file_results(self, file_name: str) -> Iterator[BatchResult]:
         """Yield the results in an output file. Raises NotFound when it does not exist yet, or no longer."""
         chunks = self._files.iter_download(file_name)
-        return read_lines(lines_of(unpacked(chunks)), parse_result_line)
+        return read_lines(result_rows(chunks), parse_result_line)
 
     def _get(self, name: str, *, mask: str | None) -> Answer:
         return self._get_masked("get", f"{self._root}/{names.gemini_job(name)}", name, {}, mask)

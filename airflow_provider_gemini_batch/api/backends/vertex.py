@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from airflow_provider_gemini_batch.api.models import (
     Service,
     SnapshotPage,
 )
-from airflow_provider_gemini_batch.api.responses.lines import lines_of, unpacked
+from airflow_provider_gemini_batch.api.responses.lines import are_lines, result_rows
 from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line, read_lines
 from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import MAX_POLL_BYTES, Call, Retry
@@ -221,25 +222,40 @@ class VertexBackend:
 
         The new job only processes rows that are in that output. So the output of a job that ended early must have a
         line for each row, done or not. The lines are counted; if they cannot be compared with the input, return None.
+        Objects that are packed, or not lines of JSON, are first copied as such lines into a folder ``_lines`` beside
+        them, since the service is not known to read other forms.
         """
         job, raw = self._fetch(name)
         left = self._output.of(job, raw)
         if left.table is None and not left.files:
             return None
         source = JobSource(gcs_uris=left.files or (), bigquery_uri=left.table)
-        if job.succeeded:
-            return source
         try:
-            wanted, found = _reported_rows(job) or self._count(job.src), self._count(source)
+            if not job.succeeded:
+                wanted, found = _reported_rows(job) or self._count(job.src), self._count(source)
+                if found != wanted:
+                    _log.warning(
+                        "The output of %s holds %d rows of %s, so it cannot be completed.",
+                        name,
+                        found,
+                        wanted or "unknown",
+                    )
+                    return None
+            return JobSource(gcs_uris=tuple(map(self._as_lines, source.gcs_uris)), bigquery_uri=left.table)
         except (AccessDenied, ConfigurationError, NotFound) as error:
             _log.warning("Whether the output of %s holds all rows could not be seen: %s", name, error)
             return None
-        if found == wanted:
-            return source
-        _log.warning(
-            "The output of %s holds %d rows of %s, so it cannot be completed.", name, found, wanted or "unknown"
-        )
-        return None
+
+    def _as_lines(self, uri: str) -> str:
+        """Return an object with these rows as lines of JSON: the same one if it is like that."""
+        if are_lines(next(self._storage.iter_bytes(uri), b"")):
+            return uri
+        folder, _, name = uri.rpartition("/")
+        copy = f"{folder}/_lines/{name.removesuffix('.gz').removesuffix('.json').removesuffix('.jsonl')}.jsonl"
+        with self._storage.write_whole(copy) as handle:
+            for row in result_rows(self._storage.iter_bytes(uri), limit=sys.maxsize):
+                handle.write(b" ".join(row.splitlines()) + b"\n")
+        return copy
 
     def _count(self, source: JobSource) -> int:
         if source.bigquery_uri is not None:
@@ -255,7 +271,7 @@ class VertexBackend:
         return read_lines((line for uri in files for line in self._lines(uri)), parse_vertex_line)
 
     def _lines(self, uri: str) -> Iterator[bytes]:
-        return lines_of(unpacked(self._storage.iter_bytes(uri)))
+        return result_rows(self._storage.iter_bytes(uri))
 
     def _table_results(self, table: str) -> Iterator[BatchResult] | None:
         try:

@@ -3,18 +3,19 @@
 Google uses several families of names: the batch guide's ``predictions.jsonl``, shards as Cloud
 Storage writers number them (``-00000-of-00003``), the REST reference's ``predictions_0001`` with ``errors_0001``,
 ``prediction.results-*`` of older models, BigQuery's export names of twelve digits; each may be compressed (``.gz``). A
-partial dump, ``incremental_predictions.jsonl``, is used only if there is no final object.
+partial dump, ``incremental_predictions.jsonl``, is used only if there is no final object. Of the shards of several
+attempts, which differ in their total, only one attempt's are used: a whole one, and the newest of these.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
 
 class StoredObject(NamedTuple):
@@ -32,12 +33,14 @@ class OutputFiles(NamedTuple):
     :param exists: whether there is any object for responses, even an empty one.
     :param missing: names of shards that should exist, judged by the names of the others.
     :param unknown: unknown names of objects that are not empty.
+    :param doubles: names of objects that repeat what others hold, or are another attempt's.
     """
 
     answers: tuple[str, ...]
     exists: bool
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
+    doubles: tuple[str, ...] = ()
 
 
 _SHARDED = re.compile(
@@ -48,7 +51,7 @@ _COUNTED = re.compile(r"(?P<stem>predictions_)(?P<number>[0-9]{4})(?P<ending>(?:
 _EXPORTED = re.compile(r"(?P<stem>)(?P<number>[0-9]{12})(?P<ending>\.jsonl?(?:\.gz)?)\Z")
 # Names without their shard; the reference does not fix the ending.
 _FINAL = re.compile(
-    r"(?:predictions[^/]*\.jsonl|predictions(?:_[0-9]{1,12})?|prediction\.results(?:\.jsonl)?)(?:\.gz)?\Z"
+    r"(?:predictions[^/]*\.jsonl?|predictions(?:_[0-9]{1,12})?|prediction\.results(?:\.jsonl)?)(?:\.gz)?\Z"
 )
 _ERRORS = re.compile(r"(?:prediction\.)?errors?(?:_[0-9]{1,12})?(?:\.jsonl)?(?:\.gz)?\Z")
 _PARTIAL = re.compile(r"incremental_[^/]*\.jsonl(?:\.gz)?\Z")
@@ -57,6 +60,9 @@ _NOTES = re.compile(r"(?:[._].*|.*\.metadata|(?!prediction).*\.json|prediction\.
 _MOST_NAMES = 10
 _LONGEST_NAME = 100
 _MOST_SHARDS = 100_000
+_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
+# What the names of one attempt's shards have in common.
+_Family = tuple[str, str, str, str]
 
 
 def choose(objects: Iterable[StoredObject]) -> OutputFiles:
@@ -72,7 +78,8 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
             final.append(item)
         elif not _NOTES.match(item.name) and (item.size or item.name.endswith("/")):
             unknown.append(item.name)
-    final = _without_doubles(final)
+    doubles = _doubles(final)
+    final = [item for item in final if item.name not in doubles]
     # Responses first, errors after them.
     final.sort(key=lambda item: (_ERRORS.match(_without_shard(item.name)) is not None, item.name))
     chosen = final if any(item.size for item in final) or not any(item.size for item in partial) else partial
@@ -81,18 +88,33 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
         exists=bool(chosen),
         missing=() if chosen is partial else tuple(_missing(item.name for item in chosen)),
         unknown=tuple(unknown),
+        doubles=tuple(sorted(doubles)),
     )
 
 
-def _without_doubles(final: list[StoredObject]) -> list[StoredObject]:
-    """Leave out shards that were merged into one object but not removed: their sizes add up to its size."""
-    sizes = {item.name: item.size for item in final if not _SHARDED.match(item.name)}
-    sums = Counter[str]()
+def _doubles(final: list[StoredObject]) -> set[str]:
+    """Return what repeats others: packed copies, merged shards, and shards of attempts that are not used."""
+    whole = {item.name: item.size for item in final if not _SHARDED.match(item.name)}
+    doubles = {f"{name}.gz" for name, size in whole.items() if size and f"{name}.gz" in whole}
+    attempts: dict[str, dict[_Family, list[StoredObject]]] = defaultdict(lambda: defaultdict(list))
     for item in final:
-        if _SHARDED.match(item.name):
-            sums[_without_shard(item.name)] += item.size
-    doubles = {stem for stem, size in sums.items() if size and sizes.get(stem) == size}
-    return [item for item in final if not (_SHARDED.match(item.name) and _without_shard(item.name) in doubles)]
+        if found := _SHARDED.match(item.name):
+            attempts[_without_shard(item.name)][_family(found)].append(item)
+    for name, families in attempts.items():
+        used = max(families.items(), key=_worth)[0]
+        for family, items in families.items():
+            # Shards that were merged but not removed: their sizes add up to the whole object's.
+            size = sum(item.size for item in items)
+            if family != used or (size and whole.get(name) == size):
+                doubles.update(item.name for item in items)
+    return doubles
+
+
+def _worth(attempt: tuple[_Family, list[StoredObject]]) -> tuple[bool, datetime, int]:
+    """Return what makes one attempt's shards better than another's: that none is missing, their time, their size."""
+    (*_, total, _), items = attempt
+    times = [item.updated for item in items if item.updated is not None]
+    return len(items) == int(total), max(times, default=_LONG_AGO), sum(item.size for item in items)
 
 
 def some(names: Iterable[str]) -> str:
@@ -107,14 +129,17 @@ def _without_shard(name: str) -> str:
     return found["stem"] + found["ending"] if found and int(found["number"]) < int(found["total"]) else name
 
 
+def _family(shard: re.Match[str]) -> _Family:
+    return shard["stem"], shard["before"], shard["total"], shard["ending"]
+
+
 def _missing(names: Iterable[str]) -> list[str]:
     """Return the names of shards that should exist, judged by the names of the others."""
-    sharded: dict[tuple[str, str, str, str], set[int]] = defaultdict(set)
+    sharded: dict[_Family, set[int]] = defaultdict(set)
     counted: dict[tuple[str, int, str], set[int]] = defaultdict(set)
     for name in names:
         if found := _SHARDED.match(name):
-            family = (found["stem"], found["before"], found["total"], found["ending"])
-            sharded[family].add(int(found["number"]))
+            sharded[_family(found)].add(int(found["number"]))
         elif found := _COUNTED.match(name) or _EXPORTED.match(name):
             counted[found["stem"], len(found["number"]), found["ending"]].add(int(found["number"]))
     missing = []

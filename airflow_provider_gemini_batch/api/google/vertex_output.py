@@ -111,6 +111,8 @@ class VertexOutput:
             )
         if files.unknown:
             _log.warning("%s: objects with unknown names are passed over: %s", base, some(files.unknown))
+        if files.doubles:
+            _log.warning("%s: objects that repeat others are passed over: %s", base, some(files.doubles))
         return tuple(f"{base}/{name}" for name in files.answers)
 
 

@@ -1,8 +1,9 @@
-"""Splits bytes, in pieces of any size, into lines of limited length; holds one line at a time."""
+"""Splits bytes, in pieces of any size, into rows of limited length; holds one row at a time."""
 
 from __future__ import annotations
 
 import codecs
+import re
 import zlib
 from io import BytesIO
 from itertools import chain
@@ -24,6 +25,12 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _GZIP_ONLY = 31
 _PIECE = 1 << 20
 _HEAD_BYTES = 4096
+# Rows do not end with their lines in a file that begins like this: a list, or an object over several lines.
+_SEVERAL_LINES = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[|\{[ \t\r]*\n)")
+# Enough to tell: a byte order mark and two bytes that are not blank.
+_TOLD_BY = 5
+# A backslash may also be the last byte of a piece.
+_TOKEN = re.compile(rb'\\.|\\\Z|["{}]', re.DOTALL)
 
 
 class OverlongLine(bytes):
@@ -31,6 +38,28 @@ class OverlongLine(bytes):
 
     size: int
     limit: int
+
+
+def result_rows(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> Iterator[bytes]:
+    """Yield the rows of a file of results, which may be packed: its lines, or the objects in a list or over lines.
+
+    Rows end as those of :func:`lines_of` do, and are limited in the same way.
+
+    :raises UnexpectedAnswer: packed data ends early or is damaged.
+    """
+    stream = unpacked(chunks)
+    head = b""
+    for chunk in stream:
+        head += chunk
+        if len(b"".join(head[:_HEAD_BYTES].split())) >= _TOLD_BY or len(head) >= _HEAD_BYTES:
+            break
+    split = _objects_of if _SEVERAL_LINES.match(head) else lines_of
+    return split(chain([head], stream), limit=limit)
+
+
+def are_lines(head: bytes) -> bool:
+    """Return whether a file that begins like this is neither packed nor in another form than a line for each row."""
+    return not head.startswith((_GZIP, *_UTF_16)) and not _SEVERAL_LINES.match(head)
 
 
 def lines_of(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> Iterator[bytes]:
@@ -50,14 +79,44 @@ def lines_of(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> It
                     yield line
                 continue
             size += len(line)
-            if size <= limit or not begun:
-                begun.append(line[: limit + 1])
-            elif len(begun) > 1:
-                begun = [_head(begun)]
+            _keep(begun, line, size, limit)
             if line[-1] == _LINE_END:
                 yield from _end_line(begun, size, limit)
                 begun, size = [], 0
     yield from _end_line(begun, size, limit)
+
+
+def _objects_of(chunks: Iterable[bytes], *, limit: int) -> Iterator[bytes]:
+    """Yield the outermost objects of JSON, wherever their lines end; what is left of one that never ends, by lines."""
+    begun: list[bytes] = []
+    size = depth = 0
+    in_string = skips = False
+    for chunk in filter(None, chunks):
+        start = 0
+        tokens = _TOKEN.finditer(chunk, int(skips))
+        skips = False
+        for token in tokens:
+            mark = token[0]
+            if mark == b"\\":
+                skips = True
+            elif mark == b'"':
+                in_string = not in_string
+            elif in_string:
+                continue
+            elif mark == b"{":
+                start = start if depth else token.start()
+                depth += 1
+            elif mark == b"}" and depth:
+                depth -= 1
+                if not depth:
+                    piece = chunk[start : token.end()] + b"\n"
+                    _keep(begun, piece, size + len(piece), limit)
+                    yield from _end_line(begun, size + len(piece), limit)
+                    begun, size = [], 0
+        if depth:
+            size += len(chunk) - start
+            _keep(begun, chunk[start:], size, limit)
+    yield from lines_of(begun) if size <= limit else _end_line(begun, size, limit)
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -111,6 +170,14 @@ def _unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise UnexpectedAnswer("Packed answers (gzip) are damaged") from None
     if not reader.eof:
         raise UnexpectedAnswer("Packed answers (gzip) end early")
+
+
+def _keep(begun: list[bytes], piece: bytes, size: int, limit: int) -> None:
+    """Add a piece to a row that has begun; ``size`` includes it. Of a row that is too long, keep the beginning."""
+    if size <= limit or not begun:
+        begun.append(piece[: limit + 1])
+    elif len(begun) > 1:
+        begun[:] = [_head(begun)]
 
 
 def _end_line(begun: list[bytes], size: int, limit: int) -> Iterator[bytes]:
