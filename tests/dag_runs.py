@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cache
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Engine, event, update
+from waiting import wait_for
 
 from stack.local_airflow import LocalAirflow
 
@@ -47,9 +47,7 @@ def start_execution_api() -> None:
     api = supervisor.in_process_api_server()
     assert api.transport
     # Nor does 3.2 wait for it, and it answers 500 until it has started.
-    until = time.monotonic() + _START_SECONDS
-    while not hasattr(api.app.state, "svcs_registry") and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_for(lambda: hasattr(api.app.state, "svcs_registry"), "the execution API", seconds=_START_SECONDS)
 
 
 def _without_waiting_for_the_disk(connection: Any, _record: Any) -> None:

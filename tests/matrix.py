@@ -135,18 +135,18 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.only) - set(names):
         parser.error(f"unknown cells: {' '.join(sorted(unknown))}")
+    chosen = [cell for cell in cells() if not given.only or cell.name in given.only]
     lines = []
     show(HEADER)
     try:
-        for cell in cells():
-            if not given.only or cell.name in given.only:
-                lines.append(run_cell(cell._replace(whole=cell.whole and not given.fast), given.workers))
-                show(lines[-1])
+        for cell in chosen:
+            lines.append(run_cell(cell._replace(whole=cell.whole and not given.fast), given.workers))
+            show(lines[-1])
     except KeyboardInterrupt:
         print("Stopped.", flush=True)
-    failed = [line for line in lines if line[-1] != "passed"]
-    print(f"{len(lines) - len(failed)} of {len(given.only or names)} environments passed.")
-    return int(len(lines) - len(failed) < len(given.only or names))
+    passed = sum(line[-1] == "passed" for line in lines)
+    print(f"{passed} of {len(chosen)} environments passed.")
+    return int(passed < len(chosen))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,8 +53,7 @@ class TaskLog(logging.Handler):
             line = (text % arguments if arguments else text).strip()
             line += f" {event['reason']}" if "reason" in event else ""
             error = event.get("exc_info")
-            caught = error if isinstance(error, BaseException) else None
-            caught = traceback_error() if error is True else caught
+            caught = sys.exc_info()[1] if error is True else error if isinstance(error, BaseException) else None
             self._add("ERROR" if level == "exception" else level.upper(), line, caught)
         return event
 
@@ -75,13 +75,6 @@ class TaskLog(logging.Handler):
         """
         lines = [line for line in self.lines if not (is_held and _WAITING.match(line))]
         return normalised("\n".join(lines) + "\n", folder)
-
-
-def traceback_error() -> BaseException | None:
-    """Return the error that is being handled."""
-    import sys
-
-    return sys.exc_info()[1]
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from airflow_provider_gemini_batch.polling.poll_round import (
 )
 from airflow_provider_gemini_batch.polling.threads import Threads
 from airflow_provider_gemini_batch.polling.turns import TurnKeeper
+from airflow_provider_gemini_batch.polling.within import within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -461,7 +462,7 @@ class JobPoller:
         attempt = 0
         while True:
             try:
-                connection = await asyncio.wait_for(self._connect(), _LOOKUP_SECONDS)
+                connection = await within(_LOOKUP_SECONDS, self._connect())
                 if self._client is None or connection.fingerprint != self._fingerprint:
                     client = await self._in_thread(connection.client)
                     self._drop_client()

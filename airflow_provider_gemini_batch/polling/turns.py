@@ -30,6 +30,7 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.polling.policy import longest_wait, poll_delay
 from airflow_provider_gemini_batch.polling.poll_round import PAGE_SIZE
+from airflow_provider_gemini_batch.polling.within import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,7 +249,7 @@ class TurnKeeper:
         quiet_for = self._loop.time() - self._changed_at
         pause = poll_delay(0.0 if quiet_for < _LIVELY else quiet_for, interval, failures=failures)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._news.wait(), pause * (1.0 + _JITTER * self._random()))
+            await within(pause * (1.0 + _JITTER * self._random()), self._news.wait())
 
 
 def _is_old(job: JobSnapshot) -> bool:

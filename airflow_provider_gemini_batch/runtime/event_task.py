@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError
 from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.polling.policy import poll_delay
+from airflow_provider_gemini_batch.polling.within import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -227,7 +228,7 @@ async def _load(store: CursorStore | None) -> Cursor | None:
         return None
     for _ in range(_STORE_TRIES):
         try:
-            return Cursor.read(await asyncio.wait_for(store.aget(CURSOR_KEY), _STORE_PATIENCE))
+            return Cursor.read(await within(_STORE_PATIENCE, store.aget(CURSOR_KEY)))
         except Exception as error:  # noqa: BLE001, PERF203  whatever it is, it may pass
             last = _kind(error)
             await asyncio.sleep(_STORE_PAUSE)
@@ -239,7 +240,7 @@ async def _save(store: CursorStore | None, cursor: Cursor) -> None:
     if store is None:
         return
     try:
-        await asyncio.wait_for(store.aset(CURSOR_KEY, cursor.to_value()), _STORE_PATIENCE)
+        await within(_STORE_PATIENCE, store.aset(CURSOR_KEY, cursor.to_value()))
     except Exception as error:  # noqa: BLE001  as above
         log.warning("Could not keep where this trigger is (%s); a restart may tell ends again.", _kind(error))
 

@@ -21,6 +21,7 @@ from airflow_provider_gemini_batch.polling.lease import PollerLease
 from airflow_provider_gemini_batch.polling.poller import Subscription
 from airflow_provider_gemini_batch.polling.progress import WaitLog
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
+from airflow_provider_gemini_batch.polling.within import within
 from airflow_provider_gemini_batch.runtime.client import aget_client_connection, client_from_connection
 from airflow_provider_gemini_batch.runtime.signals import WatchedJobs
 from airflow_provider_gemini_batch.runtime.story import many
@@ -188,13 +189,13 @@ class TriggerTask:
             comms = task_runner.SUPERVISOR_COMMS
             if is_first and self.memo:  # without a memo there was no earlier process, and asking would log an error
                 question = GetXCom(key=PROGRESS_KEY, map_index=map_index, **place)
-                before = await asyncio.wait_for(comms.asend(question), _XCOM_PATIENCE)
+                before = await within(_XCOM_PATIENCE, comms.asend(question))
                 words.go_on_from(before.value if isinstance(before, XComResult) else None)
             # The text is for Airflow's own page, which folds an object away; the numbers are for ours.
             # Plain values, past a custom XCom backend: the page reads the database.
             for key, value in ((PROGRESS_TEXT_KEY, words.text(now)), (PROGRESS_KEY, words.numbers(now))):
                 message = SetXCom(key=key, value=value, map_index=map_index, **place)
-                await asyncio.wait_for(comms.asend(message), _XCOM_PATIENCE)
+                await within(_XCOM_PATIENCE, comms.asend(message))
         except Exception as error:  # noqa: BLE001  progress is a courtesy: no failure of it may end a wait
             self.log.debug("Could not push the progress: %s", type(error).__name__)
             return False
@@ -232,7 +233,7 @@ class TriggerTask:
             question = GetTaskStates(
                 dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
             )
-            answer = await asyncio.wait_for(task_runner.SUPERVISOR_COMMS.asend(question), _STATE_PATIENCE)
+            answer = await within(_STATE_PATIENCE, task_runner.SUPERVISOR_COMMS.asend(question))
             states = answer.task_states.get(ti.run_id, {}) if isinstance(answer, TaskStatesResult) else {}
         except Exception as error:  # noqa: BLE001  not knowing means leaving the jobs alone
             self.log.warning("Could not ask Airflow for the state of the task: %s", type(error).__name__)
@@ -242,9 +243,7 @@ class TriggerTask:
 
     async def _cancel(self, lease: PollerLease, name: str) -> None:
         try:
-            running = await asyncio.wait_for(
-                lease.poller.call(lambda client: _cancel_job(client, name)), _CANCEL_PATIENCE
-            )
+            running = await within(_CANCEL_PATIENCE, lease.poller.call(lambda client: _cancel_job(client, name)))
         except (GeminiBatchError, asyncio.TimeoutError) as error:
             self.log.warning("Could not cancel %s: %s", name, str(error) or "no answer in time")
         else:

@@ -133,7 +133,7 @@ def test_what_is_secret_in_a_credential_is_masked_however_it_is_written_out(text
     assert "BEGIN PRIVATE KEY" in shown or "BEGIN" not in text
 
 
-def test_a_key_whose_line_breaks_are_escaped_and_what_is_no_credential() -> None:
+def test_secrets_are_found_behind_escaped_line_breaks_and_in_nothing_but_credentials() -> None:
     assert list(_secrets_in({"private_key": PEM.replace("\n", "\\n")})) == LINES
     assert list(_secrets_in({"client_secret": "12345", "refresh_token": "1234"})) == ["12345"]
     assert not [*_secrets_in("a path"), *_secrets_in(None), *_secrets_in({"x": "yes"})]

@@ -300,7 +300,7 @@ def test_an_output_without_the_rows_that_were_not_done_is_not_gone_on_from_whate
     assert client.output_source(name) is None
 
 
-def test_a_source_that_cannot_be_read_any_more_leaves_no_doubt_in_an_output(
+def test_an_output_is_not_gone_on_from_when_its_source_cannot_be_read_any_more(
     client: BatchClient, emulator: Emulator, where: str
 ) -> None:
     name = ended(client, emulator, where, job_ending="CANCELLED", partial_rows=0.5)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 from sqlalchemy import create_engine, make_url
+from waiting import wait_for
 
 from airflow_provider_gemini_batch.emulator import Emulator
 from stack.airflow_rest import FINISHED, AirflowRest
@@ -158,11 +159,7 @@ class Stage:
         return "\n".join(lines)
 
     def _wait(self, enough: Callable[[], bool], what: str, *, seconds: float = PATIENCE) -> None:
-        deadline = time.monotonic() + seconds
-        while not enough():
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"waited {seconds:g} s for {what}")
-            time.sleep(0.05)
+        wait_for(enough, what, seconds=seconds, pause=0.05)
 
     def _calls(self, operation: str) -> int:
         return int(self.control.books()["requests"].get(operation, 0))
@@ -221,11 +218,7 @@ class Stage:
 
     def until_said(self, text: str) -> None:
         """Wait until the task's log holds a text."""
-        deadline = time.monotonic() + PATIENCE
-        while text not in self.log():
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"{text!r} was not said")
-            time.sleep(1)
+        wait_for(lambda: text in self.log(), f"{text!r} to be said", seconds=PATIENCE, pause=1)
 
     def until_taken_over(self) -> None:
         """Wait until another triggerer has the task's trigger."""

@@ -10,8 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
-from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.cli import airflow_commands
 from airflow_provider_gemini_batch.cli.parser import COMMANDS, EXIT_CODES, main
 
@@ -304,16 +304,20 @@ def test_waiting_prints_what_has_ended_also_when_another_job_is_unknown(
 def test_a_submission_that_is_interrupted_names_the_job_that_may_exist(
     service: Emulator, rows: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert service.url
+    send = requests.Session.request
 
-    def interrupt(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
+    def interrupted(session: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
+        answer = send(session, method, url, **options)
+        if "batchGenerateContent" in url:
+            raise KeyboardInterrupt
+        return answer
 
-    monkeypatch.setattr(BatchClient, "create", interrupt)
+    monkeypatch.setattr(requests.Session, "request", interrupted)
     code = main(["submit", str(rows), "--model", MODEL, "--prompt-template", "{name}", "--output", "json"])
     printed = capsys.readouterr()
     assert code == 130
     assert json.loads(printed.out) == []
+    assert len(service.control.books()["jobs"]) == 1
     assert "look for gb1-" in printed.err
 
 

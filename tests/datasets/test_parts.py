@@ -17,7 +17,7 @@ from airflow.sdk.io import attach, store
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import dataset as arrow_dataset
 from pyarrow import parquet
-from task_context import task_context
+from task_context import StateStore, task_context
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.datasets import (
@@ -41,27 +41,11 @@ SCHEMA = pa.schema(
 )
 
 
-class Store:
-    """Airflow's task state store, kept in memory."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Any] = {}
-
-    def get(self, key: str) -> Any:
-        return self.kept.get(key)
-
-    def set(self, key: str, value: Any) -> None:
-        self.kept[key] = value
-
-    def delete(self, key: str) -> None:
-        self.kept.pop(key, None)
-
-
 @dataclass
 class Instance:
     """What Airflow keeps of one mapped task instance."""
 
-    store: Store = field(default_factory=Store)
+    store: StateStore = field(default_factory=StateStore)
     try_number: int = 1
     max_tries: int = 0
     memo: str = ""

@@ -5,23 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 import weakref
-from typing import TYPE_CHECKING
 
 import pytest
 from polling.scene import Scene, names, subscribe
 from polling.shelf import Shelf, own_threads, quickly
+from waiting import wait_for
 
-from airflow_provider_gemini_batch.api.errors import (
-    GeminiBatchError,
-)
+from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.polling import lease
 from airflow_provider_gemini_batch.polling.lease import PollerLease
 from airflow_provider_gemini_batch.polling.report import Reason
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def test_all_who_use_one_connection_share_one_watcher_and_the_last_one_closes_it() -> None:
@@ -42,8 +36,8 @@ def test_all_who_use_one_connection_share_one_watcher_and_the_last_one_closes_it
         assert not lease._pollers
 
     asyncio.run(play())
-    _until(lambda: shelf.closed == 1)
-    _until(lambda: not own_threads())
+    wait_for(lambda: shelf.closed == 1, "the client to be closed")
+    wait_for(lambda: not own_threads(), "the end of our threads")
 
 
 def test_an_event_loop_that_ends_leaves_no_thread_and_no_watcher() -> None:
@@ -58,7 +52,7 @@ def test_an_event_loop_that_ends_leaves_no_thread_and_no_watcher() -> None:
     while not shelf.calls:
         loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()  # as a process does that is told to stop: nothing is cancelled, nobody lets go
-    _until(lambda: not own_threads())
+    wait_for(lambda: not own_threads(), "the end of our threads")
     reference = weakref.ref(loop)
     del loop
 
@@ -79,14 +73,14 @@ def test_cancelled_tasks_leave_nothing() -> None:
         scene = Scene(shelf)
         scene.poller = lease_.poller
         tasks = [asyncio.create_task(scene.wait_for(name, poll_interval=0.05)) for name in names(50)]
-        await asyncio.sleep(0.15)
+        await asyncio.to_thread(wait_for, lambda: shelf.calls, "a poll")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         lease_.release()
 
     asyncio.run(play())
-    _until(lambda: not own_threads())
+    wait_for(lambda: not own_threads(), "the end of our threads")
     assert not lease._pollers
 
 
@@ -117,7 +111,7 @@ def test_no_more_than_four_threads_look_and_none_of_them_are_of_the_default_exec
 
     asyncio.run(play())
     assert 2 <= most <= 4
-    _until(lambda: not own_threads())
+    wait_for(lambda: not own_threads(), "the end of our threads")
 
 
 def test_a_call_raises_what_the_client_raises() -> None:
@@ -149,10 +143,3 @@ def test_a_mistake_of_our_own_in_a_thread_does_not_stop_the_watching() -> None:
         scene.poller.close()
 
     quickly(play())
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from dag_runs import make_database, start_execution_api
 
+from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.polling import policy
 from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_gemini_batch.emulator import Emulator
 
 # A job takes three seconds of the emulator's clock.
@@ -31,6 +35,22 @@ def service(_airflow_database: None, gemini_batch_emulator: Emulator, monkeypatc
     monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection(password="hidden-key"))
     monkeypatch.setenv("AIRFLOW_CONN_VERTEX", gemini_batch_emulator.connection("vertex"))
     return gemini_batch_emulator
+
+
+@pytest.fixture
+def emulator(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """The emulator with a clock that stands still, as three connections reach it; for tests without a database."""
+    gemini_batch_emulator.control.speed(0)
+    for name, service in (("GEMINI_BATCH_DEFAULT", "gemini"), ("C", "gemini"), ("VERTEX", "vertex")):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", gemini_batch_emulator.connection(service))
+    return gemini_batch_emulator
+
+
+@pytest.fixture
+def client(emulator: Emulator) -> Iterator[BatchClient]:
+    key = json.loads(emulator.connection())["password"]
+    with BatchClient.for_gemini(key, base_url=emulator.url) as client:
+        yield client
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import runpy
-import time
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import wait_for
 
-from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.polling import lease
 from airflow_provider_gemini_batch.runtime import event_task
@@ -22,6 +21,7 @@ from airflow_provider_gemini_batch.triggers import GeminiBatchJobEventTrigger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.emulator import Emulator
 
 QUICK = 0.02
@@ -45,20 +45,6 @@ class Store:
         if self.is_away:
             raise OSError("no database")
         self.kept[key] = json.dumps(value)
-
-
-@pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator) -> Emulator:
-    monkeypatch.setenv("AIRFLOW_CONN_C", gemini_batch_emulator.connection())
-    gemini_batch_emulator.control.speed(0.0)
-    return gemini_batch_emulator
-
-
-@pytest.fixture
-def client(emulator: Emulator) -> Iterator[BatchClient]:
-    key = json.loads(emulator.connection())["password"]
-    with BatchClient.for_gemini(key, base_url=emulator.url) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)
@@ -85,11 +71,8 @@ def told(
 
     def wait_for_rounds() -> None:
         # What a round found has been told before the next one begins.
-        until = lists(emulator) + 5
-        give_up = time.monotonic() + 30.0
-        while lists(emulator) < until:
-            assert time.monotonic() < give_up
-            time.sleep(QUICK)
+        before = lists(emulator)
+        wait_for(lambda: lists(emulator) >= before + 5, "rounds of polling")
 
     async def watch() -> list[dict[str, Any]]:
         payloads: list[dict[str, Any]] = []

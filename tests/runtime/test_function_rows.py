@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from task_context import task_context
+from task_context import StateStore, task_context
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.models import Service
@@ -88,14 +88,7 @@ def begin(function: Function, folder: Path, **arguments: Any) -> tuple[Any, Task
     return task, task.task_run(task_context())
 
 
-@pytest.fixture
-def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
-    gemini_batch_emulator.control.speed(0)
-    return gemini_batch_emulator
-
-
-def test_a_run_that_was_deleted_and_made_again_sends_the_rows_of_today(service: Emulator, tmp_path: Path) -> None:
+def test_a_run_that_was_deleted_and_made_again_sends_the_rows_of_today(emulator: Emulator, tmp_path: Path) -> None:
     function = Function("New.")
     _, run = begin(function, tmp_path)
     # What is kept has the name of the task instance, which a run that was made again under its id shares.
@@ -104,11 +97,11 @@ def test_a_run_that_was_deleted_and_made_again_sends_the_rows_of_today(service: 
     with pytest.raises(TaskDeferred), run:
         run.begin()
     assert (kept(rows), function.calls) == (["New."], 1)
-    assert [job["rows"] for job in service.control.books()["jobs"]] == [1]
+    assert [job["rows"] for job in emulator.control.books()["jobs"]] == [1]
 
 
 @pytest.mark.parametrize("arguments", [{"dry_run": True}, {"wait_for_completion": False}], ids=["dry run", "no wait"])
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("emulator")
 def test_rows_are_not_kept_for_nobody(arguments: dict[str, Any], tmp_path: Path) -> None:
     function = Function("One.")
     _, run = begin(function, tmp_path, **arguments)
@@ -118,43 +111,33 @@ def test_rows_are_not_kept_for_nobody(arguments: dict[str, Any], tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rows_of_a_task_that_has_failed_for_good_are_not_kept(service: Emulator, tmp_path: Path) -> None:
-    service.control.faults(job_ending={"state": "FAILED", "code": 3, "message": "no"})
+def test_rows_of_a_task_that_has_failed_for_good_are_not_kept(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.control.faults(job_ending={"state": "FAILED", "code": 3, "message": "no"})
     function = Function("One.")
     task, run = begin(function, tmp_path)
     with pytest.raises(TaskDeferred) as deferred, run:
         run.begin()
     assert len(list(tmp_path.iterdir())) == 1
-    service.control.advance(3600)
+    emulator.control.advance(3600)
     with pytest.raises(AirflowFailException), task.task_run(task_context()) as again:
         again.resume(None, (deferred.value.kwargs or {})["memo"])
     assert function.calls == 1
     assert list(tmp_path.iterdir()) == []
 
 
-class Notes(dict[str, Any]):
-    """Stands for Airflow's store of task states, which outlives a try."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
-
-
-def test_rows_that_were_kept_before_a_clear_are_removed_with_those_of_today(service: Emulator, tmp_path: Path) -> None:
-    notes = Notes()
+def test_rows_that_were_kept_before_a_clear_are_removed_with_those_of_today(emulator: Emulator, tmp_path: Path) -> None:
+    store = StateStore()
     task, _ = begin(Function("One."), tmp_path)
-    with pytest.raises(TaskDeferred), task.task_run({**task_context(), "task_state_store": notes}) as run:
+    with pytest.raises(TaskDeferred), task.task_run(task_context(store)) as run:
         run.begin()
     (old,) = tmp_path.glob(".*.rows.jsonl")
     assert old.name.endswith("-0.rows.jsonl")
     # A person clears the task while it waits, so that the first try never comes to its end.
-    cleared: Any = {**task_context(max_tries=1, try_number=2), "task_state_store": notes}
+    cleared = task_context(store, max_tries=1, try_number=2)
     with pytest.raises(TaskDeferred) as deferred, task.task_run(cleared) as run:
         run.begin()
     assert len(list(tmp_path.glob(".*.rows.jsonl"))) == 2
-    service.control.advance(3600)
+    emulator.control.advance(3600)
     with task.task_run(cleared) as run:
         run.resume(None, (deferred.value.kwargs or {})["memo"])
     assert not list(tmp_path.glob(".*"))

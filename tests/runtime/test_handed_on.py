@@ -11,7 +11,7 @@ from airflow.sdk import DAG, Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.observability.stats import Stats
-from task_context import task_context
+from task_context import StateStore, task_context
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator, GeminiGetBatchJobOperator
 from airflow_provider_gemini_batch.runtime import create_task
@@ -26,16 +26,6 @@ ASSET = Asset(name="answers", uri="s3://bucket/answers")
 ALIAS = AssetAlias("any-answers")
 
 
-class Notes(dict[str, Any]):
-    """Stands for Airflow's store of task states."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
-
-
 class Dataset:
     """Stands for OpenLineage's, which is no asset."""
 
@@ -43,16 +33,8 @@ class Dataset:
     name = "answers"
 
 
-def context(notes: Notes | None = None, **more: Any) -> Any:
-    store = {} if notes is None else {"task_state_store": notes}
-    return {**task_context(), "outlet_events": OutletEventAccessors(), **store, **more}
-
-
-@pytest.fixture
-def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
-    gemini_batch_emulator.control.speed(0)
-    return gemini_batch_emulator
+def context(store: StateStore | None = None, **more: Any) -> Any:
+    return {**task_context(store), "outlet_events": OutletEventAccessors(), **more}
 
 
 def operator(**arguments: Any) -> GeminiCreateBatchJobOperator:
@@ -61,11 +43,11 @@ def operator(**arguments: Any) -> GeminiCreateBatchJobOperator:
         return GeminiCreateBatchJobOperator(task_id="t", **given)
 
 
-def through(service: Emulator, task: GeminiCreateBatchJobOperator, make: Callable[[], Any]) -> tuple[Any, Any]:
+def through(emulator: Emulator, task: GeminiCreateBatchJobOperator, make: Callable[[], Any]) -> tuple[Any, Any]:
     """Run a task over its wait, in a context of its own on each side; return its result and the last context."""
     with pytest.raises(TaskDeferred) as deferred, task.task_run(make()) as run:
         run.begin()
-    service.control.advance(3600)
+    emulator.control.advance(3600)
     last = make()
     with task.task_run(last) as run:
         return run.resume(None, (deferred.value.kwargs or {})["memo"]), last
@@ -76,14 +58,14 @@ def fail(*_: Any, **__: Any) -> Any:
 
 
 def test_what_others_are_told_cannot_fail_a_paid_task(
-    service: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = operator(outlets=[Dataset(), ASSET])
     monkeypatch.setattr(Stats, "incr", fail)
     monkeypatch.setattr(create_task, "lineage_of", fail)
     monkeypatch.setattr(create_task, "cost_of", fail)
     with caplog.at_level(logging.DEBUG):
-        summary, last = through(service, task, context)
+        summary, last = through(emulator, task, context)
     assert summary["counts"]["succeeded"] == 1
     assert last["outlet_events"][ASSET].extra["job_name"] == summary["job_name"]
     told = [record for record in caplog.records if "Could not tell" in record.getMessage()]
@@ -93,15 +75,15 @@ def test_what_others_are_told_cannot_fail_a_paid_task(
     }
 
 
-def test_a_job_name_that_cannot_be_pushed_costs_no_job(service: Emulator) -> None:
+def test_a_job_name_that_cannot_be_pushed_costs_no_job(emulator: Emulator) -> None:
     broken = context()
     broken["ti"].xcom_push = fail
     with pytest.raises(TaskDeferred), operator().task_run(broken) as run:
         run.begin()
-    assert len(service.control.books()["jobs"]) == 1
+    assert len(emulator.control.books()["jobs"]) == 1
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("emulator")
 def test_assets_are_told_of_a_job_that_is_only_submitted() -> None:
     now = context()
     with operator(wait_for_completion=False, outlets=[ASSET]).task_run(now) as run:
@@ -112,14 +94,14 @@ def test_assets_are_told_of_a_job_that_is_only_submitted() -> None:
 
 @pytest.mark.parametrize("kept_by", ["store", "XCom"])
 def test_what_a_function_leaves_in_the_context_is_there_after_the_wait(
-    kept_by: str, service: Emulator, tmp_path: Path
+    kept_by: str, emulator: Emulator, tmp_path: Path
 ) -> None:
     current: list[Any] = []
     pushed: dict[str, Any] = {}
-    notes = Notes() if kept_by == "store" else None
+    store = StateStore() if kept_by == "store" else None
 
     def make() -> Any:
-        made = context(notes, map_index_template="{{ customer }}")
+        made = context(store, map_index_template="{{ customer }}")
         made["ti"].xcom_push = lambda *, key, value: pushed.__setitem__(key, value)
         made["ti"].xcom_pull = lambda *, key, **_: pushed.get(key)
         current.append(made)
@@ -133,7 +115,7 @@ def test_what_a_function_leaves_in_the_context_is_there_after_the_wait(
         yield "x"
 
     task = operator(inlined_requests=rows, output_path=f"{tmp_path}/out.jsonl", outlets=[ASSET, ALIAS])
-    summary, last = through(service, task, make)
+    summary, last = through(emulator, task, make)
     assert last["customer"] == "ACME"
     assert "a_client" not in last
     extra = last["outlet_events"][ASSET].extra
@@ -142,8 +124,8 @@ def test_what_a_function_leaves_in_the_context_is_there_after_the_wait(
     assert (event.dest_asset_key.uri, event.extra) == ("s3://bucket/part", {"rows": 1})
 
 
-def test_a_label_whose_names_are_lost_is_empty_and_fails_nothing(service: Emulator) -> None:
-    _, last = through(service, operator(), lambda: context(map_index_template="{{ customer }} {{ ti.map_index }}"))
+def test_a_label_whose_names_are_lost_is_empty_and_fails_nothing(emulator: Emulator) -> None:
+    _, last = through(emulator, operator(), lambda: context(map_index_template="{{ customer }} {{ ti.map_index }}"))
     assert last["customer"] == ""
 
 
@@ -154,7 +136,7 @@ def nothing() -> list[str]:
 EMPTY: list[Any] = [[], nothing, lambda: iter(())]
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize("rows", EMPTY)
 def test_input_without_rows_fails_unless_the_author_says_otherwise(rows: Any, tmp_path: Path) -> None:
     output = {"output_path": f"{tmp_path}/out.jsonl"}
@@ -170,7 +152,7 @@ def test_input_without_rows_fails_unless_the_author_says_otherwise(rows: Any, tm
 @pytest.mark.parametrize("rows", EMPTY)
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet", None])
 def test_input_without_rows_can_succeed_with_an_output_that_holds_none(
-    rows: Any, name: str | None, service: Emulator, tmp_path: Path
+    rows: Any, name: str | None, emulator: Emulator, tmp_path: Path
 ) -> None:
     output = {} if name is None else {"output_path": f"{tmp_path}/{name}"}
     now = context()
@@ -178,7 +160,7 @@ def test_input_without_rows_can_succeed_with_an_output_that_holds_none(
         summary = run.begin()
     assert (summary["state"], summary["job_names"], summary["counts"]["total"]) == ("EMPTY", [], 0)
     assert now["outlet_events"][ASSET].extra["job_names"] == []
-    assert not service.control.books()["jobs"]
+    assert not emulator.control.books()["jobs"]
     json.dumps(summary)
     if name == "out.jsonl":
         assert (tmp_path / name).read_bytes() == b""
@@ -186,7 +168,7 @@ def test_input_without_rows_can_succeed_with_an_output_that_holds_none(
         assert summary["responses"] == []
 
 
-@pytest.mark.usefixtures("service")
+@pytest.mark.usefixtures("emulator")
 def test_a_file_without_rows_is_the_same(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("text\n")
     given = {"inlined_requests": None, "input_path": f"{tmp_path}/in.csv"}
@@ -205,9 +187,9 @@ def asked(conn_id: str) -> None:
 
 @pytest.mark.parametrize("act", [begun, asked])
 def test_a_refused_key_is_told_with_the_connection_and_the_field(
-    act: Callable[[str], None], service: Emulator, monkeypatch: pytest.MonkeyPatch
+    act: Callable[[str], None], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_MY_GEMINI", service.connection(password="bad-key"))
+    monkeypatch.setenv("AIRFLOW_CONN_MY_GEMINI", emulator.connection(password="bad-key"))
     with pytest.raises(AirflowFailException) as refused:
         act("my_gemini")
     said = str(refused.value)

@@ -203,10 +203,8 @@ def test_the_hook_is_the_one_that_the_provider_announces() -> None:
     assert announced["hook-name"] == GeminiBatchHook.hook_name
 
 
-def test_a_triggerer_makes_a_client_from_a_connection_fetched_in_its_loop(
-    monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator
-) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_C", gemini_batch_emulator.connection())
+@pytest.mark.usefixtures("emulator")
+def test_a_triggerer_makes_a_client_from_a_connection_fetched_in_its_loop() -> None:
     conn = asyncio.run(aget_client_connection("c"))
     with client_from_connection(conn) as client:
         assert client.service is Service.GEMINI

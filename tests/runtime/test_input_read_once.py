@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
-from task_context import task_context
+from task_context import StateStore, task_context
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, to_event
@@ -25,22 +25,6 @@ ROWS = [{"id": f"row-{number}", "size": number, "text": text} for number, text i
 COLUMNS: dict[str, Any] = {"key_field": "id", "carry": ["size"], "prompt_template": "{text}"}
 
 
-class Store:
-    """Airflow's task state store, kept in memory."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Any] = {}
-
-    def get(self, key: str) -> Any:
-        return self.kept.get(key)
-
-    def set(self, key: str, value: Any) -> None:
-        self.kept[key] = value
-
-    def delete(self, key: str) -> None:
-        self.kept.pop(key, None)
-
-
 @dataclass
 class Task:
     """One task instance, whose processes run on hosts of the test's choice."""
@@ -49,7 +33,7 @@ class Task:
     monkeypatch: pytest.MonkeyPatch
     arguments: dict[str, Any]
     retries: int = 0
-    store: Store | None = field(default_factory=Store)
+    store: StateStore | None = field(default_factory=StateStore)
     try_number: int = 1
     memo: str = ""
     trigger: Any = None
@@ -59,10 +43,7 @@ class Task:
         self.monkeypatch.setattr("socket.gethostname", lambda: host)
         arguments = {"model": "gemini-2.5-flash", "lookup_timeout": 0.0, **self.arguments, **changed}
         task = GeminiCreateBatchJobOperator(task_id="t", retries=self.retries, **arguments)
-        context: Any = {
-            **task_context(try_number=self.try_number, max_tries=self.retries),
-            "task_state_store": self.store,
-        }
+        context = task_context(self.store, try_number=self.try_number, max_tries=self.retries)
         try:
             if self.memo:
                 return task.execute_complete(context, event, memo=self.memo)
@@ -129,9 +110,9 @@ def test_a_retry_uses_the_job_of_other_rows_that_is_paid_for(make: Any, tmp_path
     assert task.sizes() == [12]
 
 
-@pytest.mark.parametrize("store", [Store(), None], ids=["store", "no store"])
+@pytest.mark.parametrize("store", [StateStore(), None], ids=["store", "no store"])
 def test_answers_that_are_missing_are_counted_where_the_input_is_out_of_reach(
-    store: Store | None, make: Any, service: Emulator, tmp_path: Path
+    store: StateStore | None, make: Any, service: Emulator, tmp_path: Path
 ) -> None:
     service.control.faults(missing_every=3, shuffle=True)
     path = write_rows(tmp_path / "a" / "in.jsonl", ROWS)
@@ -360,16 +341,16 @@ def test_many_columns_are_kept_in_a_file_for_its_owner_alone_until_the_rows_are_
 def test_small_columns_are_kept_in_the_store_until_the_rows_are_landed(make: Any, tmp_path: Path) -> None:
     task = make(inlined_requests=ROWS, output_path=f"{tmp_path}/out.jsonl", **COLUMNS)
     assert task.process("host-a") is None
-    assert sorted(task.store.kept) == ["gemini_batch", "gemini_batch_input"]
+    assert sorted(task.store) == ["gemini_batch", "gemini_batch_input"]
     assert list(tmp_path.iterdir()) == []
-    assert not any(text in json.dumps(task.store.kept) for text in TEXTS)
+    assert not any(text in json.dumps(task.store) for text in TEXTS)
     assert task.process("host-b")["counts"]["succeeded"] == 12
-    assert sorted(task.store.kept) == ["gemini_batch"]
+    assert sorted(task.store) == ["gemini_batch"]
 
 
-@pytest.mark.parametrize(("store", "size"), [(Store(), 8000), (None, 1)], ids=["too large", "no store"])
+@pytest.mark.parametrize(("store", "size"), [(StateStore(), 8000), (None, 1)], ids=["too large", "no store"])
 def test_columns_without_a_place_are_refused_before_anything_is_sent(
-    store: Store | None, size: int, make: Any, service: Emulator
+    store: StateStore | None, size: int, make: Any, service: Emulator
 ) -> None:
     task = make(inlined_requests=[{**row, "size": "x" * size} for row in ROWS], store=store, **COLUMNS)
     with pytest.raises(AirflowFailException, match=r"carry .* give staging_path or output_path; nothing was sent"):
@@ -393,7 +374,7 @@ def test_a_task_of_version_0_1_0_that_waits_is_landed_and_what_is_missing_counte
     task = make(input_path=path, output_path=f"{tmp_path}/out.jsonl", max_failed_rows=0, prompt_template="{text}")
     assert task.process("host-a") is None
     notes = {name: value for name, value in json.loads(task.memo).items() if name != "input"}
-    task.memo = task.store.kept["gemini_batch"] = json.dumps(notes)
+    task.memo = task.store["gemini_batch"] = json.dumps(notes)
     write_rows(tmp_path / "in.jsonl", ROWS[1:])
     with pytest.raises(AirflowException, match="4 of 12 rows failed"):
         task.process("host-b")

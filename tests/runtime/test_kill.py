@@ -38,10 +38,9 @@ def states(emulator: Emulator) -> list[str]:
 
 
 @pytest.fixture
-def held(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
-    gemini_batch_emulator.control.faults(hold_pending=True)
-    return gemini_batch_emulator
+def held(emulator: Emulator) -> Emulator:
+    emulator.control.faults(hold_pending=True)
+    return emulator
 
 
 def test_a_kill_while_the_connection_is_looked_up_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,17 +180,14 @@ def test_without_a_root_no_row_names_a_file() -> None:
         MediaFiles([], nobody)
 
 
-def test_a_row_that_names_a_key_of_the_worker_sends_nothing(
-    root: Path, gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
+def test_a_row_that_names_a_key_of_the_worker_sends_nothing(root: Path, emulator: Emulator) -> None:
     (root / "in.csv").write_text(f"text,picture\nWhat is it?,red.png\nWhat is it?,{root.parent}/key.json\n")
     given: dict[str, Any] = {"model": "gemini-2.5-flash", "media_field": "picture"}
     task = GeminiCreateBatchJobOperator(task_id="t", input_path=root / "in.csv", **given)
     refused = pytest.raises(AirflowFailException, match="line 3: media_field: the file is not below")
     with refused, task.task_run(task_context()) as run:
         run.begin()
-    assert not gemini_batch_emulator.control.books()["requests"]
+    assert not emulator.control.books()["requests"]
     wider = GeminiCreateBatchJobOperator(task_id="t", input_path=root / "good.csv", media_root=root.parent, **given)
     (root / "good.csv").write_text(f"text,picture\nWhat is it?,{root}/red.png\n")
     with pytest.raises(TaskDeferred), wider.task_run(task_context()) as run:

@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 def test_an_airflow_without_a_name_is_told_so_by_the_test_of_a_connection_alone(
     setting: dict[str, str],
     is_told: bool,  # noqa: FBT001
-    gemini_batch_emulator: Emulator,
+    emulator: Emulator,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
     for name, value in setting.items():
         monkeypatch.setenv(name, value)
     worked, said = GeminiBatchHook().test_connection()
     assert (worked, "deployment_id" in said) == (True, is_told)
-    gemini_batch_emulator.control.faults(hold_pending=True)
+    emulator.control.faults(hold_pending=True)
     task = GeminiCreateBatchJobOperator(task_id="t", model="gemini-2.5-flash", inlined_requests=["x"])
     with pytest.raises(TaskDeferred), task.task_run(task_context()) as run:
         run.begin()

@@ -27,14 +27,6 @@ def function() -> list[str]:
     return ["x"]
 
 
-@pytest.fixture
-def connections(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
-    monkeypatch.setenv("AIRFLOW_CONN_VERTEX", gemini_batch_emulator.connection("vertex"))
-    gemini_batch_emulator.control.speed(0)
-    return gemini_batch_emulator
-
-
 def jobs(emulator: Emulator) -> int:
     return len(emulator.control.books()["jobs"])
 
@@ -58,7 +50,7 @@ def outcome(emulator: Emulator, **arguments: Any) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_base_install_refuses_every_combination_that_would_fail_later_and_makes_no_job(
-    connections: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in EXTRAS:
         monkeypatch.setitem(sys.modules, name, None)
@@ -99,10 +91,10 @@ def test_a_base_install_refuses_every_combination_that_would_fail_later_and_make
     done: list[dict[str, Any]] = []
     for source, output, other in product(sources, outputs, others):
         arguments = {**source, **output, **other}
-        before = jobs(connections)
-        words = outcome(connections, **arguments)
+        before = jobs(emulator)
+        words = outcome(emulator, **arguments)
         if words:
-            assert jobs(connections) == before, (arguments, words)
+            assert jobs(emulator) == before, (arguments, words)
         else:
             done.append(arguments)
     # What needs nothing but the base install works, or the walk would prove nothing.
@@ -126,17 +118,17 @@ def test_a_base_install_refuses_every_combination_that_would_fail_later_and_make
     ],
 )
 def test_a_place_that_cannot_be_written_to_is_refused_before_a_job_is_made(
-    connections: Emulator, tmp_path: Path, arguments: dict[str, Any], words: str
+    emulator: Emulator, tmp_path: Path, arguments: dict[str, Any], words: str
 ) -> None:
     (tmp_path / "file").write_text("")
     given = {name: value.format(tmp=tmp_path) for name, value in arguments.items()}
     task = GeminiCreateBatchJobOperator(task_id="t", model="gemini-2.5-flash", inlined_requests=["x"], **given)
     with pytest.raises(AirflowFailException, match=words), task.task_run(task_context()) as run:
         run.begin()
-    assert not connections.control.books()["requests"]
+    assert not emulator.control.books()["requests"]
 
 
-def test_nothing_is_left_where_it_was_tried_to_write(connections: Emulator, tmp_path: Path) -> None:
+def test_nothing_is_left_where_it_was_tried_to_write(emulator: Emulator, tmp_path: Path) -> None:
     given: dict[str, Any] = {
         "output_path": f"{tmp_path}/a/out.jsonl",
         "media_path": f"{tmp_path}/b",
@@ -145,24 +137,22 @@ def test_nothing_is_left_where_it_was_tried_to_write(connections: Emulator, tmp_
     task = GeminiCreateBatchJobOperator(task_id="t", model="gemini-2.5-flash", inlined_requests=["x"], **given)
     with pytest.raises(TaskDeferred), task.task_run(task_context()) as run:
         run.begin()
-    assert jobs(connections) == 1
+    assert jobs(emulator) == 1
     assert not [path for path in tmp_path.rglob("*check*") if path.is_file()]
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a", "b", "c"]
 
 
 def test_parquet_without_its_library_is_refused_before_a_job_is_made(
-    connections: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    words = outcome(connections, inlined_requests=["x"], output_path=f"{tmp_path}/out.parquet")
+    words = outcome(emulator, inlined_requests=["x"], output_path=f"{tmp_path}/out.parquet")
     assert "pip install 'airflow-provider-gemini-batch[parquet]', or let output_path end in .jsonl" in words
-    assert jobs(connections) == 0
+    assert jobs(emulator) == 0
 
 
-def test_an_output_path_that_is_a_folder_is_refused_before_anything_is_sent(
-    connections: Emulator, tmp_path: Path
-) -> None:
+def test_an_output_path_that_is_a_folder_is_refused_before_anything_is_sent(emulator: Emulator, tmp_path: Path) -> None:
     for given in (tmp_path, f"{tmp_path}", f"file://{tmp_path}"):
-        said = outcome(connections, inlined_requests=["x"], output_path=given)
+        said = outcome(emulator, inlined_requests=["x"], output_path=given)
         assert "is a folder: name a file in it, or write / at its end for a dataset" in said
-    assert jobs(connections) == 0
+    assert jobs(emulator) == 0

@@ -56,16 +56,12 @@ def test_the_delay_is_the_services_own_where_it_names_one(
 
 
 @needs_policies
-def test_a_job_that_expired_is_tried_again_at_once(
-    gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
-    gemini_batch_emulator.control.speed(0)
-    gemini_batch_emulator.control.faults(job_ending={"state": "EXPIRED"})
+def test_a_job_that_expired_is_tried_again_at_once(emulator: Emulator) -> None:
+    emulator.control.faults(job_ending={"state": "EXPIRED"})
     task = GeminiCreateBatchJobOperator(task_id="t", model="gemini-2.5-flash", inlined_requests=["x"])
     with pytest.raises(TaskDeferred) as deferred, task.task_run(task_context(max_tries=1)) as run:
         run.begin()
-    gemini_batch_emulator.control.advance(200_000)
+    emulator.control.advance(200_000)
     with pytest.raises(AirflowException) as raised, task.task_run(task_context(max_tries=1)) as run:
         run.resume(None, (deferred.value.kwargs or {})["memo"])
     decision = GeminiBatchRetryPolicy().evaluate(raised.value, 1, 3)

@@ -16,7 +16,6 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
-from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.polling import policy
@@ -25,23 +24,8 @@ from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.emulator import Emulator
-
-
-@pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator) -> Emulator:
-    monkeypatch.setenv("AIRFLOW_CONN_C", gemini_batch_emulator.connection())
-    gemini_batch_emulator.control.speed(0.0)
-    return gemini_batch_emulator
-
-
-@pytest.fixture
-def client(emulator: Emulator) -> Iterator[BatchClient]:
-    key = json.loads(emulator.connection())["password"]
-    with BatchClient.for_gemini(key, base_url=emulator.url) as client:
-        yield client
 
 
 def made(client: BatchClient, rows: int = 2) -> str:

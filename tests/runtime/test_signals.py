@@ -67,9 +67,8 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     return exporter
 
 
-def run_through(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> dict[str, Any]:
+def run_through(emulator: Emulator, **arguments: Any) -> dict[str, Any]:
     """Submit, let the job end, and land."""
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", emulator.connection())
     given = {"model": "gemini-2.5-flash", "inlined_requests": ["swordfish one", "swordfish two"], **arguments}
     task = GeminiCreateBatchJobOperator(task_id="t", **given)
     context = task_context(max_tries=0)
@@ -86,11 +85,9 @@ def run_through(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, **arguments
         emulator.control.advance(3600)
 
 
-def test_a_batch_counts_rows_tokens_and_jobs_and_tells_how_long_each_stage_took(
-    told: Told, gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gemini_batch_emulator.control.faults(row_error_every=2)
-    summary = run_through(gemini_batch_emulator, monkeypatch)
+def test_a_batch_counts_rows_tokens_and_jobs_and_tells_how_long_each_stage_took(told: Told, emulator: Emulator) -> None:
+    emulator.control.faults(row_error_every=2)
+    summary = run_through(emulator)
     names = {name.removeprefix("gemini_batch.") for name in told.counts}
     assert names == {"rows.succeeded", "rows.failed", "jobs.created", *summary["usage"]}
     assert told.counts["gemini_batch.rows.failed"] == summary["counts"]["failed"] == 1
@@ -100,10 +97,10 @@ def test_a_batch_counts_rows_tokens_and_jobs_and_tells_how_long_each_stage_took(
 
 
 def test_spans_have_the_names_of_the_conventions_and_nothing_of_the_content(
-    spans: InMemorySpanExporter, gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    spans: InMemorySpanExporter, emulator: Emulator
 ) -> None:
-    gemini_batch_emulator.control.faults(row_error_every=2, row_error_rounds=r"-[0-9]\.0\.0-")
-    summary = run_through(gemini_batch_emulator, monkeypatch, repair_rounds=1)
+    emulator.control.faults(row_error_every=2, row_error_rounds=r"-[0-9]\.0\.0-")
+    summary = run_through(emulator, repair_rounds=1)
     found = spans.get_finished_spans()
     assert sorted(span.name for span in found) == [
         "gemini_batch.land",
@@ -125,13 +122,11 @@ def test_spans_have_the_names_of_the_conventions_and_nothing_of_the_content(
     assert {wait["gen_ai.response.id"] for wait in waits} == set(summary["job_names"])
 
 
-def test_our_attributes_are_those_of_the_installed_conventions(
-    spans: InMemorySpanExporter, gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_our_attributes_are_those_of_the_installed_conventions(spans: InMemorySpanExporter, emulator: Emulator) -> None:
     from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as conventions
 
-    gemini_batch_emulator.control.faults(thoughts=3, cached_tokens=1)
-    run_through(gemini_batch_emulator, monkeypatch)
+    emulator.control.faults(thoughts=3, cached_tokens=1)
+    run_through(emulator)
     known = {value for name, value in vars(conventions).items() if name.startswith("GEN_AI_")}
     used = {name for span in spans.get_finished_spans() for name in span.attributes or {} if name.startswith("gen_ai")}
     assert used <= known
@@ -140,13 +135,13 @@ def test_our_attributes_are_those_of_the_installed_conventions(
 
 @pytest.mark.parametrize("what", ["incr", "timing", "tracer"])
 def test_signals_that_fail_cost_no_paid_task(
-    what: str, told: Told, gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    what: str, told: Told, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError
 
     monkeypatch.setattr(trace if what == "tracer" else told, "get_tracer" if what == "tracer" else what, fail)
-    assert run_through(gemini_batch_emulator, monkeypatch)["counts"]["succeeded"] == 2
+    assert run_through(emulator)["counts"]["succeeded"] == 2
 
 
 def test_gauges_sum_up_the_jobs_that_the_triggers_of_a_connection_wait_for(told: Told) -> None:

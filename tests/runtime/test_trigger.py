@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
+from polling.shelf import own_threads
+from waiting import wait_for
 
-from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch.overview import read_progress
@@ -24,8 +25,9 @@ from airflow_provider_gemini_batch.runtime import trigger_task
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.emulator import Emulator
 
 QUICK = 0.05
@@ -39,12 +41,14 @@ class Supervisor:
         self.pushed: list[SetXCom] = []
         self.asked: list[GetTaskStates] = []
         self.silent = False
+        self.was_kept_waiting = False
         self.kept: Any = None
 
     async def asend(self, message: Any) -> Any:
         if not isinstance(message, (SetXCom, GetXCom, GetTaskStates)):
             return None  # asks for secrets to be masked
         if self.silent:
+            self.was_kept_waiting = True
             await asyncio.Event().wait()
         if isinstance(message, SetXCom):
             self.pushed.append(message)
@@ -63,32 +67,11 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     return supervisor
 
 
-@pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator) -> Emulator:
-    monkeypatch.setenv("AIRFLOW_CONN_C", gemini_batch_emulator.connection())
-    gemini_batch_emulator.control.speed(0.0)
-    return gemini_batch_emulator
-
-
-@pytest.fixture
-def client(emulator: Emulator) -> Iterator[BatchClient]:
-    key = json.loads(emulator.connection())["password"]
-    with BatchClient.for_gemini(key, base_url=emulator.url) as client:
-        yield client
-
-
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     yield
     assert not lease._pollers
-    _until(lambda: all(thread.name != "gemini-batch-watch" for thread in threading.enumerate()))
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    wait_for(lambda: not own_threads(), "the end of our threads")
 
 
 def _polls(emulator: Emulator) -> int:
@@ -119,13 +102,29 @@ def run(trigger: GeminiBatchJobTrigger) -> WaitReport:
     return asyncio.run(asyncio.wait_for(fired(trigger), 30.0))
 
 
-async def cancelled_by(trigger: GeminiBatchJobTrigger, *, after: float = 0.3) -> None:
-    """Do what the triggerer does when somebody acts on the task, or another triggerer has taken over."""
+def while_it_ends(emulator: Emulator, trigger: GeminiBatchJobTrigger) -> WaitReport:
+    """Run a trigger whose jobs end after it has polled them."""
+
+    def end() -> None:
+        wait_for(lambda: _polls(emulator), "a poll")
+        emulator.control.advance(3600.0)
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    try:
+        return run(trigger)
+    finally:
+        ender.join()
+
+
+async def stopped(emulator: Emulator, trigger: GeminiBatchJobTrigger, *, is_kill: bool = True) -> None:
+    """Do what the triggerer does when somebody acts on the task, or another triggerer has taken over; or it stops."""
     task = asyncio.create_task(fired(trigger))
-    await asyncio.sleep(after)
+    await asyncio.to_thread(wait_for, lambda: _polls(emulator), "a poll")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await trigger.on_kill()
+    if is_kill:
+        await trigger.on_kill()
     await trigger.cleanup()
 
 
@@ -141,16 +140,7 @@ def test_the_event_says_how_the_job_ended(client: BatchClient, emulator: Emulato
 
 
 def test_a_job_that_ends_while_it_is_watched_is_noticed(client: BatchClient, emulator: Emulator) -> None:
-    name = made(client)
-
-    def end() -> None:
-        _until(lambda: _polls(emulator) > 0)
-        emulator.control.advance(3600.0)
-
-    ender = threading.Thread(target=end)
-    ender.start()
-    assert run(trigger(name)).reason is Reason.ENDED
-    ender.join()
+    assert while_it_ends(emulator, trigger(made(client))).reason is Reason.ENDED
 
 
 def test_two_jobs_are_waited_for_together(client: BatchClient, emulator: Emulator) -> None:
@@ -264,11 +254,11 @@ def test_progress_is_pushed_once_a_minute_at_most_as_a_line_and_as_numbers(
     supervisor.kept = {"samples": [[1_000, 0, 0], [2_000, 1, 0]], "started_at": 900.0}
 
     def move() -> None:
-        _until(lambda: len(supervisor.pushed) == 2)
+        wait_for(lambda: len(supervisor.pushed) == 2, "progress")
         for seconds in (1.5, 0.1, 0.1, 3600.0):
             polls = _polls(emulator)
             emulator.control.advance(seconds)
-            _until(lambda: _polls(emulator) > polls)  # noqa: B023  called before the next turn
+            wait_for(lambda: _polls(emulator) > polls, "a poll")  # noqa: B023  called before the next turn
 
     mover = threading.Thread(target=move)
     mover.start()
@@ -290,10 +280,8 @@ def test_a_supervisor_that_does_not_answer_holds_nothing_up(
     monkeypatch.setattr(trigger_task, "_XCOM_PATIENCE", 0.1)
     supervisor.silent = True
     name = made(client)
-    timer = threading.Timer(0.5, emulator.control.advance, (3600.0,))
-    timer.start()
-    assert run(trigger(name)).reason is Reason.ENDED
-    timer.join()
+    assert while_it_ends(emulator, trigger(name)).reason is Reason.ENDED
+    assert supervisor.was_kept_waiting
 
 
 def test_all_triggers_of_a_process_share_the_right_to_push() -> None:
@@ -309,11 +297,11 @@ def test_all_triggers_of_a_process_share_the_right_to_push() -> None:
 
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_a_task_that_a_person_ended_takes_its_job_with_it(
-    client: BatchClient, supervisor: Supervisor, state: str
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor, state: str
 ) -> None:
     name = made(client)
     supervisor.state = state
-    asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
+    asyncio.run(stopped(emulator, trigger(name, cancel_on_kill=True)))
     assert client.get(name).state in (JobState.CANCELLED, JobState.CANCELLING)
     assert supervisor.asked[0].task_ids == ["t"]
     assert supervisor.asked[0].run_ids == ["run"]
@@ -321,11 +309,11 @@ def test_a_task_that_a_person_ended_takes_its_job_with_it(
 
 @pytest.mark.parametrize("state", ["deferred", "queued", "scheduled", "running", "restarting", "up_for_retry"])
 def test_a_cleared_task_or_one_taken_over_leaves_its_job_running(
-    client: BatchClient, supervisor: Supervisor, state: str
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor, state: str
 ) -> None:
     name = made(client)
     supervisor.state = state
-    asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
+    asyncio.run(stopped(emulator, trigger(name, cancel_on_kill=True)))
     assert client.get(name).state is JobState.PENDING
 
 
@@ -335,17 +323,17 @@ def test_a_trigger_that_was_lost_to_another_does_not_cancel_what_has_ended(
     name = made(client)
     emulator.control.set_job(name, state="SUCCEEDED")
     supervisor.state = "success"
-    asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
+    asyncio.run(stopped(emulator, trigger(name, cancel_on_kill=True)))
     assert not emulator.control.books()["requests"].get("cancel")
 
 
 def test_a_state_that_cannot_be_had_leaves_the_job_running(
-    client: BatchClient, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trigger_task, "_STATE_PATIENCE", 0.1)
     name = made(client)
     supervisor.silent = True
-    asyncio.run(cancelled_by(trigger(name, cancel_on_kill=True)))
+    asyncio.run(stopped(emulator, trigger(name, cancel_on_kill=True)))
     assert client.get(name).state is JobState.PENDING
 
 
@@ -354,25 +342,18 @@ def test_only_those_who_made_the_jobs_cancel_them(
 ) -> None:
     name = made(client)
     supervisor.state = "failed"
-    asyncio.run(cancelled_by(trigger(name)))
+    asyncio.run(stopped(emulator, trigger(name)))
     assert client.get(name).state is JobState.PENDING
     assert not supervisor.asked
     assert not emulator.control.books()["requests"].get("cancel")
 
 
-def test_a_stop_of_the_triggerer_cancels_nothing(client: BatchClient, supervisor: Supervisor) -> None:
+def test_a_stop_of_the_triggerer_cancels_nothing(
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor
+) -> None:
     name = made(client)
     supervisor.state = "failed"
-
-    async def stop() -> None:
-        watching = trigger(name, cancel_on_kill=True)
-        task = asyncio.create_task(fired(watching))
-        await asyncio.sleep(0.2)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await watching.cleanup()
-
-    asyncio.run(stop())
+    asyncio.run(stopped(emulator, trigger(name, cancel_on_kill=True), is_kill=False))
     assert client.get(name).state is JobState.PENDING
 
 
@@ -382,5 +363,5 @@ def test_all_jobs_of_a_killed_task_are_cancelled_also_when_a_call_fails_at_first
     names = [made(client), made(client), made(client)]
     supervisor.state = "failed"
     emulator.control.faults(http={"operation": "cancel", "status": 503, "times": 1})
-    asyncio.run(cancelled_by(trigger(names, cancel_on_kill=True)))
+    asyncio.run(stopped(emulator, trigger(names, cancel_on_kill=True)))
     assert all(client.get(name).state in (JobState.CANCELLED, JobState.CANCELLING) for name in names)

@@ -26,6 +26,7 @@ import pyarrow as pa
 from chaos.postgres import postgres
 from pyarrow import dataset as arrow_dataset
 from pyarrow import parquet
+from waiting import wait_for
 
 from airflow_provider_gemini_batch.emulator import Emulator
 from stack.local_airflow import LocalAirflow, free_ports
@@ -115,29 +116,20 @@ def settings(folder: Path, database: str, broker: str) -> dict[str, str]:
     }
 
 
-def until(what: str, is_so: Callable[[], bool]) -> None:
-    """Wait for something."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {PATIENCE:.0f} s: {what}")
-        time.sleep(0.2)
-
-
 def play_kills(airflow: Celery, emulator: Emulator) -> None:
     """Kill a worker and a triggerer."""
     # The service acts at once, and answers late: whoever is killed in between does not know of its job.
     emulator.control.faults(slow={"operation": "create", "seconds": 4, "when": "after", "times": 8})
     emulator.control.faults(hold_running=True)
     run = airflow.trigger("scale_kills")
-    until("the first jobs", lambda: len(jobs(emulator)) >= 2)
+    wait_for(lambda: len(jobs(emulator)) >= 2, "the first jobs", seconds=PATIENCE)
     airflow.stop_component(WORKERS[0], how=signal.SIGKILL)
     print(f"      {WORKERS[0]} killed with {len(jobs(emulator))} jobs made", flush=True)
 
     def states() -> list[str]:
         return [one["state"] for one in airflow.task_instances("scale_kills", run) if one["task_id"] == "g.part"]
 
-    until("16 deferred parts", lambda: states().count("deferred") == PARTS)
+    wait_for(lambda: states().count("deferred") == PARTS, "16 deferred parts", seconds=PATIENCE, pause=0.2)
     airflow.stop_triggerer(airflow.triggerers()[0], how=signal.SIGKILL)
     print(f"      a triggerer killed while {len(jobs(emulator))} jobs run", flush=True)
     emulator.control.clear_faults()
@@ -148,9 +140,14 @@ def play_quota(airflow: Celery, emulator: Emulator) -> None:
     """Let 16 parts share four places."""
     emulator.control.faults(max_active=PLACES)
     run = airflow.trigger("scale_quota")
-    until("the first job", lambda: bool(jobs(emulator)))
+    wait_for(lambda: jobs(emulator), "the first job", seconds=PATIENCE)
     began = time.monotonic()
-    until("the last job's end", lambda: sum(one["state"] == "SUCCEEDED" for one in jobs(emulator)) == PARTS)
+    wait_for(
+        lambda: [one["state"] for one in jobs(emulator)].count("SUCCEEDED") == PARTS,
+        "the last job's end",
+        seconds=PATIENCE,
+        pause=0.2,
+    )
     took = time.monotonic() - began
     airflow.expect_run("scale_quota", run, seconds=PATIENCE)
     refused = emulator.control.books()["requests"]["create"] - PARTS

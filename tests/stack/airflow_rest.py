@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import requests
+from waiting import wait_for
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-Found = TypeVar("Found")
 FINISHED = frozenset({"success", "failed"})
 #: How long a call is repeated that a busy Airflow did not take.
 _BUSY_SECONDS = 30.0
@@ -76,16 +73,17 @@ class AirflowRest:
 
     def wait_dag(self, dag_id: str, *, seconds: float = 90) -> None:
         """Wait until the Dag is parsed; a Dag file that cannot be imported is said at once."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+
+        def is_parsed() -> bool:
             known = self.call("GET", "/dags", params={"dag_id_pattern": dag_id, "limit": 100})["dags"]
             if any(dag["dag_id"] == dag_id for dag in known):
-                return
+                return True
             broken = self.call("GET", "/importErrors")["import_errors"]
             if broken:
                 raise RuntimeError("\n".join(f"{each['filename']}: {each['stack_trace']}" for each in broken))
-            time.sleep(0.3)
-        raise TimeoutError(f"Dag {dag_id} was not parsed within {seconds:g} s")
+            return False
+
+        wait_for(is_parsed, f"Dag {dag_id} to be parsed", seconds=seconds, pause=0.3)
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, *, run_id: str | None = None) -> str:
         """Unpause the Dag as soon as it is parsed, start a run of it and return the run_id.
@@ -105,12 +103,11 @@ class AirflowRest:
     def wait_scheduled_run(self, dag_id: str, *, seconds: float = 60) -> str:
         """Unpause a Dag whose schedule began, wait for the run that the scheduler makes and return its run_id."""
         self.unpause(dag_id)
-        runs: list[dict[str, Any]] = self._wait(
+        runs: list[dict[str, Any]] = wait_for(
             lambda: self.call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"],
-            bool,
             f"a scheduled run of {dag_id}",
-            seconds,
-            lambda: "none",
+            seconds=seconds,
+            pause=0.3,
         )
         return str(runs[0]["dag_run_id"])
 
@@ -120,12 +117,12 @@ class AirflowRest:
 
     def wait_run(self, dag_id: str, run_id: str, *, seconds: float = 120) -> str:
         """Wait until the run has ended and return its state."""
-        return self._wait(
+        return wait_for(
             lambda: self.run_state(dag_id, run_id),
-            lambda state: state in FINISHED,
-            f"the end of {dag_id}",
-            seconds,
-            lambda: self.explain(dag_id, run_id),
+            lambda: f"the end of {dag_id}\n{self.explain(dag_id, run_id)}",
+            enough=FINISHED.__contains__,
+            seconds=seconds,
+            pause=0.3,
         )
 
     def expect_run(self, dag_id: str, run_id: str, state: str = "success", *, seconds: float = 180) -> None:
@@ -175,12 +172,12 @@ class AirflowRest:
         self, dag_id: str, run_id: str, task_id: str, *states: str, map_index: int = -1, seconds: float = 90
     ) -> dict[str, Any]:
         """Wait until the task is in one of the states and return the instance."""
-        return self._wait(
+        return wait_for(
             lambda: self.task_instance(dag_id, run_id, task_id, map_index=map_index) or {},
-            lambda found: found.get("state") in states,
-            f"{dag_id}.{task_id} to be {' or '.join(states)}",
-            seconds,
-            lambda: self.explain(dag_id, run_id),
+            lambda: f"{dag_id}.{task_id} to be {' or '.join(states)}\n{self.explain(dag_id, run_id)}",
+            enough=lambda found: found.get("state") in states,
+            seconds=seconds,
+            pause=0.3,
         )
 
     def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, *, map_index: int = -1) -> None:
@@ -214,20 +211,3 @@ class AirflowRest:
         params: dict[str, str | int] = {"map_index": map_index, "full_content": "true"}
         content = self.call("GET", path, params=params, headers={"Accept": "application/json"})["content"]
         return [str(line) for line in content]
-
-    @staticmethod
-    def _wait(
-        look: Callable[[], Found],
-        enough: Callable[[Found], bool],
-        what: str,
-        seconds: float,
-        explain: Callable[[], str],
-    ) -> Found:
-        deadline = time.monotonic() + seconds
-        while True:
-            found = look()
-            if enough(found):
-                return found
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"Waited {seconds:g} s for {what}\n{explain()}")
-            time.sleep(0.3)

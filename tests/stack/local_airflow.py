@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 import psutil
 import requests
+from waiting import wait_for
 
 from stack.airflow_rest import AirflowRest
 
@@ -329,11 +330,13 @@ class LocalAirflow(AirflowRest):
 
     def wait_no_worker(self, *, seconds: float = 15) -> None:
         """Wait until no task holds a process: one takes a moment to end after it has told its state."""
-        deadline = time.monotonic() + seconds
-        while held := self.worker_processes():
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"tasks still hold processes after {seconds:g} s: {held}")
-            time.sleep(0.1)
+        wait_for(
+            self.worker_processes,
+            lambda: f"tasks to end that hold {self.worker_processes()}",
+            enough=lambda held: not held,
+            seconds=seconds,
+            pause=0.1,
+        )
 
     def component_logs(self, *, lines: int = 60) -> str:
         """The last lines that each component printed."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from waiting import wait_for
 
 from airflow_provider_gemini_batch.emulator import Emulator
 from stack.local_airflow import ROOT, LocalAirflow
@@ -88,10 +88,12 @@ def wait_until_deferred_for_all(airflow: PageAirflow, dag_id: str, run_id: str) 
     airflow.wait_task_state(dag_id, run_id, "describe", "deferred")
     log = airflow.home / "component-logs" / "scheduler.log"
     seen = re.compile(rf"executor event with state success.*dag_id='{dag_id}'.*run_id='{run_id}'")
-    until = time.monotonic() + 120
-    while not seen.search(log.read_text(encoding="utf-8", errors="replace")):
-        assert time.monotonic() < until, f"the scheduler did not see {dag_id} leave"
-        time.sleep(0.5)
+    wait_for(
+        lambda: seen.search(log.read_text(encoding="utf-8", errors="replace")),
+        f"the scheduler to see {dag_id} leave",
+        seconds=120,
+        pause=0.5,
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from airflow.sdk.execution_time.context import OutletEventAccessors
-from task_context import task_context
+from task_context import StateStore, task_context
 from vertex.bench import FLASH, rows_of
 
 from airflow_provider_gemini_batch.emulator import Emulator
@@ -29,16 +29,6 @@ TEN = [f"k{n}" for n in range(10)]
 HALF = {"expire": True, "partial_rows": 0.5}
 
 
-class Notes(dict[str, Any]):
-    """Stands for Airflow's store of task states."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
-
-
 @dataclass
 class Life:
     """One task instance over its tries, each in a context of its own; time passes when it waits."""
@@ -47,9 +37,9 @@ class Life:
     store: ObjectStore
     folder: Path
     arguments: dict[str, Any] = field(default_factory=dict)
-    notes: Notes = field(default_factory=Notes)
+    notes: StateStore = field(default_factory=StateStore)
     tries: int = 0
-    clear_count: int = 9
+    max_tries: int = 9
 
     @property
     def base(self) -> str:
@@ -88,9 +78,9 @@ class Life:
             )
         memo: str | None = None
         while True:
-            tries = self.clear_count + 1 if last else self.tries
-            now = task_context(try_number=tries, max_tries=self.clear_count)
-            context: Any = {**now, "outlet_events": OutletEventAccessors(), "task_state_store": self.notes}
+            tries = self.max_tries + 1 if last else self.tries
+            now = task_context(self.notes, try_number=tries, max_tries=self.max_tries)
+            context: Any = {**now, "outlet_events": OutletEventAccessors()}
             try:
                 with task.task_run(context) as run:
                     return run.begin() if memo is None else run.resume(None, memo)
@@ -249,7 +239,7 @@ def test_a_repair_that_is_cut_short_is_gone_on_from(life: Life) -> None:
 def test_a_task_that_is_cleared_after_its_rows_were_delivered_goes_on_from_nothing(life: Life) -> None:
     life.fails(**HALF)
     life.succeeds()
-    life.clear_count += 1
+    life.max_tries += 1
     life.succeeds()
     assert life.done == [(5, 0), (10, 5), (10, 0)]
 
@@ -306,7 +296,7 @@ def test_a_job_that_could_not_read_an_output_is_followed_by_one_that_does_all(li
     life.fails(**HALF)
     assert "The same job would fail again" in life.fails(job_ending={"state": "FAILED", "code": 3})
     assert life.ok == TEN[:5]
-    life.clear_count += 1
+    life.max_tries += 1
     life.succeeds()
     assert life.done[2] == (10, 0)
     assert (life.ok, len(life.rows)) == (TEN, 10)
@@ -317,7 +307,7 @@ def test_a_job_without_counts_is_compared_with_what_it_read(life: Life, uri: str
     # Vertex AI shows no counts of cancelled jobs.
     life.arguments = {"gcs_uri": f"{life.base}/in/{uri}"}
     assert "cancelled by somebody else" in life.fails(job_ending={"state": "CANCELLED"}, partial_rows=0.5)
-    life.clear_count += 1
+    life.max_tries += 1
     life.succeeds()
     assert life.done == [(5, 0), (10, 5)]
 
