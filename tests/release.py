@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,9 +120,14 @@ def built_wheel() -> Path:
 
 
 def check_metadata() -> str:
-    """Check the metadata and the long description with twine, as the index will."""
+    """Check the metadata and the long description with twine, as the index will, and that no link in it is relative."""
     run(UV, "tool", "run", "--quiet", "--python", sys.executable, "twine", "check", "--strict", *packages())
-    return "twine check --strict"
+    with zipfile.ZipFile(built_wheel()) as wheel:
+        (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        description = wheel.read(metadata).decode()
+    if dead := re.findall(r"\]\((?!https?:)[^)]*\)", description):
+        raise ReleaseError(f"the index would show links that lead nowhere, such as {dead[0]}")
+    return "twine check --strict, no relative link"
 
 
 def try_wheel(airflow: Sequence[str]) -> str:

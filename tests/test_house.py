@@ -258,7 +258,7 @@ def test_a_dag_file_pays_for_nothing_that_only_a_running_task_needs() -> None:
 
 def test_the_version_is_said_once() -> None:
     metadata = (ROOT / "pyproject.toml").read_text("utf-8")
-    assert re.findall(r"^version = |^dynamic = .*", metadata, re.MULTILINE) == ['dynamic = ["version"]']
+    assert re.findall(r"^version = |^dynamic = .*", metadata, re.MULTILINE) == ['dynamic = ["version", "readme"]']
     assert package.get_provider_info()["versions"] == [package.__version__]
     places = [path for path in (ROOT / NAME).rglob("*.py") if f'"{package.__version__}"' in path.read_text("utf-8")]
     assert [path.name for path in places if path.name != "provider_info.py"] == ["__init__.py"]
