@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.legacy import is_legacy
-from airflow_provider_gemini_batch.api.requests.fields import snake
+from airflow_provider_gemini_batch.api.requests.fields import either, snake, tools_of
 
 #: Multi-regions; every other location is one region.
 MULTI_REGIONS: Final = frozenset({"us", "eu"})
@@ -86,18 +86,12 @@ def check_request(request: Mapping[str, Any]) -> None:
             _check_content(value)
     if "cachedContent" in request:
         raise InputError("cachedContent: batches of Vertex AI take no explicit caches; put its content into the rows")
-    tools = request.get("tools")
-    for tool in tools if isinstance(tools, list) else ():
-        if _either(_either(tool, "retrieval"), "vertexRagStore") is not None:
+    for tool in tools_of(request):
+        if either(either(tool, "retrieval"), "vertexRagStore") is not None:
             raise InputError("tools.retrieval: batches of Vertex AI do no retrieval from a RAG store")
-    size = _either(_either(request.get("generationConfig"), "imageConfig"), "imageSize")
+    size = either(either(request.get("generationConfig"), "imageConfig"), "imageSize")
     if isinstance(size, str) and size.upper() in _LARGE_IMAGES:
         raise InputError("generationConfig.imageConfig.imageSize: batches of Vertex AI make images of 1K only")
-
-
-def _either(holder: Any, name: str) -> Any:
-    """Return a member by either of its spellings, or None."""
-    return holder.get(name, holder.get(snake(name))) if isinstance(holder, Mapping) else None
 
 
 def _check_content(content: Any) -> None:

@@ -16,7 +16,6 @@ import secrets
 import shutil
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pydantic_core import from_json, to_json
@@ -24,10 +23,12 @@ from pydantic_core import from_json, to_json
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import Usage
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
+from airflow_provider_gemini_batch.rows.local import local_file
 from airflow_provider_gemini_batch.rows.writers import check_output_path, open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from airflow_provider_gemini_batch.api.models import BatchResult
 
@@ -66,12 +67,12 @@ class LocalFiles:
 
     def read(self, path: str) -> BinaryIO:
         """Open for reading."""
-        return _local(path).open("rb")
+        return local_file(path).open("rb")
 
     @contextmanager
     def write_whole(self, path: str) -> Iterator[BinaryIO]:
         """Write under a temporary name in the same folder and rename at the end."""
-        target = _local(path)
+        target = local_file(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
         try:
@@ -87,11 +88,11 @@ class LocalFiles:
 
     def exists(self, path: str) -> bool:
         """True when there is a file."""
-        return _local(path).exists()
+        return local_file(path).exists()
 
     def remove(self, path: str) -> None:
         """Remove it."""
-        _local(path).unlink(missing_ok=True)
+        local_file(path).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -341,7 +342,3 @@ def _deliver_aside(files: Files, target: Target, found: Path | None) -> str | No
     with found.open("rb") as source, files.write_whole(target.aside) as handle:
         shutil.copyfileobj(source, handle, 1 << 20)
     return target.aside
-
-
-def _local(path: str) -> Path:
-    return Path(path.removeprefix("file://")).expanduser()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import UNSET
 
 from airflow_provider_gemini_batch.api.models import LONG_PROMPT, LongPrompts, Usage
+from airflow_provider_gemini_batch.api.requests.fields import either, tools_of
 from airflow_provider_gemini_batch.api.requests.typed import TextRequest
 from airflow_provider_gemini_batch.rows.media import decode_base64, response_modality
 from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount, media_tokens
@@ -155,8 +156,7 @@ class Expected:
         """Note what has no limit: tools, and content in a cache."""
         if request.get("cachedContent"):
             self._unknown.add(_OF_CACHE)
-        tools = request.get("tools")
-        for tool in tools if isinstance(tools, list) else [tools]:
+        for tool in tools_of(request):
             names = {name.replace("_", "").lower() for name in tool} if isinstance(tool, dict) else set()
             names.discard("functiondeclarations")
             if names & _SEARCHES:
@@ -165,14 +165,14 @@ class Expected:
                 self._unknown.add(_OF_TOOLS)
 
     def _count_part(self, part: Mapping[str, Any], level: str | None) -> None:
-        inline, named, own = (_either(part, name) for name in ("inlineData", "fileData", "mediaResolution"))
+        inline, named, own = (either(part, name) for name in ("inlineData", "fileData", "mediaResolution"))
         told = own.get("level") if isinstance(own, dict) else own
         level = told if isinstance(told, str) and told else level
         if isinstance(inline, dict) and isinstance(inline.get("data"), str):
             self._text_bytes -= len(inline["data"])
-            self._count_file(str(_either(inline, "mimeType") or ""), _sample(inline["data"]), level)
+            self._count_file(str(either(inline, "mimeType") or ""), _sample(inline["data"]), level)
         elif isinstance(named, dict):
-            self._count_file(str(_either(named, "mimeType") or ""), None, level)
+            self._count_file(str(either(named, "mimeType") or ""), None, level)
 
     def _count_file(self, mime_type: str, sample: FileSample | None, level: str | None) -> None:
         modality, tokens, known = media_tokens(mime_type, sample, self.model, level)
@@ -217,26 +217,12 @@ def _files(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         for part in _parts(content):
             if len(part) > 1 or "text" not in part:
                 yield part
-                yield from _parts(_either(part, "functionResponse"))
+                yield from _parts(either(part, "functionResponse"))
 
 
 def _parts(holder: Any) -> list[Mapping[str, Any]]:
     parts = holder.get("parts") if isinstance(holder, dict) else None
     return [part for part in (parts if isinstance(parts, list) else [parts]) if isinstance(part, dict)]
-
-
-_SNAKE = {
-    "inlineData": "inline_data",
-    "fileData": "file_data",
-    "mimeType": "mime_type",
-    "mediaResolution": "media_resolution",
-    "functionResponse": "function_response",
-}
-
-
-def _either(holder: Mapping[str, Any], name: str) -> Any:
-    """Return a member by either of its spellings: members of a part are sent as they were written."""
-    return holder.get(name, holder.get(_SNAKE[name]))
 
 
 def _sample(data: str) -> FileSample | None:

@@ -14,17 +14,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from datetime import date, time, timedelta
-from ipaddress import IPv4Address, IPv6Address
-from numbers import Number
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
-from airflow_provider_gemini_batch.api.requests.fields import check_json, kind_of, shown
+from airflow_provider_gemini_batch.api.requests.fields import HAVE_TEXTS, check_json, kind_of, shown
 from airflow_provider_gemini_batch.rows.python_rows import plain
 
 if TYPE_CHECKING:
@@ -34,8 +29,6 @@ _BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 # A name in double braces with blanks around it is Jinja, which these templates are not. After another brace, it is an
 # escaped pair.
 _JINJA = re.compile(r"(?<!\{)(?:\{\{-?\s+[\w.\[\]'\"]+(?:\s*\|[^{}]*)?\s+-?\}\}|\{%)")
-# Types whose text is readable and the same in every process.
-_HAVE_TEXTS = (str, Number, date, time, timedelta, UUID, PurePath, IPv4Address, IPv6Address)
 _LITERAL_BRACES = "for braces that are meant write {{ and }}"
 
 
@@ -144,7 +137,7 @@ def as_text(value: Any) -> str:
             return to_json(value, inf_nan_mode="null").decode()
         except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"a column cannot be written as JSON ({type(error).__name__})") from None
-    if isinstance(value, _HAVE_TEXTS):
+    if isinstance(value, HAVE_TEXTS):
         return str(value)
     raise InputError(f"a column holds {kind_of(value)}, which cannot stand in a prompt: give a text")
 

@@ -21,7 +21,6 @@ import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from pydantic_core import from_json
@@ -36,6 +35,7 @@ from airflow_provider_gemini_batch.rows.csv_rows import (
     refuse_table,
     text_encoding,
 )
+from airflow_provider_gemini_batch.rows.local import local_file
 from airflow_provider_gemini_batch.rows.python_rows import Rows, python_rows
 
 Opener = Callable[[str], BinaryIO]
@@ -114,8 +114,8 @@ class RowSource(NamedTuple):
 
 
 def open_local(path: str) -> BinaryIO:
-    """Open a file of this machine for reading; ``file://`` is understood."""
-    return open(path.removeprefix("file://"), "rb", buffering=_READ_BYTES)  # noqa: PTH123  (closed by the reader)
+    """Open a file of this machine for reading; ``file://`` and ``~`` are understood."""
+    return local_file(path).open("rb", buffering=_READ_BYTES)
 
 
 def guess_format(path: str, given: str | None = None) -> str:
@@ -125,7 +125,7 @@ def guess_format(path: str, given: str | None = None) -> str:
             raise ConfigurationError(f"input format {given!r} is unknown; known are {', '.join(FORMATS)}")
         return given
     name = path.rpartition("/")[2].lower()
-    is_pattern = any(mark in name for mark in "*?[") and not Path(path.removeprefix("file://")).expanduser().exists()
+    is_pattern = any(mark in name for mark in "*?[") and not local_file(path).exists()
     if not name or is_pattern:
         raise ConfigurationError(
             f"input_path: {in_words(path)} is a folder or a pattern, and one file is read here: give a function that "

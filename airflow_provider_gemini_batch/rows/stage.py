@@ -28,7 +28,7 @@ from airflow_provider_gemini_batch.rows.datasets import from_files
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.layout import Layout, Shard, ShardFile
 from airflow_provider_gemini_batch.rows.sources import Row, RowSource, from_file, from_python
-from airflow_provider_gemini_batch.rows.templates import ColumnTypes, carried_line
+from airflow_provider_gemini_batch.rows.templates import ColumnTypes, carried_line, named_columns
 from airflow_provider_gemini_batch.rows.wire_lines import LineMaker
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ def open_source(spec: InputSpec) -> RowSource:
     """Return the rows of a spec, from any source. A file is opened at once. Raises ConfigurationError."""
     spec.check()
     if spec.files is not None:
-        helpers = None if spec.prompt_template is not None else {spec.key_field, spec.title_field, spec.media_field}
-        asked_for = None if helpers is None else {name for name in (*helpers, *spec.carry) if name is not None}
+        asked_for = None if spec.prompt_template is not None else {name for _, name in named_columns(spec)}
         return from_files(spec.files(), opener=spec.opener, asked_for=asked_for, **_reading(spec))
     if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
         return from_files([spec.path], opener=spec.opener, **_reading(spec))

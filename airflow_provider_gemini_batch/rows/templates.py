@@ -43,9 +43,7 @@ class Shaper:
         self._defaults = defaults
         self._notes = notes
         self._template = None if spec.prompt_template is None else Template(spec.prompt_template)
-        self._helpers = frozenset(
-            name for name in (spec.key_field, spec.title_field, spec.media_field, *spec.carry) if name is not None
-        )
+        self._helpers = frozenset(name for _, name in named_columns(spec))
         self._own = self._helpers - MEMBERS[spec.kind] - {"text", "request", "contents", "content"}
         self._text_column = None
         if columns is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, InputError, TransportError
 from airflow_provider_gemini_batch.rows.datasets import InputFile, is_data, is_dataset
+from airflow_provider_gemini_batch.rows.local import local_file
 from airflow_provider_gemini_batch.runtime.paths import is_local, local_path, object_path
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def means_several(path: str | Sequence[str] | None) -> bool:
     if not isinstance(path, str):
         return True
     if is_local(path):
-        found = Path(path.removeprefix("file://")).expanduser()
+        found = local_file(path)
         if found.exists():  # whatever characters its name has
             return found.is_dir()
     return is_dataset(path)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, NotFound, TransportError
 from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.api.states import Service
+from airflow_provider_gemini_batch.rows.local import local_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from airflow.sdk import ObjectStoragePath
 
@@ -40,7 +41,7 @@ def local_path(path: str) -> Path:
 
     :raises ConfigurationError: it is relative, and workers start in different folders.
     """
-    found = Path(path.removeprefix("file://")).expanduser()
+    found = local_file(path)
     if not found.is_absolute():
         raise ConfigurationError(
             f"{in_words(path)} is relative; give the whole path, since workers start in folders of their own"

@@ -129,6 +129,7 @@ CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "x"}]}]}
         ({"cachedContent": "cachedContents/x"}, "explicit caches"),
         ({"tools": [{"retrieval": {"vertexRagStore": {"x": 1}}}]}, "RAG"),
         ({"tools": [{"retrieval": {"vertex_rag_store": {"x": 1}}}]}, "RAG"),
+        ({"tools": {"retrieval": {"vertexRagStore": {"x": 1}}}}, "RAG"),
         ({"generationConfig": {"imageConfig": {"imageSize": "4K"}}}, "1K only"),
         ({"generationConfig": {"image_config": {"image_size": "2k"}}}, "1K only"),
         ({"contents": [{"parts": [{"functionCall": {"name": "f", "args": {}}}]}]}, "args is empty"),

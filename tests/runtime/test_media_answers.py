@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import wave
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,8 +147,10 @@ def test_rows_with_pictures_are_priced_by_modality_and_never_estimated_below_the
 
 
 def test_a_batch_is_priced_at_the_time_when_it_ended(service: Emulator) -> None:
-    # The prices of this model change on the first day of 2027.
-    service.control.advance(200 * 86_400)
+    # The price of this model doubles on the first day of 2027. The batch ends on the other side of it than today.
+    today = datetime.now(tz=timezone.utc)
+    ended = today.replace(year=2027 if today.year < 2027 else 2026, month=6, day=1)
+    service.control.advance((ended - today).total_seconds())
     run, done = attempt(model="gemini-3.8-flash", inlined_requests=["One.", "Two."])
     assert done.state == "success"
     assert run.xcom("t")["cost"]["usd"] == pytest.approx(service.control.bill()["usd"])

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, TransportError
 from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.rows.delivery import LocalFiles
+from airflow_provider_gemini_batch.rows.sources import guess_format, open_local
+from airflow_provider_gemini_batch.runtime.file_lists import list_files, means_several
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Failing:
@@ -43,6 +49,27 @@ def test_an_error_that_may_pass_is_told_from_one_that_stays(error: OSError, expe
     assert "gs://bucket/in.jsonl" in str(caught.value)
     assert caught.value.retryable is (expected is TransportError)
     assert not caught.value.maybe_acted
+
+
+@pytest.mark.parametrize("path", ["~nobody-here", "~nobody-here/in.csv", "file://~nobody-here/*.jsonl"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path: guess_format(f"{path}/*.jsonl"),
+        open_local,
+        LocalFiles().read,
+        LocalFiles().exists,
+        LocalFiles().remove,
+        lambda path: LocalFiles().write_whole(path).__enter__(),
+        Paths().open_for_reading,
+        Paths().files_of,
+        means_several,
+        lambda path: list_files(Paths(), path),
+    ],
+)
+def test_a_home_folder_that_this_machine_does_not_have_is_told(use: Callable[[str], Any], path: str) -> None:
+    with pytest.raises(ConfigurationError, match="home folder of a user whom this machine does not know"):
+        use(path)
 
 
 class Breaking(io.BytesIO):

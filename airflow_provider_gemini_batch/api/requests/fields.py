@@ -35,7 +35,8 @@ EMBEDDING_MEMBERS = frozenset({
 MEMBERS = {JobKind.GENERATION: GENERATION_MEMBERS, JobKind.EMBEDDINGS: EMBEDDING_MEMBERS}
 CONFIG_NAMES = frozenset({"config", "generationConfig", "embedContentConfig"})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-_IN_JSON = (str, int, float, Decimal, date, time, timedelta, Enum, UUID, PurePath, IPv4Address, IPv6Address)
+HAVE_TEXTS = (str, int, float, Decimal, date, time, timedelta, UUID, PurePath, IPv4Address, IPv6Address)
+"""Types whose text is readable and the same in every process."""
 _NAME_SHOWN = 64
 _SNAKE = re.compile(r"_([a-z0-9])")
 _UPPER = re.compile(r"([A-Z])")
@@ -51,6 +52,17 @@ def camel(name: object) -> str:
 def snake(name: str) -> str:
     """Return a member name in snake_case."""
     return _UPPER.sub(lambda found: "_" + found[1].lower(), name)
+
+
+def either(holder: Any, name: str) -> Any:
+    """Return a member of an object by its lowerCamel or its snake_case name, or None."""
+    return holder.get(name, holder.get(snake(name))) if isinstance(holder, Mapping) else None
+
+
+def tools_of(request: Mapping[str, Any]) -> list[Any]:
+    """Return the tools of a request, given as a list or, as the service also reads it, as one object."""
+    tools = request.get("tools")
+    return tools if isinstance(tools, list) else [] if tools is None else [tools]
 
 
 def known(name: str, kind: JobKind) -> bool:
@@ -103,5 +115,5 @@ def check_json(value: Any, holder: str = "the request holds") -> None:
             check_json(one, holder)
     elif isinstance(value, (set, frozenset)):
         raise InputError(f"{holder} a set, whose order changes from process to process: give a list")
-    elif not isinstance(value, _IN_JSON):
+    elif not isinstance(value, (*HAVE_TEXTS, Enum)):
         raise InputError(f"{holder} {kind_of(value)}, which JSON does not have: give a text, a number or a list")
