@@ -104,23 +104,19 @@ def check_names(request: Request, hosts: frozenset[str] | None) -> None:
 
     :param hosts: the names that we answer to besides those of the loopback address, None for any.
     """
-    name = host_name(request.headers.get("host", ""))
+    name = host_name(", ".join(request.headers.getlist("host")))
     if hosts is not None and not (is_loopback(name) or name in hosts):
         raise ApiError(403, f"This emulator does not answer to the name {name[:100]!r}; start it with --hostname.")
-    origin = request.headers.get("origin")
-    if origin is None:
-        return
-    site = host_name(origin.partition("://")[2])
-    if site != name and not (hosts is not None and (is_loopback(site) or site in hosts)):
-        raise ApiError(403, "This emulator does not serve pages of other sites.")
+    for origin in request.headers.getlist("origin"):
+        site = host_name(origin.partition("://")[2])
+        if site != name and not (hosts is not None and (is_loopback(site) or site in hosts)):
+            raise ApiError(403, "This emulator does not serve pages of other sites.")
 
 
 def host_name(text: str) -> str:
-    """Return the name in ``name:port``, lower-case and without brackets."""
-    text = text.strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0]
+    """Return the name in ``name:port``, lower-case and without brackets; another text as it is."""
+    found = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([^:@\[\]]*))(?::\d*)?", text.strip().lower())
+    return (found[1] or found[2]) if found else text
 
 
 def is_loopback(name: str) -> bool:
@@ -178,18 +174,19 @@ class Application:
             route, path = find_route(request)
             call = ApiCall(request, self.parts, route.operation, path)
             if route.service == "control":
-                return await self._control(route, call)
+                return await self._plain(route, call)
             return await self._serve(route, call)
         except ApiError as error:
             await drain(request)
             return error.response()
 
     @staticmethod
-    async def _control(route: Route, call: ApiCall) -> Response:
+    async def _plain(route: Route, call: ApiCall) -> Response:
+        """Act on an order, or a call for a token or a table; ApiError 400 for a body of another shape."""
         try:
             return await route.handler(call)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ApiError(400, f"This order cannot be read: {error}") from error
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            raise ApiError(400, f"This call cannot be read: {error}") from error
 
     async def _serve(self, route: Route, call: ApiCall) -> Response:
         world = self.parts.world
@@ -215,6 +212,8 @@ class Application:
             call.space = gemini.key_space(call)
         elif route.service == "vertex":
             call.space = vertex.authorize(call)
+        elif route.service != "session":
+            return await self._plain(route, call)
         return await route.handler(call)
 
 

@@ -73,10 +73,7 @@ async def create_table(call: ApiCall) -> Response:
         raise ApiError(409, f"Already Exists: Table {name}")
     fields = (document.get("schema") or {}).get("fields") or []
     columns = {str(field["name"]): str(field.get("type", "STRING")) for field in fields}
-    try:
-        call.parts.tables.put(name, columns, [])
-    except ValueError as error:
-        raise ApiError(400, str(error)) from error
+    call.parts.tables.put(name, columns, [])
     return answer(_resource(name, columns, 0))
 
 

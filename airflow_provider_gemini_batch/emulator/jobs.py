@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_gemini_batch.emulator.rows import AnswerPlan, Tally, write_output
+from airflow_provider_gemini_batch.emulator.world import check_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,14 +243,16 @@ class Engine:
 
     def order(self, job: Job, changes: dict[str, Any]) -> None:
         """Do to a job what the control says: ``state``, ``error``, ``counts``, ``gone``, ``created``, ``release``."""
+        created = check_time(float(changes.get("created", job.created)))
+        counts = changes.get("counts", job.counts)
+        if not isinstance(counts, dict | None):
+            raise TypeError("counts must be an object")
         with self.world.lock:
             now = self.world.now()
             if changes.get("gone"):
                 self.delete(job)
-            if "counts" in changes:
-                job.counts = changes["counts"]
-            if "created" in changes:
-                job.created = float(changes["created"])
+            job.counts = counts
+            job.created = created
             if changes.get("release"):
                 job.shown = None
                 job.bound.pop("hold_pending", None)

@@ -143,9 +143,9 @@ class TokenStore:
             head, payload, signature = assertion.split(".")
             claims = json.loads(_decode(payload))
             algorithm = json.loads(_decode(head)).get("alg")
-        except ValueError as error:
+            public = self._keys.get(str(claims.get("iss")))
+        except (ValueError, AttributeError, RecursionError) as error:
             raise OAuthError("invalid_grant", "Bad Request") from error
-        public = self._keys.get(claims.get("iss", ""))
         if public is None:
             raise OAuthError("invalid_grant", "Invalid grant: account not found")
         key = serialization.load_pem_public_key(public.encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 
 async def _form(call: ApiCall) -> dict[str, str]:
-    raw = (await call.body()).decode()
-    if raw.lstrip().startswith("{"):
-        return {name: str(value) for name, value in json.loads(raw).items()}
-    return {name: values[0] for name, values in parse_qs(raw).items()}
+    await call.keep_body()
+    raw = await call.body()
+    if raw.lstrip().startswith(b"{"):
+        return {name: str(value) for name, value in (await call.json()).items()}
+    return {name: values[0] for name, values in parse_qs(raw.decode(errors="replace")).items()}
 
 
 async def token(call: ApiCall) -> Response:
@@ -86,8 +87,10 @@ async def impersonate(call: ApiCall) -> Response:
         caller = target
     if not order.get("scope"):
         raise ApiError(400, "Request contains an invalid argument: scope is required.")
-    asked = str(order.get("lifetime") or "3600s").removesuffix("s")
-    text, life = tokens.issue(caller, scopes=order["scope"], seconds=float(asked))
+    lifetime = re.fullmatch(r"(\d{1,5})s", str(order.get("lifetime") or "3600s"))
+    if lifetime is None:
+        raise ApiError(400, "Request contains an invalid argument: lifetime.")
+    text, life = tokens.issue(caller, scopes=order["scope"], seconds=float(lifetime[1]))
     # The client compares this time with its own clock.
     until = datetime.fromtimestamp(time.time() + life, tz=timezone.utc)
     return answer({"accessToken": text, "expireTime": until.strftime("%Y-%m-%dT%H:%M:%SZ")})

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.emulator.answers import Responder
 
+#: The end of the clock, in the year 9892: times after it cannot be written.
+LATEST = 250_000_000_000.0
 _LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -45,6 +47,13 @@ class Settings:
     #: Whether running Vertex jobs show how far they are.
     moving_counts: bool = False
     responder: Responder | None = None
+
+
+def check_time(moment: float) -> float:
+    """Return seconds since the epoch; ValueError where no time of the clock can be meant."""
+    if not 0 <= moment <= LATEST:
+        raise ValueError("a time must be finite and lie between the years 1970 and 9892")
+    return moment
 
 
 class Books:
@@ -89,13 +98,14 @@ class World:
 
     def now(self) -> float:
         """Return the world's time in seconds since the epoch: real time, times speed, plus what was advanced."""
-        return self._anchor + (time.time() - self._anchor_real) * self.settings.speed
+        return min(LATEST, self._anchor + (time.time() - self._anchor_real) * self.settings.speed)
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward at once; ValueError for a number that is not finite."""
+        """Move the clock at once; ValueError for a number that is not finite, or leads out of the calendar."""
         if not math.isfinite(seconds):
             raise ValueError("seconds must be finite")
         with self.lock:
+            check_time(self.now() + seconds)
             self._anchor += seconds
             self.advanced += seconds
             self.store.save("clock", "now", self.now())

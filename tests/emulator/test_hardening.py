@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,7 +26,16 @@ def test_names_of_the_loopback_address_are_served(gemini: Gemini, host: str) -> 
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "[::2]", "0.0.0.0"],  # noqa: S104 - a name to refuse
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "",
+        "[::2]",
+        "0.0.0.0",  # noqa: S104 - a name to refuse
+        "localhost:80@evil.example",
+    ],
 )
 @pytest.mark.parametrize("path", ["/v1beta/batches", "/emulator/books", "/emulator/reset"])
 def test_foreign_names_are_refused_everywhere(gemini: Gemini, host: str, path: str) -> None:
@@ -42,10 +53,28 @@ def test_foreign_names_are_refused_everywhere(gemini: Gemini, host: str, path: s
         ("https://evil.example", 403),
         ("null", 403),
         ("http://localhost.evil.example", 403),
+        ("http://localhost:x@evil.example", 403),
     ],
 )
 def test_pages_of_other_sites_are_refused(gemini: Gemini, origin: str, status: int) -> None:
     assert gemini.http.get("/emulator/books", headers={"origin": origin}).status_code == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("host", "localhost"), ("host", "evil.example")],
+        [("host", "localhost"), ("origin", "http://localhost"), ("origin", "http://evil.example")],
+    ],
+)
+def test_a_second_name_is_looked_at_too(gemini: Gemini, headers: list[tuple[str, str]]) -> None:
+    connection = HTTPConnection(gemini.emulator.url.removeprefix("http://"))
+    connection.putrequest("GET", "/emulator/books", skip_host=True)
+    for name, value in headers:
+        connection.putheader(name, value)
+    connection.endheaders()
+    with closing(connection):
+        assert connection.getresponse().status == 403
 
 
 def test_other_names_can_be_told_and_any_is_served_to_remote_callers() -> None:
@@ -84,12 +113,47 @@ DEEP = 100_000
 )
 @pytest.mark.parametrize(
     "path",
-    [f"{MODEL}:batchGenerateContent", "/emulator/faults", "/emulator/clock", "/emulator/jobs/x", "/upload/v1/files"],
+    [
+        f"{MODEL}:batchGenerateContent",
+        "/emulator/faults",
+        "/emulator/clock",
+        "/emulator/jobs/x",
+        "/upload/v1/files",
+        "/bigquery/v2/projects/p/datasets/d/tables",
+    ],
 )
 def test_bodies_that_cannot_be_read_are_answered_with_400(gemini: Gemini, body: bytes, path: str) -> None:
     answer = gemini.http.post(path, content=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["status"] == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/token", b'{"a":' * DEEP),
+        ("/token", b'{"grant_type": 5}'),
+        ("/token", b"\xff"),
+        ("/sts/v1/token", b'{"a":' * DEEP),
+        ("/bigquery/v2/projects/p/datasets/d/tables", b'{"tableReference": 5}'),
+        (
+            "/bigquery/v2/projects/p/datasets/d/tables",
+            b'{"tableReference": {"tableId": "t"}, "schema": {"fields": [5]}}',
+        ),
+    ],
+)
+def test_calls_for_tokens_and_tables_that_cannot_be_read_are_answered_with_400(
+    gemini: Gemini, path: str, body: bytes
+) -> None:
+    assert gemini.http.post(path, content=body).status_code == 400
+
+
+@pytest.mark.parametrize("lifetime", ["nan", "-1s", "1e9s", ["x"]])
+def test_a_token_without_a_sensible_lifetime_is_not_given(vertex: Vertex, lifetime: Any) -> None:
+    vertex.emulator.control.allow_impersonation("tester", "x@y")
+    order = {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": lifetime}
+    answer = vertex.http.post("/v1/projects/-/serviceAccounts/x@y:generateAccessToken", json=order)
+    assert (answer.status_code, "lifetime" in answer.text) == (400, True)
 
 
 @pytest.mark.parametrize("form", ["schema", "struct", "open"])
@@ -119,6 +183,13 @@ def test_an_object_without_a_bottom_fails_the_import_of_a_vertex_job(stored: Ver
         ("clock", {"speed": "inf"}),
         ("clock", {"speed": -1}),
         ("clock", {"advance": None}),
+        ("clock", {"advance": 1e308}),
+        ("clock", {"advance": 1e12}),
+        ("clock", {"advance": -1e11}),
+        ("jobs/JOB", {"created": "nan"}),
+        ("jobs/JOB", {"created": 1e300}),
+        ("jobs/JOB", {"created": -1}),
+        ("jobs/JOB", {"counts": [5]}),
         ("faults", {"bogus": 1}),
         ("faults", {"http": 5}),
         ("faults", {"output_layout": "sideways"}),
@@ -128,7 +199,11 @@ def test_an_object_without_a_bottom_fails_the_import_of_a_vertex_job(stored: Ver
 )
 def test_orders_that_make_no_sense_change_nothing(gemini: Gemini, path: str, order: dict[str, Any]) -> None:
     before = gemini.emulator.control.health()
+    name = gemini.create()
+    path = path.replace("JOB", name)
+    job = gemini.http.get(f"/v1beta/{name}").json()
     assert gemini.http.post(f"/emulator/{path}", json=order).status_code == 400
+    assert gemini.http.get(f"/v1beta/{name}").json()["metadata"]["createTime"] == job["metadata"]["createTime"]
     after = gemini.emulator.control.health()
     assert after["speed"] == before["speed"]
     assert 0 <= after["now"] - before["now"] < 60
@@ -149,6 +224,13 @@ def test_numbers_that_are_not_finite_are_refused_in_python_too(gemini_batch_emul
     with pytest.raises(ValueError, match="finite"):
         control.set_job(name, created=number)
     assert json.loads(json.dumps(control.books(), allow_nan=False))["created"] == 1
+
+
+def test_a_clock_that_runs_very_fast_stops_at_the_end_of_the_calendar(gemini: Gemini) -> None:
+    name = gemini.create()
+    assert gemini.http.post("/emulator/clock", json={"speed": 1e300}).status_code == 200
+    assert gemini.http.get(f"/v1beta/{name}").status_code in {200, 404}
+    assert gemini.http.post("/emulator/reset").status_code == 200
 
 
 def test_a_certificate_is_made_for_the_names_and_kept_over_a_restart(tmp_path: Path) -> None:
