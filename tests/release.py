@@ -207,11 +207,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rehearse", action="store_true", help="go on with changes that are not committed or dated")
     rehearse = parser.parse_args().rehearse
+    failed = []
     for name, step in STEPS.items():
-        good = take(name, step)
-        if not (good or (rehearse and step in {check_tree, check_changelog})):
-            return 1
-    print(f"Left to do: git tag v{__version__}, and upload the files in dist/.")
+        if not take(name, step):
+            if not (rehearse and step in {check_tree, check_changelog}):
+                return 1
+            failed.append(name)
+    if failed:
+        print(f"Rehearsed. Before the release: {' and '.join(failed)}, as said above; then make release.")
+    else:
+        print(f"Left to do: git tag v{__version__}, and upload the files in dist/.")
     return 0
 
 
