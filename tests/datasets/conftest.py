@@ -1,15 +1,21 @@
-"""An Airflow database for the one test here that runs a whole Dag."""
+"""A dataset on the emulator, an object store in memory, and an Airflow for the one test that runs a whole Dag."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk.io import attach, store
 from dag_runs import make_database, start_execution_api
+from datasets.board import Board
+from fsspec.implementations.memory import MemoryFileSystem
 
 from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from airflow_provider_gemini_batch.emulator import Emulator
 
 
@@ -23,3 +29,20 @@ def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) ->
     connection = gemini_batch_emulator.connection(timeout=60.0 if HAS_STORE else 0.6)
     monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", connection)
     return gemini_batch_emulator
+
+
+@pytest.fixture
+def board(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Board:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
+    gemini_batch_emulator.control.speed(0)
+    return Board(gemini_batch_emulator, tmp_path / "in", tmp_path / "out")
+
+
+@pytest.fixture
+def bucket() -> Iterator[Any]:
+    """An object store as Airflow sees one, in memory."""
+    filesystem = MemoryFileSystem()
+    attach("memory", fs=filesystem)
+    yield filesystem
+    filesystem.rm("/bucket", recursive=True)
+    store._STORE_CACHE.clear()

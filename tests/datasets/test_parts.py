@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -12,128 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 from airflow.sdk import DAG, Asset
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from airflow.sdk.io import attach, store
-from fsspec.implementations.memory import MemoryFileSystem
+from airflow.sdk.exceptions import AirflowFailException
+from datasets.board import CARRY, MODEL, Board, write_part
 from pyarrow import dataset as arrow_dataset
 from pyarrow import parquet
-from task_context import StateStore, task_context
+from task_context import task_context
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.datasets import (
-    GeminiBatchDataset,
-    GeminiCommitPartsOperator,
-    GeminiPlanPartsOperator,
-)
-from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.datasets import GeminiBatchDataset, GeminiCommitPartsOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_provider_gemini_batch.emulator import Emulator
-
-MODEL = "gemini-2.5-flash"
-CARRY = ["id", "day", "price", "note"]
 PARTS = 16
-SCHEMA = pa.schema(
-    {"id": pa.string(), "text": pa.string(), "day": pa.date32(), "price": pa.decimal128(8, 2), "note": pa.string()}
-)
-
-
-@dataclass
-class Instance:
-    """What Airflow keeps of one mapped task instance."""
-
-    store: StateStore = field(default_factory=StateStore)
-    try_number: int = 1
-    max_tries: int = 0
-    memo: str = ""
-
-
-@dataclass
-class Board:
-    """A dataset whose tasks are run one after the other, as Airflow would; instances are known by their map index."""
-
-    service: Emulator
-    source: Path
-    target: Path
-    arguments: dict[str, Any] = field(default_factory=dict)
-    instances: dict[int, Instance] = field(default_factory=dict)
-    run_id: str = "r"
-
-    def plan(self, **given: Any) -> list[dict[str, Any]]:
-        options = {"input_path": f"{self.source}/", "model": MODEL, "carry": CARRY, **given}
-        return GeminiPlanPartsOperator(task_id="plan", **options).execute(task_context())
-
-    def run_part(self, index: int, part: dict[str, Any]) -> dict[str, Any] | None:
-        """Start a mapped task instance, or go on with it after its wait; None: it waits."""
-        instance = self.instances.setdefault(index, Instance())
-        task = GeminiCreateBatchJobOperator(
-            task_id="part",
-            model=MODEL,
-            output_path=f"{self.target}/",
-            prompt_template="{text}",
-            key_field="id",
-            carry=CARRY,
-            lookup_timeout=0.0,
-            skip_whole_parts=True,
-            **part,
-            **self.arguments,
-        )
-        context: Any = task_context(
-            run_id=self.run_id, map_index=index, try_number=instance.try_number, max_tries=instance.max_tries
-        )
-        context["task_state_store"] = instance.store
-        try:
-            if instance.memo:
-                return task.execute_complete(context, None, memo=instance.memo)
-            return task.execute(context)
-        except TaskDeferred as deferred:
-            instance.memo = (deferred.kwargs or {})["memo"]
-            return None
-
-    def run_all(self, parts: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
-        return [self.run_part(index, part) for index, part in enumerate(parts)]
-
-    def clear(self) -> None:
-        for instance in self.instances.values():
-            instance.try_number, instance.max_tries = instance.try_number + 1, instance.try_number
-            instance.memo = ""
-
-    def commit(self, parts: list[dict[str, Any]], **given: Any) -> dict[str, Any]:
-        options = {"parts": parts, "output_path": f"{self.target}/", "model": MODEL, **given}
-        return GeminiCommitPartsOperator(task_id="commit", **options).execute(task_context())
-
-    def end_all(self) -> None:
-        self.service.control.advance(3600)
-
-    def states(self) -> list[str]:
-        return [job["state"] for job in self.service.control.books()["jobs"]]
-
-
-def write_part(path: Path, count: int, *, notes: bool = True, first: int = 0, text: str = "Text") -> None:
-    rows = [
-        {
-            "id": f"{path.stem}-{number}",
-            "text": f"{text} {number} of {path.stem}.",
-            "day": date(2026, 1, 1) + timedelta(days=number % 28),
-            "price": Decimal(number) / 4,
-            "note": f"note {number}" if notes else None,
-        }
-        for number in range(first, first + count)
-    ]
-    # A column that is all null has no type of its own in many writers' files.
-    schema = SCHEMA if notes else pa.schema([*list(SCHEMA)[:-1], ("note", pa.null())])
-    path.parent.mkdir(exist_ok=True)
-    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-
-
-@pytest.fixture
-def board(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Board:
-    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", gemini_batch_emulator.connection())
-    gemini_batch_emulator.control.speed(0)
-    return Board(gemini_batch_emulator, tmp_path / "in", tmp_path / "out")
 
 
 def test_sixteen_parts_are_one_dataset_that_other_engines_read(board: Board) -> None:
@@ -209,13 +99,13 @@ def test_a_second_run_buys_nothing_and_a_changed_part_that_part_alone(board: Boa
     board.end_all()
     board.run_all(parts)
     before = board.commit(parts)
-    second = Board(board.service, board.source, board.target, run_id="second")
+    second = board.again("second")
     parts = second.plan()
     assert all(done is not None and done["state"] == "WHOLE" for done in second.run_all(parts))
     assert second.commit(parts) == before
     assert len(board.states()) == 4
     write_part(board.source / "file-02.parquet", 3, text="Another text")
-    third = Board(board.service, board.source, board.target, run_id="third")
+    third = board.again("third")
     parts = third.plan()
     assert [done is None for done in third.run_all(parts)] == [False, False, True, False]
     third.end_all()
@@ -379,27 +269,18 @@ def test_the_event_of_the_dataset_has_the_sums_and_the_runs_partition(board: Boa
 # What the rows hold beside the responses
 
 
-def run_whole(board: Board, **plan: Any) -> dict[str, Any]:
-    parts = board.plan(**plan)
-    board.run_all(parts)
-    board.end_all()
-    board.run_all(parts)
-    return board.commit(parts)
-
-
-def test_a_part_whose_carried_columns_have_changed_is_not_whole(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_whose_carried_columns_have_changed_is_not_whole(board: Board) -> None:
     for name in "ab":
         write_part(board.source / f"{name}.parquet", 3)
-    run_whole(board)
+    board.run_whole()
     table = parquet.read_table(board.source / "a.parquet")
     table = table.set_column(table.schema.get_field_index("note"), "note", pa.array(["new"] * 3))
     parquet.write_table(table, board.source / "a.parquet")
-    run_whole(Board(board.service, board.source, board.target, run_id="second"))
+    board.again("second").run_whole()
     notes = arrow_dataset.dataset(board.target).to_table(columns=["note"]).column("note").to_pylist()
     assert sorted(notes) == ["new", "new", "new", "note 0", "note 1", "note 2"]
     assert len(board.states()) == 3
-    monkeypatch.setitem(globals(), "CARRY", CARRY[:-1])
-    run_whole(Board(board.service, board.source, board.target, run_id="third"))
+    board.again("third", carry=CARRY[:-1]).run_whole()
     assert "note" not in arrow_dataset.dataset(board.target).schema.names
     assert len(board.states()) == 5
 
@@ -416,15 +297,15 @@ def test_a_part_whose_carried_columns_have_changed_is_not_whole(board: Board, mo
     ids=str,
 )
 def test_columns_that_files_store_differently_are_one_column(
-    kinds: tuple[pa.DataType, pa.DataType], found: pa.DataType, board: Board, monkeypatch: pytest.MonkeyPatch
+    kinds: tuple[pa.DataType, pa.DataType], found: pa.DataType, board: Board
 ) -> None:
-    monkeypatch.setitem(globals(), "CARRY", ["id", "v"])
+    board.carry = ["id", "v"]
     board.source.mkdir()
     for name, kind in zip("ab", kinds, strict=True):
         empty = pa.array([None, None], type=kind if not pa.types.is_dictionary(kind) else pa.string()).cast(kind)
         table = pa.table({"id": [f"{name}1", f"{name}2"], "text": ["One.", "Two."], "v": empty})
         parquet.write_table(table, board.source / f"{name}.parquet")
-    assert run_whole(board)["counts"]["succeeded"] == 4
+    assert board.run_whole()["counts"]["succeeded"] == 4
     assert arrow_dataset.dataset(board.target).schema.field("v").type == found
 
 
@@ -436,7 +317,7 @@ def test_files_and_row_groups_without_rows_are_no_parts(board: Board) -> None:
         for piece in (table.slice(0, 0), table, table.slice(0, 0)):
             writer.write_table(piece)
     (board.source / "d.parquet").write_bytes(b"")
-    assert run_whole(board)["counts"] == {"total": 6, "succeeded": 6, "failed": 0}
+    assert board.run_whole()["counts"] == {"total": 6, "succeeded": 6, "failed": 0}
     assert len(board.states()) == 2
 
 
@@ -447,30 +328,20 @@ def test_a_group_with_limits_leaves_it_to_the_commit_whether_too_many_rows_faile
         assert group.part.partial_kwargs["max_failure_rate"] == rate
 
 
-@pytest.fixture
-def bucket() -> Iterator[Any]:
-    """An object store as Airflow sees one, in memory."""
-    filesystem = MemoryFileSystem()
-    attach("memory", fs=filesystem)
-    yield filesystem
-    filesystem.rm("/bucket", recursive=True)
-    store._STORE_CACHE.clear()
-
-
 def test_a_dataset_may_lie_on_an_object_store(board: Board, bucket: Any, tmp_path: Path) -> None:
     for name in ("a.parquet", "b.parquet", "_c.parquet"):
         write_part(tmp_path / "local" / name, 3)
     bucket.put(f"{tmp_path}/local", "/bucket/in/day=2026-01-01", recursive=True)
     remote: Any = Board(board.service, "memory://bucket/in", "memory://bucket/out")  # type: ignore[arg-type]
-    totals = run_whole(remote)
+    totals = remote.run_whole()
     assert totals["counts"] == {"total": 6, "succeeded": 6, "failed": 0}
     first, second = remote.plan()
     assert first["input_path"] == ["memory://bucket/in/day=2026-01-01/a.parquet"]
     found = arrow_dataset.dataset("/bucket/out", filesystem=bucket, format="parquet").to_table()
     assert min(found.column("id").to_pylist()) == "a-0"
     bucket.rm("/bucket/in/day=2026-01-01/b.parquet")
-    again = Board(board.service, remote.source, remote.target, run_id="again")
-    assert run_whole(again)["counts"]["total"] == 3
+    again = remote.again("again")
+    assert again.run_whole()["counts"]["total"] == 3
     names = {name.rpartition("/")[2] for name in bucket.find("/bucket/out")}
     assert f"part-{second['part_key']}.parquet" not in names
     assert {"_SUCCESS", "dataset.json", f"part-{first['part_key']}.parquet"} < names

@@ -1,0 +1,326 @@
+"""Datasets whose files, runs or commits are not as one would wish."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from datasets.board import MODEL, Board, write_part
+from pyarrow import dataset as arrow_dataset
+from pyarrow import parquet
+
+from airflow_provider_gemini_batch.datasets import GeminiBatchDataset
+from airflow_provider_gemini_batch.rows import delivery
+
+
+def rows_of(board: Board) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = arrow_dataset.dataset(board.target).to_table().to_pylist()
+    return found
+
+
+def write_csv(path: Path, count: int, *, separator: str = ",", encoding: str = "utf-8") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [separator.join(("id", "text")), *(f"{path.stem}-{n}{separator}Text {n} é." for n in range(count))]
+    data = "".join(f"{line}\n" for line in lines).encode(encoding)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+class Killed(BaseException):
+    """What ends a process between two writes."""
+
+
+def kill_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so many changes of files happen, and none after them."""
+    left = [writes]
+
+    def counted(real: Any) -> Any:
+        def call(self: Any, path: str) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return real(self, path)
+
+        return call
+
+    for name in ("remove", "write_whole"):
+        monkeypatch.setattr(delivery.LocalFiles, name, counted(getattr(delivery.LocalFiles, name)))
+
+
+@pytest.mark.parametrize("writes", range(9))
+def test_a_commit_that_was_killed_between_two_writes_is_completed_by_the_next(
+    writes: int, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.carry = ["id"]
+    for name in "ab":
+        write_part(board.source / f"{name}.parquet", 2)
+    board.run_whole()
+    (board.source / "a.parquet").unlink()
+    again = board.again("again")
+    parts = again.plan()
+    again.run_all(parts)
+    with monkeypatch.context() as patch:
+        kill_after(writes, patch)
+        try:
+            again.commit(parts)
+        except Killed:
+            assert not (board.target / "_SUCCESS").exists() or writes == 0
+    assert again.commit(parts)["counts"]["total"] == 2
+    assert sorted(row["id"] for row in rows_of(board)) == ["b-0", "b-1"]
+    (left,) = parts
+    files = {path.relative_to(board.target).as_posix() for path in board.target.rglob("*") if path.is_file()}
+    name = f"part-{left['part_key']}"
+    assert files == {"_SUCCESS", f"{name}.parquet", f"_gemini_batch/{name}.json", "_gemini_batch/dataset.json"}
+
+
+def test_a_part_that_died_before_its_manifest_goes_when_its_file_does(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.carry = ["id"]
+    for name in "ab":
+        write_part(board.source / f"{name}.parquet", 2)
+    parts = board.plan()
+    board.run_all(parts)
+    board.end_all()
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery.Manifest, "to_json", lambda _: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            board.run_part(0, parts[0])
+    board.run_part(1, parts[1])
+    (board.source / "a.parquet").unlink()
+    assert board.commit(board.plan())["counts"]["total"] == 2
+    assert len(rows_of(board)) == 2
+
+
+def test_two_commits_of_one_dataset_at_a_time_leave_it_whole(board: Board) -> None:
+    board.carry = ["id"]
+    for number in range(6):
+        write_part(board.source / f"{number}.parquet", 1)
+    board.run_whole()
+    for number in range(4):
+        (board.source / f"{number}.parquet").unlink()
+    again = board.again("again")
+    parts = again.plan()
+    again.run_all(parts)
+    with ThreadPoolExecutor(4) as pool:
+        totals = [one.result() for one in [pool.submit(again.commit, parts) for _ in range(8)]]
+    assert all(one == totals[0] for one in totals)
+    assert (board.target / "_SUCCESS").exists()
+    assert len(rows_of(board)) == 2
+
+
+def test_success_is_gone_from_the_first_part_that_is_replaced_to_the_commit(board: Board) -> None:
+    for name in "ab":
+        write_part(board.source / f"{name}.parquet", 2)
+    board.run_whole()
+    same = board.again("same")
+    parts = same.plan()
+    same.run_all(parts)
+    assert (board.target / "_SUCCESS").exists()
+    write_part(board.source / "b.parquet", 3)
+    third = board.again("third")
+    parts = third.plan()
+    third.run_all(parts)
+    third.end_all()
+    third.run_all(parts)
+    assert not (board.target / "_SUCCESS").exists()
+    third.commit(parts)
+    assert (board.target / "_SUCCESS").exists()
+
+
+def test_a_part_that_shrinks_has_its_new_rows_alone(board: Board) -> None:
+    board.carry = ["id"]
+    for count in (6, 2, 0, 5):
+        table = pa.table({"id": [f"{n}" for n in range(count)], "text": [f"Text {n}" for n in range(count)]})
+        table = table.cast(pa.schema([("id", pa.string()), ("text", pa.string())]))
+        board.source.mkdir(exist_ok=True)
+        parquet.write_table(table, board.source / "x.parquet", row_group_size=2)
+        write_part(board.source / "y.parquet", 1)
+        total = board.again(f"run-{count}").run_whole(rows_per_part=2)["counts"]["total"]
+        assert total == len(rows_of(board)) == count + 1
+
+
+def test_files_of_one_name_in_several_folders_are_parts_of_their_own(board: Board) -> None:
+    board.carry = ["id"]
+    for folder in ("x", "y", "y/x"):
+        write_csv(board.source / folder / "a.csv", 2)
+    assert board.run_whole()["counts"]["succeeded"] == 6
+    assert len(board.states()) == len(list(board.target.glob("*.parquet"))) == 3
+
+
+def test_one_file_named_in_several_ways_is_one_part(board: Board) -> None:
+    write_csv(board.source / "a.csv", 2)
+    given = [f"{board.source}/a.csv", f"file://{board.source}/a.csv", f"{board.source}/", f"{board.source}//*.csv"]
+    assert len(board.plan(input_path=given, carry=[])) == 1
+
+
+def test_csv_of_any_dialect_packed_or_not_are_one_dataset(board: Board) -> None:
+    board.carry = ["id"]
+    write_csv(board.source / "a.csv", 2)
+    write_csv(board.source / "b.csv", 2, separator=";")
+    write_csv(board.source / "c.tsv", 2, separator="\t")
+    write_csv(board.source / "d.csv.gz", 2, separator=";")
+    write_csv(board.source / "e.csv", 2, encoding="utf-16")
+    (board.source / "f.csv").write_bytes("id,text\r\nf-0,\"Text, 0\r\nmore é.\"\r\nf-1,Text.\r\n".encode("utf-8-sig"))
+    assert board.run_whole()["counts"]["succeeded"] == 12
+    assert len({row["id"] for row in rows_of(board)}) == 12
+
+
+def test_packed_text_and_parquet_do_not_go_together(board: Board) -> None:
+    write_csv(board.source / "a.csv.gz", 2)
+    write_part(board.source / "b.parquet", 2)
+    with pytest.raises(AirflowFailException, match="several formats: csv, parquet"):
+        board.plan()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "txt"])
+def test_files_without_rows_are_empty_parts_of_the_same_schema(form: str, board: Board) -> None:
+    board.carry = [] if form == "txt" else ["id"]
+    if form == "txt":
+        board.arguments = {"prompt_template": None, "key_field": None}
+    lines = {"csv": "id,text\n{}", "jsonl": "\n{}", "txt": "\n{}"}[form]
+    row = {"csv": "1,One.\n", "jsonl": json.dumps({"id": "1", "text": "One."}) + "\n", "txt": "One.\n"}[form]
+    board.source.mkdir()
+    (board.source / f"a.{form}").write_text(lines.format(""))
+    (board.source / f"b.{form}").write_text(lines.format(row))
+    (board.source / f"c.{form}").write_bytes(b"")
+    (board.source / "empty").mkdir()
+    board.arguments["on_empty"] = "succeed"
+    options = {"carry_types": {"id": "int"}} if form == "jsonl" else {}
+    for run in ("one", "two"):
+        totals = board.again(run).run_whole(**options)
+        assert totals["counts"] == {"total": 1, "succeeded": 1, "failed": 0}
+        assert (totals["parts"], len(rows_of(board))) == (2, 1)
+    assert len({parquet.read_schema(path).remove_metadata() for path in board.target.glob("*.parquet")}) == 1
+    assert len(board.states()) == 1
+
+
+def test_a_file_that_is_replaced_between_plan_and_part_is_not_mixed(board: Board) -> None:
+    board.carry = []
+    board.arguments = {"key_field": None}
+
+    def write(texts: list[str], size: int = 2) -> None:
+        board.source.mkdir(exist_ok=True)
+        parquet.write_table(pa.table({"text": texts}), board.source / "x.parquet", row_group_size=size)
+
+    write([f"Old {n}" for n in range(6)])
+    parts = board.plan(rows_per_part=2)
+    board.run_part(0, parts[0])
+    for texts, size in (([f"New {n}" for n in range(6)], 2), ([f"Old {n}" for n in range(1, 7)], 2), (["Old"] * 6, 1)):
+        write(texts, size)
+        with pytest.raises(AirflowFailException, match="has been replaced since the input was planned"):
+            board.again("x").run_part(1, parts[1])
+    write([f"Old {n}" for n in range(8)])
+    assert board.run_part(1, parts[1]) is None
+    assert len(board.states()) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "bought"),
+    [
+        ({"model": "gemini-2.5-pro"}, 1),
+        ({"prompt_template": "Say: {text}"}, 1),
+        ({"system_instruction": "Be brief."}, 1),
+        ({"generation_config": {"temperature": 1}}, 1),
+        ({"output_schema": {"type": "object", "properties": {"a": {"type": "string"}}}}, 1),
+        ({"keep_response": True}, 1),
+        ({"key_field": None}, 1),
+        ({"max_cost_usd": 5.0}, 0),
+        ({"max_failed_rows": 1}, 0),
+        ({"display_name": "other"}, 0),
+        ({"poll_interval": 5.0}, 0),
+        ({"max_rows_per_job": 2}, 0),
+    ],
+    ids=str,
+)
+def test_a_whole_part_is_skipped_unless_its_rows_would_differ(
+    changed: dict[str, Any], bought: int, board: Board
+) -> None:
+    write_part(board.source / "a.parquet", 2)
+    board.run_whole()
+    board.again("again", arguments=changed).run_whole()
+    assert len(board.states()) == 1 + bought
+
+
+@pytest.mark.parametrize("key", ["a/b", "../up", "ü ß", "_hidden", "x" * 200, "a.parquet", "day=2026-01-01", "7"])
+def test_a_part_key_of_the_authors_own_may_have_any_characters(key: str, board: Board) -> None:
+    board.carry = ["id"]
+    write_part(board.source / "a.parquet", 2)
+    parts = [{"part_key": key, "input_path": [f"{board.source}/a.parquet"]}]
+    for run in ("one", "two"):
+        one = board.again(run)
+        one.run_all(parts)
+        one.end_all()
+        one.run_all(parts)
+        assert one.commit(parts)["counts"]["succeeded"] == 2
+    assert len(board.states()) == 1
+    assert [path.parent for path in board.target.rglob("*.parquet")] == [board.target]
+    assert len(rows_of(board)) == 2
+
+
+@pytest.mark.parametrize("name", ["a [1].csv", "b*?.csv", "c#row_groups=0-1.csv", "d é\n%20'.csv", "day=1.csv"])
+def test_files_may_have_any_name(name: str, board: Board, bucket: Any) -> None:
+    board.carry = ["id"]
+    write_csv(board.source / name, 2)
+    assert board.run_whole()["counts"]["succeeded"] == 2
+    bucket.put(f"{board.source}/", "/bucket/in/", recursive=True)
+    remote: Any = Board(board.service, "memory://bucket/in", "memory://bucket/out", carry=["id"])  # type: ignore[arg-type]
+    assert remote.run_whole()["counts"]["succeeded"] == 2
+
+
+def test_a_budget_counts_what_is_packed_and_what_each_row_is_sent_with(board: Board) -> None:
+    write_csv(board.source / "a.csv", 3000)
+    write_csv(board.source / "p" / "a.csv.gz", 3000)
+    least: dict[str, float] = {}
+    for path in ("a.csv", "p/a.csv.gz", "p/"):
+        for budget in (0.0001, 0.003, 1.0):
+            options: dict[str, Any] = {"carry": [], "max_output_tokens": 1, "max_cost_usd": budget}
+            try:
+                board.plan(input_path=f"{board.source}/{path}", **options)
+            except AirflowFailException:
+                continue
+            least[path] = budget
+            break
+    assert len(set(least.values())) == 1, least
+
+
+def test_a_dataset_copied_elsewhere_is_known_by_where_it_lies(board: Board) -> None:
+    for name in "ab":
+        write_part(board.source / f"{name}.parquet", 2)
+    board.run_whole()
+    moved = board.again("moved", target=board.target.with_name("moved"))
+    board.target.rename(moved.target)
+    next(moved.target.glob("*.parquet")).unlink()
+    moved.run_whole()
+    assert len(rows_of(moved)) == 4
+    assert len(board.states()) == 3
+
+
+def test_an_empty_dataset_does_what_on_empty_says(board: Board) -> None:
+    board.source.mkdir()
+    with pytest.raises(AirflowFailException, match="holds no files"):
+        board.plan()
+    with pytest.raises(AirflowSkipException):
+        board.plan(on_empty="skip")
+    assert board.plan(on_empty="succeed") == []
+    assert board.commit([])["counts"] == {"total": 0, "succeeded": 0, "failed": 0}
+    assert (board.target / "_SUCCESS").exists()
+    with DAG("d", schedule=None):
+        group = GeminiBatchDataset(
+            group_id="g", model=MODEL, input_path="/in/", output_path="/out/", on_empty="skip"
+        )
+    assert group.plan.on_empty == "skip"
+    assert group.part.partial_kwargs["on_empty"] == "succeed"
+
+
+def test_two_parts_of_one_key_are_refused(board: Board) -> None:
+    write_part(board.source / "a.parquet", 2)
+    parts = board.plan()
+    with pytest.raises(AirflowFailException, match="twice"):
+        board.commit(parts * 2)
