@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 ROWS_PER_PART = 100_000
 BYTES_PER_PART = 500_000_000
+# About what a request has beside its texts.
+_REQUEST_BYTES = 120
+_SENT_WITH = ("prompt_template", "system_instruction", "generation_config", "request_defaults")
 
 
 class GeminiPlanPartsOperator(_GeminiOperator):
@@ -40,6 +43,8 @@ class GeminiPlanPartsOperator(_GeminiOperator):
     :param max_cost_usd: refuse the plan when the estimate for all parts is higher (extra ``genai-prices``).
     :param model: what the estimate is for. (templated)
     :param max_output_tokens: bounds the estimate.
+    :param bytes_per_row: what each row is sent with (template, instructions), for the estimate.
+    :param on_empty: what a plan without rows does: ``fail``, ``skip`` (all three tasks) or ``succeed`` (without parts).
     :param embeddings: the parts are embedded.
     :param gemini_conn_id: connection whose credentials read ``gs://`` on Vertex AI. (templated)
     :returns: for each part the arguments of its task, for ``expand_kwargs``: ``part_key``, ``input_path`` and, with
@@ -59,6 +64,8 @@ class GeminiPlanPartsOperator(_GeminiOperator):
         carry_types: Mapping[str, str] | None = None,
         max_cost_usd: float | None = None,
         max_output_tokens: int | None = None,
+        bytes_per_row: int = 0,
+        on_empty: str = "fail",
         embeddings: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -71,6 +78,8 @@ class GeminiPlanPartsOperator(_GeminiOperator):
         self.carry_types = carry_types
         self.max_cost_usd = max_cost_usd
         self.max_output_tokens = max_output_tokens
+        self.bytes_per_row = bytes_per_row
+        self.on_empty = _checked(on_empty)
         self.embeddings = embeddings
         if rows_per_part < 1 or bytes_per_part < 1:
             raise ConfigurationError("rows_per_part and bytes_per_part must be at least 1")
@@ -91,6 +100,8 @@ class GeminiPlanPartsOperator(_GeminiOperator):
                 model=self.model,
                 kind=JobKind.EMBEDDINGS if self.embeddings else JobKind.GENERATION,
                 max_output_tokens=self.max_output_tokens,
+                bytes_per_row=self.bytes_per_row,
+                on_empty=self.on_empty,
             )
             return plan_parts(arguments, hook)
 
@@ -107,6 +118,7 @@ class GeminiCommitPartsOperator(_GeminiOperator):
     :param model: what the tokens are priced for. (templated)
     :param max_failed_rows: more failed rows than this over all parts fail the task.
     :param max_failure_rate: the same as a share between 0 and 1.
+    :param on_empty: ``fail``: parts without a single row fail the task.
     :returns: ``output``, ``parts``, ``counts``, ``usage``, ``cost``.
     """
 
@@ -127,6 +139,7 @@ class GeminiCommitPartsOperator(_GeminiOperator):
         model: str = "",
         max_failed_rows: int | None = None,
         max_failure_rate: float | None = None,
+        on_empty: str = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -136,6 +149,7 @@ class GeminiCommitPartsOperator(_GeminiOperator):
         self.model = model
         self.max_failed_rows = max_failed_rows
         self.max_failure_rate = max_failure_rate
+        self.on_empty = _checked(on_empty)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check every part, write the sums and ``_SUCCESS``, and return the sums."""
@@ -151,11 +165,18 @@ class GeminiCommitPartsOperator(_GeminiOperator):
                     output_conn_id=self.output_conn_id,
                     model=self.model,
                     limits=Limits(self.max_failed_rows, self.max_failure_rate),
+                    on_empty=self.on_empty,
                 ),
                 hook,
             )
         tell_outlets(self.outlets or (), context, totals)
         return totals
+
+
+def _checked(on_empty: str) -> str:
+    if on_empty not in {"fail", "skip", "succeed"}:
+        raise ConfigurationError(f"on_empty must be fail, skip or succeed, not {on_empty!r}")
+    return on_empty
 
 
 class GeminiBatchDataset(TaskGroup):
@@ -173,6 +194,8 @@ class GeminiBatchDataset(TaskGroup):
     :param max_cost_usd: one budget for all parts, checked by the plan.
     :param max_failed_rows: more failed rows than this over all parts fail the commit.
     :param max_failure_rate: the same as a share between 0 and 1.
+    :param on_empty: what an input without rows does: ``fail``, ``skip`` or ``succeed``. A file without rows among
+        others is an empty part.
     :param embeddings: embed the rows instead of generating.
     :param outlets: assets whose event the commit makes, with the sums.
     :param arguments: any other argument of :class:`GeminiCreateBatchJobOperator`, for each part.
@@ -194,6 +217,7 @@ class GeminiBatchDataset(TaskGroup):
         max_failure_rate: float | None = None,
         carry: str | Sequence[str] = (),
         carry_types: Mapping[str, str] | None = None,
+        on_empty: str = "fail",
         embeddings: bool = False,
         gemini_conn_id: str | None = None,
         location: str | None = None,
@@ -223,6 +247,8 @@ class GeminiBatchDataset(TaskGroup):
                 carry_types=carry_types,
                 max_cost_usd=max_cost_usd,
                 max_output_tokens=bound if isinstance(bound, int) else None,
+                bytes_per_row=_REQUEST_BYTES + sum(len(str(arguments.get(name) or "").encode()) for name in _SENT_WITH),
+                on_empty=on_empty,
                 embeddings=embeddings,
                 **shared,
             )
@@ -235,6 +261,7 @@ class GeminiBatchDataset(TaskGroup):
                 carry=carry,
                 # The commit checks the limits of failed rows, since it knows the rows of all parts.
                 max_failure_rate=None if (max_failed_rows, max_failure_rate) == (None, None) else 1.0,
+                on_empty="succeed",
                 map_index_template="{{ task.part_key }}",
                 **shared,
                 **arguments,
@@ -247,6 +274,9 @@ class GeminiBatchDataset(TaskGroup):
                 model=model,
                 max_failed_rows=max_failed_rows,
                 max_failure_rate=max_failure_rate,
+                on_empty=on_empty,
+                # A plan without parts has its mapped task skipped.
+                trigger_rule="none_failed_min_one_success",
                 outlets=outlets,
                 **shared,
             )

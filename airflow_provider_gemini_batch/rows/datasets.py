@@ -2,7 +2,7 @@
 
 Files are Parquet, CSV, JSON lines or texts, all of one format. Columns in the name of a folder (``day=2026-01-01``, as
 in Hive) are columns of the rows below it. An address that ends in ``#row_groups=2-5`` means those row groups of a
-Parquet file.
+Parquet file; with a comma and a checksum behind it, as long as they are those that were planned.
 """
 
 from __future__ import annotations
@@ -11,42 +11,46 @@ import re
 from bisect import bisect_right
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, InputError
 from airflow_provider_gemini_batch.rows.columns import word_of
-from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, from_file, guess_format, open_parquet
+from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, format_of_file, from_file, open_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-_ROW_GROUPS = re.compile(r"(.+)#row_groups=([0-9]+)-([0-9]+)\Z", re.DOTALL)
+_ROW_GROUPS = re.compile(r"(.+)#row_groups=([0-9]+)-([0-9]+)(?:,([0-9a-f]{8}))?\Z", re.DOTALL)
 _PARTITION = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)\Z", re.DOTALL)
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _BATCH_ROWS = 1024
 
 
 class InputFile(NamedTuple):
-    """One file of a dataset, or some row groups of it; ``row_groups`` is the first and the last."""
+    """One file of a dataset, or some row groups of it; ``row_groups`` is the first and the last.
+
+    ``checksum`` is what :meth:`ParquetFacts.checksum` was when the input was planned; empty: any will do.
+    """
 
     path: str
     row_groups: tuple[int, int] | None = None
+    checksum: str = ""
 
     @classmethod
     def parse(cls, address: str) -> InputFile:
         """Return the file that an address names."""
         found = _ROW_GROUPS.match(address)
-        return cls(address) if found is None else cls(found[1], (int(found[2]), int(found[3])))
+        return cls(address) if found is None else cls(found[1], (int(found[2]), int(found[3])), found[4] or "")
 
     @property
     def address(self) -> str:
         """The file as one text."""
-        return (
-            self.path
-            if self.row_groups is None
-            else f"{self.path}#row_groups={self.row_groups[0]}-{self.row_groups[1]}"
-        )
+        if self.row_groups is None:
+            return self.path
+        check = f",{self.checksum}" if self.checksum else ""
+        return f"{self.path}#row_groups={self.row_groups[0]}-{self.row_groups[1]}{check}"
 
     @property
     def partitions(self) -> dict[str, str | None]:
@@ -65,6 +69,21 @@ class ParquetFacts:
 
     types: Mapping[str, Any] = field(repr=False)
     groups: tuple[tuple[int, int], ...]
+    meta: Any = field(repr=False)
+
+    def checksum(self, first: int, last: int) -> str:
+        """Return a hash of what the footer says of some row groups: sizes, and the least and the largest values."""
+        found = sha256()
+        for group in map(self.meta.row_group, range(first, last + 1)):
+            for column in map(group.column, range(group.num_columns)):
+                sizes = (column.num_values, column.total_compressed_size, column.total_uncompressed_size)
+                found.update(repr((column.path_in_schema, sizes, _extremes(column))).encode())
+        return found.hexdigest()[:8]
+
+
+def _extremes(column: Any) -> Any:
+    statistics = column.statistics
+    return None if statistics is None or not statistics.has_min_max else (statistics.min_raw, statistics.max_raw)
 
 
 def is_dataset(path: str) -> bool:
@@ -87,7 +106,7 @@ def parquet_facts(path: str, opener: Opener) -> ParquetFacts:
             (group.num_rows, group.total_byte_size) for group in map(meta.row_group, range(meta.num_row_groups))
         )
         schema = table.schema_arrow
-        return ParquetFacts({name: schema.field(name).type for name in schema.names}, groups)
+        return ParquetFacts({name: schema.field(name).type for name in schema.names}, groups, meta)
 
 
 def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -132,15 +151,16 @@ def from_files(
     files = [InputFile.parse(address) for address in addresses]
     if not files:
         raise EmptyInput("the input has no files; set on_empty to 'skip' or 'succeed' if that may happen")
-    form = options.get("file_format") or guess_format(files[0].path)
+    form = options.get("file_format") or format_of_file(files[0].path)
     for one in files:
-        if not options.get("file_format") and guess_format(one.path) != form:
+        if not options.get("file_format") and format_of_file(one.path) != form:
             raise ConfigurationError(f"the input has files of several formats: {files[0].path} and {one.path}")
         if one.row_groups is not None and form != "parquet":
             raise ConfigurationError(f"{one.path} has no row groups: only Parquet does")
     for name in ("csv_delimiter", "encoding"):
         if form == "parquet" and options.get(name) is not None:
             raise ConfigurationError(f"{name} is for CSV and text files only; the input is Parquet")
+    options["file_format"] = form
     made = _ParquetRows(files, opener) if form == "parquet" else _TextRows(files, opener, options, asked_for)
     return RowSource(made.rows(), "row", made.columns, made.close, made.types, made.where)
 
@@ -224,6 +244,21 @@ class _TextRows(_Rows):
         self._stack.close()
 
 
+def _refuse_replaced(one: InputFile, facts: ParquetFacts) -> None:
+    """Raise InputError unless the row groups of a file are those that were planned."""
+    if one.row_groups is None:
+        return
+    count = len(facts.groups)
+    first, last = one.row_groups
+    if last >= count:
+        raise InputError(f"{one.path} has {count} row groups: it has been replaced since the input was planned")
+    if one.checksum not in {"", facts.checksum(first, last)}:
+        raise InputError(
+            f"{one.path} has other rows in its row groups {first} to {last}: it has been replaced since the input was "
+            "planned"
+        )
+
+
 class _ParquetRows(_Rows):
     """Rows of Parquet files, or of some of their row groups."""
 
@@ -233,6 +268,7 @@ class _ParquetRows(_Rows):
         for one in files:
             if one.path not in facts:
                 facts[one.path] = parquet_facts(one.path, opener)
+            _refuse_replaced(one, facts[one.path])
         schema = one_schema([(path, each.types) for path, each in facts.items()])
         partitions = list(dict.fromkeys(name for one in files for name in one.partitions))
         self.columns = (*schema, *(name for name in partitions if name not in schema))
@@ -242,10 +278,7 @@ class _ParquetRows(_Rows):
         handle = self._opener(one.path)
         self._stack.callback(handle.close)
         table = open_parquet(handle, one.path)
-        count = table.metadata.num_row_groups
-        first, last = one.row_groups or (0, count - 1)
-        if last >= count:
-            raise InputError(f"{one.path} has {count} row groups: it has been replaced since the input was planned")
+        first, last = one.row_groups or (0, table.metadata.num_row_groups - 1)
         partitions = one.partitions
         missing = dict.fromkeys(self.columns or ())
         place = sum(table.metadata.row_group(group).num_rows for group in range(first))

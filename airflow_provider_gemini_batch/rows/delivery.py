@@ -12,10 +12,12 @@ else is in ``_gemini_batch/``, which such readers skip, and ``_SUCCESS`` is writ
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pydantic_core import from_json, to_json
@@ -38,6 +40,7 @@ SUCCESS = "_SUCCESS"
 """The empty file that marks a dataset as whole."""
 
 _VERSION = 1
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
 class Files(Protocol):
@@ -136,9 +139,10 @@ class OpenedFiles:
 class Target:
     """The paths of one output and of the files beside it.
 
-    ``older_manifests`` are where earlier versions put the manifest. ``success`` is written last, if this output is the
-    whole dataset. ``part`` names a part of a dataset. ``media`` is the folder for pictures and sound unless the author
-    names one; like a manifest, it has a name that readers of a folder skip.
+    ``older_manifests`` are where earlier versions put the manifest. ``success`` marks the dataset that this output is a
+    part of: it is removed before a part is replaced, and written last, by this output if ``is_all``. ``part`` names the
+    part. ``media`` is the folder for pictures and sound unless the author names one; like a manifest, it has a name
+    that readers of a folder skip.
     """
 
     output: str
@@ -146,6 +150,7 @@ class Target:
     aside: str
     older_manifests: tuple[str, ...] = ()
     success: str | None = None
+    is_all: bool = False
     part: str = ""
     media: str = ""
 
@@ -171,13 +176,16 @@ def target_of(path: str, *, part: str = "", is_all: bool = False) -> Target:
 
 
 def part_target(folder: str, part: str, *, is_all: bool = False) -> Target:
-    """Return the paths that belong to a part of a dataset. ``folder`` ends in a slash."""
+    """Return the paths that belong to a part of a dataset. ``folder`` ends in a slash; ``part`` may be any text."""
+    if not _SAFE_NAME.fullmatch(part):
+        part = sha256(part.encode()).hexdigest()[:16]
     name = f"part-{part}"
     return Target(
         output=f"{folder}{name}.parquet",
         manifest=f"{folder}{META_FOLDER}/{name}.json",
         aside=f"{folder}{META_FOLDER}/{name}.aside.jsonl",
-        success=f"{folder}{SUCCESS}" if is_all else None,
+        success=f"{folder}{SUCCESS}",
+        is_all=is_all,
         part=part,
         media=f"{folder}{META_FOLDER}/{name}.media",
     )
@@ -188,7 +196,7 @@ class Manifest:
     """The file beside an output that says who wrote it and what is in it. ``task`` is unique in its ``run``.
 
     ``media`` has the ``path`` of the folder with pictures and sound, and the number of ``files`` and ``bytes`` in it.
-    ``extras_hash`` is a hash of what the fingerprint does not cover, such as carried columns.
+    ``content_hash`` is a hash of all that decides what the rows hold: of what is sent, and of carried columns.
     """
 
     task: str
@@ -203,7 +211,7 @@ class Manifest:
     part: str = ""
     carried_types: Mapping[str, str] = field(default_factory=dict)
     media: Mapping[str, Any] | None = None
-    extras_hash: str = ""
+    content_hash: str = ""
 
     def to_json(self) -> bytes:
         """Return the manifest as it is written."""
@@ -222,7 +230,7 @@ class Manifest:
             "part": self.part,
             "carried_types": dict(self.carried_types),
             "media": self.media,
-            "beside": self.extras_hash,
+            "content": self.content_hash,
         }
         return to_json(members, indent=2) + b"\n"
 
@@ -256,7 +264,7 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
             part=str(members.get("part", "")),
             carried_types=dict(members.get("carried_types", {})),
             media=members.get("media"),
-            extras_hash=str(members.get("beside", "")),
+            content_hash=str(members.get("content", "")),
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
@@ -288,7 +296,7 @@ def deliver(
     fingerprint: str,
     workdir: Path,
     carried_types: Mapping[str, str] | None = None,
-    extras_hash: str = "",
+    content_hash: str = "",
 ) -> tuple[LandingSummary, Manifest]:
     """Land all responses at the output and write the manifest. When this raises, no new output is there."""
     check_target(files, target, task=task, run=run)
@@ -319,14 +327,19 @@ def deliver(
         aside=aside,
         part=target.part,
         carried_types=carried_types or {},
-        extras_hash=extras_hash,
+        content_hash=content_hash,
         media=None if landing.media is None else landing.media.summary(),
     )
     with files.write_whole(target.manifest) as handle:
         handle.write(manifest.to_json())
-    if target.success:
-        write_success(files, target.success)
+    mark_whole(files, target)
     return summary, manifest
+
+
+def mark_whole(files: Files, target: Target) -> None:
+    """Write the file that marks a dataset as whole, if this output is all of it and the file is not there."""
+    if target.success and target.is_all and not files.exists(target.success):
+        write_success(files, target.success)
 
 
 def write_success(files: Files, path: str) -> None:

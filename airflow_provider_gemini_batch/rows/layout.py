@@ -40,10 +40,11 @@ class ShardFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """The jobs of an input."""
+    """The jobs of an input. ``content`` is a fingerprint that leaves out how the rows are divided into jobs."""
 
     fingerprint: str
     shards: tuple[Shard, ...] = field(repr=False)
+    content: str = field(default="", compare=False)
 
     @property
     def rows(self) -> int:
@@ -60,6 +61,7 @@ class Layout:
         """Return the layout as a few numbers, for :meth:`from_plain`."""
         return {
             "fingerprint": self.fingerprint,
+            "content": self.content,
             "jobs": [[shard.rows, shard.bytes, shard.checksum] for shard in self.shards],
         }
 
@@ -71,4 +73,4 @@ class Layout:
         for index, (rows, size, checksum) in enumerate(plain["jobs"]):
             shards.append(Shard(index, first, int(rows), int(size), int(checksum)))
             first += int(rows)
-        return cls(str(plain["fingerprint"]), tuple(shards))
+        return cls(str(plain["fingerprint"]), tuple(shards), str(plain.get("content", "")))

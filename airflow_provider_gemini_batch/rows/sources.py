@@ -131,6 +131,12 @@ def guess_format(path: str, given: str | None = None) -> str:
             f"input_path: {in_words(path)} is a folder or a pattern, and one file is read here: give a function that "
             "yields the rows of several"
         )
+    return format_of_file(path)
+
+
+def format_of_file(path: str) -> str:
+    """Return the format of a file that is there, whatever its name has in it. Raises ConfigurationError."""
+    name = path.rpartition("/")[2].lower()
     for extensions, instead in _NOT_READ.items():
         if name.removesuffix(".gz").endswith(extensions):
             raise ConfigurationError(f"input_path: {in_words(path)}: {instead}")
@@ -169,9 +175,7 @@ def from_file(
     if encoding is not None and form not in {"csv", "text"}:
         raise ConfigurationError("encoding is for CSV and text files only; JSON lines are UTF-8")
     with ExitStack() as stack:
-        handle = stack.enter_context(opener(path))
-        if path.lower().endswith(".gz"):
-            handle = cast("BinaryIO", stack.enter_context(_Unpacked(handle)))
+        handle = stack.enter_context(open_unpacked(path, opener))
         if form == "jsonl":
             source = RowSource(_json_lines(_check_json(path, handle)), "line")
         elif form == "text":
@@ -191,11 +195,23 @@ def from_file(
         return source._replace(close=stack.pop_all().close)
 
 
+def open_unpacked(path: str, opener: Opener) -> BinaryIO:
+    """Open a file; one whose name ends in ``.gz`` is unpacked while it is read."""
+    handle = opener(path)
+    return cast("BinaryIO", _Unpacked(handle)) if path.lower().endswith(".gz") else handle
+
+
 class _Unpacked(gzip.GzipFile):
     """A gzip stream that raises our errors."""
 
     def __init__(self, handle: BinaryIO) -> None:
         super().__init__(fileobj=handle)
+        self._packed = handle
+
+    def close(self) -> None:
+        """Close the file as well."""
+        super().close()
+        self._packed.close()
 
     def read(self, size: int | None = -1) -> bytes:
         with _gzip_faults():

@@ -150,8 +150,9 @@ class _Pass:
         finally:
             shards = self._out.close()
         self._check_whole()
+        content = hasher.hexdigest()[:FINGERPRINT_LENGTH]
         hasher.update(to_json([shard.first_row for shard in shards]))
-        layout = Layout(hasher.hexdigest()[:FINGERPRINT_LENGTH], shards)
+        layout = Layout(hasher.hexdigest()[:FINGERPRINT_LENGTH], shards, content)
         return Staged(
             layout=layout,
             expected=self._expected,

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 20
 _GROUP_BYTES = 8 << 20
 _GROUP_ROWS = 20_000
+WRITER = b"airflow-provider-gemini-batch"
+"""A name in the footer of Parquet files that this package has written."""
+
 _NO_SINK = (".csv", ".tsv", ".xlsx", ".txt", ".gz", ".json", "/")
 
 
@@ -57,6 +60,16 @@ def open_sink(
     if path.lower().endswith((".parquet", ".pq")):
         return ParquetSink(handle, kind=kind, parsed=parsed, response=response, carried=carried or {})
     return JsonlSink(handle)
+
+
+def is_written_here(handle: BinaryIO) -> bool:
+    """Return whether this package has written a Parquet file."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return WRITER in (parquet.read_metadata(handle).metadata or {})
+    except ArrowException:
+        return False
 
 
 class JsonlSink:
@@ -95,7 +108,8 @@ class ParquetSink:
                 "Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]'"
             ) from error
         self._arrow = pa
-        self._schema = _arrow_schema(pa, kind=kind, parsed=parsed, response=response, carried=carried)
+        schema = _arrow_schema(pa, kind=kind, parsed=parsed, response=response, carried=carried)
+        self._schema = schema.with_metadata({WRITER: b"1"})
         json_names = [name for name, form in carried.items() if form == "json"]
         readers = ((name, reader_of(form)) for name, form in carried.items())
         self._readers = [(name, reader) for name, reader in readers if reader is not None]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic_core import to_json
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput
 from airflow_provider_gemini_batch.api.models import Usage
 from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
 from airflow_provider_gemini_batch.rows.columns import check_word, word_of
@@ -25,8 +27,9 @@ from airflow_provider_gemini_batch.rows.delivery import (
     write_success,
 )
 from airflow_provider_gemini_batch.rows.expected import Expected
-from airflow_provider_gemini_batch.rows.sources import guess_format
-from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, list_files, means_several
+from airflow_provider_gemini_batch.rows.sources import format_of_file, open_unpacked
+from airflow_provider_gemini_batch.rows.writers import is_written_here
+from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, find_files, list_files
 from airflow_provider_gemini_batch.runtime.paths import Paths
 
 if TYPE_CHECKING:
@@ -46,7 +49,10 @@ DATASET_MANIFEST = "dataset.json"
 
 @dataclass(frozen=True, kw_only=True)
 class PlanArguments:
-    """What an author asks of a plan. ``bytes_per_part`` are those of the data before it is packed."""
+    """What an author asks of a plan. ``bytes_per_part`` are those of the data before it is packed.
+
+    ``bytes_per_row`` are sent with each row: the prompt template, instructions and other defaults.
+    """
 
     input_path: str | Sequence[str]
     rows_per_part: int
@@ -57,6 +63,8 @@ class PlanArguments:
     model: str
     kind: JobKind
     max_output_tokens: int | None = None
+    bytes_per_row: int = 0
+    on_empty: str = "fail"
 
 
 @dataclass(frozen=True)
@@ -76,10 +84,22 @@ def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str
     :returns: the arguments of each mapped task: ``part_key``, ``input_path`` and, with ``carry``, ``carry_types``.
     :raises ConfigurationError: there are no files or too many parts, columns do not go together, or the estimated cost
         is above ``max_cost_usd``; nothing was sent.
+    :raises AirflowSkipException: there are no rows, and ``on_empty`` says so.
     """
-    paths = Paths.of(access)
-    files = _files(paths, arguments.input_path)
-    forms = {guess_format(one.path) for one in files}
+    try:
+        return _plan(arguments, Paths.of(access))
+    except EmptyInput:
+        if arguments.on_empty == "skip":
+            raise AirflowSkipException("The input has no rows (on_empty='skip').") from None
+        if arguments.on_empty == "succeed":
+            log.info("The input has no rows: the dataset will have no parts (on_empty='succeed').")
+            return []
+        raise
+
+
+def _plan(arguments: PlanArguments, paths: Paths) -> list[dict[str, Any]]:
+    files = find_files(paths, arguments.input_path)
+    forms = {format_of_file(one.path) for one in files}
     if len(forms) > 1:
         raise ConfigurationError(f"the input has files of several formats: {', '.join(sorted(forms))}")
     form = forms.pop()
@@ -94,14 +114,6 @@ def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str
     log.info("Planned %d part(s) of %d file(s)%s.", len(parts), len(files), f", {rows} rows" if rows else "")
     shared = {"carry_types": {name: types[name] for name in arguments.carry}} if arguments.carry else {}
     return [{"part_key": part.key, "input_path": [part.address], **shared} for part in parts]
-
-
-def _files(paths: Paths, given: str | Sequence[str]) -> list[FoundFile]:
-    found: dict[str, FoundFile] = {}
-    for one in [given] if isinstance(given, str) else given:
-        listed = list_files(paths, one) if means_several(one) else [FoundFile(one, 0, "")]
-        found.update((file.path, file) for file in listed)
-    return list(found.values())
 
 
 def _key(path: str, number: int) -> str:
@@ -120,7 +132,7 @@ def _parquet_parts(
         partitions.update(dict.fromkeys(InputFile.parse(one.path).partitions, "str"))
         for number, (first, last, rows, size) in enumerate(_cut(facts.groups, arguments)):
             whole = (first, last) == (0, len(facts.groups) - 1)
-            file = InputFile(one.path, None if whole else (first, last))
+            file = InputFile(one.path) if whole else InputFile(one.path, (first, last), facts.checksum(first, last))
             parts.append(_Part(_key(one.path, number), file.address, rows, size))
     schema = {**partitions, **{name: word_of(kind) for name, kind in one_schema(schemas).items()}}
     absent = [name for name in arguments.carry if name not in schema]
@@ -159,7 +171,7 @@ def _refuse_too_many(parts: int, arguments: PlanArguments) -> None:
 
     most = conf.getint("core", "max_map_length", fallback=1024)
     if not parts:
-        raise InputError("the input has no rows")
+        raise EmptyInput("the input has no rows")
     if parts > most:
         raise ConfigurationError(
             f"the input makes {parts} parts, and [core] max_map_length is {most}: raise rows_per_part "
@@ -170,10 +182,12 @@ def _refuse_too_many(parts: int, arguments: PlanArguments) -> None:
 def _refuse_too_dear(arguments: PlanArguments, paths: Paths, parts: Sequence[_Part]) -> None:
     if arguments.max_cost_usd is None:
         return
+    sizes = [_size(paths, part.address) if part.rows is None else (part.rows, part.bytes) for part in parts]
+    rows = sum(count for count, _ in sizes)
     expected = Expected.of_totals(
         arguments.model,
-        rows=sum(_lines(paths, part.address) if part.rows is None else part.rows for part in parts),
-        text_bytes=sum(part.bytes for part in parts),
+        rows=rows,
+        text_bytes=sum(size for _, size in sizes) + rows * arguments.bytes_per_row,
         max_output_tokens=arguments.max_output_tokens,
     )
     cost = estimated_cost(expected, arguments.kind)
@@ -181,9 +195,14 @@ def _refuse_too_dear(arguments: PlanArguments, paths: Paths, parts: Sequence[_Pa
     log.info("Estimated for all parts: %s; max_cost_usd=%g.", cost, arguments.max_cost_usd)
 
 
-def _lines(paths: Paths, address: str) -> int:
-    with paths.open_for_reading(address) as handle:
-        return sum(piece.count(b"\n") for piece in iter(lambda: handle.read(1 << 20), b"")) + 1
+def _size(paths: Paths, address: str) -> tuple[int, int]:
+    """Return the lines and bytes of a text file, unpacked."""
+    lines, size = 1, 0
+    with open_unpacked(address, paths.open_for_reading) as handle:
+        for piece in iter(lambda: handle.read(1 << 20), b""):
+            lines += piece.count(b"\n")
+            size += len(piece)
+    return lines, size
 
 
 # -- commit
@@ -198,6 +217,7 @@ class CommitArguments:
     output_conn_id: str | None = None
     model: str
     limits: Limits = field(default_factory=Limits)
+    on_empty: str = "fail"
 
 
 def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str, Any]:
@@ -209,8 +229,15 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
     """
     folder = arguments.output_path
     files = Paths.of(access).files_of(folder, arguments.output_conn_id)
-    found = {key: manifest_at(files, part_target(folder, key).manifest) for key in arguments.part_keys}
-    absent = [key for key, manifest in found.items() if manifest is None or not files.exists(manifest.output)]
+    files.remove(f"{folder}{SUCCESS}")
+    targets = {key: part_target(folder, key) for key in arguments.part_keys}
+    if len(targets) < len(arguments.part_keys):
+        twice = [key for key, count in Counter(arguments.part_keys).items() if count > 1]
+        raise ConfigurationError(
+            f"part_key: two parts have the same key, so that one has replaced the other: {_some(twice)}"
+        )
+    found = {key: manifest_at(files, target.manifest) for key, target in targets.items()}
+    absent = [key for key, manifest in found.items() if manifest is None or not files.exists(targets[key].output)]
     if absent:
         raise ConfigurationError(
             f"{len(absent)} of {len(found)} parts are not whole: {_some(absent)}. Clear their tasks, then this one"
@@ -219,12 +246,15 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
     _refuse_mixed_types(manifests)
     totals = _totals(arguments, manifests)
     counts = totals["counts"]
+    if not counts["total"] and arguments.on_empty == "fail":
+        raise EmptyInput("the input has no rows; set on_empty to 'succeed' if that may happen")
     exceeded = arguments.limits.exceeded_by(Counts(counts["total"], counts["succeeded"], counts["failed"]))
-    files.remove(f"{folder}{SUCCESS}")
     if exceeded:
+        worst = sorted((one for one in manifests if one.counts["failed"]), key=lambda one: -one.counts["failed"])
         raise AirflowFailException(
             f"{counts['failed']} of {counts['total']} rows failed over all {len(manifests)} parts, {exceeded}. They "
-            f"are at {folder}, without {SUCCESS}."
+            f"are at {folder}, without {SUCCESS}. Most failed in {_some([one.output for one in worst])}: to run a part "
+            "anew, remove its file and clear the group."
         )
     removed = _remove_others(Paths.of(access), arguments, files)
     with files.write_whole(f"{folder}{META_FOLDER}/{DATASET_MANIFEST}") as handle:
@@ -255,34 +285,51 @@ def _totals(arguments: CommitArguments, manifests: Sequence[Manifest]) -> dict[s
 
 
 def _refuse_mixed_types(manifests: Sequence[Manifest]) -> None:
-    first = manifests[0]
-    for manifest in manifests:
-        if manifest.carried_types != first.carried_types:
+    for one, other in pairwise(manifests):
+        if one.carried_types != other.carried_types:
             raise ConfigurationError(
-                f"the parts {first.part} and {manifest.part} differ in the types of their carried columns: give "
+                f"the parts {one.part} and {other.part} differ in the types of their carried columns: give "
                 "carry_types, and clear the parts"
             )
 
 
 def _remove_others(paths: Paths, arguments: CommitArguments, files: Files) -> int:
-    """Remove parts that the plan no longer has, and return how many; only those with a manifest of ours."""
-    folder = arguments.output_path
+    """Remove parts that the plan no longer has, and return how many; only those that this package has written.
+
+    The rows go last: whoever dies before that is followed by one who still finds the part.
+    """
+    folder, conn_id = arguments.output_path, arguments.output_conn_id
     wanted = {part_target(folder, key).output.rpartition("/")[2] for key in arguments.part_keys}
     removed = 0
-    for one in list_files(paths, folder, conn_id=arguments.output_conn_id):
-        name = one.path.rpartition("/")[2]
+    for name in (path.rpartition("/")[2] for path in _files_in(paths, folder, conn_id)):
         if name in wanted or not (name.startswith("part-") and name.endswith(".parquet")):
             continue
         target = part_target(folder, name.removeprefix("part-").removesuffix(".parquet"))
-        if manifest_at(files, target.manifest) is None:
+        try:
+            with files.read(target.output) as handle:
+                is_ours = is_written_here(handle)
+        except FileNotFoundError:
+            continue  # removed meanwhile, or it lies in a folder below
+        if not is_ours:
             log.warning(
-                "%s is not of this dataset's plan and was not written by this provider: it is left alone.", one.path
+                "%s is not of this dataset's plan and was not written by this provider: it is left alone.",
+                target.output,
             )
             continue
-        for path in (target.manifest, target.output, target.aside):
+        for path in (*_files_in(paths, f"{target.media}/", conn_id), target.aside, target.manifest, target.output):
             files.remove(path)
         removed += 1
     return removed
+
+
+def _files_in(paths: Paths, folder: str, conn_id: str | None) -> list[str]:
+    """Return the files of a folder, none if it does not exist."""
+    try:
+        return [one.path for one in list_files(paths, folder, conn_id=conn_id)]
+    except ConfigurationError as error:
+        if isinstance(error, EmptyInput) or isinstance(error.__cause__, FileNotFoundError):
+            return []
+        raise
 
 
 def tell_outlets(outlets: Sequence[Any], context: Context, totals: Mapping[str, Any]) -> None:

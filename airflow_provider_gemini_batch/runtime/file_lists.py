@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, InputError, TransportError
+from airflow_provider_gemini_batch.api.errors import (
+    NEVER_READABLE,
+    ConfigurationError,
+    EmptyInput,
+    InputError,
+    TransportError,
+)
 from airflow_provider_gemini_batch.rows.datasets import InputFile, is_data, is_dataset
 from airflow_provider_gemini_batch.rows.local import local_file
 from airflow_provider_gemini_batch.runtime.paths import is_local, local_path, object_path
@@ -41,17 +49,40 @@ def means_several(path: str | Sequence[str] | None) -> bool:
 
 
 def addresses_of(paths: Paths, given: str | Sequence[str]) -> list[str]:
-    """Return the addresses of all files that an input path means, sorted; a list keeps its own order.
+    """Return the addresses of all files that an input path means; see :func:`find_files`."""
+    return [file.path for file in find_files(paths, given)]
 
-    :raises ConfigurationError: there are none, or they cannot be listed.
+
+def find_files(paths: Paths, given: str | Sequence[str]) -> list[FoundFile]:
+    """Return all files that an input path means, each once, sorted; a list keeps its own order.
+
+    Those that are named have no size and no tag.
+
+    :raises EmptyInput: there are none. :raises ConfigurationError: some cannot be listed.
     """
-    found: list[str] = []
-    for one in [given] if isinstance(given, str) else given:
-        if InputFile.parse(one).row_groups is not None or not means_several(one):
-            found.append(one)
-        else:
-            found.extend(file.path for file in list_files(paths, one))
-    return list(dict.fromkeys(found))
+    addresses = [given] if isinstance(given, str) else given
+    found: dict[str, FoundFile] = {}
+    for one in addresses:
+        if InputFile.parse(one).row_groups is not None or not means_several(one) or _is_object(paths, one):
+            name = str(local_path(one)) if is_local(one) else one
+            found.setdefault(name, FoundFile(name, 0, ""))
+            continue
+        try:
+            found.update((file.path, file) for file in list_files(paths, one))
+        except EmptyInput as error:
+            if len(addresses) > 1:  # the others are not to be left out because of this one
+                raise InputError(str(error)) from error
+            raise
+    return list(found.values())
+
+
+def _is_object(paths: Paths, address: str) -> bool:
+    """Return whether an address with the characters of a pattern is the name of an object."""
+    if is_local(address) or address.endswith("/") or _WILD.search(address) is None:
+        return False
+    with suppress(OSError):
+        return paths.files_of(address).exists(address)
+    return False
 
 
 def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[FoundFile]:
@@ -59,7 +90,7 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
 
     Names that begin with ``_`` or ``.`` are skipped, as other readers of datasets do.
 
-    :raises ConfigurationError: there are none, or they cannot be listed.
+    :raises EmptyInput: there are none. :raises ConfigurationError: they cannot be listed.
     :raises TransportError: they cannot be listed just now.
     """
     wild = _WILD.search(given)
@@ -83,7 +114,7 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
     except OSError as error:
         raise TransportError(f"cannot list {given} just now: {type(error).__name__}", sent=False) from error
     if not found:
-        raise InputError(f"input_path: {given} holds no files")
+        raise EmptyInput(f"input_path: {given} holds no files; set on_empty to 'skip' or 'succeed' if that may happen")
     # Writers of datasets leave empty files, without even a header, for partitions without rows.
     return [one for one in found if one.size] or found
 
@@ -93,9 +124,10 @@ def _local(root: str) -> Iterator[FoundFile]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     for path in folder.rglob("*"):
-        if path.is_file():
+        with suppress(FileNotFoundError):  # removed meanwhile
             facts = path.stat()
-            yield FoundFile(str(path), facts.st_size, f"{facts.st_size}-{facts.st_mtime_ns}")
+            if stat.S_ISREG(facts.st_mode):
+                yield FoundFile(str(path), facts.st_size, f"{facts.st_size}-{facts.st_mtime_ns}")
 
 
 def _remote(paths: Paths, root: str, conn_id: str | None) -> Iterator[FoundFile]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, InputError, InputUnavailable
 from airflow_provider_gemini_batch.api.requests.fields import check_json, shown
-from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, read_manifest, target_of
+from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, mark_whole, read_manifest, target_of
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.python_rows import plain, python_rows
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MARK_LENGTH = 8
-
-
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -166,20 +162,23 @@ class Output:
         ours = manifest is not None and manifest.task == self.task and set(manifest.job_names) == set(job_names)
         return manifest if ours else None
 
-    def whole(self, fingerprint: str, extras_hash: str) -> Manifest | None:
-        """Return the manifest of an output that holds all rows of this input, whichever run landed it; else None.
-
-        :param extras_hash: a hash of what else the rows are to hold, which the fingerprint does not cover.
-        """
+    def whole(self, content_hash: str) -> Manifest | None:
+        """Return the manifest of an output that holds all rows of this input, whichever run landed it; else None."""
         manifest = self._manifest()
-        if manifest is None or (manifest.fingerprint, manifest.extras_hash) != (fingerprint, extras_hash):
+        if manifest is None or manifest.content_hash != content_hash:
             return None
-        return manifest if self._files().exists(manifest.output) else None
+        # Its own path may be one that the dataset was copied from.
+        return manifest if self._files().exists(self.landing_path) else None
 
     def is_of_this_task(self, fingerprint: str) -> bool:
         """Return whether an earlier try has landed this very input here."""
         manifest = self._manifest()
         return manifest is not None and (manifest.task, manifest.fingerprint) == (self.task, fingerprint)
+
+    def mark_whole(self) -> None:
+        """Write what marks a dataset as whole, which an earlier try may have died before."""
+        if self.path is not None:
+            mark_whole(self._files(), self._target())
 
     def _manifest(self) -> Manifest | None:
         return None if self.path is None else read_manifest(self._files(), self._target())
@@ -198,7 +197,7 @@ class Output:
         job_names: Sequence[str],
         fingerprint: str,
         carried_types: Mapping[str, str] | None = None,
-        extras_hash: str = "",
+        content_hash: str = "",
         max_xcom_bytes: int,
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
         """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
@@ -218,7 +217,7 @@ class Output:
             fingerprint=fingerprint,
             workdir=self.folder,
             carried_types=carried_types,
-            extras_hash=extras_hash,
+            content_hash=content_hash,
         )
         _log_oddities(summary)
         return summary, None
@@ -275,8 +274,7 @@ def part_of_dataset(task: TaskIdentity) -> dict[str, Any]:
     The same task, or the same part, has the same name in every run, so that a later run replaces what it wrote.
     """
     if isinstance(task.part, str):
-        safe = task.part if _SAFE_NAME.fullmatch(task.part) else sha256(task.part.encode()).hexdigest()[:16]
-        return {"part": safe, "is_all": False}
+        return {"part": task.part, "is_all": False}
     author = sha256(to_json([task.dag_id, task.task_id])).hexdigest()[:12]
     return {"part": f"{max(task.part, 0):05d}-{author}", "is_all": task.part < 0}
 

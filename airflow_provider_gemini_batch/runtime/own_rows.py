@@ -119,8 +119,8 @@ class OwnRows(TaskWork):
 
     def whole_already(self) -> Landing | None:
         """Return what another run landed of this very input, if few enough of its rows failed; else None."""
-        self._read_before = staged = self._rows.read(again=False)
-        manifest = self._output.whole(staged.fingerprint, self._extras_hash())
+        self._read_before = self._rows.read(again=False)
+        manifest = self._output.whole(self._content_hash())
         if manifest is None:
             return None
         landing = self._landed_already(manifest)
@@ -274,12 +274,15 @@ class OwnRows(TaskWork):
             dimensions=self._arguments.output_dimensionality,
         )
 
-    def _extras_hash(self) -> str:
+    def _content_hash(self) -> str:
         rows = self._rows
-        parts = [rows.carried_digest, dict(rows.carried_types), self._arguments.keep_response]
+        content = rows.layout.content if rows.layout is not None else ""
+        parts = [content, rows.carried_digest, dict(rows.carried_types), self._arguments.keep_response]
         return sha256(to_json(parts)).hexdigest()[:12]
 
     def _carried_types(self) -> Mapping[str, str]:
+        if self._rows.layout is None:  # nothing was read, and an empty part has the columns of the others
+            return {name: self._spec.carry_types.get(name, "str") for name in self._spec.carry}
         return self._rows.carried_types
 
     def _fingerprint(self) -> str | None:

@@ -95,7 +95,7 @@ class TaskWork:
                 job_names=names,
                 fingerprint=self._fingerprint() or "",
                 carried_types=self._carried_types(),
-                extras_hash=self._extras_hash(),
+                content_hash=self._content_hash(),
                 max_xcom_bytes=self._arguments.max_xcom_bytes,
             )
         except ResultsGone:
@@ -113,7 +113,9 @@ class TaskWork:
         return self._landed_already(manifest)
 
     def _landed_already(self, manifest: Manifest) -> Landing:
-        log.info("The rows of %s are at %s already.", ", ".join(manifest.job_names), manifest.output)
+        output = self._output.landing_path
+        log.info("The rows of %s are at %s already.", ", ".join(manifest.job_names), output)
+        self._output.mark_whole()
         counts = dict(manifest.counts)
         return Landing(
             total=counts["total"],
@@ -121,7 +123,7 @@ class TaskWork:
             failed=counts["failed"],
             counts=counts,
             usage=manifest.usage,
-            output=manifest.output,
+            output=output,
         )
 
     def close(self) -> None:
@@ -149,8 +151,8 @@ class TaskWork:
     def _fingerprint(self) -> str | None:
         return None
 
-    def _extras_hash(self) -> str:
-        """Return a hash of what else the result rows hold, which the fingerprint does not cover."""
+    def _content_hash(self) -> str:
+        """Return a hash of all that decides what the rows hold; empty where they are never skipped as whole."""
         return ""
 
     def _carried_types(self) -> Mapping[str, str]:

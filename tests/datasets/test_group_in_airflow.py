@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pytest
 from airflow.sdk import DAG, Asset
 from dag_runs import dags_test
 from pyarrow import dataset as arrow_dataset
@@ -45,3 +46,21 @@ def test_the_group_runs_from_plan_to_commit_and_a_second_run_buys_nothing(servic
     assert len(service.control.books()["jobs"]) == 2
     assert dags_test(dag).xcom("g.commit")["counts"] == totals["counts"]
     assert len(service.control.books()["jobs"]) == 2
+
+
+@pytest.mark.parametrize("on_empty", ["skip", "succeed"])
+def test_a_group_without_files_skips_or_commits_a_dataset_without_rows(
+    on_empty: str, service: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    with DAG(f"empty_{on_empty}", schedule=None) as dag:
+        GeminiBatchDataset(
+            group_id="g",
+            model="gemini-2.5-flash",
+            input_path=f"{tmp_path}/in/",
+            output_path=f"{tmp_path}/out/",
+            on_empty=on_empty,
+        )
+    dags_test(dag)
+    assert (tmp_path / "out" / "_SUCCESS").exists() == (on_empty == "succeed")
+    assert service.control.books()["jobs"] == []

@@ -164,7 +164,7 @@ def test_parquet_is_cut_between_row_groups_and_what_is_appended_changes_no_earli
     board.source.mkdir()
     parquet.write_table(pa.Table.from_pylist(rows), board.source / "x.parquet", row_group_size=2)
     parts = board.plan(rows_per_part=5, carry=[])
-    assert [part["input_path"][0].rpartition("#")[2] for part in parts] == [
+    assert [part["input_path"][0].rpartition("#")[2].partition(",")[0] for part in parts] == [
         "row_groups=0-1",
         "row_groups=2-3",
         "row_groups=4-4",
