@@ -121,7 +121,7 @@ def test_a_delivered_output_has_its_rows_and_a_manifest_that_can_be_read_back(tm
     assert list(written) == [
         "version", "whole", "task", "run", "job_names", "counts", "usage", "fingerprint", "output", "rows", "aside",
         "part", "carried_types",
-        "media", "beside",
+        "media", "content",
     ]  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
     assert stat.S_IMODE((tmp_path / "deep" / "out.jsonl").stat().st_mode) & stat.S_IRUSR
