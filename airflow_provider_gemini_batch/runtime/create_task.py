@@ -261,11 +261,6 @@ class TaskRun:
             try:
                 step = self._run.advance(report)
             except TaskFailed as failure:
-                ti = self._context["ti"]
-                if not failure.verdict.retry or ti.try_number > ti.max_tries:
-                    self._drop_kept_rows()
-                if failure.landing is not None:
-                    self._overview.kept(failure.landing, self._cost(failure.landing))
                 raise self._failure(failure) from None
             match step:
                 case Done():
@@ -395,11 +390,20 @@ class TaskRun:
 
     def _failure(self, failure: TaskFailed) -> AirflowException:
         landing = failure.landing
+        ti = self._context["ti"]
+        is_final = not failure.verdict.retry or ti.try_number > ti.max_tries
+        if is_final:
+            self._drop_kept_rows()
         message, in_short = failure.verdict.message, failure.verdict.advice_first
         if isinstance(failure.__cause__, AccessDenied):
             message = in_short = with_connection(failure.__cause__, self._settings)
         if landing is not None:
-            tell_end(landing, self._cost(landing))
+            cost = self._cost(landing)
+            self._overview.kept(landing, cost)
+            if is_final:
+                # Another try would land these rows again, and count them then.
+                self._signals.landed((), landing, between=self._work.landed_between)
+            tell_end(landing, cost)
             if landing.output:
                 message = f"{message} The rows are at {landing.output}."
         log.error("%s", in_short)

@@ -77,6 +77,8 @@ class TaskSignals:
     def landed(self, jobs: Iterable[BatchJob], landing: Landing, *, between: tuple[float, float] | None) -> None:
         """Count rows and tokens; send, also as spans, how long jobs were queued, how long they ran and landing took.
 
+        Every landing has the rows of all tries, so this is for the last one: of a success, or of a final failure.
+
         :param between: when landing began and ended, in seconds since the epoch; None if another process landed.
         """
         usage = landing.usage.shown() if landing.usage is not None else {}

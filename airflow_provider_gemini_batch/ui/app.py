@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch import __version__
 from airflow_provider_gemini_batch.ui import MOUNT, queries
 from airflow_provider_gemini_batch.ui.access import readable_dag, readable_dags
 from airflow_provider_gemini_batch.ui.addresses import Place
-from airflow_provider_gemini_batch.ui.batches import State, read_batch, shorten, tiles_of
+from airflow_provider_gemini_batch.ui.batches import Short, State, Tiles, read_batch
 from airflow_provider_gemini_batch.ui.charts import column_chart, line_chart
 from airflow_provider_gemini_batch.ui.costs import add_up, first_moment, top
 from airflow_provider_gemini_batch.ui.pages import render
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.responses import Response
-
-    from airflow_provider_gemini_batch.ui.batches import Short
 
 ROWS_A_PAGE: Final = 50
 MOST_COST_ROWS: Final = 400
@@ -112,17 +110,17 @@ def show_list(
     period = PERIODS[days]
     # The tiles always cover a week, so the scan must too.
     since = None if period is None else now - max(_WEEK, timedelta(days=period))
-    batches = shorten(queries.scan(session, queries.Scan(dags, since, q[:200])))
-    tiles = tiles_of(batches, now=now)
-    models = sorted({each.model for each in batches if each.model})
     begin = None if period is None or period >= _WEEK.days else now - timedelta(days=period)
-    wanted = [
-        each for each in batches if each.is_found and _is_wanted(each, dag=dag, state=state, model=model, begin=begin)
-    ]
+    tiles, models, wanted = Tiles(now), set(), []
+    for batch in map(Short, queries.scan(session, queries.Scan(dags, since, q[:200]))):
+        tiles.add(batch)
+        models.add(batch.model)
+        if batch.is_found and _is_wanted(batch, dag=dag, state=state, model=model, begin=begin):
+            wanted.append(batch.key)
     pages = max(1, -(-len(wanted) // ROWS_A_PAGE))
     number = min(max(1, int(page)), pages) if page.isdecimal() and len(page) < 9 else 1  # noqa: PLR2004
     shown = wanted[(number - 1) * ROWS_A_PAGE : number * ROWS_A_PAGE]
-    rows = queries.load(session, [each.key for each in shown])
+    rows = queries.load(session, shown)
     return _page(
         visit.request,
         "list.html",
@@ -133,7 +131,7 @@ def show_list(
         pages=pages,
         tiles=tiles,
         dags=dags,
-        models=models,
+        models=sorted(models - {""}),
         states=(_CHOICE_ACTIVE, *(each.value for each in State)),
         periods=PERIODS,
         chosen={"dag": dag, "state": state, "model": model, "days": days, "q": q},
@@ -192,10 +190,9 @@ def show_cost(
     now, dags = datetime.now(tz=timezone.utc), visit.dags()
     period = int(days) if days in map(str, COST_DAYS) else 30
     by = "dag" if by == "dag" else "model"
-    found = shorten(queries.scan(visit.session, queries.Scan(dags, first_moment(now, period), costs=True)))
-    models = sorted({each.model for each in found if each.model})
-    chosen = [each for each in found if (not dag or each.dag_id == dag) and (not model or each.model == model)]
-    costs = add_up(chosen, now=now, days=period)
+    scan = queries.scan(visit.session, queries.Scan(dags, first_moment(now, period), costs=True))
+    everything = add_up(map(Short, scan), now=now, days=period)
+    costs = everything.only(dag=dag, model=model)
     newest, left_out = top(costs.newest(), MOST_COST_ROWS)
     return _page(
         visit.request,
@@ -206,7 +203,7 @@ def show_cost(
         left_out=left_out,
         chart=column_chart(costs.days, costs.series(by)),
         dags=dags,
-        models=models,
+        models=everything.models,
         cost_days=COST_DAYS,
         chosen={"dag": dag, "model": model, "days": str(period), "by": by},
         refresh=None,

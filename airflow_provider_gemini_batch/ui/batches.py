@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from math import isfinite
+from math import inf
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,11 +20,11 @@ from airflow_provider_gemini_batch.ui.addresses import Place
 from airflow_provider_gemini_batch.ui.queries import ACTIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
 _NOT_STARTED: Final = frozenset({"QUEUED", "PENDING"})
 _MOST_MEASURED: Final = 500
+_DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 _ACTIVE: Final = frozenset(ACTIVE)
 
 
@@ -105,7 +105,7 @@ def state_of(task_state: str | None, phase: str, *, has_started: bool) -> State:
 class Short:
     """A row of a scan: the few values of a batch that are needed to filter, add up and sort.
 
-    There are thousands, and most are only needed for their state, so the numbers are read on first use.
+    There are thousands, and most are only needed for their state, so the numbers are read when they are asked for.
     """
 
     __slots__ = ("_row", "state")
@@ -183,38 +183,39 @@ def _has_started(row: Any) -> bool:
     return bool(started) or _has_begun(row.progress_state or "")
 
 
-def shorten(rows: Iterable[Any]) -> list[Short]:
-    """Return the batches in the rows of a scan."""
-    return [Short(row) for row in rows]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Tiles:
-    """The numbers above the list."""
+    """The numbers above the list: what is active, what failed within a day, and what the batches of a week cost."""
 
-    active: int
-    rows: int
-    failed: int
-    usd: float | None
-    is_upper_bound: bool
-    queue_seconds: float | None
+    now: datetime
+    active: int = 0
+    rows: int = 0
+    failed: int = 0
+    usd: float | None = None
+    is_upper_bound: bool = False
+    _seen: int = 0
+    _waited: list[float] = field(default_factory=list)
 
+    def add(self, batch: Short) -> None:
+        """Count a batch; the newest come first."""
+        self._seen += 1
+        if self._seen <= _MOST_MEASURED and (waited := batch.queue_seconds) is not None:
+            self._waited.append(waited)
+        if batch.state.is_active:
+            self.active += 1
+            self.rows += batch.rows or 0
+        ended = batch.ended
+        if ended is None or (age := self.now - ended) > _WEEK:
+            return
+        self.failed += batch.state is State.FAILED and age <= _DAY
+        if (usd := batch.usd) is not None:
+            self.usd = (self.usd or 0.0) + usd
+            self.is_upper_bound |= batch.is_upper_bound
 
-def tiles_of(batches: Sequence[Short], *, now: datetime) -> Tiles:
-    """Return what is active now, what failed within a day, and what the batches of a week cost."""
-    active = [each for each in batches if each.state.is_active]
-    week_ago, day_ago = now - timedelta(days=7), now - timedelta(days=1)
-    week = [each for each in batches if (ended := each.ended) and ended >= week_ago]
-    priced = [each for each in week if each.usd is not None]
-    waited = [each.queue_seconds for each in batches[:_MOST_MEASURED] if each.queue_seconds is not None]
-    return Tiles(
-        active=len(active),
-        rows=sum(each.rows or 0 for each in active),
-        failed=sum(each.state is State.FAILED and each.ended is not None and each.ended >= day_ago for each in week),
-        usd=sum(each.usd or 0.0 for each in priced) if priced else None,
-        is_upper_bound=any(each.is_upper_bound for each in priced),
-        queue_seconds=median(waited) if waited else None,
-    )
+    @property
+    def queue_seconds(self) -> float | None:
+        """The median time in the queue."""
+        return median(self._waited) if self._waited else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,11 +373,13 @@ _LONGEST: Final = 300
 
 def _float(value: object) -> float | None:
     """Return a number from JSON in the database: some dialects return a number, others its text."""
-    try:
-        found = float(value) if isinstance(value, str | int | float) else None
-    except (ValueError, OverflowError):
+    if value is None:
         return None
-    return found if found is not None and isfinite(found) and found >= 0 else None
+    try:
+        found = float(value)  # type: ignore[arg-type]  # anything may stand there
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if 0 <= found < inf else None
 
 
 def _int(value: object) -> int | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,9 +71,29 @@ class Costs:
     """The sums of some days: ``days`` has each of them, also those without batches, the oldest first."""
 
     days: list[date]
-    total: Sum = field(default_factory=Sum)
-    by_dag_and_model: dict[tuple[str, str], Sum] = field(default_factory=lambda: defaultdict(Sum))
-    by_all: dict[tuple[date, str, str], Sum] = field(default_factory=lambda: defaultdict(Sum))
+    by_all: dict[tuple[date, str, str], Sum]
+
+    def only(self, *, dag: str = "", model: str = "") -> Costs:
+        """Return the sums of one Dag or model; empty for all of them."""
+        found = {
+            key: each
+            for key, each in self.by_all.items()
+            if (not dag or key[1] == dag) and (not model or key[2] == model)
+        }
+        return Costs(self.days, found)
+
+    @property
+    def models(self) -> list[str]:
+        """The models that are known."""
+        return sorted({model for _, _, model in self.by_all if model})
+
+    @cached_property
+    def total(self) -> Sum:
+        """All together."""
+        found = Sum()
+        for each in self.by_all.values():
+            found += each
+        return found
 
     @property
     def in_usd(self) -> bool:
@@ -81,7 +102,10 @@ class Costs:
 
     def dearest(self) -> list[tuple[str, str, Sum]]:
         """Return (Dag, model, sum), the most expensive first."""
-        found = [(dag, model, each) for (dag, model), each in self.by_dag_and_model.items()]
+        sums: dict[tuple[str, str], Sum] = defaultdict(Sum)
+        for (_, dag, model), each in self.by_all.items():
+            sums[dag, model] += each
+        found = [(dag, model, each) for (dag, model), each in sums.items()]
         return sorted(found, key=lambda row: (-row[2].usd, -row[2].tokens, row[0], row[1]))
 
     def newest(self) -> list[tuple[date, str, str, Sum]]:
@@ -118,17 +142,15 @@ def first_moment(now: datetime, days: int) -> datetime:
 def add_up(batches: Iterable[Short], *, now: datetime, days: int) -> Costs:
     """Return the sums of batches that ended in the last days; active ones have no cost yet."""
     since = first_moment(now, days)
-    costs = Costs([(since + timedelta(days=number)).date() for number in range(days)])
-    known = set(costs.days)
+    known = [(since + timedelta(days=number)).date() for number in range(days)]
+    found: dict[tuple[date, str, str], Sum] = defaultdict(Sum)
     for batch in batches:
-        day = batch.ended.astimezone(timezone.utc).date() if batch.ended else None
-        if day is None or day not in known or batch.state.is_active:
+        if batch.ended is None or batch.state.is_active:
             continue
-        costs.by_all[day, batch.dag_id, batch.model].add(batch)
-    for (_, dag_id, model), each in costs.by_all.items():
-        costs.by_dag_and_model[dag_id, model] += each
-        costs.total += each
-    return costs
+        day = batch.ended.astimezone(timezone.utc).date()
+        if known[0] <= day <= known[-1]:
+            found[day, batch.dag_id, batch.model].add(batch)
+    return Costs(known, found)
 
 
 def top(rows: Sequence[Any], most: int) -> tuple[Sequence[Any], int]:

@@ -22,7 +22,7 @@ from sqlalchemy import String, and_, cast, func, null, or_, select, true, tuple_
 from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, PROGRESS_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, FromClause, Row, Select
@@ -35,6 +35,7 @@ ACTIVE: Final = ("running", "deferred", "queued", "scheduled", "restarting", "up
 #: A list or a sum reads at most so many of the newest batches, and as many that a search finds. This bounds memory, and
 #: is far more than pages need.
 MOST_SCANNED: Final = 50_000
+_AT_ONCE: Final = 500
 
 _ti = TaskInstance.__table__
 _run = DagRun.__table__
@@ -48,12 +49,11 @@ def _same(table: FromClause, *columns: str) -> ColumnElement[bool]:
 
 # An overview with its task instance, and with its progress, each by a unique key.
 _WITH_TASK: Final = _overview.join(_ti, _same(_ti, "dag_id", "task_id", "run_id", "map_index"))
-_WITH_PROGRESS: Final = _WITH_TASK.outerjoin(
-    _progress, and_(_same(_progress, "dag_run_id", "task_id", "map_index"), _progress.c.key == PROGRESS_KEY)
-)
+_ITS_PROGRESS: Final = and_(_same(_progress, "dag_run_id", "task_id", "map_index"), _progress.c.key == PROGRESS_KEY)
 
 _KEY = (_overview.c.dag_run_id, _overview.c.task_id, _overview.c.map_index)
-_SCALARS: Final = ("phase", "model", "total", "submitted_at", "started_at", "usd", "is_upper_bound")
+_SCALARS: Final = ("phase", "model", "total", "usd", "is_upper_bound")
+_TIMES: Final = ("submitted_at", "started_at")
 _TOKENS: Final = ("input_tokens", "output_tokens", "thinking_tokens")
 _PROGRESS_SCALARS: Final = ("state", "total", "done", "started_at")
 
@@ -68,7 +68,7 @@ class Scan:
     """Which batches to read: those of these Dags that began or ended after ``since``, or are still active.
 
     Rows whose run, task or jobs have ``text`` in their names are ``found``. ``costs``: also read the tokens of batches
-    that ended after ``since``, and no others.
+    that ended after ``since``, and no others; their times in the queue are not read.
     """
 
     dag_ids: Collection[str]
@@ -77,15 +77,26 @@ class Scan:
     costs: bool = False
 
 
-def scan(session: Session, wanted: Scan) -> Sequence[Row[Any]]:
-    """Return key, states and short values of each batch, the newest first; ``found`` ones however old they are."""
+def scan(session: Session, wanted: Scan) -> Iterator[Row[Any]]:
+    """Yield key, states and short values of each batch, the newest first; ``found`` ones however old they are.
+
+    They are yielded as they are read, since garbage collection takes long where thousands are kept.
+    """
     query = _scan(wanted)
-    rows = session.execute(query).all()
-    if not wanted.text or len(rows) < MOST_SCANNED:
-        return rows
-    read = {tuple(row[: len(_KEY)]) for row in rows}
-    found = session.execute(query.where(_finds(wanted.text))).all()
-    return [*rows, *(row for row in found if tuple(row[: len(_KEY)]) not in read)]
+    count, read = 0, set()
+    for row in _each(session, query):
+        count += 1
+        if wanted.text and row.found:
+            read.add(tuple(row[: len(_KEY)]))
+        yield row
+    if wanted.text and count >= MOST_SCANNED:
+        older = _each(session, query.where(_finds(wanted.text)))
+        yield from (row for row in older if tuple(row[: len(_KEY)]) not in read)
+
+
+def _each(session: Session, query: Select[Any]) -> Iterator[Row[Any]]:
+    for rows in session.execute(query).partitions(_AT_ONCE):
+        yield from rows
 
 
 def _scan(wanted: Scan) -> Select[Any]:
@@ -95,15 +106,22 @@ def _scan(wanted: Scan) -> Select[Any]:
         _ti.c.state,
         _ti.c.start_date,
         _ti.c.end_date,
-        *(_overview.c.value[name].as_string().label(name) for name in _SCALARS + (_TOKENS if wanted.costs else ())),
+        *(_overview.c.value[name].as_string().label(name) for name in _SCALARS + (_TOKENS if wanted.costs else _TIMES)),
         *(
             (null() if wanted.costs else _progress.c.value[name].as_string()).label(f"progress_{name}")
             for name in _PROGRESS_SCALARS
         ),
         _finds(wanted.text).label("found"),
     )
-    tables = _WITH_TASK if wanted.costs else _WITH_PROGRESS
-    query = query.select_from(tables).where(_overview.c.key == OVERVIEW_KEY, _overview.c.dag_id.in_(wanted.dag_ids))
+    # Progress is long, and needed for active batches alone.
+    ongoing = and_(_ti.c.state.in_(ACTIVE), _ITS_PROGRESS)
+    tables = _WITH_TASK if wanted.costs else _WITH_TASK.outerjoin(_progress, ongoing)
+    query = query.select_from(tables).where(
+        _overview.c.key == OVERVIEW_KEY,
+        _overview.c.dag_id.in_(wanted.dag_ids),
+        # Said of both tables, or PostgreSQL may read the task instances of all Dags.
+        _ti.c.dag_id.in_(wanted.dag_ids),
+    )
     if wanted.costs:
         query = query.where(_ti.c.state.not_in(ACTIVE))
         if wanted.since is not None:
@@ -174,4 +192,5 @@ def _whole() -> Select[Any]:
         _overview.c.value.label("overview"),
         _progress.c.value.label("progress"),
     )
-    return query.select_from(_WITH_PROGRESS.join(_run, _run.c.id == _overview.c.dag_run_id))
+    tables = _WITH_TASK.outerjoin(_progress, _ITS_PROGRESS)
+    return query.select_from(tables.join(_run, _run.c.id == _overview.c.dag_run_id))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.observability import stats as core_stats
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from airflow.sdk.observability import stats as sdk_stats
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -67,11 +67,11 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     return exporter
 
 
-def run_through(emulator: Emulator, **arguments: Any) -> dict[str, Any]:
+def run_through(emulator: Emulator, *, retries: int = 0, **arguments: Any) -> dict[str, Any]:
     """Submit, let the job end, and land."""
     given = {"model": "gemini-2.5-flash", "inlined_requests": ["swordfish one", "swordfish two"], **arguments}
     task = GeminiCreateBatchJobOperator(task_id="t", **given)
-    context = task_context(max_tries=0)
+    context = task_context(max_tries=retries)
     memo: str | None = None
     while True:
         try:
@@ -94,6 +94,24 @@ def test_a_batch_counts_rows_tokens_and_jobs_and_tells_how_long_each_stage_took(
     assert told.counts["gemini_batch.input_tokens"] == summary["usage"]["input_tokens"]
     assert set(told.timings) == {f"gemini_batch.{name}" for name in TIMERS}
     assert all(seconds >= 0 for each in told.timings.values() for seconds in each)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_task_that_fails_counts_rows_and_billed_tokens_unless_another_try_will(
+    retries: int, told: Told, emulator: Emulator
+) -> None:
+    emulator.control.faults(row_error_every=2)
+    with pytest.raises(AirflowException, match="max_failed_rows=0"):
+        run_through(emulator, retries=retries, max_failed_rows=0)
+    counted = {name.removeprefix("gemini_batch."): count for name, count in told.counts.items()}
+    assert counted.pop("jobs.created") == 1
+    if retries:
+        assert not counted
+        return
+    billed = emulator.control.bill()["tokens"]
+    assert (counted["rows.succeeded"], counted["rows.failed"]) == (1, 1)
+    assert counted["input_tokens"] == billed["input_text"]
+    assert set(told.timings) == {"gemini_batch.landing_duration"}
 
 
 def test_spans_have_the_names_of_the_conventions_and_nothing_of_the_content(
