@@ -50,7 +50,7 @@ def flag(stripes: tuple[str, ...], *, upright: bool) -> bytes:
 
 @dag(
     schedule=None,
-    params={"folder": Param(FOLDER, type="string", description="Where pictures, rows and answers go.")},
+    params={"folder": Param(FOLDER, type="string", description="Where pictures, rows and responses go.")},
 )
 def pictures_or_pdfs() -> None:
     """Draw flags, ask whose they are, land the guesses beside the truth."""

@@ -20,7 +20,7 @@ COLUMNS = ("package", "version", "licence")
 
 
 class Review(BaseModel):
-    """What we want to know of a licence. An answer that does not fit is asked for again."""
+    """What we want to know of a licence. Rows whose response does not fit are sent again."""
 
     summary: str = Field(description="What it allows and asks for, in one sentence for an engineer")
     family: Literal["permissive", "weak copyleft", "strong copyleft", "other"]

@@ -38,7 +38,7 @@ def _docstring(module: str) -> str | None:
     params={"folder": Param(FOLDER, type="string", description="Where requests and summaries go.")},
 )
 def stdlib_summaries() -> None:
-    """Write one request for each documented module, run them as one batch and land the answers in a file."""
+    """Write one request for each documented module, run them as one batch and write the responses to a file."""
 
     @task
     def write_requests(folder: str) -> str:

@@ -17,7 +17,7 @@ from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
     params={"folder": Param("/tmp/gemini-batch", type="string", description="Where haiku.jsonl goes.")},  # noqa: S108
 )
 def submit_sense_clean() -> None:
-    """Write two haiku in separate steps; the job is deleted even when reading it failed."""
+    """Write two haiku in separate steps; the job is deleted once its rows are in the file."""
     submit = GeminiCreateBatchJobOperator(
         task_id="submit",
         model="gemini-2.5-flash",
@@ -32,7 +32,7 @@ def submit_sense_clean() -> None:
         job_name=job_name,
         output_path="{{ params.folder }}/{{ run_id | replace(':', '-') }}/haiku.jsonl",
     )
-    delete = GeminiDeleteBatchJobOperator(task_id="delete", job_name=job_name, trigger_rule="all_done")
+    delete = GeminiDeleteBatchJobOperator(task_id="delete", job_name=job_name)
     submit >> wait >> read >> delete
 
 
