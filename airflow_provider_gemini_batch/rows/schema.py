@@ -64,7 +64,7 @@ def response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _convert(node: Any, definitions: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
     if not isinstance(node, dict):
-        raise ConfigurationError(f"{where}: any value would do, which Gemini cannot be told; name a type")
+        raise ConfigurationError(f"{where}: this accepts any value, and Gemini needs a type: name one")
     node = _resolve(node, definitions, where, depth)
     for several in ("anyOf", "oneOf"):
         if several in node:
@@ -75,7 +75,7 @@ def _convert(node: Any, definitions: Mapping[str, Any], where: str, depth: int) 
         return _choice(node, [{**node, "type": one} for one in kind], definitions, where, depth)
     kind = _enum_type(node["enum"], where) if kind is None and "enum" in node else kind
     if kind not in _TYPES:
-        raise ConfigurationError(f"{where}: any value would do, which Gemini cannot be told; name a type")
+        raise ConfigurationError(f"{where}: this accepts any value, and Gemini needs a type: name one")
     made = _plain_members(node, kind)
     if kind == "object":
         _object_members(node, made, definitions, where, depth)
@@ -103,12 +103,12 @@ def _resolve(node: dict[str, Any], definitions: Mapping[str, Any], where: str, d
         hops += 1
         if hops > _MAX_DEPTH:
             raise ConfigurationError(
-                f"{where}: the type refers to itself; Gemini takes only what can be written out in full"
+                f"{where}: the type refers to itself, which Gemini's schema cannot: write its levels out"
             )
         beside = {name: value for name, value in node.items() if name not in ("$ref", "allOf")}
         target = node["allOf"][0] if "allOf" in node else definitions.get(node["$ref"].rpartition("/")[2])
         if not isinstance(target, dict):
-            raise ConfigurationError(f"{where}: refers to something that the schema does not hold")
+            raise ConfigurationError(f"{where}: refers to something that is not in the schema")
         node = {**target, **beside}
     return node
 
@@ -119,7 +119,7 @@ def _choice(
     """Return the schema for one of several types; null among them becomes ``nullable``."""
     real = [choice for choice in choices if not (isinstance(choice, dict) and choice.get("type") == "null")]
     if not real:
-        raise ConfigurationError(f"{where}: can only be null")
+        raise ConfigurationError(f"{where}: this can only be null: give it another type")
     made = [_convert(choice, definitions, where, depth + 1) for choice in real]
     told = {name: node[name] for name in ("title", "description") if name in node}
     result = {**made[0], **told} if len(made) == 1 else {"anyOf": made, **told}
@@ -134,7 +134,7 @@ def _object_members(
     members = node.get("properties")
     if not members:
         raise ConfigurationError(
-            f"{where}: an object with free names cannot be told to Gemini; use a model, or a list of pairs"
+            f"{where}: Gemini's schema has no objects with arbitrary keys: use a model, or a list of pairs"
         )
     made["properties"] = {
         name: _convert(inner, definitions, f"{where}.{name}", depth + 1) for name, inner in members.items()

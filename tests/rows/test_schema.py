@@ -84,10 +84,10 @@ def test_no_word_is_left_that_gemini_does_not_know() -> None:
     ("model", "where"),
     [
         (Recursive, "refers to itself"),
-        (dict[str, int], "free names"),
-        (Any, "any value would do"),
+        (dict[str, int], "arbitrary keys"),
+        (Any, "accepts any value"),
         (list[Any], r"output_schema\[\]"),
-        (None, "can only be null|any value"),
+        (None, "can only be null|accepts any value"),
         (object(), "pydantic model"),
         (Literal[1, "a"], "one type"),
     ],

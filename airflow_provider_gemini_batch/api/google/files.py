@@ -140,10 +140,11 @@ class GeminiFiles:
         """Upload a file, resuming after broken connections; see :meth:`.BatchClient.upload_file`."""
         if name is not None and not _OWN_NAME.match(name):
             raise ConfigurationError(
-                f"name {names.in_words(name)}: 'files/' and up to 40 of a-z, 0-9 and -, no - at either end"
+                f"Invalid file name {names.in_words(name)}: expected 'files/' and up to 40 of a-z, 0-9 and -, "
+                "not beginning or ending with -."
             )
         if not _MIME.match(mime_type):
-            raise ConfigurationError("mime_type: 'application/jsonl' is one")
+            raise ConfigurationError("Invalid mime_type: expected a type such as 'application/jsonl'.")
         with _open_source(source) as (file, begin, size, file_label):
             if size > LARGEST_FILE_BYTES:
                 raise InputError(
