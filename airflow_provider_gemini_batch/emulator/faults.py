@@ -40,6 +40,7 @@ JOB_SWITCHES = {
     "answer_kinds": "what answers are, in turn: a list of text, image, audio, function_call, code, candidates, "
     "thoughts, signature, grounded, url_context, empty",
     "odd_answers": "what is wrong with answers, in turn: a list of names of oddities.py",
+    "bare_lines": "lines of the output are responses or errors by themselves, without key",
     "output_bom": "the output file begins with a byte order mark",
     "raw_controls": "control characters stand in the output as they are",
     "image_bytes": "about how large pictures in answers are",

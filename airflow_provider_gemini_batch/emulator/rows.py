@@ -277,6 +277,8 @@ def answer_lines(lines: Iterable[bytes], plan: AnswerPlan, tally: Tally) -> Iter
 
 
 def _named(answer: dict[str, Any], key: str | None, metadata: Any, plan: AnswerPlan, number: int) -> dict[str, Any]:
+    if plan.faults.get("bare_lines"):
+        return dict(answer.get("response") or answer.get("error") or {})
     if plan.every("missing_key_every", number):
         return answer
     names: dict[str, Any] = {}

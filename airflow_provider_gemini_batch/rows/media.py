@@ -29,6 +29,12 @@ _ENDINGS = {
     "video/webm": "webm", "video/mpeg": "mpg", "video/quicktime": "mov", "application/pdf": "pdf",
     "text/plain": "txt", "text/csv": "csv", "text/html": "html", "application/json": "json",
 }  # fmt: skip
+# Types that say nothing: the file's first bytes tell more.
+_UNTOLD = frozenset({"", "application/octet-stream"})
+_BEGINNINGS = {
+    b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"%PDF-": "application/pdf",
+    b"OggS": "audio/ogg", b"fLaC": "audio/flac", b"ID3": "audio/mpeg",
+}  # fmt: skip
 _RAW_SOUND = frozenset({"audio/l16", "audio/pcm", "audio/raw"})
 _DEFAULT_RATE = 24_000
 _SAMPLE_BYTES = 2
@@ -67,12 +73,14 @@ class MediaFolder:
         told: list[dict[str, Any]] = []
         odd: list[str] = []
         for first, mime_type, pieces in join_pieces(found):
-            try:
-                data = [decode_base64(piece) for piece in pieces]
-            except ValueError:
+            data = [piece for piece in map(_decoded, pieces) if piece is not None]
+            if len(data) < len(pieces):
                 odd.append(f"part {first.part} is not valid base64")
+            if not data:
                 told.append(entry(mime_type, thought=first.thought))
                 continue
+            if base_type(mime_type) in _UNTOLD:
+                mime_type = _type_of(data[0]) or mime_type  # noqa: PLW2901
             if base_type(mime_type) in _RAW_SOUND:
                 data = list(wave_file(mime_type, data))
                 mime_type = "audio/wav"  # noqa: PLW2901
@@ -135,13 +143,31 @@ def join_pieces(found: Sequence[Media]) -> Iterator[tuple[Media, str, list[str]]
             yield one, one.mime_type, [piece.data for piece in pieces if piece.data is not None]
 
 
+def _decoded(data: str) -> bytes | None:
+    try:
+        return decode_base64(data)
+    except ValueError:
+        return None
+
+
 def decode_base64(data: str) -> bytes:
-    """Return the bytes behind base64 of either alphabet, with or without its padding. Raises ValueError."""
+    """Return the bytes behind base64 of either alphabet, also unpadded or in a ``data:`` URL. Raises ValueError."""
+    if data.startswith("data:"):
+        data = data.partition(",")[2]
     try:
         return base64.b64decode(data, validate=True)
     except ValueError:
         plain = data.translate(_URL_SAFE).rstrip("=")
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+
+
+def _type_of(data: bytes) -> str:
+    """Return the MIME type of a file by its first bytes, or empty text."""
+    if data[:4] == b"RIFF":
+        return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(data[8:12], "")
+    if data[4:8] == b"ftyp":
+        return "video/mp4"
+    return next((mime_type for begin, mime_type in _BEGINNINGS.items() if data.startswith(begin)), "")
 
 
 def base_type(mime_type: str) -> str:

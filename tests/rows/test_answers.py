@@ -218,8 +218,42 @@ def test_media_that_is_not_base64_costs_nothing_but_itself(data: str, tmp_path: 
     assert [file["path"] is None for file in rows[0]["media_files"]] == [True, False]
 
 
+def test_one_broken_piece_of_a_sound_costs_the_others_nothing(tmp_path: Path) -> None:
+    broken = {"inlineData": {"mimeType": "audio/L16", "data": "!"}}
+    rows, _ = land_lines(
+        tmp_path, {"key": "a", "response": answer(broken, image(b"\0\1", "audio/L16"), image(b"\2\3", "audio/L16"))}
+    )
+    assert "not valid base64" in rows[0]["warning"]
+    with wave.open(rows[0]["media_files"][0]["path"]) as found:
+        assert found.readframes(99) == b"\0\1\2\3"
+
+
+@pytest.mark.parametrize("told", [{}, {"mimeType": None}, {"mimeType": "application/octet-stream"}])
+@pytest.mark.parametrize(
+    ("begin", "mime_type"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"RIFF\0\0\0\0WEBP", "image/webp"),
+        (b"RIFF\0\0\0\0WAVE", "audio/wav"),
+        (b"\0\0\0\x18ftypmp42", "video/mp4"),
+        (b"what is this?", None),
+    ],
+)
+def test_media_without_a_type_is_named_by_its_first_bytes(
+    told: dict[str, Any], begin: bytes, mime_type: str | None, tmp_path: Path
+) -> None:
+    part = {"inlineData": {"data": base64.b64encode(begin).decode(), **told}}
+    rows, _ = land_lines(tmp_path, {"key": "a", "response": answer(part)})
+    (file,) = rows[0]["media_files"]
+    assert file["mime_type"] == (mime_type or told.get("mimeType") or "")
+    assert Path(file["path"]).suffix == f".{file_ending(file['mime_type'])}"
+    assert Path(file["path"]).read_bytes() == begin
+
+
 def test_base64_of_either_alphabet_is_read() -> None:
     plain = bytes(range(256))
+    assert decode_base64(f"data:image/png;base64,{base64.b64encode(plain).decode()}") == plain
     assert decode_base64(base64.b64encode(plain).decode()) == plain
     assert decode_base64(base64.urlsafe_b64encode(plain).decode().rstrip("=")) == plain
     assert decode_base64(base64.encodebytes(plain).decode()) == plain
@@ -294,7 +328,7 @@ def test_a_second_answer_takes_the_place_of_the_firsts_files(tmp_path: Path) -> 
     assert Path(file["path"]).read_bytes() == b"new"
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["r0-p0.png"]
     # All three were paid for; the last is put aside.
-    assert (summary.usage, summary.duplicate) == (Usage(30, 15), 1)
+    assert (summary.usage, summary.duplicate) == (Usage(30, 15, other_tokens=15), 1)
 
 
 @pytest.mark.parametrize(

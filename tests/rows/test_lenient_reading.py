@@ -56,6 +56,8 @@ LINE = json.dumps({"key": "k", "response": response({"text": "fine"})}).encode()
         LINE[:-1] + b',"junk":' + b"[" * 5000 + b"]" * 5000 + b"}",
         LINE[:-1] + b',"junk":' + b"9" * 5000 + b"}",
         LINE[:-1] + b',"junk":"\\x41 \\u12"}',
+        LINE.replace(b'"key"', b'"customId"'),
+        json.dumps(LINE.decode()).encode(),
     ],
 )
 def test_what_surrounds_a_row_or_stands_beside_its_answer_does_not_cost_it(line: bytes) -> None:
@@ -86,6 +88,8 @@ def test_what_is_nested_too_deep_is_kept_as_a_text(depth: int) -> None:
         {"functionCall": [{"name": "f"}]},
         {"text": ["a", "b"]},
         {"inlineData": [{"mimeType": "image/png", "data": "aGk="}]},
+        {"inlineData": {"mimeType": "image/png", "data": [104, 105]}},
+        {"fileData": {"fileUri": {"uri": "gs://b/v"}}},
     ],
 )
 def test_a_known_member_in_another_form_is_kept_as_it_came(part: dict[str, Any]) -> None:
@@ -249,6 +253,39 @@ def test_a_code_in_another_form_is_read(error: Any, code: int) -> None:
         assert make({"key": "k", "error": error}, 0).error == ServiceError(code=code, message="m")
 
 
+def test_a_line_may_be_a_response_or_an_error_by_itself() -> None:
+    said = response({"text": "fine"})
+    for line in (said, {"key": "k", **said}, {"key": "k", "choices": [{"message": {"content": "fine"}}]}):
+        result = parse_result_line(json.dumps(line).encode(), 0)
+        assert result.response is not None
+        assert (result.key, row(result.response)["text"]) == (line.get("key"), "fine")
+    assert result_of({"code": 8, "message": "m"}, 0).error == ServiceError(code=8, message="m")
+    # A table's own columns may have such names, beside a row that has failed.
+    failed = {"key": "k", "request": {}, "status": "Bad Request", "embedding": [1], "code": 3, "message": "m"}
+    assert vertex_result_of(failed, 0).error == ServiceError(message="Bad Request")
+    assert result_of(failed, 0).error == ServiceError(message="Bad Request")
+
+
+def test_an_error_inside_of_a_response_is_the_rows() -> None:
+    for make in (result_of, vertex_result_of):
+        result = make({"key": "k", "response": {"error": {"code": 8, "message": "m"}, "usageMetadata": {}}}, 0)
+        assert result.error == ServiceError(code=8, message="m")
+        assert result.billed is not None
+
+
+@pytest.mark.parametrize("form", [lambda said: said, lambda said: [said], lambda said: json.dumps([said])])
+def test_predictions_may_be_responses_of_any_model(form: Any) -> None:
+    result = vertex_result_of({"instance": {"key": "k"}, "predictions": form(response({"text": "fine"}))}, 0)
+    assert result.response is not None
+    assert (result.key, row(result.response)["text"]) == ("k", "fine")
+
+
+def test_a_prompt_may_be_blocked_by_a_number() -> None:
+    made = row({"promptFeedback": {"blockReason": 1}})
+    assert (made["status"], made["error"]["message"]) == ("blocked", "the prompt was blocked (1)")
+    assert row({"promptFeedback": {"blockReason": 0}})["status"] == "invalid_output"
+
+
 def test_an_error_whose_code_says_that_all_is_well_costs_no_answer() -> None:
     for make in (result_of, vertex_result_of):
         for error in ({"code": 0}, {"code": "0", "message": ""}, {"code": "OK"}):
@@ -265,6 +302,7 @@ def test_an_error_whose_code_says_that_all_is_well_costs_no_answer() -> None:
         {"response": {"embeddings": [{"values": [1, 2]}], "tokenCount": "3"}},
         {"response": json.dumps(json.dumps({"embedding": {"values": [1, 2]}, "tokenCount": 3}))},
         {"response": [{"embedding": {"values": [1, 2]}, "tokenCount": 3}]},
+        {"response": {"embedding": {"values": [1, 2], "statistics": {"tokenCount": 3}}}},
     ],
 )
 def test_a_vector_is_found_wherever_it_stands(item: dict[str, Any]) -> None:
@@ -306,6 +344,10 @@ def test_a_key_field_keeps_every_digit_and_is_found_in_the_metadata() -> None:
             {"input_tokens": 9, "input_video_tokens": 9},
         ),
         (
+            {"promptTokensDetails": [{"modality": 4, "tokenCount": 9}, {"modality": 0, "tokenCount": 1}]},
+            {"input_tokens": 10, "input_audio_tokens": 9},
+        ),
+        (
             {"promptTokenCount": 5, "candidatesTokenCount": 3, "totalTokenCount": 100},
             {"input_tokens": 5, "output_tokens": 95, "other_tokens": 92},
         ),
@@ -315,6 +357,16 @@ def test_nothing_that_a_count_tells_goes_uncounted(counts: dict[str, Any], wante
     assert usage_of({"usageMetadata": counts}) == (Usage(**wanted), "")
     line = json.dumps({"key": "k", "response": {**response({"text": "fine"}), "usageMetadata": counts}}).encode()
     assert RowMaker(JobKind.GENERATION).line(parse_result_line(line, 0), "k")[2] == Usage(**wanted)
+
+
+def test_tokens_of_a_picture_that_no_list_tells_apart_are_of_an_unknown_kind() -> None:
+    said = response({"text": "t"}, {"inlineData": {"mimeType": "image/png", "data": "aGk="}})
+    counts = {"promptTokenCount": 5, "candidatesTokenCount": 1290}
+    usage, _ = usage_of({**said, "usageMetadata": counts})
+    assert usage == Usage(input_tokens=5, output_tokens=1290, other_tokens=1290)
+    listed = {**counts, "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}]}
+    usage, _ = usage_of({**said, "usageMetadata": listed})
+    assert usage == Usage(input_tokens=5, output_tokens=1290, output_image_tokens=1290)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,11 @@ def test_a_byte_order_mark_costs_nothing(mark: bytes) -> None:
     assert parse_vertex_line(lines[0], 0).response == GOOD
 
 
+def test_characters_whose_halves_are_encoded_apart_are_whole() -> None:
+    halves = b'{"key":"\xed\xa0\xbd\xed\xb8\x84 \xed\xa0\xbd"}'
+    assert parse_result_line(halves, 0).key == "\U0001f604 \ufffd"
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 def test_a_file_in_utf_16_is_read(size: int) -> None:
     text = "".join(f'{{"key":"{key}","x":"\u00e4\U0001f604\u0a0a"}}\n' for key in "ab")

@@ -39,6 +39,8 @@ _SNAKE = {
     "inline_data": "inlineData", "file_data": "fileData", "function_call": "functionCall", "mime_type": "mimeType",
     "file_uri": "fileUri", "executable_code": "executableCode", "code_execution_result": "codeExecutionResult",
 }  # fmt: skip
+# The members in which media lies, and where in them.
+_MEDIA = {"inlineData": "data", "fileData": "fileUri"}
 # Exchanges with the service's own tools, and metadata of another part: by themselves these are not content.
 _NO_CONTENT = frozenset({
     "toolCall", "toolResponse", "partMetadata", "mediaResolution", "mediaProcessing",
@@ -127,7 +129,7 @@ def block_reason(response: Mapping[str, Any]) -> str | None:
     """Return why the prompt itself was refused, or None if it was not."""
     feedback = response.get("promptFeedback")
     reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
-    return name_word(reason) or None
+    return name_word(str(reason)) or None if reason else None
 
 
 def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
@@ -191,8 +193,15 @@ def _others(part: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in part.items()
-        if name not in _MARKS and value not in (None, "", {}, []) and not isinstance(value, _FORMS.get(name, ()))
+        if name not in _MARKS and value not in (None, "", {}, []) and not _is_read(name, value)
     }
+
+
+def _is_read(name: str, value: Any) -> bool:
+    """Return whether a member has the form in which it is read elsewhere."""
+    if name in _MEDIA and isinstance(value, dict):
+        return isinstance(value.get(_MEDIA[name]) or "", str)
+    return isinstance(value, _FORMS.get(name, ()))
 
 
 def _text(value: Any) -> str:

@@ -39,7 +39,7 @@ def is_envelope(response: Any) -> bool:
 def open_envelope(response: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the body of an envelope in the service's own form, or None and the error that it holds."""
     body = response.get("body")
-    status = int_of(response.get("status_code", 200))
+    status = int_of(response.get("status_code", response.get("statusCode", 200)))
     if isinstance(body, str):
         try:
             body = from_json(body)

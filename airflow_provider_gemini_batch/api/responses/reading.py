@@ -134,7 +134,11 @@ def result_of(item: Any, position: int) -> BatchResult:
         return BatchResult(None, None, _UNREADABLE, position)
     response = _as_object(item.get("response"))
     fault = _fault(item.get("error"))
-    if fault is None and not _has_content(response):
+    if item.keys().isdisjoint(("response", "error", "status")):
+        # The REST reference lets a line be the response itself, or a google.rpc.Status.
+        response = item if _has_content(item) or "choices" in item else None
+        fault = item if response is None and "code" in item else None
+    elif fault is None and not _has_content(response):
         # A user of the service reported the error under this name.
         fault = item.get("status")
     return _make_result(item, response, fault, position)
@@ -146,7 +150,7 @@ def vertex_result_of(item: Any, position: int) -> BatchResult:
         return BatchResult(None, None, _UNREADABLE, position)
     response = _as_object(item.get("response"))
     if predictions := item.get("predictions") or item.get("prediction"):
-        response = _read_legacy_embedding(predictions) or response
+        response = _read_predictions(predictions) or response
     fault = _fault(item.get("error"))
     if not fault and not _has_content(response):
         fault = item.get("status")
@@ -167,6 +171,8 @@ def _make_result(item: dict[str, Any], response: Any, fault: Any, position: int)
         fault = fault or inner
     elif isinstance(response, dict) and "choices" in response:
         response = native(response)
+    elif isinstance(response, dict) and response.get("error") and not _has_content(response):
+        fault = fault or _fault(response["error"])
     if not isinstance(response, dict) or not response:
         response = None
     if response is not None and not fault:
@@ -185,7 +191,7 @@ def _as_object(value: Any) -> Any:
     return found[0] if isinstance(found, list) and len(found) == 1 else found
 
 
-def _json_of(text: str) -> Any:
+def _json_of(text: bytes | str) -> Any:
     """Return the value of JSON text, even if that is JSON text again; None if it is not JSON."""
     found = read_json(text)
     return read_json(found) if isinstance(found, str) else found
@@ -198,7 +204,7 @@ def _has_content(response: Any) -> bool:
 
 def _object(line: bytes | str) -> Any:
     """Return the JSON object in a line, or None."""
-    found = read_json(line)
+    found = _json_of(line)
     if isinstance(found, list) and len(found) == 1:
         found = found[0]
     if isinstance(found, dict) and any(type(value) is float for value in found.values()):
@@ -234,8 +240,17 @@ def read_json(text: bytes | str) -> Any:
 
 def _mended(text: bytes | str) -> str:
     """Return JSON without what surrounds it, tamed, and with each backslash that begins no escape doubled."""
-    loose = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    loose = text if isinstance(text, str) else _characters(text)
     return _ESCAPE.sub(lambda one: one[0] if one[1] else r"\\", _tame(loose.strip(_AROUND)))
+
+
+def _characters(data: bytes) -> str:
+    """Return UTF-8 as text. Surrogate pairs whose halves are encoded apart are joined, what is invalid is replaced."""
+    try:
+        halves = data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
+    return halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _tame(text: str) -> str:
@@ -276,7 +291,12 @@ def _key(item: Mapping[str, Any]) -> str | None:
     if type(plain) is str:
         return plain
     metadata = item.get("metadata")
-    places = (item.get("key"), item.get("custom_id"), metadata.get("key") if isinstance(metadata, dict) else None)
+    places = (
+        item.get("key"),
+        item.get("custom_id"),
+        item.get("customId"),
+        metadata.get("key") if isinstance(metadata, dict) else None,
+    )
     return next((text for text in map(key_text, places) if text is not None), None)
 
 
@@ -316,8 +336,8 @@ def _message(fault: Mapping[str, Any]) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _read_legacy_embedding(predictions: Any) -> dict[str, Any] | None:
-    """Return the response of a legacy text-embedding model, a list or its JSON text, in the newer form."""
+def _read_predictions(predictions: Any) -> dict[str, Any] | None:
+    """Return the response in predictions (or their JSON text); one of a legacy embedding model in the newer form."""
     if isinstance(predictions, str):
         predictions = _json_of(predictions)
     first = predictions[0] if isinstance(predictions, list) and predictions else predictions
@@ -325,7 +345,7 @@ def _read_legacy_embedding(predictions: Any) -> dict[str, Any] | None:
         first = _object(first)
     found = first.get("embeddings") if isinstance(first, dict) else None
     if not isinstance(found, dict):
-        return None
+        return first if _has_content(first) else None
     statistics = found.get("statistics")
     counts = statistics if isinstance(statistics, dict) else {}
     count = counts.get("token_count", counts.get("tokenCount"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.models import Usage
+from airflow_provider_gemini_batch.api.responses.content import candidates, content_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 _MOST = 2**63 - 1
 # Pages of a PDF are counted as pictures or, elsewhere, as documents; they are billed as pictures.
 _MODALITIES = {"AUDIO": "audio", "IMAGE": "image", "DOCUMENT": "image", "VIDEO": "video"}
-_TEXT = frozenset({"TEXT", "MODALITY_UNSPECIFIED"})
+_TEXT = frozenset({"", "TEXT", "MODALITY_UNSPECIFIED"})
+# The modalities whose numbers mean the same to both services.
+_NUMBERED = ("", "TEXT", "IMAGE", "VIDEO", "AUDIO", "DOCUMENT")
 _COUNTS = (
     "promptTokenCount",
     "candidatesTokenCount",
@@ -35,17 +38,20 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     counts = response.get("usageMetadata")
     odd: list[str] = []
     if not isinstance(counts, dict):
-        if "tokenCount" not in response:
+        told = _token_count(response)
+        if told is None:
             return None, ""
-        tokens = _count(response["tokenCount"], "tokenCount", odd)
+        tokens = _count(told, "tokenCount", odd)
         return Usage(input_tokens=tokens, uncounted_answers=len(odd)), "; ".join(odd)
     prompt, answered, thought, cached, tool = (_count(counts.get(name), name, odd) for name in _COUNTS)
-    if not prompt and "tokenCount" in response:
-        prompt = _count(response["tokenCount"], "tokenCount", odd)
+    prompt = prompt or _count(_token_count(response), "tokenCount", odd)
     found, listed = _by_modality(counts, odd)
     # A list may add up to more than its total, which may even be missing.
     prompt, tool = max(prompt, listed["prompt"]), max(tool, listed["toolUsePrompt"])
     cached, answered = max(cached, listed["cache"]), max(answered, listed["candidates"])
+    if not listed["candidates"] and any(content_of(one).media for one in candidates(response)):
+        # Pictures and sound cost more than text, and nothing says how many of these tokens they are.
+        found["other_tokens"] = found.get("other_tokens", 0) + answered
     told = counts.get("totalTokenCount")
     # Tokens that only the total includes were billed too, as an unknown kind.
     rest = max(0, _count(told, "totalTokenCount", []) - prompt - answered - thought - tool)
@@ -63,6 +69,14 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
         odd += [f"{name} is beyond 64 bits" for name in too_many]
         members.update(dict.fromkeys(too_many, 0))
     return Usage(**members, uncounted_answers=1 if odd else 0), "; ".join(odd)
+
+
+def _token_count(response: Mapping[str, Any]) -> Any:
+    """Return the tokens of an embedding's text; some models tell them in ``statistics``."""
+    embedding = response.get("embedding")
+    statistics = embedding.get("statistics") if isinstance(embedding, dict) else None
+    found = statistics if isinstance(statistics, dict) else {}
+    return response.get("tokenCount", found.get("tokenCount", found.get("token_count")))
 
 
 def _by_modality(counts: Mapping[str, Any], odd: list[str]) -> tuple[dict[str, int], dict[str, int]]:
@@ -84,10 +98,13 @@ def _by_modality(counts: Mapping[str, Any], odd: list[str]) -> tuple[dict[str, i
 
 def _place(detail: Any, side: str) -> str:
     """Return the member of :class:`.Usage` for one entry; empty for text, which is the rest of the total."""
-    modality = detail.get("modality") if isinstance(detail, dict) else None
-    if not isinstance(modality, str) or modality.upper() in _TEXT:
+    told = detail.get("modality") if isinstance(detail, dict) else None
+    if isinstance(told, int) and 0 <= told < len(_NUMBERED):
+        told = _NUMBERED[told]
+    modality = str(told or "").upper()
+    if modality in _TEXT:
         return ""
-    kind = _MODALITIES.get(modality.upper())
+    kind = _MODALITIES.get(modality)
     if kind is not None:
         return f"{side}_{kind}_tokens"
     return "" if side == "cached" else "other_tokens"
