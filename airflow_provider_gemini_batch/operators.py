@@ -516,7 +516,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land the responses, and return the summary."""
-        from airflow_provider_gemini_batch.runtime.create_task import land_responses
+        from airflow_provider_gemini_batch.runtime.responses_task import land_responses
 
         with self._connected() as hook:
             return land_responses(read_arguments(ResponsesArguments, self._given()), hook, context)

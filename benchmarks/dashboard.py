@@ -19,12 +19,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from socket import socket
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, JobState, Service, Usage
+from airflow_provider_gemini_batch.api.models import BatchJob, JobState, Service, Usage
 from airflow_provider_gemini_batch.batch.ports import Landing
+from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
 from airflow_provider_gemini_batch.runtime.signals import COUNTERS, GAUGES, TIMERS, TaskSignals, WatchedJobs
 
 DASHBOARD = Path(__file__).resolve().parents[1] / "docs" / "grafana.json"
@@ -117,7 +119,9 @@ def _as_opentelemetry() -> Any:
 
 
 def _tell() -> None:
-    signals = TaskSignals("texts", "summarise", "gemini-2.5-flash", kind=JobKind.GENERATION, service=Service.GEMINI)
+    signals = TaskSignals(
+        SimpleNamespace(dag_id="texts", task_id="summarise"), BatchArguments(model="gemini-2.5-flash"), Service.GEMINI
+    )
     now = datetime.now(tz=timezone.utc)
     job = BatchJob(
         name="batches/a",

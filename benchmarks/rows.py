@@ -322,7 +322,7 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
     """Give the work of landing answers that come in pieces."""
     from airflow_provider_gemini_batch.api.models import JobKind
     from airflow_provider_gemini_batch.api.responses.lines import lines_of
-    from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
+    from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin, deliver, target_of
     from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource
     from airflow_provider_gemini_batch.rows.media import MediaFolder
 
@@ -337,10 +337,7 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
                 LocalFiles(),
                 [ResponseSource(answers, range(count))],
                 LandingSpec(kind=JobKind.GENERATION, rows=count, media=media),
-                task="t",
-                run="r",
-                job_names=["batches/1"],
-                fingerprint="f",
+                Origin(task="t", run="r", job_names=("batches/1",), fingerprint="f"),
                 workdir=Path(folder),
             )
         assert summary.counts == {"total": count, "succeeded": count, "failed": 0}

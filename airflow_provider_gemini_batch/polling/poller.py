@@ -171,7 +171,7 @@ class JobPoller:
         self._lookups = 0
         self._closed = False
         #: For tasks that may not create a job yet.
-        self.turns = TurnKeeper(self, random=random)
+        self.turns = TurnKeeper(self.call, self.renew, random=random)
 
     # -- subscriptions -------------------------------------------------------------------------------------------------
 

@@ -33,11 +33,10 @@ from airflow_provider_gemini_batch.polling.poll_round import PAGE_SIZE
 from airflow_provider_gemini_batch.polling.within import within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from airflow_provider_gemini_batch.api.models import JobSnapshot
     from airflow_provider_gemini_batch.polling.poll_round import JobReader
-    from airflow_provider_gemini_batch.polling.poller import JobPoller
 
 log = logging.getLogger(__name__)
 
@@ -166,12 +165,20 @@ class TurnQueue:
 class TurnKeeper:
     """Reads the list for all tasks of one event loop that wait for their turn with one connection.
 
-    :param poller: the poller of that connection, whose client and threads are used.
+    :param call: runs a function with the client of that connection, in a thread.
+    :param renew: looks the connection up again, because its credentials were refused.
     :param random: numbers from 0 to 1, for jitter.
     """
 
-    def __init__(self, poller: JobPoller, *, random: Callable[[], float]) -> None:
-        self._poller = poller
+    def __init__(
+        self,
+        call: Callable[[Callable[[JobReader], ListedJobs]], Awaitable[ListedJobs]],
+        renew: Callable[[], None],
+        *,
+        random: Callable[[], float],
+    ) -> None:
+        self._call = call
+        self._renew = renew
         self._random = random
         self._loop = asyncio.get_running_loop()
         self._queue = TurnQueue()
@@ -217,11 +224,11 @@ class TurnKeeper:
             await asyncio.sleep(_GATHER)
             self._news.clear()
             try:
-                listed = await self._poller.call(self._jobs.read)
+                listed = await self._call(self._jobs.read)
             except Exception as error:  # noqa: BLE001  whatever it is, it must not leave anybody waiting for ever
                 failures += 1
                 if isinstance(error, AccessDenied):
-                    self._poller.renew()
+                    self._renew()
                 may_pass = isinstance(error, GeminiBatchError) and error.retryable
                 if failures >= _REFUSALS and not may_pass:
                     self._let_through(dict.fromkeys(sorted(self._sleepers)[:1], 1))

@@ -192,46 +192,42 @@ def part_target(folder: str, part: str, *, is_all: bool = False) -> Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """The file beside an output that says who wrote it and what is in it. ``task`` is unique in its ``run``.
+class Origin:
+    """Where the rows of an output come from: which task of which run, which jobs, which input.
 
-    ``media`` has the ``path`` of the folder with pictures and sound, and the number of ``files`` and ``bytes`` in it.
-    ``content_hash`` is a hash of all that decides what the rows hold: of what is sent, and of carried columns.
+    ``task`` is unique in its ``run``. ``carried_types``: the columns of the input that go into the rows, with their
+    types. ``content_hash`` is a hash of all that decides what the rows hold: of what is sent, and of carried
+    columns.
     """
 
     task: str
     run: str
-    job_names: tuple[str, ...]
+    job_names: tuple[str, ...] = ()
+    fingerprint: str = ""
+    carried_types: Mapping[str, str] = field(default_factory=dict)
+    content_hash: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The file beside an output that says where its rows come from and what is in it.
+
+    ``media`` has the ``path`` of the folder with pictures and sound, and the number of ``files`` and ``bytes`` in it.
+    """
+
+    origin: Origin
     counts: Mapping[str, int]
     usage: Usage
-    fingerprint: str
     output: str
     rows: int
     aside: str | None = None
     part: str = ""
-    carried_types: Mapping[str, str] = field(default_factory=dict)
     media: Mapping[str, Any] | None = None
-    content_hash: str = ""
 
     def to_json(self) -> bytes:
         """Return the manifest as it is written."""
-        members = {
-            "version": _VERSION,
-            "whole": True,
-            "task": self.task,
-            "run": self.run,
-            "job_names": self.job_names,
-            "counts": dict(self.counts),
-            "usage": self.usage.shown(),
-            "fingerprint": self.fingerprint,
-            "output": self.output,
-            "rows": self.rows,
-            "aside": self.aside,
-            "part": self.part,
-            "carried_types": dict(self.carried_types),
-            "media": self.media,
-            "content": self.content_hash,
-        }
+        members = {"version": _VERSION, "whole": True, **vars(self.origin), **vars(self), "usage": self.usage.shown()}
+        del members["origin"]
         return to_json(members, indent=2) + b"\n"
 
 
@@ -252,36 +248,34 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
         if members["whole"] is not True or members["version"] != _VERSION:
             return None
         return Manifest(
-            task=str(members["task"]),
-            run=str(members["run"]),
-            job_names=tuple(map(str, members["job_names"])),
+            origin=Origin(
+                task=str(members["task"]),
+                run=str(members["run"]),
+                job_names=tuple(map(str, members["job_names"])),
+                fingerprint=str(members["fingerprint"]),
+                carried_types=dict(members.get("carried_types", {})),
+                content_hash=str(members.get("content_hash", "")),
+            ),
             counts=dict(members["counts"]),
             usage=Usage(**members["usage"]),
-            fingerprint=str(members["fingerprint"]),
             output=str(members["output"]),
             rows=int(members["rows"]),
             aside=members.get("aside"),
             part=str(members.get("part", "")),
-            carried_types=dict(members.get("carried_types", {})),
             media=members.get("media"),
-            content_hash=str(members.get("content", "")),
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
 
 
-def check_target(files: Files, target: Target, *, task: str, run: str) -> Manifest | None:
-    """Raise ConfigurationError when another task of this run has written there.
-
-    Otherwise return the existing manifest, of this task or of another run, or None.
-    """
+def check_target(files: Files, target: Target, origin: Origin) -> None:
+    """Raise ConfigurationError when another task of this run has written there."""
     found = read_manifest(files, target)
-    if found is not None and found.run == run and found.task != task:
+    if found is not None and found.origin.run == origin.run and found.origin.task != origin.task:
         raise ConfigurationError(
             "another task of this run has written its rows to this output_path; give each its own, for mapped tasks "
             "with {{ ti.map_index }} in it, or a folder (a path that ends in /) for all of them"
         )
-    return found
 
 
 def deliver(
@@ -289,17 +283,12 @@ def deliver(
     files: Files,
     sources: Sequence[ResponseSource | Callable[[], Iterable[BatchResult]]],
     landing: LandingSpec,
+    origin: Origin,
     *,
-    task: str,
-    run: str,
-    job_names: Sequence[str],
-    fingerprint: str,
     workdir: Path,
-    carried_types: Mapping[str, str] | None = None,
-    content_hash: str = "",
 ) -> tuple[LandingSummary, Manifest]:
     """Land all responses at the output and write the manifest. When this raises, no new output is there."""
-    check_target(files, target, task=task, run=run)
+    check_target(files, target, origin)
     with files.write_whole(target.output) as handle:
         sink = open_sink(
             target.output,
@@ -307,27 +296,21 @@ def deliver(
             kind=landing.kind,
             parsed=landing.schema is not None,
             response=landing.keep_response,
-            carried=carried_types,
+            carried=origin.carried_types,
         )
         summary = land(sources, sink, landing, workdir)
         sink.close()
         # From here on, an old manifest would describe rows that are being replaced.
         for path in (*((target.success,) if target.success else ()), target.manifest, *target.older_manifests):
             files.remove(path)
-    aside = _deliver_aside(files, target, summary.aside)
     manifest = Manifest(
-        task=task,
-        run=run,
-        job_names=tuple(job_names),
+        origin=origin,
         counts=summary.counts,
         usage=summary.usage,
-        fingerprint=fingerprint,
         output=target.output,
         rows=summary.rows,
-        aside=aside,
+        aside=_deliver_aside(files, target, summary.aside),
         part=target.part,
-        carried_types=carried_types or {},
-        content_hash=content_hash,
         media=None if landing.media is None else landing.media.summary(),
     )
     with files.write_whole(target.manifest) as handle:

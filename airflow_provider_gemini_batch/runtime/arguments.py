@@ -70,7 +70,18 @@ class ConnectionArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchArguments(ConnectionArguments):
+class OutputArguments(ConnectionArguments):
+    """What an author asks of result rows: where they go, and what is in them."""
+
+    output_path: str | None = _argument(path)
+    output_conn_id: str | None = _argument(text)
+    media_path: str | None = _argument(path)
+    max_xcom_bytes: int = _argument(whole(), DEFAULT_MAX_XCOM_BYTES)
+    keep_response: bool = _argument(flag, default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchArguments(OutputArguments):
     """What an author asks of a batch; see the create operators for the meaning of each. Times are in seconds.
 
     ``kind`` is the operator's own. Members that hold prompts stay out of the repr.
@@ -104,9 +115,6 @@ class BatchArguments(ConnectionArguments):
     priority: int | None = _argument(whole(at_least=None))
     labels: Mapping[str, str] | None = _argument(texts)
     destination: str | None = _argument(path)
-    output_path: str | None = _argument(path)
-    output_conn_id: str | None = _argument(text)
-    media_path: str | None = _argument(path)
     staging_path: str | None = _argument(path)
     wait_for_completion: bool = _argument(flag, default=True)
     deferrable: bool = _argument(flag, default=True)
@@ -123,14 +131,12 @@ class BatchArguments(ConnectionArguments):
     max_resubmits: int = _argument(whole(), 1)
     max_failed_rows: int | None = _argument(whole())
     max_failure_rate: float | None = _argument(rate)
-    max_xcom_bytes: int = _argument(whole(), DEFAULT_MAX_XCOM_BYTES)
     repair_rounds: int = _argument(whole(), 0)
     max_cost_usd: float | None = _argument(usd)
     max_rows_per_job: int | None = _argument(whole(at_least=1))
     max_bytes_per_job: int | None = _argument(whole(at_least=1))
     max_active_jobs: int | None = _argument(whole(at_least=1))
     keep_input: bool = _argument(flag, default=False)
-    keep_response: bool = _argument(flag, default=False)
     dry_run: bool = _argument(flag, default=False)
 
     @property
@@ -149,14 +155,8 @@ class JobArguments(ConnectionArguments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResponsesArguments(JobArguments):
+class ResponsesArguments(JobArguments, OutputArguments):
     """What an author asks of the responses of one job."""
-
-    output_path: str | None = _argument(path)
-    output_conn_id: str | None = _argument(text)
-    media_path: str | None = _argument(path)
-    max_xcom_bytes: int = _argument(whole(), DEFAULT_MAX_XCOM_BYTES)
-    keep_response: bool = _argument(flag, default=False)
 
 
 @dataclass(frozen=True, kw_only=True)

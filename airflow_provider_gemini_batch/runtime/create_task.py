@@ -10,7 +10,7 @@ import logging
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from math import inf
 from pathlib import Path
 from random import random
@@ -18,37 +18,31 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR
 from airflow_provider_gemini_batch.api.errors import AccessDenied, EmptyInput, GeminiBatchError
-from airflow_provider_gemini_batch.api.models import JobKind, Service
-from airflow_provider_gemini_batch.batch.ports import Done, Policy, SleepUntil, TaskFailed, TaskTry, WaitForJobs
+from airflow_provider_gemini_batch.batch.ports import Done, SleepUntil, TaskFailed, TaskTry, WaitForJobs
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.batch.state import BatchState
-from airflow_provider_gemini_batch.batch.tag import TaskIdentity, tag_of
 from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
-from airflow_provider_gemini_batch.polling.policy import WaitPolicy, longest_wait
+from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
 from airflow_provider_gemini_batch.rows.cost import cost_of
-from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
 from airflow_provider_gemini_batch.runtime.courtesies import courtesy, label_of_map_index, tell_assets
-from airflow_provider_gemini_batch.runtime.deployment import deployment
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
 from airflow_provider_gemini_batch.runtime.left_context import LeftContext
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, tell_hook_lineage
 from airflow_provider_gemini_batch.runtime.local_paths import check_local_paths
-from airflow_provider_gemini_batch.runtime.outputs import Output, part_of_dataset
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.readiness import check_readiness
 from airflow_provider_gemini_batch.runtime.signals import TaskSignals
-from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore, WallClock
-from airflow_provider_gemini_batch.runtime.story import line_of_new_job, page_of, tell_end
+from airflow_provider_gemini_batch.runtime.state_store import WallClock
+from airflow_provider_gemini_batch.runtime.story import line_of_new_job, log_end, page_of
 from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of, summary_without_job
 from airflow_provider_gemini_batch.runtime.task_rows import make_work
-from airflow_provider_gemini_batch.runtime.task_work import landing_of
-from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings, job_labels
+from airflow_provider_gemini_batch.runtime.task_setup import TaskSetup, policy_of
+from airflow_provider_gemini_batch.staging.job_service import ClientJobService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,14 +56,12 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.batch.ports import Landing
     from airflow_provider_gemini_batch.polling.turns import TurnRequest
-    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, ResponsesArguments
-    from airflow_provider_gemini_batch.runtime.client import OpenAccess, ServiceAccess
+    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
+    from airflow_provider_gemini_batch.runtime.client import OpenAccess
     from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 
 log = logging.getLogger(__name__)
 
-# How far the service's clock and Airflow's may differ, where a look-up ends at jobs that are older than the run.
-_CLOCK_SLACK = timedelta(minutes=15)
 # How long cancelling from the signal handler may take: SIGKILL follows five seconds after SIGTERM.
 _KILL_TIMEOUT = 2.0
 
@@ -403,7 +395,7 @@ class TaskRun:
             if is_final:
                 # Another try would land these rows again, and count them then.
                 self._signals.landed((), landing, between=self._work.landed_between)
-            tell_end(landing, cost)
+            log_end(landing, cost)
             if landing.output:
                 message = f"{message} The rows are at {landing.output}."
         log.error("%s", in_short)
@@ -475,7 +467,7 @@ class TaskRun:
             self._service.remove_responses(step.jobs)
         self._report_lineage(step.jobs, summary)
         self._overview.delivered(step.jobs, landing, summary["cost"])
-        tell_end(landing, summary["cost"])
+        log_end(landing, summary["cost"])
         return summary
 
     def _drop_kept_rows(self) -> None:
@@ -507,94 +499,31 @@ class TaskRun:
     # -- assembling the ports
 
     def _make_run(self, folder: Path) -> BatchRun:
-        arguments, settings = self._arguments, self._hook.settings
-        ti = self._context["ti"]
-        dag_run = self._context["dag_run"]
-        identity = _identity(ti, arguments.part_key)
-        store = TaskStateStore(self._context, part=arguments.part_key or "")
-        noted = BatchState.from_json(store.load()) if ti.try_number <= 1 or arguments.skip_whole_parts else None
-        has_notes = noted is not None and bool(noted.fingerprint)
-        self._anew = anew = ti.try_number <= 1 and not has_notes
-        # Nothing was bought since the task was cleared, as far as the notes say.
-        self._is_fresh = not has_notes or (noted is not None and noted.clear_count != ti.max_tries)
-        self._work = work = make_work(
-            arguments,
-            self._hook,
-            folder,
-            task=identity,
-            generation=ti.max_tries,
-            first_generation=self._task.retries or 0,
-            anew=anew,
-            store=store,
-        )
-        never_cleared = ti.max_tries <= (self._task.retries or 0)
-        run_began = dag_run.start_date - _CLOCK_SLACK if never_cleared and dag_run.start_date else None
-        self._signals = TaskSignals(
-            ti.dag_id,
-            ti.task_id,
-            arguments.model.rpartition("/")[2],
-            kind=arguments.kind,
-            service=self._hook.service,
-        )
-        self._service = service = ClientJobService(
+        arguments, ti = self._arguments, self._context["ti"]
+        setup = TaskSetup.of(arguments, self._hook, folder, self._context, retries=self._task.retries or 0)
+        self._anew, self._is_fresh = setup.is_anew, setup.is_fresh
+        self._work = work = make_work(setup)
+        self._signals = TaskSignals(ti, arguments, self._hook.service)
+        self._service = ClientJobService(
             self._hook.client,
-            JobSettings(
-                model=arguments.model,
-                kind=arguments.kind,
-                display_name=arguments.display_name,
-                priority=arguments.priority,
-                labels=self._labels(ti),
-                source=work.source,
-                destination=arguments.destination,
-                staging_path=arguments.staging_path or settings.staging_path,
-                keep_input=arguments.keep_input,
-                reads_answers=_reads_answers(arguments),
-                run_began=run_began,
-            ),
+            setup.job_settings(work.source),
             supply=work.supply,
             before_create=self._before_create,
         )
         return BatchRun(
             TaskTry(
-                identity=identity.digest,
-                clear_count=ti.max_tries,
+                identity=setup.task.digest,
+                clear_count=setup.clear_count,
                 try_number=ti.try_number,
                 last_try=ti.try_number > ti.max_tries,
-                policy=self._policy(settings.service, settings.timeout),
-                service=service,
-                store=store,
+                policy=policy_of(arguments, self._hook.settings),
+                service=self._service,
+                store=setup.store,
                 clock=self._clock,
                 rows=work,
                 on_job=self._announce,
                 is_movable=bool(arguments.part_key),
             )
-        )
-
-    def _labels(self, ti: Any) -> dict[str, str]:
-        """Return the labels of the jobs; none on the Gemini API, which has no labels."""
-        if self._hook.service is not Service.VERTEX:
-            return {}
-        given = {**self._hook.settings.labels, **(self._arguments.labels or {})}
-        return job_labels(given, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id)
-
-    def _policy(self, service: Service, request_timeout: float) -> Policy:
-        arguments = self._arguments
-        return Policy(
-            service_wait=longest_wait(service),
-            reattach=arguments.reattach,
-            lookup_timeout=arguments.lookup_timeout,
-            # How long the service may still act on a create call that got no answer.
-            request_timeout=request_timeout * CREATE_TIMEOUT_FACTOR,
-            timeout=arguments.timeout,
-            cancel_on_timeout=arguments.cancel_on_timeout,
-            queue_timeout=arguments.queue_timeout,
-            on_stall=arguments.on_stall,
-            max_resubmits=arguments.max_resubmits,
-            repair_rounds=arguments.repair_rounds,
-            max_active_jobs=arguments.max_active_jobs,
-            max_active_jobs_of_connection=self._hook.settings.max_active_jobs,
-            max_failed_rows=arguments.max_failed_rows,
-            max_failure_rate=arguments.max_failure_rate,
         )
 
     def _before_create(self) -> None:
@@ -610,54 +539,3 @@ def _try_to_cancel(client: BatchClient, name: str) -> bool:
         log.warning("Could not cancel %s: %s", name, error)
         return False
     return True
-
-
-def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context: Context) -> dict[str, Any]:
-    """Land the responses of one job that has ended, whoever created it, and return the summary.
-
-    :raises GeminiBatchError: the job has not ended, or has no responses.
-    """
-    ti = context["ti"]
-    task = _identity(ti)
-    with tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
-        output = Output(
-            arguments.output_path,
-            arguments.output_conn_id,
-            Paths.of(access),
-            Path(folder),
-            task=task.digest,
-            run=f"{task.dag_id} {task.run_id}",
-            media_path=arguments.media_path,
-            **part_of_dataset(task),
-        )
-        output.check()
-        job = access.client.get(arguments.job_name, brief=True)
-        tag = tag_of(job)
-        landing = LandingSpec(
-            kind=job.kind or JobKind.GENERATION,
-            keep_response=arguments.keep_response,
-            wrapped_keys=tag is not None and tag.wrapped,
-        )
-        summary, responses = output.write(
-            [ResponseSource(lambda: access.client.get_responses(job))],
-            landing,
-            job_names=[job.name],
-            fingerprint="",
-            max_xcom_bytes=arguments.max_xcom_bytes,
-        )
-    tell_end(landing_of(summary, output=output.path, responses=responses), None)
-    return summary_of(
-        [job], counts=summary.counts, usage=summary.usage.shown(), output=output.path, responses=responses
-    )
-
-
-def _reads_answers(arguments: BatchArguments) -> bool:
-    """Return whether the task reads the responses where the service writes them; tables only for an output path."""
-    destination = arguments.destination
-    to_table = arguments.bigquery_uri is not None if destination is None else destination.startswith("bq://")
-    return arguments.wait_for_completion and (arguments.output_path is not None or not to_table)
-
-
-def _identity(ti: Any, part_key: str | None = None) -> TaskIdentity:
-    map_index = -1 if ti.map_index is None else ti.map_index
-    return TaskIdentity(deployment(), ti.dag_id, ti.task_id, ti.run_id, part_key or map_index)

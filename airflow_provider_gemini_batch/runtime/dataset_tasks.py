@@ -286,7 +286,7 @@ def _totals(arguments: CommitArguments, manifests: Sequence[Manifest]) -> dict[s
 
 def _refuse_mixed_types(manifests: Sequence[Manifest]) -> None:
     for one, other in pairwise(manifests):
-        if one.carried_types != other.carried_types:
+        if one.origin.carried_types != other.origin.carried_types:
             raise ConfigurationError(
                 f"the parts {one.part} and {other.part} differ in the types of their carried columns: give "
                 "carry_types, and clear the parts"

@@ -11,22 +11,32 @@ from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, InputError, InputUnavailable
 from airflow_provider_gemini_batch.api.requests.fields import check_json, shown
-from airflow_provider_gemini_batch.rows.delivery import check_target, deliver, mark_whole, read_manifest, target_of
+from airflow_provider_gemini_batch.rows.delivery import (
+    Origin,
+    check_target,
+    deliver,
+    mark_whole,
+    read_manifest,
+    target_of,
+)
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.python_rows import plain, python_rows
 from airflow_provider_gemini_batch.rows.templates import check_columns, named_columns, text_of_columns
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
-from airflow_provider_gemini_batch.runtime.paths import is_local, local_path
+from airflow_provider_gemini_batch.runtime.paths import Paths, is_local, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from typing_extensions import Self
 
     from airflow_provider_gemini_batch.batch.tag import TaskIdentity
     from airflow_provider_gemini_batch.rows.delivery import Files, Manifest, Target
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
-    from airflow_provider_gemini_batch.runtime.paths import Paths
+    from airflow_provider_gemini_batch.runtime.arguments import OutputArguments
+    from airflow_provider_gemini_batch.runtime.client import ServiceAccess
 
 log = logging.getLogger(__name__)
 
@@ -106,23 +116,43 @@ def _saved_line(place: int, row: Any, columns: Sequence[tuple[str, str]], prompt
 class Output:
     """Where rows are landed: at a path of the author's or, without one, in XCom when they fit.
 
-    ``part`` names this task's part of a dataset, where the path is one; ``is_all``: it is the only part.
+    ``folder`` is for temporary files; ``origin`` names the task and its run. ``part`` names this task's part of a
+    dataset, where the path is one; ``is_all``: it is the only part.
     """
 
-    path: str | None
-    conn_id: str | None
+    arguments: OutputArguments
     paths: Paths
     folder: Path
-    task: str
-    run: str
-    part: str = ""
-    is_all: bool = True
-    media_path: str | None = None
+    origin: Origin
+    part: str
+    is_all: bool
+
+    @classmethod
+    def of(cls, arguments: OutputArguments, access: ServiceAccess, folder: Path, task: TaskIdentity) -> Self:
+        """Return the output of a task, after :meth:`check`.
+
+        The same task, or the same part of a dataset, writes the same part in every run, so that a later run replaces
+        what it wrote.
+        """
+        if isinstance(task.part, str):
+            part, is_all = task.part, False
+        else:
+            part = f"{max(task.part, 0):05d}-{sha256(to_json([task.dag_id, task.task_id])).hexdigest()[:12]}"
+            is_all = task.part < 0
+        origin = Origin(task=task.digest, run=f"{task.dag_id} {task.run_id}")
+        output = cls(arguments, Paths.of(access), folder, origin, part, is_all)
+        output.check()
+        return output
+
+    @property
+    def path(self) -> str | None:
+        """The author's path; None: the rows go into XCom."""
+        return self.arguments.output_path
 
     @property
     def keeps_media(self) -> bool:
         """Whether there is a place for pictures and sound in responses."""
-        return self.media_path is not None or self.path is not None
+        return self.arguments.media_path is not None or self.path is not None
 
     @property
     def landing_path(self) -> str:
@@ -142,7 +172,7 @@ class Output:
                 "Parquet parts"
             )
         try:
-            check_target(self._files(), self._target(), task=self.task, run=self.run)
+            check_target(self._files(), self._target(), self.origin)
         except NEVER_READABLE as error:
             folder = self.landing_path.rpartition("/")[0]
             raise ConfigurationError(
@@ -154,18 +184,19 @@ class Output:
         if self.path is None:
             return None
         manifest = self._manifest()
-        return manifest is not None and job_name in manifest.job_names
+        return manifest is not None and job_name in manifest.origin.job_names
 
     def existing_manifest(self, job_names: Sequence[str]) -> Manifest | None:
         """Return the manifest of the output that an earlier try landed from exactly these jobs; None without one."""
         manifest = self._manifest()
-        ours = manifest is not None and manifest.task == self.task and set(manifest.job_names) == set(job_names)
-        return manifest if ours else None
+        if manifest is None or manifest.origin.task != self.origin.task:
+            return None
+        return manifest if set(manifest.origin.job_names) == set(job_names) else None
 
     def whole(self, content_hash: str) -> Manifest | None:
         """Return the manifest of an output that holds all rows of this input, whichever run landed it; else None."""
         manifest = self._manifest()
-        if manifest is None or manifest.content_hash != content_hash:
+        if manifest is None or manifest.origin.content_hash != content_hash:
             return None
         # Its own path may be one that the dataset was copied from.
         return manifest if self._files().exists(self.landing_path) else None
@@ -173,7 +204,8 @@ class Output:
     def is_of_this_task(self, fingerprint: str) -> bool:
         """Return whether an earlier try has landed this very input here."""
         manifest = self._manifest()
-        return manifest is not None and (manifest.task, manifest.fingerprint) == (self.task, fingerprint)
+        found = manifest and (manifest.origin.task, manifest.origin.fingerprint)
+        return found == (self.origin.task, fingerprint)
 
     def mark_whole(self) -> None:
         """Write what marks a dataset as whole, which an earlier try may have died before."""
@@ -187,60 +219,39 @@ class Output:
         return target_of(self.path or "", part=self.part, is_all=self.is_all)
 
     def _files(self) -> Files:
-        return self.paths.files_of(self.path or "", self.conn_id)
+        return self.paths.files_of(self.path or "", self.arguments.output_conn_id)
 
     def write(
-        self,
-        sources: Sequence[ResponseSource],
-        landing: LandingSpec,
-        *,
-        job_names: Sequence[str],
-        fingerprint: str,
-        carried_types: Mapping[str, str] | None = None,
-        content_hash: str = "",
-        max_xcom_bytes: int,
+        self, sources: Sequence[ResponseSource], landing: LandingSpec, origin: Origin
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
-        """Land the answers; the rows themselves come back only where there is no path and they fit into XCom."""
+        """Land the responses; the rows themselves come back only where there is no path and they fit into XCom."""
         landing = replace(landing, media=self._media())
+        rows = None
         if self.path is None:
-            summary, rows = self._for_xcom(sources, landing, max_xcom_bytes)
-            _log_oddities(summary)
-            return summary, rows
-        summary, _ = deliver(
-            self._target(),
-            self._files(),
-            sources,
-            landing,
-            task=self.task,
-            run=self.run,
-            job_names=job_names,
-            fingerprint=fingerprint,
-            workdir=self.folder,
-            carried_types=carried_types,
-            content_hash=content_hash,
-        )
+            summary, rows = self._for_xcom(sources, landing)
+        else:
+            summary, _ = deliver(self._target(), self._files(), sources, landing, origin, workdir=self.folder)
         _log_oddities(summary)
-        return summary, None
+        return summary, rows
 
     def _media(self) -> MediaFolder | None:
         """Return the folder for media; in ``media_path``, which others may use, file names carry this task's mark."""
-        if self.media_path is not None:
-            return MediaFolder(
-                self.media_path, self.paths.files_of(self.media_path, self.conn_id), mark=self.task[:_MARK_LENGTH]
-            )
+        if (path := self.arguments.media_path) is not None:
+            files = self.paths.files_of(path, self.arguments.output_conn_id)
+            return MediaFolder(path, files, mark=self.origin.task[:_MARK_LENGTH])
         if self.path is None:
             return None
         return MediaFolder(self._target().media, self._files())
 
     def _for_xcom(
-        self, sources: Sequence[ResponseSource], landing: LandingSpec, max_xcom_bytes: int
+        self, sources: Sequence[ResponseSource], landing: LandingSpec
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
         small = self.folder / "responses.jsonl"
         with small.open("wb", buffering=0) as handle:
             sink = JsonlSink(handle)
             summary = land(sources, sink, landing, self.folder)
             sink.close()
-        if small.stat().st_size > max_xcom_bytes:
+        if small.stat().st_size > self.arguments.max_xcom_bytes:
             return summary, None
         return summary, [storable(from_json(line)) for line in lines_of(small)]
 
@@ -266,17 +277,6 @@ def _log_oddities(summary: LandingSummary) -> None:
             "input. Give key_field, or a column 'key', 'custom_id' or 'id' in the input.",
             summary.by_position,
         )
-
-
-def part_of_dataset(task: TaskIdentity) -> dict[str, Any]:
-    """Return the members of :class:`Output` that say which part of a dataset a task writes.
-
-    The same task, or the same part, has the same name in every run, so that a later run replaces what it wrote.
-    """
-    if isinstance(task.part, str):
-        return {"part": task.part, "is_all": False}
-    author = sha256(to_json([task.dag_id, task.task_id])).hexdigest()[:12]
-    return {"part": f"{max(task.part, 0):05d}-{author}", "is_all": task.part < 0}
 
 
 class NullSink:

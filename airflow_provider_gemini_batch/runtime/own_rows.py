@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_gemini_batch.api.models import BatchJob
-    from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+    from airflow_provider_gemini_batch.rows.delivery import Origin
     from airflow_provider_gemini_batch.rows.layout import Layout, ShardFile
     from airflow_provider_gemini_batch.rows.schema import OutputSchema
     from airflow_provider_gemini_batch.rows.stage import Staged
-    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
-    from airflow_provider_gemini_batch.runtime.client import ServiceAccess
     from airflow_provider_gemini_batch.runtime.outputs import Output
     from airflow_provider_gemini_batch.runtime.task_input import TaskInput
+    from airflow_provider_gemini_batch.runtime.task_setup import TaskSetup
     from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
 
 log = logging.getLogger(__name__)
@@ -46,13 +46,10 @@ class OwnRows(TaskWork):
 
     def __init__(
         self,
-        spec: InputSpec,
-        arguments: BatchArguments,
-        access: ServiceAccess,
-        folder: Path,
+        setup: TaskSetup,
         output: Output,
-        *,
         rows: TaskInput,
+        *,
         schema: OutputSchema | None,
         media: AttachmentUploader | None,
     ) -> None:
@@ -61,8 +58,7 @@ class OwnRows(TaskWork):
         :param schema: what responses must fit.
         :param media: uploads the files that go with rows.
         """
-        super().__init__(arguments, access, folder, output)
-        self._spec = spec
+        super().__init__(setup, output)
         self._rows = rows
         self._schema = schema
         self._media = media
@@ -101,7 +97,7 @@ class OwnRows(TaskWork):
     def _check_media(self, staged: Staged) -> None:
         """Refuse requests for pictures or sound if there is no place to write them to."""
         kind = staged.expected.response_modality
-        if kind is not None and self._arguments.wait_for_completion and not self._output.keeps_media:
+        if kind is not None and self._arguments.wait_for_completion and not self.output.keeps_media:
             raise ConfigurationError(
                 f"answers will hold {kind} (by the model's name or responseModalities), which has no place to go to: "
                 "give media_path, or output_path, beside which a folder is made for it; nothing was sent"
@@ -120,7 +116,7 @@ class OwnRows(TaskWork):
     def whole_already(self) -> Landing | None:
         """Return what another run landed of this very input, if few enough of its rows failed; else None."""
         self._read_before = self._rows.read(again=False)
-        manifest = self._output.whole(self._content_hash())
+        manifest = self.output.whole(self._content_hash())
         if manifest is None:
             return None
         landing = self._landed_already(manifest)
@@ -130,7 +126,7 @@ class OwnRows(TaskWork):
     def _recall(self, note: Mapping[str, Any]) -> Plan:
         lacking = self._rows.recall(note)
         layout = self._known()
-        if lacking and self._output.is_of_this_task(layout.fingerprint):
+        if lacking and self.output.is_of_this_task(layout.fingerprint):
             lacking = ""  # an earlier try has landed its rows, and died before it could record that
         return self._planned(layout, incomplete=lacking)
 
@@ -191,7 +187,7 @@ class OwnRows(TaskWork):
         try:
             summary = land(self._sources(jobs), NullSink(), self._landing(bare=True), self._folder)
         except ResultsGone:
-            return self._landed_before([job.name for job in jobs])
+            return self._landed_before(jobs)
         found = landing_of(summary)
         if shard is None:
             return found
@@ -213,7 +209,7 @@ class OwnRows(TaskWork):
     def land(self, jobs: Sequence[BatchJob]) -> Landing:
         """Write one result row for each row that was sent, and the manifest last."""
         names = [job.name for job in jobs]
-        if self._rows.lacking and (manifest := self._output.existing_manifest(names)) is not None:
+        if self._rows.lacking and (manifest := self.output.existing_manifest(names)) is not None:
             return self._landed_already(manifest)
         landing = super().land(jobs)
         if self._rows.layout is not None:
@@ -246,7 +242,7 @@ class OwnRows(TaskWork):
                 self._landing(bare=True),
                 self._responses,
                 folder=self._folder,
-                limits=self._spec.limits(),
+                limits=self._rows.limits,
             )
         return self._keyless.sources(jobs)
 
@@ -280,10 +276,15 @@ class OwnRows(TaskWork):
         parts = [content, rows.carried_digest, dict(rows.carried_types), self._arguments.keep_response]
         return sha256(to_json(parts)).hexdigest()[:12]
 
-    def _carried_types(self) -> Mapping[str, str]:
-        if self._rows.layout is None:  # nothing was read, and an empty part has the columns of the others
-            return {name: self._spec.carry_types.get(name, "str") for name in self._spec.carry}
-        return self._rows.carried_types
-
-    def _fingerprint(self) -> str | None:
-        return self._rows.layout.fingerprint if self._rows.layout is not None else None
+    def _origin(self, jobs: Sequence[BatchJob]) -> Origin:
+        carried_types, layout = self._rows.carried_types, self._rows.layout
+        if layout is None:  # nothing was read, and an empty part has the columns of the others
+            carried_types = {
+                name: (self._arguments.carry_types or {}).get(name, "str") for name in self._arguments.carry
+            }
+        return replace(
+            super()._origin(jobs),
+            fingerprint=layout.fingerprint if layout is not None else "",
+            carried_types=carried_types,
+            content_hash=self._content_hash(),
+        )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.batch.ports import Landing
+    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
 
 _PREFIX: Final = "gemini_batch"
 COUNTERS: Final = (
@@ -49,10 +50,11 @@ _OPERATIONS: Final = {JobKind.GENERATION: "generate_content", JobKind.EMBEDDINGS
 class TaskSignals:
     """The metrics and spans of one task in one of its processes."""
 
-    def __init__(self, dag_id: str, task_id: str, model: str, *, kind: JobKind, service: Service) -> None:
-        self._tags = {"dag_id": dag_id, "task_id": task_id, "model": model}
+    def __init__(self, ti: Any, arguments: BatchArguments, service: Service) -> None:
+        model = arguments.model.rpartition("/")[2]
+        self._tags = {"dag_id": ti.dag_id, "task_id": ti.task_id, "model": model}
         self._about = {
-            "gen_ai.operation.name": _OPERATIONS[kind],
+            "gen_ai.operation.name": _OPERATIONS[arguments.kind],
             "gen_ai.provider.name": _PROVIDERS[service],
             "gen_ai.request.model": model,
         }

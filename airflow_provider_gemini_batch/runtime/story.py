@@ -92,7 +92,7 @@ def line_of_end(landing: Landing, cost: Mapping[str, Any] | None) -> str:
     return "; ".join(parts) + "."
 
 
-def tell_end(landing: Landing, cost: Mapping[str, Any] | None) -> None:
+def log_end(landing: Landing, cost: Mapping[str, Any] | None) -> None:
     """Log what was landed; failed rows are a warning, even if the task succeeds with them."""
     if failed := line_of_failed_rows(landing):
         log.warning("%s", failed)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+    from airflow_provider_gemini_batch.rows.input_spec import InputSpec, JobLimits
     from airflow_provider_gemini_batch.runtime.outputs import SavedRows
     from airflow_provider_gemini_batch.runtime.paths import Paths
     from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
@@ -128,6 +128,11 @@ class TaskInput:
         self.carried_digest = ""
         #: Why landing lacks something that it needs; empty when it lacks nothing.
         self.lacking = ""
+
+    @property
+    def limits(self) -> JobLimits:
+        """How large one job may be."""
+        return self._spec.limits()
 
     @property
     def can_be_read_again(self) -> bool:

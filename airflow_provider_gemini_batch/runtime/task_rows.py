@@ -1,11 +1,9 @@
-"""The rows of a task: from an operator's arguments to what is sent, and from the responses to the author's output.
-
-The other half of :mod:`.create_task`, with what needs operators, files and ``rows`` at the same time.
-"""
+"""The rows of a task: which kind of source it has, whether the service can read it, and where its rows are kept."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +20,20 @@ from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSour
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
 from airflow_provider_gemini_batch.runtime.media_files import MediaFiles, default_roots
-from airflow_provider_gemini_batch.runtime.outputs import NullSink, Output, SavedRows, part_of_dataset
+from airflow_provider_gemini_batch.runtime.outputs import NullSink, Output, SavedRows
 from airflow_provider_gemini_batch.runtime.own_rows import OwnRows
-from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.task_input import RecordPlaces, TaskInput
 from airflow_provider_gemini_batch.runtime.task_work import TaskWork, landing_of
 from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from airflow_provider_gemini_batch.batch.tag import TaskIdentity
+    from airflow_provider_gemini_batch.rows.delivery import Origin
     from airflow_provider_gemini_batch.rows.schema import OutputSchema
     from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
-    from airflow_provider_gemini_batch.runtime.client import ServiceAccess
-    from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
+    from airflow_provider_gemini_batch.runtime.task_setup import TaskSetup
+
 log = logging.getLogger(__name__)
 
 _READ_BY = {
@@ -60,6 +56,7 @@ _OF_OUR_ROWS = (
     "max_bytes_per_job",
     "max_cost_usd",
 )
+_SAVED_ROWS = "rows.jsonl"
 _DEFAULTS = (
     "generation_config",
     "system_instruction",
@@ -69,43 +66,20 @@ _DEFAULTS = (
 )
 
 
-def make_work(
-    arguments: BatchArguments,
-    access: ServiceAccess,
-    folder: Path,
-    *,
-    task: TaskIdentity,
-    generation: int,
-    first_generation: int = 0,
-    anew: bool,
-    store: TaskStateStore,
-) -> TaskWork:
+def make_work(setup: TaskSetup) -> TaskWork:
     """Return what reads the source and lands the results, after checking the source against the service.
 
-    :param first_generation: what ``generation`` was before the task was cleared for the first time.
-    :param anew: no try of this task instance has run before.
-    :param store: keeps what landing needs of the input, when it is small.
     :raises ConfigurationError: the service cannot read this source, or an argument has no meaning for it.
     """
+    arguments, access = setup.arguments, setup.access
     service = access.service
-    output = Output(
-        arguments.output_path,
-        arguments.output_conn_id,
-        Paths.of(access),
-        folder,
-        task=task.digest,
-        run=f"{task.dag_id} {task.run_id}",
-        media_path=arguments.media_path,
-        **part_of_dataset(task),
-    )
-    output.check()
-    staging = arguments.staging_path or access.settings.staging_path
+    output = Output.of(arguments, access, setup.folder, setup.task)
     existing = {name: getattr(arguments, name) for name in _READ_BY if getattr(arguments, name) is not None}
     for name in existing:
         if _READ_BY[name] is not service:
             raise ConfigurationError(f"{name} cannot be read by {_named(service)}; give {_INSTEAD[service]}")
     check_settings(arguments, service, access.settings.location)
-    check_places(arguments, service, staging)
+    check_places(arguments, service, setup.staging)
     for name, value in existing.items():
         of_our_rows = _OF_OUR_ROWS if service is Service.VERTEX else (*_OF_OUR_ROWS, "repair_rounds")
         for argument in (*of_our_rows, *_DEFAULTS):
@@ -114,27 +88,24 @@ def make_work(
                     f"{argument} has no effect on {name}, whose rows are sent as they are: "
                     "put it into the rows, or hand them over with input_path"
                 )
-        return ExistingSource({name: value}, arguments, access, folder, output)
+        return ExistingSource(setup, output, {name: value})
     if arguments.destination is not None and arguments.destination.startswith("bq://"):
         raise ConfigurationError(
             "destination: answers to rows of your own are read back, which a table does not allow; give a gs:// folder "
             "or nothing, or hand the rows over with gcs_uri or bigquery_uri"
         )
-    stem = f"{task.digest}-{generation}"
-    older = [f"{task.digest}-{each}" for each in range(first_generation, generation)]
-    places = _record_places(arguments, Paths.of(access), staging, stem, store)
-    media = _media(arguments, access) if arguments.media_field is not None else None
-    spec = _input_spec(arguments, access, media)
+    media = _media(setup) if arguments.media_field is not None else None
+    schema = _schema(arguments)
     legacy = service is Service.VERTEX and is_legacy(arguments.model)
     rows = TaskInput(
-        spec,
-        folder,
-        places=places,
-        saved_rows=_saved_rows(arguments, Paths.of(access), staging, stem, folder, anew=anew),
-        record_needed=_comes_back(arguments) and (bool(arguments.carry) or legacy),
-        remove_older=lambda: _remove_kept_before(arguments, Paths.of(access), staging, older),
+        _input_spec(setup, media, schema),
+        setup.folder,
+        places=_record_places(setup),
+        saved_rows=_saved_rows(setup),
+        record_needed=setup.lands and (bool(arguments.carry) or legacy),
+        remove_older=lambda: _remove_kept_before(setup),
     )
-    return OwnRows(spec, arguments, access, folder, output, rows=rows, schema=_schema(arguments), media=media)
+    return OwnRows(setup, output, rows, schema=schema, media=media)
 
 
 class ExistingSource(TaskWork):
@@ -143,11 +114,9 @@ class ExistingSource(TaskWork):
     On Vertex AI a job can continue from the output of another and copies it, so one of several jobs has all rows.
     """
 
-    def __init__(
-        self, source: Mapping[str, Any], arguments: BatchArguments, access: ServiceAccess, folder: Path, output: Output
-    ) -> None:
-        super().__init__(arguments, access, folder, output)
-        check_carry(arguments.carry, arguments.kind)
+    def __init__(self, setup: TaskSetup, output: Output, source: Mapping[str, Any]) -> None:
+        super().__init__(setup, output)
+        check_carry(setup.arguments.carry, setup.arguments.kind)
         self.source = source
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
@@ -202,9 +171,9 @@ class ExistingSource(TaskWork):
             chosen = max(reversed(jobs), key=lambda job: sum(one.error is None for one in self._responses(job)))
         return super()._sources([chosen])
 
-    def _carried_types(self) -> Mapping[str, str]:
-        """Return texts for all: columns of rows that were not read have no types."""
-        return dict.fromkeys(self._arguments.carry, "str")
+    def _origin(self, jobs: Sequence[BatchJob]) -> Origin:
+        # Columns of rows that were not read have no types.
+        return replace(super()._origin(jobs), carried_types=dict.fromkeys(self._arguments.carry, "str"))
 
     def _landing(self) -> LandingSpec:
         return LandingSpec(
@@ -220,68 +189,41 @@ def _stats(job: BatchJob) -> CompletionStats:
     return job.completion_stats or CompletionStats()
 
 
-def _comes_back(arguments: BatchArguments) -> bool:
-    """Return whether this task lands the responses itself."""
-    return arguments.wait_for_completion and not arguments.dry_run
+def _record_places(setup: TaskSetup) -> RecordPlaces:
+    if not setup.lands:
+        return RecordPlaces(setup.paths)
+    return RecordPlaces(setup.paths, setup.store, *(setup.kept_file("record") or ()))
 
 
-def _beside_output(arguments: BatchArguments, name: str) -> str:
-    folder = arguments.output_path.rpartition("/")[0] if arguments.output_path else ""
-    return f"{folder}/.{name}"
-
-
-def _record_places(
-    arguments: BatchArguments, paths: Paths, staging: str | None, stem: str, store: TaskStateStore
-) -> RecordPlaces:
-    name = f"{stem}.record"
-    if not _comes_back(arguments):
-        return RecordPlaces(paths)
-    if staging:
-        return RecordPlaces(paths, store, f"{staging.rstrip('/')}/{name}")
-    if arguments.output_path:
-        return RecordPlaces(paths, store, _beside_output(arguments, name), arguments.output_conn_id)
-    return RecordPlaces(paths, store)
-
-
-def _saved_rows(
-    arguments: BatchArguments, paths: Paths, staging: str | None, stem: str, folder: Path, *, anew: bool
-) -> SavedRows | None:
+def _saved_rows(setup: TaskSetup) -> SavedRows | None:
+    arguments, paths = setup.arguments, setup.paths
     if not callable(arguments.inlined_requests):
         return None
-    name = f"{stem}.rows.jsonl"
-    if arguments.dry_run:
-        return SavedRows(str(folder / name), paths, lasting=False)
-    if staging:
-        return SavedRows(f"{staging.rstrip('/')}/{name}", paths, anew=anew)
-    if arguments.output_path:
-        return SavedRows(_beside_output(arguments, name), paths, arguments.output_conn_id, anew=anew)
+    place = None if arguments.dry_run else setup.kept_file(_SAVED_ROWS)
+    if place is not None:
+        return SavedRows(place[0], paths, place[1], anew=setup.is_anew)
     for argument in ("carry", "repair_rounds"):
-        if getattr(arguments, argument) and _comes_back(arguments):
+        if getattr(arguments, argument) and setup.lands:
             raise ConfigurationError(
                 f"{argument} needs the rows again after the wait, and those of a callable have no place to be kept: "
                 "give staging_path or output_path"
             )
-    return SavedRows(str(folder / name), paths, lasting=False)
+    return SavedRows(str(setup.folder / _SAVED_ROWS), paths, lasting=False)
 
 
-def _remove_kept_before(arguments: BatchArguments, paths: Paths, staging: str | None, stems: Sequence[str]) -> None:
+def _remove_kept_before(setup: TaskSetup) -> None:
     """Remove what was kept before the task was cleared, since those tries may have ended without removing it."""
-    kinds = ("rows.jsonl", "record") if callable(arguments.inlined_requests) else ("record",)
-    for name in (f"{stem}.{kind}" for stem in stems for kind in kinds):
-        if staging:
-            path, conn_id = f"{staging.rstrip('/')}/{name}", None
-        elif arguments.output_path:
-            path, conn_id = _beside_output(arguments, name), arguments.output_conn_id
-        else:
-            return
-        paths.files_of(path, conn_id).remove(path)
+    kinds = (_SAVED_ROWS, "record") if callable(setup.arguments.inlined_requests) else ("record",)
+    for clear_count in range(setup.first_clear_count, setup.clear_count):
+        for kind in kinds:
+            if (place := setup.kept_file(kind, clear_count)) is not None:
+                setup.paths.files_of(*place).remove(place[0])
 
 
-def _media(arguments: BatchArguments, access: ServiceAccess) -> AttachmentUploader:
-    staging = arguments.staging_path or access.settings.staging_path
-    roots = arguments.media_root or default_roots(arguments.input_path)
-    files = MediaFiles(roots, Paths.of(access).open_for_reading)
-    return AttachmentUploader(lambda: access.client, access.service, files.open, staging, files.address)
+def _media(setup: TaskSetup) -> AttachmentUploader:
+    arguments, access = setup.arguments, setup.access
+    files = MediaFiles(arguments.media_root or default_roots(arguments.input_path), setup.paths.open_for_reading)
+    return AttachmentUploader(lambda: access.client, access.service, files.open, setup.staging, files.address)
 
 
 def _shown_path(path: str | Sequence[str] | None) -> str | None:
@@ -300,10 +242,8 @@ def _schema(arguments: BatchArguments) -> OutputSchema | None:
     return OutputSchema(model)
 
 
-def _input_spec(arguments: BatchArguments, access: ServiceAccess, media: AttachmentUploader | None) -> InputSpec:
-    schema = _schema(arguments)
-    settings = access.settings
-    paths = Paths.of(access)
+def _input_spec(setup: TaskSetup, media: AttachmentUploader | None, schema: OutputSchema | None) -> InputSpec:
+    arguments, settings, paths = setup.arguments, setup.access.settings, setup.paths
     return InputSpec(
         service=settings.service,
         kind=arguments.kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import JobFailed, ResultsGone
@@ -12,14 +13,11 @@ from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSumma
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
-    from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchResult
-    from airflow_provider_gemini_batch.rows.delivery import Manifest
-    from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
-    from airflow_provider_gemini_batch.runtime.client import ServiceAccess
+    from airflow_provider_gemini_batch.rows.delivery import Manifest, Origin
     from airflow_provider_gemini_batch.runtime.outputs import Output
+    from airflow_provider_gemini_batch.runtime.task_setup import TaskSetup
 
 log = logging.getLogger(__name__)
 
@@ -34,24 +32,16 @@ class TaskWork:
     #: When rows were last landed by this process, in seconds since the epoch.
     landed_between: tuple[float, float] | None = None
 
-    def __init__(self, arguments: BatchArguments, access: ServiceAccess, folder: Path, output: Output) -> None:
-        self._arguments = arguments
-        self._access = access
-        self._folder = folder
-        self._output = output
-
-    @property
-    def _client(self) -> BatchClient:
-        return self._access.client
-
-    @property
-    def output(self) -> Output:
-        """Where the rows are landed."""
-        return self._output
+    def __init__(self, setup: TaskSetup, output: Output) -> None:
+        self._arguments = setup.arguments
+        self._access = setup.access
+        self._folder = setup.folder
+        #: Where the rows are landed.
+        self.output = output
 
     def was_delivered(self, job_name: str) -> bool | None:
         """Return whether the existing output was landed from this job; None without an output path."""
-        return self._output.holds(job_name)
+        return self.output.holds(job_name)
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:
         """Return the plan: read, check and fingerprint the input."""
@@ -87,35 +77,26 @@ class TaskWork:
             self.landed_between = (began, time.time())
 
     def _land(self, jobs: Sequence[BatchJob]) -> Landing:
-        names = [job.name for job in jobs]
         try:
-            summary, responses = self._output.write(
-                self._sources(jobs),
-                self._landing(),
-                job_names=names,
-                fingerprint=self._fingerprint() or "",
-                carried_types=self._carried_types(),
-                content_hash=self._content_hash(),
-                max_xcom_bytes=self._arguments.max_xcom_bytes,
-            )
+            summary, responses = self.output.write(self._sources(jobs), self._landing(), self._origin(jobs))
         except ResultsGone:
-            return self._landed_before(names)
-        return landing_of(summary, output=self._output.path, responses=responses)
+            return self._landed_before(jobs)
+        return landing_of(summary, output=self.output.path, responses=responses)
 
-    def _landed_before(self, job_names: Sequence[str]) -> Landing:
+    def _landed_before(self, jobs: Sequence[BatchJob]) -> Landing:
         """Return what an earlier try has landed, which may have died after it removed the responses.
 
         To be called from an ``except`` clause, whose error is raised again when there is no such output.
         """
-        manifest = self._output.existing_manifest(job_names)
+        manifest = self.output.existing_manifest([job.name for job in jobs])
         if manifest is None:
             raise  # noqa: PLE0704  (called from an except clause)
         return self._landed_already(manifest)
 
     def _landed_already(self, manifest: Manifest) -> Landing:
-        output = self._output.landing_path
-        log.info("The rows of %s are at %s already.", ", ".join(manifest.job_names), output)
-        self._output.mark_whole()
+        output = self.output.landing_path
+        log.info("The rows of %s are at %s already.", ", ".join(manifest.origin.job_names), output)
+        self.output.mark_whole()
         counts = dict(manifest.counts)
         return Landing(
             total=counts["total"],
@@ -138,7 +119,7 @@ class TaskWork:
     def _responses(self, job: BatchJob) -> Iterator[BatchResult]:
         """Return the responses of a job; one that failed may have none."""
         try:
-            return self._client.get_responses(job)
+            return self._access.client.get_responses(job)
         except JobFailed:
             return iter(())
 
@@ -148,16 +129,9 @@ class TaskWork:
     def _landing(self) -> LandingSpec:
         raise NotImplementedError
 
-    def _fingerprint(self) -> str | None:
-        return None
-
-    def _content_hash(self) -> str:
-        """Return a hash of all that decides what the rows hold; empty where they are never skipped as whole."""
-        return ""
-
-    def _carried_types(self) -> Mapping[str, str]:
-        """Return the columns of the input that go into the output, with their types."""
-        return {}
+    def _origin(self, jobs: Sequence[BatchJob]) -> Origin:
+        """Return where the result rows of these jobs come from."""
+        return replace(self.output.origin, job_names=tuple(job.name for job in jobs))
 
 
 def landing_of(

@@ -89,7 +89,7 @@ class JobSettings:
     destination: str | None = None
     staging_path: str | None = None
     keep_input: bool = False
-    reads_answers: bool = True
+    reads_responses: bool = True
     run_began: datetime | None = None
 
 
@@ -217,7 +217,7 @@ class ClientJobService:
 
         :raises ConfigurationError: a library is missing, or the credentials do not allow reading there.
         """
-        if self._client.service is not Service.VERTEX or not self._settings.reads_answers or self._checked:
+        if self._client.service is not Service.VERTEX or not self._settings.reads_responses or self._checked:
             return
         destination = self._destination(tag) or ""
         try:

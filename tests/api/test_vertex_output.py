@@ -466,7 +466,7 @@ def test_answers_that_could_not_be_read_make_no_job(client: BatchClient, emulato
     with pytest.raises(ConfigurationError, match=r"no job was made.*another destination"):
         jobs.prepare(tag, None, reuse=False)
     assert emulator.control.books()["created"] == 0
-    ClientJobService(client, replace(settings, reads_answers=False), supply=None).prepare(tag, None, reuse=False)
+    ClientJobService(client, replace(settings, reads_responses=False), supply=None).prepare(tag, None, reuse=False)
 
 
 def test_a_base_install_is_told_before_anything_is_paid(client: BatchClient, monkeypatch: pytest.MonkeyPatch) -> None:

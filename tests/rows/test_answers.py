@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, Usage
 from airflow_provider_gemini_batch.api.responses.reading import parse_result_line
-from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
+from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin, deliver, target_of
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary
 from airflow_provider_gemini_batch.rows.media import MediaFolder, decode_base64, file_ending
@@ -54,10 +54,7 @@ def land_lines(
         LocalFiles(),
         [found.__iter__],
         landing,
-        task="t",
-        run="r",
-        job_names=["batches/1"],
-        fingerprint="",
+        Origin(task="t", run="r", job_names=("batches/1",)),
         workdir=folder,
     )
     if name.endswith(".parquet"):
@@ -201,10 +198,7 @@ def _without_place(folder: Path, lines: list[dict[str, Any]]) -> tuple[list[dict
         LocalFiles(),
         [found.__iter__],
         LandingSpec(kind=JobKind.GENERATION, wrapped_keys=False),
-        task="t",
-        run="r",
-        job_names=["b"],
-        fingerprint="",
+        Origin(task="t", run="r", job_names=("b",)),
         workdir=folder,
     )
     return [json.loads(line) for line in Path(output).read_text().splitlines()], summary

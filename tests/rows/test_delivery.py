@@ -17,6 +17,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
     LocalFiles,
     Manifest,
     OpenedFiles,
+    Origin,
     check_target,
     deliver,
     read_manifest,
@@ -100,12 +101,14 @@ def put(output: str, folder: Path, files: Files | None = None, **given: Any) -> 
         files or LocalFiles(),
         [options["found"].__iter__],
         landing,
-        task=options["task"],
-        run=options["run"],
-        job_names=["batches/1"],
-        fingerprint="abc",
+        Origin(
+            task=options["task"],
+            run=options["run"],
+            job_names=("batches/1",),
+            fingerprint="abc",
+            carried_types=options.get("types") or {},
+        ),
         workdir=folder,
-        carried_types=options.get("types"),
     )[1]
 
 
@@ -119,9 +122,8 @@ def test_a_delivered_output_has_its_rows_and_a_manifest_that_can_be_read_back(tm
     written = json.loads((tmp_path / "deep" / "_out.jsonl.manifest.json").read_text())
     assert written["whole"] is True
     assert list(written) == [
-        "version", "whole", "task", "run", "job_names", "counts", "usage", "fingerprint", "output", "rows", "aside",
-        "part", "carried_types",
-        "media", "content",
+        "version", "whole", "task", "run", "job_names", "fingerprint", "carried_types", "content_hash",
+        "counts", "usage", "output", "rows", "aside", "part", "media",
     ]  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
     assert stat.S_IMODE((tmp_path / "deep" / "out.jsonl").stat().st_mode) & stat.S_IRUSR
@@ -168,11 +170,8 @@ def test_another_task_of_the_same_run_is_refused_and_another_run_is_not(tmp_path
     with pytest.raises(ConfigurationError, match="map_index"):
         put(output, tmp_path, task="t2")
     with pytest.raises(ConfigurationError, match="map_index"):
-        check_target(LocalFiles(), target_of(output), task="t2", run="run1")
-    assert put(output, tmp_path, task="t2", run="run2").task == "t2"
-    found = check_target(LocalFiles(), target_of(output), task="t2", run="run2")
-    assert found is not None
-    assert found.job_names == ("batches/1",)
+        check_target(LocalFiles(), target_of(output), Origin(task="t2", run="run1"))
+    assert put(output, tmp_path, task="t2", run="run2").origin.task == "t2"
 
 
 @pytest.mark.parametrize(

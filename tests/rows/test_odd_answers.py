@@ -29,7 +29,7 @@ from airflow_provider_gemini_batch.api.responses.reading import (
     result_of,
     vertex_result_of,
 )
-from airflow_provider_gemini_batch.rows.delivery import LocalFiles, deliver, target_of
+from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin, deliver, target_of
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary
 from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.runtime.outputs import storable
@@ -58,12 +58,8 @@ def landed(
         LocalFiles(),
         [list(results).__iter__],
         LandingSpec(**{"kind": JobKind.GENERATION, "wrapped_keys": False, **spec}),
-        task="t",
-        run="r",
-        job_names=["b"],
-        fingerprint="",
+        Origin(task="t", run="r", job_names=("b",), carried_types=types or {}),
         workdir=folder,
-        carried_types=types,
     )
     if name.endswith(".parquet"):
         return parquet.read_table(output).to_pylist(), summary

@@ -17,9 +17,9 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.stage import stage
-from airflow_provider_gemini_batch.runtime.create_task import _identity
 from airflow_provider_gemini_batch.runtime.outputs import SavedRows
 from airflow_provider_gemini_batch.runtime.paths import Paths
+from airflow_provider_gemini_batch.runtime.task_setup import identity_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +92,7 @@ def test_a_run_that_was_deleted_and_made_again_sends_the_rows_of_today(emulator:
     function = Function("New.")
     _, run = begin(function, tmp_path)
     # What is kept has the name of the task instance, which a run that was made again under its id shares.
-    rows = tmp_path / f".{_identity(task_context()['ti']).digest}-0.rows.jsonl"
+    rows = tmp_path / f".{identity_of(task_context()['ti']).digest}-0.rows.jsonl"
     rows.write_text('"Old."\n"Older."\n')
     with pytest.raises(TaskDeferred), run:
         run.begin()

@@ -14,9 +14,10 @@ from airflow_provider_gemini_batch.batch.adoption import is_of_earlier_run
 from airflow_provider_gemini_batch.batch.ports import TaskTry
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
-from airflow_provider_gemini_batch.runtime.create_task import _CLOCK_SLACK, TaskRun
+from airflow_provider_gemini_batch.runtime.create_task import TaskRun
 from airflow_provider_gemini_batch.runtime.signals import TaskSignals
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
+from airflow_provider_gemini_batch.runtime.task_setup import CLOCK_SLACK, policy_of
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 from simulation.clockwork import START, Process
 from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
@@ -68,7 +69,7 @@ class SimTaskRun(TaskRun):
                 clear_count=airflow.max_tries,
                 try_number=airflow.try_number,
                 last_try=airflow.try_number > airflow.max_tries,
-                policy=self._policy(Service.GEMINI, airflow.setting.request_timeout),
+                policy=policy_of(airflow.setting.arguments, worker.hook.settings),
                 service=self._service,
                 store=TaskStateStore(worker.context, self._clock.sleep),
                 clock=self._clock,
@@ -128,7 +129,12 @@ class Worker:
         client = SimpleNamespace(
             get=lambda name, *, brief: self.service(lambda: None).get(name)  # noqa: ARG005
         )
-        settings = SimpleNamespace(max_active_jobs=setting.max_active_jobs, base_url=None)
+        settings = SimpleNamespace(
+            service=Service.GEMINI,
+            timeout=setting.request_timeout,
+            max_active_jobs=setting.max_active_jobs,
+            base_url=None,
+        )
         self.hook: Any = SimpleNamespace(client=client, renew=lambda: None, settings=settings)
         store = RawStore(self.steps, airflow.kept, lambda: airflow.epoch == self.epoch, setting.hiccup)
         self.context: Any = {
@@ -162,7 +168,7 @@ class Worker:
         began = airflow.setting.clocks.airflow.at(START)
         return is_of_earlier_run(
             job,
-            run_began=datetime.fromtimestamp(began, tz=timezone.utc) - _CLOCK_SLACK,
+            run_began=datetime.fromtimestamp(began, tz=timezone.utc) - CLOCK_SLACK,
             now=datetime.fromtimestamp(self.skew.at(airflow.clock.now), tz=timezone.utc),
         )
 

@@ -1,0 +1,47 @@
+"""What ``GeminiGetBatchResponsesOperator`` does: land the responses of one job, whoever created it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.batch.tag import tag_of
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource
+from airflow_provider_gemini_batch.runtime.outputs import Output
+from airflow_provider_gemini_batch.runtime.story import log_end
+from airflow_provider_gemini_batch.runtime.summary import summary_of
+from airflow_provider_gemini_batch.runtime.task_setup import identity_of
+from airflow_provider_gemini_batch.runtime.task_work import landing_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_gemini_batch.runtime.arguments import ResponsesArguments
+    from airflow_provider_gemini_batch.runtime.client import ServiceAccess
+
+
+def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context: Context) -> dict[str, Any]:
+    """Land the responses of one job that has ended, and return the summary.
+
+    :raises GeminiBatchError: the job has not ended, or has no responses.
+    """
+    with tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
+        output = Output.of(arguments, access, Path(folder), identity_of(context["ti"]))
+        job = access.client.get(arguments.job_name, brief=True)
+        tag = tag_of(job)
+        summary, responses = output.write(
+            [ResponseSource(lambda: access.client.get_responses(job))],
+            LandingSpec(
+                kind=job.kind or JobKind.GENERATION,
+                keep_response=arguments.keep_response,
+                wrapped_keys=tag is not None and tag.wrapped,
+            ),
+            replace(output.origin, job_names=(job.name,)),
+        )
+    log_end(landing_of(summary, output=output.path, responses=responses), None)
+    return summary_of(
+        [job], counts=summary.counts, usage=summary.usage.shown(), output=output.path, responses=responses
+    )
