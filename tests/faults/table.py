@@ -365,8 +365,8 @@ FAULTS = (
     Fault(
         f"{_RESUMED}test_an_output_that_lacks_rows_is_not_gone_on_from_and_none_is_missing_in_the_end",
         "api/backends/vertex.py",
-        "        if found == wanted:\n",
-        "        if found <= wanted:\n",
+        "                if found != wanted:\n",
+        "                if found > wanted:\n",
         f"{_RESUMED}test_an_output_that_lacks_rows_is_not_gone_on_from_and_none_is_missing_in_the_end",
     ),
     Fault(
