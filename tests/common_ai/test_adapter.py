@@ -235,14 +235,16 @@ def test_an_expired_job_leaves_the_rows_that_it_finished(
     assert sum(row["status"] == "success" for row in rows) == round(3 * partial_rows)
 
 
+@pytest.mark.parametrize("deferrable", [True, False])
 def test_common_ais_own_example_runs_with_another_model_and_folder(
-    service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool
 ) -> None:
     source = (Path(next(iter(example_dags.__path__))) / "example_llm_batch.py").read_text(encoding="utf-8")
     for ours, theirs in (
         ("google:gemini-2.5-flash", "openai:gpt-5-mini"),
         ("gemini:gemini-2.5-flash", "anthropic:claude-sonnet-5"),
         (f"file://{tmp_path}", "s3://my-bucket"),
+        (f"deferrable={deferrable}", "deferrable=True"),
     ):
         assert theirs in source
         source = source.replace(theirs, ours)
@@ -255,7 +257,9 @@ def test_common_ais_own_example_runs_with_another_model_and_folder(
         ("example_llm_batch_decorator", "build_review_prompts"),
     ):
         run = Run(getattr(module, dag_id)())
-        assert run.attempt(task_id).state == "success"
+        result = run.attempt(task_id)
+        assert result.state == "success", result.error
+        assert bool(result.deferrals) == deferrable
         assert run.attempt("summarize_manifest").state == "success"
         assert sum(run.xcom("summarize_manifest").values()) == 4
     assert len(jobs(service)) == 2
