@@ -23,13 +23,14 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch import adoption
 from airflow_provider_gemini_batch.batch.cancelling import Canceller
-from airflow_provider_gemini_batch.batch.ports import Done, Landing, Plan, SleepUntil, TaskFailed, WaitForJobs
-from airflow_provider_gemini_batch.batch.repair import judge_rows, rows_to_repair, source_clear_count
-from airflow_provider_gemini_batch.batch.state import UNRECORDED, BatchState, Event, JobRecord, PendingCreate
+from airflow_provider_gemini_batch.batch.ports import Done, Plan, SleepUntil, TaskFailed, WaitForJobs
+from airflow_provider_gemini_batch.batch.repair import rows_to_repair, source_clear_count
+from airflow_provider_gemini_batch.batch.results import Results
+from airflow_provider_gemini_batch.batch.state import UNRECORDED, BatchState, Event, PendingCreate
 from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, possible_jobs
 from airflow_provider_gemini_batch.batch.timeouts import Timeouts
 from airflow_provider_gemini_batch.batch.turns import KEPT_AHEAD, Turns
-from airflow_provider_gemini_batch.batch.verdict import Ended, Gone, Refused, ResultsMissing, judge, judge_all
+from airflow_provider_gemini_batch.batch.verdict import Gone, Refused, judge
 from airflow_provider_gemini_batch.polling.policy import BELIEVED_AFTER
 from airflow_provider_gemini_batch.polling.progress import until_words
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
@@ -134,6 +135,7 @@ class _Advance:
         self._has_notes = has_notes
         self._canceller = Canceller(task, state)
         self._submitter = Submitter(task, state)
+        self._results = Results(task, state)
         self._timeouts = Timeouts(task, state, self._canceller)
         self._shards = 1
         self._unreadable: ConfigurationError | None = None
@@ -219,7 +221,8 @@ class _Advance:
             self._submitter.look_up(wanted, plan)
         state.fingerprint = state.fingerprint or state.newest_fingerprint()
         self._shards = (state.shards or state.shards_seen()) if plan.fingerprint is None else plan.shards
-        self._find_delivered()
+        if not self._has_notes:
+            self._results.find_delivered()
         return plan
 
     def _read_input(self) -> Plan:
@@ -285,35 +288,6 @@ class _Advance:
                 raise TaskFailed(judge(Gone(name))) from error
             log.warning("The service no longer knows %s: it is not counted on.", name)
 
-    def _find_delivered(self) -> None:
-        """Find out whether jobs from before a clear had their results delivered, where no notes say so."""
-        if self._has_notes:
-            return
-        state = self._state
-        for record in state.seen():
-            if record.tag is not None and record.tag.clear_count < state.clear_count and not record.was_delivered:
-                state.records[record.name] = replace(record, found_delivered=self._seems_delivered(record))
-
-    def _seems_delivered(self, record: JobRecord) -> bool:
-        delivered = self._task.rows.was_delivered(record.name)
-        if record.tag is None or delivered:
-            return bool(delivered)
-        others = [(other, other.tag) for other in self._state.seen() if other.tag is not None]
-        if delivered is None:
-            # There is no output to look at. A person who clears such a task wants it to run again if it had finished,
-            # that is, if no job that was created together with this one still runs.
-            made_of = (record.tag.clear_count, record.tag.fingerprint)
-            return not any(other.is_active and (tag.clear_count, tag.fingerprint) == made_of for other, tag in others)
-        # If the output came from a job that was created after a later clear, or from another job for the very same
-        # rows, this job's results are out of date. Otherwise two jobs would replace each other at every clear.
-        mine = (record.tag.clear_count, record.tag.slot)
-        instead = [
-            other.name
-            for other, tag in others
-            if tag.clear_count > record.tag.clear_count or (tag.clear_count, tag.slot) == mine
-        ]
-        return any(self._task.rows.was_delivered(name) for name in instead)
-
     # -- what is due
 
     def _go_on(self, plan: Plan) -> Step:
@@ -326,10 +300,13 @@ class _Advance:
             found = self._serve_round(plan, round_, rows, used)
             if found.active or found.postponed or found.over_capacity or found.too_late or found.lacks_turns:
                 return self._wait(found)
-            self._raise_bad_ending(used + found.ended)
+            self._results.check_endings(used + found.ended)
             used.extend(found.ended)
             if found.unsendable and not round_:
-                self._raise_unsendable(used)
+                if not state.seen() and self._unreadable is not None:
+                    raise self._unreadable
+                what = f"Rows that still need an answer cannot be sent: {self._unreadable or 'the input has changed'}"
+                raise self._results.failure(what, used) from self._unreadable
             if found.unsendable:
                 # The rows that a repair round would have sent again count as failed.
                 plan = replace(plan, can_resend=False)
@@ -340,10 +317,18 @@ class _Advance:
             try:
                 rows = rows_to_repair(self._task, state, plan, round_, used, too_late=self._timeouts.is_over())
             except ResultsGone as error:
-                return self._without_results(plan, used, error)
+                self._results.give_up_lost(used, error)
+                return self._go_on(plan)
             if rows is None:
                 break
-        return self._deliver(plan, used)
+        if plan.incomplete:
+            what = f"Columns to be carried into the output are out of reach: {self._unreadable or plan.incomplete}"
+            raise self._results.failure(what, used) from self._unreadable
+        try:
+            return self._results.deliver(plan, used)
+        except ResultsGone as error:
+            self._results.give_up_lost(used, error)
+            return self._go_on(plan)
 
     def _serve_round(self, plan: Plan, round_: int, rows: Sequence[int] | None, used: list[str]) -> _Round:
         """Find or create the jobs of a round. A bad ending stops new submissions, but not the wait for other jobs."""
@@ -389,7 +374,9 @@ class _Advance:
         )
         self._canceller.clean_up(decision.cleanup)
         parts = [
-            name for name in decision.rows_from if name not in used and (not plan.by_row or self._has_kept_rows(name))
+            name
+            for name in decision.rows_from
+            if name not in used and (not plan.by_row or self._results.are_kept(name))
         ]
         used.extend(parts)
         if isinstance(decision, adoption.Adopt):
@@ -406,28 +393,11 @@ class _Advance:
             found.too_late = True
         elif found.postponed is None:
             if parts:
-                rows = self._missing(slot, used, parts) if plan.by_row else None
+                rows = self._results.missing_rows(slot, used, parts) if plan.by_row else None
             if rows is None or rows:
                 completes = used if slot.round else decision.completes
                 return self._submit(slot.tag(decision.submission), rows, found, why=decision.why, completes=completes)
         return None
-
-    def _has_kept_rows(self, name: str) -> bool:
-        """Return whether the service still keeps the responses of a job that was cut short."""
-        if not self._state.records[name].results_expired:
-            try:
-                self._task.rows.survey(self._state.jobs([name]), shard=None)
-            except ResultsGone:
-                log.warning("The finished rows of %s are no longer kept: they are sent again.", name)
-                self._state.happened(Event.RESULTS_EXPIRED, name)
-        return not self._state.records[name].results_expired
-
-    def _missing(self, slot: adoption.Slot, used: Sequence[str], parts: Sequence[str]) -> Sequence[int]:
-        """Return the rows that no ended job has finished: of one shard, or after all rounds so far."""
-        jobs, shard = (used, None) if slot.round else (parts, slot.shard)
-        survey = self._task.rows.survey(self._state.jobs(jobs), shard=shard)
-        log.info("%d rows are done already; %d are sent again.", survey.succeeded, len(survey.repairable))
-        return survey.repairable
 
     def _await_turn(self, tag: Tag, rows: Sequence[int] | None, found: _Round, *, completes: Sequence[str]) -> None:
         """Record that a job waits for its turn, and bring the input of the first such jobs to the service."""
@@ -563,78 +533,3 @@ class _Advance:
             turn=turn,
             all_created=all_created,
         )
-
-    # -- endings
-
-    def _raise_bad_ending(self, used: Sequence[str]) -> None:
-        state, bad = self._state, self._state.bad_endings()
-        if not bad:
-            return
-        everything = list(dict.fromkeys([*used, *bad]))
-        self._task.service.remove_inputs(state.jobs(everything))
-        verdict = judge_all([Ended(job) for job in state.jobs(bad)])
-        landing = self._land_remains(everything) if self._task.last_try or not verdict.retry else None
-        raise TaskFailed(verdict, landing=landing)
-
-    def _land_remains(self, names: Sequence[str]) -> Landing | None:
-        """Land the finished rows where no further try will, since they are paid for; return None if there are none."""
-        remains = [name for name in names if self._state.records[name].has_finished_rows]
-        try:
-            return self._task.rows.land(self._state.jobs(remains)) if remains else None
-        except GeminiBatchError as error:
-            log.warning("The rows that had been answered could not be landed: %s", error)
-            return None
-
-    def _raise_unsendable(self, used: Sequence[str]) -> None:
-        """Fail because rows are left that cannot be sent, since the input cannot be read."""
-        if not self._state.seen() and self._unreadable is not None:
-            raise self._unreadable
-        what = f"Rows that still need an answer cannot be sent: {self._unreadable or 'the input has changed'}"
-        landing = self._land_remains(used) if self._task.last_try else None
-        raise TaskFailed(judge(Refused(what, retry=True)), landing=landing) from self._unreadable
-
-    def _deliver(self, plan: Plan, used: Sequence[str]) -> Step:
-        task, state = self._task, self._state
-        if plan.incomplete:
-            what = f"Columns to be carried into the output are out of reach: {self._unreadable or plan.incomplete}"
-            landing = self._land_remains(used) if task.last_try else None
-            raise TaskFailed(judge(Refused(what, retry=True)), landing=landing) from self._unreadable
-        jobs = state.jobs(used)
-        try:
-            landing = task.rows.land(jobs)
-        except ResultsGone as error:
-            return self._without_results(plan, used, error)
-        task.service.remove_inputs(jobs)
-        verdict = judge_rows(task, jobs, landing, can_repair=plan.can_resend and bool(landing.repairable))
-        reached = landing.output is not None or landing.responses is not None
-        if reached and (verdict.success or not plan.can_resend):
-            for name in used:
-                state.happened(Event.DELIVERED, name)
-            self._submitter.save()
-        if not verdict.success:
-            raise TaskFailed(verdict, landing=landing)
-        return Done(jobs=tuple(jobs), landing=landing, memo=state.to_json())
-
-    def _without_results(self, plan: Plan, used: Sequence[str], error: ResultsGone) -> Step:
-        """Return the next step without the results that the service no longer keeps; fail where they are needed."""
-        state = self._state
-        cut_short = [name for name in used if state.records[name].was_cut_short]
-        kept = [name for name in cut_short if self._has_kept_rows(name)]
-        if len(kept) < len(cut_short):
-            self._submitter.save()
-            return self._go_on(plan)
-        older = [
-            record.name
-            for record in (state.records[name] for name in used)
-            if record.tag is not None
-            and record.tag.clear_count < state.clear_count
-            and not record.results_expired
-            and not self._has_kept_rows(record.name)
-        ]
-        if not older:
-            raise TaskFailed(judge_all([ResultsMissing(name) for name in used])) from error
-        for name in older:
-            if state.records[name].in_use:
-                state.happened(Event.RELEASED, name)
-        self._submitter.save()
-        return self._go_on(plan)
