@@ -62,6 +62,8 @@ def shards(pattern: str, count: int) -> tuple[str, ...]:
         ("prediction.results.jsonl",),
         ("predictions_0001.jsonl", "predictions_0002.jsonl", "errors_0001.jsonl"),
         ("predictions_0001", "errors_0001"),
+        ("predictions_0001.json", "errors_0001.json"),
+        shards("predictions.jsonl-{n}-of-{count}", 2),
         ("predictions.jsonl", "errors.jsonl"),
         shards("{n:012d}.jsonl", 3),
         shards("{n:012d}.json", 2),
@@ -90,6 +92,10 @@ def test_all_names_that_were_seen_are_read_whole_answers_before_errors(names: tu
         (("predictions_0002.jsonl",), ("predictions_0001.jsonl",)),
         (("000000000000.jsonl", "000000000002.jsonl"), ("000000000001.jsonl",)),
         (("errors.jsonl-00000-of-00002", "predictions.jsonl"), ("errors.jsonl-00001-of-00002",)),
+        (("predictions-0-of-2.jsonl",), ("predictions-1-of-2.jsonl",)),
+        (("predictions_00001.jsonl", "predictions_00003.jsonl"), ("predictions_00002.jsonl",)),
+        (("predictions-000000000000.jsonl", "predictions-000000000002.jsonl"), ("predictions-000000000001.jsonl",)),
+        (("incremental_predictions.jsonl-00001-of-00002",), ("incremental_predictions.jsonl-00000-of-00002",)),
     ],
 )
 def test_a_shard_that_the_other_names_promise_is_missed(names: tuple[str, ...], missing: tuple[str, ...]) -> None:

@@ -380,6 +380,7 @@ def test_a_code_beyond_32_bits_costs_no_row(tmp_path: Path) -> None:
         ("7", "not a list of numbers"),
         ("[0.1, NaN]", "not a finite number"),
         ("[1e999]", "not a finite number"),
+        ("[0.1, 1e39]", "not a finite number of 32 bits"),
         ("[]", "no embedding"),
         ("null", "no embedding"),
     ],

@@ -44,16 +44,16 @@ class OutputFiles(NamedTuple):
 
 
 _SHARDED = re.compile(
-    r"(?P<stem>[^/]{1,200}?)(?P<before>[-_])(?P<number>[0-9]{5})-of-(?P<total>[0-9]{5})(?P<ending>(?:\.[a-z]{1,10}){0,2})\Z"
+    r"(?P<stem>[^/]{1,200}?)(?P<before>[-_])(?P<number>[0-9]{1,5})-of-(?P<total>[0-9]{1,5})(?P<ending>(?:\.[a-z]{1,10}){0,2})\Z"
 )
 # Families with consecutive numbers, from 0 or 1, and without a total.
-_COUNTED = re.compile(r"(?P<stem>predictions_)(?P<number>[0-9]{4})(?P<ending>(?:\.[a-z]{1,10}){0,2})\Z")
-_EXPORTED = re.compile(r"(?P<stem>)(?P<number>[0-9]{12})(?P<ending>\.jsonl?(?:\.gz)?)\Z")
+_COUNTED = re.compile(r"(?P<stem>predictions_)(?P<number>[0-9]{4}|0[0-9]{4,6})(?P<ending>(?:\.[a-z]{1,10}){0,2})\Z")
+_EXPORTED = re.compile(r"(?P<stem>(?:predictions?[-_])?)(?P<number>[0-9]{12})(?P<ending>\.jsonl?(?:\.gz)?)\Z")
 # Names without their shard; the reference does not fix the ending.
 _FINAL = re.compile(
     r"(?:predictions[^/]*\.jsonl?|predictions(?:_[0-9]{1,12})?|prediction\.results(?:\.jsonl)?)(?:\.gz)?\Z"
 )
-_ERRORS = re.compile(r"(?:prediction\.)?errors?(?:_[0-9]{1,12})?(?:\.jsonl)?(?:\.gz)?\Z")
+_ERRORS = re.compile(r"(?:prediction\.)?errors?(?:_[0-9]{1,12})?(?:\.jsonl?)?(?:\.gz)?\Z")
 _PARTIAL = re.compile(r"incremental_[^/]*\.jsonl(?:\.gz)?\Z")
 # Not responses: error counts of older models, and files added by the service or by tools that copied the folder.
 _NOTES = re.compile(r"(?:[._].*|.*\.metadata|(?!prediction).*\.json|prediction\.errors_stats.*)\Z")
@@ -86,7 +86,7 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
     return OutputFiles(
         answers=tuple(item.name for item in chosen if item.size),
         exists=bool(chosen),
-        missing=() if chosen is partial else tuple(_missing(item.name for item in chosen)),
+        missing=tuple(_missing(item.name for item in chosen)),
         unknown=tuple(unknown),
         doubles=tuple(sorted(doubles)),
     )
@@ -145,7 +145,7 @@ def _missing(names: Iterable[str]) -> list[str]:
     missing = []
     for (stem, before, total, ending), numbers in sorted(sharded.items()):
         lost = set(range(int(total))) - numbers
-        missing += [f"{stem}{before}{number:05d}-of-{total}{ending}" for number in sorted(lost)]
+        missing += [f"{stem}{before}{number:0{len(total)}d}-of-{total}{ending}" for number in sorted(lost)]
     for (stem, digits, ending), numbers in sorted(counted.items()):
         if max(numbers) < _MOST_SHARDS:
             lost = set(range(min(*numbers, 1), max(numbers))) - numbers

@@ -39,6 +39,8 @@ _SNAKE = {
     "inline_data": "inlineData", "file_data": "fileData", "function_call": "functionCall", "mime_type": "mimeType",
     "file_uri": "fileUri", "executable_code": "executableCode", "code_execution_result": "codeExecutionResult",
 }  # fmt: skip
+# The most that a 32-bit float can hold, as which vectors are stored.
+_MOST_FLOAT = 3.4028234663852886e38
 # The members in which media lies, and where in them.
 _MEDIA = {"inlineData": "data", "fileData": "fileUri"}
 # Exchanges with the service's own tools, and metadata of another part: by themselves these are not content.
@@ -146,9 +148,9 @@ def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
         floats = [float(value) for value in values]
     except OverflowError:
         return None, "the embedding holds a number that is too large"
-    # The difference is 0 only for finite numbers.
-    if not all(value - value == 0 for value in floats):
-        return None, "the embedding holds a value that is not a finite number"
+    # Comparing with NaN is false.
+    if not all(-_MOST_FLOAT <= value <= _MOST_FLOAT for value in floats):
+        return None, "the embedding holds a value that is not a finite number of 32 bits"
     return floats, ""
 
 
