@@ -253,6 +253,6 @@ def test_the_columns_statuses_and_counts_of_result_rows_are_those_of_the_code() 
     assert re.findall(r"^\| `(\w+)`", columns, re.MULTILINE) == list(ROW_MEMBERS)
     statuses = between(page, "### Status", "## What is sent again")
     assert set(re.findall(r"^\| `(\w+)`", statuses, re.MULTILINE)) == {status.word for status in RowStatus}
-    counts = between(page, "## What it costs", "| metric")
+    counts = between(page, "## What it costs", "[Metrics]")
     kinds = counts.replace("`..._image_...`, `..._video_...`", "`input_image_tokens`, `input_video_tokens`")
     assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", kinds, re.MULTILINE)))) == set(Usage._fields)
