@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobSnapshot
 from airflow_provider_gemini_batch.polling.policy import RIDE_ALONG
 from airflow_provider_gemini_batch.polling.progress import WaitLog
+from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.polling.job_wait import JobWait
-    from airflow_provider_gemini_batch.polling.report import WaitReport
 
 
 class BlockingWait:
@@ -103,13 +104,19 @@ class BlockingWait:
         """Let the pauses until the next polls become shorter by the seconds that have passed."""
         self._pauses = {name: (pause, left - seconds) for name, (pause, left) in self._pauses.items()}
 
-    def run(self, sleep: Callable[[float], None], *, memo: str = "") -> WaitReport:
-        """Poll until the wait is over, and return the report that a trigger would send."""
+    def run(self, sleep: Callable[[float], None], *, memo: str = "", breaks_at: float = inf) -> WaitReport:
+        """Poll until the wait is over, and return the report that a trigger would send.
+
+        :param breaks_at: when to return, with the reason TURN, although the wait goes on: at the next ``run``.
+        """
         while True:
             self.poll()
             report = self.wait.report(memo)
             if report is not None:
                 return replace(report, running_since=self._words.running_since)
-            pause = self.pause
+            left = breaks_at - self._now()
+            if left <= 0:
+                return WaitReport(Reason.TURN, memo=memo, turns=1, running_since=self._words.running_since)
+            pause = min(self.pause, left)
             sleep(pause)
             self.pass_time(pause)

@@ -100,6 +100,7 @@ class TaskRun:
         self._is_open = False
         self._is_resumed = False
         self._active: dict[str, BatchJob] = {}
+        self._wait: BlockingWait | None = None
         #: What a kill would cancel, and with which settings: in memory, since a signal handler cannot ask Airflow.
         self._running: set[str] = set()
         self._settings: ConnectionSettings | None = None
@@ -293,17 +294,11 @@ class TaskRun:
             until=step.until,
         )
         if not arguments.deferrable:
-            looks_at = self._next_look(step.turn)
-            wait = BlockingWait(
-                JobWait(step.job_names, policy._replace(deadline=min(step.end_time, looks_at))),
-                lambda name: self._hook.client.get(name, brief=True),
-                now=self._clock.now,
-                renew=self._hook.renew,
-                log=lambda level, line: self._log_progress(level, line, wait),
-            )
-            report = wait.run(self._clock.sleep, memo=step.memo)
-            is_turn = report.reason is Reason.DEADLINE and looks_at < step.end_time
-            return replace(report, reason=Reason.TURN, turns=1) if is_turn else report
+            wait = self._blocking_wait(step.job_names, policy)
+            report = wait.run(self._clock.sleep, memo=step.memo, breaks_at=self._next_look(step.turn))
+            if report.reason is not Reason.TURN:
+                self._wait = None
+            return report
         return self._defer(
             list(step.job_names),
             step.end_time + step.ahead,
@@ -314,6 +309,20 @@ class TaskRun:
             progress_timeout=policy.progress_timeout,
             input_tokens=self._work.input_tokens,
         )
+
+    def _blocking_wait(self, names: Sequence[str], policy: WaitPolicy) -> BlockingWait:
+        """Return the wait that was broken off to look for a turn, which knows for how long its jobs stand still."""
+        before = self._wait
+        if before is not None and before.wait.policy == policy and [job.name for job in before.wait.jobs] == [*names]:
+            return before
+        self._wait = wait = BlockingWait(
+            JobWait(names, policy),
+            lambda name: self._hook.client.get(name, brief=True),
+            now=self._clock.now,
+            renew=self._hook.renew,
+            log=lambda level, line: self._log_progress(level, line, wait),
+        )
+        return wait
 
     def _next_look(self, turn: TurnRequest | None) -> float:
         """Return when a task that does not defer next checks for room: at random, so that few check together."""

@@ -27,6 +27,8 @@ class Case:
     :param deliveries: how often results reached the author.
     :param states: how the jobs end, oldest first; by default all well.
     :param cancels: how many cancel calls the jobs got, in all.
+    :param succeeded: how many rows of each delivery succeed.
+    :param calls: how often the function that gives the rows is called; None: any number.
     :param said: a text that the task's log must hold, so that a case cannot pass without what it is about.
     :param kill: seed and seconds: each task is killed once, at a moment of its own within so many seconds.
     :param alone: it shakes the whole Airflow, so nothing may run beside it.
@@ -49,6 +51,8 @@ class Case:
     deliveries: int = 1
     states: tuple[str, ...] | None = None
     cancels: int = 0
+    succeeded: int = ROWS
+    calls: int | None = None
     said: str = ""
     kill: tuple[int, float] | None = None
     alone: bool = False

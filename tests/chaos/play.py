@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.board import Board
+from chaos.case import ROWS
 from chaos.stage import Stage
 from emulator.storage_server import storage_server
 from stack.local_airflow import LocalAirflow
@@ -86,6 +87,9 @@ class Theatre:
         for name in ("upload", "cut"):
             lines = [json.dumps({"key": str(row), "text": f"Row {row}. " + 400_000 * "x"}) for row in range(3)]
             (self.folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+        (self.folder / "host-a").mkdir()
+        lines = [json.dumps({"id": f"r{row}", "size": row, "text": f"Row {row}."}) for row in range(ROWS)]
+        (self.folder / "host-a" / "rows.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
         # A copy: nobody who edits the file changes what is being played.
         shutil.copytree(HERE / "dags", self.folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
         settings = {**SETTINGS, "CHAOS_FOLDER": str(self.folder)}

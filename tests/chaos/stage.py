@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,11 +18,11 @@ from sqlalchemy import create_engine, make_url
 from waiting import wait_for
 
 from airflow_provider_gemini_batch.emulator import Emulator
+from chaos.case import ROWS
 from stack.airflow_rest import FINISHED, AirflowRest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from chaos.board import Board
     from chaos.case import Case
@@ -306,6 +307,10 @@ class Stage:
         shutil.rmtree(self._folder / name, ignore_errors=True)
         (self._folder / name).write_text("in the way", encoding="utf-8")
 
+    def other_host(self, name: str) -> None:
+        """Take away what the first host had on its own disk."""
+        shutil.rmtree(self._folder / name)
+
     def wall_down(self, name: str) -> None:
         """Take it away."""
         (self._folder / name).unlink()
@@ -392,7 +397,13 @@ class Stage:
         self._compare(found, "cancel calls", sum(job["cancel_calls"] for job in self.jobs), case.cancels)
         if case.kind == "create":
             whole = [line["counts"] for line in self.deliveries]
-            self._compare(found, "rows delivered", [one["succeeded"] for one in whole], [3] * len(whole))
+            self._compare(found, "rows delivered", [one["succeeded"] for one in whole], [case.succeeded] * len(whole))
+        if case.calls is not None:
+            calls = (self._folder / f"{case.name}.asked").stat().st_size
+            self._compare(found, "calls of the function", calls, case.calls)
+        if "carry" in case.arguments:
+            rows = read_lines(Path(str(case.arguments["output_path"])))
+            self._compare(found, "carried columns", [row.get("size") for row in rows], list(range(ROWS)))
         if case.said and case.said not in self.log():
             found.append(f"nobody said {case.said!r}")
         return found

@@ -243,6 +243,29 @@ KILLING = (
     ),
 )
 
+#: Columns that go through, on whichever host the rows are landed.
+CARRIED = {"key_field": "id", "carry": ["size"], "prompt_template": "{text}"}
+
+HOSTS = (
+    Case(
+        name="hosts_file",
+        done="submitted on a host whose disk has the input, resumed on another; every third answer is missing",
+        arguments={"input_path": "{folder}/host-a/rows.jsonl", "output_path": "{folder}/hosts_file.jsonl", **CARRIED},
+        faults={"missing_every": 3, **HELD},
+        steps=(("until", "deferred", 1), ("other_host", "host-a"), ("release",)),
+        succeeded=2,
+    ),
+    Case(
+        name="hosts_function",
+        done="rows of a function that gives others at each call, kept on the first host's disk, resumed on another",
+        arguments={"output_path": "{folder}/host-b/hosts_function.jsonl", **CARRIED},
+        slow_rows=0.0,
+        faults=HELD,
+        steps=(("until", "deferred", 1), ("other_host", "host-b"), ("release",)),
+        calls=1,
+    ),
+)
+
 CLEARING = (
     Case(
         name="clear_while_deferred",
@@ -455,6 +478,6 @@ SHAKING = (
     ),
 )
 
-TABLE = (*CREATING, *KILLING, *CLEARING, *WAITING, *SHAKING)
+TABLE = (*CREATING, *KILLING, *HOSTS, *CLEARING, *WAITING, *SHAKING)
 #: Few, quick and of every kind: what runs with all other tests.
 REPRESENTATIVES = ("reply_lost_after", "kill9_after_create", "clear_while_deferred", "mark_failed_while_deferred")

@@ -324,6 +324,27 @@ def test_a_task_that_does_not_defer_waits_for_its_turn_as_well(
     assert task.sizes() == [4, 4, 4]
 
 
+def test_a_job_that_stands_still_is_noticed_while_another_waits_for_its_turn(
+    make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", service.connection(max_active_jobs=1))
+    service.control.speed(100_000)
+    service.control.faults(hold_running=True)
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(
+        input_path=path,
+        max_rows_per_job=6,
+        deferrable=False,
+        poll_interval=0.1,
+        progress_timeout=0.6,
+        timeout=6,
+        **COLUMNS,
+    )
+    with pytest.raises(AirflowException, match="made no progress for"):
+        task.process("host-a")
+    assert task.sizes() == [6]
+
+
 def test_many_columns_are_kept_in_a_file_for_its_owner_alone_until_the_rows_are_landed(
     make: Any, tmp_path: Path
 ) -> None:

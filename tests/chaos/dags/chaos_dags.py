@@ -38,14 +38,21 @@ def deliver(context: Any, result: Any) -> None:
     write_line("deliveries", context, jobs=result["job_names"], counts=result["counts"], output=result.get("output"))
 
 
-def slow_rows(dag_id: str, count: int, seconds: float) -> Callable[[], list[str]]:
-    """Rows that take their time, once: whoever looks finds a task that has not sent anything yet."""
+def slow_rows(dag_id: str, count: int, seconds: float, *, columns: bool) -> Callable[[], list[Any]]:
+    """Rows that take their time, once: whoever looks finds a task that has not sent anything yet.
 
-    def rows() -> list[str]:
+    With ``columns`` they have some, and other texts at each call.
+    """
+
+    def rows() -> list[Any]:
         mark = FOLDER / f"{dag_id}.asked"
-        if not mark.exists():
-            mark.touch()
+        is_first = not mark.exists()
+        with mark.open("a", encoding="utf-8") as calls:
+            calls.write(".")
+        if is_first:
             time.sleep(seconds)
+        if columns:
+            return [{"id": f"r{number}", "size": number, "text": f"{time.time()}"} for number in range(count)]
         return [f"Row {number}." for number in range(count)]
 
     return rows
@@ -102,7 +109,9 @@ def make_dag(plan: dict[str, Any]) -> DAG:
     arguments["retries"] = plan["retries"]
     arguments["post_execute"] = deliver
     if "slow_rows" in plan:
-        arguments["inlined_requests"] = slow_rows(plan["dag_id"], plan["rows"], plan["slow_rows"])
+        arguments["inlined_requests"] = slow_rows(
+            plan["dag_id"], plan["rows"], plan["slow_rows"], columns="carry" in arguments
+        )
     if "kill_seed" in plan:
         arguments["pre_execute"] = killer(plan["kill_seed"], plan["service_port"], plan["kill_window"])
     operator = OPERATORS[plan["kind"]]
