@@ -30,7 +30,8 @@ _CONNECTION_FIELDS: dict[str, Any] = {
     },
     "keyfile_dict": {
         "label": "Key file (JSON)",
-        "description": "The whole text of a service-account key (Vertex). Empty: Application Default Credentials.",
+        "description": "The whole text of a service-account key, or of another credential with secrets (Vertex). "
+        "Empty: Application Default Credentials.",
         "schema": {"type": ["string", "null"], "format": "password", "multiline": True},
     },
     "key_path": {
@@ -40,7 +41,8 @@ _CONNECTION_FIELDS: dict[str, Any] = {
     },
     "credential_config_file": {
         "label": "Credential configuration",
-        "description": "Path or JSON text of a credential configuration for workload identity federation (Vertex).",
+        "description": "Path of a credential configuration for workload identity federation (Vertex). Its JSON only if "
+        "that has no secrets: this field is not hidden.",
         "schema": _TEXT,
     },
     "impersonation_chain": {

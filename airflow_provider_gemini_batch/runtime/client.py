@@ -6,7 +6,6 @@ The client, and with it ``requests`` and ``google.auth``, is imported only when 
 from __future__ import annotations
 
 import logging
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +21,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
 )
 from airflow_provider_gemini_batch.api.states import Service
-from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
+from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection, secrets_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,15 +63,6 @@ class OpenAccess(ServiceAccess, Protocol):
         """Read the connection again and use its credentials from now on; keep the old ones if that fails."""
 
 
-# What is secret in the JSON of a Google credential, wherever in it.
-_SECRET_MEMBERS = frozenset(
-    {"private_key", "private_key_id", "client_secret", "refresh_token", "token", "access_token", "authorization"}
-)
-# Airflow masks nothing shorter, and warns of it.
-_SHORTEST_SECRET = 5
-# The last line of a key may be shorter, and then reveals nothing.
-_SHORTEST_LINE = 8
-_LINE_BREAKS = re.compile(r"(?:\\+[nr]|[\r\n])+")
 _API_OF = {
     Service.GEMINI: "Generative Language API (generativelanguage.googleapis.com)",
     Service.VERTEX: "Vertex AI API (aiplatform.googleapis.com)",
@@ -157,32 +147,13 @@ def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> 
 def mask_credentials(settings: ConnectionSettings) -> None:
     """Keep the secrets inside a key out of Airflow's logs, since Airflow itself masks only the key as a whole."""
     keys = (settings.keyfile_dict, settings.credential_config_file)
-    found: list[JsonValue] = [text for key in keys for text in _secrets_in(key)]
+    found: list[JsonValue] = [text for key in keys for text in secrets_in(key)]
     if not found:
         return
     from airflow.sdk.log import mask_secret
 
     # In one call: each one is a request to Airflow's supervisor.
     mask_secret(found)
-
-
-def _secrets_in(value: object) -> Iterator[str]:
-    """Yield the secret texts, a key line by line, so that it is masked however its line breaks are written.
-
-    The whole key is left out: its lines cover it, and Airflow compiles its pattern anew for every text.
-    """
-    if isinstance(value, list):
-        for member in value:
-            yield from _secrets_in(member)
-    if not isinstance(value, dict):
-        return
-    for name, member in value.items():
-        if not isinstance(member, str):
-            yield from _secrets_in(member)
-        elif str(name).lower() in _SECRET_MEMBERS:
-            lines = _LINE_BREAKS.split(member.strip().removeprefix("Bearer "))
-            shortest = _SHORTEST_LINE if len(lines) > 1 else _SHORTEST_SECRET
-            yield from (line for line in lines if len(line) >= shortest and "-----" not in line)
 
 
 async def aget_client_connection(conn_id: str) -> Connection:

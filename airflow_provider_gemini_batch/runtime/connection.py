@@ -17,7 +17,7 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from airflow.sdk import Connection
 
@@ -42,6 +42,16 @@ _REFUSED = {
 # Parts of a URL's path on Vertex, so nothing that could end the path or step out of it.
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+# What is secret in the JSON of a Google credential, wherever in it.
+_SECRET_MEMBERS = frozenset(
+    {"private_key", "private_key_id", "client_secret", "refresh_token", "token", "access_token", "authorization"}
+)
+# Airflow masks nothing shorter, and warns of it.
+_SHORTEST_SECRET = 5
+# The last line of a key may be shorter, and then reveals nothing.
+_SHORTEST_LINE = 8
+_LINE_BREAKS = re.compile(r"(?:\\+[nr]|[\r\n])+")
 
 
 @dataclass(frozen=True)
@@ -277,7 +287,33 @@ def _federation(fields: _Fields) -> str | Mapping[str, Any] | None:
     value = fields.values.get("credential_config_file")
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         return fields.text("credential_config_file")
-    return fields.mapping("credential_config_file")
+    found = fields.mapping("credential_config_file")
+    if isinstance(value, str) and any(secrets_in(found)):
+        raise fields.mistake(
+            "credential_config_file",
+            "holds a secret in JSON written as text, which Airflow's form and REST API show; put the JSON into "
+            "keyfile_dict, which they hide",
+        )
+    return found
+
+
+def secrets_in(value: object) -> Iterator[str]:
+    """Yield the secret texts, a key line by line, so that it is masked however its line breaks are written.
+
+    The whole key is left out: its lines cover it, and Airflow compiles its pattern anew for every text.
+    """
+    if isinstance(value, list):
+        for member in value:
+            yield from secrets_in(member)
+    if not isinstance(value, dict):
+        return
+    for name, member in value.items():
+        if not isinstance(member, str):
+            yield from secrets_in(member)
+        elif str(name).lower() in _SECRET_MEMBERS:
+            lines = _LINE_BREAKS.split(member.strip().removeprefix("Bearer "))
+            shortest = _SHORTEST_LINE if len(lines) > 1 else _SHORTEST_SECRET
+            yield from (line for line in lines if len(line) >= shortest and "-----" not in line)
 
 
 def _labels(fields: _Fields) -> Mapping[str, str]:

@@ -17,7 +17,7 @@ from airflow_provider_gemini_batch.api.credentials import google_loader
 from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError
 from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
 from airflow_provider_gemini_batch.api.urls import is_secure
-from airflow_provider_gemini_batch.runtime.client import _secrets_in
+from airflow_provider_gemini_batch.runtime.connection import secrets_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +117,7 @@ CREDENTIALS = {
 
 def masked(text: str) -> str:
     masker: Any = SecretsMasker()  # type: ignore[no-untyped-call]
-    masker.add_mask(list(_secrets_in(CREDENTIALS)))
+    masker.add_mask(list(secrets_in(CREDENTIALS)))
     return str(masker.redact(text))
 
 
@@ -134,9 +134,9 @@ def test_what_is_secret_in_a_credential_is_masked_however_it_is_written_out(text
 
 
 def test_secrets_are_found_behind_escaped_line_breaks_and_in_nothing_but_credentials() -> None:
-    assert list(_secrets_in({"private_key": PEM.replace("\n", "\\n")})) == LINES
-    assert list(_secrets_in({"client_secret": "12345", "refresh_token": "1234"})) == ["12345"]
-    assert not [*_secrets_in("a path"), *_secrets_in(None), *_secrets_in({"x": "yes"})]
+    assert list(secrets_in({"private_key": PEM.replace("\n", "\\n")})) == LINES
+    assert list(secrets_in({"client_secret": "12345", "refresh_token": "1234"})) == ["12345"]
+    assert not [*secrets_in("a path"), *secrets_in(None), *secrets_in({"x": "yes"})]
 
 
 def test_a_planted_link_is_not_followed(listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

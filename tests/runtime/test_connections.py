@@ -236,6 +236,11 @@ MISTAKES: list[tuple[str, Connection, str]] = [
     ("key_path", vertex(keyfile_dict=KEY, key_path="/key.json"), "keep one"),
     ("credential_config_file", vertex(key_path="/key.json", credential_config_file="/f.json"), "keep one"),
     ("credential_config_file", vertex(credential_config_file="{hunter2"), "not valid JSON"),
+    (
+        "credential_config_file",
+        vertex(credential_config_file='{"credential_source": {"headers": {"Authorization": "Bearer hunter2"}}}'),
+        "put the JSON into keyfile_dict",
+    ),
     ("impersonation_chain", vertex(impersonation_chain={"a": 1}), "separated by commas"),
     ("impersonation_chain", vertex(impersonation_chain=[1]), "separated by commas"),
     ("storage_endpoint", vertex(storage_endpoint="gs://bucket"), "is not a URL"),
@@ -257,7 +262,7 @@ def test_a_mistake_names_connection_and_field_and_remedy_and_no_secret(name: str
 
 def test_settings_show_no_credential_in_their_repr() -> None:
     shown = repr(read_connection(vertex(keyfile_dict=KEY))) + repr(read_connection(gemini()))
-    shown += repr(read_connection(vertex(credential_config_file='{"client_secret": "hunter2"}')))
+    shown += repr(read_connection(vertex(credential_config_file={"client_secret": "hunter2"})))
     assert "hunter2" not in shown
     assert "AIza" not in shown
 
@@ -308,3 +313,20 @@ def outcome(conn: Connection) -> str:
     except ConfigurationError as error:
         return str(error)
     return "read"
+
+
+@pytest.mark.parametrize("prefix", ["", "extra__google_cloud_platform__"])
+@pytest.mark.parametrize(
+    ("name", "write"), [("keyfile_dict", dict), ("keyfile_dict", json.dumps), ("credential_config_file", dict)]
+)
+def test_airflow_shows_no_secret_of_a_credential_that_is_taken(name: str, write: Any, prefix: str) -> None:
+    from airflow.api_fastapi.core_api.datamodels.connections import ConnectionResponse
+
+    key = {**KEY, "client_secret": "hunter2", "credential_source": {"headers": {"Authorization": "Bearer hunter3"}}}
+    extra = {"backend": "vertex", "project_id": "demo", prefix + name: write(key)}
+    assert read_connection(gemini(extra, password=None)).project_id == "demo"
+    fields = dict.fromkeys(("description", "host", "login", "schema", "port", "password", "team_name"))
+    given = {**fields, "conn_id": "c", "conn_type": "gemini_batch", "extra": json.dumps(extra)}
+    shown = ConnectionResponse.model_validate(given).extra or ""
+    assert "demo" in shown
+    assert "hunter" not in shown
