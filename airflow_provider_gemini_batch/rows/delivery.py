@@ -41,6 +41,8 @@ SUCCESS = "_SUCCESS"
 
 _VERSION = 1
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+# Others may write to the folder of an output: what is larger is no manifest of ours.
+_MANIFEST_BYTES = 16 << 20
 
 
 class Files(Protocol):
@@ -244,7 +246,7 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
     """Return the manifest at a path, or None when there is none for a whole output."""
     try:
         with files.read(path) as handle:
-            members = from_json(handle.read())
+            members = from_json(handle.read(_MANIFEST_BYTES))
         if members["whole"] is not True or members["version"] != _VERSION:
             return None
         return Manifest(

@@ -183,6 +183,14 @@ def test_a_manifest_that_does_not_say_whole_is_none(text: str, tmp_path: Path) -
     assert read_manifest(LocalFiles(), target_of(output)) is None
 
 
+def test_a_manifest_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    output = str(tmp_path / "out.jsonl")
+    put(output, tmp_path)
+    manifest = tmp_path / "_out.jsonl.manifest.json"
+    manifest.write_bytes(b" " * (17 << 20) + manifest.read_bytes())
+    assert read_manifest(LocalFiles(), target_of(output)) is None
+
+
 def test_strays_are_put_beside_the_output_and_go_with_the_next_one(tmp_path: Path) -> None:
     output = str(tmp_path / "out.jsonl")
     work = tmp_path / "work"
