@@ -88,7 +88,8 @@ class Attachment(NamedTuple):
 class InputSpec:
     """One input and how to turn it into requests. Exactly one of ``rows`` and ``path`` is given.
 
-    ``rows``: see :mod:`.python_rows`. ``path``: whatever ``opener`` opens.
+    ``rows``: see :mod:`.python_rows`. ``path``: whatever ``opener`` opens; ``is_saved``: it has the rows of a function,
+    a line each.
     ``prompt_template``, ``key_field``, ``title_field``, ``media_field`` and ``carry`` name columns. ``attach`` turns a
     value of ``media_field`` into an :class:`Attachment`. ``response_schema`` is in the service's form (see
     :mod:`.schema`). ``files`` returns the files of ``path`` where there are several; it is called whenever the input is
@@ -103,6 +104,7 @@ class InputSpec:
     location: str = ""
     rows: Rows | None = field(default=None, repr=False)
     path: str | None = None
+    is_saved: bool = False
     file_format: str | None = None
     csv_delimiter: str | None = None
     encoding: str | None = None

@@ -86,7 +86,8 @@ def open_source(spec: InputSpec) -> RowSource:
     if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
         return from_files([spec.path], opener=spec.opener, **_reading(spec))
     if spec.path is not None:
-        return from_file(spec.path, opener=spec.opener, **_reading(spec))
+        found = from_file(spec.path, opener=spec.opener, **_reading(spec))
+        return found._replace(where=lambda line: f"item {line - 1}") if spec.is_saved else found
     assert spec.rows is not None  # noqa: S101  (check() ensures it)
     return from_python(spec.rows)
 

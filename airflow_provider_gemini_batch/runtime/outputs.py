@@ -72,6 +72,7 @@ class SavedRows:
             spec,
             rows=None,
             path=self.path,
+            is_saved=True,
             file_format="jsonl",
             csv_delimiter=None,
             encoding=None,

@@ -76,6 +76,12 @@ def test_after_a_wait_the_function_is_never_called(tmp_path: Path, *, anew: bool
     assert (function.calls, kept(path)) == (1, ["one"])
 
 
+def test_a_bad_row_is_named_by_its_place_in_what_the_function_gave(tmp_path: Path) -> None:
+    found = SavedRows(str(tmp_path / "rows.jsonl"), Paths()).spec(spec(Function("one", " ", "three", "")), again=False)
+    with pytest.raises(InputError, match="item 1: the text is empty\n  item 3: the text is empty"):
+        stage(found, tmp_path)
+
+
 def begin(function: Function, folder: Path, **arguments: Any) -> tuple[Any, TaskRun]:
     task = GeminiCreateBatchJobOperator(
         task_id="t",
