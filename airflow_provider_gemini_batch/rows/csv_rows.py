@@ -48,6 +48,9 @@ _OTHER_FILES = (
 # JSON objects in a CSV or text file: each line would be sent as a prompt.
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"[^"\n]*"\s*:')
 _PROSE = re.compile(r"\s.*[.?!:]\s*$|(?:\S+\s+){7}", re.DOTALL)
+# What Windows uses for quotes, dashes and the euro stands for control characters in Latin-1 and Latin-9.
+_LATIN = ("iso8859-1", "iso8859-15")
+_CONTROLS = re.compile(rb"[\x80-\x9f]")
 #: How a message names a delimiter.
 _SPELLED = {"\t": "'\\t'", "\x1f": "'\\x1f'", "\x01": "'\\x01'"}
 
@@ -86,6 +89,8 @@ def text_encoding(head: bytes, given: str | None) -> str:
     if given is not None:
         if not given.startswith("utf") and _is_utf8(head):
             raise InputError(f"the file is UTF-8, and encoding={given!r} would garble its letters: leave encoding out")
+        if codecs.lookup(given).name in _LATIN and _CONTROLS.search(head):
+            raise InputError(f"the file has quotes or signs that {given} does not have: give encoding='cp1252'")
         return given
     if head[:1024].count(0) * 4 > len(head[:1024]):
         order = "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date
 from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import UUID
 
 from pydantic_core import to_json
 
@@ -127,8 +125,6 @@ def carried_line(row: Any, carry: Sequence[str]) -> bytes:
 def _key_of(value: Any) -> str:
     """Return a column's value as a key; frames and databases use more types for keys than JSON has."""
     value = plain(value)
-    if isinstance(value, (date, UUID)):
-        return str(value)
     # pandas turns whole numbers into floats when one is missing; databases have decimals.
     is_whole = isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value)
     return key_text(int(value) if is_whole else value)

@@ -155,6 +155,14 @@ def test_an_encoding_that_would_garble_the_letters_is_refused(tmp_path: Path) ->
         assert read(tmp_path / name, "text\nGruss\n", encoding="cp1252")[-1] in ("Gruss", {"text": "Gruss"})
 
 
+def test_quotes_of_windows_are_not_read_as_control_characters(tmp_path: Path) -> None:
+    text = "text\n\u201cGruss\u201d \u2013 5 \u20ac\n".encode("cp1252")
+    for encoding in ("latin-1", "iso8859-15"):
+        for name in ("in.csv", "in.txt"):
+            assert "give encoding='cp1252'" in refusal(tmp_path / name, text, encoding=encoding)
+    assert read(tmp_path / "in.csv", "text\nGrüße\n".encode("latin-1"), encoding="latin-1") == [{"text": "Grüße"}]
+
+
 def test_blank_lines_before_the_header_are_passed_over(tmp_path: Path) -> None:
     assert read(tmp_path / "in.csv", "\n\r\nid,text\n1,a\n") == [{"id": "1", "text": "a"}]
     assert read(tmp_path / "in.csv", "\n\n") == []

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from datetime import date
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
@@ -31,6 +35,20 @@ from airflow_provider_gemini_batch.rows.expected import Expected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class Pair(NamedTuple):
+    key: str = "a"
+    text: str = "x"
+
+
+class Model(BaseModel):
+    text: str = "x"
+
+
+@dataclass
+class Data:
+    text: str = "x"
 
 
 def request_line(service: Service, kind: JobKind, key: str, request: Mapping[str, Any]) -> bytes:
@@ -163,6 +181,11 @@ def test_the_rows_own_value_wins_over_the_default() -> None:
         (None, "not null"),
         (7, "not a number"),
         (["x"], "not a list"),
+        (Pair(), "give its _asdict()"),
+        (Model(), "not Model: give its model_dump()"),
+        (Data(), "not Data: give dataclasses.asdict() of it"),
+        ({"text": 7}, "'text' must be a text, not a number"),
+        ({"text": b"x"}, "'text' must be a text, not bytes"),
         ("", "the text is empty"),
         ("  ", "the text is empty"),
         ({}, "'contents' is missing"),
@@ -200,6 +223,14 @@ def test_a_wrong_row_is_refused_and_says_why(row: Any, words: str) -> None:
     with pytest.raises(InputError) as refused:
         normalise(row)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [(7, "7"), (date(2026, 1, 2), "2026-01-02"), (UUID(int=7), "00000000-0000-0000-0000-000000000007")],
+)
+def test_a_key_may_be_a_whole_number_a_date_or_a_uuid(key: Any, written: str) -> None:
+    assert normalise({"key": key, "text": "x"})[0] == written
 
 
 def test_another_model_than_the_jobs_is_refused_and_the_same_is_left_out() -> None:

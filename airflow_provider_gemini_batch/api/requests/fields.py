@@ -116,4 +116,5 @@ def check_json(value: Any, holder: str = "the request holds") -> None:
     elif isinstance(value, (set, frozenset)):
         raise InputError(f"{holder} a set, whose order changes from process to process: give a list")
     elif not isinstance(value, (*HAVE_TEXTS, Enum)):
-        raise InputError(f"{holder} {kind_of(value)}, which JSON does not have: give a text, a number or a list")
+        instead = "base64 as a text" if isinstance(value, (bytes, bytearray, memoryview)) else "a text, number or list"
+        raise InputError(f"{holder} {kind_of(value)}, which JSON does not have: give {instead}")

@@ -57,6 +57,8 @@ def rest_form(
         elif spelled == "text":
             if value is None:
                 raise InputError("the text is empty")
+            if not isinstance(value, (str, list, tuple, Mapping)):
+                raise InputError(f"'{name}' must be a text, not {kind_of(value)}")
             _put(request, "content" if kind is JobKind.EMBEDDINGS else "contents", value)
         else:
             place(spelled, value, inside=False)

@@ -19,7 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableSet
 from dataclasses import dataclass, field
+from datetime import date
+from numbers import Integral
 from typing import Any
+from uuid import UUID
 
 from msgspec import Raw, Struct
 from msgspec.json import decode
@@ -164,7 +167,7 @@ def normalise(
     if isinstance(row, BatchRequest):
         row = row.members()
     elif not isinstance(row, Mapping):
-        raise InputError(f"a row is a text, an object or a BatchRequest, not {kind_of(row)}")
+        raise InputError(f"a row is a text, an object or a BatchRequest, not {kind_of(row)}{_as_dict(row)}")
     key, request = _open_envelope(row, kind, notes)
     if not _is_rest(request, kind):
         request = rest_form(request, kind, defaults.trusted, notes)
@@ -288,6 +291,14 @@ def _open_envelope(
     return _key(row), request
 
 
+def _as_dict(row: object) -> str:
+    """Return how to make a dict of a value that has members, as the end of a sentence."""
+    found = next((name for name in ("model_dump", "_asdict") if hasattr(row, name)), None)
+    if found is None and hasattr(row, "__dataclass_fields__"):
+        return ": give dataclasses.asdict() of it"
+    return "" if found is None else f": give its {found}()"
+
+
 def _key(row: Mapping[str, Any]) -> str | None:
     found = [row[name] for name in _KEY_NAMES if row.get(name) is not None]
     metadata = row.get("metadata")
@@ -299,12 +310,12 @@ def _key(row: Mapping[str, Any]) -> str | None:
 
 
 def key_text(value: object) -> str:
-    """Return a key as text; it may be a whole number. Raises InputError for anything else."""
+    """Return a key as text; it may be a whole number, a date or a UUID. Raises InputError for anything else."""
     if isinstance(value, str):
         if not value:
             raise InputError("the key is empty")
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, (Integral, date, UUID)):
         return str(value)
     raise InputError(f"a key is a text or a whole number, not {kind_of(value)}")
 
