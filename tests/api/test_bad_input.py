@@ -209,6 +209,10 @@ def test_a_place_or_credentials_on_vertex_that_cannot_be_are_refused(arguments: 
 
 
 def test_what_is_wrong_with_rows_is_an_input_error(offline: BatchClient) -> None:
-    for rows in ([], [7], [_keyed("a"), _keyed("a")]):
-        with pytest.raises(InputError):
+    for rows, words in (
+        ([], "inlined_requests is empty"),
+        ([7], "not a number"),
+        ([_keyed("a"), _keyed("a")], "'a'"),
+    ):
+        with pytest.raises(InputError, match=words):
             offline.create(FLASH, inlined_requests=rows)  # type: ignore[arg-type]

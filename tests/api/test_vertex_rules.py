@@ -139,7 +139,7 @@ def test_a_row_that_would_fail_a_whole_import_is_refused(member: dict[str, Any],
     request = {**CONTENTS, **member}
     with pytest.raises(InputError, match=words):
         check_request(request)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=words):
         request_body(Service.VERTEX, JobKind.GENERATION, request)
     request_body(Service.GEMINI, JobKind.GENERATION, request)
 

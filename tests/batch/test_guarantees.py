@@ -217,9 +217,11 @@ def test_a_job_that_runs_when_the_task_is_cleared_is_used() -> None:
     assert (step.job_names, desk.service.cancelled) == (("batches/1",), [])
 
 
-def test_a_clear_after_success_buys_a_new_job() -> None:
-    desk = late(0.0)
+@pytest.mark.parametrize("lasting", [True, False], ids=["by_notes", "by_output"])
+def test_a_clear_after_success_buys_a_new_job(*, lasting: bool) -> None:
+    desk = late(0.0, lasting=lasting)
     finish(desk, until_it_waits(desk))
+    desk.work.told = ["batches/1"]
     assert until_it_waits(desk, clear_count=1, first_try=False).job_names == ("batches/2",)
 
 

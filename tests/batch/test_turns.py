@@ -56,6 +56,7 @@ def test_many_jobs_take_as_many_turns_as_they_get_and_the_others_wait_on() -> No
     assert isinstance(step, SleepUntil)
     assert step.turn is not None
     assert step.turn.jobs == 5
+    assert len(desk.service.kept_inputs) == 2, "the next ones: what is uploaded early may expire"
     desk.clock.sleep(10.0)
     step = desk.run(max_active_jobs_of_connection=3).advance(turn(step, 2))
     assert isinstance(step, WaitForJobs)

@@ -128,6 +128,15 @@ def test_a_bad_submission_is_refused_before_anything_is_sent(
     assert service.control.books()["jobs"] == []
 
 
+@pytest.mark.parametrize("staging", [(), ("--staging-path", "staging"), ("--staging-path", "s3://bucket/staging")])
+def test_rows_for_vertex_are_refused_without_a_folder_on_cloud_storage(
+    service: Emulator, rows: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, staging: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", service.connection("vertex"))
+    assert main(["submit", str(rows), "--model", MODEL, "--prompt-template", "{name}", *staging]) == 1
+    assert "give --staging-path, a gs:// folder" in capsys.readouterr().err
+
+
 def test_jobs_are_listed_and_shown(service: Emulator, command: Command, rows: Path) -> None:
     names = [submitted(command, rows) for _ in range(3)]
     code, jobs = command("list", "--limit", "2", "--output", "json")

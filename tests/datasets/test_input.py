@@ -117,6 +117,8 @@ def test_row_groups_of_a_file_are_read_alone(tmp_path: Path) -> None:
     assert InputFile.parse("odd#name.csv") == InputFile("odd#name.csv")
     with pytest.raises(InputError, match="has 4 row groups"):
         read(f"{path}#row_groups=3-7")
+    with pytest.raises(ConfigurationError, match="has no row groups: only Parquet does"):
+        read([put(tmp_path / "x.jsonl", [{"text": "x"}]) + "#row_groups=0-1"])
 
 
 def test_parquet_files_have_one_schema_over_all_of_them(tmp_path: Path) -> None:

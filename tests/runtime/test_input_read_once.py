@@ -169,6 +169,19 @@ def test_columns_that_are_out_of_reach_fail_the_task_with_the_answers_kept(make:
     assert (function.calls, task.sizes()) == (1, [12])
 
 
+def test_a_try_after_the_landing_takes_what_is_landed_although_nothing_is_kept_any_more(
+    make: Any, tmp_path: Path
+) -> None:
+    # Too large for the store, so that they are beside the output until the task succeeds.
+    task = make(inlined_requests=Whim(size="x" * 8000), output_path=f"{tmp_path}/out.jsonl", retries=1, **COLUMNS)
+    assert task.process("host-a") is None
+    done = task.process("host-a")
+    landed = (tmp_path / "out.jsonl").read_bytes()
+    # The worker dies before Airflow hears of the success.
+    assert task.process("host-b")["counts"] == done["counts"]
+    assert (tmp_path / "out.jsonl").read_bytes() == landed
+
+
 @pytest.mark.parametrize("change", ["gone", "changed"])
 def test_rows_that_failed_are_not_sent_again_from_an_input_that_is_not_the_same(
     change: str, make: Any, service: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture

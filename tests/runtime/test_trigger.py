@@ -216,21 +216,24 @@ def test_spans_of_time_are_kept_as_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "words"),
     [
-        {"job_name": ""},
-        {"job_name": []},
-        {"job_name": {"job_name": "b"}},
-        {"job_name": ["b", {"job_name": "b"}]},
-        {"job_name": "b", "poll_interval": 0},
-        {"job_name": "b", "poll_interval": float("nan")},
-        {"job_name": "b", "queue_timeout": "soon"},
-        {"job_name": "b", "until": "some"},
+        ({"job_name": ""}, "needs at least one job_name"),
+        ({"job_name": []}, "needs at least one job_name"),
+        ({"job_name": {"job_name": "b"}}, "job_name must be"),
+        ({"job_name": ["b", {"job_name": "b"}]}, "job_name must be"),
+        ({"poll_interval": 0}, "poll_interval must be above 0"),
+        ({"poll_interval": float("nan")}, "poll_interval must be"),
+        ({"queue_timeout": "soon"}, "queue_timeout must be"),
+        ({"until": "some"}, "until must be 'all', 'any' or 'time', not 'some'"),
+        ({"until": "time"}, "until='time' needs an end_time"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused_before_the_task_is_deferred(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError):
-        GeminiBatchJobTrigger(**arguments)
+def test_arguments_that_cannot_work_are_refused_before_the_task_is_deferred(
+    arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        GeminiBatchJobTrigger(**{"job_name": "b", **arguments})
 
 
 def test_a_run_of_a_dag_without_airflow_around_it_has_no_task_instance_and_works(

@@ -107,6 +107,30 @@ def test_rows_that_fail_twice_fail_with_the_services_words_also_after_a_long_wai
     assert client.list_files().files == ()
 
 
+def test_an_upload_is_removed_when_its_job_has_ended_and_not_before(
+    service: ClientJobService, client: BatchClient, emulator: Emulator
+) -> None:
+    job = service.create(service.prepare(TAG, None, reuse=False), TAG)
+    service.remove_inputs([job])
+    assert [file.name for file in client.list_files().files] == [job.src.file_name]
+    emulator.control.advance(600)
+    service.remove_inputs([client.get(job.name)])
+    assert job.src.file_name not in {file.name for file in client.list_files().files}
+
+
+def test_active_jobs_are_counted_as_far_as_needed_and_none_that_should_have_ended_long_ago(
+    service: ClientJobService, client: BatchClient, emulator: Emulator
+) -> None:
+    emulator.control.faults(hold_running=True)
+    for _ in range(3):
+        client.create(FLASH, inlined_requests=["One."])
+    assert [service.count_active(most) for most in (2, 9)] == [2, 3]
+    emulator.control.advance(60 * 3600)
+    for job in client.list_all():
+        emulator.control.set_job(job.name, state="RUNNING")
+    assert service.count_active(9) == 0
+
+
 def test_a_create_call_that_was_too_early_keeps_the_upload(service: ClientJobService, emulator: Emulator) -> None:
     prepared = service.prepare(TAG, None, reuse=False)
     words = "The File abc is not in an ACTIVE state and usage is not allowed."
