@@ -155,7 +155,11 @@ class GeminiCommitPartsOperator(_GeminiOperator):
         """Check every part, write the sums and ``_SUCCESS``, and return the sums."""
         from airflow_provider_gemini_batch.batch.verdict import Limits
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
-        from airflow_provider_gemini_batch.runtime.dataset_tasks import CommitArguments, commit_parts, tell_outlets
+        from airflow_provider_gemini_batch.runtime.dataset_tasks import (
+            CommitArguments,
+            commit_parts,
+            update_outlet_events,
+        )
 
         with airflow_errors(), self.hook() as hook:
             totals = commit_parts(
@@ -169,7 +173,7 @@ class GeminiCommitPartsOperator(_GeminiOperator):
                 ),
                 hook,
             )
-        tell_outlets(self.outlets or (), context, totals)
+        update_outlet_events(self.outlets or (), context, totals)
         return totals
 
 

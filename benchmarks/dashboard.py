@@ -135,7 +135,7 @@ def _tell() -> None:
     for created in (True, False):
         signals.job(job, created=created)
     signals.landed([job], Landing(10, 8, 2, usage=usage), between=(now.timestamp() - 3, now.timestamp()))
-    WatchedJobs.tell("gemini_batch_default", int(time.time()), jobs=3, tokens=900)
+    WatchedJobs.report("gemini_batch_default", int(time.time()), jobs=3, tokens=900)
 
 
 def _as_statsd() -> Any:

@@ -474,7 +474,7 @@ class JobPoller:
                 patience = _BAD_CONNECTION_PATIENCE if is_bad else _LOOKUP_PATIENCE
                 if self._client is None:
                     is_last = self._loop.time() - began >= patience
-                    self._tell_all(ConfigurationError(words) if is_last else TransportError(words, sent=False))
+                    self._record_error(ConfigurationError(words) if is_last else TransportError(words, sent=False))
                 if self._loop.time() - began >= patience:
                     break
                 attempt += 1
@@ -489,7 +489,7 @@ class JobPoller:
         self._connecting = None
         self._schedule()
 
-    def _tell_all(self, error: GeminiBatchError) -> None:
+    def _record_error(self, error: GeminiBatchError) -> None:
         for target in list(self._open()):
             self._record(target, error)
 

@@ -28,7 +28,7 @@ def courtesy(what: str) -> Iterator[None]:
         log.debug("Could not tell %s: %s", what, type(error).__name__, exc_info=True)
 
 
-def tell_assets(task: BaseOperator, context: Context, summary: Mapping[str, Any]) -> None:
+def update_asset_events(task: BaseOperator, context: Context, summary: Mapping[str, Any]) -> None:
     """Add what a consumer wants to know to the events of the declared outlets; never rows.
 
     An outlet may also be something that is not an asset, such as an OpenLineage dataset: it has no event.

@@ -26,12 +26,11 @@ from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
-from airflow_provider_gemini_batch.rows.cost import cost_of
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
-from airflow_provider_gemini_batch.runtime.courtesies import courtesy, label_of_map_index, tell_assets
+from airflow_provider_gemini_batch.runtime.courtesies import courtesy, label_of_map_index, update_asset_events
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
 from airflow_provider_gemini_batch.runtime.left_context import LeftContext
-from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, tell_hook_lineage
+from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, report_to_hook_lineage
 from airflow_provider_gemini_batch.runtime.local_paths import check_local_paths
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -39,7 +38,12 @@ from airflow_provider_gemini_batch.runtime.readiness import check_readiness
 from airflow_provider_gemini_batch.runtime.signals import TaskSignals
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
 from airflow_provider_gemini_batch.runtime.story import line_of_new_job, log_end, page_of
-from airflow_provider_gemini_batch.runtime.summary import JOB_NAME_KEY, summary_of, summary_without_job
+from airflow_provider_gemini_batch.runtime.summary import (
+    JOB_NAME_KEY,
+    cost_of_landing,
+    summary_of,
+    summary_without_job,
+)
 from airflow_provider_gemini_batch.runtime.task_rows import make_work
 from airflow_provider_gemini_batch.runtime.task_setup import TaskSetup, policy_of
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService
@@ -113,10 +117,6 @@ class TaskRun:
         self._left = LeftContext(context, task)
         self._gives_rows_by_function = callable(arguments.inlined_requests)
 
-    @property
-    def _is_first_try(self) -> bool:
-        return bool(self._context["ti"].try_number <= 1)
-
     def __enter__(self) -> Self:
         """Open the connection and a folder for staged files; ``__exit__`` closes both."""
         self._is_open = True
@@ -155,7 +155,7 @@ class TaskRun:
         self._check_local_paths()
         self._check_readiness()
         self._overview.begin()
-        if self._gives_rows_by_function and not self._is_first_try:
+        if self._gives_rows_by_function and self._context["ti"].try_number > 1:
             self._left.put_back()
         try:
             whole = self._work.whole_already() if self._arguments.skip_whole_parts and self._is_fresh else None
@@ -176,11 +176,9 @@ class TaskRun:
 
     def _skip_whole(self, landing: Landing) -> dict[str, Any]:
         """Return the summary of a task without a job, whose output holds the rows of this very input."""
-        self._drop_kept_rows()
-        summary = summary_without_job("WHOLE", self._arguments.model, counts=landing.counts, output=landing.output)
-        tell_assets(self._task, self._context, summary)
-        label_of_map_index(self._context)
-        return summary
+        return self._hand_on(
+            summary_without_job("WHOLE", self._arguments.model, counts=landing.counts, output=landing.output)
+        )
 
     def _dry_run(self) -> dict[str, Any]:
         try:
@@ -267,17 +265,17 @@ class TaskRun:
 
     def _end_without_rows(self) -> dict[str, Any]:
         """Return the summary of a task that has nothing to send, or skip the task, as ``on_empty`` says."""
-        self._drop_kept_rows()
         if self._arguments.on_empty == "skip":
+            self._drop_kept_rows()
             raise AirflowSkipException("The input has no rows (on_empty='skip').")
         log.info("The input has no rows: nothing was sent (on_empty='succeed').")
         landing = self._work.land([])
         counts = {"total": 0, "succeeded": 0, "failed": 0}
-        summary = summary_without_job(
-            "EMPTY", self._arguments.model, counts=counts, output=landing.output, responses=landing.responses
+        return self._hand_on(
+            summary_without_job(
+                "EMPTY", self._arguments.model, counts=counts, output=landing.output, responses=landing.responses
+            )
         )
-        tell_assets(self._task, self._context, summary)
-        return summary
 
     def _wait_for_jobs(self, step: WaitForJobs) -> WaitReport:
         arguments = self._arguments
@@ -299,16 +297,7 @@ class TaskRun:
             if report.reason is not Reason.TURN:
                 self._wait = None
             return report
-        return self._defer(
-            list(step.job_names),
-            step.end_time + step.ahead,
-            until=step.until,
-            memo=step.memo,
-            turn=step.turn,
-            queue_timeout=policy.queue_timeout,
-            progress_timeout=policy.progress_timeout,
-            input_tokens=self._work.input_tokens,
-        )
+        return self._defer(step, policy)
 
     def _blocking_wait(self, names: Sequence[str], policy: WaitPolicy) -> BlockingWait:
         """Return the wait that was broken off to look for a turn, which knows for how long its jobs stand still."""
@@ -334,38 +323,27 @@ class TaskRun:
         log.log(level, "%s", line)
         self._overview.progress(wait.text, wait.numbers)
 
-    def _defer(
-        self,
-        names: list[str],
-        end_time: float,
-        *,
-        until: str,
-        memo: str,
-        turn: TurnRequest | None,
-        queue_timeout: float | None = None,
-        progress_timeout: float | None = None,
-        input_tokens: int = 0,
-    ) -> NoReturn:
-        arguments = self._arguments
+    def _defer(self, step: WaitForJobs | SleepUntil, policy: WaitPolicy) -> NoReturn:
+        arguments, names = self._arguments, list(step.job_names)
         self._keep_context()
         self._task.defer(
             trigger=self._make_trigger(
                 names[0] if len(names) == 1 else names,
                 gemini_conn_id=arguments.gemini_conn_id,
                 poll_interval=arguments.poll_interval,
-                end_time=end_time,
+                end_time=policy.deadline + step.ahead,
                 cancel_on_kill=arguments.cancel_on_kill,
                 location=arguments.location,
                 project_id=arguments.project_id,
-                queue_timeout=queue_timeout,
-                progress_timeout=progress_timeout,
-                until=until,
-                memo=memo,
-                turn=None if turn is None else turn._asdict(),
-                input_tokens=input_tokens,
+                queue_timeout=policy.queue_timeout,
+                progress_timeout=policy.progress_timeout,
+                until=policy.until,
+                memo=step.memo,
+                turn=None if step.turn is None else step.turn._asdict(),
+                input_tokens=self._work.input_tokens,
             ),
             method_name="execute_complete",
-            kwargs={"memo": memo},
+            kwargs={"memo": step.memo},
         )
         raise AssertionError("defer() does not return")
 
@@ -377,7 +355,7 @@ class TaskRun:
             return WaitReport(Reason.TURN if looks_at < step.at else Reason.WAKE, memo=step.memo, turns=1)
         if step.job_names or step.turn is not None:
             # Our own trigger and not Airflow's, since it cancels the jobs when a person ends the task meanwhile.
-            self._defer(list(step.job_names), step.at + step.ahead, until="time", memo=step.memo, turn=step.turn)
+            self._defer(step, WaitPolicy(step.at, until="time"))
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
         self._keep_context()
@@ -446,13 +424,9 @@ class TaskRun:
             if job.completion_stats is not None:
                 counts["total"] += job.completion_stats.total or 0
         log.info("Not waiting for %s (wait_for_completion=False).", ", ".join(step.job_names))
-        # This task does not come back, and nobody else needs its rows.
-        self._drop_kept_rows()
         self._overview.submitted()
-        summary = summary_of(jobs, counts=counts)
-        tell_assets(self._task, self._context, summary)
-        label_of_map_index(self._context)
-        return summary
+        # This task does not come back, and nobody else needs its rows.
+        return self._hand_on(summary_of(jobs, counts=counts))
 
     def _finish(self, step: Done) -> dict[str, Any]:
         landing = step.landing
@@ -468,15 +442,20 @@ class TaskRun:
                 landing.total,
                 self._arguments.max_xcom_bytes,
             )
-        tell_assets(self._task, self._context, summary)
-        label_of_map_index(self._context)
-        self._drop_kept_rows()
+        self._hand_on(summary)
         if self._arguments.output_path:
             # Only now: before the output has its final name, a crash would lose what was paid for.
             self._service.remove_responses(step.jobs)
         self._report_lineage(step.jobs, summary)
         self._overview.delivered(step.jobs, landing, summary["cost"])
         log_end(landing, summary["cost"])
+        return summary
+
+    def _hand_on(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """Return the summary, after Airflow was given what others take of it and the kept rows were removed."""
+        update_asset_events(self._task, self._context, summary)
+        label_of_map_index(self._context)
+        self._drop_kept_rows()
         return summary
 
     def _drop_kept_rows(self) -> None:
@@ -491,19 +470,10 @@ class TaskRun:
             places = [self._service.place_of_responses(job) for job in jobs]
             lineage = lineage_of(self._arguments, summary, [place for place in places if place])
             self.lineage = (lineage, summary)
-            tell_hook_lineage(self._hook, lineage)
+            report_to_hook_lineage(self._hook, lineage)
 
     def _cost(self, landing: Landing, jobs: Sequence[BatchJob] = ()) -> dict[str, Any] | None:
-        """Return what an output cost, by the prices of the day when its last job ended; None without prices."""
-        if landing.usage is None or not landing.usage.has_counts:
-            return None  # the service counted no tokens, which does not mean that there were none
-        cost = None
-        at = max((job.end_time for job in jobs if job.end_time is not None), default=None)
-        with courtesy("the cost"):
-            cost = cost_of(
-                landing.usage, self._arguments.model, rows=landing.total, at=at, long_prompts=landing.long_prompts
-            )
-        return cost.plain() if cost is not None and cost.usd is not None else None
+        return cost_of_landing(landing, self._arguments.model, jobs)
 
     # -- assembling the ports
 

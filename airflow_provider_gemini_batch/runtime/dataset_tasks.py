@@ -332,7 +332,7 @@ def _files_in(paths: Paths, folder: str, conn_id: str | None) -> list[str]:
         raise
 
 
-def tell_outlets(outlets: Sequence[Any], context: Context, totals: Mapping[str, Any]) -> None:
+def update_outlet_events(outlets: Sequence[Any], context: Context, totals: Mapping[str, Any]) -> None:
     """Add the sums and the partition key of the run to the events of the declared outlets; never rows.
 
     An error here is only logged, since the dataset is whole.

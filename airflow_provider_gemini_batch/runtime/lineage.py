@@ -41,7 +41,7 @@ def lineage_of(arguments: BatchArguments, summary: Mapping[str, Any], places: It
     )
 
 
-def tell_hook_lineage(hook: Any, lineage: Lineage) -> None:
+def report_to_hook_lineage(hook: Any, lineage: Lineage) -> None:
     """Pass the gs:// and bq:// addresses to Airflow's collector.
 
     Airflow's ObjectStoragePath, which reads and writes other addresses, passes them on itself.

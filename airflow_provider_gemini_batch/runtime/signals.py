@@ -136,7 +136,7 @@ class WatchedJobs:
     _sums: ClassVar[dict[str, tuple[int, int]]] = {}
 
     @classmethod
-    def tell(cls, conn_id: str, trigger: int, jobs: int, tokens: int) -> None:
+    def report(cls, conn_id: str, trigger: int, jobs: int, tokens: int) -> None:
         """Send how many jobs of a trigger have not ended, and about how many tokens they hold; 0 when it is over."""
         before, now = cls._jobs.pop((conn_id, trigger), (0, 0)), (jobs, tokens)
         if jobs:

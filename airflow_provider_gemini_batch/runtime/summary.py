@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gemini_batch.rows.cost import cost_of
+from airflow_provider_gemini_batch.runtime.courtesies import courtesy
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob
+    from airflow_provider_gemini_batch.batch.ports import Landing
 
 JOB_NAME_KEY = "job_name"
 """The XCom key of the first job's name, pushed as soon as there is one."""
@@ -52,3 +56,14 @@ def summary_without_job(
         "responses": responses,
         "cost": None,
     }
+
+
+def cost_of_landing(landing: Landing, model: str, jobs: Sequence[BatchJob]) -> dict[str, Any] | None:
+    """Return what an output cost, by the prices of the day when its last job ended; None without prices."""
+    if landing.usage is None or not landing.usage.has_counts:
+        return None  # the service counted no tokens, which does not mean that there were none
+    cost = None
+    at = max((job.end_time for job in jobs if job.end_time is not None), default=None)
+    with courtesy("the cost"):
+        cost = cost_of(landing.usage, model, rows=landing.total, at=at, long_prompts=landing.long_prompts)
+    return cost.plain() if cost is not None and cost.usd is not None else None

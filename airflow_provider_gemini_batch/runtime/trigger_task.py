@@ -151,7 +151,7 @@ class TriggerTask:
 
     def _report_watched(self, active: int) -> None:
         tokens = self.input_tokens * active // max(len(self.job_names), 1)
-        WatchedJobs.tell(self.gemini_conn_id, id(self), jobs=active, tokens=tokens)
+        WatchedJobs.report(self.gemini_conn_id, id(self), jobs=active, tokens=tokens)
 
     async def sleep(self) -> WaitReport:
         """Sleep until the deadline by the wall clock, whatever the jobs do meanwhile, and return the report."""

@@ -63,7 +63,7 @@ def test_what_others_are_told_cannot_fail_a_paid_task(
     task = operator(outlets=[Dataset(), ASSET])
     monkeypatch.setattr(Stats, "incr", fail)
     monkeypatch.setattr(create_task, "lineage_of", fail)
-    monkeypatch.setattr(create_task, "cost_of", fail)
+    monkeypatch.setattr("airflow_provider_gemini_batch.runtime.summary.cost_of", fail)
     with caplog.at_level(logging.DEBUG):
         summary, last = through(emulator, task, context)
     assert summary["counts"]["succeeded"] == 1

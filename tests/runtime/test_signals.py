@@ -163,11 +163,11 @@ def test_signals_that_fail_cost_no_paid_task(
 
 
 def test_gauges_sum_up_the_jobs_that_the_triggers_of_a_connection_wait_for(told: Told) -> None:
-    WatchedJobs.tell("mine", 1, jobs=2, tokens=100)
-    WatchedJobs.tell("mine", 2, jobs=1, tokens=50)
-    WatchedJobs.tell("yours", 3, jobs=1, tokens=7)
-    WatchedJobs.tell("mine", 1, jobs=1, tokens=50)
-    WatchedJobs.tell("mine", 1, jobs=0, tokens=0)
+    WatchedJobs.report("mine", 1, jobs=2, tokens=100)
+    WatchedJobs.report("mine", 2, jobs=1, tokens=50)
+    WatchedJobs.report("yours", 3, jobs=1, tokens=7)
+    WatchedJobs.report("mine", 1, jobs=1, tokens=50)
+    WatchedJobs.report("mine", 1, jobs=0, tokens=0)
     of = {
         name: [value for told_name, value, tags in told.gauges if told_name == name and tags["conn_id"] == "mine"]
         for name in ("gemini_batch.active_jobs", "gemini_batch.queued_tokens")
@@ -175,11 +175,11 @@ def test_gauges_sum_up_the_jobs_that_the_triggers_of_a_connection_wait_for(told:
     assert of["gemini_batch.active_jobs"] == [2, 3, 2, 1]
     assert of["gemini_batch.queued_tokens"] == [100, 150, 100, 50]
     told.gauges.clear()
-    WatchedJobs.tell("mine", 2, jobs=1, tokens=50)
+    WatchedJobs.report("mine", 2, jobs=1, tokens=50)
     assert told.gauges == [], "nothing has changed"
     # The sums belong to the process, and other tests run in it.
-    WatchedJobs.tell("mine", 2, jobs=0, tokens=0)
-    WatchedJobs.tell("yours", 3, jobs=0, tokens=0)
+    WatchedJobs.report("mine", 2, jobs=0, tokens=0)
+    WatchedJobs.report("yours", 3, jobs=0, tokens=0)
 
 
 def test_the_page_on_monitoring_and_the_dashboard_name_each_metric_and_no_other() -> None:
