@@ -17,6 +17,8 @@ from waiting import wait_for
 from stack.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
     from airflow.sdk import DAG
@@ -108,12 +110,19 @@ class Run:
         self.session.commit()
 
     def attempt(
-        self, task_id: str, *, map_index: int = -1, keeps_kwargs: bool = True, dies_waiting: bool = False
+        self,
+        task_id: str,
+        *,
+        map_index: int = -1,
+        keeps_kwargs: bool = True,
+        dies_waiting: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Result:
         """Run the next try of a task to its end, its triggers in line.
 
         :param keeps_kwargs: False: the arguments of ``defer(kwargs=)`` are dropped, as ``airflow dags test`` does.
         :param dies_waiting: True: the try is lost as soon as it is deferred; its trigger never fires.
+        :param meanwhile: what happens elsewhere when the task has been deferred, before its trigger starts.
         """
         from airflow.sdk.execution_time.supervisor import run_task_in_process
         from airflow.sdk.serde import serialize
@@ -130,6 +139,7 @@ class Run:
             message: Any = done.msg
             if state != "deferred" or dies_waiting:
                 return Result(state, done.error, deferrals)
+            meanwhile()
             deferral = _fire(message, ours)
             deferrals.append(deferral)
             kept = deferral.next_kwargs if keeps_kwargs else {}

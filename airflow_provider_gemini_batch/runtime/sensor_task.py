@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.progress import span
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
+from airflow_provider_gemini_batch.runtime.story import many
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob
@@ -105,14 +106,22 @@ class SensorRun:
 
         :raises AirflowException: a job ended badly, could not be polled, or did not end in time.
         """
-        return self._judge(from_event(event))
+        try:
+            return self._judge(from_event(event))
+        except AirflowSkipException as skip:
+            # Airflow replaces its text when the trigger is over.
+            self._arguments.log.warning("%s", skip)
+            raise
 
     def _judge(self, report: WaitReport) -> dict[str, Any] | None:
         ended = [job for job in report.jobs if job.is_done]
         names = ", ".join(self.names)
         if report.reason is Reason.DEADLINE:
-            waited = f"{names} had not ended after {span(self._arguments.timeout)}; nothing was cancelled."
-            raise self._or_skip(AirflowSensorTimeout(f"{waited} ({report.message})"))
+            waited = f"The sensor waited for {span(self._arguments.timeout)}; nothing was cancelled."
+            what = f"{report.message.rstrip('.')}. {waited}"
+            advice = "Raise `timeout` if this is too short."
+            self._log_failure(f"{advice} {what}")
+            raise self._or_skip(AirflowSensorTimeout(f"{what} {advice}"))
         if report.reason is Reason.REFUSED:
             return self._result(ended, Refused(report.message))
         if report.reason is Reason.GONE:
@@ -123,18 +132,23 @@ class SensorRun:
         """Return the XCom value if all jobs ended well, else raise."""
         verdict = judge_all([*others, *(Ended(job) for job in jobs)])
         if not verdict.success:
-            if not self._arguments.skips:
-                self._arguments.log.error("%s", verdict.advice_first)
+            self._log_failure(verdict.advice_first)
             raise self._or_skip(_failure(verdict))
-        self._arguments.log.info("%s", verdict.message)
+        counts = _counts(jobs)
+        level = logging.WARNING if counts and counts["failed"] else logging.INFO
+        self._arguments.log.log(level, "%s", _line_of_success(jobs, counts))
         bad = [job.state for job in jobs if job.state is not JobState.SUCCEEDED]
         return {
             "job_name": jobs[0].name,
             "job_names": [job.name for job in jobs],
             "state": (bad[0] if bad else JobState.SUCCEEDED).value,
             "states": [job.state.value for job in jobs],
-            "counts": _counts(jobs),
+            "counts": counts,
         }
+
+    def _log_failure(self, line: str) -> None:
+        if not self._arguments.skips:
+            self._arguments.log.error("%s", line)
 
     def _or_skip(self, error: AirflowException) -> AirflowException:
         """Return the error, or one that skips the task if the author asked for that."""
@@ -147,6 +161,14 @@ class SensorRun:
 
 def _failure(verdict: Verdict) -> AirflowException:
     return (AirflowException if verdict.retry else AirflowFailException)(verdict.message)
+
+
+def _line_of_success(jobs: Sequence[BatchJob], counts: dict[str, int] | None) -> str:
+    who = jobs[0].name if len(jobs) == 1 else f"All {len(jobs):,} jobs"
+    if not counts or not counts["total"]:
+        return f"{who} succeeded."
+    failed = f", {counts['failed']:,} failed" if counts["failed"] else ""
+    return f"{who} succeeded: {counts['succeeded']:,} of {many(counts['total'], 'row')} ok{failed}."
 
 
 def _counts(jobs: Sequence[BatchJob]) -> dict[str, int] | None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, replace
-from math import inf
+from random import random
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError, NotFound
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # An XCom costs the triggerer's supervisor a database call, and it makes those of all triggers one after the other.
 _XCOM_SECONDS: Final = 60.0
+_XCOM_REST: Final = 600.0
 _XCOM_GAP: Final = 0.5
 _XCOM_PATIENCE: Final = 10.0
 # The first request after a start can take 9 s; all of on_kill gets 30 s.
@@ -161,22 +162,36 @@ class TriggerTask:
     async def _until_over(self, wait: JobWait, subscription: Subscription) -> WaitReport:
         words = WaitLog(wait)
         push_at, is_first = 0.0, True
-        while True:
-            await subscription.news()
-            now = time.time()
-            for level, line in words.news(now):
-                self.log.log(level, "%s", line)
-            self._report_watched(sum(job.progress is None or not job.progress.state.is_terminal for job in wait.jobs))
-            report = wait.report(self.memo)
-            if report is not None:
-                return replace(report, running_since=words.running_since)
-            moment = time.monotonic()
-            if moment >= push_at and words.text(now) and XComGate.passes(moment):
-                pushed = await self._push(words, now, is_first=is_first)
-                push_at, is_first = moment + _XCOM_SECONDS if pushed else inf, False
+        alarm: asyncio.TimerHandle | None = None
+        try:
+            while True:
+                await subscription.news()
+                if alarm is not None:
+                    alarm.cancel()
+                now = time.time()
+                for level, line in words.news(now):
+                    self.log.log(level, "%s", line)
+                self._report_watched(
+                    sum(one.progress is None or not one.progress.state.is_terminal for one in wait.jobs)
+                )
+                report = wait.report(self.memo)
+                if report is not None:
+                    return replace(report, running_since=words.running_since)
+                moment = time.monotonic()
+                if moment >= push_at and words.text(now) and XComGate.passes(moment):
+                    pushed = await self._push(words, now, is_first=is_first)
+                    push_at = moment + (_XCOM_SECONDS if pushed else _XCOM_REST)
+                    is_first = is_first and not pushed
+                else:
+                    # The next news may be hours away: a job that has just begun to run would be shown as queued.
+                    pause = max(push_at - moment, _XCOM_SECONDS * (0.5 + random() / 2))  # noqa: S311  no secret
+                    alarm = asyncio.get_running_loop().call_later(pause, subscription.wake)
+        finally:
+            if alarm is not None:
+                alarm.cancel()
 
     async def _push(self, words: WaitLog, now: float, *, is_first: bool) -> bool:
-        """Push the progress XComs; return False where that fails, so that it is not tried again."""
+        """Push the progress XComs; return False where that fails, so that the next try waits longer."""
         ti = self.task_instance
         if ti is None:
             return False

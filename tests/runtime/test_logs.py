@@ -12,8 +12,10 @@ from airflow.sdk import DAG
 from dag_runs import Run
 from task_log import caught_log, check
 
+from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
+from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,3 +137,48 @@ def test_the_log_of_a_kill_says_what_became_of_the_job(
     with caught_log() as log:
         run.attempt("t")
     check(f"killed_with_{retries}_retries", log.text(folder=str(tmp_path), is_held=True))
+
+
+SENSOR_STORIES = [
+    Story("sensor_success"),
+    Story("sensor_success_with_failed_rows", (HALF,)),
+    Story("sensor_failed", (ends("FAILED", code=13, message="Internal error."),)),
+    Story("sensor_timeout", ({"hold_running": True},), {"timeout": 1.0}),
+    Story("sensor_skips_a_failure", (ends("EXPIRED"),), {"soft_fail": True}),
+    Story("sensor_refused", (get(401),)),
+    Story("sensor_gone", (get(404),)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("believes_soon")
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("story", SENSOR_STORIES, ids=[story.name for story in SENSOR_STORIES])
+def test_the_log_of_a_sensor_reads_as_its_file(
+    story: Story, service: Emulator, tmp_path: Path, *, deferrable: bool
+) -> None:
+    (faults,) = story.tries
+    service.control.speed(0)
+    # How a job and its rows end is settled when it is created.
+    service.control.faults(**{name: value for name, value in faults.items() if name not in ("http", "hold_running")})
+    with BatchClient.for_gemini("hidden-key", base_url=service.url) as client:
+        job_name = client.create("gemini-2.5-flash", inlined_requests=["One.", "Two."]).name
+    with DAG("stories", schedule=None) as dag:
+        GeminiBatchJobSensor(
+            task_id="t",
+            job_name=job_name,
+            poke_interval=0.1,
+            deferrable=deferrable,
+            **{"timeout": 60, **story.arguments},
+        )
+
+    def happen() -> None:
+        service.control.faults(**faults)
+        service.control.speed(1e4)
+
+    run = Run(dag)
+    if not deferrable:
+        happen()
+    with caught_log() as log:
+        run.attempt("t", meanwhile=happen)
+    check(story.name if deferrable else f"{story.name}_waiting", log.text(folder=str(tmp_path), is_held=True))

@@ -287,6 +287,38 @@ def test_a_supervisor_that_does_not_answer_holds_nothing_up(
     assert supervisor.was_kept_waiting
 
 
+@pytest.mark.parametrize("fails_first", [False, True])
+def test_what_could_not_be_pushed_at_once_is_pushed_later_even_if_nothing_else_happens(
+    client: BatchClient,
+    emulator: Emulator,
+    supervisor: Supervisor,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    fails_first: bool,
+) -> None:
+    for name, value in (("_XCOM_PATIENCE", 0.1), ("_XCOM_REST", 0.5), ("_XCOM_SECONDS", 1.0)):
+        monkeypatch.setattr(trigger_task, name, value)
+    supervisor.silent = fails_first
+    emulator.control.faults(hold_running=True)
+    job_name = made(client)
+
+    def states() -> list[Any]:
+        return [each.value["state"] for each in supervisor.pushed if isinstance(each.value, dict)]
+
+    def move() -> None:
+        wait_for(lambda: supervisor.was_kept_waiting if fails_first else states(), "the first push")
+        supervisor.silent = False
+        emulator.control.advance(300.0)
+        wait_for(lambda: "RUNNING" in states(), "the push of what was seen since")
+        emulator.control.clear_faults()
+        emulator.control.advance(3600.0)
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    assert run(trigger(job_name)).reason is Reason.ENDED
+    mover.join()
+
+
 def test_all_triggers_of_a_process_share_the_right_to_push() -> None:
     gate = trigger_task.XComGate
     gate.free_at = 0.0

@@ -112,6 +112,7 @@ def served() -> Iterator[str]:
 
     with client() as found, socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # or a browser that is quicker than the thread is turned away
         server = uvicorn.Server(uvicorn.Config(found.app, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
