@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fuzz.nonsense import spoiled
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -41,45 +42,6 @@ WORDS = ["x", "", " ", "é", "\u2028", "\U0001f600", '"', "\\", "\n", "\x00", "r
 
 def word(dice: random.Random) -> str:
     return "".join(dice.choices(WORDS, k=dice.randrange(4)))
-
-
-def anything(dice: random.Random, depth: int = 0) -> Any:
-    kind = dice.randrange(9 if depth < 3 else 6)
-    if kind < 6:
-        return dice.choice([None, True, 0, -1, 1.5, 10**20, "", word(dice), "STOP", "SAFETY"])
-    if kind < 7:
-        return [anything(dice, depth + 1) for _ in range(dice.randrange(3))]
-    names = [
-        "key",
-        "request",
-        "response",
-        "contents",
-        "parts",
-        "text",
-        "config",
-        "error",
-        "status",
-        "code",
-        "candidates",
-    ]
-    some = [dice.choice(names) if dice.random() < 0.7 else word(dice) for _ in range(dice.randrange(4))]
-    return {name: anything(dice, depth + 1) for name in some}
-
-
-def spoiled(dice: random.Random, value: Any) -> Any:
-    """The value with one thing in it exchanged, dropped or added."""
-    if isinstance(value, dict) and value and dice.random() < 0.9:
-        name = dice.choice(list(value))
-        choice = dice.randrange(6)
-        if choice == 0:
-            return {other: inner for other, inner in value.items() if other != name}
-        if choice == 1:
-            return {**value, word(dice): anything(dice)}
-        return {**value, name: spoiled(dice, value[name])}
-    if isinstance(value, list) and value and dice.random() < 0.8:
-        place = dice.randrange(len(value))
-        return [*value[:place], spoiled(dice, value[place]), *value[place + 1 :]]
-    return anything(dice)
 
 
 def torn(dice: random.Random, line: bytes) -> bytes:
