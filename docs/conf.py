@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from airflow_provider_gemini_batch import __version__
+
+# Docstrings are read from modules that import Airflow, which makes a home for itself and says so.
+os.environ.setdefault("AIRFLOW_HOME", str(Path(__file__).parents[1] / ".airflow"))
+logging.getLogger("airflow").setLevel(logging.WARNING)
 
 project = "airflow-provider-gemini-batch"
 author = "the authors of airflow-provider-gemini-batch"
@@ -24,6 +30,7 @@ suppress_warnings = ["myst.xref_missing"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "separated"
+toc_object_entries_show_parents = "hide"
 
 # A sidebar with all pages under captions, as Airflow's own documentation has it.
 html_theme = "furo"
