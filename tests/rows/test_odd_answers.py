@@ -100,6 +100,13 @@ def test_a_byte_order_mark_costs_nothing(mark: bytes) -> None:
     assert parse_vertex_line(lines[0], 0).response == GOOD
 
 
+def test_a_line_with_ten_pictures_is_read_whole() -> None:
+    line = b'{"key":"a","x":"' + b"x" * (109 << 20) + b'"}'
+    (found,) = result_rows(line[at : at + (4 << 20)] for at in range(0, len(line), 4 << 20))
+    assert type(found) is bytes
+    assert found == line
+
+
 def test_characters_whose_halves_are_encoded_apart_are_whole() -> None:
     halves = b'{"key":"\xed\xa0\xbd\xed\xb8\x84 \xed\xa0\xbd"}'
     assert parse_result_line(halves, 0).key == "\U0001f604 \ufffd"
