@@ -161,12 +161,12 @@ def usd(name: str, value: Any) -> float:
 
 
 def path(name: str, value: Any) -> str:
-    """Return the address of a path, given as text, ``pathlib.Path`` or ObjectStoragePath, its connection included."""
-    # Airflow's ObjectStoragePath is not a PathLike in all versions.
-    if not isinstance(value, (str, os.PathLike)) and not (hasattr(value, "conn_id") and hasattr(value, "protocol")):
+    """Return the address of a path: a text, ``pathlib.Path``, asset, UPath or ObjectStoragePath with its connection."""
+    is_remote = hasattr(value, "protocol") and hasattr(value, "storage_options")  # not a PathLike in all versions
+    if not isinstance(value, (str, os.PathLike)) and not is_remote:
         raise _wrong(name, "must be a path: a text, a pathlib.Path or an ObjectStoragePath", value)
     # A template over several lines renders with blanks around it.
-    address = str(value).strip()
+    address = (str(value) if is_remote else os.fsdecode(value)).strip()
     conn_id = getattr(value, "conn_id", None)
     scheme, separator, rest = address.partition("://")
     if not separator:
@@ -203,8 +203,9 @@ def delimiter(name: str, value: Any) -> str:
 def codec(name: str, value: Any) -> str:
     """Return the name of a text encoding that Python knows."""
     try:
+        "".encode(value)  # Python's codecs that are no encodings of texts, such as base64, raise LookupError
         return codecs.lookup(value).name
-    except (LookupError, TypeError):
+    except (LookupError, TypeError, ValueError):
         raise _wrong(name, "must be an encoding that Python knows, such as utf-8, utf-16 or cp1252", value) from None
 
 
@@ -234,7 +235,7 @@ def mapping(name: str, value: Any) -> Mapping[str, Any]:
 
 def texts(name: str, value: Any) -> Mapping[str, str]:
     """Return a dict of texts."""
-    return {key: text(name, one) for key, one in mapping(name, value).items()}
+    return {key: text(f"{name}[{key!r}]", one) for key, one in mapping(name, value).items()}
 
 
 def _number(name: str, value: Any, wanted: str) -> float:

@@ -11,8 +11,9 @@ from numbers import Real
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, ObjectStoragePath, task
+from airflow.sdk import DAG, Asset, ObjectStoragePath, task
 from airflow.serialization.serialized_objects import DagSerialization
+from upath import UPath
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.decorators import gemini_batch_task
@@ -99,6 +100,9 @@ def read(**arguments: Any) -> BatchArguments:
         ("destination", ObjectStoragePath("gs://b/out"), "gs://b/out"),
         ("media_root", pathlib.Path("/pictures"), ("/pictures",)),
         ("media_root", ["/a", ObjectStoragePath("gs://b/c")], ("/a", "gs://b/c")),
+        ("output_path", UPath("s3://bucket/out.jsonl"), "s3://bucket/out.jsonl"),
+        ("output_path", UPath("/data/out.jsonl"), "/data/out.jsonl"),
+        ("output_path", Asset(name="out", uri="s3://bucket/out.jsonl"), "s3://bucket/out.jsonl"),
         ("output_path", "\n  /data/out.jsonl\n", "/data/out.jsonl"),
         ("output_path", "file://localhost/data/out.jsonl", "file:///data/out.jsonl"),
         ("output_path", "FILE:/data/out.jsonl", "file:///data/out.jsonl"),
@@ -163,6 +167,9 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
         ("key_field", ["a"], "key_field must be a text, not list"),
         ("csv_delimiter", ";;", "csv_delimiter must be one character"),
         ("encoding", "klingon", "encoding must be an encoding that Python knows"),
+        ("encoding", "base64", "encoding must be an encoding that Python knows"),
+        ("encoding", "undefined", "encoding must be an encoding that Python knows"),
+        ("labels", {"team": None}, "labels\\['team'\\] must be a text, not NoneType"),
         ("inlined_requests", {"a"}, "set cannot be rows"),
         ("inlined_requests", "swordfish", "str cannot be rows"),
     ],
