@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "airflow_provider_gemini_batch"
 # Errors that a user of Airflow meets. The emulator's answers are Google's words; the page has no errors of its own.
 KINDS = frozenset({
     "ConfigurationError", "InputError", "TransportError", "ApiError", "AccessDenied", "NotFound", "QuotaExceeded",
-    "ServiceUnavailable", "UnexpectedAnswer", "UnknownOutput", "ResultsGone", "JobFailed", "JobTimedOut", "JobGone",
+    "ServiceUnavailable", "UnexpectedResponse", "UnknownOutput", "ResultsGone", "JobFailed", "JobTimedOut", "JobGone",
     "FileNotReady", "FileFailed",
 })  # fmt: skip
 ROOMS = ("api", "rows", "staging", "batch", "polling", "runtime", "cli")

@@ -91,8 +91,6 @@ class BatchClient:
         *,
         base_url: str | None = None,
         timeout: float = 60.0,
-        api_version: str = "v1beta",
-        pool_size: int = 8,
         attempts: int = 4,
         owner: str = THE_CONNECTION,
         sleep: Callable[[float], None] = time.sleep,
@@ -103,7 +101,6 @@ class BatchClient:
         :param base_url: another host, for a gateway or an emulator; http:// only to this machine.
         :param timeout: seconds to wait for the next bytes of a response (five times as long when a job is created: the
             service reads the whole input first).
-        :param pool_size: connections kept open at most.
         :param attempts: how often a call that is safe to repeat is sent at most.
         :param owner: what holds the key, for the advice in errors: ``connection 'x'``.
         :raises ConfigurationError: the key is missing or has an invalid form, or the base URL cannot be used.
@@ -112,15 +109,13 @@ class BatchClient:
         transport = Transport(
             ApiKey(api_key),
             timeout=timeout,
-            pool_size=pool_size,
             attempts=attempts,
             loopback=is_local_url(base),
             owner=owner,
             sleep=sleep,
         )
-        own_host = base_url is not None
-        files = GeminiFiles(transport, base_url=base, api_version=api_version, own_host=own_host, clock=clock)
-        backend = GeminiBackend(transport, files, base_url=base, api_version=api_version)
+        files = GeminiFiles(transport, base_url=base, own_host=base_url is not None, clock=clock)
+        backend = GeminiBackend(transport, files, base_url=base)
         return cls(backend, transport, files=files, clock=clock)
 
     @classmethod
@@ -139,7 +134,6 @@ class BatchClient:
         base_url: str | None = None,
         storage_endpoint: str | None = None,
         timeout: float = 60.0,
-        pool_size: int = 8,
         attempts: int = 4,
         owner: str = THE_CONNECTION,
         sleep: Callable[[float], None] = time.sleep,
@@ -175,7 +169,6 @@ class BatchClient:
         transport = Transport(
             credential,
             timeout=timeout,
-            pool_size=pool_size,
             attempts=attempts,
             loopback=is_local_url(place.base_url or ""),
             owner=owner,

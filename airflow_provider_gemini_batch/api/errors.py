@@ -15,8 +15,8 @@
     │   └── ServiceUnavailable  (retryable) 5xx
     ├── FileNotReady            (retryable) the service is still processing an uploaded file; no job was made with it
     ├── FileFailed                          the service cannot use an uploaded file; carries its words
-    ├── UnexpectedAnswer                    the service answered in a shape that we do not know
-    │   ├── AnswerTooLarge                  larger than anything that the service has to say
+    ├── UnexpectedResponse                  the service answered in a shape that we do not know
+    │   ├── ResponseTooLarge                larger than anything that the service has to say
     │   └── UnknownOutput                   the job wrote objects that we cannot read: kept, for a later version to read
     ├── ResultsGone                         the service has deleted the job's results
     └── JobError                            carries the BatchJob as .job
@@ -135,7 +135,7 @@ class FileFailed(GeminiBatchError):
     """The service processed an uploaded file and cannot use it."""
 
 
-class UnexpectedAnswer(GeminiBatchError):
+class UnexpectedResponse(GeminiBatchError):
     """A 2xx that cannot be read, or a shape that we do not know."""
 
     @property
@@ -144,11 +144,11 @@ class UnexpectedAnswer(GeminiBatchError):
         return True
 
 
-class AnswerTooLarge(UnexpectedAnswer):
+class ResponseTooLarge(UnexpectedResponse):
     """A response, a line or a value is larger than the service has reason to send; it was not read."""
 
 
-class UnknownOutput(UnexpectedAnswer):
+class UnknownOutput(UnexpectedResponse):
     """A job's output is incomplete, or has names that this version does not know. It is kept as it is."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import UnexpectedResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ P = TypeVar("P", bound=Page)
 def pages_of(ask: Callable[[str | None], P]) -> Iterator[P]:
     """Yield page after page.
 
-    :raises UnexpectedAnswer: tokens are repeated too often, or there are too many pages.
+    :raises UnexpectedResponse: tokens are repeated too often, or there are too many pages.
     """
     seen: set[str] = set()
     repeats = 0
@@ -41,5 +41,7 @@ def pages_of(ask: Callable[[str | None], P]) -> Iterator[P]:
             return
         repeats += token in seen
         if repeats > _MOST_REPEATS or len(seen) >= _MOST_PAGES:
-            raise UnexpectedAnswer("The service's list does not end: it repeats a page, or has more than anybody reads")
+            raise UnexpectedResponse(
+                "The service's list does not end: it repeats a page, or has more than anybody reads"
+            )
         seen.add(token)

@@ -21,13 +21,13 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_gemini_batch.api.errors import (
-    AnswerTooLarge,
     ConfigurationError,
     GeminiBatchError,
     NotFound,
     QuotaExceeded,
+    ResponseTooLarge,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.network_errors import LONGEST_CONNECT, cause_of, may_have_been_sent
 from airflow_provider_gemini_batch.api.responses.reading import read_json
@@ -115,8 +115,8 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A response with a 2xx status."""
+class WholeResponse:
+    """A response with a 2xx status, read to its end."""
 
     status: int
     headers: Mapping[str, str]
@@ -125,17 +125,17 @@ class Answer:
     max_values: int = MAX_VALUES
 
     def json(self) -> dict[str, Any]:
-        """Return the body as a JSON object. Raises :class:`UnexpectedAnswer` if it is not one."""
+        """Return the body as a JSON object. Raises :class:`UnexpectedResponse` if it is not one."""
         # Count values before parsing: "[]," takes three bytes of text, but a hundred in memory.
         if self.body.count(b",") + self.body.count(b"{") + self.body.count(b"[") > self.max_values:
-            raise AnswerTooLarge(f"{self.description}: the answer holds more than {self.max_values} values")
+            raise ResponseTooLarge(f"{self.description}: the answer holds more than {self.max_values} values")
         # The body may hold responses that were paid for, so it is read as leniently as a file of them.
         value = read_json(self.body)
         if value is None:
             start = "HTML" if self.body.lstrip()[:1] == b"<" else f"{len(self.body)} bytes"
-            raise UnexpectedAnswer(f"{self.description}: {self.status}, but the response is not JSON ({start})")
+            raise UnexpectedResponse(f"{self.description}: {self.status}, but the response is not JSON ({start})")
         if not isinstance(value, dict):
-            raise UnexpectedAnswer(f"{self.description}: {self.status}, but the response is not a JSON object")
+            raise UnexpectedResponse(f"{self.description}: {self.status}, but the response is not a JSON object")
         return value
 
     @cached_property  # used a hundred times for one page of a list
@@ -189,7 +189,6 @@ class Transport:
         credential: Credential,
         *,
         timeout: float = 60.0,
-        pool_size: int = 8,
         attempts: int = 4,
         loopback: bool = False,
         owner: str = THE_CONNECTION,
@@ -204,7 +203,7 @@ class Transport:
         self._timeout = timeout
         self._random = random
         self._owner = owner
-        self._session = new_session(pool_size=pool_size, loopback=loopback)
+        self._session = new_session(loopback=loopback)
         self._closing = threading.Lock()
 
     def close(self) -> None:
@@ -213,14 +212,14 @@ class Transport:
             self._session.close()
             self._credential.close()
 
-    def send(self, call: Call) -> Answer:
+    def send(self, call: Call) -> WholeResponse:
         """Send a call and return its 2xx response; anything else is raised as one of our errors."""
         errors: list[GeminiBatchError] = []
         try:
             return self.repeat(lambda: self._once(call), retry=call.retry, errors=errors)
         except NotFound:
             if call.method == "DELETE" and any(error.maybe_acted for error in errors):
-                return Answer(200, {}, b"{}", call.description)  # an earlier attempt had deleted it
+                return WholeResponse(200, {}, b"{}", call.description)  # an earlier attempt had deleted it
             raise
 
     def repeat(
@@ -246,10 +245,10 @@ class Transport:
         grown: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
         return max(wanted or 0.0, grown * (0.5 + self._random() / 2))
 
-    def _once(self, call: Call) -> Answer:
+    def _once(self, call: Call) -> WholeResponse:
         with self.open_response(call) as response:
             body = self._read(call, response)
-        return Answer(response.status_code, response.headers, body, call.description, call.max_values)
+        return WholeResponse(response.status_code, response.headers, body, call.description, call.max_values)
 
     def open_response(self, call: Call) -> requests.Response:
         """Return the 2xx response to one call, with its body still to be read; the caller closes it.
@@ -268,7 +267,7 @@ class Transport:
             return response
         with response:
             if _is_redirect(call, response):
-                raise UnexpectedAnswer(f"{call.description} was redirected more than {_MOST_REDIRECTS} times.")
+                raise UnexpectedResponse(f"{call.description} was redirected more than {_MOST_REDIRECTS} times.")
             body = self._read(call, response, start=_LONGEST_ERROR_BODY)
         what = f"{call.description} was refused"
         raise error_from_response(
@@ -328,7 +327,7 @@ class Transport:
                 if start is not None and size >= start:
                     break
                 if start is None and size > call.max_bytes:
-                    raise AnswerTooLarge(
+                    raise ResponseTooLarge(
                         f"{call.description}: the answer is larger than {call.max_bytes / 2**20:g} MiB; it was not read"
                     )
         except (*_NETWORK, ValueError) as error:
@@ -368,15 +367,15 @@ def _is_redirect(call: Call, response: requests.Response) -> bool:
 
 
 def _same_origin(call: Call, response: requests.Response) -> str:
-    """Return where a redirect leads. Raises UnexpectedAnswer, naming only the host, if it leaves the origin."""
+    """Return where a redirect leads. Raises UnexpectedResponse, naming only the host, if it leaves the origin."""
     try:
         to = urlsplit(urljoin(call.url, response.headers["Location"]))
         there = origin(to.geturl())
     except ValueError:
-        raise UnexpectedAnswer(f"{call.description} was redirected to an address that cannot be read.") from None
+        raise UnexpectedResponse(f"{call.description} was redirected to an address that cannot be read.") from None
     if there != origin(call.url):
         host = there[1] if is_host(there[1]) else "another host"
-        raise UnexpectedAnswer(
+        raise UnexpectedResponse(
             f"{call.description} was redirected to {host} ({there[0]}, port {there[2]}), which would get the "
             "credentials: redirects are followed to the same scheme, host and port only."
         )

@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
     QuotaExceeded,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.batch.ports import TaskFailed
 from airflow_provider_gemini_batch.batch.state import UNRECORDED, JobRecord
@@ -253,4 +253,4 @@ def _is_answer(error: GeminiBatchError) -> bool:
     """Return whether the service itself answered, so that it can no longer act on the call."""
     if isinstance(error, ServiceUnavailable):
         return error.http_status in _FINAL_STATUS
-    return isinstance(error, UnexpectedAnswer)
+    return isinstance(error, UnexpectedResponse)

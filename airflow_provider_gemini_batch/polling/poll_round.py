@@ -12,7 +12,7 @@ from http import HTTPStatus
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol
 
-from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError, QuotaExceeded, UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError, QuotaExceeded, UnexpectedResponse
 from airflow_provider_gemini_batch.api.models import JobSnapshot
 
 if TYPE_CHECKING:
@@ -354,8 +354,8 @@ class RunningRound:
             answers, self._answers = self._answers, []
             self._handed_over = time.monotonic()
         if answers and not self._deliver(self, answers):
-            self.round.stop(UnexpectedAnswer("The event loop has ended"))
+            self.round.stop(UnexpectedResponse("The event loop has ended"))
 
 
 def _unexpected(error: Exception) -> GeminiBatchError:
-    return UnexpectedAnswer(f"Polling failed with {type(error).__name__}")
+    return UnexpectedResponse(f"Polling failed with {type(error).__name__}")

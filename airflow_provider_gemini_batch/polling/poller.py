@@ -26,7 +26,7 @@ from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
     QuotaExceeded,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.polling.policy import RIDE_ALONG, poll_delay
 from airflow_provider_gemini_batch.polling.poll_round import (
@@ -201,7 +201,7 @@ class JobPoller:
             self._connecting.cancel()
         self.turns.close()
         for running in self._rounds:
-            running.round.stop(UnexpectedAnswer("Nobody waits any more"))
+            running.round.stop(UnexpectedResponse("Nobody waits any more"))
         self._drop_client()
 
     def prepare(self) -> None:

@@ -85,7 +85,7 @@ class JobList:
     def read(self, reader: JobReader) -> ListedJobs:
         """Return what is in the list now, read until all further jobs are known to have ended; called in a thread.
 
-        :raises UnexpectedAnswer: the list has no end.
+        :raises UnexpectedResponse: the list has no end.
         """
         before, known = self._active, self._ended
         active: set[str] = set()

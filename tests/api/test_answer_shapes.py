@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.backends.gemini import GeminiBackend
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
-from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import UnexpectedResponse
 from airflow_provider_gemini_batch.api.google.files import GeminiFiles
 from airflow_provider_gemini_batch.api.models import JobSnapshot
-from airflow_provider_gemini_batch.api.transport import Answer
+from airflow_provider_gemini_batch.api.transport import WholeResponse
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.transport import Call, Transport
@@ -56,8 +56,8 @@ class _Answers:
     def __init__(self, answer: object) -> None:
         self._body = json.dumps(answer).encode()
 
-    def send(self, call: Call) -> Answer:  # noqa: ARG002
-        return Answer(200, {}, self._body)
+    def send(self, call: Call) -> WholeResponse:  # noqa: ARG002
+        return WholeResponse(200, {}, self._body)
 
 
 def transport(answer: object) -> Transport:
@@ -66,7 +66,7 @@ def transport(answer: object) -> Transport:
 
 def gemini(answer: object) -> GeminiBackend:
     nothing = cast("GeminiFiles", None)  # a list opens no file
-    return GeminiBackend(transport(answer), nothing, base_url="http://x", api_version="v1beta")
+    return GeminiBackend(transport(answer), nothing, base_url="http://x")
 
 
 def vertex(answer: object) -> VertexBackend:
@@ -102,14 +102,14 @@ def test_a_job_of_vertex(job: dict[str, Any], token: object) -> None:
 @example({"sha256Hash": "é"}, 5)
 def test_a_file(file: dict[str, Any], token: object) -> None:
     answer = {"files": [{**file, "name": "files/one"}], "nextPageToken": token}
-    files = GeminiFiles(transport(answer), base_url="http://x", api_version="v1beta", own_host=False)
+    files = GeminiFiles(transport(answer), base_url="http://x", own_host=False)
     assert files.list(page_size=1, page_token=None).files[0].name == "files/one"
 
 
 def test_texts_of_a_file_and_of_a_source_hold_nothing_that_a_database_refuses() -> None:
     texts = dict.fromkeys(("mimeType", "uri", "state", "source"), "a\0\ud800b")
     answer = {"files": [{**texts, "name": "files/one"}]}
-    files = GeminiFiles(transport(answer), base_url="http://x", api_version="v1beta", own_host=False)
+    files = GeminiFiles(transport(answer), base_url="http://x", own_host=False)
     (file,) = files.list(page_size=1, page_token=None).files
     source = {"name": VERTEX_JOB, "inputConfig": {"gcsSource": {"uris": ["a\0\ud800b", None]}}}
     (job,) = (
@@ -128,5 +128,5 @@ def test_a_page_without_jobs(answer: object) -> None:
 
 @pytest.mark.parametrize("answer", [[], "text", 1, None, {"operations": [{"name": 1}]}])
 def test_an_answer_that_is_no_page_of_jobs(answer: object) -> None:
-    with pytest.raises(UnexpectedAnswer):
+    with pytest.raises(UnexpectedResponse):
         gemini(answer).snapshots(page_size=1, page_token=None)

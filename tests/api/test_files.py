@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.api.errors import (
     InputError,
     NotFound,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.google import files
 from airflow_provider_gemini_batch.api.responses.lines import lines_of
@@ -143,7 +143,7 @@ def test_an_upload_that_never_moves_gives_up(client: BatchClient, emulator: Emul
 
 def test_sessions_that_are_dropped_again_and_again_end_the_upload(client: BatchClient, emulator: Emulator) -> None:
     emulator.control.faults(upload_cancelled=True)
-    with pytest.raises(UnexpectedAnswer, match="dropped 3 upload sessions"):
+    with pytest.raises(UnexpectedResponse, match="dropped 3 upload sessions"):
         client.upload_file(io.BytesIO(b"abc"))
 
 

@@ -16,7 +16,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     ServiceUnavailable,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import JobKind, JobProgress, JobSnapshot, JobState, Service
 from airflow_provider_gemini_batch.api.wire import state_of
@@ -277,7 +277,7 @@ def test_a_create_that_may_have_arrived_is_sent_once(
     client: BatchClient, emulator: Emulator, fault: dict[str, object]
 ) -> None:
     emulator.control.faults(**fault)
-    with pytest.raises((TransportError, ApiError, UnexpectedAnswer)) as caught:
+    with pytest.raises((TransportError, ApiError, UnexpectedResponse)) as caught:
         client.create(FLASH, inlined_requests=["One?"])
     assert calls(emulator, "create") == 1
     error = caught.value
@@ -307,7 +307,7 @@ def test_no_answer_in_time_leaves_it_open_whether_a_job_was_made(emulator: Emula
 def test_an_answer_that_is_no_json_is_said_so(client: BatchClient, emulator: Emulator) -> None:
     emulator.control.faults(garbage={"operation": "get", "times": 1})
     job = client.create(FLASH, inlined_requests=["One?"])
-    with pytest.raises(UnexpectedAnswer, match=r"get of batches/.*: 200, but the response is not JSON"):
+    with pytest.raises(UnexpectedResponse, match=r"get of batches/.*: 200, but the response is not JSON"):
         client.get(job.name)
 
 

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from airflow_provider_gemini_batch.api import sessions
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import (
-    AnswerTooLarge,
     ApiError,
     GeminiBatchError,
     InputError,
     NotFound,
     QuotaExceeded,
+    ResponseTooLarge,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.api.responses.refusal import error_from_response, http_date
@@ -62,7 +62,7 @@ def test_an_answer_that_unpacks_into_gigabytes_is_not_taken_in(here: BatchClient
     listener.answer = (200, {"Content-Encoding": "gzip"}, packed)
     tracemalloc.start()
     try:
-        with pytest.raises(AnswerTooLarge, match="larger than"):
+        with pytest.raises(ResponseTooLarge, match="larger than"):
             ASKS[ask](here)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -75,7 +75,7 @@ def test_an_answer_that_unpacks_into_gigabytes_is_not_taken_in(here: BatchClient
 def test_a_poll_takes_in_four_mebibytes_and_a_whole_job_more(here: BatchClient, listener: Listener, ask: str) -> None:
     job = {"name": "batches/a", "error": {"code": 13, "message": "x" * 5 * MEGA}}
     listener.answer = (200, {}, json.dumps({**job, "operations": [job]}).encode())
-    with pytest.raises(AnswerTooLarge, match="larger than 4 MiB"):
+    with pytest.raises(ResponseTooLarge, match="larger than 4 MiB"):
         ASKS[ask](here)
     assert here.get("batches/a").error is not None
 
@@ -83,7 +83,7 @@ def test_a_poll_takes_in_four_mebibytes_and_a_whole_job_more(here: BatchClient, 
 @pytest.mark.parametrize("piece", [b"[],", b"{},", b"0,"])
 def test_an_answer_of_very_many_values_is_not_taken_in(here: BatchClient, listener: Listener, piece: bytes) -> None:
     listener.answer = (200, {}, b'{"operations": [' + piece * 600_000 + b"0]}")
-    with pytest.raises(AnswerTooLarge, match="values"):
+    with pytest.raises(ResponseTooLarge, match="values"):
         here.list(brief=True)
 
 
@@ -209,9 +209,9 @@ def test_any_date_is_read_or_none(text: str) -> None:
 
 def test_a_list_whose_pages_repeat_ends_with_an_error(here: BatchClient, listener: Listener) -> None:
     listener.answer = (200, {}, b'{"nextPageToken": "again"}')
-    with pytest.raises(UnexpectedAnswer, match="does not end"):
+    with pytest.raises(UnexpectedResponse, match="does not end"):
         list(here.list_all())
-    with pytest.raises(UnexpectedAnswer, match="does not end"):
+    with pytest.raises(UnexpectedResponse, match="does not end"):
         list(pages_of(lambda token: here.list_files(page_token=token)))
     assert len(listener.seen) <= 30
 
@@ -235,7 +235,7 @@ def test_rows_are_not_sent_to_an_upload_address_that_is_not_safe(
     listener.answer = (200, {"x-goog-upload-url": address}, b"{}")
     with (
         BatchClient.for_gemini(KEY, attempts=1) as client,
-        pytest.raises(UnexpectedAnswer, match="upload session") as e,
+        pytest.raises(UnexpectedResponse, match="upload session") as e,
     ):
         client.upload_file(__import__("io").BytesIO(b"secret row"))
     assert address not in str(e.value)

@@ -9,7 +9,7 @@ import pytest
 from api.listener import Listener, listening
 
 from airflow_provider_gemini_batch.api.client import BatchClient
-from airflow_provider_gemini_batch.api.errors import NotFound, UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import NotFound, UnexpectedResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,7 +115,7 @@ def test_another_origin_is_never_asked_and_its_query_does_not_show(
         asks: list[Callable[[], Any]] = [client.list, lambda: client.iter_download(OUTPUT)]
         for ask in asks:
             before = len(listener.seen)
-            with pytest.raises(UnexpectedAnswer, match="was redirected to") as caught:
+            with pytest.raises(UnexpectedResponse, match="was redirected to") as caught:
                 ask()
             assert "hidden" not in str(caught.value)
             assert caught.value.__cause__ is None
@@ -125,7 +125,7 @@ def test_another_origin_is_never_asked_and_its_query_does_not_show(
 
 def test_circles_end_after_five_redirects(client: BatchClient, listener: Listener) -> None:
     listener.answer = lambda path: leading(path + "x")
-    with pytest.raises(UnexpectedAnswer, match="redirected more than 5 times"):
+    with pytest.raises(UnexpectedResponse, match="redirected more than 5 times"):
         client.list()
     assert len(listener.seen) == 6
 
@@ -135,7 +135,7 @@ def test_what_is_no_get_is_never_sent_on(client: BatchClient, listener: Listener
     listener.answer = leading("/elsewhere", status)
     for send in (client.cancel, client.delete):
         before = len(listener.seen)
-        with pytest.raises(UnexpectedAnswer, match="redirect is not followed"):
+        with pytest.raises(UnexpectedResponse, match="redirect is not followed"):
             send("batches/a")
         assert len(listener.seen) == before + 1
 

@@ -16,7 +16,7 @@ from airflow_provider_gemini_batch.api.errors import (
     NotFound,
     QuotaExceeded,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.responses.refusal import error_from_response
 
@@ -139,7 +139,7 @@ def test_a_credential_that_the_service_repeats_does_not_show() -> None:
 
 
 def test_a_redirect_is_refused_for_it_would_carry_the_credentials_along() -> None:
-    assert isinstance(error_from_response(302, {"Location": "https://elsewhere"}, b"", what="x"), UnexpectedAnswer)
+    assert isinstance(error_from_response(302, {"Location": "https://elsewhere"}, b"", what="x"), UnexpectedResponse)
 
 
 @given(st.integers(300, 599), st.binary(max_size=200))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_gemini_batch.api.client import BatchClient
-from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import UnexpectedResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def test_no_byte_comes_twice(second: bytes) -> None:
 
 
 def test_bytes_that_are_left_out_are_not_passed_over() -> None:
-    with saying(CUT, PARTIAL % (6, 4, WHOLE[6:])) as (url, _), pytest.raises(UnexpectedAnswer) as refused:
+    with saying(CUT, PARTIAL % (6, 4, WHOLE[6:])) as (url, _), pytest.raises(UnexpectedResponse) as refused:
         download(url)
     host = url.removeprefix("http://")
     assert f"batch-abc on {host}: the download was to go on at byte 4, and the answer begins at 6" in str(refused.value)

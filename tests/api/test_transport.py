@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError, TransportError
 from airflow_provider_gemini_batch.api.responses.reading import inline_results
-from airflow_provider_gemini_batch.api.transport import Answer, FilePart, _Body
+from airflow_provider_gemini_batch.api.transport import FilePart, WholeResponse, _Body
 from airflow_provider_gemini_batch.rows.result_rows import json_line
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def test_a_server_that_takes_the_connection_and_says_nothing_may_have_acted() ->
 
 def test_many_threads_share_one_client(listener: Listener) -> None:
     listener.answer = (200, {}, json.dumps({"name": "batches/a", "metadata": {"state": "JOB_STATE_RUNNING"}}).encode())
-    with a_client(listener, pool_size=8) as client, ThreadPoolExecutor(8) as pool:
+    with a_client(listener) as client, ThreadPoolExecutor(8) as pool:
         jobs = list(pool.map(lambda _: client.get("batches/a"), range(200)))
     assert len(jobs) == len(listener.seen) == 200
     assert {job.raw_state for job in jobs} == {"JOB_STATE_RUNNING"}
@@ -158,7 +158,7 @@ def test_a_body_remembers_whether_it_was_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("odd", [rb"\ud83d", rb"\uDE04\ud83d", b"\xed\xa0\xbd", b"\xff"])
 def test_a_body_with_half_a_character_is_read_and_can_be_written(odd: bytes) -> None:
-    value = Answer(200, {}, b'{"' + odd + b'":"' + odd + b'\\ud83d\\ude04"}').json()
+    value = WholeResponse(200, {}, b'{"' + odd + b'":"' + odd + b'\\ud83d\\ude04"}').json()
     ((name, text),) = value.items()
     assert name.encode()
     assert text.encode().endswith("\U0001f604".encode())
@@ -168,6 +168,6 @@ def test_a_body_with_half_a_character_is_read_and_can_be_written(odd: bytes) -> 
 def test_inline_responses_beside_one_that_is_nested_too_deep_are_read(depth: int) -> None:
     deep = b'{"response":{"candidates":[' + b"[" * depth + b"]" * depth + b"]}}"
     body = b'{"response":{"inlinedResponses":{"inlinedResponses":[' + deep + b',{"response":{"x":1}}]}}}'
-    found = list(inline_results(Answer(200, {}, body).json()["response"]))
+    found = list(inline_results(WholeResponse(200, {}, body).json()["response"]))
     assert found[1].response == {"x": 1}
     assert json_line(found[0].response)

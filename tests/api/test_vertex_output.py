@@ -20,14 +20,14 @@ from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     NotFound,
     ResultsGone,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UnknownOutput,
 )
 from airflow_provider_gemini_batch.api.google.output_folder import StoredObject, choose
 from airflow_provider_gemini_batch.api.google.storage import _matches
 from airflow_provider_gemini_batch.api.google.vertex_output import LeftOutput, VertexOutput
 from airflow_provider_gemini_batch.api.models import JobKind
-from airflow_provider_gemini_batch.api.transport import Answer
+from airflow_provider_gemini_batch.api.transport import WholeResponse
 from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.emulator import Emulator
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
@@ -374,7 +374,7 @@ def test_packed_answers_are_read(client: BatchClient, emulator: Emulator, where:
     assert sorted(str(answer.key) for answer in client.get_responses(name)) == sorted(f"k{n}" for n in range(10))
     for broken, words in ((packed[:-20], "end early"), (packed[:15] + b"\x00" * 40, "damaged")):
         put(client.storage, f"{uri}.gz", broken)
-        with pytest.raises(UnexpectedAnswer, match=words):
+        with pytest.raises(UnexpectedResponse, match=words):
             list(client.get_responses(name))
 
 
@@ -451,7 +451,7 @@ def test_a_dataset_whose_table_is_not_named_is_said_so(client: BatchClient) -> N
 
 
 def left(client: BatchClient, raw: dict[str, Any]) -> LeftOutput:
-    return VertexOutput(client.storage).of(_job(raw, Answer(200, {}, b"")), raw)
+    return VertexOutput(client.storage).of(_job(raw, WholeResponse(200, {}, b"")), raw)
 
 
 def test_where_the_answers_will_lie_is_looked_at_before_anything_is_paid(client: BatchClient) -> None:

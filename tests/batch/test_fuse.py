@@ -14,7 +14,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     ServiceUnavailable,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch.ports import Done, SleepUntil, TaskFailed, WaitForJobs
@@ -146,7 +146,7 @@ def test_however_the_clocks_jump_a_try_makes_one_job(
         assert len(desk.service.created) - before <= 1
 
 
-@pytest.mark.parametrize("error", [LOST, ServiceUnavailable("503", http_status=503), UnexpectedAnswer("not JSON")])
+@pytest.mark.parametrize("error", [LOST, ServiceUnavailable("503", http_status=503), UnexpectedResponse("not JSON")])
 @pytest.mark.parametrize("lasting", [True, False])
 def test_create_calls_whose_jobs_never_appear_are_sent_a_handful_of_times(
     error: GeminiBatchError, *, lasting: bool
@@ -221,7 +221,7 @@ def seconds_until_sent_again(desk: Desk, error: GeminiBatchError, **policy: Any)
     [
         (ServiceUnavailable("500", http_status=500), 120.0),
         (ServiceUnavailable("503", http_status=503), 120.0),
-        (UnexpectedAnswer("not JSON"), 120.0),
+        (UnexpectedResponse("not JSON"), 120.0),
         # A gateway's word, or none: the service may still be at it.
         (ServiceUnavailable("502", http_status=502), 420.0),
         (ServiceUnavailable("504", http_status=504), 420.0),

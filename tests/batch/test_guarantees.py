@@ -13,7 +13,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     ServiceUnavailable,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch.ports import Done, Landing, SleepUntil, TaskFailed, WaitForJobs
@@ -85,7 +85,7 @@ def test_a_call_whose_answer_is_lost_is_looked_for_before_it_is_sent_again() -> 
         TransportError("no answer within 60 s", sent=True),
         ServiceUnavailable("500", http_status=500),
         ServiceUnavailable("502", http_status=502),
-        UnexpectedAnswer("not JSON"),
+        UnexpectedResponse("not JSON"),
     ],
     ids=["reset", "time_out", "500", "502", "unreadable"],
 )

@@ -31,7 +31,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     ServiceUnavailable,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import BatchJob, JobSnapshot, JobState, SnapshotPage
 from airflow_provider_gemini_batch.polling import poller
@@ -55,7 +55,7 @@ BUSY = QuotaExceeded("slower", http_status=429)
 LATER = QuotaExceeded("much slower", http_status=429, retry_after=200.0)
 DOWN = ServiceUnavailable("down", http_status=503)
 RESET = TransportError("reset", sent=True)
-PAGE = UnexpectedAnswer("a login page")
+PAGE = UnexpectedResponse("a login page")
 WRONG = ConfigurationError("no project")
 QUEUED, RUNNING, NAPPING = JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN
 DONE, FAILED, EXPIRED = JobState.SUCCEEDED, JobState.FAILED, JobState.EXPIRED

@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     ServiceUnavailable,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import CompletionStats, JobSnapshot, JobState
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
@@ -40,7 +40,7 @@ PASSING: list[GeminiBatchError] = [
     ServiceUnavailable("503", http_status=503),
     TransportError("reset", sent=True),
     TransportError("refused", sent=False),
-    UnexpectedAnswer("a login page"),
+    UnexpectedResponse("a login page"),
 ]
 waiting_states = st.sampled_from([state for state in JobState if not state.is_terminal])
 terminal_states = st.sampled_from([state for state in JobState if state.is_terminal])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polling.scene import Scene
 from polling.shelf import Shelf, quickly
 
-from airflow_provider_gemini_batch.api.errors import AccessDenied, NotFound, ServiceUnavailable, UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import AccessDenied, NotFound, ServiceUnavailable, UnexpectedResponse
 from airflow_provider_gemini_batch.api.models import JobState, SnapshotPage
 from airflow_provider_gemini_batch.polling.turns import JobList, ListedJobs, TurnQueue, TurnRequest
 
@@ -136,7 +136,7 @@ def test_a_list_that_repeats_a_page_for_ever_is_an_error() -> None:
         def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> SnapshotPage:  # noqa: ARG002  any token leads to the same page
             return SnapshotPage(super().snapshots(page_size=page_size).snapshots, "again")
 
-    with pytest.raises(UnexpectedAnswer, match="does not end"):
+    with pytest.raises(UnexpectedResponse, match="does not end"):
         JobList().read(Endless(["a"]))
 
 
@@ -222,5 +222,5 @@ def test_a_list_that_cannot_be_read_is_read_again_and_a_refused_connection_is_to
     assert quickly(all_tasks(ServiceUnavailable("down", http_status=503), 5)) == (1, 0)
     assert quickly(all_tasks(AccessDenied("no", http_status=403), 100)) == (1, 97)
     assert quickly(all_tasks(NotFound("no such project", http_status=404), 100)) == (1, 97)
-    assert quickly(all_tasks(UnexpectedAnswer("what is this?"), 100)) == (1, 97)
+    assert quickly(all_tasks(UnexpectedResponse("what is this?"), 100)) == (1, 97)
     assert quickly(all_tasks(KeyError("a defect of ours"), 100)) == (1, 97)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import UnexpectedResponse
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, LongPrompts, ServiceError, Usage
 from airflow_provider_gemini_batch.api.responses.content import block_reason, finish_reason
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, lines_of, result_rows, unpacked
@@ -128,7 +128,7 @@ def test_packed_results_are_read_in_pieces_of_any_size_and_with_zeros_after_each
 ) -> None:
     packed = gzip.compress(b"one\n") + padding + gzip.compress(b"two\n") + padding
     assert b"".join(unpacked(packed[at : at + size] for at in range(0, len(packed), size))) == b"one\ntwo\n"
-    with pytest.raises(UnexpectedAnswer):
+    with pytest.raises(UnexpectedResponse):
         list(unpacked([packed + b"\0x"]))
 
 

@@ -423,7 +423,7 @@ ERRORS: list[tuple[Exception, type[AirflowException]]] = [
     (errors.InputError("said"), AirflowFailException),
     (refused("API_KEY_INVALID"), AirflowFailException),
     (errors.NotFound("said", http_status=404), AirflowFailException),
-    (errors.UnexpectedAnswer("said"), AirflowFailException),
+    (errors.UnexpectedResponse("said"), AirflowFailException),
     (errors.ResultsGone("said"), AirflowFailException),
     (errors.JobFailed("said"), AirflowFailException),
     (errors.TransportError("said", sent=True), AirflowException),

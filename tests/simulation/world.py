@@ -15,7 +15,7 @@ from airflow_provider_gemini_batch.api.errors import (
     ResultsGone,
     ServiceUnavailable,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, Service, ServiceError
 from simulation.clockwork import RIGHT
@@ -281,7 +281,7 @@ class World:
             [
                 TransportError("reset", sent=True),
                 ServiceUnavailable("503", http_status=503),
-                UnexpectedAnswer("not JSON"),
+                UnexpectedResponse("not JSON"),
                 TransportError("refused", sent=False),
                 ApiError("bad request", http_status=400),
             ]

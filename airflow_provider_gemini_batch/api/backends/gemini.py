@@ -17,8 +17,9 @@ from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     InputError,
     NotFound,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
+from airflow_provider_gemini_batch.api.google.files import API_VERSION
 from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     BatchJobPage,
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.backends import NewJob
     from airflow_provider_gemini_batch.api.google.files import GeminiFiles
     from airflow_provider_gemini_batch.api.models import BatchResult
-    from airflow_provider_gemini_batch.api.transport import Answer, Transport
+    from airflow_provider_gemini_batch.api.transport import Transport, WholeResponse
 
 _log = logging.getLogger(__name__)
 
@@ -87,10 +88,10 @@ class GeminiBackend:
 
     service = Service.GEMINI
 
-    def __init__(self, transport: Transport, files: GeminiFiles, *, base_url: str, api_version: str) -> None:
+    def __init__(self, transport: Transport, files: GeminiFiles, *, base_url: str) -> None:
         self._transport = transport
         self._files = files
-        self._root = f"{base_url}/{api_version}"
+        self._root = f"{base_url}/{API_VERSION}"
         self._masks = True
 
     def create(self, new: NewJob) -> BatchJob:
@@ -121,8 +122,8 @@ class GeminiBackend:
             retry=Retry.UNSENT,
             timeout_factor=CREATE_TIMEOUT_FACTOR,
         )
-        answer = self._transport.send(call)
-        return _job(answer.json(), answer, kind=new.kind)
+        response = self._transport.send(call)
+        return _job(response.json(), response, kind=new.kind)
 
     @staticmethod
     def _refuse_what_is_vertex_only(new: NewJob) -> None:
@@ -139,26 +140,26 @@ class GeminiBackend:
 
     def get(self, name: str, *, brief: bool) -> BatchJob:
         """Return one job."""
-        answer = self._get(name, mask=_JOB_MASK if brief else None)
-        return _job(answer.json(), answer)
+        response = self._get(name, mask=_JOB_MASK if brief else None)
+        return _job(response.json(), response)
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Return a page of jobs, newest first."""
         if filter_ is not None:
             raise ConfigurationError("filter: the Gemini API documents none for batches; only Vertex AI takes one")
-        answer = self._page(page_size, page_token, _PAGE_MASK if brief else None)
-        page = answer.json()
-        jobs = tuple(_job(entry, answer) for entry in objects_at(page, "operations"))
+        response = self._page(page_size, page_token, _PAGE_MASK if brief else None)
+        page = response.json()
+        jobs = tuple(_job(entry, response) for entry in objects_at(page, "operations"))
         return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
 
     def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
         """Return a page of snapshots of jobs."""
-        answer = self._page(page_size, page_token, _PAGE_MASK)
-        page = answer.json()
-        snapshots = [_snapshot(entry, answer) for entry in objects_at(page, "operations")]
+        response = self._page(page_size, page_token, _PAGE_MASK)
+        page = response.json()
+        snapshots = [_snapshot(entry, response) for entry in objects_at(page, "operations")]
         return SnapshotPage(snapshots, text_at(page, "nextPageToken"))
 
-    def _page(self, page_size: int, page_token: str | None, mask: str | None) -> Answer:
+    def _page(self, page_size: int, page_token: str | None, mask: str | None) -> WholeResponse:
         """Request a page, always with its size: without one, the list may be empty."""
         params = {"pageSize": str(page_size)}
         if page_token:
@@ -176,9 +177,9 @@ class GeminiBackend:
 
     def outcome(self, name: str) -> Outcome:
         """Return one job and its responses; an output file that does not exist yet counts as no responses."""
-        answer = self._get(name, mask=None)
-        operation = answer.json()
-        job = _job(operation, answer)
+        response = self._get(name, mask=None)
+        operation = response.json()
+        job = _job(operation, response)
         if job.dest is None or not job.is_done:
             return Outcome(job, None)
         if job.dest.file_name is None:
@@ -198,10 +199,12 @@ class GeminiBackend:
         chunks = self._files.iter_download(file_name)
         return read_lines(result_rows(chunks), parse_result_line)
 
-    def _get(self, name: str, *, mask: str | None) -> Answer:
+    def _get(self, name: str, *, mask: str | None) -> WholeResponse:
         return self._get_masked("get", f"{self._root}/{names.gemini_job(name)}", name, {}, mask)
 
-    def _get_masked(self, operation: str, url: str, subject: str, params: dict[str, str], mask: str | None) -> Answer:
+    def _get_masked(
+        self, operation: str, url: str, subject: str, params: dict[str, str], mask: str | None
+    ) -> WholeResponse:
         """Send a GET with a field mask. Masks into an ``Any`` are not documented, so a 400 turns them off for good."""
         whole = Call(operation, "GET", url, subject=subject, params=params)
         if mask is None:
@@ -214,10 +217,10 @@ class GeminiBackend:
         except ApiError as error:
             if type(error) is not ApiError or error.http_status != 400:  # noqa: PLR2004
                 raise
-        answer = self._transport.send(whole)
+        response = self._transport.send(whole)
         self._masks = False
         _log.info("The service refused a partial response; whole ones are asked for from now on.")
-        return answer
+        return response
 
 
 def _inline_items(new: NewJob) -> list[bytes]:
@@ -308,32 +311,32 @@ def _stats(metadata: dict[str, Any]) -> CompletionStats | None:
     )
 
 
-def _name(operation: dict[str, Any], metadata: dict[str, Any], answer: Answer) -> str:
+def _name(operation: dict[str, Any], metadata: dict[str, Any], response: WholeResponse) -> str:
     name = operation.get("name") or metadata.get("name")
     if not isinstance(name, str) or not name.startswith("batches/"):
-        raise UnexpectedAnswer(f"{answer.description}: the answer describes no batch job")
+        raise UnexpectedResponse(f"{response.description}: the answer describes no batch job")
     return name
 
 
-def _snapshot(operation: dict[str, Any], answer: Answer) -> JobSnapshot:
+def _snapshot(operation: dict[str, Any], response: WholeResponse) -> JobSnapshot:
     """Return the snapshot of an operation."""
     metadata = dict_at(operation, "metadata")
     raw = name_word(metadata.get("state"))
     return JobSnapshot(
-        _name(operation, metadata, answer),
+        _name(operation, metadata, response),
         JobProgress.from_parts(_state(operation, raw), raw, _stats(metadata), error_of(operation.get("error"))),
         time_of(metadata.get("createTime")),
         time_of(metadata.get("startTime")),
-        answer.date,
+        response.date,
     )
 
 
-def _job(operation: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
+def _job(operation: dict[str, Any], response: WholeResponse, *, kind: JobKind | None = None) -> BatchJob:
     """Return the job of an operation."""
     metadata = dict_at(operation, "metadata")
     raw = name_word(metadata.get("state"))
     return BatchJob(
-        name=_name(operation, metadata, answer),
+        name=_name(operation, metadata, response),
         service=Service.GEMINI,
         state=_state(operation, raw),
         raw_state=raw,
@@ -344,7 +347,7 @@ def _job(operation: dict[str, Any], answer: Answer, *, kind: JobKind | None = No
         start_time=time_of(metadata.get("startTime")),
         update_time=time_of(metadata.get("updateTime")),
         end_time=time_of(metadata.get("endTime")),
-        as_of=answer.date,
+        as_of=response.date,
         completion_stats=_stats(metadata),
         error=error_of(operation.get("error")),
         src=JobSource(file_name=text_at(metadata, "inputConfig", "fileName")),

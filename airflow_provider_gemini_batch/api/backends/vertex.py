@@ -18,7 +18,7 @@ from airflow_provider_gemini_batch.api.errors import (
     ApiError,
     ConfigurationError,
     NotFound,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     UnknownOutput,
 )
 from airflow_provider_gemini_batch.api.google.vertex_output import VertexOutput
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
     from airflow_provider_gemini_batch.api.google.storage import ObjectStore
     from airflow_provider_gemini_batch.api.models import BatchResult
-    from airflow_provider_gemini_batch.api.transport import Answer, Transport
+    from airflow_provider_gemini_batch.api.transport import Transport, WholeResponse
 
 _log = logging.getLogger(__name__)
 
@@ -156,8 +156,8 @@ class VertexBackend:
             retry=Retry.UNSENT,
             timeout_factor=CREATE_TIMEOUT_FACTOR,
         )
-        answer = self._transport.send(call)
-        return _job(answer.json(), answer, kind=new.kind)
+        response = self._transport.send(call)
+        return _job(response.json(), response, kind=new.kind)
 
     def get(self, name: str, *, brief: bool) -> BatchJob:  # noqa: ARG002  (a whole job is small here)
         """Return one job."""
@@ -165,19 +165,19 @@ class VertexBackend:
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Return a page of jobs of this project and location."""
-        answer = self._page(page_size, page_token, filter_, masked=brief and self._masks)
-        page = answer.json()
-        jobs = tuple(_job(entry, answer) for entry in objects_at(page, "batchPredictionJobs"))
+        response = self._page(page_size, page_token, filter_, masked=brief and self._masks)
+        page = response.json()
+        jobs = tuple(_job(entry, response) for entry in objects_at(page, "batchPredictionJobs"))
         return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
 
     def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
         """Return a page of snapshots of jobs."""
-        answer = self._page(page_size, page_token, None, masked=self._masks)
-        page = answer.json()
-        snapshots = [_snapshot(entry, answer) for entry in objects_at(page, "batchPredictionJobs")]
+        response = self._page(page_size, page_token, None, masked=self._masks)
+        page = response.json()
+        snapshots = [_snapshot(entry, response) for entry in objects_at(page, "batchPredictionJobs")]
         return SnapshotPage(snapshots, text_at(page, "nextPageToken"))
 
-    def _page(self, page_size: int, page_token: str | None, filter_: str | None, *, masked: bool) -> Answer:
+    def _page(self, page_size: int, page_token: str | None, filter_: str | None, *, masked: bool) -> WholeResponse:
         params = {"pageSize": str(page_size)}
         params |= {"pageToken": page_token} if page_token else {}
         params |= {"filter": filter_} if filter_ else {}
@@ -190,11 +190,11 @@ class VertexBackend:
             except ApiError as error:
                 if type(error) is not ApiError or error.http_status != 400:  # noqa: PLR2004
                     raise
-        answer = self._transport.send(whole)
+        response = self._transport.send(whole)
         if masked:
             self._masks = False
             _log.info("The service refused a partial response; whole ones are asked for from now on.")
-        return answer
+        return response
 
     def cancel(self, name: str) -> None:
         """Request cancellation; the service refuses once the job has ended."""
@@ -280,9 +280,9 @@ class VertexBackend:
             return None
 
     def _fetch(self, name: str) -> tuple[BatchJob, dict[str, Any]]:
-        answer = self._transport.send(Call("get", "GET", self._url(name), subject=name, max_bytes=MAX_POLL_BYTES))
-        raw = answer.json()
-        return _job(raw, answer), raw
+        response = self._transport.send(Call("get", "GET", self._url(name), subject=name, max_bytes=MAX_POLL_BYTES))
+        raw = response.json()
+        return _job(raw, response), raw
 
     def _url(self, name: str) -> str:
         """Return a job's URL, on the host of its own location, whichever location the connection names."""
@@ -370,31 +370,31 @@ def _reported_rows(job: BatchJob) -> int | None:
     return stats.total if stats is not None and stats.pending else None
 
 
-def _name(raw: dict[str, Any], answer: Answer) -> str:
+def _name(raw: dict[str, Any], response: WholeResponse) -> str:
     name = raw.get("name")
     if not isinstance(name, str) or "/batchPredictionJobs/" not in name:
-        raise UnexpectedAnswer(f"{answer.description}: the answer describes no batch job")
+        raise UnexpectedResponse(f"{response.description}: the answer describes no batch job")
     return name
 
 
-def _snapshot(raw: dict[str, Any], answer: Answer) -> JobSnapshot:
+def _snapshot(raw: dict[str, Any], response: WholeResponse) -> JobSnapshot:
     """Return the snapshot of a BatchPredictionJob."""
     state = name_word(raw.get("state"))
     return JobSnapshot(
-        _name(raw, answer),
+        _name(raw, response),
         JobProgress.from_parts(_state(raw, state), state, _stats(raw), error_of(raw.get("error"))),
         time_of(raw.get("createTime")),
         time_of(raw.get("startTime")),
-        answer.date,
+        response.date,
     )
 
 
-def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) -> BatchJob:
+def _job(raw: dict[str, Any], response: WholeResponse, *, kind: JobKind | None = None) -> BatchJob:
     """Return the job of a BatchPredictionJob. Its kind may have to be inferred from the model's name."""
     state = name_word(raw.get("state"))
     model = names.bare_model(shown_text(raw.get("model")))
     return BatchJob(
-        name=_name(raw, answer),
+        name=_name(raw, response),
         service=Service.VERTEX,
         state=_state(raw, state),
         raw_state=state,
@@ -405,7 +405,7 @@ def _job(raw: dict[str, Any], answer: Answer, *, kind: JobKind | None = None) ->
         start_time=time_of(raw.get("startTime")),
         update_time=time_of(raw.get("updateTime")),
         end_time=time_of(raw.get("endTime")),
-        as_of=answer.date,
+        as_of=response.date,
         completion_stats=_stats(raw),
         error=error_of(raw.get("error")),
         src=_source(raw),

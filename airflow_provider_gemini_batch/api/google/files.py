@@ -33,7 +33,7 @@ from airflow_provider_gemini_batch.api.errors import (
     QuotaExceeded,
     ServiceUnavailable,
     TransportError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import File, FilePage
 from airflow_provider_gemini_batch.api.transport import Call, FilePart, Retry
@@ -54,10 +54,11 @@ if TYPE_CHECKING:
 
     import requests
 
-    from airflow_provider_gemini_batch.api.transport import Answer, Transport
+    from airflow_provider_gemini_batch.api.transport import Transport, WholeResponse
 
 _log = logging.getLogger(__name__)
 
+API_VERSION = "v1beta"
 CHUNK_BYTES = 8 * 2**20
 READ_BYTES = 2**18
 # The service's limit for a file: https://ai.google.dev/gemini-api/docs/files
@@ -118,14 +119,12 @@ class GeminiFiles:
         transport: Transport,
         *,
         base_url: str,
-        api_version: str,
         own_host: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
         self._clock = clock
         self._base = base_url
-        self._version = api_version
         self._own_host = own_host
 
     def upload(
@@ -176,7 +175,7 @@ class GeminiFiles:
             except _SessionGone as lost:
                 cause = lost.error
         text = f"upload of {content.label}: the service dropped {_MOST_SESSIONS} upload sessions"
-        raise UnexpectedAnswer(f"{text}; the last: {cause}" if cause else text) from cause
+        raise UnexpectedResponse(f"{text}; the last: {cause}" if cause else text) from cause
 
     def wait(self, file: File, *, timeout: float) -> File:
         """Poll until the service has processed a file; see :meth:`.BatchClient.wait_for_file`."""
@@ -198,11 +197,11 @@ class GeminiFiles:
         return file
 
     def _start(self, content: _Content, members: dict[str, str]) -> _Session:
-        answer = self._transport.send(
+        response = self._transport.send(
             Call(
                 "upload",
                 "POST",
-                f"{self._base}/upload/{self._version}/files",
+                f"{self._base}/upload/{API_VERSION}/files",
                 subject=content.label,
                 headers={
                     "Content-Type": "application/json",
@@ -214,16 +213,16 @@ class GeminiFiles:
                 body=json_bytes({"file": members}),
             )
         )
-        url = answer.headers.get("x-goog-upload-url")
+        url = response.headers.get("x-goog-upload-url")
         if not url:
-            raise UnexpectedAnswer(f"{answer.description}: the service opened no upload session")
+            raise UnexpectedResponse(f"{response.description}: the service opened no upload session")
         address = self._reachable(url)
         if address is None:
-            raise UnexpectedAnswer(
-                f"{answer.description}: the service opened an upload session at an address that cannot be used "
+            raise UnexpectedResponse(
+                f"{response.description}: the service opened an upload session at an address that cannot be used "
                 "(https:// only, or http:// on this machine)"
             )
-        grain = min(max(int_of(answer.headers.get("x-goog-upload-chunk-granularity")) or 1, 1), CHUNK_BYTES)
+        grain = min(max(int_of(response.headers.get("x-goog-upload-chunk-granularity")) or 1, 1), CHUNK_BYTES)
         return _Session(address, max(grain, CHUNK_BYTES // grain * grain), content.label)
 
     def _reachable(self, url: str) -> str | None:
@@ -254,7 +253,7 @@ class GeminiFiles:
             if progress is None:
                 failures += 1
                 if failures >= self._transport.attempts:
-                    raise trouble or UnexpectedAnswer(f"upload of {session.label}: the service confirms no chunk")
+                    raise trouble or UnexpectedResponse(f"upload of {session.label}: the service confirms no chunk")
                 self._transport.sleep(self._transport.pause(failures - 1, trouble))
                 progress = self._query(session)
             if progress is None:
@@ -275,23 +274,23 @@ class GeminiFiles:
             headers={"X-Goog-Upload-Offset": str(offset)},
             body=FilePart(content.file, content.begin + offset, length),
         )
-        answer = self._transport.send(call)
-        status = _upload_status(answer)
+        response = self._transport.send(call)
+        status = _upload_status(response)
         if status == "active" and not last:
             return _Progress(offset + length, None)
-        return self._read_finished(answer) if status == "final" else None
+        return self._read_finished(response) if status == "final" else None
 
     def _query(self, session: _Session) -> _Progress | None:
         """Return how much has arrived; None if the service did not respond."""
         try:
-            answer = self._transport.send(session.call("upload", "query"))
+            response = self._transport.send(session.call("upload", "query"))
         except (TransportError, ServiceUnavailable, QuotaExceeded):
             return None
         except ApiError as error:
             raise self._session_error(error) from error
-        if _upload_status(answer) == "final":
-            return self._read_finished(answer)
-        received = int_of(answer.headers.get("x-goog-upload-size-received"))
+        if _upload_status(response) == "final":
+            return self._read_finished(response)
+        received = int_of(response.headers.get("x-goog-upload-size-received"))
         if received is None:
             raise _SessionGone
         return _Progress(received, None)
@@ -302,27 +301,27 @@ class GeminiFiles:
         return error if isinstance(error, AccessDenied) else _SessionGone(error)
 
     @staticmethod
-    def _read_finished(answer: Answer) -> _Progress:
+    def _read_finished(response: WholeResponse) -> _Progress:
         """Return the progress with the finished file. Without a readable response its name is unknown: upload again."""
         try:
-            member = dict_at(answer.json(), "file")
-        except UnexpectedAnswer:
+            member = dict_at(response.json(), "file")
+        except UnexpectedResponse:
             raise _SessionGone from None
         if not member:
-            raise UnexpectedAnswer(f"{answer.description}: the service ended the upload without a file")
-        return _Progress(0, _file(member, answer))
+            raise UnexpectedResponse(f"{response.description}: the service ended the upload without a file")
+        return _Progress(0, _file(member, response))
 
     def get(self, name: str) -> File:
         """Return an uploaded file."""
-        answer = self._transport.send(Call("get", "GET", self._url(names.own_file_name(name)), subject=name))
-        return _file(answer.json(), answer)
+        response = self._transport.send(Call("get", "GET", self._url(names.own_file_name(name)), subject=name))
+        return _file(response.json(), response)
 
     def list(self, *, page_size: int, page_token: str | None) -> FilePage:
         """Return a page of files."""
         params = {"pageSize": str(page_size), **({"pageToken": page_token} if page_token else {})}
-        answer = self._transport.send(Call("list files", "GET", self._url("files"), params=params))
-        page = answer.json()
-        found = tuple(_file(member, answer) for member in objects_at(page, "files"))
+        response = self._transport.send(Call("list files", "GET", self._url("files"), params=params))
+        page = response.json()
+        found = tuple(_file(member, response) for member in objects_at(page, "files"))
         return FilePage(files=found, next_page_token=text_at(page, "nextPageToken"))
 
     def delete(self, name: str) -> None:
@@ -335,7 +334,7 @@ class GeminiFiles:
         The path under ``/download/`` is the documented one (https://ai.google.dev/gemini-api/docs/batch-api); the
         short one, which the SDKs use, is for gateways that support only that.
         """
-        path = f"{self._version}/{names.file_name(name)}:download"
+        path = f"{API_VERSION}/{names.file_name(name)}:download"
         long = Call("download", "GET", f"{self._base}/download/{path}", subject=name, params={"alt": "media"})
         try:
             return iter_resuming(self._transport, long)
@@ -361,7 +360,7 @@ class GeminiFiles:
         return size
 
     def _url(self, name: str) -> str:
-        return f"{self._base}/{self._version}/{name}"
+        return f"{self._base}/{API_VERSION}/{name}"
 
 
 def iter_resuming(transport: Transport, call: Call) -> Iterator[bytes]:
@@ -417,7 +416,7 @@ def _begin(call: Call, response: requests.Response, asked: int) -> int:
     begin = int(told[1]) if told else asked
     if begin > asked:
         response.close()
-        raise UnexpectedAnswer(
+        raise UnexpectedResponse(
             f"{call.description}: the download was to go on at byte {asked}, and the answer begins at {begin}: retry; "
             "if it happens again, a gateway or proxy on the way answers ranges wrongly"
         )
@@ -457,17 +456,17 @@ def _written(file: BinaryIO, chunk: bytes) -> int:
     return len(chunk)
 
 
-def _upload_status(answer: Answer) -> str:
-    status = answer.headers.get("x-goog-upload-status", "").lower()
+def _upload_status(response: WholeResponse) -> str:
+    status = response.headers.get("x-goog-upload-status", "").lower()
     if status == "cancelled":
         raise _SessionGone
     return status
 
 
-def _file(member: dict[str, Any], answer: Answer) -> File:
+def _file(member: dict[str, Any], response: WholeResponse) -> File:
     name = member.get("name")
     if not isinstance(name, str) or not name.startswith("files/"):
-        raise UnexpectedAnswer(f"{answer.description}: the answer describes no file")
+        raise UnexpectedResponse(f"{response.description}: the answer describes no file")
     return File(
         name=name,
         display_name=shown_text(member.get("displayName")),

@@ -9,7 +9,7 @@ from io import BytesIO
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from airflow_provider_gemini_batch.api.errors import UnexpectedAnswer
+from airflow_provider_gemini_batch.api.errors import UnexpectedResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,7 +45,7 @@ def result_rows(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) ->
 
     Rows end as those of :func:`lines_of` do, and are limited in the same way.
 
-    :raises UnexpectedAnswer: packed data ends early or is damaged.
+    :raises UnexpectedResponse: packed data ends early or is damaged.
     """
     stream = unpacked(chunks)
     head = b""
@@ -124,7 +124,7 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
     The first two bytes show both, since JSON cannot begin with them; anything else is yielded unchanged.
 
-    :raises UnexpectedAnswer: the data ends early or is damaged.
+    :raises UnexpectedResponse: the data ends early or is damaged.
     """
     first, stream = _begin(_unzip(chunks))
     if not first.startswith(_UTF_16):
@@ -167,9 +167,9 @@ def _unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 yield reader.decompress(packed, _PIECE)
                 packed = reader.unconsumed_tail or reader.unused_data
     except zlib.error:
-        raise UnexpectedAnswer("Packed answers (gzip) are damaged") from None
+        raise UnexpectedResponse("Packed answers (gzip) are damaged") from None
     if not reader.eof:
-        raise UnexpectedAnswer("Packed answers (gzip) end early")
+        raise UnexpectedResponse("Packed answers (gzip) end early")
 
 
 def _keep(begun: list[bytes], piece: bytes, size: int, limit: int) -> None:

@@ -22,7 +22,7 @@ from airflow_provider_gemini_batch.api.errors import (
     NotFound,
     QuotaExceeded,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.service_words import message_words, status_word
 
@@ -70,7 +70,7 @@ def error_from_response(
     text = f"{what}: {status}{' ' + canonical if canonical else ''}"
     text += f": {message}" if message else " and no message that can be read"
     if 300 <= status < 400:  # noqa: PLR2004  (the redirections of HTTP)
-        return UnexpectedAnswer(f"{text}. A redirect is not followed, for it would carry the credentials along.")
+        return UnexpectedResponse(f"{text}. A redirect is not followed, for it would carry the credentials along.")
     if status == HTTPStatus.BAD_REQUEST and _NOT_ACTIVE.search(message):
         return FileNotReady(f"{text} Nothing was made.")
     kind = _kind(status, canonical, reason, message)
