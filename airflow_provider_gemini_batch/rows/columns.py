@@ -56,6 +56,34 @@ def word_of(kind: Any) -> str:
     return "str"
 
 
+def records_of(batch: Any) -> list[dict[str, Any]]:
+    """Return the records of an Arrow batch. Nanoseconds, for which Python has no type, become microseconds."""
+    import pyarrow as pa
+
+    wanted = pa.schema([(one.name, _in_microseconds(one.type)) for one in batch.schema])
+    if wanted.types != batch.schema.types:
+        batch = pa.Table.from_batches([batch]).cast(wanted, safe=False)
+    found: list[dict[str, Any]] = batch.to_pylist()
+    return found
+
+
+def _in_microseconds(kind: Any) -> Any:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if types.is_time64(kind):
+        return pa.time64("us")
+    if types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if types.is_list(kind):
+        return pa.list_(_in_microseconds(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([(one.name, _in_microseconds(one.type)) for one in kind])
+    return kind
+
+
 def arrow_type(word: str) -> Any:
     """Return the Arrow type for a name."""
     import pyarrow as pa

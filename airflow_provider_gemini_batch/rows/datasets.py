@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, InputError
-from airflow_provider_gemini_batch.rows.columns import word_of
+from airflow_provider_gemini_batch.rows.columns import records_of, word_of
 from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, format_of_file, from_file, open_parquet
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ class _ParquetRows(_Rows):
         missing = dict.fromkeys(self.columns or ())
         place = sum(table.metadata.row_group(group).num_rows for group in range(first))
         for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=list(range(first, last + 1))):
-            for value in batch.to_pylist():
+            for value in records_of(batch):
                 yield Row(place, {**missing, **partitions, **value}), "row"
                 place += 1
         self._stack.close()

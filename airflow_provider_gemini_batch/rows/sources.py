@@ -27,6 +27,7 @@ from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.names import in_words
+from airflow_provider_gemini_batch.rows.columns import records_of
 from airflow_provider_gemini_batch.rows.csv_rows import (
     encoding_fault,
     peek,
@@ -315,6 +316,6 @@ def _parquet(handle: BinaryIO) -> RowSource:
 def _parquet_rows(table: Any) -> Iterator[Row]:
     number = 0
     for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
-        for value in batch.to_pylist():
+        for value in records_of(batch):
             yield Row(number, value)
             number += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 
 from airflow_provider_gemini_batch.datasets import GeminiBatchDataset
 from airflow_provider_gemini_batch.rows import delivery
+from airflow_provider_gemini_batch.rows.python_rows import python_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -297,6 +299,40 @@ def test_a_budget_counts_what_is_packed_and_what_each_row_is_sent_with(board: Bo
             least[path] = budget
             break
     assert len(set(least.values())) == 1, least
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "found"),
+    [
+        (pa.timestamp("ns"), 1_700_000_000_123_456_789, datetime(2023, 11, 14, 22, 13, 20, 123456)),  # noqa: DTZ001
+        (pa.timestamp("ns", "UTC"), 1_789, datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=timezone.utc)),
+        (pa.time64("ns"), 1_789, "00:00:00.000001"),
+        (pa.list_(pa.struct([("t", pa.timestamp("ns"))])), [{"t": 1_789}], '[{"t":"1970-01-01T00:00:00.000001"}]'),
+    ],
+    ids=str,
+)
+def test_times_in_nanoseconds_are_carried_in_microseconds(kind: Any, value: Any, found: Any, board: Board) -> None:
+    board.carry = ["v"]
+    board.arguments = {"key_field": None}
+    board.source.mkdir()
+    table = pa.table({"text": ["One.", "Two."], "v": pa.array([value, None], kind)})
+    parquet.write_table(table, board.source / "a.parquet")
+    board.run_whole()
+    assert [row["v"] for row in rows_of(board)] == [found, None]
+    assert [row["v"] for row in python_rows(table).rows][1] is None
+
+
+def test_a_dataset_that_is_one_part_is_marked_as_whole_by_whoever_finds_it_so(board: Board) -> None:
+    write_part(board.source / "a.parquet", 2)
+    board.arguments = {"input_path": f"{board.source}/a.parquet"}
+    for run in ("one", "two"):
+        one = board.again(run)
+        one.run_part(-1, {})
+        one.end_all()
+        done = one.run_part(-1, {}) if run == "one" else None
+        assert (board.target / "_SUCCESS").exists(), done
+        (board.target / "_SUCCESS").unlink()
+    assert len(board.states()) == 1
 
 
 def test_a_dataset_copied_elsewhere_is_known_by_where_it_lies(board: Board) -> None:
