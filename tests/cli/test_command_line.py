@@ -291,8 +291,11 @@ def test_an_interrupted_wait_leaves_the_job_alone_and_says_so(service: Emulator,
         # Its second question to the service says that it waits.
         while calls() < before + 2:
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        try:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert name in said.decode()
     assert "CANCEL" not in service.control.books()["jobs"][0]["state"]
