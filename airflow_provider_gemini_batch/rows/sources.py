@@ -262,9 +262,9 @@ def _json_fault(raw: bytes, error: ValueError) -> str:
     if raw == b"[":
         return "the file is one JSON array; write one object per line"
     if isinstance(error, UnicodeDecodeError):
-        return "no UTF-8 text"
+        return "not UTF-8 text"
     # The parser's message names what it found and the column, never the text around it.
-    return f"no JSON: {str(error).rpartition(' at line ')[0]}, near column {str(error).rpartition(' column ')[2]}"
+    return f"not JSON: {str(error).rpartition(' at line ')[0]}, near column {str(error).rpartition(' column ')[2]}"
 
 
 def _text_lines(handle: BinaryIO, encoding: str) -> Iterator[Row]:

@@ -83,7 +83,7 @@ def hint(name: str, kind: JobKind) -> str:
         return f"; is '{close}' meant?"
     if known(name, JobKind.EMBEDDINGS if kind is JobKind.GENERATION else JobKind.GENERATION):
         return f": it is not for {kind.value}"
-    return "; name a member that is new to the service in request_defaults to have it sent all the same"
+    return "; to send a member that this version does not know, put it into request_defaults"
 
 
 def shown(name: object) -> str:
