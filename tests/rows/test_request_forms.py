@@ -201,7 +201,7 @@ def test_the_rows_own_value_wins_over_the_default() -> None:
         ({"contents": "x", "generationConfig": {"max_tokens": 1}}, "'maxTokens' is not a member of generationConfig"),
         ({"contents": "x", "generationConfig": []}, "must be an object"),
         ({"contents": "x", "taskType": "A"}, "it is not for generation"),
-        ({"contents": "x", "shoe_size": 1}, "name a member that is new"),
+        ({"contents": "x", "shoe_size": 1}, "to send a member that this version does not know"),
         ({"contents": "x", "generationConfig": {"topK": 1}, "top_k": 2}, "given twice"),
         ({"contents": "x", "systemInstruction": "a", "system_instruction": "b"}, "given twice"),
         ({"contents": "x", "systemInstruction": 5}, "'systemInstruction' must hold objects with 'parts', not a number"),
