@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider_gemini_batch.batch.verdict import Counts, Verdict
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob, LongPrompts, Usage
     from airflow_provider_gemini_batch.batch.tag import Tag
-    from airflow_provider_gemini_batch.batch.verdict import Verdict
     from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
 
@@ -38,16 +39,13 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Landing:
+class Landing(Counts):
     """What was landed, in numbers. ``repairable`` are the numbers of the rows that may succeed when sent again.
 
     ``reasons`` counts failed rows by status and by the service's word or number for it; ``failed_keys`` names the
     first of them.
     """
 
-    total: int
-    succeeded: int
-    failed: int
     counts: dict[str, int] = field(default_factory=dict)
     usage: Usage | None = None
     output: str | None = None

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.models import JobState
-from airflow_provider_gemini_batch.batch.verdict import Counts, Ended, Limits, Verdict, judge
+from airflow_provider_gemini_batch.batch.verdict import Ended, Limits, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,7 +61,7 @@ def judge_rows(task: TaskTry, jobs: Sequence[BatchJob], landing: Landing, *, can
     """Return the verdict on the rows of all jobs together; how each job ended has been judged before."""
     return judge(
         Ended(jobs[-1].model_copy(update={"state": JobState.SUCCEEDED})),
-        counts=Counts(landing.total, landing.succeeded, landing.failed),
+        counts=landing,
         limits=Limits(task.policy.max_failed_rows, task.policy.max_failure_rate),
         can_repair=can_repair,
     )

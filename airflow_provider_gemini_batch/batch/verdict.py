@@ -9,7 +9,6 @@ either of them, too many failed rows         failed, output kept       yes, wher
 failed, code 3, 5, 7, 9 (11, 12, 16)         failed                    no
 failed, any other code or none               failed                    yes, a new job
 cancelled by somebody else                   failed, output kept       no: a person decided
-cancelled by this task                       failed, output kept       yes
 expired                                      failed, output kept       yes
 our deadline, a stall, job gone              failed                    yes
 the same rows sent too often                 failed                    yes; each further try sends them once at most
@@ -21,7 +20,6 @@ refused: key, permission, region, arguments  failed                    no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_gemini_batch.api.models import JobState
@@ -29,7 +27,6 @@ from airflow_provider_gemini_batch.api.models import JobState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_provider_gemini_batch.api.errors import GeminiBatchError
     from airflow_provider_gemini_batch.api.models import BatchJob
 
 # Invalid argument, not found, permission denied, failed precondition; out of range, unimplemented, unauthenticated:
@@ -37,33 +34,20 @@ if TYPE_CHECKING:
 _FINAL_CODES: Final = frozenset({3, 5, 7, 9, 11, 12, 16})
 
 
-class Outcome(str, Enum):
-    """How the task ends."""
-
-    SUCCESS = "success"
-    FAILED = "failed"
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How the task ends, and what is to be done about it.
 
-    ``retry``: Airflow may try again (else ``AirflowFailException``); false for a success. ``keep_output``: the job's
-    finished rows are worth landing. ``retry_at_once``: another try need not wait. ``what``: what happened, to which
-    job. ``advice``: what to do, in a sentence of its own; empty where ``what`` says it.
+    ``retry``: Airflow may try again (else ``AirflowFailException``); false for a success. ``what``: what happened, to
+    which job. ``advice``: what to do, in a sentence of its own; empty where ``what`` says it. ``retry_at_once``:
+    another try need not wait.
     """
 
-    outcome: Outcome
+    success: bool
     retry: bool
     what: str
-    keep_output: bool = False
-    retry_at_once: bool = False
     advice: str = ""
-
-    @property
-    def success(self) -> bool:
-        """True when the task ends well."""
-        return self.outcome is Outcome.SUCCESS
+    retry_at_once: bool = False
 
     @property
     def message(self) -> str:
@@ -106,10 +90,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The job is in a terminal state. ``by_us``: this task asked for its cancellation."""
+    """The job is in a terminal state, to which this task did not cancel it."""
 
     job: BatchJob
-    by_us: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +134,6 @@ class Refused:
 
     reason: str
     retry: bool = False
-    job_name: str = ""
-
-    @classmethod
-    def by(cls, error: GeminiBatchError, job_name: str = "") -> Refused:
-        """Return the ending that an error means."""
-        return cls(str(error), retry=error.retryable, job_name=job_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +163,8 @@ def judge(
     :raises ValueError: the job has not ended. An unknown state does not end a job.
     """
     match ending:
-        case Ended(job, by_us):
-            return _judge_job(job, counts=counts, limits=limits, can_repair=can_repair, by_us=by_us)
+        case Ended(job):
+            return _judge_job(job, counts=counts, limits=limits, can_repair=can_repair)
         case Deadline(name, waited, cancelled):
             what = f"{name} did not end within {_span(waited)}{_what_became_of_it(cancelled=cancelled)}"
             return _failed(f"{what}.", "Raise `timeout` if this is too short.", retry=True)
@@ -201,34 +178,30 @@ def judge(
             return _failed(f"The results of {name} are no longer kept: clear the task to run it anew.", retry=False)
         case SentTooOften():
             return _failed(_sent_too_often(ending), retry=True)
-        case Refused(reason, retry, name):
-            return _failed(f"{name}: {reason}" if name and name not in reason else reason, retry=retry)
+        case Refused(reason, retry):
+            return _failed(reason, retry=retry)
 
 
-def judge_all(
-    endings: Iterable[Ending], *, counts: Counts | None = None, limits: Limits = Limits(), can_repair: bool = False
-) -> Verdict:
+def judge_all(endings: Iterable[Ending]) -> Verdict:
     """Return what the endings of several jobs mean for their task: the worst decides.
 
     The task may be retried only if every bad ending allows it.
 
-    :param counts: the rows of all jobs together.
     :raises ValueError: there is no ending, or a job has not ended.
     """
-    verdicts = [judge(ending, counts=counts, limits=limits, can_repair=can_repair) for ending in endings]
+    verdicts = [judge(ending) for ending in endings]
     if not verdicts:
         raise ValueError("Nothing has ended")
     failures = [verdict for verdict in verdicts if not verdict.success]
-    keep = any(verdict.keep_output for verdict in verdicts)
     if not failures:
         return verdicts[0]
     # Shards that broke the same limit say nearly the same; one line for each distinct message.
     what, advice = (" ".join(dict.fromkeys(getattr(each, name) for each in failures)) for name in ("what", "advice"))
     retry, at_once = (all(getattr(verdict, name) for verdict in failures) for name in ("retry", "retry_at_once"))
-    return Verdict(Outcome.FAILED, retry, what, keep, at_once, advice.strip())
+    return Verdict(success=False, retry=retry, what=what, advice=advice.strip(), retry_at_once=at_once)
 
 
-def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repair: bool, by_us: bool) -> Verdict:
+def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repair: bool) -> Verdict:
     match job.state:
         case JobState.SUCCEEDED | JobState.PARTIALLY_SUCCEEDED:
             return _judge_rows(job, counts or _counted_by_service(job), limits=limits, can_repair=can_repair)
@@ -242,27 +215,25 @@ def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repa
                     retry=False,
                 )
             return _failed(f"{job.name} failed{words}.", "A new job may fare better.", retry=True)
-        case JobState.CANCELLED if by_us:
-            return _failed(f"{job.name} was cancelled by this task.", retry=True, keep_output=True)
         case JobState.CANCELLED:
             what = f"{job.name} was cancelled by somebody else."
-            return _failed(what, "Clear the task to run it anew.", retry=False, keep_output=True)
+            return _failed(what, "Clear the task to run it anew.", retry=False)
         case JobState.EXPIRED:
             what = f"{job.name} ran into the service's time limit; its finished rows are kept."
-            return Verdict(Outcome.FAILED, retry=True, what=what, keep_output=True, retry_at_once=True)
+            return Verdict(success=False, retry=True, what=what, retry_at_once=True)
         case _:
             raise ValueError(f"{job.name} has not ended: {job.raw_state or job.state.value}")
 
 
 def _judge_rows(job: BatchJob, counts: Counts | None, *, limits: Limits, can_repair: bool) -> Verdict:
     if counts is None:
-        return Verdict(Outcome.SUCCESS, retry=False, what=f"{job.name} succeeded.", keep_output=True)
+        return Verdict(success=True, retry=False, what=f"{job.name} succeeded.")
     rows = f"{job.name}: {counts.failed} of {counts.total} rows failed"
     broken = limits.exceeded_by(counts)
     if broken is None:
-        return Verdict(Outcome.SUCCESS, retry=False, what=f"{rows}.", keep_output=True)
+        return Verdict(success=True, retry=False, what=f"{rows}.")
     advice = "A retry sends them again" if can_repair else "See the codes in the output; clear the task to run it anew"
-    return _failed(f"{rows}: {broken}.", f"{advice}.", retry=can_repair, keep_output=True)
+    return _failed(f"{rows}: {broken}.", f"{advice}.", retry=can_repair)
 
 
 def _counted_by_service(job: BatchJob) -> Counts | None:
@@ -272,8 +243,8 @@ def _counted_by_service(job: BatchJob) -> Counts | None:
     return Counts(stats.total, stats.success, stats.failure)
 
 
-def _failed(what: str, advice: str = "", *, retry: bool, keep_output: bool = False) -> Verdict:
-    return Verdict(Outcome.FAILED, retry, what, keep_output, advice=advice)
+def _failed(what: str, advice: str = "", *, retry: bool) -> Verdict:
+    return Verdict(success=False, retry=retry, what=what, advice=advice)
 
 
 def _sent_too_often(ending: SentTooOften) -> str:

@@ -60,13 +60,6 @@ def job_age(job: BatchJob | JobSnapshot) -> float | None:
     return max(0.0, (job.as_of - job.create_time).total_seconds())
 
 
-def submitted_at(job: BatchJob, *, now: float, recorded: float | None = None) -> float:
-    """Return when the job was submitted, by our clock: the recorded time, else derived from its age, else now."""
-    if recorded is not None:
-        return recorded
-    return now - (job_age(job) or 0.0)
-
-
 def doubt(since: float, now: float, *, never_seen: bool) -> float:
     """Return for how many more seconds an answer first given at ``since`` is doubted; 0 when it is believed.
 

@@ -207,11 +207,12 @@ class JobPoller:
     def prepare(self) -> None:
         """Start to make a client, if there is none, so that a later :meth:`call` need not wait for it."""
         if self._client is None:
-            self._reconnect()
+            self.renew()
 
     def renew(self) -> None:
         """Start to look the connection up again, because its credentials were refused."""
-        self._reconnect()
+        if self._connecting is None and not self._closed:
+            self._connecting = contextvars.Context().run(self._loop.create_task, self._look_up())
 
     async def call(self, work: Callable[[PollClient], _T]) -> _T:
         """Return what ``work`` returns for the client; it runs in one of the threads, before rounds that wait."""
@@ -275,7 +276,7 @@ class JobPoller:
         now = self._loop.time()
         due = [target for target in self._idle() if target.early <= now]
         if self._client is None:
-            self._reconnect()
+            self.renew()
         if now < self._not_before:
             # A last poll is made even if the service asked for fewer calls: the job may have ended.
             due = [target for target in due if target.subscription.wait.is_overdue(self._now())]
@@ -439,7 +440,7 @@ class JobPoller:
         lookups = self._lookups if asked is None else asked.lookups
         pause = wait.record(job, answer, self._now(), credentials=lookups)
         if job.refused_credentials is not None and job.refused_credentials == self._lookups:
-            self._reconnect()
+            self.renew()
         # Counted from the beginning of the round, so that all of its jobs are due together again.
         target.poll_at(self._loop.time() if asked is None else asked.began, pause)
         if not job.has_news and not wait.is_over:
@@ -450,11 +451,6 @@ class JobPoller:
         return True
 
     # -- the connection ------------------------------------------------------------------------------------------------
-
-    def _reconnect(self) -> None:
-        if self._connecting is None and not self._closed:
-            task = contextvars.Context().run(self._loop.create_task, self._look_up())
-            self._connecting = task
 
     async def _look_up(self) -> None:
         """Look the connection up until it can be loaded; keep the client if the credentials are the same."""

@@ -172,25 +172,13 @@ class OverviewWriter:
         """Write what was landed, and the final state of the jobs."""
         for job in jobs:
             self.job(job, created=False)
-        self._take(landing, cost)
+        self.kept(landing, cost)
         where = f" to {landing.output}" if landing.output else ""
         self._add(f"Landed {landing.total:,} rows{where}: {landing.succeeded:,} ok, {landing.failed:,} failed.")
         self._step("succeeded", ended=True)
 
     def kept(self, landing: Landing, cost: Mapping[str, Any] | None) -> None:
         """Record what was landed of a batch that failed; written with the failure."""
-        self._take(landing, cost)
-
-    # -- inside
-
-    @property
-    def _now(self) -> float:
-        return round(self._clock.now(), 1)
-
-    def _add(self, text: str) -> None:
-        self._overview = self._overview.with_event(self._now, text)
-
-    def _take(self, landing: Landing, cost: Mapping[str, Any] | None) -> None:
         reasons = {status: dict(words) for status, words in landing.reasons.items()}
         statuses = statuses_of(landing)
         usage = landing.usage
@@ -210,6 +198,15 @@ class OverviewWriter:
             usd=cost.get("usd") if cost else None,
             is_upper_bound=bool(cost and cost.get("upper_bound")),
         )
+
+    # -- inside
+
+    @property
+    def _now(self) -> float:
+        return round(self._clock.now(), 1)
+
+    def _add(self, text: str) -> None:
+        self._overview = self._overview.with_event(self._now, text)
 
     def _note_failure(self, message: str) -> None:
         self._add(f"Failed: {_short(message, 250)}")

@@ -15,7 +15,7 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.batch.tag import tag_of
 from airflow_provider_gemini_batch.batch.turns import KEPT_AHEAD
-from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
+from airflow_provider_gemini_batch.batch.verdict import Limits
 from airflow_provider_gemini_batch.rows.cost import Cost, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
 from airflow_provider_gemini_batch.runtime.courtesies import courtesy
@@ -121,7 +121,7 @@ class OwnRows(TaskWork):
             return None
         landing = self._landed_already(manifest)
         limits = Limits(self._arguments.max_failed_rows, self._arguments.max_failure_rate)
-        return landing if limits.exceeded_by(Counts(landing.total, landing.succeeded, landing.failed)) is None else None
+        return landing if limits.exceeded_by(landing) is None else None
 
     def _recall(self, note: Mapping[str, Any]) -> Plan:
         lacking = self._rows.recall(note)

@@ -61,10 +61,7 @@ class TaskStateStore:
 
     def load(self) -> str | None:
         """Return the notes of earlier tries; None if there are none."""
-        if self._store is None:
-            return None
-        text = self._insist(lambda: self._store.get(self._state_key))
-        return text if isinstance(text, str) else None
+        return self._read(self._state_key)
 
     def save(self, text: str) -> None:
         """Save the notes; raises when Airflow does not store them, and then nothing is sent either."""
@@ -73,10 +70,7 @@ class TaskStateStore:
 
     def load_record(self) -> str | None:
         """Return the input record; None if there is none."""
-        if self._store is None:
-            return None
-        text = self._insist(lambda: self._store.get(self._record_key))
-        return text if isinstance(text, str) else None
+        return self._read(self._record_key)
 
     def save_record(self, text: str) -> None:
         """Save the input record."""
@@ -89,6 +83,12 @@ class TaskStateStore:
         if self._store is not None and (self._has_record or self.load_record() is not None):
             self._insist(lambda: self._store.delete(self._record_key))
             self._has_record = False
+
+    def _read(self, key: str) -> str | None:
+        if self._store is None:
+            return None
+        text = self._insist(lambda: self._store.get(key))
+        return text if isinstance(text, str) else None
 
     def _insist(self, call: Callable[[], T]) -> T:
         """Return what a call returns, repeated where Airflow fails: the name of a job just created must be saved."""

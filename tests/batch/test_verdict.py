@@ -7,13 +7,6 @@ from batch.made_up_jobs import job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gemini_batch.api.errors import (
-    AccessDenied,
-    ConfigurationError,
-    GeminiBatchError,
-    QuotaExceeded,
-    TransportError,
-)
 from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, ServiceError
 from airflow_provider_gemini_batch.batch.verdict import (
     Counts,
@@ -22,7 +15,6 @@ from airflow_provider_gemini_batch.batch.verdict import (
     Ending,
     Gone,
     Limits,
-    Outcome,
     Refused,
     ResultsMissing,
     Stalled,
@@ -43,7 +35,7 @@ def failed(code: int | None, message: str = "") -> Ended:
 @pytest.mark.parametrize("counts", [ALL_GOOD, SOME_BAD, Counts(0, 0, 0)])
 def test_a_job_that_succeeded_with_failed_rows_within_limits_is_a_success(state: JobState, counts: Counts) -> None:
     verdict = judge(Ended(job(state)), counts=counts)
-    assert (verdict.outcome, verdict.retry, verdict.keep_output) == (Outcome.SUCCESS, False, True)
+    assert (verdict.success, verdict.retry) == (True, False)
 
 
 @pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED])
@@ -58,11 +50,11 @@ def test_a_job_that_succeeded_with_failed_rows_within_limits_is_a_success(state:
     ],
 )
 @pytest.mark.parametrize("can_repair", [True, False])
-def test_too_many_failed_rows_keep_the_output_and_are_retried_only_where_they_can_be_sent_again(
+def test_too_many_failed_rows_are_retried_only_where_they_can_be_sent_again(
     state: JobState, counts: Counts, limits: Limits, *, can_repair: bool
 ) -> None:
     verdict = judge(Ended(job(state)), counts=counts, limits=limits, can_repair=can_repair)
-    assert (verdict.outcome, verdict.retry, verdict.keep_output) == (Outcome.FAILED, can_repair, True)
+    assert (verdict.success, verdict.retry) == (False, can_repair)
     assert f"{counts.failed} of 10 rows" in verdict.message
 
 
@@ -74,30 +66,25 @@ def test_a_limit_that_is_just_met_is_kept(limits: Limits) -> None:
 @pytest.mark.parametrize("code", [8, 13, 14, 4, 2, None, 1, 10, 15, 99])
 def test_a_job_that_the_service_failed_for_reasons_of_its_own_is_retried(code: int | None) -> None:
     verdict = judge(failed(code))
-    assert (verdict.outcome, verdict.retry, verdict.keep_output) == (Outcome.FAILED, True, False)
+    assert (verdict.success, verdict.retry) == (False, True)
 
 
 @pytest.mark.parametrize("code", [3, 5, 7, 9, 11, 12, 16])
 def test_a_job_that_would_fail_again_is_not_retried(code: int) -> None:
     verdict = judge(failed(code))
-    assert (verdict.outcome, verdict.retry) == (Outcome.FAILED, False)
+    assert (verdict.success, verdict.retry) == (False, False)
     assert f"code {code}" in verdict.message
 
 
 def test_a_job_that_somebody_cancelled_is_not_retried() -> None:
     verdict = judge(Ended(job(JobState.CANCELLED)))
-    assert (verdict.outcome, verdict.retry) == (Outcome.FAILED, False)
+    assert (verdict.success, verdict.retry) == (False, False)
     assert "somebody else" in verdict.message
 
 
-def test_a_job_that_this_task_cancelled_is_retried() -> None:
-    verdict = judge(Ended(job(JobState.CANCELLED), by_us=True))
-    assert (verdict.outcome, verdict.retry) == (Outcome.FAILED, True)
-
-
-def test_an_expired_job_keeps_its_finished_rows_and_is_retried() -> None:
+def test_an_expired_job_is_retried_at_once() -> None:
     verdict = judge(Ended(job(JobState.EXPIRED)), counts=ALL_GOOD)
-    assert (verdict.outcome, verdict.retry, verdict.keep_output) == (Outcome.FAILED, True, True)
+    assert (verdict.success, verdict.retry, verdict.retry_at_once) == (False, True, True)
 
 
 @pytest.mark.parametrize(
@@ -109,28 +96,15 @@ def test_an_expired_job_keeps_its_finished_rows_and_is_retried() -> None:
         (Stalled(NAME, "progress", 1800.0), True, "made no progress for 30 min"),
         (Gone(NAME), True, "does not know"),
         (ResultsMissing(NAME), False, "clear the task to run it anew"),
-        (Refused("API key not valid", job_name=NAME), False, "API key not valid"),
+        (Refused(f"{NAME}: API key not valid"), False, "API key not valid"),
+        (Refused(f"{NAME}: no quota", retry=True), True, "no quota"),
     ],
 )
 def test_endings_without_a_state_say_what_happened_to_which_job(ending: Ending, says: str, *, retry: bool) -> None:
     verdict = judge(ending)
-    assert (verdict.outcome, verdict.retry, verdict.keep_output) == (Outcome.FAILED, retry, False)
+    assert (verdict.success, verdict.retry) == (False, retry)
     assert says in verdict.message
     assert NAME in verdict.message
-
-
-@pytest.mark.parametrize(
-    ("error", "retry"),
-    [
-        (AccessDenied("key refused", http_status=400, reason="API_KEY_INVALID"), False),
-        (ConfigurationError("no project_id"), False),
-        (QuotaExceeded("too many tokens", http_status=429), True),
-        (TransportError("reset", sent=False), True),
-    ],
-)
-def test_a_refusal_is_retried_if_the_error_passes(error: GeminiBatchError, *, retry: bool) -> None:
-    verdict = judge(Refused.by(error))
-    assert (verdict.retry, verdict.message) == (retry, str(error))
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if not state.is_terminal])
@@ -155,15 +129,14 @@ limits_strategy = st.builds(
 )
 
 
-@given(st.sampled_from(TERMINAL), st.none() | counts_strategy, limits_strategy, st.booleans(), st.booleans())
+@given(st.sampled_from(TERMINAL), st.none() | counts_strategy, limits_strategy, st.booleans())
 def test_only_a_job_that_succeeded_makes_a_success_and_a_success_is_never_retried(
     state: JobState,
     counts: Counts | None,
     limits: Limits,
     can_repair: bool,  # noqa: FBT001
-    by_us: bool,  # noqa: FBT001
 ) -> None:
-    verdict = judge(Ended(job(state), by_us=by_us), counts=counts, limits=limits, can_repair=can_repair)
+    verdict = judge(Ended(job(state)), counts=counts, limits=limits, can_repair=can_repair)
     if verdict.success:
         assert state in {JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED}
         assert not verdict.retry
@@ -183,9 +156,9 @@ def test_more_failed_rows_never_turn_a_failure_into_a_success(counts: Counts, li
 def test_the_worst_of_several_jobs_decides() -> None:
     good: BatchJob = job(JobState.SUCCEEDED)
     expired, cancelled = job(JobState.EXPIRED, name="batches/two"), job(JobState.CANCELLED, name="batches/three")
-    assert judge_all([Ended(good), Ended(good)], counts=ALL_GOOD).success
+    assert judge_all([Ended(good), Ended(good)]).success
     verdict = judge_all([Ended(good), Ended(expired)])
-    assert (verdict.outcome, verdict.retry, verdict.keep_output) == (Outcome.FAILED, True, True)
+    assert (verdict.success, verdict.retry) == (False, True)
     verdict = judge_all([Ended(expired), Ended(good), Ended(cancelled)])
     assert not verdict.retry
     assert "batches/two" in verdict.message

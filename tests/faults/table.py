@@ -273,8 +273,8 @@ FAULTS = (
     Fault(
         "cancelled_by_somebody",
         "batch/verdict.py",
-        'return _failed(what, "Clear the task to run it anew.", retry=False, keep_output=True)',
-        'return _failed(what, "Clear the task to run it anew.", retry=True, keep_output=True)',
+        'return _failed(what, "Clear the task to run it anew.", retry=False)',
+        'return _failed(what, "Clear the task to run it anew.", retry=True)',
         "tests/batch/test_verdict.py::test_a_job_that_somebody_cancelled_is_not_retried",
     ),
     Fault(

@@ -17,7 +17,6 @@ from airflow_provider_gemini_batch.polling.policy import (
     longest_wait,
     next_look,
     poll_delay,
-    submitted_at,
 )
 
 HOUR = 3600.0
@@ -48,10 +47,7 @@ def test_a_job_may_take_the_services_longest_time_and_an_hour() -> None:
 def test_an_age_is_told_from_the_services_clock_alone() -> None:
     two_hours = aged(JobState.RUNNING, 2 * HOUR)
     assert job_age(two_hours) == 2 * HOUR
-    assert submitted_at(two_hours, now=T) == T - 2 * HOUR
-    assert submitted_at(two_hours, now=T, recorded=T - 5) == T - 5
     assert job_age(seen(JobState.RUNNING)) is None
-    assert submitted_at(aged(JobState.RUNNING), now=T) == T
     assert job_age(seen(JobState.RUNNING, age=-30)) == 0
 
 
