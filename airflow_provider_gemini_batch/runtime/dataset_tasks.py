@@ -106,7 +106,7 @@ def _plan(arguments: PlanArguments, paths: Paths) -> list[dict[str, Any]]:
     if form == "parquet":
         parts, types = _parquet_parts(arguments, paths, files)
     else:
-        parts = [_Part(_key(one.path, 0), one.path, None, one.size) for one in files]
+        parts = [_Part(_key(one.path, 0), one.path, None, 0) for one in files]
         types = _text_types(arguments, form)
     _refuse_too_many(len(parts), arguments)
     _refuse_too_dear(arguments, paths, parts)

@@ -28,11 +28,10 @@ _WILD = re.compile(r"[*?\[]")
 
 
 class FoundFile(NamedTuple):
-    """A file that was listed. ``tag`` changes with its content, as far as its storage shows that."""
+    """A file; ``size`` is None where nobody says it."""
 
     path: str
-    size: int
-    tag: str
+    size: int | None = None
 
 
 def means_several(path: str | Sequence[str] | None) -> bool:
@@ -56,8 +55,6 @@ def addresses_of(paths: Paths, given: str | Sequence[str]) -> list[str]:
 def find_files(paths: Paths, given: str | Sequence[str]) -> list[FoundFile]:
     """Return all files that an input path means, each once, sorted; a list keeps its own order.
 
-    Those that are named have no size and no tag.
-
     :raises EmptyInput: there are none. :raises ConfigurationError: some cannot be listed.
     """
     addresses = [given] if isinstance(given, str) else given
@@ -65,7 +62,7 @@ def find_files(paths: Paths, given: str | Sequence[str]) -> list[FoundFile]:
     for one in addresses:
         if InputFile.parse(one).row_groups is not None or not means_several(one) or _is_object(paths, one):
             name = str(local_path(one)) if is_local(one) else one
-            found.setdefault(name, FoundFile(name, 0, ""))
+            found.setdefault(name, FoundFile(name))
             continue
         try:
             found.update((file.path, file) for file in list_files(paths, one))
@@ -107,16 +104,19 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
         found = sorted(
             one
             for one in listed
-            if is_data(one.path, shown) and (wanted is None or wanted.fullmatch(one.path) is not None)
+            # Writers of datasets leave empty files, without even a header, for partitions without rows.
+            if one.size != 0 and is_data(one.path, shown) and (wanted is None or wanted.fullmatch(one.path) is not None)
         )
     except (*NEVER_READABLE, ImportError, ValueError) as error:
         raise ConfigurationError(f"input_path: cannot list {given}: {error or type(error).__name__}") from error
     except OSError as error:
         raise TransportError(f"cannot list {given} just now: {type(error).__name__}", sent=False) from error
     if not found:
-        raise EmptyInput(f"input_path: {given} holds no files; set on_empty to 'skip' or 'succeed' if that may happen")
-    # Writers of datasets leave empty files, without even a header, for partitions without rows.
-    return [one for one in found if one.size] or found
+        raise EmptyInput(
+            f"input_path: {given} holds no files, or only empty ones; set on_empty to 'skip' or 'succeed' if that may "
+            "happen"
+        )
+    return found
 
 
 def _local(root: str) -> Iterator[FoundFile]:
@@ -127,7 +127,7 @@ def _local(root: str) -> Iterator[FoundFile]:
         with suppress(FileNotFoundError):  # removed meanwhile
             facts = path.stat()
             if stat.S_ISREG(facts.st_mode):
-                yield FoundFile(str(path), facts.st_size, f"{facts.st_size}-{facts.st_mtime_ns}")
+                yield FoundFile(str(path), facts.st_size)
 
 
 def _remote(paths: Paths, root: str, conn_id: str | None) -> Iterator[FoundFile]:
@@ -141,10 +141,7 @@ def _remote(paths: Paths, root: str, conn_id: str | None) -> Iterator[FoundFile]
         filesystem, folder = path.fs, path.path
     for name, facts in filesystem.find(folder.rstrip("/"), detail=True).items():
         if facts.get("type", "file") == "file":
-            tag = next(
-                (str(facts[word]) for word in ("etag", "ETag", "generation", "mtime", "created") if facts.get(word)), ""
-            )
-            yield FoundFile(f"{scheme}://{user}{at}{name.lstrip('/')}", int(facts.get("size") or 0), tag)
+            yield FoundFile(f"{scheme}://{user}{at}{name.lstrip('/')}", facts.get("size"))
 
 
 def _pattern(given: str) -> str:
