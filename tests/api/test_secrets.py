@@ -14,8 +14,9 @@ from airflow.sdk._shared.secrets_masker import SecretsMasker
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.credentials import google_loader
-from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError
+from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError, GeminiBatchError
 from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
+from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.urls import is_secure
 from airflow_provider_gemini_batch.runtime.connection import secrets_in
 
@@ -172,6 +173,22 @@ def test_libraries_show_no_upload_session_at_debug(client: BatchClient, caplog: 
     told = [record.getMessage() for record in caplog.records if not record.name.startswith("uvicorn")]
     assert any("/upload/" in line for line in told)
     assert not [line for line in told if "upload_id" in line or "a secret row" in line]
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+@pytest.mark.parametrize("status", [400, 403, 404, 412])
+def test_an_upload_session_of_cloud_storage_shows_in_no_log_and_no_error(
+    listener: Listener, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    session = {"Location": f"{listener.url}/upload?upload_id=hidden-session"}
+    refusal: tuple[int, dict[str, str], bytes] = (status, {}, b'{"error": {"message": "invalid"}}')
+    listener.answer = lambda path: refusal if "hidden" in path else (200, session, b"{}")
+    caplog.set_level(logging.DEBUG)
+    store = ObjectStore(None, project="p", endpoint=listener.url)  # type: ignore[arg-type]
+    with pytest.raises(GeminiBatchError) as caught, store.write_whole("gs://bucket/object") as handle:
+        handle.write(bytes(9 << 20))
+    assert "upload_id=***" in caplog.text
+    assert "hidden" not in caplog.text + "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("name", ["urllib3.connectionpool", "requests", "urllib3"])

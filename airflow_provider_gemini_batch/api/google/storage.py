@@ -6,7 +6,9 @@ which hangs on any endpoint that is not Google's own. gcsfs (extra ``vertex``) i
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -35,6 +37,20 @@ READ_BYTES = 4 * 2**20
 _BLOCK_BYTES = 8 * 2**20
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
+_SESSION = re.compile(r"upload_id=[^&\s'\"]+")
+
+
+class _WithoutSessions(logging.Filter):
+    """Keeps upload sessions out of gcsfs's log: their addresses give the right to write."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = _SESSION.sub("upload_id=***", record.getMessage()), ()
+        if record.exc_info and _SESSION.search(str(record.exc_info[1])):
+            record.exc_info = None
+        return True
+
+
+logging.getLogger("gcsfs").addFilter(_WithoutSessions())
 
 
 class ObjectStore:
@@ -96,12 +112,14 @@ class ObjectStore:
         handle = self.open(uri, "wb")
         try:
             yield handle
-        except BaseException:
+        except BaseException as error:
             with suppress(Exception):
                 handle.discard()  # type: ignore[attr-defined]
             # gcsfs closes, and so uploads, an open file when it is garbage-collected: mark it as closed.
             with suppress(Exception):
                 handle.closed = True  # type: ignore[misc]
+            if _SESSION.search(str(error)):  # gcsfs could not write a piece, and names the upload session
+                raise _translate_error(f"write of {uri}", cast("Exception", error)) from None
             raise
         with _storage_errors("write", uri):
             handle.close()
@@ -229,19 +247,18 @@ def _emulator_from_environment() -> str | None:
 
 @contextmanager
 def _storage_errors(operation: str, uri: str) -> Iterator[None]:
-    """Turn errors of gcsfs into ours."""
+    """Turn errors of gcsfs into ours, without a cause: theirs hold upload sessions and whole responses."""
     what = f"{operation} of {uri}"
     try:
         yield
     except GeminiBatchError:
         raise
-    except FileNotFoundError as error:
-        raise NotFound(f"{what}: there is no such object or bucket", http_status=404, status="NOT_FOUND") from error
-    except PermissionError as error:
-        raise AccessDenied(f"{what}: these credentials may not", http_status=403, status="PERMISSION_DENIED") from error
+    except FileNotFoundError:
+        raise NotFound(f"{what}: there is no such object or bucket", http_status=404, status="NOT_FOUND") from None
+    except PermissionError:
+        raise AccessDenied(f"{what}: these credentials may not", http_status=403, status="PERMISSION_DENIED") from None
     except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
-        # Not as the cause: errors of google-auth hold the whole response of a token endpoint.
-        raise _translate_error(what, error) from (None if type(error).__module__.startswith("google.auth") else error)
+        raise _translate_error(what, error) from None
 
 
 def _translate_error(what: str, error: Exception) -> GeminiBatchError:
