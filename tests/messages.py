@@ -16,6 +16,8 @@ KINDS = frozenset({
     "ServiceUnavailable", "UnexpectedResponse", "UnknownOutput", "ResultsGone", "JobFailed", "JobTimedOut", "JobGone",
     "FileNotReady", "FileFailed",
 })  # fmt: skip
+# Who puts the message together from its second argument: the first one names a field of the connection.
+SECOND = frozenset({"mistake"})
 ROOMS = ("api", "rows", "staging", "batch", "polling", "runtime", "cli")
 SHORTEST = 16
 
@@ -35,8 +37,8 @@ def messages() -> Iterator[Message]:
     for room in ROOMS:
         for path in sorted((PACKAGE / room).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and _name(node.func) in KINDS and node.args:
-                    parts = _parts(node.args[0])
+                if isinstance(node, ast.Call) and node.args and _name(node.func) in KINDS | SECOND:
+                    parts = _parts(node.args[1 if _name(node.func) in SECOND else 0])
                     fixed = max(parts, key=len, default="").strip(" :;,.'\"(")
                     if len(fixed) >= SHORTEST:
                         where = path.relative_to(PACKAGE).with_suffix("").as_posix()
