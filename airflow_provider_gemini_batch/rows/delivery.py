@@ -79,7 +79,8 @@ class LocalFiles:
         """Write under a temporary name in the same folder and rename at the end."""
         target = local_file(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+        # The beginning of the name, since a file system bounds how long one may be.
+        partial = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
         try:
             mode = 0o600 if self.private else 0o666
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import stat
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, InputError, InputUnavailable
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, InputError, InputUnavailable
 from airflow_provider_gemini_batch.api.requests.fields import check_json, shown
 from airflow_provider_gemini_batch.rows.delivery import (
     Origin,
@@ -24,7 +25,7 @@ from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.python_rows import plain, python_rows
 from airflow_provider_gemini_batch.rows.templates import check_columns, named_columns, text_of_columns
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
-from airflow_provider_gemini_batch.runtime.paths import Paths, is_local, local_path
+from airflow_provider_gemini_batch.runtime.paths import Paths, is_lasting, is_local, local_path, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,6 +94,23 @@ class SavedRows:
     def remove(self) -> None:
         """Remove the rows."""
         self.paths.files_of(self.path, self.conn_id).remove(self.path)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse what is there and no file: landing would put a file in its place.
+
+    :raises ConfigurationError: says what to give.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if stat.S_ISDIR(mode):
+        raise ConfigurationError(
+            f"output_path: {path} is a folder: name a file in it, or write / at its end for a dataset of Parquet parts"
+        )
+    if not stat.S_ISREG(mode):
+        raise ConfigurationError(f"output_path: {path} is a device or a pipe, which a file would replace: name a file")
 
 
 def _saved_line(place: int, row: Any, columns: Sequence[tuple[str, str]], prompt: str | None) -> bytes:
@@ -167,17 +185,21 @@ class Output:
         """
         if self.path is None:
             return
-        if is_local(self.path) and not self.path.endswith("/") and local_path(self.path).is_dir():
-            raise ConfigurationError(
-                f"output_path: {self.path} is a folder: name a file in it, or write / at its end for a dataset of "
-                "Parquet parts"
-            )
+        media = self.arguments.media_path
+        if media is not None and f"{media}/".startswith(f"{self.landing_path}/"):
+            raise ConfigurationError("media_path: a folder is needed, and this is the file of output_path")
         try:
+            if is_local(self.path) and not self.path.endswith("/"):
+                _check_replaceable(local_path(self.path))
             check_target(self._files(), self._target(), self.origin)
-        except NEVER_READABLE as error:
+        except GeminiBatchError:
+            raise
+        except (OSError, ValueError) as error:
+            if not is_lasting(error):
+                raise
             folder = self.landing_path.rpartition("/")[0]
             raise ConfigurationError(
-                f"output_path: nothing can be written to {folder}: {error.strerror}; no job was made"
+                f"output_path: nothing can be written to {folder}: {reason_of(error)}; no job was made"
             ) from error
 
     def holds(self, job_name: str) -> bool | None:

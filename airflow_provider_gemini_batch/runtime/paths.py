@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -88,10 +89,10 @@ class Paths:
         except NotFound as error:
             raise ConfigurationError(f"cannot read {path}: there is no such object") from error
         except (*NEVER_READABLE, ImportError, ValueError) as error:
-            raise ConfigurationError(f"cannot read {path}: {_reason(error)}") from error
+            raise ConfigurationError(f"cannot read {path}: {reason_of(error)}") from error
         except OSError as error:
             raise TransportError(
-                f"cannot read {path} just now: {_reason(error)}; nothing was sent", sent=False
+                f"cannot read {path} just now: {reason_of(error)}; nothing was sent", sent=False
             ) from error
 
     def files_of(self, path: str, conn_id: str | None = None, *, private: bool = False) -> Files:
@@ -163,9 +164,17 @@ def _check_file_system(path: str, conn_id: str | None) -> None:
     except (ImportError, ValueError) as error:
         package = _FILE_SYSTEMS.get(scheme, "the Airflow provider that brings it")
         raise ConfigurationError(
-            f"there is no file system for {scheme}:// here ({_reason(error)}): install {package} on every worker"
+            f"there is no file system for {scheme}:// here ({reason_of(error)}): install {package} on every worker"
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def is_lasting(error: Exception) -> bool:
+    """Return whether another try would meet this error of a path again."""
+    return isinstance(error, (*NEVER_READABLE, FileExistsError, ImportError, ValueError)) or (
+        isinstance(error, OSError) and error.errno in {errno.ENAMETOOLONG, errno.ELOOP}
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a path cannot be used, without the path."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -10,12 +10,8 @@ import secrets
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from airflow_provider_gemini_batch.api.errors import (
-    NEVER_READABLE,
-    ConfigurationError,
-    GeminiBatchError,
-    TransportError,
-)
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, TransportError
+from airflow_provider_gemini_batch.runtime.paths import is_lasting, reason_of
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
@@ -38,15 +34,21 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> 
                 "output_path: Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]', or let "
                 f"output_path end in .jsonl; {_NO_JOB}"
             )
-        _try_to_write("output_path", target.rpartition("/")[0], paths, arguments.output_conn_id)
+        if arguments.input_path == arguments.output_path:
+            raise ConfigurationError(
+                "output_path: it is the input_path, whose rows their results would replace: give another path"
+            )
+        folder, _, name = target.rpartition("/")
+        _try_to_write("output_path", folder, paths, arguments.output_conn_id, name)
     if arguments.wait_for_completion and arguments.media_path is not None:
         _try_to_write("media_path", arguments.media_path, paths, arguments.output_conn_id)
     if arguments.staging_path is not None:
         _try_to_write("staging_path", arguments.staging_path, paths, None)
 
 
-def _try_to_write(argument: str, folder: str, paths: Paths, conn_id: str | None) -> None:
-    path = f"{folder.rstrip('/')}/.gemini-batch-check-{secrets.token_hex(4)}"
+def _try_to_write(argument: str, folder: str, paths: Paths, conn_id: str | None, name: str = "") -> None:
+    """Write and remove a file whose name is longer than those that the landing derives from ``name``."""
+    path = f"{folder.rstrip('/')}/.gemini-batch-check-{secrets.token_hex(4)}{name}"
     try:
         files = paths.files_of(path, conn_id)
         with files.write_whole(path) as handle:
@@ -57,15 +59,10 @@ def _try_to_write(argument: str, folder: str, paths: Paths, conn_id: str | None)
         if error.retryable:
             raise TransportError(message, sent=False) from error
         raise ConfigurationError(message) from error
-    except (*NEVER_READABLE, FileExistsError, ImportError, ValueError) as error:
-        raise ConfigurationError(
-            f"{argument}: nothing can be written to {folder}: {_reason(error)}; {_NO_JOB}"
-        ) from error
-    except OSError as error:
+    except (OSError, ImportError, ValueError) as error:
+        reason = reason_of(error)
+        if is_lasting(error):
+            raise ConfigurationError(f"{argument}: nothing can be written to {folder}: {reason}; {_NO_JOB}") from error
         raise TransportError(
-            f"{argument}: nothing can be written to {folder} just now: {_reason(error)}; {_NO_JOB}", sent=False
+            f"{argument}: nothing can be written to {folder} just now: {reason}; {_NO_JOB}", sent=False
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

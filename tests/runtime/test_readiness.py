@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -115,17 +116,46 @@ def test_a_base_install_refuses_every_combination_that_would_fail_later_and_make
         ({"media_path": "/proc/newcomer/media"}, "media_path: nothing can be written to /proc/newcomer/media"),
         ({"staging_path": "/proc/newcomer/stage"}, "staging_path: nothing can be written to /proc/newcomer/stage"),
         ({"output_path": "{tmp}/file/x.jsonl"}, "output_path: nothing can be written to .*/file: Not a directory"),
+        (
+            {"output_path": f"{{tmp}}/{'x' * 230}.jsonl"},
+            "output_path: nothing can be written to .*: File name too long",
+        ),
+        (
+            {"output_path": f"{{tmp}}/{'x' * 249}.jsonl"},
+            "output_path: nothing can be written to .*: File name too long",
+        ),
+        ({"output_path": "{tmp}/a\0b"}, "output_path: nothing can be written to .*: .*null"),
+        ({"output_path": "{tmp}/loop"}, "output_path: nothing can be written to .*: Too many levels of symbolic links"),
+        ({"output_path": "{tmp}/pipe"}, "output_path: .*/pipe is a device or a pipe, which a file would replace"),
+        ({"output_path": "{tmp}/x.jsonl", "media_path": "{tmp}/x.jsonl"}, "media_path: a folder is needed"),
+        ({"output_path": "{tmp}/x.jsonl", "media_path": "{tmp}/x.jsonl/m"}, "media_path: a folder is needed"),
+        ({"media_path": f"{{tmp}}/{'y' * 256}"}, "media_path: nothing can be written to .*: File name too long"),
     ],
 )
 def test_a_place_that_cannot_be_written_to_is_refused_before_a_job_is_made(
     emulator: Emulator, tmp_path: Path, arguments: dict[str, Any], words: str
 ) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe")
     given = {name: value.format(tmp=tmp_path) for name, value in arguments.items()}
     task = GeminiCreateBatchJobOperator(task_id="t", model="gemini-2.5-flash", inlined_requests=["x"], **given)
     with pytest.raises(AirflowFailException, match=words), task.task_run(task_context()) as run:
         run.begin()
     assert not emulator.control.books()["requests"]
+
+
+def test_results_do_not_replace_the_rows_that_they_are_of(emulator: Emulator, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(ROW) + "\n")
+    assert "output_path: it is the input_path" in outcome(emulator, input_path=str(path), output_path=str(path))
+    assert jobs(emulator) == 0
+
+
+def test_an_output_may_have_a_long_name(emulator: Emulator, tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 210}.jsonl"
+    assert outcome(emulator, inlined_requests=["x"], output_path=str(path)) == ""
+    assert path.stat().st_size
 
 
 def test_nothing_is_left_where_it_was_tried_to_write(emulator: Emulator, tmp_path: Path) -> None:
