@@ -14,7 +14,6 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import (
-    ConfigurationError,
     GeminiBatchError,
     InputUnavailable,
     NotFound,
@@ -23,6 +22,7 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch import adoption
 from airflow_provider_gemini_batch.batch.cancelling import Canceller
+from airflow_provider_gemini_batch.batch.input_choice import InputChanged, InputChoice
 from airflow_provider_gemini_batch.batch.ports import Done, Plan, SleepUntil, TaskFailed, WaitForJobs
 from airflow_provider_gemini_batch.batch.repair import rows_to_repair, source_clear_count
 from airflow_provider_gemini_batch.batch.results import Results
@@ -111,10 +111,6 @@ class _Round:
     postponed: Postponed | None = None
 
 
-class _InputChanged(Exception):
-    """The input has changed since it was checked, and no job has been paid for what it was then."""
-
-
 class _Advance:
     """One advance of a batch: the state is loaded, and everything here works on it."""
 
@@ -134,12 +130,11 @@ class _Advance:
         self._announced = announced
         self._has_notes = has_notes
         self._canceller = Canceller(task, state)
+        self._input = InputChoice(task, state)
         self._submitter = Submitter(task, state)
         self._results = Results(task, state)
         self._timeouts = Timeouts(task, state, self._canceller)
         self._shards = 1
-        self._unreadable: ConfigurationError | None = None
-        self._has_reread = False
         self._turns = Turns(task, state, self._report)
 
     def take_step(self) -> Step:
@@ -151,10 +146,9 @@ class _Advance:
         try:
             plan = self._prepare()
             step = self._go_on(plan)
-        except _InputChanged as changed:
+        except InputChanged as changed:
             log.warning("%s Nothing was bought for it: the input is read anew.", changed)
-            self._has_reread = True
-            state.input, state.fingerprint, state.input_settled = {}, "", False
+            self._input.forget()
             return self.take_step()
         except Postponed as wait:
             limit, now = self._timeouts.limit(), self._task.clock.now()
@@ -206,16 +200,14 @@ class _Advance:
     def _prepare(self) -> Plan:
         """Return the plan, once the jobs of this task are known: by name, or by tag for unanswered create calls."""
         state, task = self._state, self._task
-        plan = self._read_input()
-        for warning in plan.warnings:
-            log.warning("%s", warning)
+        plan = self._input.read()
         for name in list(state.records):
             self._ask(name)
         unknown = not self._has_notes or not task.store.lasting
         if not self._is_resumed and not task.is_first and not state.looked_up and unknown:
             state.record_listed(task.service.find(task.identity), task.identity, task.clock.now())
             state.looked_up = True
-        plan = self._settle_input(plan)
+        plan = self._input.settle(plan)
         state.fingerprint = state.fingerprint or state.newest_fingerprint()
         for wanted in list(state.pending):
             self._submitter.look_up(wanted, plan)
@@ -223,46 +215,6 @@ class _Advance:
         self._shards = (state.shards or state.shards_seen()) if plan.fingerprint is None else plan.shards
         if not self._has_notes:
             self._results.find_delivered()
-        return plan
-
-    def _read_input(self) -> Plan:
-        state = self._state
-        try:
-            return self._task.rows.plan(again=state.input_settled, note=state.input)
-        except ConfigurationError as error:
-            if self._task.is_first and not state.fingerprint:
-                raise
-            log.warning("The input cannot be read (%s): only jobs that were made before can be used.", error)
-            self._unreadable = error
-            return self._task.rows.forget_input()
-
-    def _settle_input(self, plan: Plan) -> Plan:
-        """Return the plan for the input that counts: the one that earlier tries paid for, else the current one.
-
-        It is decided once in a try.
-        """
-        state = self._state
-        if plan.fingerprint is None:
-            return plan
-        if state.input_settled:
-            earlier = state.fingerprint if plan.fingerprint != state.fingerprint else None
-        else:
-            earlier = adoption.standing_input(
-                state.seen(),
-                state.clear_count,
-                noted=state.fingerprint or state.newest_fingerprint(state.clear_count),
-                reads=plan.fingerprint,
-                reattach=self._task.policy.reattach,
-            )
-        state.input_settled = True
-        if earlier:
-            log.warning(
-                "The input has changed since its job was submitted. The job's results are used; whether every row has "
-                "its answer, and their order, could not be checked against the input. Clear the task for the new input."
-            )
-            state.fingerprint = earlier
-            return self._task.rows.forget_input()
-        state.fingerprint, state.shards, state.input = plan.fingerprint, plan.shards, dict(plan.note)
         return plan
 
     def _ask(self, name: str) -> None:
@@ -303,10 +255,11 @@ class _Advance:
             self._results.check_endings(used + found.ended)
             used.extend(found.ended)
             if found.unsendable and not round_:
-                if not state.seen() and self._unreadable is not None:
-                    raise self._unreadable
-                what = f"Rows that still need an answer cannot be sent: {self._unreadable or 'the input has changed'}"
-                raise self._results.failure(what, used) from self._unreadable
+                if not state.seen() and self._input.unreadable is not None:
+                    raise self._input.unreadable
+                why = self._input.unreadable or "the input has changed"
+                what = f"Rows that still need an answer cannot be sent: {why}"
+                raise self._results.failure(what, used) from self._input.unreadable
             if found.unsendable:
                 # The rows that a repair round would have sent again count as failed.
                 plan = replace(plan, can_resend=False)
@@ -322,8 +275,9 @@ class _Advance:
             if rows is None:
                 break
         if plan.incomplete:
-            what = f"Columns to be carried into the output are out of reach: {self._unreadable or plan.incomplete}"
-            raise self._results.failure(what, used) from self._unreadable
+            why = self._input.unreadable or plan.incomplete
+            what = f"Columns to be carried into the output are out of reach: {why}"
+            raise self._results.failure(what, used) from self._input.unreadable
         try:
             return self._results.deliver(plan, used)
         except ResultsGone as error:
@@ -409,7 +363,8 @@ class _Advance:
             self._submitter.keep(tag, rows, reuse=self._may_reuse, completes=completes)
         except InputUnavailable as error:
             found.lacks_turns -= 1
-            self._go_without_rows(tag, found, error)
+            self._input.lose_rows(tag.fingerprint, error)
+            found.unsendable = True
 
     @property
     def _may_reuse(self) -> bool:
@@ -435,28 +390,12 @@ class _Advance:
             self._start_clock()
             found.postponed = wait
         except InputUnavailable as error:
-            self._go_without_rows(tag, found, error)
+            self._input.lose_rows(tag.fingerprint, error)
+            found.unsendable = True
         else:
             self._turns.give_up_place()
             return name
         return None
-
-    def _go_without_rows(self, tag: Tag, found: _Round, error: InputUnavailable) -> None:
-        """Record that rows cannot be sent. Jobs that were paid for the same input are used and never bought again.
-
-        :raises _InputChanged: there are none, so that the input can be read again.
-        """
-        paid = any(
-            record.tag is not None
-            and record.tag.fingerprint == tag.fingerprint
-            and (not record.is_done or record.has_finished_rows)
-            for record in self._state.seen()
-        )
-        if not paid and not self._has_reread:
-            raise _InputChanged(str(error)) from error
-        log.warning("%s", error)
-        self._unreadable = error
-        found.unsendable = True
 
     # -- using jobs
 
