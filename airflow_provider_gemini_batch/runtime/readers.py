@@ -30,9 +30,9 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0
 
 
 def is_unknown(value: object) -> bool:
-    """Return whether a value is known only when the task runs: a template, what a task returns, or a list with that."""
-    if isinstance(value, (list, tuple)):
-        return any(map(comes_from_a_task, value))
+    """Return whether a value is known only when the task runs: a template, what a task returns, or what holds that."""
+    if isinstance(value, (list, tuple, Mapping)):
+        return any(map(comes_from_a_task, value.values() if isinstance(value, Mapping) else value))
     return comes_from_a_task(value) or (isinstance(value, str) and ("{{" in value or "{%" in value))
 
 

@@ -194,6 +194,7 @@ def test_what_another_task_returns_is_taken_wherever_airflow_renders() -> None:
         )
         assert made.upstream_task_ids == {"seconds"}
         held: dict[str, Any] = {"input_path": [value, "/data/b.csv"], "carry": (value, "b"), "media_root": [value]}
+        held["labels"] = {"team": value}
         several = GeminiCreateBatchJobOperator(task_id="several", model="m", **held)
         assert several.upstream_task_ids == {"seconds"}
         with pytest.raises(ConfigurationError, match=r"job_name must be a text, not .*; it is a task: give"):
