@@ -226,6 +226,13 @@ def test_every_message_stands_on_the_page_of_troubleshooting() -> None:
     assert missing == set(), "add an entry for each of these to docs/troubleshooting.md"
 
 
+def test_the_tests_that_prove_a_promise_exist() -> None:
+    promises = [line for line in (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines() if ".py`" in line]
+    named = [name for line in promises for name in re.findall(r"`([a-z_/]+\.py)`", line)]
+    assert len(named) >= len(promises) > 0
+    assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []
+
+
 def test_every_page_is_in_the_table_of_contents() -> None:
     folder = ROOT / "docs"
     listed = set()
