@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow_provider_gemini_batch.api.states import NEVER_STARTED
@@ -233,10 +233,8 @@ def span(seconds: float) -> str:
 
 def until_words(deadline: float, now: float) -> str:
     """Return `` until 14:00 UTC``, with the date if that is not within a day; nothing without a deadline."""
-    if not isfinite(deadline):
-        return ""
     try:
         moment = datetime.fromtimestamp(deadline, tz=timezone.utc)
-    except (OverflowError, OSError, ValueError):  # a year that nobody will see
+    except (OverflowError, OSError, ValueError):  # no deadline, or a year that nobody will see
         return ""
     return f" until {moment:%H:%M} UTC" if deadline - now < _DAY else f" until {moment:%Y-%m-%d %H:%M} UTC"

@@ -115,6 +115,15 @@ def test_a_call_that_made_nothing_is_sent_again() -> None:
     assert ([one.name for one in done.jobs], len(desk.service.created)) == (["batches/2"], 2)
 
 
+def test_calls_that_make_nothing_are_sent_again_at_growing_pauses() -> None:
+    desk = Desk()
+    desk.service.lost = [ServiceUnavailable("503", http_status=503)] * 3
+    until_it_waits(desk, **LONG)
+    assert len(desk.service.created) == 4
+    # Three times lookup_timeout, and after the second and the third call a pause.
+    assert desk.clock.time - NOON >= 3 * 120.0 + 60.0 + 300.0
+
+
 def test_a_quota_is_waited_out_for_as_long_as_the_service_says() -> None:
     desk = Desk()
     desk.service.lost = [QuotaExceeded("429", http_status=429, retry_after=500.0)]

@@ -144,6 +144,7 @@ def test_the_name_tsv_is_believed_where_the_file_agrees(tmp_path: Path) -> None:
     assert read(path, "id\ttext\n1\ta,b;c\n") == [{"id": "1", "text": "a,b;c"}]
     assert read(path, "text\nHello, you\nHi\n") == [{"text": "Hello, you"}, {"text": "Hi"}]
     assert read(path, "id,text\n1,a\n") == [{"id": "1", "text": "a"}]
+    assert read(path, "id\ttext, head\n1\ta,b\n") == [{"id": "1", "text, head": "a,b"}]
     assert "give csv_delimiter" in refusal(path, "a;b,c\n1;2,3\n")
 
 

@@ -218,6 +218,13 @@ def test_a_column_that_no_row_has_cannot_be_carried(tmp_path: Path) -> None:
         stage(spec(rows=[{"text": "x"}], carry=("url",)), tmp_path)
 
 
+def test_rows_of_a_file_that_lack_a_role_get_one_where_the_service_asks_for_it(tmp_path: Path) -> None:
+    request = {"contents": [{"parts": [{"text": "a"}, {"text": "b"}]}]}
+    path = write(tmp_path, "in.jsonl", json.dumps({"key": "k", "request": request}))
+    (line,) = wire(stage(spec(service=Service.VERTEX, path=path), tmp_path))
+    assert line["request"]["contents"] == [{**request["contents"][0], "role": "user"}]
+
+
 def test_parquet_is_read_with_its_types(tmp_path: Path) -> None:
     table = pa.table({"id": [1, 2], "text": ["a", "b"], "score": [0.5, None]})
     parquet.write_table(table, tmp_path / "in.parquet")

@@ -169,6 +169,19 @@ def test_columns_that_are_out_of_reach_fail_the_task_with_the_answers_kept(make:
     assert (function.calls, task.sizes()) == (1, [12])
 
 
+def test_columns_of_an_input_that_has_changed_go_with_no_answer(make: Any, tmp_path: Path) -> None:
+    rows = [{**row, "size": "x" * 8000} for row in ROWS]
+    path = write_rows(tmp_path / "a" / "in.jsonl", rows)
+    task = make(input_path=path, output_path=f"{tmp_path}/out/out.jsonl", retries=1, **COLUMNS)
+    assert task.process("host-a") is None
+    shutil.rmtree(tmp_path / "out")
+    write_rows(tmp_path / "a" / "in.jsonl", rows[::-1])
+    for _ in range(2):
+        with pytest.raises(AirflowException, match="has changed since its jobs were made"):
+            task.process("host-b")
+    assert [row["status"] for row in read_rows(tmp_path / "out" / "out.jsonl")] == ["ok"] * 12
+
+
 def test_a_try_after_the_landing_takes_what_is_landed_although_nothing_is_kept_any_more(
     make: Any, tmp_path: Path
 ) -> None:

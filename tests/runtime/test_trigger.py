@@ -400,3 +400,12 @@ def test_all_jobs_of_a_killed_task_are_cancelled_also_when_a_call_fails_at_first
     emulator.control.faults(http={"operation": "cancel", "status": 503, "times": 1})
     asyncio.run(stopped(emulator, trigger(names, cancel_on_kill=True)))
     assert all(client.get(name).state in (JobState.CANCELLED, JobState.CANCELLING) for name in names)
+
+
+def test_a_cancel_that_is_refused_is_not_repeated(
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor
+) -> None:
+    supervisor.state = "failed"
+    emulator.control.faults(http={"operation": "cancel", "status": 403})
+    asyncio.run(stopped(emulator, trigger(made(client), cancel_on_kill=True)))
+    assert emulator.control.books()["requests"]["cancel"] == 1

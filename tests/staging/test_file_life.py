@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from airflow_provider_gemini_batch.api.errors import ApiError, FileFailed, FileN
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.rows.layout import ShardFile
-from airflow_provider_gemini_batch.staging import job_service
+from airflow_provider_gemini_batch.staging import attachments, job_service
 from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
 
@@ -248,6 +249,15 @@ def test_media_that_fail_twice_fail_with_the_services_words_also_after_a_long_wa
         bring(media)
     assert starts(emulator) == 2
     assert client.list_files().files == ()
+
+
+def test_media_that_will_expire_soon_are_uploaded_anew(
+    media: AttachmentUploader, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = bring(media)
+    monkeypatch.setattr(attachments, "_YOUNG", timedelta(seconds=-1))
+    assert bring(media) == name
+    assert starts(emulator) == 2
 
 
 def test_media_are_compared_by_content_and_not_by_name(
