@@ -150,15 +150,6 @@ def test_an_answer_that_comes_in_drips_ends_at_its_deadline(pieces: tuple[bytes,
         client.list()
 
 
-def test_of_a_refusal_without_end_only_the_beginning_is_read() -> None:
-    with (
-        dripping(b"HTTP/1.1 404 Oh\r\n\r\n", again=b"x" * 2**14) as url,
-        BatchClient.for_gemini(KEY, base_url=url, attempts=1) as client,
-        pytest.raises(NotFound),
-    ):
-        client.get("batches/a")
-
-
 def test_a_download_in_drips_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "_LEAST_BYTES_PER_SECOND", 1_000_000)
     start = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"

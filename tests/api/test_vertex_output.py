@@ -20,6 +20,7 @@ from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     NotFound,
     ResultsGone,
+    TransportError,
     UnexpectedResponse,
     UnknownOutput,
 )
@@ -304,6 +305,19 @@ def test_an_output_without_the_rows_that_were_not_done_is_not_gone_on_from_whate
     name = ended(client, emulator, where, expire=True, partial_rows=0.5, unfinished_rows="omit")
     emulator.control.set_job(name, counts=counts)
     assert client.output_source(name) is None
+
+
+def test_a_read_that_is_cut_short_is_an_error_and_no_shorter_object(
+    client: BatchClient, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"{where}-cut.txt"
+    with client.storage.write_whole(uri) as handle:
+        handle.write(b"0123456789")
+    assert b"".join(client.storage.iter_bytes(uri)) == b"0123456789"
+    cat = client.storage.filesystem.cat_file
+    monkeypatch.setattr(client.storage.filesystem, "cat_file", lambda *place, **span: cat(*place, **span)[:-1])
+    with pytest.raises(TransportError, match="9 bytes came instead of 10"):
+        list(client.storage.iter_bytes(uri))
 
 
 def test_an_output_is_not_gone_on_from_when_its_source_cannot_be_read_any_more(
