@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import sys
 import tempfile
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, JobTimedOut, NotFound
+from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.cli.printing import Printer, ProgressBars
 from airflow_provider_gemini_batch.cli.session import (
     DONE,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 def run_in_airflow(arguments: Namespace) -> None:
     """Run a command of ``airflow gemini-batch`` and exit with its exit code."""
+    keep_output_clean()
     sys.exit(run(arguments))
 
 
@@ -49,10 +53,32 @@ def run(arguments: Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped. Jobs are left as they are.", file=sys.stderr)
         return INTERRUPTED
-    except (GeminiBatchError, OSError) as error:
+    except GeminiBatchError as error:
         print(f"gemini-batch: {error}", file=sys.stderr)
         return REFUSED
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        print(f"gemini-batch: {what}", file=sys.stderr)
+        return REFUSED
     return code
+
+
+def keep_output_clean() -> None:
+    """Send what Airflow logs to standard error, and print what a terminal cannot show as escapes.
+
+    It changes the whole process, so only a process that runs one command may call it.
+    """
+    import structlog
+
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
+    factory: Any = structlog.get_config()["logger_factory"]
+    if getattr(factory, "io", sys.stderr) is None:  # Airflow's own, which means standard output by this
+        factory.io = sys.stderr.buffer if issubclass(factory.cls, structlog.BytesLogger) else sys.stderr
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 # -- commands about jobs ---------------------------------------------------------------------------------------------
@@ -60,6 +86,9 @@ def run(arguments: Namespace) -> int:
 
 def _list(arguments: Namespace) -> int:
     wanted = {state.upper().removeprefix("JOB_STATE_").removeprefix("BATCH_STATE_") for state in arguments.state or ()}
+    if unknown := wanted - {state.value for state in JobState}:
+        known = ", ".join(state.value for state in JobState)
+        raise ConfigurationError(f"--state {min(unknown)}: unknown; use {known}")
     found: list[BatchJob] = []
     with open_client(arguments) as client:
         for job in client.list_all(page_size=min(arguments.limit, 100), brief=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,18 +41,18 @@ def option(*flags: str, **settings: Any) -> Option:
 
 def seconds(text: str) -> float:
     """Return a positive number of seconds."""
-    value = float(text)
-    if not 0 < value < 10**9:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 10**9:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
 
 
 def whole(text: str) -> int:
     """Return a whole number above 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
+    with contextlib.suppress(ValueError):
+        if int(text) > 0:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text}")
 
 
 _CONNECTION = (
@@ -183,8 +184,10 @@ def build() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``gemini-batch`` and return its exit code."""
     parsed = build().parse_args(arguments)
-    from airflow_provider_gemini_batch.cli.commands import run
+    from airflow_provider_gemini_batch.cli.commands import keep_output_clean, run
 
+    if arguments is None:
+        keep_output_clean()
     return run(parsed)
 
 

@@ -53,7 +53,7 @@ class Printer:
         row["source"] = ", ".join(place for place in places if place) or "inline"
         if job.dest is not None:
             row["output"] = job.dest.file_name or job.dest.gcs_uri or job.dest.bigquery_uri or "inline"
-        self._print_table(("", "value"), [{"": name, "value": value} for name, value in row.items()])
+        self._print_table(("", "value"), [{"": name.replace("_", " "), "value": value} for name, value in row.items()])
 
     def rows(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Print rows under column names."""
@@ -64,11 +64,14 @@ class Printer:
 
     @staticmethod
     def _print_json(value: Any) -> None:
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+        print(json.dumps(value, indent=2, ensure_ascii=(sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")))
 
     @staticmethod
     def _print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        if not rows:
+            print("Nothing found.", file=sys.stderr)
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold", show_header=all(columns))
         for name in columns:
             table.add_column(name.replace("_", " "), overflow="fold")
         for row in rows:
@@ -88,6 +91,7 @@ class ProgressBars:
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
+            disable=not sys.stderr.isatty(),
         )
         self._bars: dict[str, TaskID] = {
             name: self._progress.add_task("", total=None, name=name, words="waiting") for name in names

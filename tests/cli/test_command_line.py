@@ -345,6 +345,48 @@ def test_results_that_cannot_be_written_are_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.usefixtures("service")
+def test_a_state_that_does_not_exist_is_refused(capsys: Any) -> None:
+    assert main(["list", "--state", "RUNING"]) == 1
+    assert "--state RUNING: unknown; use QUEUED, PENDING, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "value"), [("--limit", "0"), ("--limit", "many"), ("--limit", "1.5")])
+def test_a_number_that_is_none_is_refused_in_words(command: Command, capsys: Any, name: str, value: str) -> None:
+    with pytest.raises(SystemExit) as refused:
+        command("list", name, value)
+    assert refused.value.code == 2
+    assert f"must be a whole number above 0, not {value}" in capsys.readouterr().err
+
+
+def test_a_terminal_without_unicode_and_warnings_of_airflow_leave_json_whole(service: Emulator) -> None:
+    requests.post(
+        f"{service.url}/v1beta/models/{MODEL}:batchGenerateContent",
+        json={
+            "batch": {
+                "displayName": "Gr\u00f6\u00dfe",
+                "inputConfig": {"requests": {"requests": [{"request": {"contents": [{"parts": [{"text": "One."}]}]}}]}},
+            }
+        },
+        headers={"x-goog-api-key": "k"},
+        timeout=30,
+        proxies={"http": ""},
+    ).raise_for_status()
+    # Airflow warns that a password of one character is too short to be masked.
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    environment["AIRFLOW_CONN_GEMINI_BATCH_DEFAULT"] = service.connection(password="k")
+    module = "airflow_provider_gemini_batch.cli.parser"
+    for form in ("json", "table"):
+        done = subprocess.run(
+            [sys.executable, "-m", module, "list", "--output", form], env=environment, capture_output=True, check=True
+        )
+        assert b"too short" in done.stderr
+        if form == "json":
+            assert [job["display_name"] for job in json.loads(done.stdout)] == ["Gr\u00f6\u00dfe"]
+        else:
+            assert b"Gr\\xf6\\xdfe" in done.stdout
+
+
 @pytest.mark.parametrize("words", [("list",), ("list", "--state", "FAILED")])
 def test_nothing_is_an_empty_list(words: tuple[str, ...], command: Command) -> None:
     assert command(*words, "--output", "json") == (0, [])
