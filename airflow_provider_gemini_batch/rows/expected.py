@@ -14,6 +14,7 @@ from msgspec import UNSET
 from airflow_provider_gemini_batch.api.models import LONG_PROMPT, LongPrompts, Usage
 from airflow_provider_gemini_batch.api.requests.fields import either, tools_of
 from airflow_provider_gemini_batch.api.requests.typed import TextRequest
+from airflow_provider_gemini_batch.api.wire import int_of
 from airflow_provider_gemini_batch.rows.media import decode_base64, response_modality
 from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount, media_tokens
 
@@ -191,22 +192,21 @@ def _usage(prompt: int, output: int, media: Mapping[str, int], written: Mapping[
 
 def _config(given: Any) -> _Config:
     config = given if isinstance(given, dict) else _NO_CONFIG
-    modalities = config.get("responseModalities")
+    modalities = either(config, "responseModalities")
     words = modalities if isinstance(modalities, list) else [modalities]
     asked = [word.upper() for word in words if isinstance(word, str) and word.upper() in _MEDIA]
-    level = config.get("mediaResolution")
+    level = either(config, "mediaResolution")
     return _Config(
-        _number(config.get("maxOutputTokens")),
-        max(1, _number(config.get("candidateCount")) or 1),
+        _number(either(config, "maxOutputTokens")),
+        _number(either(config, "candidateCount")) or 1,
         level if isinstance(level, str) else None,
         asked[0].lower() if asked else None,
     )
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value[:12])
-    return value if isinstance(value, int) and value > 0 else None
+    number = int_of(value)
+    return number if number is not None and number > 0 else None
 
 
 def _files(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -150,6 +150,17 @@ def test_a_file_of_a_kind_that_nobody_can_count_leaves_the_bound_open(model: str
     assert estimate_and_bill(model, [request(file)])[0].open_bound
 
 
+@pytest.mark.parametrize("config", [{"candidate_count": 3}, {"candidateCount": "3"}, {"candidateCount": 3.0}])
+def test_candidates_are_counted_however_they_are_written(config: dict[str, Any]) -> None:
+    assert_bounded("gemini-2.5-flash", request({"text": "tell me"}, **config))
+
+
+def test_settings_in_snake_case_bound_an_answer_too() -> None:
+    made = Expected("gemini-2.5-flash")
+    made.add({"contents": [], "generationConfig": {"max_output_tokens": 7, "response_modalities": ["AUDIO"]}}, 10)
+    assert (made.unbounded_rows, made.output_tokens, dict(made.output_media)) == (0, 7, {"audio": 7})
+
+
 def test_tools_in_snake_case_leave_the_bound_open() -> None:
     made = Expected("gemini-2.5-flash")
     made.add({**request({"text": "x"}), "tools": [{"google_search": {}}]}, 10)
