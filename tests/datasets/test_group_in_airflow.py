@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
 
 
-# Two runs of three tasks in Airflow, after its database is made, take more than the usual two minutes on a busy machine.
+# Two runs of three tasks in Airflow, after its database is made, take over two minutes on a busy machine.
 @pytest.mark.timeout(240)
 def test_the_group_runs_from_plan_to_commit_and_a_second_run_buys_nothing(service: Emulator, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
