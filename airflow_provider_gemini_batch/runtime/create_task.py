@@ -152,7 +152,8 @@ class TaskRun:
         """Run a try from its beginning, and return the summary; a dry run ends when the input has been read."""
         if self._arguments.dry_run:
             return self._dry_run()
-        self._check_local_paths()
+        places = {name: getattr(self._arguments, name) for name in ("input_path", "output_path", "staging_path")}
+        check_local_paths(places, getattr(self._task, "executor", None))
         self._check_readiness()
         self._overview.begin()
         if self._gives_rows_by_function and self._context["ti"].try_number > 1:
@@ -164,11 +165,6 @@ class TaskRun:
             if self._arguments.on_empty == "fail" or self._active:
                 raise
             return self._end_without_rows()
-
-    def _check_local_paths(self) -> None:
-        arguments = self._arguments
-        places = {name: getattr(arguments, name) for name in ("input_path", "output_path", "staging_path")}
-        check_local_paths(places, getattr(self._task, "executor", None))
 
     def _check_readiness(self) -> None:
         """Try, before anything is paid, what the landing will need."""
@@ -297,7 +293,7 @@ class TaskRun:
             if report.reason is not Reason.TURN:
                 self._wait = None
             return report
-        return self._defer(step, policy)
+        return self._defer(self._trigger(step, policy), step.memo)
 
     def _blocking_wait(self, names: Sequence[str], policy: WaitPolicy) -> BlockingWait:
         """Return the wait that was broken off to look for a turn, which knows for how long its jobs stand still."""
@@ -323,28 +319,28 @@ class TaskRun:
         log.log(level, "%s", line)
         self._overview.progress(wait.text, wait.numbers)
 
-    def _defer(self, step: WaitForJobs | SleepUntil, policy: WaitPolicy) -> NoReturn:
+    def _trigger(self, step: WaitForJobs | SleepUntil, policy: WaitPolicy) -> BaseTrigger:
         arguments, names = self._arguments, list(step.job_names)
-        self._keep_context()
-        self._task.defer(
-            trigger=self._make_trigger(
-                names[0] if len(names) == 1 else names,
-                gemini_conn_id=arguments.gemini_conn_id,
-                poll_interval=arguments.poll_interval,
-                end_time=policy.deadline + step.ahead,
-                cancel_on_kill=arguments.cancel_on_kill,
-                location=arguments.location,
-                project_id=arguments.project_id,
-                queue_timeout=policy.queue_timeout,
-                progress_timeout=policy.progress_timeout,
-                until=policy.until,
-                memo=step.memo,
-                turn=None if step.turn is None else step.turn._asdict(),
-                input_tokens=self._work.input_tokens,
-            ),
-            method_name="execute_complete",
-            kwargs={"memo": step.memo},
+        return self._make_trigger(
+            names[0] if len(names) == 1 else names,
+            gemini_conn_id=arguments.gemini_conn_id,
+            poll_interval=arguments.poll_interval,
+            end_time=policy.deadline + step.ahead,
+            cancel_on_kill=arguments.cancel_on_kill,
+            location=arguments.location,
+            project_id=arguments.project_id,
+            queue_timeout=policy.queue_timeout,
+            progress_timeout=policy.progress_timeout,
+            until=policy.until,
+            memo=step.memo,
+            turn=None if step.turn is None else step.turn._asdict(),
+            input_tokens=self._work.input_tokens,
         )
+
+    def _defer(self, trigger: BaseTrigger, memo: str) -> NoReturn:
+        if self._gives_rows_by_function:
+            self._left.keep()
+        self._task.defer(trigger=trigger, method_name="execute_complete", kwargs={"memo": memo})
         raise AssertionError("defer() does not return")
 
     def _sleep_until(self, step: SleepUntil) -> WaitReport:
@@ -355,17 +351,11 @@ class TaskRun:
             return WaitReport(Reason.TURN if looks_at < step.at else Reason.WAKE, memo=step.memo, turns=1)
         if step.job_names or step.turn is not None:
             # Our own trigger and not Airflow's, since it cancels the jobs when a person ends the task meanwhile.
-            self._defer(step, WaitPolicy(step.at, until="time"))
+            self._defer(self._trigger(step, WaitPolicy(step.at, until="time")), step.memo)
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
-        self._keep_context()
         moment = datetime.fromtimestamp(step.at + step.ahead, tz=timezone.utc)
-        self._task.defer(trigger=DateTimeTrigger(moment), method_name="execute_complete", kwargs={"memo": step.memo})
-        raise AssertionError("defer() does not return")
-
-    def _keep_context(self) -> None:
-        if self._gives_rows_by_function:
-            self._left.keep()
+        return self._defer(DateTimeTrigger(moment), step.memo)
 
     def _failure(self, failure: TaskFailed) -> AirflowException:
         landing = failure.landing
@@ -419,14 +409,11 @@ class TaskRun:
         # Those that have ended before the last was created are this task's as well.
         state = BatchState.from_json(step.memo) or BatchState()
         jobs = [self._active[one.name] for one in state.in_use() if one.name in self._active]
-        counts = {"total": 0, "succeeded": 0, "failed": 0}
-        for job in jobs:
-            if job.completion_stats is not None:
-                counts["total"] += job.completion_stats.total or 0
+        total = sum(job.completion_stats.total or 0 for job in jobs if job.completion_stats is not None)
         log.info("Not waiting for %s (wait_for_completion=False).", ", ".join(step.job_names))
         self._overview.submitted()
         # This task does not come back, and nobody else needs its rows.
-        return self._hand_on(summary_of(jobs, counts=counts))
+        return self._hand_on(summary_of(jobs, counts={"total": total, "succeeded": 0, "failed": 0}))
 
     def _finish(self, step: Done) -> dict[str, Any]:
         landing = step.landing
