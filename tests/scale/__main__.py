@@ -122,7 +122,7 @@ def play_kills(airflow: Celery, emulator: Emulator) -> None:
     emulator.control.faults(slow={"operation": "create", "seconds": 4, "when": "after", "times": 8})
     emulator.control.faults(hold_running=True)
     run = airflow.trigger("scale_kills")
-    wait_for(lambda: len(jobs(emulator)) >= 2, "the first jobs", seconds=PATIENCE)
+    wait_for(lambda: len(jobs(emulator)) >= 2, "the first jobs", seconds=PATIENCE, pause=0.2)
     airflow.stop_component(WORKERS[0], how=signal.SIGKILL)
     print(f"      {WORKERS[0]} killed with {len(jobs(emulator))} jobs made", flush=True)
 
@@ -140,7 +140,7 @@ def play_quota(airflow: Celery, emulator: Emulator) -> None:
     """Let 16 parts share four places."""
     emulator.control.faults(max_active=PLACES)
     run = airflow.trigger("scale_quota")
-    wait_for(lambda: jobs(emulator), "the first job", seconds=PATIENCE)
+    wait_for(lambda: jobs(emulator), "the first job", seconds=PATIENCE, pause=0.2)
     began = time.monotonic()
     wait_for(
         lambda: [one["state"] for one in jobs(emulator)].count("SUCCEEDED") == PARTS,
