@@ -18,6 +18,7 @@ from airflow_provider_gemini_batch.batch.overview import (
 )
 from airflow_provider_gemini_batch.ui.addresses import Place
 from airflow_provider_gemini_batch.ui.queries import ACTIVE
+from airflow_provider_gemini_batch.ui.texts import moment
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -141,13 +142,12 @@ class Short:
     @property
     def began(self) -> datetime | None:
         """When the try began."""
-        found: datetime | None = self._row.start_date
-        return found
+        return moment(self._row.start_date)
 
     @property
     def ended(self) -> datetime | None:
         """When it ended; None while it is active."""
-        return self._row.end_date if self._row.state not in _ACTIVE else None
+        return moment(self._row.end_date) if self._row.state not in _ACTIVE else None
 
     @property
     def rows(self) -> int | None:

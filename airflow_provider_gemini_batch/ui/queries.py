@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import String, and_, cast, func, null, or_, select, true, tuple_
+from sqlalchemy import DateTime, String, and_, cast, func, null, or_, select, true, tuple_, type_coerce
 
 from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, PROGRESS_KEY
 
@@ -100,12 +100,12 @@ def _each(session: Session, query: Select[Any]) -> Iterator[Row[Any]]:
 
 
 def _scan(wanted: Scan) -> Select[Any]:
+    # Airflow's own type of dates converts each of them in Python. Some dialects return them without a zone: UTC.
     query: Select[Any] = select(
         *_KEY,
         _ti.c.dag_id,
         _ti.c.state,
-        _ti.c.start_date,
-        _ti.c.end_date,
+        *(type_coerce(_ti.c[name], DateTime(timezone=True)).label(name) for name in ("start_date", "end_date")),
         *(_overview.c.value[name].as_string().label(name) for name in _SCALARS + (_TOKENS if wanted.costs else _TIMES)),
         *(
             (null() if wanted.costs else _progress.c.value[name].as_string()).label(f"progress_{name}")
