@@ -14,6 +14,7 @@ _RUN = "tests/batch/test_run.py::"
 _FUSE = "tests/batch/test_fuse.py::"
 _TRIGGER = "tests/runtime/test_trigger.py::"
 _KILL = "tests/runtime/test_kill.py::"
+_READ_ONCE = "tests/runtime/test_input_read_once.py::"
 _RESUMED = "tests/vertex/test_resumed_jobs.py::"
 _LOST = f"{_GUARANTEES}test_a_job_whose_answer_was_lost_is_found_and_used"
 
@@ -191,6 +192,20 @@ FAULTS = (
         "        if self.record.is_answered:\n",
         "        if self.record.is_answered and not self.record.created:\n",
         f"{_GUARANTEES}test_results_that_could_not_be_landed_are_landed_by_the_retry",
+    ),
+    Fault(
+        "hosts_file",
+        "runtime/own_rows.py",
+        "        if note:\n",
+        "        if note and not again:\n",
+        f"{_READ_ONCE}test_answers_that_are_missing_are_counted_where_the_input_is_out_of_reach",
+    ),
+    Fault(
+        "hosts_function",
+        "runtime/own_rows.py",
+        "        if note:\n",
+        "        if note and not again:\n",
+        f"{_READ_ONCE}test_rows_of_a_function_are_bought_once_although_the_second_host_has_none_of_them",
     ),
     # -- people
     Fault(
