@@ -111,21 +111,28 @@ def show_list(
     # The tiles always cover a week, so the scan must too.
     since = None if period is None else now - max(_WEEK, timedelta(days=period))
     begin = None if period is None or period >= _WEEK.days else now - timedelta(days=period)
-    tiles, models, wanted = Tiles(now), set(), []
+    tiles, models = Tiles(now), set()
+    # A list for each member of the keys, since thousands of tuples would start garbage collections.
+    runs: list[int] = []
+    tasks: list[str] = []
+    indexes: list[int] = []
     for batch in map(Short, queries.scan(session, queries.Scan(dags, since, q[:200]))):
         tiles.add(batch)
         models.add(batch.model)
         if batch.is_found and _is_wanted(batch, dag=dag, state=state, model=model, begin=begin):
-            wanted.append(batch.key)
-    pages = max(1, -(-len(wanted) // ROWS_A_PAGE))
+            run, task, index = batch.key
+            runs.append(run)
+            tasks.append(task)
+            indexes.append(index)
+    pages = max(1, -(-len(runs) // ROWS_A_PAGE))
     number = min(max(1, int(page)), pages) if page.isdecimal() and len(page) < 9 else 1  # noqa: PLR2004
-    shown = wanted[(number - 1) * ROWS_A_PAGE : number * ROWS_A_PAGE]
-    rows = queries.load(session, shown)
+    shown = slice((number - 1) * ROWS_A_PAGE, number * ROWS_A_PAGE)
+    rows = queries.load(session, list(zip(runs[shown], tasks[shown], indexes[shown], strict=True)))
     return _page(
         visit.request,
         "list.html",
         batches=[read_batch(row, now=now.timestamp()) for row in rows],
-        total=len(wanted),
+        total=len(runs),
         first=(number - 1) * ROWS_A_PAGE + 1,
         number=number,
         pages=pages,
