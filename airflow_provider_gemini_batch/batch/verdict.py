@@ -232,7 +232,7 @@ def _judge_rows(job: BatchJob, counts: Counts | None, *, limits: Limits, can_rep
     broken = limits.exceeded_by(counts)
     if broken is None:
         return Verdict(success=True, retry=False, what=f"{rows}.")
-    advice = "A retry sends them again" if can_repair else "See the codes in the output; clear the task to run it anew"
+    advice = "A retry sends them again" if can_repair else "The output says why; clear the task to run it anew"
     return _failed(f"{rows}: {broken}.", f"{advice}.", retry=can_repair)
 
 

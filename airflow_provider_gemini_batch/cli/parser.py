@@ -113,6 +113,8 @@ COMMANDS = (
             option("--embeddings", action="store_true", help="embed the texts instead of generating content"),
             option("--prompt-template", metavar="TEXT", help="a prompt with {column} in it"),
             option("--key-field", metavar="COLUMN", help="column that names the row"),
+            option("--csv-delimiter", metavar="CHARACTER", help="between columns of a CSV file; detected by default"),
+            option("--encoding", help="of a file of text, such as cp1252 (default: UTF-8)"),
             option("--system-instruction", metavar="TEXT", help="default for every request"),
             option(
                 "--generation-config",

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, GeminiBatchError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.names import gemini_model, vertex_model
 from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity
@@ -21,6 +21,7 @@ from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.sending import ShardReader
 from airflow_provider_gemini_batch.rows.stage import stage
 from airflow_provider_gemini_batch.runtime.client import client_from_settings
+from airflow_provider_gemini_batch.runtime.readers import codec, delimiter
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ def submit(arguments: Namespace) -> int:
     (gemini_model if settings.service is Service.GEMINI else vertex_model)(arguments.model)
     with tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
         spec = _spec(arguments, settings)
-        staged = stage(spec, Path(folder))
+        try:
+            staged = stage(spec, Path(folder))
+        except EmptyInput:
+            raise ConfigurationError(f"{arguments.input_path} has no rows; nothing was sent") from None
         for warning in staged.warnings:
             print(f"gemini-batch: {warning}", file=sys.stderr)
         if arguments.dry_run:
@@ -76,6 +80,8 @@ def _spec(arguments: Namespace, settings: ConnectionSettings) -> InputSpec:
         project=settings.project_id or "",
         location=settings.location or "",
         path=str(Path(arguments.input_path).absolute()),
+        csv_delimiter=arguments.csv_delimiter and delimiter("--csv-delimiter", arguments.csv_delimiter),
+        encoding=arguments.encoding and codec("--encoding", arguments.encoding),
         prompt_template=arguments.prompt_template,
         key_field=arguments.key_field,
         generation_config=_generation_config(arguments.generation_config),

@@ -112,9 +112,28 @@ def test_a_dry_run_counts_and_prices_and_sends_nothing(service: Emulator, comman
     assert service.control.books()["jobs"] == []
 
 
+@pytest.mark.usefixtures("service")
+def test_a_doubtful_csv_file_is_read_as_the_options_say(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "names.csv"
+    path.write_bytes("id|name\n1|Noëther\n".encode("cp1252"))
+    words = ("--model", MODEL, "--prompt-template", "Who was {name}?", "--dry-run", "--output", "json")
+    code, found = command("submit", str(path), *words, "--csv-delimiter", "|", "--encoding", "cp1252")
+    assert (code, found[0]["rows"]) == (0, 1)
+
+
+@pytest.mark.usefixtures("service")
+def test_a_file_without_rows_is_said_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "empty.csv"
+    path.write_text("id,name\n", encoding="utf-8")
+    assert main(["submit", str(path), "--model", MODEL, "--prompt-template", "{name}"]) == 1
+    assert "has no rows; nothing was sent" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("--prompt-template", "{name}", "--csv-delimiter", "::"), "--csv-delimiter must be one character"),
+        (("--prompt-template", "{name}", "--encoding", "base64"), "--encoding must be an encoding"),
         (("--prompt-template", "Who was {nobody}?"), "nobody"),
         (("--prompt-template", "{name}", "--generation-config", "[1]"), "--generation-config must be a JSON object"),
         (("--prompt-template", "{name}", "--model", "no such model"), "model"),

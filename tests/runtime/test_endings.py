@@ -72,7 +72,7 @@ ENDINGS = [
         "more_rows_failed_for_good_than_the_limit",
         HALF_FAIL | {"row_error_code": 3},
         FINAL,
-        r"2 of 4 rows failed: more than max_failure_rate=0\.25\. See the codes in the output",
+        r"2 of 4 rows failed: more than max_failure_rate=0\.25\. The output says why",
         {"max_failure_rate": 0.25},
     ),
     Ending("every_row_failed", {"row_error_every": 1}, RETRY, "4 of 4 rows failed: every row failed"),

@@ -16,6 +16,7 @@ from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
+from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +94,8 @@ STORIES = [
 @pytest.mark.usefixtures("believes_soon")
 @pytest.mark.parametrize("story", STORIES, ids=[story.name for story in STORIES])
 def test_the_log_of_an_ending_reads_as_its_file(story: Story, service: Emulator, tmp_path: Path) -> None:
+    if len(story.tries) > 1 and not HAS_STORE:
+        pytest.skip("Airflow 3.2 keeps no notes between tries: a retry looks for jobs first, for minutes, and says so")
     with DAG("stories", schedule=None) as dag:
         GeminiCreateBatchJobOperator(
             task_id="t",
