@@ -25,7 +25,6 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.rows.columns import records_of
 
 Rows = Any
 """The types that :func:`python_rows` accepts."""
@@ -237,6 +236,8 @@ def _polars(frame: Any) -> PythonRows:
 
 
 def _arrow_batches(batches: Iterable[Any], names: tuple[str, ...]) -> PythonRows:
+    from airflow_provider_gemini_batch.rows.columns import records_of  # this module is part of each Dag file's import
+
     return PythonRows(
         ({name: plain(value) for name, value in record.items()} for batch in batches for record in records_of(batch)),
         names,
