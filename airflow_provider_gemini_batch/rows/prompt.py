@@ -134,7 +134,8 @@ def as_text(value: Any) -> str:
     if isinstance(value, (bool, list, dict)):
         check_json(value, "a column holds")
         try:
-            return to_json(value, inf_nan_mode="null").decode()
+            # Older versions of pydantic-core do not know the addresses of ipaddress.
+            return to_json(value, inf_nan_mode="null", fallback=str).decode()
         except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"a column cannot be written as JSON ({type(error).__name__})") from None
     if isinstance(value, HAVE_TEXTS):

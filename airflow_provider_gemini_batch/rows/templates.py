@@ -117,7 +117,8 @@ def carried_line(row: Any, carry: Sequence[str]) -> bytes:
         if not isinstance(value, (str, bytes)):
             check_json(value, f"carry: the column '{shown(name)}' holds")
     try:
-        return to_json(carried, inf_nan_mode="null") + b"\n"
+        # Older versions of pydantic-core do not know the addresses of ipaddress.
+        return to_json(carried, inf_nan_mode="null", fallback=str) + b"\n"
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"carry: a column cannot be written as JSON ({type(error).__name__})") from None
 
