@@ -47,7 +47,7 @@ def cells() -> list[Cell]:
 
 
 def find_python(version: str) -> str | None:
-    """Find an interpreter of this minor version on the PATH or in pyenv; a pyenv shim that leads nowhere is no find."""
+    """Find an interpreter of this minor version on the PATH or in pyenv; not a pyenv shim that leads nowhere."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")))]
     for candidate in filter(None, candidates):

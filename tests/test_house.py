@@ -104,7 +104,7 @@ FOREIGN = {
 
 
 def tracked_files() -> list[Path]:
-    """All files under version control; all of the source tree when this is no checkout."""
+    """All files under version control; all of the source tree when this is not a checkout."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode == 0:
         found = [ROOT / name for name in listed.stdout.split("\0") if name]

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def rows_to_repair(
     task: TaskTry, state: BatchState, plan: Plan, round_: int, used: Sequence[str], *, too_late: bool
 ) -> Sequence[int] | None:
-    """Return the rows that a round sends again: None if there is no such round, empty if it or a later one has jobs.
+    """Return the rows that a round sends again: None if the round does not exist, empty if it or a later one has jobs.
 
     :param used: the jobs whose responses count so far.
     :param too_late: the task's time is over, so nothing more is sent.

@@ -53,7 +53,7 @@ class Storage:
         self._http.close()
 
     def check_bucket(self, bucket: str) -> None:
-        """Raise NoBucket when there is no such bucket."""
+        """Raise NoBucket when the bucket does not exist."""
         if self._http.get(f"{self._base}/storage/v1/b/{bucket}").status_code == 404:  # noqa: PLR2004 - not found
             raise NoBucket(bucket)
 

@@ -40,7 +40,7 @@ class Store:
         self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, name, json.dumps(document)))
 
     def delete(self, kind: str, name: str) -> None:
-        """Forget one record; one that is not there is no error."""
+        """Forget one record; nothing happens when it is not there."""
         self._db.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, name))
 
     def load(self, kind: str) -> dict[str, Any]:

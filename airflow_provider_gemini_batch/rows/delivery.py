@@ -41,7 +41,7 @@ SUCCESS = "_SUCCESS"
 
 _VERSION = 1
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
-# Others may write to the folder of an output: what is larger is no manifest of ours.
+# Others may write to the folder of an output: what is larger is not a manifest of ours.
 _MANIFEST_BYTES = 16 << 20
 
 

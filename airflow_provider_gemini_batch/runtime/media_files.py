@@ -102,7 +102,7 @@ class MediaFiles:
         except (OSError, RuntimeError):  # a name that is too long, a ring of links
             raise InputError(_NO_NAME) from None
         if self._folders and not path.is_absolute() and ".." not in path.parts:
-            raise InputError("media_field: there is no such file below media_root")
+            raise InputError("media_field: the file does not exist below media_root")
         raise InputError(_FOREIGN)
 
     def _object(self, named: str) -> str:

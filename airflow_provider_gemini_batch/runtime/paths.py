@@ -87,7 +87,7 @@ class Paths:
                 return store.open(path)
             return cast("BinaryIO", object_path(path, conn_id).open("rb"))  # type: ignore[no-untyped-call]
         except NotFound as error:
-            raise ConfigurationError(f"cannot read {path}: there is no such object") from error
+            raise ConfigurationError(f"cannot read {path}: the object does not exist") from error
         except (*NEVER_READABLE, ImportError, ValueError) as error:
             raise ConfigurationError(f"cannot read {path}: {reason_of(error)}") from error
         except OSError as error:

@@ -203,7 +203,7 @@ def delimiter(name: str, value: Any) -> str:
 def codec(name: str, value: Any) -> str:
     """Return the name of a text encoding that Python knows."""
     try:
-        "".encode(value)  # Python's codecs that are no encodings of texts, such as base64, raise LookupError
+        "".encode(value)  # Python's codecs that are not encodings of texts, such as base64, raise LookupError
         return codecs.lookup(value).name
     except (LookupError, TypeError, ValueError):
         raise _wrong(name, "must be an encoding that Python knows, such as utf-8, utf-16 or cp1252", value) from None

@@ -86,7 +86,7 @@ class TaskWork:
     def _landed_before(self, jobs: Sequence[BatchJob]) -> Landing:
         """Return what an earlier try has landed, which may have died after it removed the responses.
 
-        To be called from an ``except`` clause, whose error is raised again when there is no such output.
+        To be called from an ``except`` clause, whose error is raised again when the output does not exist.
         """
         manifest = self.output.existing_manifest([job.name for job in jobs])
         if manifest is None:

@@ -183,7 +183,7 @@ def test_objects_are_written_read_listed_and_removed(stored: tuple[BatchClient, 
     store.delete("gs://in/folder/a.jsonl")
     store.delete("gs://in/folder/a.jsonl")
     assert not store.exists("gs://in/folder/a.jsonl")
-    with pytest.raises(NotFound, match="no such object"):
+    with pytest.raises(NotFound, match="the object does not exist"):
         store.size("gs://in/folder/a.jsonl")
     assert store.list_folder("gs://out/nowhere") == []
 

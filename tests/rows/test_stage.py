@@ -244,7 +244,7 @@ def test_embeddings_take_title_and_task_type(tmp_path: Path) -> None:
 
 
 class NumpyArray:
-    """As numpy's own, which is not among the tests' packages: it compares member by member, which is no truth value."""
+    """As numpy's own, which is not among the tests' packages: comparing it gives a value for each member."""
 
     __module__ = "numpy"
     __hash__ = None  # type: ignore[assignment]

@@ -27,7 +27,7 @@ ALIAS = AssetAlias("any-answers")
 
 
 class Dataset:
-    """Stands for OpenLineage's, which is no asset."""
+    """Stands for OpenLineage's, which is not an asset."""
 
     namespace = "s3"
     name = "answers"

@@ -145,7 +145,7 @@ def test_only_regular_files_of_a_bounded_size_are_read_within_a_bounded_time(roo
         files.open(files.address("pipe.png"))
     with pytest.raises(InputError, match="not a regular file"):
         files.open(str(root / "deep"))
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="the file does not exist"):
         files.address("green.png")
     small = MediaFiles([str(root)], nobody, most_bytes=2)
     with pytest.raises(InputError, match="larger than 2 bytes"):

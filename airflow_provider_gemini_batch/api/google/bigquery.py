@@ -79,14 +79,14 @@ class ResponseTables:
         """Raise the error that reading a table would raise, before the table exists. Makes one call.
 
         :raises ConfigurationError: the extra ``bigquery`` is not installed.
-        :raises NotFound: there is no such dataset. :raises AccessDenied: these credentials may not read in it.
+        :raises NotFound: the dataset does not exist. :raises AccessDenied: these credentials may not read in it.
         """
         dataset = names.bigquery_uri(uri, "destination").removeprefix("bq://").replace(":", ".").split(".")[:2]
         with _table_errors(f"bq://{'.'.join(dataset)}"):
             next(iter(self._client().list_tables(".".join(dataset), max_results=1, timeout=_SECONDS)), None)
 
     def count(self, uri: str) -> int:
-        """Return how many rows a table has. Raises NotFound when there is no such table."""
+        """Return how many rows a table has. Raises NotFound when the table does not exist."""
         table = names.bigquery_uri(uri, "table").removeprefix("bq://")
         with _table_errors(uri):
             return int(self._client().get_table(table, timeout=_SECONDS).num_rows or 0)
@@ -153,7 +153,7 @@ def _table_errors(uri: str) -> Iterator[None]:
 
 def _translate_error(what: str, status: int, error: Exception) -> GeminiBatchError:
     if status == 404:  # noqa: PLR2004
-        return NotFound(f"{what}: there is no such table", http_status=404, status="NOT_FOUND")
+        return NotFound(f"{what}: the table does not exist", http_status=404, status="NOT_FOUND")
     if status in {401, 403}:
         return AccessDenied(f"{what}: {status}, these credentials may not", http_status=status)
     if status == 429:  # noqa: PLR2004

@@ -171,7 +171,7 @@ class ObjectStore:
     def check_readable(self, uri: str) -> None:
         """Raise the error that reading under an address would raise: extra, bucket or permission. Makes one list call.
 
-        :raises ConfigurationError: gcsfs is missing. :raises NotFound: there is no such bucket.
+        :raises ConfigurationError: gcsfs is missing. :raises NotFound: the bucket does not exist.
         :raises AccessDenied: these credentials may not list the bucket.
         """
         bucket, _, prefix = names.gcs_uri(uri, "destination").removeprefix("gs://").partition("/")
@@ -254,7 +254,7 @@ def _storage_errors(operation: str, uri: str) -> Iterator[None]:
     except GeminiBatchError:
         raise
     except FileNotFoundError:
-        raise NotFound(f"{what}: there is no such object or bucket", http_status=404, status="NOT_FOUND") from None
+        raise NotFound(f"{what}: the object does not exist", http_status=404, status="NOT_FOUND") from None
     except PermissionError:
         raise AccessDenied(f"{what}: these credentials may not", http_status=403, status="PERMISSION_DENIED") from None
     except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
