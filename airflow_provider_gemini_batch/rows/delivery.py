@@ -304,8 +304,12 @@ def deliver(
         summary = land(sources, sink, landing, workdir)
         sink.close()
         # From here on, an old manifest would describe rows that are being replaced.
-        for path in (*((target.success,) if target.success else ()), target.manifest, *target.older_manifests):
-            files.remove(path)
+        if target.success:
+            files.remove(target.success)
+            _begin_manifest(files, target)
+        else:
+            for path in (target.manifest, *target.older_manifests):
+                files.remove(path)
     manifest = Manifest(
         origin=origin,
         counts=summary.counts,
@@ -320,6 +324,12 @@ def deliver(
         handle.write(manifest.to_json())
     mark_whole(files, target)
     return summary, manifest
+
+
+def _begin_manifest(files: Files, target: Target) -> None:
+    """Write that the part is ours, but not known to be whole, so that a commit can remove what a killed task leaves."""
+    with files.write_whole(target.manifest) as handle:
+        handle.write(to_json({"version": _VERSION, "whole": False, "part": target.part}) + b"\n")
 
 
 def mark_whole(files: Files, target: Target) -> None:

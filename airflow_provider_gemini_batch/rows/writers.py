@@ -62,16 +62,6 @@ def open_sink(
     return JsonlSink(handle)
 
 
-def is_written_here(handle: BinaryIO) -> bool:
-    """Return whether this package has written a Parquet file."""
-    from pyarrow import ArrowException, parquet
-
-    try:
-        return WRITER in (parquet.read_metadata(handle).metadata or {})
-    except ArrowException:
-        return False
-
-
 class JsonlSink:
     """Writes rows as they are, in blocks of 1 MiB."""
 

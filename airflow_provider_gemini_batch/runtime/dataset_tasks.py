@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -28,7 +29,6 @@ from airflow_provider_gemini_batch.rows.delivery import (
 )
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.sources import format_of_file, open_unpacked
-from airflow_provider_gemini_batch.rows.writers import is_written_here
 from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, find_files, list_files
 from airflow_provider_gemini_batch.runtime.paths import Paths
 
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 _NAMED = 5
 DATASET_MANIFEST = "dataset.json"
+_PART_FILE = re.compile(r"part-(.+)\.(?:parquet|json)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,31 +295,32 @@ def _refuse_mixed_types(manifests: Sequence[Manifest]) -> None:
 
 
 def _remove_others(paths: Paths, arguments: CommitArguments, files: Files) -> int:
-    """Remove parts that the plan no longer has, and return how many; only those that this package has written.
+    """Remove parts that the plan no longer has, and return how many; files of other people stay.
 
-    The rows go last: whoever dies before that is followed by one who still finds the part.
+    A part is known by its manifest, which a delivery begins before its rows appear. It goes last: whoever dies before
+    that is followed by one who still finds the part.
     """
     folder, conn_id = arguments.output_path, arguments.output_conn_id
-    wanted = {part_target(folder, key).output.rpartition("/")[2] for key in arguments.part_keys}
+    names = (
+        path.rpartition("/")[2] for each in ("", f"{META_FOLDER}/") for path in _files_in(paths, folder + each, conn_id)
+    )
+    found = {match[1] for match in map(_PART_FILE.fullmatch, names) if match}
+    others = sorted(found - {part_target(folder, key).part for key in arguments.part_keys})
+    if others and not arguments.part_keys:
+        log.warning("The plan has no parts, and %s holds %s: nothing is removed.", folder, _some(others))
+        return 0
     removed = 0
-    for name in (path.rpartition("/")[2] for path in _files_in(paths, folder, conn_id)):
-        if name in wanted or not (name.startswith("part-") and name.endswith(".parquet")):
-            continue
-        target = part_target(folder, name.removeprefix("part-").removesuffix(".parquet"))
-        try:
-            with files.read(target.output) as handle:
-                is_ours = is_written_here(handle)
-        except FileNotFoundError:
-            continue  # removed meanwhile, or it lies in a folder below
-        if not is_ours:
+    for target in (part_target(folder, part) for part in others):
+        if files.exists(target.manifest):
+            for path in (*_files_in(paths, f"{target.media}/", conn_id), target.aside, target.output, target.manifest):
+                files.remove(path)
+            removed += 1
+        elif files.exists(target.output):
             log.warning(
-                "%s is not of this dataset's plan and was not written by this provider: it is left alone.",
+                "%s is not of this dataset's plan and has no manifest of this provider: it is left alone, and readers "
+                "of the folder read it.",
                 target.output,
             )
-            continue
-        for path in (*_files_in(paths, f"{target.media}/", conn_id), target.aside, target.manifest, target.output):
-            files.remove(path)
-        removed += 1
     return removed
 
 

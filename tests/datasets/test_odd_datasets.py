@@ -109,6 +109,28 @@ def test_a_part_that_died_before_its_manifest_goes_when_its_file_does(
     assert len(rows_of(board)) == 2
 
 
+def test_a_copy_that_a_person_made_of_a_part_is_left_alone(board: Board, caplog: pytest.LogCaptureFixture) -> None:
+    write_part(board.source / "a.parquet", 2)
+    board.run_whole()
+    (part,) = board.target.glob("part-*.parquet")
+    copy = part.with_name("part-copy.parquet")
+    copy.write_bytes(part.read_bytes())
+    again = board.again("again")
+    parts = again.plan()
+    again.run_all(parts)
+    again.commit(parts)
+    assert copy.exists()
+    assert "part-copy.parquet is not of this dataset's plan" in caplog.text
+
+
+def test_an_input_that_is_empty_for_a_moment_removes_no_part(board: Board, caplog: pytest.LogCaptureFixture) -> None:
+    write_part(board.source / "a.parquet", 2)
+    board.run_whole()
+    board.again("empty").commit([], on_empty="succeed")
+    assert len(rows_of(board)) == 2
+    assert "nothing is removed" in caplog.text
+
+
 def test_two_commits_of_one_dataset_at_a_time_leave_it_whole(board: Board) -> None:
     board.carry = ["id"]
     for number in range(6):
