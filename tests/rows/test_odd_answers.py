@@ -163,6 +163,46 @@ def test_an_object_that_never_ends_costs_none_of_the_lines_behind_it() -> None:
     assert found[1] == b'{"b":1}\n'
 
 
+@pytest.mark.parametrize("size", [5, 64, 5000])
+@pytest.mark.parametrize("torn", ["{", "{ ", '{"key":"t', '{"key":"t","x":{"y":"}{', '{"key":"t","x":[{'])
+@pytest.mark.parametrize("form", ["{}", "[\n{}\n]", "[\n  {}]", "[{}]", "[{}\n"])
+def test_a_row_that_broke_off_costs_no_other_in_a_file_of_any_size(form: str, torn: str, size: int) -> None:
+    keys = [f"k{number:02}" for number in range(40)]
+    end = "]\n[" if form == "[{}]" else ",\n  " if form.startswith("[\n  ") else ",\n"
+    rows = [f'{{"key":"{key}","x":"}} {{ }}"}}' for key in keys]
+    data = form.replace("{}", end.join([*rows[:3], torn, *rows[3:]])).encode()
+    for limit in (200, 10_000):
+        lines = result_rows((data[at : at + size] for at in range(0, len(data), size)), limit=limit)
+        found = [result.key for result in read_lines(lines, parse_result_line)]
+        assert [key for key in found if key in keys] == keys
+        assert len(found) <= len(keys) + 1
+
+
+@pytest.mark.parametrize("first", ["{\n", "{ \r\n", "{\n\n"])
+def test_a_first_row_that_is_a_brace_costs_no_other(first: str) -> None:
+    data = (first + "".join(f'{{"key":"k{number}"}}\n' for number in range(30))).encode()
+    assert [parse_result_line(row, 0).key for row in result_rows([data], limit=40)][1:] == [f"k{n}" for n in range(30)]
+
+
+def test_an_indented_row_beyond_the_limit_costs_no_other() -> None:
+    rows = [{"key": "a"}, {"key": "b", "x": [{"y": "z" * 50}] * 20}, {"key": "c"}]
+    found = list(result_rows([json.dumps(rows, indent=2).encode()], limit=500))
+    assert [type(row) for row in found] == [bytes, OverlongLine, bytes]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("odd", [None, 5, "a, {b}", True, [], [1, 2]])
+def test_what_is_no_object_in_a_list_keeps_its_place(odd: Any, size: int) -> None:
+    rows: list[Any] = [odd, {"x": 1}, odd, odd, {"x": [2]}, {}, odd]
+    for text in (json.dumps(rows), json.dumps(rows, indent=1) + "\n", json.dumps(rows[1:-1])):
+        data = text.encode()
+        found = [json.loads(row) for row in result_rows(data[at : at + size] for at in range(0, len(data), size))]
+        assert found == json.loads(text)
+    assert list(result_rows([b"[\n]\n"])) == []
+    rest = list(result_rows([b'[{"a":1}]\n t": 5}]\n[{"b":2}]\n[{"c":3}]']))
+    assert [json.loads(row) for row in (rest[0], *rest[2:])] == [{"a": 1}, [{"b": 2}], [{"c": 3}]]
+
+
 @pytest.mark.parametrize("odd", ["9" * 5000, "-1." + "9" * 5000, '"\\x"', "[" * 3000 + "]" * 3000])
 def test_of_two_rows_on_one_line_neither_is_lost_for_what_a_parser_refuses(odd: str) -> None:
     rows = [f'{{"key":"{key}","response":{RAW.decode()},"junk":{odd}}}' for key in "ab"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 import zlib
 from io import BytesIO
@@ -25,8 +26,12 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _GZIP_ONLY = 31
 _PIECE = 1 << 20
 _HEAD_BYTES = 4096
-# Rows do not end with their lines in a file that begins like this: a list, or an object over several lines.
-_SEVERAL_LINES = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[|\{[ \t\r]*\n)")
+# Rows do not end with their lines in a file that begins like this: a list, or an object over several lines. A line that
+# broke off after its brace is neither: the next row follows it.
+_SEVERAL_LINES = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[|\{[ \t\r]*\n\s*[\"}])")
+# A row that begins with its line; in an object over several lines, braces stand alone.
+_ROW_BEGINS = re.compile(rb"\n[ \t,]*\[?\{[ \t]*\"")
+_BETWEEN_ROWS = b"\xef\xbb\xbf\0\x1e \t\r\n,"
 # Enough to tell: a byte order mark and two bytes that are not blank.
 _TOLD_BY = 5
 # A backslash may also be the last byte of a piece.
@@ -87,36 +92,101 @@ def lines_of(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) -> It
 
 
 def _objects_of(chunks: Iterable[bytes], *, limit: int) -> Iterator[bytes]:
-    """Yield the outermost objects of JSON, wherever their lines end; what is left of one that never ends, by lines."""
-    begun: list[bytes] = []
-    size = depth = 0
-    in_string = skips = False
-    for chunk in filter(None, chunks):
+    """Yield the outermost objects of JSON, wherever their lines end, and what stands between them.
+
+    An object that never ends costs no other row if rows begin with their lines: from it on, rows are lines.
+    """
+    stream, braces = filter(None, chunks), _Braces()
+    begun: list[bytes] = []  # of an object, or of what stands between two
+    size = 0
+    any_object = False
+    for chunk in stream:
         start = 0
-        tokens = _TOKEN.finditer(chunk, int(skips))
-        skips = False
+        for brace in braces.outermost(chunk):
+            if brace[0] == b"{":
+                yield from _between(b"".join([*begun, chunk[start : brace.start()]]), first=not any_object)
+                begun, size, start, any_object = [], 0, brace.start(), True
+                continue
+            begun.append(chunk[start : brace.end()])
+            size, start = size + len(begun[-1]), brace.end()
+            if size <= limit and _ROW_BEGINS.search(whole := b"".join(begun)) and not _is_json(whole):
+                yield from _lines_in_list(chain([whole, chunk[start:]], stream), limit)
+                return
+            yield from _end_line([*begun, b"\n"], size + 1, limit)
+            begun, size = [], 0
+        begun.append(chunk[start:])
+        size += len(begun[-1])
+        if size > limit:
+            if not braces.depth or _ROW_BEGINS.search(b"".join(begun)):
+                yield from _lines_in_list(chain(begun, stream), limit)
+                return
+            begun = [_head(begun)]
+    if not braces.depth:
+        yield from _between(b"".join(begun), first=not any_object, last=True)
+    else:
+        yield from _lines_in_list(begun, limit) if size <= limit else _end_line(begun, size, limit)
+
+
+class _Braces:
+    """Finds the braces around the outermost objects of JSON that comes in pieces."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self._in_string = self._skips = False
+
+    def outermost(self, chunk: bytes) -> Iterator[re.Match[bytes]]:
+        """Yield the braces in the next piece that begin or end such an object, in turn."""
+        tokens = _TOKEN.finditer(chunk, int(self._skips))
+        self._skips = False
         for token in tokens:
             mark = token[0]
             if mark == b"\\":
-                skips = True
+                self._skips = True
             elif mark == b'"':
-                in_string = not in_string
-            elif in_string:
+                self._in_string = not self._in_string
+            elif self._in_string:
                 continue
             elif mark == b"{":
-                start = start if depth else token.start()
-                depth += 1
-            elif mark == b"}" and depth:
-                depth -= 1
-                if not depth:
-                    piece = chunk[start : token.end()] + b"\n"
-                    _keep(begun, piece, size + len(piece), limit)
-                    yield from _end_line(begun, size + len(piece), limit)
-                    begun, size = [], 0
-        if depth:
-            size += len(chunk) - start
-            _keep(begun, chunk[start:], size, limit)
-    yield from lines_of(begun) if size <= limit else _end_line(begun, size, limit)
+                self.depth += 1
+                if self.depth == 1:
+                    yield token
+            elif mark == b"}" and self.depth:
+                self.depth -= 1
+                if not self.depth:
+                    yield token
+
+
+def _lines_in_list(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """Yield lines, except one that only ends a list."""
+    return (line for line in lines_of(chunks, limit=limit) if line.strip(_BETWEEN_ROWS) != b"]")
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _between(text: bytes, *, first: bool, last: bool = False) -> Iterator[bytes]:
+    """Yield the values between two objects of a list (null, for example), each as a row, so that all keep their places.
+
+    What is not JSON, such as the end of an object whose beginning is lost, is a row for each line.
+    """
+    values = text.strip(_BETWEEN_ROWS)
+    if not values:
+        return
+    values = values.removeprefix(b"[") if first else values
+    values = values.removesuffix(b"]") if last else values
+    for form in (values, values.strip(_BETWEEN_ROWS + b"[]}")):
+        try:
+            found = json.loads(b"[" + form.strip(_BETWEEN_ROWS) + b"]")
+        except (ValueError, RecursionError):
+            continue
+        yield from (json.dumps(value).encode() + b"\n" for value in found)
+        return
+    yield from _lines_in_list([text], len(text))
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -39,7 +39,8 @@ _HEAD_BYTES = 4096
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # May surround a row: byte order marks, record separators, remains of a writer that crashed.
 _AROUND = "\ufeff\0\x1e\xa0 \t\r\n,"
-_GAP = re.compile(f"[{_AROUND}]*")
+# A list's end may follow its last row on that row's line.
+_GAP = re.compile(f"[{_AROUND}\\]]*")
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|)')
 # Beyond this depth, and from so many digits on, JSON parsers and writers fail.
 _DEEPEST = 100
