@@ -458,7 +458,7 @@ class JobPoller:
         attempt = 0
         while True:
             try:
-                connection = await within(_LOOKUP_SECONDS, self._connect())
+                connection = await within(_LOOKUP_SECONDS, self._connect(), cancels=False)
                 if self._client is None or connection.fingerprint != self._fingerprint:
                     client = await self._in_thread(connection.client)
                     self._drop_client()

@@ -67,9 +67,11 @@ class WaitLog:
         if not isinstance(record, dict):
             return
         found = record.get("samples")
-        for each in found[-_MOST_SAMPLES:] if isinstance(found, list) else ():
-            if isinstance(each, list) and len(each) == 3 and all(isinstance(number, (int, float)) for number in each):  # noqa: PLR2004
-                self._earlier.append((each[0], each[1], each[2]))
+        self._earlier = [
+            (each[0], each[1], each[2])
+            for each in (found[-_MOST_SAMPLES:] if isinstance(found, list) else ())
+            if isinstance(each, list) and len(each) == 3 and all(isinstance(number, (int, float)) for number in each)  # noqa: PLR2004
+        ]
         if isinstance(started := record.get("started_at"), (int, float)):
             self._started_at = started
 

@@ -228,7 +228,7 @@ async def _load(store: CursorStore | None) -> Cursor | None:
         return None
     for _ in range(_STORE_TRIES):
         try:
-            return Cursor.read(await within(_STORE_PATIENCE, store.aget(CURSOR_KEY)))
+            return Cursor.read(await within(_STORE_PATIENCE, store.aget(CURSOR_KEY), cancels=False))
         except Exception as error:  # noqa: BLE001, PERF203  whatever it is, it may pass
             last = _kind(error)
             await asyncio.sleep(_STORE_PAUSE)
@@ -240,7 +240,7 @@ async def _save(store: CursorStore | None, cursor: Cursor) -> None:
     if store is None:
         return
     try:
-        await within(_STORE_PATIENCE, store.aset(CURSOR_KEY, cursor.to_value()))
+        await within(_STORE_PATIENCE, store.aset(CURSOR_KEY, cursor.to_value()), cancels=False)
     except Exception as error:  # noqa: BLE001  as above
         log.warning("Could not keep where this trigger is (%s); a restart may tell ends again.", _kind(error))
 

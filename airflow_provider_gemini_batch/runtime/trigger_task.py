@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _XCOM_SECONDS: Final = 60.0
 _XCOM_REST: Final = 600.0
 _XCOM_GAP: Final = 0.5
-# The first request after a start takes 9 s on a quiet machine.
+# For a whole push, during which the end of a job goes unnoticed; the first request after a start takes 9 s.
 _XCOM_PATIENCE: Final = 30.0
 # All of on_kill gets 30 s.
 _STATE_PATIENCE: Final = 20.0
@@ -203,16 +203,15 @@ class TriggerTask:
 
             map_index = -1 if ti.map_index is None else ti.map_index
             place: dict[str, Any] = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
-            comms = task_runner.SUPERVISOR_COMMS
+            comms, over_at = task_runner.SUPERVISOR_COMMS, time.monotonic() + _XCOM_PATIENCE
             if is_first and self.memo:  # without a memo there was no earlier process, and asking would log an error
                 question = GetXCom(key=PROGRESS_KEY, map_index=map_index, **place)
-                before = await within(_XCOM_PATIENCE, comms.asend(question))
+                before = await _ask(comms, question, over_at)
                 words.go_on_from(before.value if isinstance(before, XComResult) else None)
             # The text is for Airflow's own page, which folds an object away; the numbers are for ours.
             # Plain values, past a custom XCom backend: the page reads the database.
             for key, value in ((PROGRESS_TEXT_KEY, words.text(now)), (PROGRESS_KEY, words.numbers(now))):
-                message = SetXCom(key=key, value=value, map_index=map_index, **place)
-                await within(_XCOM_PATIENCE, comms.asend(message))
+                await _ask(comms, SetXCom(key=key, value=value, map_index=map_index, **place), over_at)
         except Exception as error:  # noqa: BLE001  progress is a courtesy: no failure of it may end a wait
             self.log.debug("Could not push the progress: %s", type(error).__name__)
             return False
@@ -250,7 +249,7 @@ class TriggerTask:
             question = GetTaskStates(
                 dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
             )
-            answer = await within(_STATE_PATIENCE, task_runner.SUPERVISOR_COMMS.asend(question))
+            answer = await within(_STATE_PATIENCE, task_runner.SUPERVISOR_COMMS.asend(question), cancels=False)
             states = answer.task_states.get(ti.run_id, {}) if isinstance(answer, TaskStatesResult) else {}
         except Exception as error:  # noqa: BLE001  not knowing means leaving the jobs alone
             self.log.warning("Could not ask Airflow for the state of the task: %s", type(error).__name__)
@@ -265,6 +264,13 @@ class TriggerTask:
             self.log.warning("Could not cancel %s: %s", name, str(error) or "no answer in time")
         else:
             self.log.info("Cancelled %s, since the task was ended" if running else "%s had ended already", name)
+
+
+async def _ask(comms: Any, message: object, over_at: float) -> object:
+    left = over_at - time.monotonic()
+    if left <= 0:
+        raise asyncio.TimeoutError
+    return await within(left, comms.asend(message), cancels=False)
 
 
 def _cancel_job(client: PollClient, name: str, tries: int = _CANCEL_TRIES) -> bool:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from datetime import timedelta
+from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.batch.overview import read_progress
 from airflow_provider_gemini_batch.polling import lease, poller
+from airflow_provider_gemini_batch.polling.job_wait import JobWait
+from airflow_provider_gemini_batch.polling.policy import WaitPolicy
+from airflow_provider_gemini_batch.polling.progress import WaitLog
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
 from airflow_provider_gemini_batch.runtime import trigger_task
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
@@ -41,6 +45,7 @@ class Supervisor:
         self.pushed: list[SetXCom] = []
         self.asked: list[GetTaskStates] = []
         self.silent = False
+        self.seconds = 0.0
         self.was_kept_waiting = False
         self.kept: Any = None
 
@@ -50,6 +55,7 @@ class Supervisor:
         if self.silent:
             self.was_kept_waiting = True
             await asyncio.Event().wait()
+        await asyncio.sleep(self.seconds)
         if isinstance(message, SetXCom):
             self.pushed.append(message)
             return None
@@ -285,6 +291,23 @@ def test_a_supervisor_that_does_not_answer_holds_nothing_up(
     name = made(client)
     assert while_it_ends(emulator, trigger(name)).reason is Reason.ENDED
     assert supervisor.was_kept_waiting
+
+
+def test_a_slow_supervisor_bounds_a_whole_push_and_a_repeated_one_takes_over_the_samples_once(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trigger_task, "_XCOM_PATIENCE", 0.5)
+    supervisor.kept = {"samples": [[1_000, 0, 0]]}
+    supervisor.seconds = 0.3
+    words = WaitLog(JobWait(("batches/b",), WaitPolicy(inf, 60.0)))
+    task = trigger("batches/b", memo="m")._task()
+
+    async def play() -> None:
+        for _ in range(2):
+            assert not await task._push(words, 1.0, is_first=True)
+
+    asyncio.run(play())
+    assert words._all_samples() == [(1_000, 0, 0)]
 
 
 @pytest.mark.parametrize("fails_first", [False, True])
