@@ -158,7 +158,9 @@ def test_shards_of_several_attempts_are_never_mixed(listed: dict[str, tuple[int,
     )
     assert {name[-9:] for name in files.answers} == {used}
     assert len(files.answers) + len(files.missing) == int(used[-1])
-    assert {name[-9:] for name in files.doubles} == listed.keys() - {used}
+    is_whole = not files.missing
+    assert {name[-9:] for name in files.doubles if is_whole} == (listed.keys() - {used} if is_whole else set())
+    assert {name[-9:] for name in files.others} == (set() if is_whole else listed.keys() - {used})
 
 
 def test_shards_whose_names_differ_in_form_are_of_several_attempts_too() -> None:
@@ -173,6 +175,30 @@ def test_a_packed_copy_of_an_object_is_not_read_beside_it() -> None:
     assert (files.answers, files.doubles) == (("predictions.jsonl",), ("predictions.jsonl.gz",))
     files = choose([StoredObject("predictions.jsonl.gz", 3), StoredObject("predictions.jsonl", 0)])
     assert files.answers == ("predictions.jsonl.gz",)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        shards("predictions-{n:05d}-of-{count:05d}.jsonl", 1),
+        shards("predictions.jsonl-{n:05d}-of-{count:05d}", 3),
+        ("predictions_0001.jsonl", "predictions_0002.jsonl"),
+        shards("{n:012d}.jsonl", 2),
+        ("incremental_predictions.jsonl",),
+    ],
+)
+def test_a_packed_copy_of_a_shard_is_not_read_beside_it_and_may_stand_for_it(names: tuple[str, ...]) -> None:
+    packed = tuple(f"{name}.gz" for name in names)
+    files = choose([StoredObject(name, 10) for name in (*names, *packed)])
+    assert (files.answers, files.missing, files.doubles, files.others) == (names, (), packed, ())
+    files = choose([StoredObject(name, 10) for name in (*names, packed[-1])])
+    assert (files.answers, files.missing, files.doubles) == (names, (), packed[-1:])
+    files = choose([StoredObject(name, 10) for name in (*names[:-1], packed[-1])])
+    assert (files.answers, files.missing, files.doubles) == ((*names[:-1], packed[-1]), (), ())
+
+
+def test_a_missing_shard_among_packed_ones_has_a_packed_name() -> None:
+    assert chosen("predictions-00001-of-00002.jsonl.gz")[1] == ("predictions-00000-of-00002.jsonl.gz",)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +247,9 @@ def client(emulator: Emulator, gcs: str) -> Iterator[BatchClient]:
 def where(request: pytest.FixtureRequest) -> str:
     """A folder for one test's answers."""
     return f"gs://out/{abs(hash(request.node.nodeid))}"
+
+
+JOB = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_EXPIRED"}
 
 
 def put(store: ObjectStore, uri: str, content: bytes) -> None:
@@ -298,6 +327,21 @@ def test_what_a_job_left_that_was_cut_short_is_read_and_can_be_gone_on_from_if_i
     assert all(client.storage.size(uri) for uri in (source.gcs_uris if source is not None else ()))
 
 
+def test_rows_that_only_an_unfinished_attempt_of_a_job_that_was_cut_short_holds_are_read(
+    client: BatchClient, emulator: Emulator, where: str
+) -> None:
+    name = ended(client, emulator, where, output_layout={"layout": "shards", "count": 2, "missing": [1]})
+    emulator.control.set_job(name, state="JOB_STATE_EXPIRED")
+    (uri,) = left(client, {**JOB, "outputInfo": emulator.control.books()["jobs"][0]["output"]}).files or ()
+    first = [str(result.key) for result in client.get_responses(name)]
+    rest = sorted({f"k{n}" for n in range(10)} - {*first})[:-1]
+    lines = [*(json.dumps({"custom_id": key, "response": {"x": 1}}) for key in rest), '{"response": {}}']
+    put(client.storage, uri.replace("-00000-of-00002", "-00002-of-00007"), "\n".join(lines).encode())
+    put(client.storage, uri, b"".join(client.storage.iter_bytes(uri)))  # which makes it the newer one
+    assert [result.key for result in client.get_responses(name)] == first + rest
+    assert client.output_source(name) is None
+
+
 @pytest.mark.parametrize("counts", [{}, {"successfulCount": 5, "failedCount": 0}])
 def test_an_output_without_the_rows_that_were_not_done_is_not_gone_on_from_whatever_the_counts_say(
     client: BatchClient, emulator: Emulator, where: str, counts: dict[str, int]
@@ -340,7 +384,7 @@ def test_what_others_wrote_is_not_taken_for_the_output_of_a_job_that_may_have_wr
     assert client.output_source(name) is None
     raw: dict[str, Any] = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_EXPIRED"}
     raw |= {"outputConfig": {"bigqueryDestination": {"outputUri": "bq://p.ds.yesterday"}}}
-    assert left(client, raw) == (None, None)
+    assert left(client, raw) == LeftOutput()
 
 
 def test_a_folder_that_is_named_after_a_job_is_its_own(client: BatchClient, emulator: Emulator, where: str) -> None:
@@ -454,14 +498,14 @@ def test_the_answers_are_json_lines(client: BatchClient, emulator: Emulator, whe
 def test_a_table_is_found_with_and_without_a_word_of_the_service(client: BatchClient, info: dict[str, str]) -> None:
     raw = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_SUCCEEDED", "outputInfo": info}
     raw |= {"outputConfig": {"bigqueryDestination": {"outputUri": "bq://p.ds.answers"}}}
-    assert left(client, raw) == (None, "bq://p.ds.answers")
+    assert left(client, raw) == LeftOutput(table="bq://p.ds.answers")
 
 
 def test_a_dataset_whose_table_is_not_named_is_said_so(client: BatchClient) -> None:
     raw = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_SUCCEEDED"}
     with pytest.raises(UnknownOutput, match=r"which table of bq://p\.ds holds its answers"):
         left(client, {**raw, "outputConfig": {"bigqueryDestination": {"outputUri": "bq://p.ds"}}})
-    assert left(client, raw) == (None, None)
+    assert left(client, raw) == LeftOutput()
 
 
 def left(client: BatchClient, raw: dict[str, Any]) -> LeftOutput:

@@ -215,7 +215,7 @@ class VertexBackend:
             return Outcome(job, None, problem)
         if left.table is not None:
             return Outcome(job, self._table_results(left.table))
-        return Outcome(job, None if left.files is None else self._results(left.files))
+        return Outcome(job, None if left.files is None else self._results(left.files, left.others))
 
     def output_source(self, name: str) -> JobSource | None:
         """Return the objects or the table from which a new job can complete this one; None: it cannot be completed.
@@ -267,8 +267,11 @@ class VertexBackend:
         """Raise ConfigurationError: Vertex AI writes to Cloud Storage and BigQuery, not to files of its own."""
         raise ConfigurationError(f"{file_name}: Vertex AI has no Files API")
 
-    def _results(self, files: Sequence[str]) -> Iterator[BatchResult]:
-        return read_lines((line for uri in files for line in self._lines(uri)), parse_vertex_line)
+    def _results(self, files: Sequence[str], others: Sequence[str]) -> Iterator[BatchResult]:
+        """Yield the responses in objects; of those of ``others``, places mean nothing beside the ones of ``files``."""
+        yield from read_lines((line for uri in files for line in self._lines(uri)), parse_vertex_line)
+        rest = read_lines((line for uri in others for line in self._lines(uri)), parse_vertex_line)
+        yield from (result for result in rest if result.key is not None)
 
     def _lines(self, uri: str) -> Iterator[bytes]:
         return result_rows(self._storage.iter_bytes(uri))

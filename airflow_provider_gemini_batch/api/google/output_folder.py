@@ -4,7 +4,8 @@ Google uses several families of names: the batch guide's ``predictions.jsonl``, 
 Storage writers number them (``-00000-of-00003``), the REST reference's ``predictions_0001`` with ``errors_0001``,
 ``prediction.results-*`` of older models, BigQuery's export names of twelve digits; each may be compressed (``.gz``). A
 partial dump, ``incremental_predictions.jsonl``, is used only if there is no final object. Of the shards of several
-attempts, which differ in their total, only one attempt's are used: a whole one, and the newest of these.
+attempts, which differ in their total, one attempt's are used: a whole one, and the newest of these. If none is whole,
+the other ones' may hold responses that it lacks.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class OutputFiles(NamedTuple):
     :param missing: names of shards that should exist, judged by the names of the others.
     :param unknown: unknown names of objects that are not empty.
     :param doubles: names of objects that repeat what others hold, or are another attempt's.
+    :param others: names of objects of other attempts, if the one in ``answers`` is not whole.
     """
 
     answers: tuple[str, ...]
@@ -41,6 +43,7 @@ class OutputFiles(NamedTuple):
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
     doubles: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 _SHARDED = re.compile(
@@ -61,7 +64,7 @@ _MOST_NAMES = 10
 _LONGEST_NAME = 100
 _MOST_SHARDS = 100_000
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
-# What the names of one attempt's shards have in common.
+# What the names of one attempt's shards have in common. Packing makes no difference: tools pack some, or add copies.
 _Family = tuple[str, str, str, str]
 
 
@@ -78,8 +81,10 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
             final.append(item)
         elif not _NOTES.match(item.name) and (item.size or item.name.endswith("/")):
             unknown.append(item.name)
-    doubles = _doubles(final)
-    final = [item for item in final if item.name not in doubles]
+    doubles, others = _beside(final)
+    doubles |= _beside(partial)[0]
+    rest = [item.name for item in final if item.name in others and item.size]
+    final, partial = ([item for item in items if item.name not in doubles | others] for items in (final, partial))
     # Responses first, errors after them.
     final.sort(key=lambda item: (_ERRORS.match(_without_shard(item.name)) is not None, item.name))
     chosen = final if any(item.size for item in final) or not any(item.size for item in partial) else partial
@@ -89,32 +94,40 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
         missing=tuple(_missing(item.name for item in chosen)),
         unknown=tuple(unknown),
         doubles=tuple(sorted(doubles)),
+        others=tuple(rest),
     )
 
 
-def _doubles(final: list[StoredObject]) -> set[str]:
-    """Return what repeats others: packed copies, merged shards, and shards of attempts that are not used."""
-    whole = {item.name: item.size for item in final if not _SHARDED.match(item.name)}
-    doubles = {f"{name}.gz" for name, size in whole.items() if size and f"{name}.gz" in whole}
+def _beside(listed: list[StoredObject]) -> tuple[set[str], set[str]]:
+    """Return the names of what repeats others, and of shards of other attempts than the used one, if that lacks some.
+
+    Packed copies, merged shards, and shards beside a whole attempt repeat others.
+    """
+    sizes = {item.name: item.size for item in listed}
+    doubles = {f"{name}.gz" for name, size in sizes.items() if size and f"{name}.gz" in sizes}
+    others: set[str] = set()
     attempts: dict[str, dict[_Family, list[StoredObject]]] = defaultdict(lambda: defaultdict(list))
-    for item in final:
-        if found := _SHARDED.match(item.name):
-            attempts[_without_shard(item.name)][_family(found)].append(item)
+    for item in listed:
+        if (found := _SHARDED.match(item.name)) and item.name not in doubles:
+            attempts[_without_shard(item.name).removesuffix(".gz")][_family(found)].append(item)
     for name, families in attempts.items():
-        used = max(families.items(), key=_worth)[0]
+        used = max(families.items(), key=_worth)
+        is_whole = _worth(used)[0]
         for family, items in families.items():
             # Shards that were merged but not removed: their sizes add up to the whole object's.
             size = sum(item.size for item in items)
-            if family != used or (size and whole.get(name) == size):
-                doubles.update(item.name for item in items)
-    return doubles
+            is_merged = size and size in {sizes.get(name), sizes.get(f"{name}.gz")}
+            if is_merged or family != used[0]:
+                (doubles if is_merged or is_whole else others).update(item.name for item in items)
+    return doubles, others
 
 
 def _worth(attempt: tuple[_Family, list[StoredObject]]) -> tuple[bool, datetime, int]:
     """Return what makes one attempt's shards better than another's: that none is missing, their time, their size."""
     (*_, total, _), items = attempt
     times = [item.updated for item in items if item.updated is not None]
-    return len(items) == int(total), max(times, default=_LONG_AGO), sum(item.size for item in items)
+    shards = {item.name.removesuffix(".gz") for item in items}
+    return len(shards) == int(total), max(times, default=_LONG_AGO), sum(item.size for item in items)
 
 
 def some(names: Iterable[str]) -> str:
@@ -130,24 +143,28 @@ def _without_shard(name: str) -> str:
 
 
 def _family(shard: re.Match[str]) -> _Family:
-    return shard["stem"], shard["before"], shard["total"], shard["ending"]
+    return shard["stem"], shard["before"], shard["total"], shard["ending"].removesuffix(".gz")
 
 
 def _missing(names: Iterable[str]) -> list[str]:
     """Return the names of shards that should exist, judged by the names of the others."""
-    sharded: dict[_Family, set[int]] = defaultdict(set)
-    counted: dict[tuple[str, int, str], set[int]] = defaultdict(set)
+    # The ending of each shard by its number; one of them stands for those that are missing.
+    sharded: dict[_Family, dict[int, str]] = defaultdict(dict)
+    counted: dict[tuple[str, int, str], dict[int, str]] = defaultdict(dict)
     for name in names:
         if found := _SHARDED.match(name):
-            sharded[_family(found)].add(int(found["number"]))
+            sharded[_family(found)][int(found["number"])] = found["ending"]
         elif found := _COUNTED.match(name) or _EXPORTED.match(name):
-            counted[found["stem"], len(found["number"]), found["ending"]].add(int(found["number"]))
+            family = found["stem"], len(found["number"]), found["ending"].removesuffix(".gz")
+            counted[family][int(found["number"])] = found["ending"]
     missing = []
-    for (stem, before, total, ending), numbers in sorted(sharded.items()):
-        lost = set(range(int(total))) - numbers
+    for (stem, before, total, _), numbers in sorted(sharded.items()):
+        ending = min(numbers.values())
+        lost = set(range(int(total))) - numbers.keys()
         missing += [f"{stem}{before}{number:0{len(total)}d}-of-{total}{ending}" for number in sorted(lost)]
-    for (stem, digits, ending), numbers in sorted(counted.items()):
+    for (stem, digits, _), numbers in sorted(counted.items()):
         if max(numbers) < _MOST_SHARDS:
-            lost = set(range(min(*numbers, 1), max(numbers))) - numbers
+            ending = min(numbers.values())
+            lost = set(range(min(*numbers, 1), max(numbers))) - numbers.keys()
             missing += [f"{stem}{number:0{digits}d}{ending}" for number in sorted(lost)]
     return missing

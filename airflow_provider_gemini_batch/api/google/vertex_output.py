@@ -33,10 +33,14 @@ _TABLE_PARTS = 3
 
 
 class LeftOutput(NamedTuple):
-    """What a job left: a table, or the addresses of objects in the order of reading; both None: nothing."""
+    """What a job left: a table, or the addresses of objects in the order of reading; both None: nothing.
+
+    ``others`` are objects of other attempts than that of ``files``, which lacks some: they may hold what is not there.
+    """
 
     files: tuple[str, ...] | None = None
     table: str | None = None
+    others: tuple[str, ...] = ()
 
 
 class VertexOutput:
@@ -55,7 +59,7 @@ class VertexOutput:
         """
         folder = text_at(raw, "outputInfo", "gcsOutputDirectory")
         if folder is not None and folder.startswith("gs://"):
-            return LeftOutput(files=self._in_folder(job, folder))
+            return self._in_folder(job, folder)
         is_whole = job.state in _WHOLE
         if job.dest is not None and job.dest.bigquery_uri is not None:
             is_told = text_at(raw, "outputInfo", "bigqueryOutputTable") is not None
@@ -63,17 +67,17 @@ class VertexOutput:
         prefix = text_at(raw, "outputConfig", "gcsDestination", "outputUriPrefix")
         if prefix is None or not (is_whole or _is_named_after(job, prefix)):
             return LeftOutput()
-        return LeftOutput(files=self._search(job, prefix))
+        return self._search(job, prefix)
 
-    def _in_folder(self, job: BatchJob, folder: str) -> tuple[str, ...] | None:
+    def _in_folder(self, job: BatchJob, folder: str) -> LeftOutput:
         """Return the objects in the folder that the service names; it may also name the parent or the object itself."""
         objects = self._storage.list_folder(folder)
         if not objects:
-            return (folder,) if self._storage.exists(folder) else None
+            return LeftOutput(files=(folder,)) if self._storage.exists(folder) else LeftOutput()
         is_above = not choose(objects).exists and any(_FOLDER.match(item.name) for item in objects)
         return self._search(job, folder) if is_above else self._read(job, folder, objects)
 
-    def _search(self, job: BatchJob, prefix: str) -> tuple[str, ...] | None:
+    def _search(self, job: BatchJob, prefix: str) -> LeftOutput:
         """Return the objects of a job whose folder the service does not name; other jobs may have folders beside it."""
         base = prefix.rstrip("/")
         found = self._storage.list_folder(base)
@@ -89,10 +93,10 @@ class VertexOutput:
             return self._read(job, folder, self._storage.list_folder(folder))
         objects = [item for item in found if not item.name.endswith("/") and _is_of_time(job, item.updated)]
         known = choose(objects)
-        return self._read(job, base, objects) if known.exists else None
+        return self._read(job, base, objects) if known.exists else LeftOutput()
 
     @staticmethod
-    def _read(job: BatchJob, folder: str, objects: Sequence[StoredObject]) -> tuple[str, ...] | None:
+    def _read(job: BatchJob, folder: str, objects: Sequence[StoredObject]) -> LeftOutput:
         files = choose(objects)
         base = folder.rstrip("/")
         if not files.exists:
@@ -102,7 +106,7 @@ class VertexOutput:
                     f"{some(files.unknown)}. They are kept there: update airflow-provider-gemini-batch, or tell its "
                     "maintainers these names, then clear the task; nothing is bought again."
                 )
-            return None
+            return LeftOutput()
         # A job that ended early may lack some shards; those that exist have been paid for.
         if files.missing and job.state in _WHOLE:
             raise UnknownOutput(
@@ -113,7 +117,10 @@ class VertexOutput:
             _log.warning("%s: objects with unknown names are passed over: %s", base, some(files.unknown))
         if files.doubles:
             _log.warning("%s: objects that repeat others are passed over: %s", base, some(files.doubles))
-        return tuple(f"{base}/{name}" for name in files.answers)
+        if files.others:
+            _log.warning("%s: no attempt is whole, so these are read too: %s", base, some(files.others))
+        answers, others = ([f"{base}/{name}" for name in names] for names in (files.answers, files.others))
+        return LeftOutput(files=tuple(answers), others=tuple(others))
 
 
 def _is_named_after(job: BatchJob, prefix: str) -> bool:
