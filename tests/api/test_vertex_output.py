@@ -148,7 +148,7 @@ NOON = datetime(2026, 11, 26, 12, tzinfo=timezone.utc)
         ({"-of-00002": (0, 1), "-of-00003": (0, 1, 2)}, "-of-00002"),
         ({"-of-00002": (1,), "-of-00003": (0, 2)}, "-of-00002"),
     ],
-    ids=["the older one is not whole", "the newer one is not whole", "both are whole", "neither is whole"],
+    ids=["the newer one is not whole", "the older one is not whole", "both are whole", "neither is whole"],
 )
 def test_shards_of_several_attempts_are_never_mixed(listed: dict[str, tuple[int, ...]], used: str) -> None:
     files = choose(

@@ -264,10 +264,43 @@ def test_a_manifest_says_what_was_used(tmp_path: Path) -> None:
     assert manifest.counts == {"total": 2, "succeeded": 2, "failed": 0}
 
 
-def test_a_manifest_of_an_earlier_version_is_read_and_goes_with_the_next_output(tmp_path: Path) -> None:
+# Written by version 0.1.0.
+OLD_MANIFEST = """{
+  "version": 1,
+  "whole": true,
+  "task": "t1",
+  "run": "run1",
+  "job_names": [
+    "batches/1"
+  ],
+  "counts": {
+    "total": 2,
+    "succeeded": 2,
+    "failed": 0
+  },
+  "usage": {
+    "input_tokens": 5,
+    "output_tokens": 2,
+    "thinking_tokens": 0,
+    "cached_tokens": 0
+  },
+  "fingerprint": "abc",
+  "output": "out.jsonl",
+  "rows": 2,
+  "aside": null
+}
+"""
+
+
+def test_a_manifest_of_version_0_1_0_is_read_and_goes_with_the_next_output(tmp_path: Path) -> None:
     output = str(tmp_path / "out.jsonl")
-    before = put(output, tmp_path)
-    (tmp_path / "_out.jsonl.manifest.json").rename(tmp_path / "out.jsonl.manifest.json")
-    assert read_manifest(LocalFiles(), target_of(output)) == before
+    (tmp_path / "out.jsonl.manifest.json").write_text(OLD_MANIFEST, encoding="utf-8")
+    assert read_manifest(LocalFiles(), target_of(output)) == Manifest(
+        origin=Origin(task="t1", run="run1", job_names=("batches/1",), fingerprint="abc"),
+        counts={"total": 2, "succeeded": 2, "failed": 0},
+        usage=Usage(input_tokens=5, output_tokens=2),
+        output="out.jsonl",
+        rows=2,
+    )
     put(output, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
