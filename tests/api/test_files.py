@@ -182,30 +182,30 @@ def test_a_stream_that_cannot_seek_is_refused(offline: BatchClient) -> None:
 
 
 def test_an_upload_is_waited_for_until_the_service_has_processed_it(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(file_processing=60)
     file = client.upload_file(io.BytesIO(b"abc"))
     assert file.state == "ACTIVE"
-    assert time.pauses == [1, 2, 4, 8, 15, 15, 15]
+    assert clock.pauses == [1, 2, 4, 8, 15, 15, 15]
 
 
 def test_an_upload_that_is_to_be_left_alone_is_given_as_it_is(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(file_processing=60)
     assert client.upload_file(io.BytesIO(b"abc"), wait=0).state == "PROCESSING"
-    assert time.pauses == []
+    assert clock.pauses == []
 
 
 def test_a_file_that_stays_in_processing_is_not_waited_for_for_ever(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(file_processing=10_000)
     with pytest.raises(FileNotReady, match="is still PROCESSING after 600 s") as caught:
         client.upload_file(io.BytesIO(b"abc"))
     assert caught.value.retryable
-    assert sum(time.pauses) == 600
+    assert sum(clock.pauses) == 600
     (file,) = client.list_files().files
     with pytest.raises(FileNotReady):
         client.wait_for_file(file.name, timeout=0)

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def test_no_row_comes_along_with_the_words_of_a_failed_job(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     message = "Error on line 17:\ncannot read {'contents': 'the secret prompt'}"
     emulator.control.faults(job_ending={"state": "FAILED", "code": 3, "message": message})
     name = client.create("gemini-2.5-flash", inlined_requests=["One."]).name
-    time.sleep(600)
+    clock.sleep(600)
     job = client.get(name)
     with pytest.raises(JobFailed) as caught:
         list(client.get_responses(name))

@@ -229,14 +229,14 @@ def test_an_unknown_model_and_an_unknown_member_are_refused_by_the_service(
 @pytest.mark.parametrize("status", [500, 503, 504, 429])
 @pytest.mark.parametrize("operation", ["get", "list", "cancel", "delete"])
 def test_what_is_safe_is_repeated_with_growing_pauses(
-    client: BatchClient, emulator: Emulator, time: VirtualTime, operation: str, status: int
+    client: BatchClient, emulator: Emulator, clock: VirtualTime, operation: str, status: int
 ) -> None:
     job = client.create(FLASH, inlined_requests=["One?"])
     emulator.control.faults(http={"operation": operation, "status": status, "times": 3})
     _do(client, operation, job)
     assert calls(emulator, operation) == 4
-    assert len(time.pauses) == 3
-    assert 0.25 <= time.pauses[0] <= 0.5 < time.pauses[2] <= 2.0
+    assert len(clock.pauses) == 3
+    assert 0.25 <= clock.pauses[0] <= 0.5 < clock.pauses[2] <= 2.0
 
 
 def _do(client: BatchClient, operation: str, job: BatchJob) -> None:
@@ -254,11 +254,11 @@ def test_in_the_end_the_last_error_is_raised(client: BatchClient, emulator: Emul
 
 
 def test_a_short_wait_that_the_service_asks_for_is_kept_and_a_long_one_is_the_callers(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(http={"operation": "list", "status": 429, "retry_info": "19s", "times": 1})
     client.list()
-    assert time.pauses == [19.0]
+    assert clock.pauses == [19.0]
     emulator.control.faults(http={"operation": "list", "status": 429, "retry_info": "90s", "times": 1})
     with pytest.raises(QuotaExceeded) as caught:
         client.list()
@@ -312,7 +312,7 @@ def test_an_answer_that_is_no_json_is_said_so(client: BatchClient, emulator: Emu
 
 
 def test_waiting_ends_with_the_job_and_tells_of_news_only(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     job = client.create(FLASH, inlined_requests=["One?"])
     emulator.control.faults(hold_pending={"value": True, "times": 1})
@@ -322,18 +322,18 @@ def test_waiting_ends_with_the_job_and_tells_of_news_only(
     assert ended.dest is not None
     assert ended.dest.inlined
     assert [state.removeprefix("BATCH_STATE_") for state in dict.fromkeys(seen)] == ["PENDING", "RUNNING", "SUCCEEDED"]
-    assert set(time.pauses) == {0.5}
+    assert set(clock.pauses) == {0.5}
 
 
 def test_waiting_gives_up_at_the_time_out_and_leaves_the_job_alone(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     job = client.create(FLASH, inlined_requests=["One?"])
     emulator.control.set_job(job.name, state="BATCH_STATE_NAPPING")
-    began = time.now
+    began = clock.now
     with pytest.raises(JobTimedOut, match=r"Waited 100 s: .*; it was BATCH_STATE_NAPPING; the") as caught:
         client.wait(job.name, poll_interval=60, timeout=100)
-    assert time.now - began == pytest.approx(100)
+    assert clock.now - began == pytest.approx(100)
     assert caught.value.job is not None
     assert calls(emulator, "cancel") == 0
 
@@ -345,7 +345,7 @@ def test_a_job_that_has_ended_counts_as_ended_even_when_it_is_late(client: Batch
 
 
 def test_waiting_outlasts_trouble_and_keeps_the_pause_that_a_quota_asks_for(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     job = client.create(FLASH, inlined_requests=["One?"])
     emulator.control.faults(http=[
@@ -353,7 +353,7 @@ def test_waiting_outlasts_trouble_and_keeps_the_pause_that_a_quota_asks_for(
         {"operation": "get", "status": 429, "retry_info": "600s", "skip": 9, "times": 1},
     ])  # fmt: skip
     assert client.wait(job.name, poll_interval=10).succeeded
-    assert 600.0 in time.pauses
+    assert 600.0 in clock.pauses
 
 
 @pytest.mark.parametrize("shown", ["BATCH_STATE_RUNNING", "BATCH_STATE_PARTIALLY_DONE", "BATCH_STATE_UNSPECIFIED"])

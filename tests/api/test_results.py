@@ -81,7 +81,7 @@ def test_a_job_that_has_not_ended_is_said_so(client: BatchClient, source: str) -
 @both
 @pytest.mark.parametrize("kind", ["absent", "refused"])
 def test_a_late_output_is_waited_for(
-    client: BatchClient, emulator: Emulator, time: VirtualTime, source: str, kind: str
+    client: BatchClient, emulator: Emulator, clock: VirtualTime, source: str, kind: str
 ) -> None:
     emulator.control.faults(late_output=20, late_output_kind=kind)
     job = made(client, source)
@@ -89,16 +89,16 @@ def test_a_late_output_is_waited_for(
     assert client.get(job.name).succeeded
     assert len(list(client.get_responses(job))) == 5
     if not (source == "inline" and kind == "refused"):
-        assert 1.0 <= sum(time.pauses) <= 60.0
+        assert 1.0 <= sum(clock.pauses) <= 60.0
 
 
-def test_an_output_that_does_not_come_is_gone(client: BatchClient, emulator: Emulator, time: VirtualTime) -> None:
+def test_an_output_that_does_not_come_is_gone(client: BatchClient, emulator: Emulator, clock: VirtualTime) -> None:
     emulator.control.faults(late_output=10_000)
     job = made(client, "file")
     emulator.control.advance(60)
     with pytest.raises(ResultsGone, match="does not keep its answers any more"):
         client.get_responses(job)
-    assert sum(time.pauses) == 60.0
+    assert sum(clock.pauses) == 60.0
 
 
 class OneOutcome:
@@ -131,7 +131,7 @@ def test_an_output_whose_time_is_over_is_gone_at_once() -> None:
 
 
 def test_the_services_own_clock_tells_that_the_time_is_over(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     job = made(client, "file")
     emulator.control.advance(60)
@@ -139,7 +139,7 @@ def test_the_services_own_clock_tells_that_the_time_is_over(
     emulator.control.advance(49 * 3600)
     with pytest.raises(ResultsGone):
         client.get_responses(ended)
-    assert time.pauses == []
+    assert clock.pauses == []
 
 
 def test_the_file_of_a_deleted_job_is_still_read(client: BatchClient, emulator: Emulator) -> None:

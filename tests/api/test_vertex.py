@@ -26,15 +26,15 @@ GCS: dict[str, Any] = {"gcs_uri": "gs://in/rows.jsonl", "destination": "gs://out
 
 
 def connected(emulator: Emulator, storage_endpoint: str | None = None) -> BatchClient:
-    time = VirtualTime(emulator)
+    clock = VirtualTime(emulator)
     return BatchClient.for_vertex(
         "demo-project",
         "us-central1",
         keyfile_dict=emulator.service_account_info(),
         base_url=emulator.url,
         storage_endpoint=storage_endpoint,
-        sleep=time.sleep,
-        clock=time,
+        sleep=clock.sleep,
+        clock=clock,
     )
 
 

@@ -22,11 +22,11 @@ def emulator(gemini_batch_emulator: Emulator) -> Emulator:
 
 
 @pytest.fixture
-def time(emulator: Emulator) -> VirtualTime:
+def clock(emulator: Emulator) -> VirtualTime:
     return VirtualTime(emulator)
 
 
 @pytest.fixture
-def client(emulator: Emulator, time: VirtualTime) -> Iterator[BatchClient]:
-    with BatchClient.for_gemini("a-key", base_url=emulator.url, sleep=time.sleep, clock=time) as made:
+def client(emulator: Emulator, clock: VirtualTime) -> Iterator[BatchClient]:
+    with BatchClient.for_gemini("a-key", base_url=emulator.url, sleep=clock.sleep, clock=clock) as made:
         yield made

@@ -64,22 +64,22 @@ def starts(emulator: Emulator) -> int:
 
 
 def test_rows_that_are_processed_for_a_moment_are_waited_for(
-    service: ClientJobService, emulator: Emulator, time: VirtualTime
+    service: ClientJobService, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(file_processing=5)
     job = service.create(service.prepare(TAG, None, reuse=False), TAG)
     assert job.name
-    assert time.pauses == [1, 2, 4]
+    assert clock.pauses == [1, 2, 4]
 
 
 def test_rows_that_are_processed_for_long_are_waited_for_without_a_worker_and_uploaded_once(
-    service: ClientJobService, emulator: Emulator, time: VirtualTime
+    service: ClientJobService, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(file_processing=100)
     with pytest.raises(FileNotReady) as caught:
         service.prepare(TAG, None, reuse=False)
     assert caught.value.retryable
-    assert sum(time.pauses) == 30
+    assert sum(clock.pauses) == 30
     emulator.control.advance(100)
     service.create(service.prepare(TAG, None, reuse=True), TAG)
     assert starts(emulator) == 1
@@ -144,7 +144,7 @@ def test_a_create_call_that_was_too_early_keeps_the_upload(service: ClientJobSer
 
 
 def test_an_authors_own_file_is_waited_for_and_its_failure_is_told(
-    client: BatchClient, emulator: Emulator, time: VirtualTime
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     def using(name: str) -> ClientJobService:
         return ClientJobService(
@@ -154,7 +154,7 @@ def test_an_authors_own_file_is_waited_for_and_its_failure_is_told(
     emulator.control.faults(file_processing=5)
     good = using(client.upload_file(io.BytesIO(LINE), wait=0).name)
     good.create(good.prepare(TAG, None, reuse=False), TAG)
-    assert time.pauses == [1, 2, 4]
+    assert clock.pauses == [1, 2, 4]
     emulator.control.faults(file_processing=None, file_failed="Too odd.")
     bad = using(client.upload_file(io.BytesIO(LINE), wait=0).name)
     with pytest.raises(FileFailed, match=r"Too odd\."):
@@ -199,12 +199,12 @@ def bring(media: AttachmentUploader, path: str = "/pictures/red.png") -> str:
 
 
 def test_media_are_waited_for_and_used_again(
-    media: AttachmentUploader, client: BatchClient, emulator: Emulator, time: VirtualTime
+    media: AttachmentUploader, client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(file_processing=5)
     name = bring(media)
     assert client.get_file(name).state == "ACTIVE"
-    assert time.pauses == [1, 2, 4]
+    assert clock.pauses == [1, 2, 4]
     assert bring(media) == name
     assert starts(emulator) == 1
 
