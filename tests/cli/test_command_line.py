@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from waiting import wait_for
 
 from airflow_provider_gemini_batch.cli import airflow_commands
 from airflow_provider_gemini_batch.cli.parser import COMMANDS, EXIT_CODES, main
@@ -304,10 +305,10 @@ def test_an_interrupted_wait_leaves_the_job_alone_and_says_so(service: Emulator,
 
     before = calls()
     with in_another_process(service, "wait", name, "--poll-interval", "1") as process:
-        # Its second question to the service says that it waits.
-        while calls() < before + 2:
-            assert process.poll() is None
         try:
+            # Its second question to the service says that it waits.
+            wait_for(lambda: calls() >= before + 2 or process.poll() is not None, "two calls")
+            assert process.poll() is None
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=60)
         finally:

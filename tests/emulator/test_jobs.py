@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from waiting import wait_for
 
 from airflow_provider_gemini_batch.emulator import Emulator
 from emulator.calls import MODEL, Gemini
@@ -224,8 +225,7 @@ def test_a_slow_service_acts_also_when_nobody_waits_for_the_answer(gemini: Gemin
     gemini.http.timeout = httpx.Timeout(0.1)
     with pytest.raises(httpx.ReadTimeout):
         gemini.create()
-    while not gemini.emulator.control.books()["created"]:
-        pass  # each look is a call over HTTP; the limit of each test ends a hang
+    wait_for(lambda: gemini.emulator.control.books()["created"], "the job")
     assert gemini.emulator.control.books()["created"] == 1
 
 

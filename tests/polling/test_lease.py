@@ -49,8 +49,7 @@ def test_an_event_loop_that_ends_leaves_no_thread_and_no_watcher() -> None:
         lease_.poller.join(subscribe(*names(3), poll_interval=0.05))
 
     loop.run_until_complete(begin())
-    while not shelf.calls:
-        loop.run_until_complete(asyncio.sleep(0.01))
+    loop.run_until_complete(asyncio.to_thread(wait_for, lambda: shelf.calls, "a poll"))
     loop.close()  # as a process does that is told to stop: nothing is cancelled, nobody lets go
     wait_for(lambda: not own_threads(), "the end of our threads")
     reference = weakref.ref(loop)

@@ -59,6 +59,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
 
 
 @pytest.fixture
+def watched_jobs(monkeypatch: pytest.MonkeyPatch) -> type[WatchedJobs]:
+    """Give the sums of a process that waits for no jobs yet: other tests run in this one."""
+    monkeypatch.setattr(WatchedJobs, "_jobs", {})
+    monkeypatch.setattr(WatchedJobs, "_sums", {})
+    return WatchedJobs
+
+
+@pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
@@ -162,12 +170,14 @@ def test_signals_that_fail_cost_no_paid_task(
     assert run_through(emulator)["counts"]["succeeded"] == 2
 
 
-def test_gauges_sum_up_the_jobs_that_the_triggers_of_a_connection_wait_for(told: Told) -> None:
-    WatchedJobs.report("mine", 1, jobs=2, tokens=100)
-    WatchedJobs.report("mine", 2, jobs=1, tokens=50)
-    WatchedJobs.report("yours", 3, jobs=1, tokens=7)
-    WatchedJobs.report("mine", 1, jobs=1, tokens=50)
-    WatchedJobs.report("mine", 1, jobs=0, tokens=0)
+def test_gauges_sum_up_the_jobs_that_the_triggers_of_a_connection_wait_for(
+    told: Told, watched_jobs: type[WatchedJobs]
+) -> None:
+    watched_jobs.report("mine", 1, jobs=2, tokens=100)
+    watched_jobs.report("mine", 2, jobs=1, tokens=50)
+    watched_jobs.report("yours", 3, jobs=1, tokens=7)
+    watched_jobs.report("mine", 1, jobs=1, tokens=50)
+    watched_jobs.report("mine", 1, jobs=0, tokens=0)
     of = {
         name: [value for told_name, value, tags in told.gauges if told_name == name and tags["conn_id"] == "mine"]
         for name in ("gemini_batch.active_jobs", "gemini_batch.queued_tokens")
@@ -175,11 +185,8 @@ def test_gauges_sum_up_the_jobs_that_the_triggers_of_a_connection_wait_for(told:
     assert of["gemini_batch.active_jobs"] == [2, 3, 2, 1]
     assert of["gemini_batch.queued_tokens"] == [100, 150, 100, 50]
     told.gauges.clear()
-    WatchedJobs.report("mine", 2, jobs=1, tokens=50)
+    watched_jobs.report("mine", 2, jobs=1, tokens=50)
     assert told.gauges == [], "nothing has changed"
-    # The sums belong to the process, and other tests run in it.
-    WatchedJobs.report("mine", 2, jobs=0, tokens=0)
-    WatchedJobs.report("yours", 3, jobs=0, tokens=0)
 
 
 def test_the_page_on_monitoring_and_the_dashboard_name_each_metric_and_no_other() -> None:

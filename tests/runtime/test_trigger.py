@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from math import inf
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ from airflow_provider_gemini_batch.runtime import trigger_task
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -108,6 +109,15 @@ def run(trigger: GeminiBatchJobTrigger) -> WaitReport:
     return asyncio.run(asyncio.wait_for(fired(trigger), 30.0))
 
 
+@contextmanager
+def meanwhile(act: Callable[[], None]) -> Iterator[None]:
+    """Do something in another thread; the block ends when both are done, and fails if either did."""
+    with ThreadPoolExecutor(1) as other:
+        done = other.submit(act)
+        yield
+    done.result()
+
+
 def while_it_ends(emulator: Emulator, trigger: GeminiBatchJobTrigger) -> WaitReport:
     """Run a trigger whose jobs end after it has polled them."""
 
@@ -115,12 +125,8 @@ def while_it_ends(emulator: Emulator, trigger: GeminiBatchJobTrigger) -> WaitRep
         wait_for(lambda: _polls(emulator), "a poll")
         emulator.control.advance(3600.0)
 
-    ender = threading.Thread(target=end)
-    ender.start()
-    try:
+    with meanwhile(end):
         return run(trigger)
-    finally:
-        ender.join()
 
 
 async def stopped(emulator: Emulator, trigger: GeminiBatchJobTrigger, *, is_kill: bool = True) -> None:
@@ -269,10 +275,8 @@ def test_progress_is_pushed_once_a_minute_at_most_as_a_line_and_as_numbers(
             emulator.control.advance(seconds)
             wait_for(lambda: _polls(emulator) > polls, "a poll")  # noqa: B023  called before the next turn
 
-    mover = threading.Thread(target=move)
-    mover.start()
-    run(trigger(name, memo="m"))
-    mover.join()
+    with meanwhile(move):
+        run(trigger(name, memo="m"))
     line, numbers = supervisor.pushed
     assert (line.key, numbers.key) == ("progress", "gemini_batch_progress")
     assert line.task_id == numbers.task_id == "t"
@@ -336,10 +340,8 @@ def test_what_could_not_be_pushed_at_once_is_pushed_later_even_if_nothing_else_h
         emulator.control.clear_faults()
         emulator.control.advance(3600.0)
 
-    mover = threading.Thread(target=move)
-    mover.start()
-    assert run(trigger(job_name)).reason is Reason.ENDED
-    mover.join()
+    with meanwhile(move):
+        assert run(trigger(job_name)).reason is Reason.ENDED
 
 
 def test_all_triggers_of_a_process_share_the_right_to_push() -> None:
