@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from msgspec import DecodeError, Raw
-from msgspec.json import Encoder, decode
+from msgspec.json import Decoder, Encoder, decode
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import JobKind, Service
@@ -30,12 +31,10 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
     from airflow_provider_gemini_batch.rows.sources import Row, RowSource
 
-_SPACED = b'{"key": %b, "request": '
-_COMPACT = b'{"key":%b,"request":'
+# Lines of another layout are written again.
+_LAYOUT = re.compile(rb'\{"key":( ?)("(?:[^"\\]|\\.)+"),\1"request":\1(?=\{)')
+_decode_text = Decoder(str).decode
 _encode = Encoder().encode
-
-_Found = tuple[str | None, "TextRequest | Mapping[str, Any]"]
-"""A row's key and its request."""
 
 _Written = tuple[
     str | None, bytes | None, bytes, bytes | None, "TextRequest | Mapping[str, Any]", "Sequence[Attachment]"
@@ -106,53 +105,62 @@ class _RawBody:
     def read(self, row: Row, raw: bytes) -> _Written | None:
         """Return the row as its line has it; None if it must be parsed and written again."""
         # A line with escapes is written again without them: batches reportedly corrupt escaped surrogate pairs.
-        # Searching for one byte first is faster than for two.
-        if self._off or (b"\\" in raw and b"\\u" in raw):
+        # Finding one byte is faster than two, and ``find`` faster than ``in``.
+        if self._off or (raw.find(b"\\") >= 0 and b"\\u" in raw):
             return None
-        text = text_request(raw) if self._generates else None
-        takes_text = text is not None and (not self._is_choosy or self._takes(text[1]))
-        found = text if takes_text else self._request(row.value)
-        if found is None:
-            return None
-        key, request = found
-        written = None
+        key = written = None
         body = raw
-        if key is not None:
-            written = _encode(key)
-            # A line with another layout than {"key": ..., "request": {...}} is written again.
-            lead = (_SPACED if raw[7:8] == b" " else _COMPACT) % written
-            if not (raw.startswith(lead) and raw.endswith(b"}}")):
+        lead = _LAYOUT.match(raw)
+        if lead is not None and raw.endswith(b"}}"):
+            written = lead[2]
+            key = _key(written)
+            if key is None:
                 return None
-            body = raw[len(lead) : -1]
-            if b'"request"' in body and not _is_one(body):
-                return None
+            body = raw[lead.end() : -1]
+        request: TextRequest | Mapping[str, Any] | None = self._text(body)
+        if request is None:
+            request = self._request(row.value, key, body)
+        if request is None:
+            return None
         if self._tail:
             body = body[:-1] + self._tail
         return key, written, body, None, request, ()
 
-    def _takes(self, request: TextRequest) -> bool:
-        """Return whether neither the defaults nor Vertex AI require a change."""
-        return self._members.isdisjoint(request.members) and (request.suits_vertex or not self._is_vertex)
+    def _text(self, body: bytes) -> TextRequest | None:
+        """Return a request of text, unless the defaults or Vertex AI require a change."""
+        request = text_request(body) if self._generates else None
+        if request is None or not self._is_choosy:
+            return request
+        suits = self._members.isdisjoint(request.members) and (request.suits_vertex or not self._is_vertex)
+        return request if suits else None
 
-    def _request(self, value: Any) -> _Found | None:
-        """Return key and request if nothing has to be corrected, else None."""
+    def _request(self, value: Any, key: str | None, body: bytes) -> Mapping[str, Any] | None:
+        """Return the request of a line if nothing has to be corrected, else None."""
         if type(value) is not dict:
             return None
-        key = None
-        request = value.get("request")
-        if request is None:
-            request = value
-        else:
-            key = value.get("key")
-            if type(request) is not dict or type(key) is not str or not key or len(value) != 2:  # noqa: PLR2004
+        own = value.get("request")
+        if key is None:
+            if own is not None:
                 return None
+        elif type(own) is not dict or not _is_one(body):
+            return None
+        request: Mapping[str, Any] = value if key is None else own
         if not is_ready(request, self._kind) or not self._members.isdisjoint(request):
             return None
         if self._is_vertex:
             if with_roles(request) is not request:
                 return None
             check_request(request)
-        return key, request
+        return request
+
+
+def _key(written: bytes) -> str | None:
+    """Return a key that is JSON; None if it would be written differently."""
+    try:
+        key = _decode_text(written)
+    except (DecodeError, UnicodeDecodeError):
+        return None
+    return key if _encode(key) == written else None
 
 
 def _is_one(body: bytes) -> bool:

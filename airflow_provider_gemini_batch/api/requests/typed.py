@@ -1,7 +1,7 @@
-"""The quick way to read a line of input: requests that hold only text, as nearly all do, without a dictionary.
+"""The quick way to read a request: one that holds only text, as nearly all do, without a dictionary.
 
-A line that differs in any way, even by one unknown member, goes the long way through :mod:`.request`. Every line that
-is accepted here would also pass :func:`.request.is_ready`.
+A request that differs in any way, even by one unknown member, goes the long way through :mod:`.request`. Every request
+that is accepted here would also pass :func:`.request.is_ready`.
 """
 
 from __future__ import annotations
@@ -61,23 +61,13 @@ class TextRequest(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
         return self.generationConfig != _Config() and all(turn.role is not None for turn in self.contents)
 
 
-class _Line(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
-    request: TextRequest
-    key: Annotated[str, Meta(min_length=1)]
-
-
 _SETTINGS = ("generationConfig", "systemInstruction")
-_BARE = b'{"contents"'
-_decode_line = Decoder(_Line).decode
-_decode_bare = Decoder(TextRequest).decode
+_decode = Decoder(TextRequest).decode
 
 
-def text_request(line: bytes) -> tuple[str | None, TextRequest] | None:
-    """Return the key and the request of a line, or None for a line of any other kind."""
+def text_request(request: bytes) -> TextRequest | None:
+    """Return a request of text, or None for a request of any other kind."""
     try:
-        if line.startswith(_BARE):
-            return None, _decode_bare(line)
-        found = _decode_line(line)
+        return _decode(request)
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return found.key, found.request
