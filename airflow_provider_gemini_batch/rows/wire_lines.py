@@ -138,13 +138,13 @@ class _RawBody:
         """Return the request of a line if nothing has to be corrected, else None."""
         if type(value) is not dict:
             return None
-        own = value.get("request")
-        if key is None:
-            if own is not None:
+        request: dict[str, Any] = value
+        if key is not None:
+            request = value["request"]
+            if type(request) is not dict or not _is_one(body):
                 return None
-        elif type(own) is not dict or not _is_one(body):
+        elif value.get("request") is not None:
             return None
-        request: Mapping[str, Any] = value if key is None else own
         if not is_ready(request, self._kind) or not self._members.isdisjoint(request):
             return None
         if self._is_vertex:
