@@ -66,8 +66,15 @@ def arguments(operator: type) -> set[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    prose = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_a_comment_in_code_is_not_a_heading(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A page\n\n```bash\n# a comment\n```\n\n## The next\n", encoding="utf-8")
+    assert anchors(page) == {"a-page", "the-next"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -86,7 +86,9 @@ def read(backend: GeminiBackend | VertexBackend) -> None:
 @given(shapes(GEMINI), shapes(GEMINI), st.integers() | st.text(max_size=3))
 @example({}, {"createTime": TIMES[0]}, 5)
 @example({}, {"createTime": TIMES[2], "startTime": TIMES[2], "batchStats": {"requestCount": "3"}}, "next")
-def test_a_job_of_the_gemini_api(operation: dict[str, Any], metadata: dict[str, Any], token: object) -> None:
+def test_a_job_of_the_gemini_api_of_any_shape_is_read(
+    operation: dict[str, Any], metadata: dict[str, Any], token: object
+) -> None:
     for entry in (operation, {**operation, "metadata": metadata}):
         read(gemini({"operations": [{**entry, "name": "batches/one"}], "nextPageToken": token}))
 
@@ -94,13 +96,13 @@ def test_a_job_of_the_gemini_api(operation: dict[str, Any], metadata: dict[str, 
 @given(shapes(VERTEX), st.integers() | st.text(max_size=3))
 @example({"createTime": TIMES[2], "startTime": TIMES[2], "completionStats": {"incompleteCount": "-1"}}, "next")
 @example({"inputConfig": {"gcsSource": {"uris": 1}}, "outputInfo": {"gcsOutputDirectory": [None]}}, 5)
-def test_a_job_of_vertex(job: dict[str, Any], token: object) -> None:
+def test_a_job_of_vertex_of_any_shape_is_read(job: dict[str, Any], token: object) -> None:
     read(vertex({"batchPredictionJobs": [{**job, "name": VERTEX_JOB}], "nextPageToken": token}))
 
 
 @given(shapes(FILES), st.integers() | st.text(max_size=3))
 @example({"sha256Hash": "é"}, 5)
-def test_a_file(file: dict[str, Any], token: object) -> None:
+def test_a_file_of_any_shape_is_read(file: dict[str, Any], token: object) -> None:
     answer = {"files": [{**file, "name": "files/one"}], "nextPageToken": token}
     files = GeminiFiles(transport(answer), base_url="http://x", own_host=False)
     assert files.list(page_size=1, page_token=None).files[0].name == "files/one"
@@ -122,11 +124,11 @@ def test_texts_of_a_file_and_of_a_source_hold_nothing_that_a_database_refuses() 
 
 
 @pytest.mark.parametrize("answer", [{}, {"operations": 1}, {"operations": [1, None]}])
-def test_a_page_without_jobs(answer: object) -> None:
+def test_a_page_without_jobs_gives_no_snapshots(answer: object) -> None:
     assert gemini(answer).snapshots(page_size=1, page_token=None).snapshots == []
 
 
 @pytest.mark.parametrize("answer", [[], "text", 1, None, {"operations": [{"name": 1}]}])
-def test_an_answer_that_is_no_page_of_jobs(answer: object) -> None:
+def test_an_answer_that_is_not_a_page_of_jobs_is_refused(answer: object) -> None:
     with pytest.raises(UnexpectedResponse):
         gemini(answer).snapshots(page_size=1, page_token=None)

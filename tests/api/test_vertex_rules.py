@@ -92,7 +92,7 @@ def test_the_emulator_takes_what_is_let_through_and_nothing_else(
     assert ours == refused(check_place, model, location, spec)
 
 
-def test_a_client_refuses_as_well(offline_vertex: BatchClient) -> None:
+def test_a_client_refuses_what_the_rules_refuse(offline_vertex: BatchClient) -> None:
     with pytest.raises(ConfigurationError, match="global, us and eu"):
         offline_vertex.create_embeddings(NEWER, gcs_uri="gs://b/x", destination="gs://b/out")
     with pytest.raises(TransportError):

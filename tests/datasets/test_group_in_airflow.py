@@ -63,6 +63,9 @@ def test_a_group_without_files_skips_or_commits_a_dataset_without_rows(
             output_path=f"{tmp_path}/out/",
             on_empty=on_empty,
         )
-    dags_test(dag)
+    run = dags_test(dag)
+    states = {ti.task_id: str(ti.state) for ti in run.dag_run.get_task_instances(session=run.session)}
+    ended = "skipped" if on_empty == "skip" else "success"
+    assert states == {"g.plan": ended, "g.part": "skipped", "g.commit": ended}
     assert (tmp_path / "out" / "_SUCCESS").exists() == (on_empty == "succeed")
     assert service.control.books()["jobs"] == []

@@ -256,7 +256,7 @@ def test_garbage_hides_a_create_that_was_done(gemini: Gemini) -> None:
     assert gemini.emulator.control.books()["created"] == 1
 
 
-def test_list_faults_lag_stale_empty_and_page_limit(gemini: Gemini) -> None:
+def test_lists_can_lag_be_stale_have_empty_pages_and_bound_the_page_size(gemini: Gemini) -> None:
     control = gemini.emulator.control
     control.faults(list_lag=3600, stale_counters=True, max_page=100)
     name = gemini.create()
@@ -349,7 +349,7 @@ def test_inline_answers_go_when_their_retention_is_over(gemini: Gemini) -> None:
     assert "response" not in gemini.get(name)
 
 
-def test_shuffled_and_unnamed_answers(gemini: Gemini) -> None:
+def test_answers_can_be_shuffled_or_without_keys(gemini: Gemini) -> None:
     gemini.emulator.control.faults(shuffle=True)
     shuffled = gemini.create(rows=20)
     gemini.emulator.control.faults(shuffle=None, metadata_missing=True)

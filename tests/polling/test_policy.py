@@ -54,7 +54,7 @@ def test_an_age_is_told_from_the_services_clock_alone() -> None:
 # -- how often
 
 
-def test_the_pauses_of_a_minutes_interval() -> None:
+def test_pauses_grow_with_the_age_of_a_job() -> None:
     assert [poll_delay(age, 60) for age in (0, 150, 300, 6 * HOUR)] == [10, 35, 60, 60]
     assert [poll_delay(age, 60) for age in (9 * HOUR, 12 * HOUR, 40 * HOUR)] == [90, 120, 120]
     assert poll_delay(None, 60) == 60
@@ -118,7 +118,7 @@ def test_looks_are_spread_over_the_whole_time_in_which_a_job_may_appear(timeout:
     assert len(pauses) <= 3 + math.log2(max(2.0, timeout + in_flight))
 
 
-def test_the_looks_for_two_minutes() -> None:
+def test_looks_come_at_growing_pauses_until_the_time_is_over() -> None:
     assert lookup_pauses(120) == [1, 1, 2, 4, 8, 16, 32, 56]
     assert next_look(120, lookup_timeout=120) is None
     assert next_look(120, lookup_timeout=120, in_flight=60) == 60

@@ -67,7 +67,9 @@ def test_no_file_is_so_odd_that_it_cannot_be_counted(head: bytes, cut: int, rest
         (PNG, "gemini-embedding-2", None, 258, True),
     ],
 )
-def test_pictures(head: bytes, model: str, level: str | None, tokens: int, known: bool) -> None:  # noqa: FBT001
+def test_pictures_are_counted_by_size_model_and_resolution(
+    head: bytes, model: str, level: str | None, tokens: int, known: bool
+) -> None:  # noqa: FBT001
     assert media_tokens("image/png", FileSample(9, head), model, level) == ("image", tokens, known)
 
 
@@ -82,7 +84,7 @@ def test_sound_has_the_length_of_its_header() -> None:
     assert media_tokens("audio/mpeg", None, OLDER) == ("audio", 320, False)
 
 
-def test_video_and_texts() -> None:
+def test_videos_and_texts_are_counted_by_their_bytes() -> None:
     assert media_tokens("video/mp4", FileSample(1_250_000, b""), NEWER) == ("video", 2950, False)
     assert media_tokens("text/csv", FileSample(4000, b""), NEWER) == ("text", 2000, True)
 

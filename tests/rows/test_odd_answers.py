@@ -511,7 +511,7 @@ def test_tokens_of_openais_form_are_read_in_both_spellings(
     assert landed(tmp_path, [result_of(openai({**OPENAI, "usage": usage}), 0)])[1].usage == wanted
 
 
-def test_other_endings_of_openais_form(tmp_path: Path) -> None:
+def test_other_endings_of_openais_form_become_statuses_and_codes(tmp_path: Path) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     bodies: list[tuple[Any, int]] = [
         ({"choices": [{"finish_reason": "tool_calls", "message": {"content": None, "tool_calls": [call]}}]}, 200),
@@ -528,14 +528,14 @@ def test_other_endings_of_openais_form(tmp_path: Path) -> None:
     assert [row["error"]["code"] for row in rows[3:6]] == [3, 8, 13]
 
 
-def test_embeddings_in_openais_form(tmp_path: Path) -> None:
+def test_embeddings_in_openais_form_are_read(tmp_path: Path) -> None:
     body = {"object": "list", "data": [{"embedding": [0.5, 1]}], "usage": {"promptTokens": 3, "totalTokens": 3}}
     rows, summary = landed(tmp_path, [result_of(openai(body), 0)], kind=JobKind.EMBEDDINGS)
     assert (rows[0]["embedding"], summary.usage) == ([0.5, 1], Usage(3))
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_inline_answers_nested_once_or_twice_with_a_null_among_them(nested: bool) -> None:  # noqa: FBT001
+def test_inline_answers_are_read_nested_once_or_twice_and_with_a_null_among_them(nested: bool) -> None:  # noqa: FBT001
     items = [{"metadata": {"key": "a"}, "response": GOOD}, None, {"response": GOOD, "metadata": {"key": "c"}}]
     found: Any = {"inlinedResponses": {"inlinedResponses": items} if nested else items}
     results = list(inline_results(found))

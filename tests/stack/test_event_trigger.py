@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from stack.local_airflow import LocalAirflow
 
 
+# The triggerer is killed twice, and each wait within may take two minutes on a busy machine.
 @pytest.mark.stack
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not HAS_STORE, reason="Airflow 3.2 keeps no state of assets")
 def test_every_end_reaches_the_dag_although_the_triggerer_is_killed(
     local_airflow: LocalAirflow, emulator: Emulator
