@@ -67,9 +67,9 @@ def test_no_file_is_so_odd_that_it_cannot_be_counted(head: bytes, cut: int, rest
         (PNG, "gemini-embedding-2", None, 258, True),
     ],
 )
-def test_pictures_are_counted_by_size_model_and_resolution(
-    head: bytes, model: str, level: str | None, tokens: int, known: bool
-) -> None:  # noqa: FBT001
+def test_pictures_are_counted_by_size_and_model(
+    head: bytes, model: str, level: str | None, tokens: int, *, known: bool
+) -> None:
     assert media_tokens("image/png", FileSample(9, head), model, level) == ("image", tokens, known)
 
 
