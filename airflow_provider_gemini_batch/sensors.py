@@ -48,6 +48,9 @@ class GeminiBatchJobSensor(BaseSensorOperator):
     ``poke_interval``, ``timeout``, ``soft_fail``, ``mode`` and the others are those of every Airflow sensor.
     """
 
+    #: When this process began to wait, in seconds since the epoch.
+    _began: float | None = None
+
     template_fields: Sequence[str] = ("job_name", "gemini_conn_id", "location", "project_id")
 
     def __init__(
@@ -80,6 +83,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
                 job_name=self.job_name,
                 poll_interval=self.poke_interval,
                 timeout=self.timeout,
+                began=self._began or time.time(),
                 stays=not self.deferrable and not self.reschedule,
                 forgets=not self.deferrable and self.reschedule,
                 skips=self.soft_fail or self.never_fail,
@@ -90,9 +94,10 @@ class GeminiBatchJobSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Poll once, wait if that is necessary, and return the XCom value."""
+        # Before Airflow begins to count: its own words for a time-out would not say how the jobs are.
+        self._began = began = time.time()
         if not self.deferrable:
             return super().execute(context)
-        began = time.time()
         result = self._run.poll()
         if result is not None:
             return result

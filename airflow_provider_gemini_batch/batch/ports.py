@@ -243,7 +243,7 @@ class SleepUntil:
     """Wait until a moment by our clock; a triggerer's is ``ahead`` of it by so many seconds.
 
     ``job_names`` are jobs that may run meanwhile, so that they can be cancelled if a person ends the task. ``turn``:
-    the wait also ends when jobs may be created.
+    the wait also ends when jobs may be created. ``for_quota``: the service accepts no more calls, or no more jobs.
     """
 
     at: float
@@ -252,6 +252,7 @@ class SleepUntil:
     job_names: tuple[str, ...] = ()
     ahead: float = 0.0
     turn: TurnRequest | None = None
+    for_quota: bool = False
 
 
 @dataclass(frozen=True)

@@ -101,15 +101,13 @@ class Results:
             log.warning("The rows that had been answered could not be landed: %s", error)
             return None
 
-    def deliver(self, plan: Plan, used: Sequence[str]) -> Done:
-        """Land the rows of all jobs, and return the end of the batch.
+    def deliver(self, plan: Plan, used: Sequence[str], landing: Landing) -> Done:
+        """Return the end of a batch whose rows have been landed.
 
         :raises TaskFailed: more rows failed than may.
-        :raises ResultsGone: the service no longer keeps the responses.
         """
         task, state = self._task, self._state
         jobs = state.jobs(used)
-        landing = task.rows.land(jobs)
         task.service.remove_inputs(jobs)
         verdict = judge_rows(task, jobs, landing, can_repair=plan.can_resend and bool(landing.repairable))
         reached = landing.output is not None or landing.responses is not None

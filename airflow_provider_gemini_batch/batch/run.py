@@ -17,6 +17,7 @@ from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
     InputUnavailable,
     NotFound,
+    QuotaExceeded,
     ResultsGone,
 )
 from airflow_provider_gemini_batch.api.models import JobState
@@ -184,7 +185,7 @@ class _Advance:
                 self.give_up()
             raise error
         log.warning("A call failed; trying again in %.0f s: %s", at - self._task.clock.now(), error)
-        return self._sleep(at, str(error))
+        return replace(self._sleep(at, str(error)), for_quota=isinstance(error, QuotaExceeded))
 
     def _sleep(self, at: float, reason: str, turn: TurnRequest | None = None) -> SleepUntil:
         state = self._state
@@ -192,7 +193,13 @@ class _Advance:
         # Otherwise the next process would read the state as the last try left it, without what this one has learnt.
         self._submitter.save()
         return SleepUntil(
-            at, memo=state.to_json(), reason=reason, job_names=state.unfinished(), ahead=state.trigger_ahead, turn=turn
+            at,
+            memo=state.to_json(),
+            reason=reason,
+            job_names=state.unfinished(),
+            ahead=state.trigger_ahead,
+            turn=turn,
+            for_quota=turn is not None,
         )
 
     # -- the input and the jobs
@@ -270,8 +277,7 @@ class _Advance:
             try:
                 rows = rows_to_repair(self._task, state, plan, round_, used, too_late=self._timeouts.is_over())
             except ResultsGone as error:
-                self._results.give_up_lost(used, error)
-                return self._go_on(plan)
+                return self._go_on_without(plan, used, error)
             if rows is None:
                 break
         if plan.incomplete:
@@ -279,10 +285,15 @@ class _Advance:
             what = f"Columns to be carried into the output are out of reach: {why}"
             raise self._results.failure(what, used) from self._input.unreadable
         try:
-            return self._results.deliver(plan, used)
+            landing = self._task.rows.land(state.jobs(used))
         except ResultsGone as error:
-            self._results.give_up_lost(used, error)
-            return self._go_on(plan)
+            return self._go_on_without(plan, used, error)
+        return self._results.deliver(plan, used, landing)
+
+    def _go_on_without(self, plan: Plan, used: Sequence[str], error: ResultsGone) -> Step:
+        """Do what is due, now that the service no longer keeps some of the results."""
+        self._results.give_up_lost(used, error)
+        return self._go_on(plan)
 
     def _serve_round(self, plan: Plan, round_: int, rows: Sequence[int] | None, used: list[str]) -> _Round:
         """Find or create the jobs of a round. A bad ending stops new submissions, but not the wait for other jobs."""

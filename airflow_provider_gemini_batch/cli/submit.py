@@ -26,7 +26,7 @@ from airflow_provider_gemini_batch.staging.job_service import ClientJobService, 
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_provider_gemini_batch.rows.layout import Layout, ShardFile
     from airflow_provider_gemini_batch.rows.stage import Staged
@@ -80,8 +80,8 @@ def _spec(arguments: Namespace, settings: ConnectionSettings) -> InputSpec:
         project=settings.project_id or "",
         location=settings.location or "",
         path=str(Path(arguments.input_path).absolute()),
-        csv_delimiter=arguments.csv_delimiter and delimiter("--csv-delimiter", arguments.csv_delimiter),
-        encoding=arguments.encoding and codec("--encoding", arguments.encoding),
+        csv_delimiter=_given(delimiter, "--csv-delimiter", arguments.csv_delimiter),
+        encoding=_given(codec, "--encoding", arguments.encoding),
         prompt_template=arguments.prompt_template,
         key_field=arguments.key_field,
         generation_config=_generation_config(arguments.generation_config),
@@ -89,6 +89,11 @@ def _spec(arguments: Namespace, settings: ConnectionSettings) -> InputSpec:
         task_type=arguments.task_type,
         output_dimensionality=arguments.output_dimensionality,
     )
+
+
+def _given(read: Callable[[str, Any], str], option: str, value: str | None) -> str | None:
+    """Return the value of an option; None where it was not given."""
+    return None if value is None else read(option, value)
 
 
 def _generation_config(text: str | None) -> dict[str, Any] | None:

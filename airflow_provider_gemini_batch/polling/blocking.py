@@ -47,6 +47,7 @@ class BlockingWait:
         self._on_news = on_news
         self._words = WaitLog(wait)
         self._credentials = 0
+        self._broke_off: float | None = None
         #: By job: the pause before its next poll, and how much of it is left, in seconds.
         self._pauses = {job.name: (0.0, 0.0) for job in wait.jobs}
 
@@ -109,13 +110,18 @@ class BlockingWait:
 
         :param breaks_at: when to return, with the reason TURN, although the wait goes on: at the next ``run``.
         """
+        if self._broke_off is not None:
+            self.pass_time(max(0.0, self._now() - self._broke_off))
+            self._broke_off = None
         while True:
             self.poll()
             report = self.wait.report(memo)
             if report is not None:
                 return replace(report, running_since=self._words.running_since)
-            left = breaks_at - self._now()
+            now = self._now()
+            left = breaks_at - now
             if left <= 0:
+                self._broke_off = now
                 return WaitReport(Reason.TURN, memo=memo, turns=1, running_since=self._words.running_since)
             pause = min(self.pause, left)
             sleep(pause)

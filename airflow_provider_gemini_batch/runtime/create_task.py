@@ -344,7 +344,7 @@ class TaskRun:
         raise AssertionError("defer() does not return")
 
     def _sleep_until(self, step: SleepUntil) -> WaitReport:
-        self._overview.sleeping(step.reason, for_quota=step.turn is not None)
+        self._overview.sleeping(step.reason, for_quota=step.for_quota)
         if not self._arguments.deferrable:
             looks_at = self._next_look(step.turn)
             self._clock.sleep(max(0.0, min(step.at, looks_at) - self._clock.now()))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SensorArguments:
-    """What a sensor was given; times in seconds.
+    """What a sensor was given; times in seconds, ``began`` since the epoch.
 
     ``job_name`` may be anything that a template rendered. ``stays``: this process also makes the next poll.
     ``forgets``: another process makes it, and knows nothing of this one. ``skips``: a failure skips the task.
@@ -41,6 +41,7 @@ class SensorArguments:
     job_name: Any
     poll_interval: float
     timeout: float
+    began: float
     stays: bool
     forgets: bool
     skips: bool
@@ -73,7 +74,7 @@ class SensorRun:
             )
         self.names: Sequence[str] = tuple(dict.fromkeys(names))
         self._driver = BlockingWait(
-            JobWait(self.names, WaitPolicy(time.time() + arguments.timeout, arguments.poll_interval)),
+            JobWait(self.names, WaitPolicy(arguments.began + arguments.timeout, arguments.poll_interval)),
             lambda name: self._hook.client.get(name, brief=True),
             now=time.time,
             renew=self._hook.renew,

@@ -8,7 +8,7 @@ import pytest
 from batch.desk import NOON, Desk, Work, until_it_waits
 from batch.made_up_jobs import INPUT, OTHER_INPUT, job, slot
 
-from airflow_provider_gemini_batch.api.errors import QuotaExceeded, ServiceUnavailable, TransportError
+from airflow_provider_gemini_batch.api.errors import QuotaExceeded, ResultsGone, ServiceUnavailable, TransportError
 from airflow_provider_gemini_batch.api.models import CompletionStats, JobState
 from airflow_provider_gemini_batch.batch.ports import (
     Done,
@@ -219,3 +219,42 @@ def test_pauses_for_the_quota_are_as_long_as_told_and_not_the_same_each_time(des
     assert isinstance(step, WaitForJobs)
     assert len(pauses) == len(set(pauses)) == 5
     assert all(100.0 <= pause < 150.0 for pause in pauses)
+
+
+@pytest.mark.parametrize(
+    ("error", "for_quota"),
+    [
+        (QuotaExceeded("429", http_status=429), True),
+        (ServiceUnavailable("503", http_status=503), False),
+        (TransportError("reset", sent=True), False),
+    ],
+)
+@pytest.mark.parametrize("asks", ["get", "find"])
+def test_a_question_that_is_refused_for_the_quota_is_a_wait_for_it(
+    desk: Desk, asks: str, error: Exception, *, for_quota: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = until_it_waits(desk)
+
+    def refuse(_: str) -> None:
+        raise error
+
+    if asks == "find":
+        desk.store.lasting, desk.store.text = False, None
+    monkeypatch.setattr(desk.service, asks, refuse)
+    step = desk.run(first_try=False).advance(None if asks == "find" else woken(waiting))
+    assert isinstance(step, SleepUntil)
+    assert step.for_quota is for_quota
+
+
+def test_what_fails_after_the_rows_have_landed_does_not_send_them_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise ResultsGone("of something else")
+
+    waiting = until_it_waits(desk)
+    desk.service.end("batches/1", JobState.SUCCEEDED)
+    monkeypatch.setattr(desk.service, "remove_inputs", fail)
+    with pytest.raises(ResultsGone, match="of something else"):
+        desk.run().advance(WaitReport(Reason.ENDED, memo=waiting.memo))
+    assert desk.work.landed == ["batches/1"]

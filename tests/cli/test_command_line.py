@@ -134,6 +134,8 @@ def test_a_file_without_rows_is_said_to_have_none(tmp_path: Path, capsys: pytest
     ("words", "said"),
     [
         (("--prompt-template", "{name}", "--csv-delimiter", "::"), "--csv-delimiter must be one character"),
+        (("--prompt-template", "{name}", "--csv-delimiter", ""), "--csv-delimiter must be one character"),
+        (("--prompt-template", "{name}", "--encoding", ""), "--encoding must be an encoding"),
         (("--prompt-template", "{name}", "--encoding", "base64"), "--encoding must be an encoding"),
         (("--prompt-template", "Who was {nobody}?"), "nobody"),
         (("--prompt-template", "{name}", "--generation-config", "[1]"), "--generation-config must be a JSON object"),

@@ -198,6 +198,7 @@ def by_sensor(
         job_name=list(names),
         poll_interval=policy.poll_interval,
         timeout=policy.deadline - START,
+        began=START,
         stays=True,
         forgets=False,
         skips=False,
@@ -401,3 +402,18 @@ def test_any_sequence_of_answers_leads_to_the_same_report(
     reason, words = by_client(Service(sequence=sequence), names, policy)
     assert reason is report.reason
     assert words in report.message
+
+
+def test_a_wait_that_was_broken_off_counts_the_time_until_it_goes_on() -> None:
+    clock, asked = Clock(), []
+    reader = Reader(Service({"batches/a": [(0.0, RUNNING), (60.0, DONE)]}), ["batches/a"], clock.now)
+
+    def get(name: str) -> BatchJob:
+        asked.append(clock.time - START)
+        return reader.get(name, brief=True)
+
+    wait = BlockingWait(JobWait(["batches/a"], WaitPolicy(inf, 60.0)), get, now=clock.now)
+    assert wait.run(clock.sleep, breaks_at=START).reason is Reason.TURN
+    clock.sleep(58.0)
+    assert wait.run(clock.sleep).reason is Reason.ENDED
+    assert asked == [0.0, 58.0, 118.0]

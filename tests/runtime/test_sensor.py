@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk.bases.sensor import BaseSensorOperator
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -16,10 +18,12 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
+from airflow_provider_gemini_batch import sensors
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.polling import policy
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
+from airflow_provider_gemini_batch.runtime import sensor_task
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
@@ -252,3 +256,19 @@ def test_a_worker_that_stays_asks_for_the_connection_once(
         poking = sensor(name, deferrable=False, mode=mode) if mode == "reschedule" else poking
         assert poking.poke({}) is False
     assert len(asked) == look_ups
+
+
+def test_the_sensors_own_deadline_comes_before_airflows_count(
+    client: BatchClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000.0]
+    for module in (sensors, sensor_task):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now[0]))
+
+    def count(poking: GeminiBatchJobSensor, context: Any) -> Any:
+        now[0] += 61.0
+        return poking.poke(context)
+
+    monkeypatch.setattr(BaseSensorOperator, "execute", count)
+    with pytest.raises(AirflowSensorTimeout, match="nothing was cancelled"):
+        sensor(made(client), deferrable=False, timeout=60.0).execute({})

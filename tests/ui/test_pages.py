@@ -358,6 +358,13 @@ def test_costs_are_summed_by_day_dag_and_model(page: TestClient, seeder: Seeder)
     assert 'class="s0"' in read(page, "/cost", days="7", by="dag")
 
 
+@pytest.mark.parametrize("state", ["up_for_reschedule", "a later version's word"])
+def test_a_batch_in_an_odd_state_is_no_failure_of_the_page(page: TestClient, seeder: Seeder, state: str) -> None:
+    add(seeder, replace(Overview(), usd=1.5, phase="running"), state=state, ended=seeder.now)
+    for path in ("/", "/cost"):
+        assert read(page, path), path
+
+
 def test_what_still_runs_has_no_cost_yet(page: TestClient, seeder: Seeder) -> None:
     add(seeder, replace(OVERVIEW, usd=5.0))
     assert "$5.00" not in words(read(page, "/cost"))
