@@ -14,7 +14,7 @@ from airflow.sdk._shared.secrets_masker import SecretsMasker
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.credentials import google_loader
-from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError, GeminiBatchError
+from airflow_provider_gemini_batch.api.errors import AccessDenied, ApiError, ConfigurationError, GeminiBatchError
 from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
 from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.urls import is_secure
@@ -187,8 +187,28 @@ def test_an_upload_session_of_cloud_storage_shows_in_no_log_and_no_error(
     store = ObjectStore(None, project="p", endpoint=listener.url)  # type: ignore[arg-type]
     with pytest.raises(GeminiBatchError) as caught, store.write_whole("gs://bucket/object") as handle:
         handle.write(bytes(9 << 20))
+    assert isinstance(caught.value, AccessDenied) == (status == 403)
     assert "upload_id=***" in caplog.text
     assert "hidden" not in caplog.text + "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_errors_of_whoever_writes_an_object_are_told_from_those_of_its_writes(listener: Listener, status: int) -> None:
+    store = ObjectStore(None, project="p", endpoint=listener.url)  # type: ignore[arg-type]
+    own = OSError("Forbidden: x?upload_id=mine")
+    with pytest.raises(OSError, match="mine") as caught, store.write_whole("gs://bucket/object"):
+        raise own
+    assert caught.value is own
+    listener.answer = (status, {}, b"{}")
+    for size in (9 << 20, 1):  # a piece that is sent at once, and one that is sent at the end
+        with pytest.raises(ApiError, match="write of gs://bucket/object") as refused:
+            put(store, size)
+        assert (refused.value.http_status, type(refused.value) is AccessDenied) == (status, status == 403)
+
+
+def put(store: ObjectStore, size: int) -> None:
+    with store.write_whole("gs://bucket/object") as handle:
+        handle.write(bytes(size))
 
 
 @pytest.mark.parametrize("name", ["urllib3.connectionpool", "requests", "urllib3"])

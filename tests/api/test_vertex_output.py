@@ -8,6 +8,7 @@ import re
 import sys
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +16,10 @@ from api.test_vertex import FLASH, connected, rows
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from airflow_provider_gemini_batch.api.backends import vertex
 from airflow_provider_gemini_batch.api.backends.vertex import _job
 from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
     ConfigurationError,
     NotFound,
     ResultsGone,
@@ -28,6 +31,7 @@ from airflow_provider_gemini_batch.api.google.output_folder import StoredObject,
 from airflow_provider_gemini_batch.api.google.storage import _matches
 from airflow_provider_gemini_batch.api.google.vertex_output import LeftOutput, VertexOutput
 from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.api.responses.lines import result_rows
 from airflow_provider_gemini_batch.api.transport import WholeResponse
 from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.emulator import Emulator
@@ -249,6 +253,16 @@ def where(request: pytest.FixtureRequest) -> str:
     return f"gs://out/{abs(hash(request.node.nodeid))}"
 
 
+def in_one_list(client: BatchClient, name: str, listed: str = "") -> str:
+    """Write the output of a job as one JSON list, or as this text; give its address."""
+    source = client.output_source(name)
+    assert source is not None
+    (uri,) = source.gcs_uris
+    lines = b"".join(client.storage.iter_bytes(uri)).decode().splitlines()
+    put(client.storage, uri, (listed or f"[{','.join(lines)}]").encode())
+    return uri
+
+
 JOB = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_EXPIRED"}
 
 
@@ -434,6 +448,58 @@ def test_packed_answers_are_read(client: BatchClient, emulator: Emulator, where:
         put(client.storage, f"{uri}.gz", broken)
         with pytest.raises(UnexpectedResponse, match=words):
             list(client.get_responses(name))
+
+
+@pytest.mark.parametrize(
+    "listed",
+    ['[{"a": 1}, {"a": "' + "x" * 3000 + '"}]', '[{"a": 1}, null]', '[{"a": 1},\n{"a"\n{"a": 1}]', '[{"a": 01}]'],
+)
+def test_an_output_is_not_gone_on_from_if_a_row_is_damaged_or_too_long(
+    client: BatchClient, emulator: Emulator, where: str, listed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = ended(client, emulator, where, count=2)
+    in_one_list(client, name, listed)
+    monkeypatch.setattr(vertex, "result_rows", partial(result_rows, limit=2000))
+    assert client.output_source(name) is None
+
+
+def test_a_damaged_packed_output_is_not_gone_on_from(client: BatchClient, emulator: Emulator, where: str) -> None:
+    name = ended(client, emulator, where, count=2)
+    uri = in_one_list(client, name)
+    put(client.storage, uri, gzip.compress(b'{"a": 1}\n' * 2)[:-9])
+    assert client.output_source(name) is None
+    emulator.control.set_job(name, state="JOB_STATE_EXPIRED", counts={})
+    assert client.output_source(name) is None
+
+
+def test_copies_as_lines_have_names_of_their_own(client: BatchClient, emulator: Emulator, where: str) -> None:
+    name = ended(client, emulator, where, count=2)
+    uri = in_one_list(client, name)
+    for other in (
+        uri.replace(".jsonl", ".json"),
+        uri.replace(".jsonl", "-2.jsonl.gz"),
+        uri.replace(".jsonl", "-2.json"),
+    ):
+        put(client.storage, other, b'[{"a": "%s"}]' % other[-9:].encode())
+    source = client.output_source(name)
+    assert source is not None
+    assert len({b"".join(client.storage.iter_bytes(copy)) for copy in source.gcs_uris}) == 4
+
+
+def test_a_copy_as_lines_that_is_refused_is_an_error_that_says_what_to_grant(
+    client: BatchClient, emulator: Emulator, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = ended(client, emulator, where, count=2)
+    in_one_list(client, name)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("Forbidden: https://x/o?upload_id=1\nstorage.objects.create")
+
+    monkeypatch.setattr("gcsfs.core.GCSFile._initiate_upload", refuse)
+    monkeypatch.setattr("gcsfs.core.GCSFile._simple_upload", refuse)
+    with pytest.raises(AccessDenied, match=r"_lines/.*create objects in this folder") as caught:
+        client.output_source(name)
+    assert "upload_id" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import DecodeError, Raw
+from msgspec.json import decode
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome
@@ -35,7 +37,7 @@ from airflow_provider_gemini_batch.api.models import (
     Service,
     SnapshotPage,
 )
-from airflow_provider_gemini_batch.api.responses.lines import are_lines, result_rows
+from airflow_provider_gemini_batch.api.responses.lines import BETWEEN_ROWS, OverlongLine, are_lines, result_rows
 from airflow_provider_gemini_batch.api.responses.reading import parse_vertex_line, read_lines
 from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import MAX_POLL_BYTES, Call, Retry
@@ -223,7 +225,9 @@ class VertexBackend:
         The new job only processes rows that are in that output. So the output of a job that ended early must have a
         line for each row, done or not. The lines are counted; if they cannot be compared with the input, return None.
         Objects that are packed, or not lines of JSON, are first copied as such lines into a folder ``_lines`` beside
-        them, since the service is not known to read other forms.
+        them, since the service is not known to read other forms. If they cannot be read whole, return None.
+
+        :raises AccessDenied: these credentials may not write that copy.
         """
         job, raw = self._fetch(name)
         left = self._output.of(job, raw)
@@ -241,20 +245,35 @@ class VertexBackend:
                         wanted or "unknown",
                     )
                     return None
-            return JobSource(gcs_uris=tuple(map(self._as_lines, source.gcs_uris)), bigquery_uri=left.table)
-        except (AccessDenied, ConfigurationError, NotFound) as error:
+            usable = [uri for uri in source.gcs_uris if are_lines(next(self._storage.iter_bytes(uri), b""))]
+        except (AccessDenied, ConfigurationError, NotFound, UnexpectedResponse) as error:
             _log.warning("Whether the output of %s holds all rows could not be seen: %s", name, error)
             return None
+        try:
+            uris = [uri if uri in usable else self._copy_as_lines(uri) for uri in source.gcs_uris]
+        except UnexpectedResponse as error:
+            _log.warning("The output of %s cannot be completed: %s", name, error)
+            return None
+        return JobSource(gcs_uris=tuple(uris), bigquery_uri=left.table)
 
-    def _as_lines(self, uri: str) -> str:
-        """Return an object with these rows as lines of JSON: the same one if it is like that."""
-        if are_lines(next(self._storage.iter_bytes(uri), b"")):
-            return uri
+    def _copy_as_lines(self, uri: str) -> str:
+        """Write the rows of an object as lines of JSON to another one, and return its address.
+
+        :raises UnexpectedResponse: some rows cannot be read. :raises AccessDenied: these credentials may not write it.
+        """
         folder, _, name = uri.rpartition("/")
-        copy = f"{folder}/_lines/{name.removesuffix('.gz').removesuffix('.json').removesuffix('.jsonl')}.jsonl"
-        with self._storage.write_whole(copy) as handle:
-            for row in result_rows(self._storage.iter_bytes(uri), limit=sys.maxsize):
-                handle.write(b" ".join(row.splitlines()) + b"\n")
+        copy = f"{folder}/_lines/{name}.jsonl"
+        try:
+            with self._storage.write_whole(copy) as handle:
+                for number, row in enumerate(result_rows(self._storage.iter_bytes(uri)), 1):
+                    handle.write(_one_line(row, f"row {number} of {uri}"))
+        except AccessDenied as error:
+            raise AccessDenied(
+                f"{error}. The next job continues from a copy there, since {uri} is packed, or no lines of JSON: let "
+                "these credentials create objects in this folder; nothing was sent",
+                http_status=error.http_status,
+                status=error.status,
+            ) from error
         return copy
 
     def _count(self, source: JobSource) -> int:
@@ -291,6 +310,18 @@ class VertexBackend:
         """Return a job's URL, on the host of its own location, whichever location the connection names."""
         checked, location = names.vertex_job(name)
         return f"{self._place.root(location)}/{checked}"
+
+
+def _one_line(row: bytes, what: str) -> bytes:
+    """Return a row as a line of JSON. Raises UnexpectedResponse if it is too long or not a whole object."""
+    line = b" ".join(row.strip(BETWEEN_ROWS).splitlines()) + b"\n"
+    try:
+        if not isinstance(row, OverlongLine):
+            decode(line, type=dict[str, Raw])
+            return line
+    except DecodeError:
+        pass
+    raise UnexpectedResponse(f"{what} is not a whole JSON object, or is too long to be read")
 
 
 def _refuse_what_is_gemini_only(new: NewJob) -> None:

@@ -108,21 +108,29 @@ class ObjectStore:
 
     @contextmanager
     def write_whole(self, uri: str) -> Iterator[BinaryIO]:
-        """Open an object for writing; it is there when the block ends well, and not when it raises."""
-        handle = self.open(uri, "wb")
+        """Open an object for writing; it is there when the block ends well, and not when it raises.
+
+        Failures of the object's writes are raised as ours, anything else in the block as it is.
+        """
+        handle: Any = self.open(uri, "wb")
+        send = handle.flush
+
+        def flush(force: bool = False) -> None:  # noqa: FBT001, FBT002  (fsspec's signature)
+            with _storage_errors("write", uri):
+                send(force)
+
+        # fsspec writes, and closes, by this method.
+        handle.flush = flush
         try:
             yield handle
-        except BaseException as error:
+        except BaseException:
             with suppress(Exception):
-                handle.discard()  # type: ignore[attr-defined]
+                handle.discard()
             # gcsfs closes, and so uploads, an open file when it is garbage-collected: mark it as closed.
             with suppress(Exception):
-                handle.closed = True  # type: ignore[misc]
-            if _SESSION.search(str(error)):  # gcsfs could not write a piece, and names the upload session
-                raise _translate_error(f"write of {uri}", cast("Exception", error)) from None
+                handle.closed = True
             raise
-        with _storage_errors("write", uri):
-            handle.close()
+        handle.close()
 
     def size(self, uri: str) -> int:
         """Return an object's size in bytes. Raises NotFound when it does not exist."""
@@ -264,6 +272,8 @@ def _storage_errors(operation: str, uri: str) -> Iterator[None]:
 def _translate_error(what: str, error: Exception) -> GeminiBatchError:
     code = getattr(error, "code", None) or getattr(error, "status", None)
     status = int(code) if isinstance(code, (int, str)) and str(code).isdigit() else 0
+    if isinstance(error, OSError) and str(error).startswith("Forbidden: "):  # which is all that gcsfs says of a 403
+        status = 403
     if status in {401, 403}:
         return AccessDenied(f"{what}: {status}, these credentials may not", http_status=status)
     if status == 429:  # noqa: PLR2004

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES_OF_A_ROW = 128 << 20
 """The most bytes of a response. The largest ones hold about ten pictures, or repeat a request of 100 MB."""
+BETWEEN_ROWS = b"\xef\xbb\xbf\0\x1e \t\r\n,"
+"""Bytes that may stand around a row: those of a byte order mark, separators, remains of a writer that crashed."""
 
 _LINE_END = 10
 _GZIP = b"\x1f\x8b"
@@ -31,7 +33,6 @@ _HEAD_BYTES = 4096
 _SEVERAL_LINES = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[|\{[ \t\r]*\n\s*[\"}])")
 # A row that begins with its line; in an object over several lines, braces stand alone.
 _ROW_BEGINS = re.compile(rb"\n[ \t,]*\[?\{[ \t]*\"")
-_BETWEEN_ROWS = b"\xef\xbb\xbf\0\x1e \t\r\n,"
 # Enough to tell: a byte order mark and two bytes that are not blank.
 _TOLD_BY = 5
 # A backslash may also be the last byte of a piece.
@@ -158,7 +159,7 @@ class _Braces:
 
 def _lines_in_list(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     """Yield lines, except one that only ends a list."""
-    return (line for line in lines_of(chunks, limit=limit) if line.strip(_BETWEEN_ROWS) != b"]")
+    return (line for line in lines_of(chunks, limit=limit) if line.strip(BETWEEN_ROWS) != b"]")
 
 
 def _is_json(text: bytes) -> bool:
@@ -174,14 +175,14 @@ def _between(text: bytes, *, first: bool, last: bool = False) -> Iterator[bytes]
 
     What is not JSON, such as the end of an object whose beginning is lost, is a row for each line.
     """
-    values = text.strip(_BETWEEN_ROWS)
+    values = text.strip(BETWEEN_ROWS)
     if not values:
         return
     values = values.removeprefix(b"[") if first else values
     values = values.removesuffix(b"]") if last else values
-    for form in (values, values.strip(_BETWEEN_ROWS + b"[]}")):
+    for form in (values, values.strip(BETWEEN_ROWS + b"[]}")):
         try:
-            found = json.loads(b"[" + form.strip(_BETWEEN_ROWS) + b"]")
+            found = json.loads(b"[" + form.strip(BETWEEN_ROWS) + b"]")
         except (ValueError, RecursionError):
             continue
         yield from (json.dumps(value).encode() + b"\n" for value in found)
