@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timezone
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobState, ServiceError
@@ -116,6 +119,17 @@ def shown_text(value: object) -> str:
     """Return foreign text with what databases refuse (U+0000, lone surrogates) replaced; empty for anything else."""
     text = value if isinstance(value, str) else ""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def key_text(value: object) -> str | None:
+    """Return a scalar value as the text of a key, a date or time in ISO 8601; None for anything else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (Integral, float, Decimal, UUID)):
+        return str(value)
+    return value.isoformat() if isinstance(value, (date, time)) else None
 
 
 def dict_at(value: Mapping[str, Any], *path: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.requests.fields import MEMBERS, check_json, kind_of, shown
-from airflow_provider_gemini_batch.api.requests.request import BatchRequest, RequestDefaults, key_text, normalise
+from airflow_provider_gemini_batch.api.requests.request import BatchRequest, RequestDefaults, normalise, row_key
 from airflow_provider_gemini_batch.rows.prompt import Template, as_text, list_names, no_column
 from airflow_provider_gemini_batch.rows.python_rows import plain
 
@@ -128,7 +128,7 @@ def _key_of(value: Any) -> str:
     value = plain(value)
     # pandas turns whole numbers into floats when one is missing; databases have decimals.
     is_whole = isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value)
-    return key_text(int(value) if is_whole else value)
+    return row_key(int(value) if is_whole else value)
 
 
 class ColumnTypes:

@@ -22,13 +22,13 @@ from airflow_provider_gemini_batch.api.responses.content import block_reason, fi
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, lines_of, result_rows, unpacked
 from airflow_provider_gemini_batch.api.responses.reading import (
     inline_results,
-    key_text,
     parse_result_line,
     parse_vertex_line,
     read_lines,
     result_of,
     vertex_result_of,
 )
+from airflow_provider_gemini_batch.api.wire import key_text
 from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin, deliver, target_of
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary
 from airflow_provider_gemini_batch.rows.media import MediaFolder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time, timezone
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -31,6 +31,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
 )
 from airflow_provider_gemini_batch.api.requests.typed import text_request
 from airflow_provider_gemini_batch.api.vertex_rules import check_request
+from airflow_provider_gemini_batch.api.wire import key_text
 from airflow_provider_gemini_batch.rows.expected import Expected
 
 if TYPE_CHECKING:
@@ -213,8 +214,8 @@ def test_the_rows_own_value_wins_over_the_default() -> None:
         ({"request": HELLO, "shoe": 1}, "'shoe' beside 'request'"),
         ({"request": {**HELLO, "labels": {}}, "labels": {}}, "given twice"),
         ({"key": "", "text": "x"}, "the key is empty"),
-        ({"key": 1.5, "text": "x"}, "a key is a text or a whole number"),
-        ({"key": True, "text": "x"}, "a key is a text or a whole number"),
+        ({"key": 1.5, "text": "x"}, "a key is a text, a whole number, a date, a time or a UUID"),
+        ({"key": True, "text": "x"}, "a key is a text, a whole number, a date, a time or a UUID"),
         ({"contents": "x", "cachedContent": "c", "tools": [{"a": 1}]}, "cachedContent cannot go with tools"),
         ({1: "x"}, "member names must be texts"),
     ],
@@ -227,10 +228,17 @@ def test_a_wrong_row_is_refused_and_says_why(row: Any, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "written"),
-    [(7, "7"), (date(2026, 1, 2), "2026-01-02"), (UUID(int=7), "00000000-0000-0000-0000-000000000007")],
+    [
+        (7, "7"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc), "2026-01-02T03:04:00+00:00"),
+        (datetime(2026, 1, 2, 3, 4, 5, 60, tzinfo=timezone.utc), "2026-01-02T03:04:05.000060+00:00"),
+        (time(3, 4), "03:04:00"),
+        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+    ],
 )
-def test_a_key_may_be_a_whole_number_a_date_or_a_uuid(key: Any, written: str) -> None:
-    assert normalise({"key": key, "text": "x"})[0] == written
+def test_a_key_may_be_a_whole_number_a_date_a_time_or_a_uuid_and_reads_as_in_a_response(key: Any, written: str) -> None:
+    assert normalise({"key": key, "text": "x"})[0] == key_text(key) == written
 
 
 def test_another_model_than_the_jobs_is_refused_and_the_same_is_left_out() -> None:

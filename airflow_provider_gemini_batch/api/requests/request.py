@@ -19,10 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableSet
 from dataclasses import dataclass, field
-from datetime import date
-from numbers import Integral
+from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from msgspec import Raw, Struct
 from msgspec.json import decode
@@ -49,6 +47,7 @@ from airflow_provider_gemini_batch.api.vertex_rules import (
     takes_instructions_in_text,
     with_instructions,
 )
+from airflow_provider_gemini_batch.api.wire import key_text
 
 INLINE_LIMIT_BYTES = 20 * 1024 * 1024
 """Largest body of a create call on the Gemini Developer API (the service names 20971520 bytes)."""
@@ -59,6 +58,8 @@ _GENERATION = JobKind.GENERATION
 
 _NOT_WITH_CACHE = frozenset({"systemInstruction", "tools", "toolConfig"})
 _KEY_NAMES = ("key", "custom_id", "customId")
+# Which of its spellings (1.5, 1.50) would be the key?
+_NO_KEYS = (bool, float, Decimal)
 
 
 class BatchRequest(BaseModel):
@@ -306,18 +307,17 @@ def _key(row: Mapping[str, Any]) -> str | None:
         found.append(metadata["key"])
     if not found:
         return None
-    return key_text(found[0])
+    return row_key(found[0])
 
 
-def key_text(value: object) -> str:
-    """Return a key as text; it may be a whole number, a date or a UUID. Raises InputError for anything else."""
-    if isinstance(value, str):
-        if not value:
-            raise InputError("the key is empty")
-        return value
-    if not isinstance(value, bool) and isinstance(value, (Integral, date, UUID)):
-        return str(value)
-    raise InputError(f"a key is a text or a whole number, not {kind_of(value)}")
+def row_key(value: object) -> str:
+    """Return the key that a row is given, as text. Raises InputError for an empty one and for an unfit type."""
+    text = None if isinstance(value, _NO_KEYS) else key_text(value)
+    if text is None:
+        raise InputError(f"a key is a text, a whole number, a date, a time or a UUID, not {kind_of(value)}")
+    if not text:
+        raise InputError("the key is empty")
+    return text
 
 
 def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date, time
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from msgspec import DecodeError, Raw
 from msgspec.json import decode
@@ -22,7 +19,7 @@ from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine
 from airflow_provider_gemini_batch.api.responses.openai_shape import is_envelope, native, open_envelope
 from airflow_provider_gemini_batch.api.responses.typed import plain_result
-from airflow_provider_gemini_batch.api.wire import grpc_code
+from airflow_provider_gemini_batch.api.wire import grpc_code, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -299,17 +296,6 @@ def _key(item: Mapping[str, Any]) -> str | None:
         metadata.get("key") if isinstance(metadata, dict) else None,
     )
     return next((text for text in map(key_text, places) if text is not None), None)
-
-
-def key_text(value: Any) -> str | None:
-    """Return a scalar value (a number, a decimal, a date) as the text of a key; None for anything else."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float, Decimal, UUID)):
-        return str(value)
-    return value.isoformat() if isinstance(value, (date, time)) else None
 
 
 def _service_error(fault: Any) -> ServiceError:
