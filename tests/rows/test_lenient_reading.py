@@ -260,6 +260,19 @@ def test_a_line_may_be_a_response_or_an_error_by_itself() -> None:
         assert result.response is not None
         assert (result.key, row(result.response)["text"]) == (line.get("key"), "fine")
     assert result_of({"code": 8, "message": "m"}, 0).error == ServiceError(code=8, message="m")
+    # What a row of the other kind would have may be there, and empty.
+    for empty in ({}, dict.fromkeys(("response", "error", "status")), {"response": {}, "error": {}, "status": ""}):
+        for read in (result_of, vertex_result_of):
+            for whole in (said, {"promptFeedback": {"blockReason": "SAFETY"}}, {"usageMetadata": COUNTS}):
+                assert read({"key": "k", **empty, **whole}, 0).response == {"key": "k", **empty, **whole}
+            for status in ({}, {"status": "RESOURCE_EXHAUSTED"}):
+                told = read({"key": "k", **empty, "code": 429, "message": "m", **status}, 0)
+                assert (told.key, told.error) == ("k", ServiceError(code=8, message="m"))
+            assert read({"key": "k", **empty, "status": "Bad"}, 0).error == ServiceError(message="Bad")
+            failed = read({"key": "k", **empty, **said, "error": {"code": 13, "message": "m"}}, 0)
+            assert (failed.error, failed.response) == (ServiceError(code=13, message="m"), None)
+            assert failed.billed is not None
+            assert usage_of(failed.billed)[0] == Usage(5, 7)
     # A table's own columns may have such names, beside a row that has failed.
     failed = {"key": "k", "request": {}, "status": "Bad Request", "embedding": [1], "code": 3, "message": "m"}
     assert vertex_result_of(failed, 0).error == ServiceError(message="Bad Request")

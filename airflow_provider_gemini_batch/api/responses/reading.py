@@ -30,14 +30,16 @@ INLINE_RESPONSES = ("inlinedResponses", "inlinedEmbedContentResponses")
 _UNREADABLE = ServiceError(message="this line of the results is not a JSON object")
 _NEITHER = "the service gave neither a response nor an error"
 _ANSWERS = ("candidates", "embedding", "embeddings", "promptFeedback")
+_OF_A_RESPONSE = (*_ANSWERS, "choices", "usageMetadata")
+_SUCCESS = frozenset({"0", "200", "OK"})
 _NOT_BESIDE = frozenset({"request", "response", "predictions", "prediction", "instance"})
 _KEY_OF_A_HEAD = re.compile(rb'\A\s*\{\s*"(?:key|custom_id)"\s*:\s*("[^"\\]{1,200}")')
 _HEAD_BYTES = 4096
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # May surround a row: byte order marks, record separators, remains of a writer that crashed.
 _AROUND = "\ufeff\0\x1e\xa0 \t\r\n,"
-# A list's end may follow its last row on that row's line.
-_GAP = re.compile(f"[{_AROUND}\\]]*")
+# Rows in a list need no more to be told apart than rows in a line.
+_GAP = re.compile(rf"[{_AROUND}\[\]]*")
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|)')
 # Beyond this depth, and from so many digits on, JSON parsers and writers fail.
 _DEEPEST = 100
@@ -70,28 +72,36 @@ def read_lines(lines: Iterable[bytes], parse: Callable[[bytes | str, int], Batch
     position = 0
     for line in lines:
         result = parse(line, position)
-        for row in (result.error is _UNREADABLE and _rows_of(line)) or (None,):
-            yield result if row is None else parse(row, position)
+        begun = position
+        for row in _rows_of(line) if result.error is _UNREADABLE else ():
+            yield parse(row, position)
+            position += 1
+        if position == begun:
+            yield result
             position += 1
 
 
-def _rows_of(line: bytes | str) -> list[str]:
-    """Return the objects in a line that holds several or a list of them; an unreadable rest comes last."""
+def _rows_of(line: bytes | str) -> Iterator[str]:
+    """Yield each value in a line that holds several objects or a list of them; an unreadable rest comes last.
+
+    One at a time: a line of the greatest length may hold millions.
+    """
     text = _mended(line)
-    rows: list[str] = []
-    begin = 0
+    begin = _next_value(text, 0)
+    if not text.startswith(("{", "null"), begin):
+        return
     while begin < len(text):
         try:
-            found, end = _scan(text, begin)
+            end = _scan(text, begin)[1]
         except (ValueError, RecursionError):
-            return [*rows, text[begin:]] if rows else []
-        several = found if isinstance(found, list) else [found]
-        if not several or not all(isinstance(one, dict) for one in several):
-            return []
-        rows += [text[begin:end]] if several is not found else map(json.dumps, several)
-        gap = _GAP.match(text, end)
-        begin = gap.end() if gap else end
-    return rows
+            end = len(text)
+        yield text[begin:end]
+        begin = _next_value(text, end)
+
+
+def _next_value(text: str, begin: int) -> int:
+    gap = _GAP.match(text, begin)
+    return gap.end() if gap else begin
 
 
 def _read_result(line: bytes | str, position: int) -> BatchResult:
@@ -130,16 +140,7 @@ def result_of(item: Any, position: int) -> BatchResult:
     """Return one response from JSON: a line of a file, or an inline item, whose key is in ``metadata``."""
     if not isinstance(item, dict):
         return BatchResult(None, None, _UNREADABLE, position)
-    response = _as_object(item.get("response"))
-    fault = _fault(item.get("error"))
-    if item.keys().isdisjoint(("response", "error", "status")):
-        # The REST reference lets a line be the response itself, or a google.rpc.Status.
-        response = item if _has_content(item) or "choices" in item else None
-        fault = item if response is None and "code" in item else None
-    elif fault is None and not _has_content(response):
-        # A user of the service reported the error under this name.
-        fault = item.get("status")
-    return _make_result(item, response, fault, position)
+    return _make_result(item, _as_object(item.get("response")), position)
 
 
 def vertex_result_of(item: Any, position: int) -> BatchResult:
@@ -149,14 +150,21 @@ def vertex_result_of(item: Any, position: int) -> BatchResult:
     response = _as_object(item.get("response"))
     if predictions := item.get("predictions") or item.get("prediction"):
         response = _read_predictions(predictions) or response
+    return _make_result(item, response, position)
+
+
+def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchResult:
+    key = _key(item)
+    # The REST reference lets a line be the response itself, or a google.rpc.Status. A line that repeats its request is
+    # neither: the members beside it are the author's.
+    alone = not response and item.keys().isdisjoint(("request", "instance"))
+    if alone and any(item.get(name) for name in _OF_A_RESPONSE):
+        response = item
     fault = _fault(item.get("error"))
     if not fault and not _has_content(response):
-        fault = item.get("status")
-    return _make_result(item, response, fault, position)
-
-
-def _make_result(item: dict[str, Any], response: Any, fault: Any, position: int) -> BatchResult:
-    key = _key(item)
+        # Vertex AI's name for the error, which users of the other service have seen, too.
+        status = item.get("status")
+        fault = _fault(item if alone and "code" in item and (item.get("message") or not status) else status)
     beside = {name: value for name, value in item.items() if name not in _NOT_BESIDE}
     instance = item.get("instance")
     if isinstance(instance, str):
@@ -179,8 +187,11 @@ def _make_result(item: dict[str, Any], response: Any, fault: Any, position: int)
 
 
 def _fault(value: Any) -> Any:
-    """Return an error unchanged; None for one whose code means success."""
-    return None if isinstance(value, dict) and str(value.get("code")) in {"0", "OK"} else value
+    """Return an error unchanged; None for one that is, or whose code is, a word for success."""
+    if isinstance(value, str):
+        value = value.strip()
+    word = value.get("code") if isinstance(value, dict) else value
+    return None if str(word).upper() in _SUCCESS else value
 
 
 def _as_object(value: Any) -> Any:
