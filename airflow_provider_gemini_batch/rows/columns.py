@@ -71,17 +71,20 @@ def _in_microseconds(kind: Any) -> Any:
     import pyarrow as pa
     from pyarrow import types
 
-    if types.is_timestamp(kind) and kind.unit == "ns":
-        return pa.timestamp("us", kind.tz)
-    if types.is_time64(kind):
-        return pa.time64("us")
-    if types.is_duration(kind) and kind.unit == "ns":
-        return pa.duration("us")
-    if types.is_list(kind):
-        return pa.list_(_in_microseconds(kind.value_type))
+    if getattr(kind, "unit", None) == "ns":
+        plain = pa.time64("us") if types.is_time64(kind) else pa.duration("us")
+        return pa.timestamp("us", kind.tz) if types.is_timestamp(kind) else plain
     if types.is_struct(kind):
         return pa.struct([(one.name, _in_microseconds(one.type)) for one in kind])
-    return kind
+    if types.is_map(kind):
+        return pa.map_(_in_microseconds(kind.key_type), _in_microseconds(kind.item_type))
+    if types.is_dictionary(kind) and not types.is_nested(kind.value_type):
+        inner = _in_microseconds(kind.value_type)
+        return kind if inner == kind.value_type else inner
+    if types.is_list(kind) or types.is_fixed_size_list(kind):
+        size = kind.list_size if types.is_fixed_size_list(kind) else -1
+        return pa.list_(_in_microseconds(kind.value_type), size)
+    return pa.large_list(_in_microseconds(kind.value_type)) if types.is_large_list(kind) else kind
 
 
 def arrow_type(word: str) -> Any:

@@ -24,6 +24,7 @@ from pydantic_core import from_json
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest
 from airflow_provider_gemini_batch.api.states import Service
+from airflow_provider_gemini_batch.rows.columns import records_of
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.python_rows import python_rows
 from airflow_provider_gemini_batch.rows.stage import Staged, stage
@@ -185,6 +186,32 @@ def staged(folder: Path, rows: Any, **arguments: Any) -> tuple[Staged, list[Any]
 
 class Choice(Enum):
     A = "first"
+
+
+NS = pa.timestamp("ns", "UTC")
+TIME = 1_700_000_000_123_456_789
+READ = dt.datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=dt.timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("column", "read"),
+    [
+        (pa.array([[TIME]], pa.list_(NS)), [READ]),
+        (pa.array([[TIME]], pa.large_list(NS)), [READ]),
+        (pa.array([[TIME]], pa.list_(NS, 1)), [READ]),
+        (pa.array([[("a", TIME)]], pa.map_(pa.string(), NS)), [("a", READ)]),
+        (pa.array([[(TIME, "a")]], pa.map_(NS, pa.string())), [(READ, "a")]),
+        (pa.array([TIME], NS).dictionary_encode(), READ),
+        (pa.StructArray.from_arrays([pa.array([TIME], NS).dictionary_encode()], ["at"]), {"at": READ}),
+        (pa.array([[[{"at": TIME}]]], pa.large_list(pa.list_(pa.struct([("at", NS)]), 1))), [[{"at": READ}]]),
+        (pa.array([[1001]], pa.large_list(pa.time64("ns"))), [dt.time(0, 0, 0, 1)]),
+        (pa.array([[1001]], pa.list_(pa.duration("ns"), 1)), [dt.timedelta(microseconds=1)]),
+        (pa.array(["a"]).dictionary_encode(), "a"),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_nanoseconds_are_read_wherever_they_stand_in_a_column(column: Any, read: Any) -> None:
+    assert records_of(pa.record_batch([column], ["x"])) == [{"x": read}]
 
 
 VALUES = {
