@@ -32,6 +32,9 @@ _NO_CONFIG: Mapping[str, Any] = {}
 _NO_MEDIA: Mapping[str, int] = {}
 _SEARCHES = frozenset({"googlesearch", "googlesearchretrieval", "googlemaps", "enterprisewebsearch"})
 _MEDIA = frozenset({"IMAGE", "AUDIO", "VIDEO"})
+# No service takes a larger number, and a sum of such numbers has a price.
+_MOST = 2**31 - 1
+_DIGITS = 20
 # The largest picture that a model makes, in tokens (4K).
 _PICTURE_TOKENS = 2000
 _OF_SEARCHES = "searches are billed by the query, and nothing bounds how many there will be"
@@ -205,8 +208,8 @@ def _config(given: Any) -> _Config:
 
 
 def _number(value: Any) -> int | None:
-    number = int_of(value)
-    return number if number is not None and number > 0 else None
+    number = int_of(value[:_DIGITS] if isinstance(value, str) else value)
+    return min(number, _MOST) if number is not None and number > 0 else None
 
 
 def _files(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

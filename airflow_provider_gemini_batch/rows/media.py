@@ -33,8 +33,16 @@ _ENDINGS = {
 _UNTOLD = frozenset({"", "application/octet-stream"})
 _BEGINNINGS = {
     b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"%PDF-": "application/pdf",
-    b"OggS": "audio/ogg", b"fLaC": "audio/flac", b"ID3": "audio/mpeg",
+    b"OggS": "audio/ogg", b"fLaC": "audio/flac", b"ID3": "audio/mpeg", b"\xff\xfb": "audio/mpeg",
+    b"II*\0": "image/tiff", b"MM\0*": "image/tiff", b"\x1a\x45\xdf\xa3": "video/webm",
 }  # fmt: skip
+# The brands of files that begin with ``ftyp`` and are not video/mp4. Source: https://mp4ra.org/registered-types/brands
+_BRANDS = {
+    b"M4A ": "audio/mp4", b"M4B ": "audio/mp4", b"M4P ": "audio/mp4", b"qt  ": "video/quicktime",
+    b"avif": "image/avif", b"avis": "image/avif", **dict.fromkeys((b"heic", b"heix", b"heim", b"heis"), "image/heic"),
+}  # fmt: skip
+_ANY_PICTURE = frozenset({b"mif1", b"msf1"})
+_LONGEST_BRANDS = 256
 _RAW_SOUND = frozenset({"audio/l16", "audio/pcm", "audio/raw"})
 _DEFAULT_RATE = 24_000
 _SAMPLE_BYTES = 2
@@ -72,18 +80,24 @@ class MediaFolder:
         """Write the files of one candidate; return their entries for the row, and a warning or empty text."""
         told: list[dict[str, Any]] = []
         odd: list[str] = []
-        for first, mime_type, pieces in join_pieces(found):
-            data = [piece for piece in map(_decoded, pieces) if piece is not None]
-            if len(data) < len(pieces):
-                odd.append(f"part {first.part} is not valid base64")
+        for pieces in join_pieces(found):
+            first, mime_type = pieces[0], pieces[0].mime_type
+            decoded = [_decoded(piece.data or "") for piece in pieces]
+            where = f" of candidate {candidate}" if candidate else ""
+            odd += [
+                f"part {piece.part}{where} is not valid base64"
+                for piece, content in zip(pieces, decoded, strict=True)
+                if content is None
+            ]
+            data = [content for content in decoded if content is not None]
             if not data:
                 told.append(entry(mime_type, thought=first.thought))
                 continue
             if base_type(mime_type) in _UNTOLD:
-                mime_type = _type_of(data[0]) or mime_type  # noqa: PLW2901
+                mime_type = _type_of(data[0]) or mime_type
             if base_type(mime_type) in _RAW_SOUND:
                 data = list(wave_file(mime_type, data))
-                mime_type = "audio/wav"  # noqa: PLW2901
+                mime_type = "audio/wav"
             path = f"{self.path}/{self._name(key, row, candidate, first.part)}.{file_ending(mime_type)}"
             with self._target.write_whole(path) as handle:
                 size = sum(handle.write(piece) for piece in data)
@@ -125,12 +139,12 @@ def link_entries(found: Sequence[Media]) -> list[dict[str, Any]]:
 
 def not_kept(found: Sequence[Media]) -> tuple[list[dict[str, Any]], str]:
     """Return the entries of media for which there is no folder, and the warning that says so."""
-    lost = [entry(mime_type, thought=first.thought) for first, mime_type, _ in join_pieces(found)]
+    lost = [entry(pieces[0].mime_type, thought=pieces[0].thought) for pieces in join_pieces(found)]
     return lost + link_entries(found), NO_PLACE if lost else ""
 
 
-def join_pieces(found: Sequence[Media]) -> Iterator[tuple[Media, str, list[str]]]:
-    """Yield for each file its first part, its MIME type and the base64 of all parts; raw sound becomes one file."""
+def join_pieces(found: Sequence[Media]) -> Iterator[list[Media]]:
+    """Yield for each file its parts with base64, all of one MIME type; raw sound becomes one file."""
     sound: dict[str, list[Media]] = {}
     for one in found:
         if one.data is not None and base_type(one.mime_type) in _RAW_SOUND:
@@ -140,7 +154,7 @@ def join_pieces(found: Sequence[Media]) -> Iterator[tuple[Media, str, list[str]]
             continue
         pieces = sound.get(f"{one.mime_type} {one.thought}", [one])
         if pieces[0] is one:
-            yield one, one.mime_type, [piece.data for piece in pieces if piece.data is not None]
+            yield pieces
 
 
 def _decoded(data: str) -> bytes | None:
@@ -166,8 +180,17 @@ def _type_of(data: bytes) -> str:
     if data[:4] == b"RIFF":
         return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(data[8:12], "")
     if data[4:8] == b"ftyp":
-        return "video/mp4"
+        return _type_by_brand(data)
     return next((mime_type for begin, mime_type in _BEGINNINGS.items() if data.startswith(begin)), "")
+
+
+def _type_by_brand(data: bytes) -> str:
+    """Return the MIME type of a file that begins with ``ftyp``; a picture's own brand may be a further one."""
+    end = min(int.from_bytes(data[:4], "big"), _LONGEST_BRANDS, len(data))
+    brands = [data[at : at + 4] for at in (8, *range(16, end, 4))]
+    if brands[0] not in _ANY_PICTURE:
+        return _BRANDS.get(brands[0], "video/mp4")
+    return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), "image/heif")
 
 
 def base_type(mime_type: str) -> str:

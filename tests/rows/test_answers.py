@@ -212,14 +212,33 @@ def test_media_that_is_not_base64_costs_nothing_but_itself(data: str, tmp_path: 
     assert [file["path"] is None for file in rows[0]["media_files"]] == [True, False]
 
 
+@pytest.mark.parametrize("odd", [None, 5, [], "text"])
+def test_a_file_and_a_warning_name_the_part_by_its_place_in_the_response(odd: Any, tmp_path: Path) -> None:
+    broken = {"inlineData": {"mimeType": "image/png", "data": "!"}}
+    rows, _ = land_lines(tmp_path, {"key": "a", "response": answer(odd, broken, odd, image())})
+    assert rows[0]["warning"] == "part 1 is not valid base64"
+    assert rows[0]["media_files"][1]["path"].endswith("r0-p3.png")
+
+
 def test_one_broken_piece_of_a_sound_costs_the_others_nothing(tmp_path: Path) -> None:
     broken = {"inlineData": {"mimeType": "audio/L16", "data": "!"}}
     rows, _ = land_lines(
         tmp_path, {"key": "a", "response": answer(broken, image(b"\0\1", "audio/L16"), image(b"\2\3", "audio/L16"))}
     )
-    assert "not valid base64" in rows[0]["warning"]
+    assert rows[0]["warning"] == "part 0 is not valid base64"
     with wave.open(rows[0]["media_files"][0]["path"]) as found:
         assert found.readframes(99) == b"\0\1\2\3"
+
+
+def test_of_a_sound_in_pieces_and_of_several_candidates_the_broken_piece_is_named(tmp_path: Path) -> None:
+    broken = {"inlineData": {"mimeType": "audio/L16", "data": "!"}}
+    whole = image(b"\0\1", "audio/L16")
+    said = answer({"text": "t"}, whole, broken, broken)
+    said["candidates"].append({"content": {"parts": [whole, broken]}})
+    rows, _ = land_lines(tmp_path, {"key": "a", "response": said})
+    assert rows[0]["warning"] == (
+        "part 2 is not valid base64; part 3 is not valid base64; part 1 of candidate 1 is not valid base64"
+    )
 
 
 @pytest.mark.parametrize("told", [{}, {"mimeType": None}, {"mimeType": "application/octet-stream"}])
@@ -231,6 +250,19 @@ def test_one_broken_piece_of_a_sound_costs_the_others_nothing(tmp_path: Path) ->
         (b"RIFF\0\0\0\0WEBP", "image/webp"),
         (b"RIFF\0\0\0\0WAVE", "audio/wav"),
         (b"\0\0\0\x18ftypmp42", "video/mp4"),
+        (b"\0\0\0\x1cftypM4V \0\0\0\0M4A ", "video/mp4"),
+        (b"\0\0\0\x20ftypM4A \0\0\0\0isom", "audio/mp4"),
+        (b"\0\0\0\x14ftypqt  ", "video/quicktime"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0mif1", "image/avif"),
+        (b"\0\0\0\x18ftypheic", "image/heic"),
+        (b"\0\0\0\x18ftypheix", "image/heic"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heic", "image/heic"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0miafavif", "image/avif"),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0miafavif", "image/heif"),
+        (b"\0\0\0\x18ftyp", "video/mp4"),
+        (b"\xff\xfb\x90\0", "audio/mpeg"),
+        (b"II*\0\x08", "image/tiff"),
+        (b"\x1a\x45\xdf\xa3\x9f", "video/webm"),
         (b"what is this?", None),
     ],
 )

@@ -244,6 +244,13 @@ def test_the_order_of_rows_does_not_change_an_estimate(limit: dict[str, Any]) ->
     assert found[0].response_modality == found[1].response_modality == "image"
 
 
+@pytest.mark.parametrize("most", ["9" * 400, "9" * 5000, 10**400, 1e300])
+def test_a_limit_of_more_digits_than_a_number_can_have_still_has_a_price(most: Any) -> None:
+    made = expected({"generationConfig": {"maxOutputTokens": most, "candidateCount": most}}, model="gemini-2.5-flash")
+    assert made.unbounded_rows == 0
+    assert (estimated_cost(made, JobKind.GENERATION, at=NOW).usd or 0) > 1000
+
+
 def test_rows_of_which_only_the_number_is_known_are_answered_in_what_the_model_makes() -> None:
     for most in (10, None):
         made = Expected.of_totals("gemini-3.1-flash-image", rows=3, text_bytes=9, max_output_tokens=most)

@@ -269,10 +269,10 @@ def test_a_line_may_be_a_response_or_an_error_by_itself() -> None:
                 told = read({"key": "k", **empty, "code": 429, "message": "m", **status}, 0)
                 assert (told.key, told.error) == ("k", ServiceError(code=8, message="m"))
             assert read({"key": "k", **empty, "status": "Bad"}, 0).error == ServiceError(message="Bad")
-            failed = read({"key": "k", **empty, **said, "error": {"code": 13, "message": "m"}}, 0)
-            assert (failed.error, failed.response) == (ServiceError(code=13, message="m"), None)
-            assert failed.billed is not None
-            assert usage_of(failed.billed)[0] == Usage(5, 7)
+            wrong = read({"key": "k", **empty, **said, "error": {"code": 13, "message": "m"}}, 0)
+            assert (wrong.error, wrong.response) == (ServiceError(code=13, message="m"), None)
+            assert wrong.billed is not None
+            assert usage_of(wrong.billed)[0] == Usage(5, 7)
     # A table's own columns may have such names, beside a row that has failed.
     failed = {"key": "k", "request": {}, "status": "Bad Request", "embedding": [1], "code": 3, "message": "m"}
     assert vertex_result_of(failed, 0).error == ServiceError(message="Bad Request")

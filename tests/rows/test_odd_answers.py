@@ -30,7 +30,7 @@ from airflow_provider_gemini_batch.api.responses.reading import (
 )
 from airflow_provider_gemini_batch.api.wire import key_text
 from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin, deliver, target_of
-from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, iter_rows
 from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.runtime.outputs import storable
 
@@ -203,37 +203,21 @@ def test_what_is_no_object_in_a_list_keeps_its_place(odd: Any, size: int) -> Non
     assert [json.loads(row) for row in (rest[0], *rest[2:])] == [{"a": 1}, [{"b": 2}], [{"c": 3}]]
 
 
-@pytest.mark.parametrize("odd", ["9" * 5000, "-1." + "9" * 5000, '"\\x"', "[" * 3000 + "]" * 3000])
-def test_of_two_rows_on_one_line_neither_is_lost_for_what_a_parser_refuses(odd: str) -> None:
-    rows = [f'{{"key":"{key}","response":{RAW.decode()},"junk":{odd}}}' for key in "ab"]
-    found = list(read_lines([" ".join(rows).encode()], parse_result_line))
-    assert [(one.key, one.response) for one in found] == [("a", GOOD), ("b", GOOD)]
-
-
-def test_many_objects_on_one_line_are_taken_apart_in_linear_time() -> None:
-    whole = BatchResult("k", GOOD, None, 0)
-    found = read_lines([b"{}" * 500_000], lambda line, at: whole if isinstance(line, str) else result_of(None, at))
-    assert sum(1 for _ in found) == 500_000
-
-
-def test_a_row_whose_error_has_our_own_words_is_parsed_once() -> None:
-    seen = []
-
-    def parse(line: bytes | str, position: int) -> BatchResult:
-        seen.append(position)
-        return parse_result_line(line, position)
-
-    line = b'{"key":"k","error":{"message":"this line of the results is not a JSON object"}}'
-    assert [one.key for one in read_lines([line], parse)] == ["k"]
-    assert seen == [0]
-
-
 @pytest.mark.parametrize("word", ["A" * 500, "OD\0D", "OD\nD \u202e", "9" * 500, "\ud83d-X"])
 def test_the_service_s_word_for_a_failure_is_short_and_printable(word: str) -> None:
     for made in (finish_reason({"finishReason": word}), block_reason({"promptFeedback": {"blockReason": word}})):
         assert made
+        assert made != "UNKNOWN"
         assert len(made) <= 100
         assert made.isprintable()
+
+
+@pytest.mark.parametrize("word", ["  ", "\n", "\0\0", "\u202e", "\u200b", "\ud83d"])
+def test_a_word_without_a_character_to_show_is_unknown_and_not_missing(word: str) -> None:
+    assert finish_reason({"finishReason": word}) == block_reason({"promptFeedback": {"blockReason": word}}) == "UNKNOWN"
+    said = {"candidates": [{"content": {"parts": [{"text": "par"}]}, "finishReason": word}]}
+    row = next(iter_rows([BatchResult("k", said, None, 0)], LandingSpec(kind=JobKind.GENERATION, wrapped_keys=False)))
+    assert (row["status"], row["finish_reason"], row["text"]) == ("invalid_output", "UNKNOWN", "par")
 
 
 @pytest.mark.parametrize("code", ["100000000000", 100000000000, 1e11])
@@ -243,28 +227,23 @@ def test_a_code_beyond_32_bits_is_told_in_whatever_form_it_comes(code: Any) -> N
     assert (error.code, error.message) == (None, " (the code 100000000000 is beyond 32 bits)")
 
 
-@pytest.mark.parametrize("parse", [parse_result_line, parse_vertex_line])
-@pytest.mark.parametrize(("between", "around"), [("", "{}"), (" ", "{}"), (",\t", "{},"), (",", "[{}]")])
-def test_a_line_that_holds_several_rows_costs_none(parse: Any, between: str, around: str) -> None:
-    rows = [f'{{"key":"{key}","response":{RAW.decode()}}}' for key in "abc"]
-    line = (around.format(between.join(rows)) + "\n").encode()
-    found = list(read_lines([line, rows[0].encode()], parse))
-    assert [(one.key, one.response, one.position) for one in found] == [
-        (key, GOOD, place) for place, key in enumerate("abca")
-    ]
-
-
-def test_of_a_line_that_breaks_off_the_rows_before_are_read() -> None:
-    good = '{"key":"a","response":' + RAW.decode() + "}"
-    found = list(read_lines([good.encode() + b'{"key":"b","respon', b"5 6", b"[]", b"["], parse_result_line))
-    assert [(one.key, one.error is None, one.position) for one in found] == [
-        ("a", True, 0), ("b", False, 1), (None, False, 2), (None, False, 3), (None, False, 4),
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("told", "reason"),
-    [(1, "STOP"), (2, "MAX_TOKENS"), (3.0, "SAFETY"), ("2", "MAX_TOKENS"), (17, "17"), ("stop", "STOP"), ("", None)],
+    [
+        (1, "STOP"),
+        (2, "MAX_TOKENS"),
+        (3.0, "SAFETY"),
+        ("2", "MAX_TOKENS"),
+        (17, "17"),
+        ("stop", "STOP"),
+        ("", None),
+        ({}, None),
+        (["STOP"], "UNKNOWN"),
+        ({"a": 1}, "UNKNOWN"),
+        (True, "UNKNOWN"),
+        (1.5, "UNKNOWN"),
+        ("9" * 5000, "9" * 100),
+    ],
 )
 def test_a_finish_reason_by_number_is_known(told: Any, reason: str | None) -> None:
     assert finish_reason({"finishReason": told}) == reason
@@ -427,13 +406,17 @@ def test_a_code_beyond_32_bits_costs_no_row(tmp_path: Path) -> None:
         ("[0.1, NaN]", "not a finite number"),
         ("[1e999]", "not a finite number"),
         ("[0.1, 1e39]", "not a finite number of 32 bits"),
+        (f"[0.1, 1{'0' * 39}]", "not a finite number of 32 bits"),
+        (f"[-{'9' * 39}.5, 1]", "not a finite number of 32 bits"),
+        (f"[{'7' * 400}]", "too large"),
         ("[]", "no embedding"),
         ("null", "no embedding"),
     ],
 )
 def test_a_vector_that_is_none_is_its_own_rows_fault(values: str, words: str, tmp_path: Path) -> None:
     lines = [
-        f'{{"key":"{key}","response":{{"embedding":{{"values":{v}}}}}}}' for key, v in (("a", values), ("b", "[1]"))
+        f'{{"key":"{key}","response":{{"embedding":{{"values":{v}}},"tokenCount":1}}}}'
+        for key, v in (("a", values), ("b", "[1]"))
     ]
     results = [parse_result_line(line.encode(), place) for place, line in enumerate(lines)]
     rows, _ = landed(tmp_path, results, name="out.parquet", kind=JobKind.EMBEDDINGS)

@@ -116,22 +116,28 @@ def content_of(candidate: Mapping[str, Any]) -> Content:
     )
 
 
+def has_media(response: Mapping[str, Any]) -> bool:
+    """Return whether any candidate holds a picture, sound or other file; costs less than reading all content."""
+    return any(True for one in candidates(response) for _ in _media(_parts(one)))
+
+
 def finish_reason(candidate: Mapping[str, Any]) -> str | None:
-    """Return why a candidate ended: a word (``STOP``, ``SAFETY`` ...), else a number without a word here, or None."""
+    """Return why a candidate ended: a word (``STOP``, ``SAFETY`` ...), else a number without a word here, or None.
+
+    What is there but says nothing (blanks, control characters, an object) is ``UNKNOWN``.
+    """
     reason = candidate.get("finishReason")
-    if isinstance(reason, str) and not reason.isdecimal():
-        return name_word(reason).upper() or None
     number = int_of(reason)
-    if number is None:
-        return None
-    return _NUMBERED[number] if 0 <= number < len(_NUMBERED) else name_word(str(number))
+    if number is not None:
+        return _NUMBERED[number] if 0 <= number < len(_NUMBERED) else name_word(str(number))
+    return name_word(reason).upper() or "UNKNOWN" if reason else None
 
 
 def block_reason(response: Mapping[str, Any]) -> str | None:
     """Return why the prompt itself was refused, or None if it was not."""
     feedback = response.get("promptFeedback")
     reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
-    return name_word(str(reason)) or None if reason else None
+    return name_word(str(reason)) or "UNKNOWN" if reason else None
 
 
 def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
@@ -163,8 +169,9 @@ def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
         parts = [part for one in content for part in _parts({"content": one})]
     if not isinstance(parts, list):
         parts = [parts]
+    # What is not a part keeps its place, so that the others keep their numbers.
     found = ({"text": part} if isinstance(part, str) else part for part in parts)
-    return [_in_camel_case(part) for part in found if isinstance(part, dict)]
+    return [_in_camel_case(part) if isinstance(part, dict) else {} for part in found]
 
 
 def _in_camel_case(part: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 _NUMBERS = b"0123456789+-.,[]"
 _BLANKS = b" \t\r"
+# A number of so many digits may be beyond 32 bits as a float.
+_TOO_MANY_DIGITS = b"0" * 39
+_TO_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 # The most digits of a count that is text: any number of so many digits is below 2^53.
 _DIGITS = 15
 
@@ -179,7 +182,7 @@ def _vector(response: _Response) -> bytes:
         return b""
     vector = bytes(response.embedding.values).translate(None, _BLANKS)
     plain = vector[:1] == b"[" and vector.count(b"[") == 1 and not vector.translate(None, _NUMBERS)
-    return vector if plain and vector != b"[]" else b""
+    return vector if plain and vector != b"[]" and _TOO_MANY_DIGITS not in vector.translate(_TO_ZEROS) else b""
 
 
 def _counts(usage: Counts | None, told: int | str | None) -> tuple[int, int, int, int] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.models import Usage
-from airflow_provider_gemini_batch.api.responses.content import candidates, content_of
+from airflow_provider_gemini_batch.api.responses.content import has_media
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     # A list may add up to more than its total, which may even be missing.
     prompt, tool = max(prompt, listed["prompt"]), max(tool, listed["toolUsePrompt"])
     cached, answered = max(cached, listed["cache"]), max(answered, listed["candidates"])
-    if not listed["candidates"] and any(content_of(one).media for one in candidates(response)):
+    if answered and not listed["candidates"] and has_media(response):
         # Pictures and sound cost more than text, and nothing says how many of these tokens they are.
         found["other_tokens"] = found.get("other_tokens", 0) + answered
     told = counts.get("totalTokenCount")
