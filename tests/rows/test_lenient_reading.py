@@ -279,6 +279,37 @@ def test_a_line_may_be_a_response_or_an_error_by_itself() -> None:
     assert result_of(failed, 0).error == ServiceError(message="Bad Request")
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"response": {"embeddings": [{"values": [1.5], "statistics": {"token_count": 3}}]}},
+        {"response": {"embedding": [{"values": [1.5], "statistics": {"tokenCount": "3"}}]}},
+        {"embeddings": {"values": [1.5], "statistics": {"tokenCount": 3}}},
+        {"response": {"data": [{"embedding": [1.5]}], "usage": {"prompt_tokens": 3}}},
+        {"predictions": [{"embeddings": [{"values": [1.5], "statistics": {"token_count": 3}}]}]},
+        {"predictions": [{"embeddings": {"values": [1.5], "statistics": {"token_count": 3}}}], "response": {}},
+        {"predictions": [{"a": 1}], "response": {"embedding": [1.5], "tokenCount": 3}},
+    ],
+)
+def test_a_vector_and_its_tokens_are_found_in_every_shape(members: dict[str, Any]) -> None:
+    made = vertex_result_of({"key": "k", **members}, 0)
+    assert made.response is not None
+    assert row(made.response, JobKind.EMBEDDINGS)["embedding"] == [1.5]
+    assert usage_of(made.response) == (Usage(3), "")
+
+
+@pytest.mark.parametrize("prediction", [{"values": [1.5]}, [1.5], json.dumps({"values": [1.5]})])
+def test_a_prediction_may_be_the_vector_itself(prediction: Any) -> None:
+    made = vertex_result_of({"instance": {"content": "c"}, "predictions": [prediction]}, 0)
+    assert made.response == {"embedding": {"values": [1.5]}}
+
+
+def test_a_prediction_of_an_unknown_shape_is_kept_and_an_error_of_one_is_told() -> None:
+    assert vertex_result_of({"key": "k", "predictions": [{"shape": 1}]}, 0).response == {"shape": 1}
+    for make in (result_of, vertex_result_of):
+        assert make({"key": "k", "error": {"reason": "full"}}, 0).error == ServiceError(message="{'reason': 'full'}")
+
+
 def test_an_error_inside_of_a_response_is_the_rows() -> None:
     for make in (result_of, vertex_result_of):
         result = make({"key": "k", "response": {"error": {"code": 8, "message": "m"}, "usageMetadata": {}}}, 0)

@@ -140,11 +140,15 @@ def block_reason(response: Mapping[str, Any]) -> str | None:
     return name_word(str(reason)) or "UNKNOWN" if reason else None
 
 
+def embedding_of(response: Mapping[str, Any]) -> Any:
+    """Return the member that holds the vector, an object or the vector itself, whatever it is called; else None."""
+    found = response.get("embedding") or response.get("embeddings")
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else found
+
+
 def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
     """Return the vector of an embedding response and an empty text; or None and what is wrong with it."""
-    found = response.get("embedding") or response.get("embeddings")
-    if isinstance(found, list) and found and isinstance(found[0], dict):
-        found = found[0]
+    found = embedding_of(response)
     values = found.get("values") if isinstance(found, dict) else found
     if not values:
         return None, "the answer has no embedding"

@@ -149,7 +149,7 @@ def vertex_result_of(item: Any, position: int) -> BatchResult:
         return BatchResult(None, None, _UNREADABLE, position)
     response = _as_object(item.get("response"))
     if predictions := item.get("predictions") or item.get("prediction"):
-        response = _read_predictions(predictions) or response
+        response = response if _has_content(response) else _read_predictions(predictions) or response
     return _make_result(item, response, position)
 
 
@@ -175,7 +175,7 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
     if is_envelope(response):
         response, inner = open_envelope(response)
         fault = fault or inner
-    elif isinstance(response, dict) and "choices" in response:
+    elif isinstance(response, dict) and ("choices" in response or "data" in response):
         response = native(response)
     elif isinstance(response, dict) and response.get("error") and not _has_content(response):
         fault = fault or _fault(response["error"])
@@ -326,7 +326,8 @@ def _service_error(fault: Any) -> ServiceError:
     if isinstance(inner, dict) and inner:
         fault = inner
     code, odd = grpc_code(fault)
-    return ServiceError(code=code, message=_message(fault) + odd)
+    message = _message(fault) + odd
+    return ServiceError(code=code, message=message if message or code is not None else str(fault)[:500])
 
 
 def _message(fault: Mapping[str, Any]) -> str:
@@ -334,8 +335,8 @@ def _message(fault: Mapping[str, Any]) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _read_predictions(predictions: Any) -> dict[str, Any] | None:
-    """Return the response in predictions (or their JSON text); one of a legacy embedding model in the newer form."""
+def _read_predictions(predictions: Any) -> Any:
+    """Return the first prediction, which may be JSON text; that of a legacy embedding model in the newer form."""
     if isinstance(predictions, str):
         predictions = _json_of(predictions)
     first = predictions[0] if isinstance(predictions, list) and predictions else predictions
@@ -343,7 +344,8 @@ def _read_predictions(predictions: Any) -> dict[str, Any] | None:
         first = _object(first)
     found = first.get("embeddings") if isinstance(first, dict) else None
     if not isinstance(found, dict):
-        return first if _has_content(first) else None
+        values = first.get("values") if isinstance(first, dict) else first
+        return {"embedding": {"values": values}} if isinstance(values, list) else first
     statistics = found.get("statistics")
     counts = statistics if isinstance(statistics, dict) else {}
     count = counts.get("token_count", counts.get("tokenCount"))

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 # Strictly below 2^53, where every reader of JSON agrees on a number.
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
-_NUMBERS = b"0123456789+-.,[]"
 _BLANKS = b" \t\r"
+# What a list of numbers consists of, in one pass: digits become 0, what else it may hold a comma, and all others x.
+_SHAPES = bytes(ord("0" if chr(one) in "0123456789" else "," if chr(one) in "+-.,[]" else "x") for one in range(256))
 # A number of so many digits may be beyond 32 bits as a float.
 _TOO_MANY_DIGITS = b"0" * 39
-_TO_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 # The most digits of a count that is text: any number of so many digits is below 2^53.
 _DIGITS = 15
 
@@ -181,8 +181,9 @@ def _vector(response: _Response) -> bytes:
     if response.embedding is None:
         return b""
     vector = bytes(response.embedding.values).translate(None, _BLANKS)
-    plain = vector[:1] == b"[" and vector.count(b"[") == 1 and not vector.translate(None, _NUMBERS)
-    return vector if plain and vector != b"[]" and _TOO_MANY_DIGITS not in vector.translate(_TO_ZEROS) else b""
+    shape = vector.translate(_SHAPES)
+    plain = vector[:1] == b"[" and vector.count(b"[") == 1 and b"x" not in shape and _TOO_MANY_DIGITS not in shape
+    return vector if plain and vector != b"[]" else b""
 
 
 def _counts(usage: Counts | None, told: int | str | None) -> tuple[int, int, int, int] | None:

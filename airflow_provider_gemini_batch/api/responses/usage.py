@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.models import Usage
-from airflow_provider_gemini_batch.api.responses.content import has_media
+from airflow_provider_gemini_batch.api.responses.content import embedding_of, has_media
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,7 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
 
 def _token_count(response: Mapping[str, Any]) -> Any:
     """Return the tokens of an embedding's text; some models tell them in ``statistics``."""
-    embedding = response.get("embedding")
+    embedding = embedding_of(response)
     statistics = embedding.get("statistics") if isinstance(embedding, dict) else None
     found = statistics if isinstance(statistics, dict) else {}
     return response.get("tokenCount", found.get("tokenCount", found.get("token_count")))
