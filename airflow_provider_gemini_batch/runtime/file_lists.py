@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import stat
 from contextlib import suppress
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.paths import Paths
 
 _WILD = re.compile(r"[*?\[]")
+_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 
 class FoundFile(NamedTuple):
@@ -90,22 +92,18 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
     :raises EmptyInput: there are none. :raises ConfigurationError: they cannot be listed.
     :raises TransportError: they cannot be listed just now.
     """
-    wild = _WILD.search(given)
     if is_local(given):
         local_path(given)  # which refuses a relative one
-    root = given if wild is None else given[: given.rfind("/", 0, wild.start()) + 1]
-    below = _pattern(given[len(root) :])
-    root = f"{root.rstrip('/')}/"
+    root, pattern = _root_and_pattern(given)
     # As the files below it are listed: without file:// or a tilde.
     shown = f"{str(local_path(root)).rstrip('/')}/" if is_local(root) else root
-    wanted = None if wild is None else re.compile(re.escape(shown) + below, re.DOTALL)
     try:
         listed = _local(root) if is_local(root) else _remote(paths, root, conn_id)
         found = sorted(
             one
             for one in listed
             # Writers of datasets leave empty files, without even a header, for partitions without rows.
-            if one.size != 0 and is_data(one.path, shown) and (wanted is None or wanted.fullmatch(one.path) is not None)
+            if one.size != 0 and _is_meant(one.path.removeprefix(shown), pattern)
         )
     except (*NEVER_READABLE, ImportError, ValueError) as error:
         raise ConfigurationError(f"input_path: cannot list {given}: {error or type(error).__name__}") from error
@@ -117,6 +115,65 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
             "happen"
         )
     return found
+
+
+def reads(paths: Paths, given: str | Sequence[str], path: str, *, conn_id: str | None = None) -> str | None:
+    """Return the address in an input path that means a file, in whatever spelling; None if none does.
+
+    :param path: the file, which need not exist yet. :param conn_id: its connection.
+    """
+    wanted = _place(path, conn_id)
+    for one in [given] if isinstance(given, str) else given:
+        single = InputFile.parse(one)
+        if single.row_groups is not None or not means_several(one):
+            target = os.path.realpath(local_file(single.path)) if is_local(single.path) else None
+            if _is_same(_place(single.path), wanted) or target == wanted.address:
+                return one
+            continue
+        folder, pattern = _root_and_pattern(one)
+        # A name in it, since the links of a folder are followed, but not the file itself.
+        root = _place(f"{folder}x")
+        root = root._replace(address=root.address[:-1])
+        below = wanted.address.removeprefix(root.address)
+        is_below = below != wanted.address and _is_same(root, wanted._replace(address=root.address))
+        if is_below and _is_meant(below, pattern) and not _is_object(paths, one):
+            return one
+    return None
+
+
+class _Place(NamedTuple):
+    """A file in its one spelling: links in its folder are followed. ``conn_id``: where its address names one."""
+
+    address: str
+    conn_id: str | None = None
+
+
+def _place(path: str, conn_id: str | None = None) -> _Place:
+    if is_local(path):
+        found = local_file(path)
+        return _Place(f"{os.path.realpath(found.parent).rstrip('/')}/{found.name}")
+    scheme, _, rest = path.partition("://")
+    host, slash, name = rest.partition("/")
+    named, _, bucket = host.rpartition("@")
+    return _Place(f"{_SCHEMES.get(scheme, scheme)}://{bucket}{slash}{name}", named or conn_id)
+
+
+def _is_same(one: _Place, other: _Place) -> bool:
+    """Two connections that are both named may lead to different stores."""
+    return one.address == other.address and (None in {one.conn_id, other.conn_id} or one.conn_id == other.conn_id)
+
+
+def _root_and_pattern(given: str) -> tuple[str, re.Pattern[str] | None]:
+    """Return the folder in which files are looked for, and the pattern of their paths below it."""
+    wild = _WILD.search(given)
+    if wild is None:
+        return f"{given.rstrip('/')}/", None
+    root = given[: given.rfind("/", 0, wild.start()) + 1]
+    return f"{root.rstrip('/')}/", re.compile(_pattern(given[len(root) :]), re.DOTALL)
+
+
+def _is_meant(below: str, pattern: re.Pattern[str] | None) -> bool:
+    return is_data(below) and (pattern is None or pattern.fullmatch(below) is not None)
 
 
 def _local(root: str) -> Iterator[FoundFile]:

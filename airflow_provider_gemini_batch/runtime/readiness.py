@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, TransportError
+from airflow_provider_gemini_batch.runtime.file_lists import reads
 from airflow_provider_gemini_batch.runtime.paths import is_lasting, reason_of
 
 if TYPE_CHECKING:
@@ -34,16 +35,24 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> 
                 "output_path: Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]', or let "
                 f"output_path end in .jsonl; {_NO_JOB}"
             )
-        if arguments.input_path == arguments.output_path:
-            raise ConfigurationError(
-                "output_path: it is the input_path, whose rows their results would replace: give another path"
-            )
+        _check_apart(arguments, target, paths)
         folder, _, name = target.rpartition("/")
         _try_to_write("output_path", folder, paths, arguments.output_conn_id, name)
     if arguments.wait_for_completion and arguments.media_path is not None:
         _try_to_write("media_path", arguments.media_path, paths, arguments.output_conn_id)
     if arguments.staging_path is not None:
         _try_to_write("staging_path", arguments.staging_path, paths, None)
+
+
+def _check_apart(arguments: BatchArguments, target: str, paths: Paths) -> None:
+    name = "input_path" if arguments.input_path is not None else "gcs_uri"
+    given = getattr(arguments, name)
+    found = None if given is None else reads(paths, given, target, conn_id=arguments.output_conn_id)
+    if found is not None:
+        raise ConfigurationError(
+            f"output_path: {name} means it, too ({found}), so that results would replace its rows, or be read as rows "
+            "in the next run: give another path"
+        )
 
 
 def _try_to_write(argument: str, folder: str, paths: Paths, conn_id: str | None, name: str = "") -> None:

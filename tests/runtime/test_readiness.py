@@ -6,14 +6,19 @@ import json
 import os
 import sys
 from itertools import product
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from task_context import task_context
 
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.runtime.file_lists import reads
+from airflow_provider_gemini_batch.runtime.paths import Paths
+from airflow_provider_gemini_batch.runtime.readiness import check_readiness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,11 +150,103 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_a_job_is_made(
     assert not emulator.control.books()["requests"]
 
 
-def test_results_do_not_replace_the_rows_that_they_are_of(emulator: Emulator, tmp_path: Path) -> None:
-    path = tmp_path / "in.jsonl"
-    path.write_text(json.dumps(ROW) + "\n")
-    assert "output_path: it is the input_path" in outcome(emulator, input_path=str(path), output_path=str(path))
-    assert jobs(emulator) == 0
+@pytest.mark.parametrize(
+    ("given", "output"),
+    [
+        ("{tmp}/d/in.jsonl", "{tmp}/d/in.jsonl"),
+        ("file://{tmp}/d/in.jsonl", "{tmp}/d/in.jsonl"),
+        ("{tmp}/d/in.jsonl", "file://localhost{tmp}/d/in.jsonl"),
+        ("~/d/in.jsonl", "{tmp}/d/in.jsonl"),
+        ("{tmp}/d/in.jsonl", "file://~/d/in.jsonl"),
+        ("{tmp}/d/in.jsonl", "{tmp}/d/../d//./in.jsonl"),
+        ("{tmp}/d/in.jsonl", "{tmp}/link/in.jsonl"),
+        ("{tmp}/alias.jsonl", "{tmp}/d/in.jsonl"),
+        (["{tmp}/other.jsonl", "file://{tmp}/d/in.jsonl"], "{tmp}/d/in.jsonl"),
+        ("{tmp}/d/in.parquet#row_groups=0-1", "{tmp}/d/in.parquet"),
+        ("{tmp}/d", "{tmp}/d/out.jsonl"),
+        ("{tmp}/d/", "{tmp}/link/deep/out.jsonl"),
+        ("{tmp}/d/", "{tmp}/d/"),
+        ("{tmp}/d/*.jsonl", "file://{tmp}/d/out.jsonl"),
+        ("~/**/in*.jsonl", "{tmp}/d/deep/in-2.jsonl"),
+        (["{tmp}/other.jsonl", "{tmp}/d/*"], "{tmp}/d/out.jsonl"),
+    ],
+)
+def test_results_do_not_replace_their_rows_or_become_the_rows_of_the_next_run(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any, output: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    (tmp_path / "alias.jsonl").symlink_to(tmp_path / "d" / "in.jsonl")
+    for name in ("d/in.jsonl", "other.jsonl"):
+        (tmp_path / name).write_text(json.dumps(ROW) + "\n")
+    texts = [one.format(tmp=tmp_path) for one in ([given] if isinstance(given, str) else given)]
+    said = outcome(
+        emulator,
+        input_path=texts[0] if isinstance(given, str) else texts,
+        output_path=output.format(tmp=tmp_path),
+    )
+    assert said.startswith("output_path: input_path means it, too (")
+    assert not emulator.control.books()["requests"]
+
+
+@pytest.mark.parametrize(
+    ("given", "output"),
+    [
+        ("{tmp}/d/in.jsonl", "{tmp}/d/out.jsonl"),
+        ("{tmp}/d/in*.jsonl", "{tmp}/d/out.jsonl"),
+        ("{tmp}/*/in.jsonl", "{tmp}/d/deep/in.jsonl"),
+        ("{tmp}/d/", "{tmp}/d2/out.jsonl"),
+        ("{tmp}/d/", "{tmp}/d/_results/out.jsonl"),
+        (["{tmp}/d/in.jsonl"], "{tmp}/d/out.jsonl"),
+        ("{tmp}/d/in.jsonl", "{tmp}/alias.jsonl"),
+    ],
+)
+def test_results_beside_their_rows_are_fine_in_every_run(
+    emulator: Emulator, tmp_path: Path, given: Any, output: str
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "alias.jsonl").symlink_to(tmp_path / "d" / "in.jsonl")
+    (tmp_path / "d" / "in.jsonl").write_text(json.dumps(ROW) + "\n")
+    texts = [one.format(tmp=tmp_path) for one in ([given] if isinstance(given, str) else given)]
+    target = output.format(tmp=tmp_path)
+    for _ in range(2):
+        said = outcome(emulator, input_path=texts[0] if isinstance(given, str) else texts, output_path=target)
+        assert said == ""
+    assert json.loads((tmp_path / "d" / "in.jsonl").read_text()) == ROW
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "conn_id", "is_read"),
+    [
+        ("s3://bucket/in.jsonl", "s3://one@bucket/in.jsonl", None, True),
+        ("s3://one@bucket/in.jsonl", "s3://bucket/in.jsonl", "one", True),
+        ("s3://bucket/in.jsonl", "s3://bucket/in.jsonl", "one", True),
+        ("s3://one@bucket/in.jsonl", "s3://bucket/in.jsonl", "two", False),  # which may lead to two stores
+        ("gcs://bucket/in.jsonl", "gs://bucket/in.jsonl", None, True),
+        ("s3://bucket/d/", "s3a://bucket/d/deep/out.jsonl", None, True),
+        ("s3://bucket/d/", "s3://bucket/d2/out.jsonl", None, False),
+        ("s3://bucket/d/", "gs://bucket/d/out.jsonl", None, False),
+        ("s3://bucket/d", "s3://bucket/d/out.jsonl", None, False),  # an object
+    ],
+)
+def test_an_address_is_compared_in_all_its_spellings(
+    given: str, path: str, conn_id: str | None, *, is_read: bool
+) -> None:
+    assert reads(Paths(), given, path, conn_id=conn_id) == (given if is_read else None)
+
+
+def test_rows_in_cloud_storage_are_not_replaced_by_their_results() -> None:
+    arguments: Any = SimpleNamespace(
+        wait_for_completion=True,
+        input_path=None,
+        gcs_uri=["gs://bucket/other.jsonl", "gs://bucket/in.jsonl"],
+        output_path="gs://bucket/in.jsonl",
+        output_conn_id=None,
+    )
+    output: Any = SimpleNamespace(landing_path="gs://bucket/in.jsonl")
+    with pytest.raises(ConfigurationError, match="output_path: gcs_uri means it, too"):
+        check_readiness(arguments, output, Paths())
 
 
 def test_an_output_may_have_a_long_name(emulator: Emulator, tmp_path: Path) -> None:
