@@ -7,6 +7,7 @@ a Dag file which imports the hook stays cheap to parse. The hook raises the erro
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage, JobSource
 
 __all__ = ["GeminiBatchHook", "airflow_errors"]
+
+log = logging.getLogger(__name__)
 
 
 class GeminiBatchHook(BaseHook):
@@ -80,6 +83,8 @@ class GeminiBatchHook(BaseHook):
         conn = self.get_connection(self.gemini_conn_id)
         settings = read_connection(conn, location=self.location, project_id=self.project_id)
         _ = conn.extra_dejson  # reading it is what makes Airflow mask the secrets inside
+        if settings.unsafe:
+            log.warning("%s", settings.unsafe)
         return settings
 
     @cached_property
@@ -127,6 +132,7 @@ class GeminiBatchHook(BaseHook):
         from airflow.sdk.exceptions import AirflowNotFoundException
 
         try:
+            self.settings.check_safe()
             with client_from_settings(self.settings, attempts=1) as client:  # a person is waiting
                 client.list(page_size=1)
         except GeminiBatchError as error:
@@ -159,6 +165,7 @@ class GeminiBatchHook(BaseHook):
         labels: Mapping[str, str] | None = None,
     ) -> BatchJob:
         """Create a job that generates content; each call costs money, see :meth:`.BatchClient.create`."""
+        self.settings.check_safe()
         return self.client.create(
             model,
             inlined_requests=inlined_requests,
@@ -191,6 +198,7 @@ class GeminiBatchHook(BaseHook):
         labels: Mapping[str, str] | None = None,
     ) -> BatchJob:
         """Create a job that embeds texts; each call costs money, see :meth:`.BatchClient.create_embeddings`."""
+        self.settings.check_safe()
         return self.client.create_embeddings(
             model,
             inlined_requests=inlined_requests,

@@ -253,6 +253,7 @@ def _check(arguments: Namespace) -> int:
     try:
         settings = connection_settings(arguments)
         note("connection", ok=True, detail=f"{settings.conn_id}: {settings.service.value}")
+        settings.check_safe()
         with client_from_settings(settings) as client:
             client.list(page_size=1)
             note("list jobs", ok=True, detail="the service accepted the credentials")

@@ -54,6 +54,7 @@ class _Shards:
 def submit(arguments: Namespace) -> int:
     """Check the file, then send it unless ``--dry-run``; print the jobs."""
     settings = connection_settings(arguments)
+    settings.check_safe()
     staging = arguments.staging_path or settings.staging_path
     if settings.service is Service.VERTEX and not (staging or "").startswith("gs://"):
         raise ConfigurationError("Vertex AI reads rows from Cloud Storage: give --staging-path, a gs:// folder")

@@ -60,7 +60,8 @@ class ConnectionSettings:
 
     ``project_id`` is None when a key file on disk or the default credentials have to name it; ``timeout`` is in
     seconds; ``labels`` are the connection's own, for Vertex jobs; ``max_active_jobs`` bounds how many jobs of all tasks
-    run at once. Credentials stay out of the repr.
+    run at once. ``unsafe`` says what is wrong with a connection that collects jobs but creates none. Credentials stay
+    out of the repr.
     """
 
     conn_id: str
@@ -76,10 +77,16 @@ class ConnectionSettings:
     staging_path: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     max_active_jobs: int | None = None
+    unsafe: str = ""
     api_key: str | None = field(default=None, repr=False)
     keyfile_dict: Mapping[str, Any] | None = field(default=None, repr=False)
     key_path: str | None = field(default=None, repr=False)
     credential_config_file: str | Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def check_safe(self) -> None:
+        """Refuse a connection that must create no job. Raises ConfigurationError."""
+        if self.unsafe:
+            raise ConfigurationError(self.unsafe)
 
 
 def read_connection(
@@ -261,6 +268,7 @@ def _credentials(fields: _Fields) -> dict[str, Any]:
         "keyfile_dict": _key(fields),
         "key_path": fields.text("key_path"),
         "credential_config_file": _federation(fields),
+        "unsafe": _shown_secret(fields),
     }
 
 
@@ -287,14 +295,23 @@ def _federation(fields: _Fields) -> str | Mapping[str, Any] | None:
     value = fields.values.get("credential_config_file")
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         return fields.text("credential_config_file")
-    found = fields.mapping("credential_config_file")
-    if isinstance(value, str) and any(secrets_in(found)):
-        raise fields.mistake(
-            "credential_config_file",
-            "holds a secret in JSON written as text, which Airflow's form and REST API show; put the JSON into "
-            "keyfile_dict, which they hide",
-        )
-    return found
+    return fields.mapping("credential_config_file")
+
+
+def _shown_secret(fields: _Fields) -> str:
+    """Return what is wrong where Airflow shows a secret; empty where it does not.
+
+    It is no reason to leave jobs that are paid for: earlier versions took such a connection.
+    """
+    found = _federation(fields)
+    if isinstance(found, str) or not isinstance(fields.values.get("credential_config_file"), str):
+        return ""
+    mistake = fields.mistake(
+        "credential_config_file",
+        "holds a secret in JSON written as text, which Airflow's form and REST API show; put the JSON into "
+        "keyfile_dict, which they hide",
+    )
+    return str(mistake) if any(secrets_in(found)) else ""
 
 
 def secrets_in(value: object) -> Iterator[str]:

@@ -168,6 +168,8 @@ class TaskRun:
 
     def _check_readiness(self) -> None:
         """Try, before anything is paid, what the landing will need."""
+        if self._anew:  # else there may be jobs that are paid for
+            self._hook.settings.check_safe()
         check_readiness(self._arguments, self._work.output, Paths.of(self._hook))
 
     def _skip_whole(self, landing: Landing) -> dict[str, Any]:

@@ -236,11 +236,6 @@ MISTAKES: list[tuple[str, Connection, str]] = [
     ("key_path", vertex(keyfile_dict=KEY, key_path="/key.json"), "keep one"),
     ("credential_config_file", vertex(key_path="/key.json", credential_config_file="/f.json"), "keep one"),
     ("credential_config_file", vertex(credential_config_file="{hunter2"), "not valid JSON"),
-    (
-        "credential_config_file",
-        vertex(credential_config_file='{"credential_source": {"headers": {"Authorization": "Bearer hunter2"}}}'),
-        "put the JSON into keyfile_dict",
-    ),
     ("impersonation_chain", vertex(impersonation_chain={"a": 1}), "separated by commas"),
     ("impersonation_chain", vertex(impersonation_chain=[1]), "separated by commas"),
     ("storage_endpoint", vertex(storage_endpoint="gs://bucket"), "is not a URL"),
@@ -258,6 +253,34 @@ def test_a_mistake_names_connection_and_field_and_remedy_and_no_secret(name: str
     assert "hunter2" not in said
     assert caught.value.__cause__ is None
     assert "hunter2" not in repr(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("prefix", ["", "extra__google_cloud_platform__"])
+@pytest.mark.parametrize(
+    ("given", "is_unsafe"),
+    [
+        (json.dumps({"credential_source": {"headers": {"Authorization": "Bearer hunter2"}}}), True),
+        (json.dumps(KEY), True),
+        (f" {json.dumps({'client_secret': 'hunter2'})}", True),
+        ({"client_secret": "hunter2"}, False),  # which Airflow hides
+        (json.dumps({"credential_source": {"file": "/token"}}), False),
+        ("/federation.json", False),
+    ],
+)
+def test_a_secret_that_airflow_shows_is_read_but_no_job_is_created_with_it(
+    given: Any, prefix: str, *, is_unsafe: bool
+) -> None:
+    settings = read_connection(vertex(**{f"{prefix}credential_config_file": given}))
+    assert settings.credential_config_file
+    assert "hunter2" not in settings.unsafe
+    if not is_unsafe:
+        assert not settings.unsafe
+        settings.check_safe()
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        settings.check_safe()
+    assert str(caught.value).startswith("Connection 'c', field 'credential_config_file': holds a secret")
+    assert "put the JSON into keyfile_dict" in str(caught.value)
 
 
 def test_settings_show_no_credential_in_their_repr() -> None:

@@ -283,3 +283,40 @@ def test_an_output_path_that_is_a_folder_is_refused_before_anything_is_sent(emul
         said = outcome(emulator, inlined_requests=["x"], output_path=given)
         assert "is a folder: name a file in it, or write / at its end for a dataset" in said
     assert jobs(emulator) == 0
+
+
+def test_a_connection_that_shows_a_secret_creates_no_job_but_those_that_run_are_collected(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = GeminiCreateBatchJobOperator(
+        task_id="t",
+        model="gemini-2.5-flash",
+        gemini_conn_id="vertex",
+        bigquery_uri="bq://p.d.t",
+        destination="bq://p.d.answers",
+    )
+    safe = emulator.connection("vertex")
+    extra = json.loads(safe)["extra"]
+    shown = {**extra, "keyfile_dict": "", "credential_config_file": json.dumps(extra["keyfile_dict"])}
+    monkeypatch.setenv("AIRFLOW_CONN_VERTEX", json.dumps({**json.loads(safe), "extra": shown}))
+    with pytest.raises(AirflowFailException, match="holds a secret in JSON"), task.task_run(task_context()) as run:
+        run.begin()
+    with pytest.raises(ConfigurationError, match="holds a secret in JSON"):
+        GeminiBatchHook("vertex").create("gemini-2.5-flash", bigquery_uri="bq://p.d.t", destination="bq://p.d.answers")
+    with pytest.raises(ConfigurationError, match="holds a secret in JSON"):
+        GeminiBatchHook("vertex").create_embeddings("gemini-embedding-001", bigquery_uri="bq://p.d.t")
+    assert "holds a secret in JSON" in GeminiBatchHook("vertex").test_connection()[1]
+    assert not emulator.control.books()["requests"]
+
+    monkeypatch.setenv("AIRFLOW_CONN_VERTEX", safe)
+    with pytest.raises(TaskDeferred) as deferred, task.task_run(task_context()) as run:
+        run.begin()
+    monkeypatch.setenv("AIRFLOW_CONN_VERTEX", json.dumps({**json.loads(safe), "extra": shown}))
+    caplog.clear()
+    with pytest.raises(TaskDeferred), task.task_run(task_context(try_number=2, max_tries=2)) as run:
+        run.begin()
+    assert "holds a secret in JSON" in caplog.text
+    emulator.control.advance(600)
+    with task.task_run(task_context()) as run:
+        assert run.resume(None, (deferred.value.kwargs or {})["memo"])["state"] == "SUCCEEDED"
+    assert jobs(emulator) == 1
