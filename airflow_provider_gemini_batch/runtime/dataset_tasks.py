@@ -310,16 +310,19 @@ def _remove_others(paths: Paths, arguments: CommitArguments, files: Files) -> in
         log.warning("The plan has no parts, and %s holds %s: nothing is removed.", folder, _some(others))
         return 0
     removed = 0
-    for target in (part_target(folder, part) for part in others):
-        if files.exists(target.manifest):
+    for part in others:
+        target = part_target(folder, part)
+        output = f"{folder}part-{part}.parquet"
+        # A name that no part has would lead to the part that has this key.
+        if target.output == output and files.exists(target.manifest):
             for path in (*_files_in(paths, f"{target.media}/", conn_id), target.aside, target.output, target.manifest):
                 files.remove(path)
             removed += 1
-        elif files.exists(target.output):
+        elif files.exists(output):
             log.warning(
                 "%s is not of this dataset's plan and has no manifest of this provider: it is left alone, and readers "
                 "of the folder read it.",
-                target.output,
+                output,
             )
     return removed
 

@@ -150,6 +150,20 @@ def test_a_bad_submission_is_refused_before_anything_is_sent(
     assert service.control.books()["jobs"] == []
 
 
+@pytest.mark.parametrize("command", ["submit", "check"])
+def test_a_connection_that_shows_a_secret_is_refused_before_anything_is_sent(
+    service: Emulator, rows: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    extra = {"backend": "vertex", "credential_config_file": '{"client_secret": "swordfish"}'}
+    monkeypatch.setenv("AIRFLOW_CONN_SHOWN", json.dumps({"conn_type": "gemini_batch", "extra": extra}))
+    words = [str(rows), "--model", MODEL, "--prompt-template", "{name}"] if command == "submit" else []
+    assert main([command, *words, "--conn-id", "shown", "--staging-path", "gs://bucket/stage"]) != 0
+    said = "".join(capsys.readouterr())
+    assert "holds a secret in" in said.replace("\n", " ")
+    assert "swordfish" not in said
+    assert not service.control.books()["requests"]
+
+
 @pytest.mark.parametrize("staging", [(), ("--staging-path", "staging"), ("--staging-path", "s3://bucket/staging")])
 def test_rows_for_vertex_are_refused_without_a_folder_on_cloud_storage(
     service: Emulator, rows: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, staging: tuple[str, ...]

@@ -128,6 +128,24 @@ def test_a_copy_that_a_person_made_of_a_part_is_left_alone(board: Board, caplog:
     assert "part-copy.parquet is not of this dataset's plan" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["a b", "x" * 90])
+def test_a_copy_with_the_name_of_a_key_that_no_file_can_have_does_not_remove_its_part(
+    board: Board, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    write_part(board.source / "a.parquet", 2)
+    parts = [{**part, "part_key": name} for part in board.plan()]
+    board.run_all(parts)
+    board.end_all()
+    board.run_all(parts)
+    (part,) = board.target.glob("part-*.parquet")
+    copy = part.with_name(f"part-{name}.parquet")
+    copy.write_bytes(part.read_bytes())
+    assert board.commit(parts)["counts"]["total"] == 2
+    assert part.exists()
+    assert copy.exists()
+    assert f"{copy} is not of this dataset's plan" in caplog.text
+
+
 def test_an_input_that_is_empty_for_a_moment_removes_no_part(board: Board, caplog: pytest.LogCaptureFixture) -> None:
     write_part(board.source / "a.parquet", 2)
     board.run_whole()
