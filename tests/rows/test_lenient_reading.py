@@ -310,6 +310,46 @@ def test_a_prediction_of_an_unknown_shape_is_kept_and_an_error_of_one_is_told() 
         assert make({"key": "k", "error": {"reason": "full"}}, 0).error == ServiceError(message="{'reason': 'full'}")
 
 
+NOTHING = [
+    {"code": None, "message": None},
+    {"message": "", "details": []},
+    "null",
+    "{}",
+    " ",
+    "OK",
+    0,
+    '{"code": 0}',
+    [],
+    200,
+]
+
+
+@pytest.mark.parametrize("error", NOTHING)
+def test_an_error_that_says_nothing_costs_no_response(error: Any) -> None:
+    for make in (result_of, vertex_result_of):
+        assert make({"key": "k", "response": response({"text": "fine"}), "error": error}, 0).error is None
+        neither = ServiceError(message="the service gave neither a response nor an error")
+        for member in ("error", "status"):
+            assert make({"key": "k", member: error}, 0).error == neither
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "message"),
+    [
+        ({"status": "RESOURCE_EXHAUSTED"}, 8, "RESOURCE_EXHAUSTED"),
+        ({"status": 503}, 14, "503"),
+        ({"error": "UNAVAILABLE"}, 14, "UNAVAILABLE"),
+        ({"status": "INTERNAL", "message": "m"}, 13, "m"),
+        ({"status": '[{"code": 8, "message": "m"}]'}, 8, "m"),
+        ({"message": "only words"}, None, "only words"),
+        ({"status": True}, None, "True"),
+    ],
+)
+def test_an_error_in_a_word_or_a_number_has_its_code(told: dict[str, Any], code: int | None, message: str) -> None:
+    for make in (result_of, vertex_result_of):
+        assert make({"key": "k", **told}, 0).error == ServiceError(code=code, message=message)
+
+
 def test_an_error_inside_of_a_response_is_the_rows() -> None:
     for make in (result_of, vertex_result_of):
         result = make({"key": "k", "response": {"error": {"code": 8, "message": "m"}, "usageMetadata": {}}}, 0)

@@ -164,7 +164,8 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
     if not fault and not _has_content(response):
         # Vertex AI's name for the error, which users of the other service have seen, too.
         status = item.get("status")
-        fault = _fault(item if alone and "code" in item and (item.get("message") or not status) else status)
+        is_status = alone and (item.get("message") or (not status and "code" in item))
+        fault = _fault(item if is_status else status)
     beside = {name: value for name, value in item.items() if name not in _NOT_BESIDE}
     instance = item.get("instance")
     if isinstance(instance, str):
@@ -187,9 +188,13 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
 
 
 def _fault(value: Any) -> Any:
-    """Return an error unchanged; None for one that is, or whose code is, a word for success."""
+    """Return an error, read if it is JSON text; None for one that says nothing, or whose word or code means success."""
     if isinstance(value, str):
         value = value.strip()
+        found = None if value == "null" else _json_of(value)
+        value = found if found is not None or value == "null" else value
+    if isinstance(value, dict) and not any(value.values()):
+        return None
     word = value.get("code") if isinstance(value, dict) else value
     return None if str(word).upper() in _SUCCESS else value
 
@@ -317,11 +322,12 @@ def _service_error(fault: Any) -> ServiceError:
         if inner:
             error = _service_error(inner)
             return error if error.message else ServiceError(code=error.code, message=fault[:start].strip(" :"))
-        return ServiceError(message=fault)
+        return ServiceError(code=grpc_code({"code": fault})[0], message=fault)
     if isinstance(fault, list) and fault:
         fault = fault[0]
     if not isinstance(fault, dict) or not fault:
-        return ServiceError(message=_NEITHER if not fault else str(fault)[:500])
+        code = grpc_code({"code": fault})[0]
+        return ServiceError(code=code, message=_NEITHER if not fault else str(fault)[:500])
     inner = fault.get("error")
     if isinstance(inner, dict) and inner:
         fault = inner
