@@ -76,12 +76,21 @@ def find_files(paths: Paths, given: str | Sequence[str]) -> list[FoundFile]:
 
 
 def _is_object(paths: Paths, address: str) -> bool:
-    """Return whether an address with the characters of a pattern is the name of an object."""
+    """Return whether an address with the characters of a pattern is the name of an object, and not of a folder.
+
+    :raises TransportError: this cannot be seen just now.
+    """
     if is_local(address) or address.endswith("/") or _WILD.search(address) is None:
         return False
-    with suppress(OSError):
-        return paths.files_of(address).exists(address)
-    return False
+    try:
+        if (store := paths.store_for(address)) is not None:
+            return store.is_object(address)
+        path = object_path(address)
+        return bool(path.fs.info(path.path).get("type", "file") == "file")
+    except (*NEVER_READABLE, ImportError, ValueError):
+        return False  # listing it says what is wrong
+    except OSError as error:
+        raise TransportError(f"cannot list {address} just now: {type(error).__name__}", sent=False) from error
 
 
 def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[FoundFile]:
@@ -166,7 +175,8 @@ def _is_same(one: _Place, other: _Place) -> bool:
 def _root_and_pattern(given: str) -> tuple[str, re.Pattern[str] | None]:
     """Return the folder in which files are looked for, and the pattern of their paths below it."""
     wild = _WILD.search(given)
-    if wild is None:
+    # Whatever characters a folder's name has.
+    if wild is None or (local_file(given).is_dir() if is_local(given) else given.endswith("/")):
         return f"{given.rstrip('/')}/", None
     root = given[: given.rfind("/", 0, wild.start()) + 1]
     return f"{root.rstrip('/')}/", re.compile(_pattern(given[len(root) :]), re.DOTALL)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, InputError, InputUnavailable
+from airflow_provider_gemini_batch.api.errors import (
+    ConfigurationError,
+    GeminiBatchError,
+    InputError,
+    InputUnavailable,
+    TransportError,
+)
 from airflow_provider_gemini_batch.api.requests.fields import check_json, shown
 from airflow_provider_gemini_batch.rows.delivery import (
     Origin,
@@ -182,6 +188,7 @@ class Output:
         """Refuse, before anything is sent, a path that cannot be written or holds the rows of another task.
 
         :raises ConfigurationError: names the path and says what to do.
+        :raises TransportError: the place could not be reached just now.
         """
         if self.path is None:
             return
@@ -195,9 +202,11 @@ class Output:
         except GeminiBatchError:
             raise
         except (OSError, ValueError) as error:
-            if not is_lasting(error):
-                raise
             folder = self.landing_path.rpartition("/")[0]
+            if not is_lasting(error):
+                raise TransportError(
+                    f"output_path: nothing can be written to {folder} just now: {reason_of(error)}", sent=False
+                ) from error
             raise ConfigurationError(
                 f"output_path: nothing can be written to {folder}: {reason_of(error)}; no job was made"
             ) from error

@@ -533,6 +533,13 @@ def test_an_address_of_rows_means_what_it_means_to_the_service(
     assert len([uri for uri in found if uri.startswith(base)]) == count
 
 
+def test_a_folder_is_no_object(client: BatchClient, where: str) -> None:
+    put(client.storage, f"{where}/run[1]/a.csv", b"x")
+    put(client.storage, f"{where}/placed[1]/", b"")
+    assert client.storage.is_object(f"{where}/run[1]/a.csv")
+    assert not any(client.storage.is_object(f"{where}/{name}") for name in ("run[1]", "placed[1]", "none[1]"))
+
+
 @given(st.text("ab\n", max_size=8), st.lists(st.text("ab", max_size=3), min_size=2, max_size=5))
 @example("aa", ["a", "a", "a"])
 @example("ab", ["ab", "b"])

@@ -19,9 +19,12 @@ from pyarrow import dataset as arrow_dataset
 from pyarrow import parquet
 from pydantic import BaseModel
 
+from airflow_provider_gemini_batch.api.errors import TransportError
 from airflow_provider_gemini_batch.datasets import GeminiBatchDataset
 from airflow_provider_gemini_batch.rows import delivery
 from airflow_provider_gemini_batch.rows.python_rows import python_rows
+from airflow_provider_gemini_batch.runtime.file_lists import addresses_of
+from airflow_provider_gemini_batch.runtime.paths import Paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -328,6 +331,36 @@ def test_files_may_have_any_name(name: str, board: Board, bucket: Any) -> None:
     bucket.put(f"{board.source}/", "/bucket/in/", recursive=True)
     remote: Any = Board(board.service, "memory://bucket/in", "memory://bucket/out", carry=["id"])  # type: ignore[arg-type]
     assert remote.run_whole()["counts"]["succeeded"] == 2
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_a_folder_with_the_characters_of_a_pattern_is_no_file(is_remote: bool, bucket: Any, tmp_path: Path) -> None:  # noqa: FBT001
+    for name in ("run[1]/a.csv", "run1", "run2/b.csv", "run[2].csv"):
+        bucket.pipe_file(f"/bucket/{name}", b"text")
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    root = "memory://bucket" if is_remote else str(tmp_path)
+
+    def found(given: str) -> list[str]:
+        return [path.removeprefix(f"{root}/") for path in addresses_of(Paths(), f"{root}/{given}")]
+
+    assert found("run[1]/") == ["run[1]/a.csv"]
+    assert found("run[1]") == (["run1"] if is_remote else ["run[1]/a.csv"])
+    assert found("run[2].csv") == ["run[2].csv"]
+    assert found("run[2]/*") == ["run2/b.csv"]
+
+
+def test_an_object_that_cannot_be_seen_just_now_is_not_taken_for_a_pattern_without_files(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reset(*_: object, **__: object) -> None:
+        raise ConnectionResetError
+
+    bucket.pipe_file("/bucket/b.csv", b"text")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bucket), "info", reset)
+        with pytest.raises(TransportError, match=r"cannot list memory://bucket/a\[1\]\.csv just now"):
+            addresses_of(Paths(), "memory://bucket/a[1].csv")
 
 
 def test_a_budget_counts_what_is_packed_and_what_each_row_is_sent_with(board: Board) -> None:

@@ -9,14 +9,17 @@ import pytest
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, TransportError
 from airflow_provider_gemini_batch.api.models import Service
-from airflow_provider_gemini_batch.rows.delivery import LocalFiles
+from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin
 from airflow_provider_gemini_batch.rows.sources import guess_format, open_local
+from airflow_provider_gemini_batch.runtime.arguments import OutputArguments
 from airflow_provider_gemini_batch.runtime.file_lists import list_files, means_several
+from airflow_provider_gemini_batch.runtime.outputs import Output
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 class Failing:
@@ -49,6 +52,23 @@ def test_an_error_that_may_pass_is_told_from_one_that_stays(error: OSError, expe
     assert "gs://bucket/in.jsonl" in str(caught.value)
     assert caught.value.retryable is (expected is TransportError)
     assert not caught.value.maybe_acted
+
+
+@pytest.mark.parametrize("error", [TimeoutError("too slow"), OSError(5, "Input/output error"), PermissionError("no")])
+def test_an_output_whose_place_cannot_be_reached_just_now_is_tried_again(error: OSError, tmp_path: Path) -> None:
+    paths = Paths(lambda: Failing(error))  # type: ignore[arg-type, return-value]
+    output = Output(
+        OutputArguments(output_path="gs://bucket/x/out.jsonl"),
+        paths,
+        tmp_path,
+        Origin(task="", run=""),
+        "",
+        is_all=True,
+    )
+    with pytest.raises(GeminiBatchError, match=r"output_path: nothing can be written to gs://bucket/x.*: ") as caught:
+        output.check()
+    assert caught.value.retryable is (type(error) is not PermissionError)
+    assert isinstance(caught.value, TransportError if caught.value.retryable else ConfigurationError)
 
 
 @pytest.mark.parametrize("path", ["~nobody-here", "~nobody-here/in.csv", "file://~nobody-here/*.jsonl"])

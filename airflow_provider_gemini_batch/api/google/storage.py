@@ -141,6 +141,13 @@ class ObjectStore:
         with _storage_errors("look-up", uri):
             return bool(self.filesystem.exists(names.gcs_uri(uri, "address")))
 
+    def is_object(self, uri: str) -> bool:
+        """Return whether an object, and not only a folder, has this address."""
+        try:
+            return bool(self._info(uri)["type"] == "file")
+        except NotFound:
+            return False
+
     def matching(self, address: str) -> list[str]:
         """Return the objects that the service reads for an address, sorted.
 
