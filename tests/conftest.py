@@ -47,7 +47,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(autouse=True)
 def _no_secrets_of_other_tests() -> Iterator[None]:
-    """Forget what was masked: Airflow compiles all secrets that a process has seen into one pattern, each time anew."""
+    """Forget what was masked: Airflow compiles all secrets that a process has seen into one pattern, every time."""
     yield
     for name in ("airflow.sdk._shared.secrets_masker", "airflow._shared.secrets_masker"):
         masker = getattr(sys.modules.get(name), "_secrets_masker", None)

@@ -1,6 +1,6 @@
 """What a person reads in a task's log: caught from Airflow's runner, made the same in each run, compared with a file.
 
-``REWRITE_LOGS=1 python -m pytest tests/runtime/test_logs.py`` writes the files anew; read the difference as prose.
+``REWRITE_LOGS=1 python -m pytest tests/runtime/test_logs.py`` writes the files again; read the difference as prose.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def normalised(text: str, folder: str) -> str:
 
 
 def check(name: str, text: str) -> None:
-    """Compare a log with its file, or write that anew where the environment says so."""
+    """Compare a log with its file, or write it again where the environment says so."""
     path = LOGS / f"{name}.log"
     if os.environ.get("REWRITE_LOGS"):
         LOGS.mkdir(exist_ok=True)

@@ -478,7 +478,7 @@ class BatchClient:
         :raises NotFound: the bucket or dataset does not exist.
         """
         if self._storage is None or self._tables is None:
-            raise ConfigurationError("The Gemini API keeps the answers itself: only Vertex AI writes to a destination")
+            raise ConfigurationError("The Gemini API keeps responses itself: only Vertex AI writes to a destination")
         place = self._tables if destination.startswith("bq://") else self._storage
         place.check_readable(destination)
 

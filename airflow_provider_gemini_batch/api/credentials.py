@@ -228,7 +228,7 @@ def _google_failure(error: Exception, description: str, owner: str) -> GeminiBat
             "credential_config_file, or set up Application Default Credentials on workers and triggerers"
         )
     if isinstance(error, GoogleTransportError) or (isinstance(error, GoogleAuthError) and error.retryable):
-        text = f"{description}: the token endpoint gave no usable answer ({type(error).__name__}); nothing was sent"
+        text = f"{description}: the token endpoint gave no usable response ({type(error).__name__}); nothing was sent"
         return TransportError(text, sent=False)
     if isinstance(error, GoogleAuthError):
         reason = _oauth_reason(error)

@@ -44,7 +44,7 @@ def cause_of(error: BaseException, seconds: float) -> str:
     if "ConnectionRefusedError" in names:
         return "connection refused"
     if names & {"ReadTimeoutError", "ReadTimeout", "TimeoutError"}:
-        return f"no answer within {seconds:g} s"
+        return f"no response within {seconds:g} s"
     if names & {"ConnectionResetError", "RemoteDisconnected", "BrokenPipeError", "IncompleteRead", "ProtocolError"}:
         return "the connection was cut"
     return type(error).__name__

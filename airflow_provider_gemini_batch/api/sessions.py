@@ -86,7 +86,7 @@ class _PacedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if self._left <= 0:
-            raise TimeoutError("the answer does not move on")
+            raise TimeoutError("the response does not move on")
         usual = self._sock.gettimeout()
         began = time.monotonic()
         try:

@@ -128,7 +128,7 @@ class WholeResponse:
         """Return the body as a JSON object. Raises :class:`UnexpectedResponse` if it is not one."""
         # Count values before parsing: "[]," takes three bytes of text, but a hundred in memory.
         if self.body.count(b",") + self.body.count(b"{") + self.body.count(b"[") > self.max_values:
-            raise ResponseTooLarge(f"{self.description}: the answer holds more than {self.max_values} values")
+            raise ResponseTooLarge(f"{self.description}: the response holds more than {self.max_values} values")
         # The body may hold responses that were paid for, so it is read as leniently as a file of them.
         value = read_json(self.body)
         if value is None:
@@ -328,7 +328,8 @@ class Transport:
                     break
                 if start is None and size > call.max_bytes:
                     raise ResponseTooLarge(
-                        f"{call.description}: the answer is larger than {call.max_bytes / 2**20:g} MiB; it was not read"
+                        f"{call.description}: the response is larger than {call.max_bytes / 2**20:g} MiB; "
+                        "it was not read"
                     )
         except (*_NETWORK, ValueError) as error:
             raise self._failure(call, error, sent=True) from (None if call.anonymous else error)

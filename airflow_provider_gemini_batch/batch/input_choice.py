@@ -69,7 +69,8 @@ class InputChoice:
         if earlier:
             log.warning(
                 "The input has changed since its job was submitted. The job's results are used; whether every row has "
-                "its answer, and their order, could not be checked against the input. Clear the task for the new input."
+                "its response, and their order, could not be checked against the input. Clear the task for the new "
+                "input."
             )
             state.fingerprint = earlier
             return self._task.rows.forget_input()
@@ -94,7 +95,7 @@ class InputChoice:
         self.unreadable = error
 
     def forget(self) -> None:
-        """Forget what was read, so that the input is read anew, once in a try."""
+        """Forget what was read, so that the input is read again, once in a try."""
         state = self._state
         self._is_read_anew = True
         state.input, state.fingerprint, state.input_settled = {}, "", False

@@ -148,7 +148,7 @@ class _Advance:
             plan = self._prepare()
             step = self._go_on(plan)
         except InputChanged as changed:
-            log.warning("%s Nothing was bought for it: the input is read anew.", changed)
+            log.warning("%s Nothing was bought for it: the input is read again.", changed)
             self._input.forget()
             return self.take_step()
         except Postponed as wait:
@@ -265,7 +265,7 @@ class _Advance:
                 if not state.seen() and self._input.unreadable is not None:
                     raise self._input.unreadable
                 why = self._input.unreadable or "the input has changed"
-                what = f"Rows that still need an answer cannot be sent: {why}"
+                what = f"Rows that still need a response cannot be sent: {why}"
                 raise self._results.failure(what, used) from self._input.unreadable
             if found.unsendable:
                 # The rows that a repair round would have sent again count as failed.

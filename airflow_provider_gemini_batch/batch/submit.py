@@ -193,7 +193,7 @@ class Submitter:
         now = self._task.clock.now()
         left = min(self._state.resend_at - now, _RESEND_PAUSES[-1])
         if left > 0:
-            raise Postponed(now + left, "create calls had no answer, and no job showed up: the service may be down")
+            raise Postponed(now + left, "create calls had no response, and no job showed up: the service may be down")
 
     def _refused(self, tag: Tag, error: GeminiBatchError, prepared: object) -> None:
         state, now = self._state, self._task.clock.now()

@@ -175,7 +175,7 @@ def judge(
         case Gone(name):
             return _failed(f"The service does not know {name} any more: deleted, or made with another key.", retry=True)
         case ResultsMissing(name):
-            return _failed(f"The results of {name} are no longer kept: clear the task to run it anew.", retry=False)
+            return _failed(f"The results of {name} are no longer kept: clear the task to run it again.", retry=False)
         case SentTooOften():
             return _failed(_sent_too_often(ending), retry=True)
         case Refused(reason, retry):
@@ -217,7 +217,7 @@ def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repa
             return _failed(f"{job.name} failed{words}.", "A new job may fare better.", retry=True)
         case JobState.CANCELLED:
             what = f"{job.name} was cancelled by somebody else."
-            return _failed(what, "Clear the task to run it anew.", retry=False)
+            return _failed(what, "Clear the task to run it again.", retry=False)
         case JobState.EXPIRED:
             what = f"{job.name} ran into the service's time limit; its finished rows are kept."
             return Verdict(success=False, retry=True, what=what, retry_at_once=True)
@@ -232,7 +232,7 @@ def _judge_rows(job: BatchJob, counts: Counts | None, *, limits: Limits, can_rep
     broken = limits.exceeded_by(counts)
     if broken is None:
         return Verdict(success=True, retry=False, what=f"{rows}.")
-    advice = "A retry sends them again" if can_repair else "The output says why; clear the task to run it anew"
+    advice = "A retry sends them again" if can_repair else "The output says why; clear the task to run it again"
     return _failed(f"{rows}: {broken}.", f"{advice}.", retry=can_repair)
 
 

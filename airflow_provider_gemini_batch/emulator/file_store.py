@@ -116,7 +116,7 @@ class FileStore:
         self.world.store.save("session", session.id, asdict(session))
 
     def hasher(self, session: UploadSession) -> Any:
-        """Return the running hash of a session, computed anew after a restart."""
+        """Return the running hash of a session, computed again after a restart."""
         running = self._hashes.get(session.id)
         if running is None:
             running = self._hashes[session.id] = hashlib.sha256()

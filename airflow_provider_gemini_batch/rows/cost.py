@@ -139,11 +139,11 @@ def _missing(usage: Usage, prices: Any) -> list[str]:
     if usage.searches and prices.web_searches_kcount is None:
         notes.append(f"{usage.searches} searches have no price")
     elif usage.searches:
-        notes.append(f"{usage.searches} searches are seen in the answers; the service may bill more")
+        notes.append(f"{usage.searches} searches are seen in the responses; the service may bill more")
     if usage.other_tokens:
         notes.append(f"{usage.other_tokens} tokens of an unknown modality are priced as text")
     if usage.uncounted_answers:
-        notes.append(f"{usage.uncounted_answers} answers told no count of tokens")
+        notes.append(f"{usage.uncounted_answers} responses told no count of tokens")
     return notes
 
 

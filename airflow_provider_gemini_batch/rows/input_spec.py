@@ -75,7 +75,7 @@ def check_carry(carry: tuple[str, ...], kind: JobKind) -> None:
 class Attachment(NamedTuple):
     """A file that goes with a row: the part for the request, and what the fingerprint covers in its place.
 
-    ``identity`` names the content (a hash, or the URI of an object), so that a file uploaded anew under another name
+    ``identity`` names the content (a hash, or the URI of an object), so that a file uploaded again under another name
     does not look like another input. ``sample`` is used to estimate the cost; None: the file was not read.
     """
 

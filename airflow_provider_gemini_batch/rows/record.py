@@ -29,7 +29,7 @@ _VERSION = 1
 _EMPTY = b"\t\t\n"
 _BLOCK_BYTES = 256 << 10
 _NO_PLACE = (
-    "carry (and embedding models that return no keys) need a place where columns and keys are kept until the answers "
+    "carry (and embedding models that return no keys) need a place where columns and keys are kept until the responses "
     "come: give staging_path or output_path; nothing was sent"
 )
 

@@ -59,7 +59,7 @@ PARTS = {
     "other_parts": "list of parts of a kind that is not known here, as they came",
     "candidate_metadata": "object: what the service says beside the content, such as ``groundingMetadata``",
     "more_candidates": "list of further candidates, with the same members and ``index``",
-    "warning": "what was odd about the answer, or done to it",
+    "warning": "what was odd about the response, or done to it",
 }
 """Members of a row that are left out if they are empty."""
 
@@ -141,7 +141,7 @@ class RowMaker:
 
     def missing(self, key: str) -> bytes:
         """Return the row for a request without a response."""
-        error = ServiceError(message="the service gave no answer to this row")
+        error = ServiceError(message="the service gave no response to this row")
         row = self._failed_row(BatchResult(key, None, error, 0), key)[1]
         row["status"] = RowStatus.MISSING.word
         return json_line(row)
@@ -265,13 +265,13 @@ def _ending(response: dict[str, Any], reason: str | None, content: Content) -> t
     if blocked is not None:
         return RowStatus.BLOCKED, f"the prompt was blocked ({blocked})", blocked
     if reason in BLOCKED_REASONS:
-        return RowStatus.BLOCKED, f"the answer was blocked ({reason})", str(reason)
+        return RowStatus.BLOCKED, f"the response was blocked ({reason})", str(reason)
     if reason == "MAX_TOKENS":
-        return RowStatus.TRUNCATED, "the answer ended at its token limit (MAX_TOKENS)", reason
+        return RowStatus.TRUNCATED, "the response ended at its token limit (MAX_TOKENS)", reason
     if reason not in GOOD_REASONS:
-        return RowStatus.INVALID_OUTPUT, f"the answer ended badly ({reason})", str(reason)
+        return RowStatus.INVALID_OUTPUT, f"the response ended badly ({reason})", str(reason)
     if content.is_empty:
-        return RowStatus.INVALID_OUTPUT, "the answer has no content", "empty"
+        return RowStatus.INVALID_OUTPUT, "the response has no content", "empty"
     return _OK, "", ""
 
 

@@ -237,7 +237,7 @@ def _check_json(path: str, handle: BinaryIO) -> BinaryIO:
     head, whole = (handle.peek(1 << 16), handle) if hasattr(handle, "peek") else peek(handle, 1 << 16)
     text_encoding(head.replace(b"\0", b" ") if head[:2] not in {b"\xff\xfe", b"\xfe\xff"} else head, None)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError("the file is UTF-16; JSON lines are UTF-8: write it anew")
+        raise InputError("the file is UTF-16; JSON lines are UTF-8; save it as UTF-8")
     if not path.lower().removesuffix(".gz").endswith(".json"):
         return whole
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -62,7 +62,7 @@ def check_places(arguments: BatchArguments, service: Service, staging: str | Non
         check(arguments.destination, "destination")
     needs_staging = arguments.bigquery_uri is None and not (uris and arguments.destination)
     if needs_staging and not (staging or "").startswith("gs://"):
-        what = "writes answers to" if uris else "reads rows from"
+        what = "writes responses to" if uris else "reads rows from"
         raise ConfigurationError(
             f"Vertex AI {what} Cloud Storage: give {'destination or ' if uris else ''}staging_path (operator, "
             "connection or [gemini_batch] in the configuration), a gs:// folder"
@@ -75,6 +75,6 @@ def check_places(arguments: BatchArguments, service: Service, staging: str | Non
     inside = is_inside(place, uris)
     if inside is not None:
         raise ConfigurationError(
-            f"the answers would be written to {place}, inside the input {inside}, and be read as rows the next time: "
+            f"the responses would be written to {place}, inside the input {inside}, and be read as rows the next time: "
             "give another destination"
         )

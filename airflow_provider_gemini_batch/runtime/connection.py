@@ -317,7 +317,7 @@ def _shown_secret(fields: _Fields) -> str:
 def secrets_in(value: object) -> Iterator[str]:
     """Yield the secret texts, a key line by line, so that it is masked however its line breaks are written.
 
-    The whole key is left out: its lines cover it, and Airflow compiles its pattern anew for every text.
+    The whole key is left out: its lines cover it, and Airflow compiles its pattern again for every text.
     """
     if isinstance(value, list):
         for member in value:

@@ -255,7 +255,7 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
         raise AirflowFailException(
             f"{counts['failed']} of {counts['total']} rows failed over all {len(manifests)} parts, {exceeded}. They "
             f"are at {folder}, without {SUCCESS}. Most failed in {_some([one.output for one in worst])}: to run a part "
-            "anew, remove its file and clear the group."
+            "again, remove its file and clear the group."
         )
     removed = _remove_others(Paths.of(access), arguments, files)
     with files.write_whole(f"{folder}{META_FOLDER}/{DATASET_MANIFEST}") as handle:

@@ -21,7 +21,7 @@ _SCHEMA = "https://github.com/OpenLineage/OpenLineage/tree/main/spec/OpenLineage
 
 @dataclass(frozen=True)
 class Lineage:
-    """Addresses of what a batch read and of what holds its answers now."""
+    """Addresses of what a batch read and of what holds its responses now."""
 
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()

@@ -305,7 +305,7 @@ def _log_oddities(summary: LandingSummary) -> None:
         log.warning("%d rows have a warning, which their member 'warning' tells: %s%s", summary.warnings, names, more)
     if summary.by_position:
         log.warning(
-            "%d rows have no name: they are known by the place of their answer alone, which is not the order of the "
+            "%d rows have no name: they are known by the place of their response alone, which is not the order of the "
             "input. Give key_field, or a column 'key', 'custom_id' or 'id' in the input.",
             summary.by_position,
         )

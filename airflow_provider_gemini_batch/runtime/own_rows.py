@@ -99,7 +99,7 @@ class OwnRows(TaskWork):
         kind = staged.expected.response_modality
         if kind is not None and self._arguments.wait_for_completion and not self.output.keeps_media:
             raise ConfigurationError(
-                f"answers will hold {kind} (by the model's name or responseModalities), which has no place to go to: "
+                f"responses will hold {kind} (by the model's name or responseModalities), which has no place to go to: "
                 "give media_path, or output_path, beside which a folder is made for it; nothing was sent"
             )
 
@@ -235,7 +235,7 @@ class OwnRows(TaskWork):
         if self._keyless is None:
             record = self._rows.record()
             if record is None:
-                raise InputError("nothing was kept of the input, so that answers without keys cannot find their rows")
+                raise InputError("nothing was kept of the input, so that responses without keys cannot find their rows")
             self._keyless = LegacyKeyMatcher(
                 layout,
                 record,

@@ -283,11 +283,11 @@ class TaskInput:
         return ""
 
     def _remake_for_keys(self, why: str) -> None:
-        log.warning("The keys of rows without an answer are out of reach (%s): the input is read again.", why)
+        log.warning("The keys of rows without a response are out of reach (%s): the input is read again.", why)
         lacking = self._make_record_again()
         self._note = {**self._note, "record": {}}
         if lacking:
-            log.warning("Rows without an answer have their number as key. %s", lacking)
+            log.warning("Rows without a response have their number as key. %s", lacking)
 
     def _unavailable(self, error: Exception) -> InputUnavailable:
         there, here = str(self._note.get("host", "?")), socket.gethostname()
@@ -296,5 +296,5 @@ class TaskInput:
         return InputUnavailable(
             f"{str(error).rstrip('.')}. The input ({source}) was read on {where} when the jobs of this task were made; "
             f"this is {here}. Put it where every worker can read it (an object store or a shared disk) and as it was, "
-            "or clear the task to run it anew with the input of today."
+            "or clear the task to run it again with the input of today."
         )

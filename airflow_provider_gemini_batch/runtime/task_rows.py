@@ -91,8 +91,8 @@ def make_work(setup: TaskSetup) -> TaskWork:
         return ExistingSource(setup, output, {name: value})
     if arguments.destination is not None and arguments.destination.startswith("bq://"):
         raise ConfigurationError(
-            "destination: answers to rows of your own are read back, which a table does not allow; give a gs:// folder "
-            "or nothing, or hand the rows over with gcs_uri or bigquery_uri"
+            "destination: responses to rows of your own are read back, which a table does not allow; give a gs:// "
+            "folder or nothing, or hand the rows over with gcs_uri or bigquery_uri"
         )
     media = _media(setup) if arguments.media_field is not None else None
     schema = _schema(arguments)

@@ -261,7 +261,7 @@ class TriggerTask:
         try:
             running = await within(_CANCEL_PATIENCE, lease.poller.call(lambda client: _cancel_job(client, name)))
         except (GeminiBatchError, asyncio.TimeoutError) as error:
-            self.log.warning("Could not cancel %s: %s", name, str(error) or "no answer in time")
+            self.log.warning("Could not cancel %s: %s", name, str(error) or "no response in time")
         else:
             self.log.info("Cancelled %s, since the task was ended" if running else "%s had ended already", name)
 

@@ -224,7 +224,7 @@ class ClientJobService:
             self._client.check_readable(destination)
         except (AccessDenied, NotFound) as error:
             raise ConfigurationError(
-                f"The answers could not be read where they would be written, so no job was made: {error} Let these "
+                f"The responses could not be read where they would be written, so no job was made: {error} Let these "
                 "credentials list and read there, or give another destination."
             ) from error
         self._checked = True

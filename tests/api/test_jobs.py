@@ -299,7 +299,7 @@ def test_no_answer_in_time_leaves_it_open_whether_a_job_was_made(emulator: Emula
     emulator.control.faults(slow={"operation": "create", "seconds": 3, "times": 1})
     with (
         BatchClient.for_gemini("k", base_url=emulator.url, timeout=0.1) as client,
-        pytest.raises(TransportError, match=r"create of models/.* failed: no answer within 0.5 s; the service may"),
+        pytest.raises(TransportError, match=r"create of models/.* failed: no response within 0.5 s; the service may"),
     ):
         client.create(FLASH, inlined_requests=["One?"])
 

@@ -145,7 +145,7 @@ def test_an_answer_that_comes_in_drips_ends_at_its_deadline(pieces: tuple[bytes,
     with (
         dripping(*pieces, again=again) as url,
         BatchClient.for_gemini(KEY, base_url=url, timeout=0.2, attempts=1) as client,
-        pytest.raises(TransportError, match="no answer within"),
+        pytest.raises(TransportError, match="no response within"),
     ):
         client.list()
 

@@ -96,7 +96,7 @@ def test_an_output_that_does_not_come_is_gone(client: BatchClient, emulator: Emu
     emulator.control.faults(late_output=10_000)
     job = made(client, "file")
     emulator.control.advance(60)
-    with pytest.raises(ResultsGone, match="does not keep its answers any more"):
+    with pytest.raises(ResultsGone, match="does not keep its responses any more"):
         client.get_responses(job)
     assert sum(clock.pauses) == 60.0
 
@@ -166,7 +166,7 @@ def test_a_failed_job_has_no_answers_and_says_why(client: BatchClient, emulator:
     emulator.control.faults(job_ending={"state": "FAILED", "code": 13, "message": "Internal trouble."})
     job = made(client, source)
     emulator.control.advance(60)
-    with pytest.raises(JobFailed, match=r"ended as FAILED without answers: Internal trouble\."):
+    with pytest.raises(JobFailed, match=r"ended as FAILED without responses: Internal trouble\."):
         client.get_responses(job)
 
 

@@ -69,7 +69,9 @@ def test_bytes_that_are_left_out_are_not_passed_over() -> None:
     with saying(CUT, PARTIAL % (6, 4, WHOLE[6:])) as (url, _), pytest.raises(UnexpectedResponse) as refused:
         download(url)
     host = url.removeprefix("http://")
-    assert f"batch-abc on {host}: the download was to go on at byte 4, and the answer begins at 6" in str(refused.value)
+    assert f"batch-abc on {host}: the download was to go on at byte 4, and the response starts at 6" in str(
+        refused.value
+    )
 
 
 def test_a_cut_after_the_last_byte_is_no_error() -> None:

@@ -576,7 +576,7 @@ def test_a_table_is_found_with_and_without_a_word_of_the_service(client: BatchCl
 
 def test_a_dataset_whose_table_is_not_named_is_said_so(client: BatchClient) -> None:
     raw = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_SUCCEEDED"}
-    with pytest.raises(UnknownOutput, match=r"which table of bq://p\.ds holds its answers"):
+    with pytest.raises(UnknownOutput, match=r"which table of bq://p\.ds holds its responses"):
         left(client, {**raw, "outputConfig": {"bigqueryDestination": {"outputUri": "bq://p.ds"}}})
     assert left(client, raw) == LeftOutput()
 

@@ -82,7 +82,7 @@ def test_a_call_whose_answer_is_lost_is_looked_for_before_it_is_sent_again() -> 
     "error",
     [
         RESET,
-        TransportError("no answer within 60 s", sent=True),
+        TransportError("no response within 60 s", sent=True),
         ServiceUnavailable("500", http_status=500),
         ServiceUnavailable("502", http_status=502),
         UnexpectedResponse("not JSON"),

@@ -95,7 +95,7 @@ def test_an_expired_job_is_retried_at_once() -> None:
         (Stalled(NAME, "queue", 7200.0), True, "never left the service's queue for 2 h"),
         (Stalled(NAME, "progress", 1800.0), True, "made no progress for 30 min"),
         (Gone(NAME), True, "does not know"),
-        (ResultsMissing(NAME), False, "clear the task to run it anew"),
+        (ResultsMissing(NAME), False, "clear the task to run it again"),
         (Refused(f"{NAME}: API key not valid"), False, "API key not valid"),
         (Refused(f"{NAME}: no quota", retry=True), True, "no quota"),
     ],

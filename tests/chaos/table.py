@@ -283,7 +283,7 @@ CLEARING = (
     ),
     Case(
         name="clear_when_finished",
-        done="task cleared after its results were delivered: a person wants it run anew",
+        done="task cleared after its results were delivered: a person wants to run it again",
         steps=(("until", "success", 1), ("until_over",), ("clear",), ("until", "success", 2)),
         created=2,
         deliveries=2,

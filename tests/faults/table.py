@@ -288,8 +288,8 @@ FAULTS = (
     Fault(
         "cancelled_by_somebody",
         "batch/verdict.py",
-        'return _failed(what, "Clear the task to run it anew.", retry=False)',
-        'return _failed(what, "Clear the task to run it anew.", retry=True)',
+        'return _failed(what, "Clear the task to run it again.", retry=False)',
+        'return _failed(what, "Clear the task to run it again.", retry=True)',
         "tests/batch/test_verdict.py::test_a_job_that_somebody_cancelled_is_not_retried",
     ),
     Fault(

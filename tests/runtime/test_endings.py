@@ -84,7 +84,7 @@ ENDINGS = [
         "cancelled_by_somebody_else",
         {"job_ending": {"state": "CANCELLED", "code": 13, "message": "Batch was cancelled."}},
         FINAL,
-        "cancelled by somebody else. Clear the task to run it anew",
+        "cancelled by somebody else. Clear the task to run it again",
     ),
     Ending("expired", {"expire": True}, RETRY, "ran into the service's time limit"),
     Ending("expired_half_way", {"expire": True, "partial_rows": 0.5}, RETRY, "its finished rows are kept"),
@@ -109,7 +109,7 @@ ENDINGS = [
     ),
     Ending("no_progress", {"hold_running": True}, RETRY, "made no progress", {"progress_timeout": 0.4}),
     Ending("gone", get_answers(404), RETRY, "does not know .* any more"),
-    Ending("results_gone", {"output_retention": 1}, FINAL, "no longer kept: clear the task to run it anew", speed=1e5),
+    Ending("results_gone", {"output_retention": 1}, FINAL, "no longer kept: clear the task to run it again", speed=1e5),
     Ending("key_refused_for_once_while_waiting", get_answers(401, times=1), GOOD, ""),
     Ending("unknown_for_once_while_waiting", get_answers(404, times=1), GOOD, ""),
     Ending(

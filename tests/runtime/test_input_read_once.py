@@ -334,7 +334,7 @@ def test_a_task_that_waits_for_no_job_fails_when_rows_are_left_that_cannot_be_se
     assert task.process("host-a") is None
     write_rows(tmp_path / "in.jsonl", ROWS[:9])
     assert task.process("host-a") is None, "it waits for the job of the rows that could be sent"
-    with pytest.raises(AirflowException, match="Rows that still need an answer cannot be sent"):
+    with pytest.raises(AirflowException, match="Rows that still need a response cannot be sent"):
         task.process("host-a")
     assert task.sizes() == [3, 3, 3]
 

@@ -122,7 +122,7 @@ class Checks:
             self._break(f"{job.name} buys rows {sorted(again)} again, which {earlier.name} has")
 
     def _begun_anew_after(self, repair: Job, tag: Tag) -> bool:
-        """Whether the rows that a repair was for have been sent anew as a whole since."""
+        """Whether the rows that a repair was for have been sent again as a whole since."""
         return any(
             other.round == 0
             and other.clear_count == tag.clear_count
@@ -165,7 +165,7 @@ class Checks:
             mine = (other.clear_count, other.slot)
             same = {name for name, one in self._tags.items() if (one.clear_count, one.slot) == mine}
             return airflow.output.visible and not any(same.intersection(one.jobs) for one in airflow.output.landed)
-        # Failed rows that cannot be sent one by one: "clear the task to run it anew".
+        # Failed rows that cannot be sent one by one: "clear the task to run it again".
         return airflow.setting.can_resend or not landed
 
     def _noted(self, name: str) -> bool:

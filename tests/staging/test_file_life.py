@@ -1,4 +1,4 @@
-"""Files are used once the service has processed them, and uploaded anew when it gave up on them."""
+"""Files are used once the service has processed them, and uploaded again when it gave up on them."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class GeminiBackend:
                 "file_name, or use a connection to Vertex AI"
             )
         if new.destination is not None:
-            raise ConfigurationError("destination: the Gemini API keeps the answers itself; only Vertex AI takes one")
+            raise ConfigurationError("destination: the Gemini API keeps the responses itself; only Vertex AI takes one")
         if new.labels:
             raise ConfigurationError("labels: jobs of the Gemini API have none; only Vertex AI takes them")
 
@@ -314,7 +314,7 @@ def _stats(metadata: dict[str, Any]) -> CompletionStats | None:
 def _name(operation: dict[str, Any], metadata: dict[str, Any], response: WholeResponse) -> str:
     name = operation.get("name") or metadata.get("name")
     if not isinstance(name, str) or not name.startswith("batches/"):
-        raise UnexpectedResponse(f"{response.description}: the answer describes no batch job")
+        raise UnexpectedResponse(f"{response.description}: the response describes no batch job")
     return name
 
 

@@ -407,7 +407,7 @@ def _reported_rows(job: BatchJob) -> int | None:
 def _name(raw: dict[str, Any], response: WholeResponse) -> str:
     name = raw.get("name")
     if not isinstance(name, str) or "/batchPredictionJobs/" not in name:
-        raise UnexpectedResponse(f"{response.description}: the answer describes no batch job")
+        raise UnexpectedResponse(f"{response.description}: the response describes no batch job")
     return name
 
 

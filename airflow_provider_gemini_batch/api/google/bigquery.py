@@ -70,7 +70,7 @@ class ResponseTables:
             columns = [column for column in found.schema if column.name != _REQUEST]
             if not _ANSWERS & present:
                 raise UnknownOutput(
-                    f"{uri} has neither a column 'response' nor 'predictions': no answers are known in it"
+                    f"{uri} has neither a column 'response' nor 'predictions': no responses are known in it"
                 )
             rows = client.list_rows(found, selected_fields=columns, page_size=_PAGE_ROWS, timeout=_SECONDS)
         return _results(uri, rows)

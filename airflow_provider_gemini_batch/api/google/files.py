@@ -417,8 +417,8 @@ def _begin(call: Call, response: requests.Response, asked: int) -> int:
     if begin > asked:
         response.close()
         raise UnexpectedResponse(
-            f"{call.description}: the download was to go on at byte {asked}, and the answer begins at {begin}: retry; "
-            "if it happens again, a gateway or proxy on the way answers ranges wrongly"
+            f"{call.description}: the download was to go on at byte {asked}, and the response starts at {begin}: "
+            "retry; if it happens again, a gateway or proxy on the way answers ranges wrongly"
         )
     return begin
 
@@ -466,7 +466,7 @@ def _upload_status(response: WholeResponse) -> str:
 def _file(member: dict[str, Any], response: WholeResponse) -> File:
     name = member.get("name")
     if not isinstance(name, str) or not name.startswith("files/"):
-        raise UnexpectedResponse(f"{response.description}: the answer describes no file")
+        raise UnexpectedResponse(f"{response.description}: the response describes no file")
     return File(
         name=name,
         display_name=shown_text(member.get("displayName")),

@@ -85,7 +85,7 @@ class VertexOutput:
         ours = [name for name in folders if _is_of_time(job, _time_in(name))]
         if len(ours) > 1:
             raise UnknownOutput(
-                f"{job.name} does not say where its answers are, and several jobs wrote to {base} at that time: "
+                f"{job.name} does not say where its responses are, and several jobs wrote to {base} at that time: "
                 f"{some(ours)}. They are kept there."
             )
         if ours:
@@ -110,8 +110,8 @@ class VertexOutput:
         # A job that ended early may lack some shards; those that exist have been paid for.
         if files.missing and job.state in _WHOLE:
             raise UnknownOutput(
-                f"{job.name} ended well, but its answers in {base} are not whole: {some(files.missing)} is not there. "
-                "If somebody has moved or removed objects, put them back and clear the task."
+                f"{job.name} ended well, but its responses in {base} are not whole: {some(files.missing)} is not "
+                "there. If somebody has moved or removed objects, put them back and clear the task."
             )
         if files.unknown:
             _log.warning("%s: objects with unknown names are passed over: %s", base, some(files.unknown))
@@ -132,8 +132,8 @@ def _is_named_after(job: BatchJob, prefix: str) -> bool:
 def _table(job: BatchJob, uri: str) -> str:
     if uri.removeprefix("bq://").replace(":", ".").count(".") + 1 < _TABLE_PARTS:
         raise UnknownOutput(
-            f"{job.name} does not say which table of {uri} holds its answers. They are kept there; give a whole table "
-            "(bq://project.dataset.table) as destination next time."
+            f"{job.name} does not say which table of {uri} holds its responses. They are kept there; give a whole "
+            "table (bq://project.dataset.table) as destination next time."
         )
     return uri
 

@@ -151,7 +151,7 @@ def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
     found = embedding_of(response)
     values = found.get("values") if isinstance(found, dict) else found
     if not values:
-        return None, "the answer has no embedding"
+        return None, "the response has no embedding"
     if not isinstance(values, list) or not all(type(value) in (float, int) for value in values):
         return None, "the embedding is not a list of numbers"
     try:

@@ -238,9 +238,9 @@ def _unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 yield reader.decompress(packed, _PIECE)
                 packed = reader.unconsumed_tail or reader.unused_data
     except zlib.error:
-        raise UnexpectedResponse("Packed answers (gzip) are damaged") from None
+        raise UnexpectedResponse("Packed responses (gzip) are damaged") from None
     if not reader.eof:
-        raise UnexpectedResponse("Packed answers (gzip) end early")
+        raise UnexpectedResponse("Packed responses (gzip) end early")
 
 
 def _keep(begun: list[bytes], piece: bytes, size: int, limit: int) -> None:

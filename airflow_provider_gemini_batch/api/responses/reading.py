@@ -296,7 +296,7 @@ def _tame(text: str) -> str:
 def _overlong(line: bytes | str, position: int) -> BatchResult | None:
     if not isinstance(line, OverlongLine):
         return None
-    words = f"the answer has {line.size} bytes, and at most {line.limit} are read of one row"
+    words = f"the response has {line.size} bytes, and at most {line.limit} are read of one row"
     return BatchResult(_key_of_head(line), None, ServiceError(code=11, message=words), position)
 
 

@@ -35,7 +35,7 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
         if pause is None:
             if outcome.problem is not None:
                 raise outcome.problem
-            raise ResultsGone(f"{name} ended well, but the service does not keep its answers any more")
+            raise ResultsGone(f"{name} ended well, but the service does not keep its responses any more")
         sleep(pause)
         outcome = _outcome(backend, name, known=outcome.job)
     if outcome.answers is not None:
@@ -46,7 +46,7 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
         return iter(())
     error = outcome.job.error
     reason = f": {error.message or f'code {error.code}'}" if error else ""
-    raise JobFailed(f"{name} ended as {_state_words(outcome.job)} without answers{reason}", job=outcome.job)
+    raise JobFailed(f"{name} ended as {_state_words(outcome.job)} without responses{reason}", job=outcome.job)
 
 
 def _outcome(backend: Backend, name: str, *, known: BatchJob | None) -> Outcome:
