@@ -127,11 +127,9 @@ class DiskWatch:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.1):
-            found = 0
-            for path in self._folder.rglob("*"):
-                with suppress(OSError):
-                    found += path.stat().st_size if path.is_file() else 0
-            self.peak = max(self.peak, found / 1e6)
+            with suppress(OSError):  # something is removed while it is looked at: the next look counts
+                found = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+                self.peak = max(self.peak, found / 1e6)
 
 
 def _ask(step: str, folder: str, memo: str, surroundings: dict[str, str]) -> dict[str, Any]:
