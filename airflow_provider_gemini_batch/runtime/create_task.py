@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from airflow_provider_gemini_batch.api.errors import AccessDenied, EmptyInput, GeminiBatchError
+from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
+    ConfigurationError,
+    EmptyInput,
+    GeminiBatchError,
+    TransportError,
+)
 from airflow_provider_gemini_batch.batch.ports import Done, SleepUntil, TaskFailed, TaskTry, WaitForJobs
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.batch.state import BatchState
@@ -167,10 +173,19 @@ class TaskRun:
             return self._end_without_rows()
 
     def _check_readiness(self) -> None:
-        """Try, before anything is paid, what the landing will need."""
-        if self._anew:  # else there may be jobs that are paid for
+        """Try, before anything is paid, what the landing will need.
+
+        An earlier try may have paid for jobs: then what cannot be written to fails this try, not the task.
+        """
+        if self._anew:
             self._hook.settings.check_safe()
-        check_readiness(self._arguments, self._work.output, Paths.of(self._hook))
+        try:
+            self._work.output.check()
+            check_readiness(self._arguments, self._work.output, Paths.of(self._hook))
+        except ConfigurationError as error:
+            if self._anew:
+                raise
+            raise TransportError(str(error), sent=False) from error
 
     def _skip_whole(self, landing: Landing) -> dict[str, Any]:
         """Return the summary of a task without a job, whose output holds the rows of this very input."""
@@ -179,6 +194,7 @@ class TaskRun:
         )
 
     def _dry_run(self) -> dict[str, Any]:
+        self._work.output.check()
         try:
             self._work.plan(again=False, note={})
             estimate = self._work.estimate()

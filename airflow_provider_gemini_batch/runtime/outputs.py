@@ -154,7 +154,7 @@ class Output:
 
     @classmethod
     def of(cls, arguments: OutputArguments, access: ServiceAccess, folder: Path, task: TaskIdentity) -> Self:
-        """Return the output of a task, after :meth:`check`.
+        """Return the output of a task; :meth:`check` comes before anything is sent.
 
         The same task, or the same part of a dataset, writes the same part in every run, so that a later run replaces
         what it wrote.
@@ -165,9 +165,7 @@ class Output:
             part = f"{max(task.part, 0):05d}-{sha256(to_json([task.dag_id, task.task_id])).hexdigest()[:12]}"
             is_all = task.part < 0
         origin = Origin(task=task.digest, run=f"{task.dag_id} {task.run_id}")
-        output = cls(arguments, Paths.of(access), folder, origin, part, is_all)
-        output.check()
-        return output
+        return cls(arguments, Paths.of(access), folder, origin, part, is_all)
 
     @property
     def path(self) -> str | None:
@@ -207,9 +205,7 @@ class Output:
                 raise TransportError(
                     f"output_path: nothing can be written to {folder} just now: {reason_of(error)}", sent=False
                 ) from error
-            raise ConfigurationError(
-                f"output_path: nothing can be written to {folder}: {reason_of(error)}; no job was made"
-            ) from error
+            raise ConfigurationError(f"output_path: nothing can be written to {folder}: {reason_of(error)}") from error
 
     def holds(self, job_name: str) -> bool | None:
         """Return whether the existing output was landed from a job; None without a path."""

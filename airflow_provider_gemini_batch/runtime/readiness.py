@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.outputs import Output
     from airflow_provider_gemini_batch.runtime.paths import Paths
 
-_NO_JOB = "no job was made"
-
 
 def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> None:
     """Try everything that the landing will need.
@@ -33,7 +31,7 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> 
         if target.endswith((".parquet", ".pq")) and find_spec("pyarrow") is None:
             raise ConfigurationError(
                 "output_path: Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]', or let "
-                f"output_path end in .jsonl; {_NO_JOB}"
+                "output_path end in .jsonl"
             )
         _check_apart(arguments, target, paths)
         folder, _, name = target.rpartition("/")
@@ -64,14 +62,14 @@ def _try_to_write(argument: str, folder: str, paths: Paths, conn_id: str | None,
             handle.write(b"written before a job is made, and removed again\n")
         files.remove(path)
     except GeminiBatchError as error:
-        message = f"{argument}: nothing can be written to {folder}: {error}; {_NO_JOB}"
+        message = f"{argument}: nothing can be written to {folder}: {error}"
         if error.retryable:
             raise TransportError(message, sent=False) from error
         raise ConfigurationError(message) from error
     except (OSError, ImportError, ValueError) as error:
         reason = reason_of(error)
         if is_lasting(error):
-            raise ConfigurationError(f"{argument}: nothing can be written to {folder}: {reason}; {_NO_JOB}") from error
+            raise ConfigurationError(f"{argument}: nothing can be written to {folder}: {reason}") from error
         raise TransportError(
-            f"{argument}: nothing can be written to {folder} just now: {reason}; {_NO_JOB}", sent=False
+            f"{argument}: nothing can be written to {folder} just now: {reason}", sent=False
         ) from error

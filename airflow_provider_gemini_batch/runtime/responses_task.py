@@ -30,6 +30,7 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
     """
     with tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
         output = Output.of(arguments, access, Path(folder), identity_of(context["ti"]))
+        output.check()
         job = access.client.get(arguments.job_name, brief=True)
         tag = tag_of(job)
         summary, responses = output.write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from itertools import product
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
-from task_context import task_context
+from task_context import StateStore, task_context
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
@@ -319,4 +320,36 @@ def test_a_connection_that_shows_a_secret_creates_no_job_but_those_that_run_are_
     emulator.control.advance(600)
     with task.task_run(task_context()) as run:
         assert run.resume(None, (deferred.value.kwargs or {})["memo"])["state"] == "SUCCEEDED"
+    assert jobs(emulator) == 1
+
+
+@pytest.mark.parametrize("wall", ["rows.jsonl", ""], ids=["a folder in its place", "a file in the folder's place"])
+def test_an_output_that_cannot_be_written_after_the_wait_fails_the_try_and_not_the_task(
+    emulator: Emulator, tmp_path: Path, wall: str
+) -> None:
+    folder = tmp_path / "out"
+    task = GeminiCreateBatchJobOperator(
+        task_id="t", model="gemini-2.5-flash", inlined_requests=["x"], output_path=f"{folder}/rows.jsonl"
+    )
+    store = StateStore()
+    with pytest.raises(TaskDeferred) as deferred, task.task_run(task_context(store, max_tries=3)) as run:
+        run.begin()
+    emulator.control.advance(600)
+    if wall:
+        (folder / wall).mkdir(parents=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.write_text("in the way")
+
+    def lands(try_number: int, memo: str | None = None) -> None:
+        with task.task_run(task_context(store, max_tries=3, try_number=try_number)) as run:
+            run.resume(None, memo) if memo is not None else run.begin()
+
+    for try_number, memo in ((1, (deferred.value.kwargs or {})["memo"]), (2, None)):
+        with pytest.raises(Exception, match=r".") as failed:
+            lands(try_number, memo)
+        assert not isinstance(failed.value, AirflowFailException)
+    shutil.rmtree(folder) if wall else folder.unlink()
+    lands(3)
+    assert json.loads((folder / "rows.jsonl").read_text())["status"] == "ok"
     assert jobs(emulator) == 1
