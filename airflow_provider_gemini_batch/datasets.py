@@ -46,12 +46,20 @@ class GeminiPlanPartsOperator(_GeminiOperator):
     :param bytes_per_row: what each row is sent with (template, instructions), for the estimate.
     :param on_empty: what a plan without rows does: ``fail``, ``skip`` (all three tasks) or ``succeed`` (without parts).
     :param embeddings: the parts are embedded.
+    :param output_path: the folder of the parts: an input that means it, too, is refused. (templated)
+    :param output_conn_id: connection for ``output_path``. (templated)
     :param gemini_conn_id: connection whose credentials read ``gs://`` on Vertex AI. (templated)
     :returns: for each part the arguments of its task, for ``expand_kwargs``: ``part_key``, ``input_path`` and, with
         ``carry``, ``carry_types``.
     """
 
-    template_fields: Sequence[str] = (*_GeminiOperator.template_fields, "input_path", "model")
+    template_fields: Sequence[str] = (
+        *_GeminiOperator.template_fields,
+        "input_path",
+        "model",
+        "output_path",
+        "output_conn_id",
+    )
 
     def __init__(
         self,
@@ -67,6 +75,8 @@ class GeminiPlanPartsOperator(_GeminiOperator):
         bytes_per_row: int = 0,
         on_empty: str = "fail",
         embeddings: bool = False,
+        output_path: str | None = None,
+        output_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -81,6 +91,8 @@ class GeminiPlanPartsOperator(_GeminiOperator):
         self.bytes_per_row = bytes_per_row
         self.on_empty = _checked(on_empty)
         self.embeddings = embeddings
+        self.output_path = output_path
+        self.output_conn_id = output_conn_id
         if rows_per_part < 1 or bytes_per_part < 1:
             raise ConfigurationError("rows_per_part and bytes_per_part must be at least 1")
 
@@ -102,6 +114,8 @@ class GeminiPlanPartsOperator(_GeminiOperator):
                 max_output_tokens=self.max_output_tokens,
                 bytes_per_row=self.bytes_per_row,
                 on_empty=self.on_empty,
+                output_path=self.output_path,
+                output_conn_id=self.output_conn_id,
             )
             return plan_parts(arguments, hook)
 
@@ -254,6 +268,8 @@ class GeminiBatchDataset(TaskGroup):
                 bytes_per_row=_REQUEST_BYTES + sum(len(str(arguments.get(name) or "").encode()) for name in _SENT_WITH),
                 on_empty=on_empty,
                 embeddings=embeddings,
+                output_path=output_path,
+                output_conn_id=output_conn_id,
                 **shared,
             )
             self.part = create.partial(

@@ -31,6 +31,7 @@ from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.sources import format_of_file, open_unpacked
 from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, find_files, list_files
 from airflow_provider_gemini_batch.runtime.paths import Paths
+from airflow_provider_gemini_batch.runtime.readiness import check_apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,8 @@ _PART_FILE = re.compile(r"part-(.+)\.(?:parquet|json)")
 class PlanArguments:
     """What an author asks of a plan. ``bytes_per_part`` are those of the data before it is packed.
 
-    ``bytes_per_row`` are sent with each row: the prompt template, instructions and other defaults.
+    ``bytes_per_row`` are sent with each row: the prompt template, instructions and other defaults. ``output_path``:
+    where the parts will be, if the plan is to check it; it ends in a slash.
     """
 
     input_path: str | Sequence[str]
@@ -66,6 +68,8 @@ class PlanArguments:
     max_output_tokens: int | None = None
     bytes_per_row: int = 0
     on_empty: str = "fail"
+    output_path: str | None = None
+    output_conn_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,8 @@ def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str
     within the file, so that adding or removing a file does not change the other keys.
 
     :returns: the arguments of each mapped task: ``part_key``, ``input_path`` and, with ``carry``, ``carry_types``.
-    :raises ConfigurationError: there are no files or too many parts, columns do not go together, or the estimated cost
-        is above ``max_cost_usd``; nothing was sent.
+    :raises ConfigurationError: there are no files or too many parts, columns do not go together, the estimated cost
+        is above ``max_cost_usd``, or the next plan would find the output in the input; nothing was sent.
     :raises AirflowSkipException: there are no rows, and ``on_empty`` says so.
     """
     try:
@@ -99,7 +103,11 @@ def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str
 
 
 def _plan(arguments: PlanArguments, paths: Paths) -> list[dict[str, Any]]:
-    files = find_files(paths, arguments.input_path)
+    given, folder = arguments.input_path, arguments.output_path
+    if folder is not None:
+        # A part gets the address of its file, which does not show that the next plan would find the file of a part.
+        check_apart(paths, "input_path", given, part_target(folder, _key(folder, 0)).output, arguments.output_conn_id)
+    files = find_files(paths, given)
     forms = {format_of_file(one.path) for one in files}
     if len(forms) > 1:
         raise ConfigurationError(f"the input has files of several formats: {', '.join(sorted(forms))}")

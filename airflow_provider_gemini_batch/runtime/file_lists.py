@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import (
-    NEVER_READABLE,
     ConfigurationError,
     EmptyInput,
     InputError,
@@ -18,10 +17,11 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.rows.datasets import InputFile, is_data, is_dataset
 from airflow_provider_gemini_batch.rows.local import local_file
-from airflow_provider_gemini_batch.runtime.paths import is_local, local_path, object_path
+from airflow_provider_gemini_batch.runtime.paths import is_lasting, is_local, local_path, object_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from airflow_provider_gemini_batch.runtime.paths import Paths
 
@@ -42,11 +42,16 @@ def means_several(path: str | Sequence[str] | None) -> bool:
         return False
     if not isinstance(path, str):
         return True
-    if is_local(path):
-        found = local_file(path)
-        if found.exists():  # whatever characters its name has
-            return found.is_dir()
-    return is_dataset(path)
+    is_folder = _is_folder(path) if is_local(path) else None
+    return is_dataset(path) if is_folder is None else is_folder  # whatever characters its name has
+
+
+def _is_folder(path: str) -> bool | None:
+    """Return whether a local path is a folder; None where nothing can be seen."""
+    found = local_file(path)
+    with suppress(OSError, ValueError):
+        return stat.S_ISDIR(found.stat().st_mode)
+    return None
 
 
 def addresses_of(paths: Paths, given: str | Sequence[str]) -> list[str]:
@@ -87,9 +92,9 @@ def _is_object(paths: Paths, address: str) -> bool:
             return store.is_object(address)
         path = object_path(address)
         return bool(path.fs.info(path.path).get("type", "file") == "file")
-    except (*NEVER_READABLE, ImportError, ValueError):
-        return False  # listing it says what is wrong
-    except OSError as error:
+    except (OSError, ImportError, ValueError) as error:
+        if is_lasting(error):
+            return False  # listing it says what is wrong
         raise TransportError(f"cannot list {address} just now: {type(error).__name__}", sent=False) from error
 
 
@@ -114,9 +119,9 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
             # Writers of datasets leave empty files, without even a header, for partitions without rows.
             if one.size != 0 and _is_meant(one.path.removeprefix(shown), pattern)
         )
-    except (*NEVER_READABLE, ImportError, ValueError) as error:
-        raise ConfigurationError(f"input_path: cannot list {given}: {error or type(error).__name__}") from error
-    except OSError as error:
+    except (OSError, ImportError, ValueError) as error:
+        if is_lasting(error):
+            raise ConfigurationError(f"input_path: cannot list {given}: {error or type(error).__name__}") from error
         raise TransportError(f"cannot list {given} just now: {type(error).__name__}", sent=False) from error
     if not found:
         raise EmptyInput(
@@ -132,22 +137,26 @@ def reads(paths: Paths, given: str | Sequence[str], path: str, *, conn_id: str |
     :param path: the file, which need not exist yet. :param conn_id: its connection.
     """
     wanted = _place(path, conn_id)
-    for one in [given] if isinstance(given, str) else given:
-        single = InputFile.parse(one)
-        if single.row_groups is not None or not means_several(one):
-            target = os.path.realpath(local_file(single.path)) if is_local(single.path) else None
-            if _is_same(_place(single.path), wanted) or target == wanted.address:
-                return one
-            continue
-        folder, pattern = _root_and_pattern(one)
-        # A name in it, since the links of a folder are followed, but not the file itself.
-        root = _place(f"{folder}x")
-        root = root._replace(address=root.address[:-1])
-        below = wanted.address.removeprefix(root.address)
-        is_below = below != wanted.address and _is_same(root, wanted._replace(address=root.address))
-        if is_below and _is_meant(below, pattern) and not _is_object(paths, one):
-            return one
-    return None
+    return next((one for one in ([given] if isinstance(given, str) else given) if _means(paths, one, wanted)), None)
+
+
+def _means(paths: Paths, address: str, wanted: _Place) -> bool:
+    single = InputFile.parse(address)
+    place = _place(single.path)
+    if place.address == wanted.address and _may_be_one_store(place, wanted):
+        return True
+    if single.row_groups is not None or not means_several(address):
+        return is_local(single.path) and _real(local_file(single.path)) == wanted.address
+    folder, pattern = _root_and_pattern(address)
+    # A name in it, since the links of a folder are followed, but not the file itself.
+    root = _place(f"{folder}x")
+    prefix = root.address[:-1]
+    return (
+        _may_be_one_store(root, wanted)
+        and wanted.address.startswith(prefix)
+        and _is_meant(wanted.address.removeprefix(prefix), pattern)
+        and not _is_object(paths, address)
+    )
 
 
 class _Place(NamedTuple):
@@ -160,23 +169,29 @@ class _Place(NamedTuple):
 def _place(path: str, conn_id: str | None = None) -> _Place:
     if is_local(path):
         found = local_file(path)
-        return _Place(f"{os.path.realpath(found.parent).rstrip('/')}/{found.name}")
+        return _Place(f"{_real(found.parent).rstrip('/')}/{found.name}")
     scheme, _, rest = path.partition("://")
     host, slash, name = rest.partition("/")
     named, _, bucket = host.rpartition("@")
     return _Place(f"{_SCHEMES.get(scheme, scheme)}://{bucket}{slash}{name}", named or conn_id)
 
 
-def _is_same(one: _Place, other: _Place) -> bool:
+def _real(path: Path) -> str:
+    with suppress(ValueError):  # no file has such a name, and reading it says so
+        return os.path.realpath(path)
+    return str(path)
+
+
+def _may_be_one_store(one: _Place, other: _Place) -> bool:
     """Two connections that are both named may lead to different stores."""
-    return one.address == other.address and (None in {one.conn_id, other.conn_id} or one.conn_id == other.conn_id)
+    return None in {one.conn_id, other.conn_id} or one.conn_id == other.conn_id
 
 
 def _root_and_pattern(given: str) -> tuple[str, re.Pattern[str] | None]:
     """Return the folder in which files are looked for, and the pattern of their paths below it."""
     wild = _WILD.search(given)
     # Whatever characters a folder's name has.
-    if wild is None or (local_file(given).is_dir() if is_local(given) else given.endswith("/")):
+    if wild is None or (_is_folder(given) if is_local(given) else given.endswith("/")):
         return f"{given.rstrip('/')}/", None
     root = given[: given.rfind("/", 0, wild.start()) + 1]
     return f"{root.rstrip('/')}/", re.compile(_pattern(given[len(root) :]), re.DOTALL)
@@ -224,7 +239,7 @@ def _pattern(given: str) -> str:
         elif piece == "?":
             pieces.append("[^/]")
         elif piece.startswith("[") and piece.endswith("]"):
-            pieces.append(fnmatch.translate(piece).removeprefix("(?s:").partition(")")[0])
+            pieces.append(fnmatch.translate(piece).removeprefix("(?s:")[: -len(r")\Z")])
         else:
             pieces.append(re.escape(piece))
     return "".join(pieces)

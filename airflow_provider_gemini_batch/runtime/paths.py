@@ -88,9 +88,9 @@ class Paths:
             return cast("BinaryIO", object_path(path, conn_id).open("rb"))  # type: ignore[no-untyped-call]
         except NotFound as error:
             raise ConfigurationError(f"cannot read {path}: the object does not exist") from error
-        except (*NEVER_READABLE, ImportError, ValueError) as error:
-            raise ConfigurationError(f"cannot read {path}: {reason_of(error)}") from error
-        except OSError as error:
+        except (OSError, ImportError, ValueError) as error:
+            if is_lasting(error):
+                raise ConfigurationError(f"cannot read {path}: {reason_of(error)}") from error
             raise TransportError(
                 f"cannot read {path} just now: {reason_of(error)}; nothing was sent", sent=False
             ) from error

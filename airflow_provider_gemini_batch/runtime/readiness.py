@@ -15,6 +15,8 @@ from airflow_provider_gemini_batch.runtime.file_lists import reads
 from airflow_provider_gemini_batch.runtime.paths import is_lasting, reason_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
     from airflow_provider_gemini_batch.runtime.outputs import Output
     from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -33,7 +35,8 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> 
                 "output_path: Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]', or let "
                 "output_path end in .jsonl"
             )
-        _check_apart(arguments, target, paths)
+        source = "input_path" if arguments.input_path is not None else "gcs_uri"
+        check_apart(paths, source, getattr(arguments, source), target, arguments.output_conn_id)
         folder, _, name = target.rpartition("/")
         _try_to_write("output_path", folder, paths, arguments.output_conn_id, name)
     if arguments.wait_for_completion and arguments.media_path is not None:
@@ -42,14 +45,19 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> 
         _try_to_write("staging_path", arguments.staging_path, paths, None)
 
 
-def _check_apart(arguments: BatchArguments, target: str, paths: Paths) -> None:
-    name = "input_path" if arguments.input_path is not None else "gcs_uri"
-    given = getattr(arguments, name)
-    found = None if given is None else reads(paths, given, target, conn_id=arguments.output_conn_id)
+def check_apart(
+    paths: Paths, argument: str, given: str | Sequence[str] | None, target: str, conn_id: str | None
+) -> None:
+    """Refuse an input that means the file of the output.
+
+    :param given: the input, as ``argument`` has it. :param target: the file that is written, over ``conn_id``.
+    :raises ConfigurationError: names both. :raises TransportError: the storage cannot be asked just now.
+    """
+    found = None if given is None else reads(paths, given, target, conn_id=conn_id)
     if found is not None:
         raise ConfigurationError(
-            f"output_path: {name} means it, too ({found}), so that results would replace its rows, or be read as rows "
-            "in the next run: give another path"
+            f"output_path: {argument} means it, too ({found}), so that results would replace its rows, or be read as "
+            "rows in the next run: give another path"
         )
 
 

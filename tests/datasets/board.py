@@ -51,7 +51,13 @@ class Board:
     carry: Sequence[str] = CARRY
 
     def plan(self, **given: Any) -> list[dict[str, Any]]:
-        options = {"input_path": f"{self.source}/", "model": MODEL, "carry": list(self.carry), **given}
+        options = {
+            "input_path": f"{self.source}/",
+            "output_path": f"{self.target}/",
+            "model": MODEL,
+            "carry": list(self.carry),
+            **given,
+        }
         return GeminiPlanPartsOperator(task_id="plan", **options).execute(task_context())
 
     def run_part(self, index: int, part: dict[str, Any]) -> dict[str, Any] | None:

@@ -194,6 +194,8 @@ def test_json_lines_say_no_types_so_that_the_author_has_to(board: Board) -> None
         ({"carry": ["none"]}, "carry: there is no column none"),
         ({"input_path": "{}/none/"}, "cannot list"),
         ({"max_cost_usd": 1e-12, "max_output_tokens": 10}, "above max_cost_usd"),
+        ({"output_path": "{}/out/"}, "output_path: input_path means it, too"),
+        ({"input_path": "{}/**/*.parquet", "output_path": "{}/day=1/"}, "output_path: input_path means it, too"),
     ],
     ids=str,
 )
@@ -232,7 +234,7 @@ def test_the_group_is_three_tasks_and_its_budget_and_limits_are_those_of_the_who
             outlets=[Asset("made")],
         )
     assert sorted(dag.task_dict) == ["g.commit", "g.part", "g.plan"]
-    assert group.plan.max_cost_usd == 3
+    assert (group.plan.max_cost_usd, group.plan.output_path) == (3, "/out/")
     assert group.commit.max_failed_rows == 7
     assert "max_cost_usd" not in group.part.partial_kwargs
     assert group.part.partial_kwargs["repair_rounds"] == 1

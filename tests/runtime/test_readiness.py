@@ -229,12 +229,30 @@ def test_results_beside_their_rows_are_fine_in_every_run(
         ("s3://bucket/d/", "s3://bucket/d2/out.jsonl", None, False),
         ("s3://bucket/d/", "gs://bucket/d/out.jsonl", None, False),
         ("s3://bucket/d", "s3://bucket/d/out.jsonl", None, False),  # an object
+        ("memory://bucket/in[1].jsonl", "memory://bucket/in[1].jsonl", None, True),  # whether or not it is there yet
+        ("memory://bucket/in[1].jsonl", "memory://bucket/in1.jsonl", None, True),
+        ("/d/in\0.jsonl", "/d/out.jsonl", None, False),
+        ("/d\0/*.jsonl", "/d/out.jsonl", None, False),
+        ("/d/*[)(].jsonl", "/d/out(.jsonl", None, True),
+        ("/d/[z-a]*.jsonl", "/d/out.jsonl", None, False),
     ],
 )
 def test_an_address_is_compared_in_all_its_spellings(
     given: str, path: str, conn_id: str | None, *, is_read: bool
 ) -> None:
     assert reads(Paths(), given, path, conn_id=conn_id) == (given if is_read else None)
+
+
+@pytest.mark.parametrize(
+    "name", ["in\0.jsonl", "\0/*.jsonl", "\ud800.jsonl", "i" * 300, f"{'i' * 300}/*", "[z-a].csv", "[)]/"]
+)
+def test_an_input_that_cannot_be_is_refused_in_words_with_and_without_an_output(
+    emulator: Emulator, tmp_path: Path, name: str
+) -> None:
+    for output in (None, f"{tmp_path}/out.jsonl"):
+        said = outcome(emulator, input_path=f"{tmp_path}/{name}", output_path=output)
+        assert said.startswith(("cannot read ", "input_path: "))
+        assert "just now" not in said  # no retry will help
 
 
 def test_rows_in_cloud_storage_are_not_replaced_by_their_results() -> None:
