@@ -145,10 +145,11 @@ class BatchJob(_Value):
 
 
 class BatchJobPage(_Value):
-    """One page of the list of jobs, newest first."""
+    """One page of the list of jobs, newest first; ``as_of`` is the service's time when it responded."""
 
     batch_jobs: tuple[BatchJob, ...] = ()
     next_page_token: str | None = None
+    as_of: datetime | None = None
 
     @property
     def has_more_pages(self) -> bool:

@@ -16,9 +16,10 @@ being cancelled                             adopted, to see how it ends         
 ==========================================  ====================================  ====================================
 
 Finished rows count only where the others can be sent again; otherwise everything is sent again. Of several good jobs
-the oldest is used, so that two tries that look at the same time choose the same one, and the other active ones are
-cancelled. A job with another fingerprint is stale: other input was sent under the same name. Which input counts is
-decided first (:func:`standing_input`): a retry uses what has been paid for, even if the input has changed since.
+those with the highest clear count come first, since their rows may have been repaired already; of these the oldest is
+used, so that two tries that look at the same time choose the same one, and the other active ones are cancelled. A job
+with another fingerprint is stale: other input was sent under the same name. Which input counts is decided first
+(:func:`standing_input`): a retry uses what has been paid for, even if the input has changed since.
 """
 
 from __future__ import annotations
@@ -126,6 +127,10 @@ class _Candidate:
         return (self.job.create_time or _NEWEST, self.tag.submission, self.name)
 
     @property
+    def by_preference(self) -> tuple[int, datetime, int, str]:
+        return (-self.tag.clear_count, *self.by_age)
+
+    @property
     def by_submission(self) -> tuple[int, int, datetime, str]:
         return (self.tag.clear_count, self.tag.submission, self.job.create_time or _NEWEST, self.name)
 
@@ -161,7 +166,7 @@ def decide(
     same = [one for one in ours if one.tag.fingerprint == fingerprint]
     others = [one for one in ours if one.tag.fingerprint != fingerprint]
     good = [one for one in same if one.is_good]
-    chosen = min(good, key=lambda one: one.by_age) if good else _ending_to_judge(same, has_notes=has_notes)
+    chosen = min(good, key=lambda one: one.by_preference) if good else _ending_to_judge(same, has_notes=has_notes)
     cleanup = _cleanup(same, others, foreign, chosen)
     rows_from = _rows_from(same, chosen)
     if chosen is None:

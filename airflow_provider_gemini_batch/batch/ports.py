@@ -75,6 +75,10 @@ class JobService(Protocol):
     def get(self, name: str) -> BatchJob:
         """Return one job; raises NotFound."""
 
+    @property
+    def listed_at(self) -> float | None:
+        """The service's time when :meth:`find` last read its list, in seconds; None if the service did not say it."""
+
     def find(self, identity: str) -> Iterable[BatchJob]:
         """Yield the jobs whose tag carries this identity, as far back as the first try could reach."""
 

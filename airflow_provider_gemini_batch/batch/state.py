@@ -202,22 +202,29 @@ class PendingCreate:
     """A create call whose job is not known.
 
     ``sent``: when it was sent. ``answered``: the service answered it, so it no longer acts on it. ``waited``: seconds
-    spent waiting for the job to show up. ``looked_at``: when the list was last searched, and ``pause`` how many seconds
-    after that it is to be searched again.
+    spent waiting for the job to show up. ``looked_at``: when the list was last searched, by our clock, ``listed_at``
+    the same by the service's, and ``pause`` how many seconds after that it is to be searched again.
     """
 
     sent: float
     answered: bool = False
     waited: float = 0.0
     looked_at: float | None = None
+    listed_at: float | None = None
     pause: float = 0.0
 
-    def resumed(self, now: float) -> PendingCreate:
-        """Return it with the time since the last search added to ``waited``: at most the pause, if the clock jumped."""
+    def resumed(self, now: float, listed_at: float | None) -> PendingCreate:
+        """Return it with the time since the last search added to ``waited``: at most the pause, if a clock jumped.
+
+        Another worker's clock may have searched last, and a triggerer's may have ended the pause early, so the
+        service's clock decides if it shows less. One that stands still or goes back says nothing.
+        """
         if self.looked_at is None:
             return self
         passed = min(self.pause, max(0.0, now - self.looked_at))
-        return replace(self, waited=self.waited + passed, looked_at=None, pause=0.0)
+        if listed_at is not None and self.listed_at is not None and listed_at > self.listed_at:
+            passed = min(passed, listed_at - self.listed_at)
+        return replace(self, waited=self.waited + passed, looked_at=None, listed_at=None, pause=0.0)
 
 
 @dataclass
@@ -416,7 +423,7 @@ class BatchState:
 
 
 _KEPT_OF_RECORD: Final = ("submitted_at", "missing_since", *_FACTS)
-_KEPT_OF_PENDING: Final = ("sent", "answered", "waited", "looked_at", "pause")
+_KEPT_OF_PENDING: Final = ("sent", "answered", "waited", "looked_at", "listed_at", "pause")
 
 
 def _written(value: JobRecord | PendingCreate, names: Iterable[str]) -> dict[str, Any]:

@@ -119,11 +119,14 @@ class Submitter:
         :raises Postponed: the next search is further away than a worker should sleep.
         """
         state, clock = self._state, self._task.clock
-        pending = state.pending[wanted].resumed(clock.now())
+        pending = state.pending[wanted]
         # Also for an unrecorded call: a try that died may have sent it in its last moment.
         in_flight = 0.0 if pending.answered else self._task.policy.request_timeout
         while True:
+            began = clock.now()
             state.record_listed(self._task.service.find(self._task.identity), self._task.identity, clock.now())
+            listed_at = self._task.service.listed_at
+            pending = pending.resumed(began, listed_at)
             found = possible_jobs(wanted, state, plan)
             for record in found:
                 if record.job is not None:
@@ -133,7 +136,7 @@ class Submitter:
             if found or pause is None:
                 break
             now = clock.now()
-            state.pending[wanted] = replace(pending, looked_at=now, pause=pause)
+            state.pending[wanted] = replace(pending, looked_at=now, listed_at=listed_at, pause=pause)
             if pause > LONGEST_PAUSE:
                 raise Postponed(now + pause, "the job of a create call without response may still show up in the list")
             clock.sleep(pause)

@@ -129,6 +129,8 @@ class ClientJobService:
         self._checked = False
         #: The names of the jobs that were created here, in this process.
         self.created: set[str] = set()
+        #: The service's time when its list was last read, in seconds since the epoch.
+        self.listed_at: float | None = None
 
     def get(self, name: str) -> BatchJob:
         """Return one job, with its source and destination, which a brief answer leaves out."""
@@ -139,14 +141,20 @@ class ClientJobService:
         vertex = self._client.service is Service.VERTEX
         # A filter leaves few jobs, so they are read whole: a brief answer does not say where they write.
         wanted = f'labels.{TASK_LABEL}="{identity}"' if vertex else None
-        found = self._client.list_all(filter=wanted, brief=not vertex)
-        for job in found:
+        for job in self._listed(wanted, brief=not vertex):
             began = self._settings.run_began
             if began is not None and is_of_earlier_run(job, run_began=began, now=datetime.now(tz=timezone.utc)):
                 return
             tag = tag_of(job)
             if tag is not None and tag.identity == identity:
                 yield job
+
+    def _listed(self, wanted: str | None, *, brief: bool) -> Iterator[BatchJob]:
+        """Yield all jobs of the list, newest first, and keep the service's time of each page."""
+        self.listed_at = None
+        for page in pages_of(lambda token: self._client.list(page_token=token, filter=wanted, brief=brief)):
+            self.listed_at = page.as_of.timestamp() if page.as_of is not None else None
+            yield from page.batch_jobs
 
     def count_active(self, most: int) -> int:
         """Return how many jobs of the connection are active, whoever created them; stop counting at ``most``."""

@@ -51,6 +51,10 @@ class Service:
             raise NotFound("no such job", http_status=404)
         return self._dated(self.jobs[name])
 
+    @property
+    def listed_at(self) -> float | None:
+        return None if self.clock is None else self.clock.true + self.date_ahead
+
     def find(self, identity: str) -> Iterable[BatchJob]:  # noqa: ARG002
         if self.down is not None:
             raise self.down

@@ -230,6 +230,21 @@ def test_of_several_good_jobs_the_oldest_is_used_and_the_others_are_cancelled() 
     assert decision.cleanup.duplicates == (second.name,)
 
 
+@pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING, JobState.SUCCEEDED])
+@pytest.mark.parametrize("viewed_at", [0, 1, 2])
+def test_a_job_from_before_a_clear_that_shows_up_late_does_not_replace_one_from_after_it(
+    state: JobState, viewed_at: int
+) -> None:
+    late = job(state, name="batches/1", clear_count=0, minute=0)
+    first, second = (
+        job(JobState.SUCCEEDED, name=f"batches/{number}", clear_count=1, submission=number, minute=number)
+        for number in (2, 3)
+    )
+    decision = decide([late, second, first], slot(clear_count=viewed_at))
+    assert adopted(decision) == first.name
+    assert decision.cleanup.duplicates == (() if state is JobState.SUCCEEDED else (late.name,))
+
+
 def test_a_good_job_is_used_whatever_became_of_older_ones() -> None:
     failed = job(JobState.FAILED, name="batches/1", minute=0)
     running = job(JobState.RUNNING, name="batches/2", submission=1, minute=5)

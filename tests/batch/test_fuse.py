@@ -249,6 +249,46 @@ def test_a_clock_that_jumps_neither_ends_nor_lengthens_the_search_for_a_lost_job
     assert 420.0 <= desk.clock.time - NOON <= 420.0 + 4 * 420.0
 
 
+def search_between_two_workers(desk: Desk, *, most: int = 300) -> float:
+    """Return the seconds until a lost call is sent again by workers five hours apart that are woken too early."""
+    desk.service.lost = [ServiceUnavailable("503", http_status=503)]
+    report: WaitReport | None = None
+    for number in range(most):
+        desk.clock.ahead = -5 * HOUR if number % 2 == 0 else 0.0
+        step = desk.run().advance(report)
+        if isinstance(step, WaitForJobs):
+            return desk.clock.time - NOON
+        assert isinstance(step, SleepUntil)
+        desk.clock.time += 3.0
+        report = WaitReport(Reason.WAKE, memo=step.memo)
+    raise AssertionError("It is looked for without end")
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+@pytest.mark.parametrize("date_ahead", [0.0, 7 * HOUR, -7 * HOUR])
+def test_workers_with_other_clocks_and_a_triggerer_that_is_ahead_do_not_end_the_search_early(
+    date_ahead: float, *, lasting: bool
+) -> None:
+    desk = clocked()
+    desk.store.lasting = lasting
+    desk.service.date_ahead, desk.service.hidden = date_ahead, True
+    assert 120.0 <= search_between_two_workers(desk) <= 240.0
+    assert len(desk.service.created) == 2
+
+
+@pytest.mark.parametrize("by_second", [0.0, -1.0])
+def test_a_date_header_that_stands_still_or_goes_back_does_not_lengthen_the_search(by_second: float) -> None:
+    class Stopped(Service):
+        @property
+        def listed_at(self) -> float:
+            assert self.clock is not None
+            return NOON + by_second * (self.clock.true - NOON)
+
+    desk = Desk(service=Stopped(hidden=True))
+    desk.service.clock = desk.clock
+    assert seconds_until_sent_again(desk, ServiceUnavailable("503", http_status=503)) == pytest.approx(120.0, abs=2.0)
+
+
 def test_a_triggerer_whose_clock_is_ahead_is_not_asked_again_and_again() -> None:
     desk = clocked()
     report: WaitReport | None = None

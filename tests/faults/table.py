@@ -237,6 +237,13 @@ FAULTS = (
         f"{_GUARANTEES}test_a_clear_lands_results_that_were_never_delivered",
     ),
     Fault(
+        f"{_ADOPTION}test_a_job_from_before_a_clear_that_shows_up_late_does_not_replace_one_from_after_it",
+        "batch/adoption.py",
+        "return (-self.tag.clear_count, *self.by_age)",
+        "return (0, *self.by_age)",
+        f"{_ADOPTION}test_a_job_from_before_a_clear_that_shows_up_late_does_not_replace_one_from_after_it",
+    ),
+    Fault(
         "mark_failed_while_deferred",
         "runtime/trigger_task.py",
         _ENDED_BY,
@@ -426,6 +433,13 @@ FAULTS = (
         "        return self.age(now) if at_service is None else min(at_service, self.age(now))",
         "        return self.age(now) if at_service is None else at_service",
         f"{_FUSE}test_a_retry_behind_a_gateway_with_another_clock_goes_on_with_the_running_job",
+    ),
+    Fault(
+        f"{_FUSE}test_workers_with_other_clocks_and_a_triggerer_that_is_ahead_do_not_end_the_search_early",
+        "batch/state.py",
+        "            passed = min(passed, listed_at - self.listed_at)\n",
+        "            passed += 0.0\n",
+        f"{_FUSE}test_workers_with_other_clocks_and_a_triggerer_that_is_ahead_do_not_end_the_search_early",
     ),
     Fault(
         f"{_FUSE}test_create_calls_whose_jobs_never_appear_are_sent_a_handful_of_times",

@@ -129,6 +129,7 @@ class SimService:
         self._timeout = timeout
         self._may_create = may_create
         self.created: set[str] = set()
+        self.listed_at: float | None = None
         self._is_earlier = is_earlier
         self._on_sent = on_sent
 
@@ -140,11 +141,14 @@ class SimService:
 
     def find(self, identity: str) -> Iterator[BatchJob]:
         self._steps.step()
-        for position, job in enumerate(self._world.listed()):
+        listed = self._world.listed()
+        self.listed_at = self._world.date()
+        for position, job in enumerate(listed):
             if position % 5 == 4:
                 # The next page: by then the list may have moved.
                 self._steps.step()
                 self._world.weather_check()
+                self.listed_at = self._world.date()
             if self._is_earlier(job):
                 return
             tag = tag_of(job)

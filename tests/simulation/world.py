@@ -197,7 +197,7 @@ class World:
             create_time=self._time(job.made),
             start_time=self._time(job.started) if started else None,
             end_time=self._time(job.ends) if state.is_terminal else None,
-            as_of=datetime.fromtimestamp(self._gateway.at(now), tz=timezone.utc),
+            as_of=datetime.fromtimestamp(self.date(), tz=timezone.utc),
             completion_stats=CompletionStats(
                 total=len(job.rows),
                 success=good,
@@ -206,6 +206,10 @@ class World:
             ),
             error=ServiceError(code=job.code, message="told by the service") if state is JobState.FAILED else None,
         )
+
+    def date(self) -> float:
+        """Tell the time of the ``Date`` header, which is a gateway's."""
+        return self._gateway.at(self._clock.now)
 
     def _time(self, when: float) -> datetime:
         return datetime.fromtimestamp(self._own.at(when), tz=timezone.utc)

@@ -35,6 +35,20 @@ def test_jobs_that_were_created_before_the_run_began_are_not_found(
     assert [one.name for one in jobs] == [made.name][:found]
 
 
+def test_a_list_without_jobs_shows_the_services_time_too(gemini_batch_emulator: Emulator) -> None:
+    shown = "Sat, 21 Nov 2026 12:00:00 GMT"
+    gemini_batch_emulator.control.faults(date=shown)
+    gemini = BatchClient.for_gemini("a-key", base_url=gemini_batch_emulator.url)
+    keyfile = gemini_batch_emulator.service_account_info()
+    vertex = BatchClient.for_vertex("demo-project", keyfile_dict=keyfile, base_url=gemini_batch_emulator.url)
+    for client in (gemini, vertex):
+        with client:
+            service = ClientJobService(client, JobSettings("gemini-2.5-flash", JobKind.GENERATION), supply=None)
+            assert service.listed_at is None
+            assert list(service.find(TASK.digest)) == []
+            assert service.listed_at == NOON.timestamp()
+
+
 hours = st.floats(-30, 30).map(lambda count: timedelta(hours=count))
 
 

@@ -150,7 +150,7 @@ class GeminiBackend:
         response = self._page(page_size, page_token, _PAGE_MASK if brief else None)
         page = response.json()
         jobs = tuple(_job(entry, response) for entry in objects_at(page, "operations"))
-        return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"))
+        return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"), as_of=response.date)
 
     def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
         """Return a page of snapshots of jobs."""
