@@ -195,7 +195,7 @@ def standing_input(
         record.tag.fingerprint
         for record in records
         if record.tag is not None
-        and record.tag.clear_count == clear_count
+        and (record.tag.clear_count == clear_count or record.inherited)
         and (reattach or record.is_own)
         and (record.is_answered or (record.is_active and not record.cancelled_by_us))
         and not record.results_expired

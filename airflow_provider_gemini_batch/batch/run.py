@@ -170,12 +170,15 @@ class _Advance:
             return
         state = self._state
         try:
-            own = [record.name for record in state.records.values() if record.is_own]
             suspects = [record.name for wanted in state.pending for record in possible_jobs(wanted, state)]
-            self._canceller.abandon([*own, *suspects])
+            self._canceller.abandon([*self._unfinished(), *suspects])
             self._submitter.discard_kept()
         except Exception:
             log.warning("Could not cancel what still runs.", exc_info=True)
+
+    def _unfinished(self) -> tuple[str, ...]:
+        """Return the jobs that nobody else needs if this task ends now."""
+        return self._state.unfinished(of_all_tries=self._task.policy.reattach)
 
     def _sit_out(self, error: GeminiBatchError) -> SleepUntil:
         """Return a wait until the error may have passed, or raise it: a brief outage must not cost a paid job."""
@@ -196,7 +199,7 @@ class _Advance:
             at,
             memo=state.to_json(),
             reason=reason,
-            job_names=state.unfinished(),
+            job_names=self._unfinished(),
             ahead=state.trigger_ahead,
             turn=turn,
             for_quota=turn is not None,

@@ -338,9 +338,16 @@ class BatchState:
         """Return the records of the jobs that this try uses."""
         return [record for record in self.records.values() if record.in_use]
 
-    def unfinished(self) -> tuple[str, ...]:
-        """Return the names of this try's jobs that have not been seen to end."""
-        return tuple(record.name for record in self.records.values() if record.is_own and not record.is_done)
+    def unfinished(self, *, of_all_tries: bool) -> tuple[str, ...]:
+        """Return the names of this task's jobs that have not been seen to end.
+
+        :param of_all_tries: also those that an earlier try created and this one has not come to yet.
+        """
+        return tuple(
+            record.name
+            for record in self.records.values()
+            if (record.is_own or (of_all_tries and record.created and not record.delivered)) and not record.is_done
+        )
 
     def bad_endings(self) -> list[str]:
         """Return the jobs that ended badly while this try waited for them, our own cancellations aside."""

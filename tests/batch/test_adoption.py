@@ -364,6 +364,12 @@ def test_input_that_has_changed_counts_after_a_clear_or_once_jobs_were_made_from
     assert standing_input(both, 0, noted=OTHER_INPUT, reads=INPUT) is None
 
 
+def test_a_retry_goes_on_with_the_job_that_its_task_took_over_from_before_the_clear() -> None:
+    taken_over = [record(job(JobState.RUNNING, fingerprint=OTHER_INPUT), inherited=True)]
+    assert standing_input(taken_over, 1, noted=OTHER_INPUT, reads=INPUT) == OTHER_INPUT
+    assert standing_input(taken_over, 1, noted=OTHER_INPUT, reads=INPUT, reattach=False) is None
+
+
 # -- without reattaching, without input
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from batch.desk import NOON, Desk, Service, until_it_waits
+from batch.desk import NOON, Desk, Service, Work, until_it_waits
 from batch.made_up_jobs import INPUT, OTHER_INPUT, TASK, job, slot
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -16,13 +16,13 @@ from airflow_provider_gemini_batch.api.errors import (
     UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import JobState
-from airflow_provider_gemini_batch.batch.ports import Done, Landing, SleepUntil, TaskFailed, WaitForJobs
+from airflow_provider_gemini_batch.batch.ports import Done, Landing, Plan, SleepUntil, TaskFailed, WaitForJobs
 from airflow_provider_gemini_batch.batch.state import BatchState, PendingCreate
 from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob
 
@@ -256,6 +256,23 @@ def test_input_that_reads_differently_on_a_retry_buys_nothing_again(*, lasting: 
             desk.clock.time = step.at
             report = WaitReport(Reason.WAKE, memo=step.memo)
     assert (desk.work.landed, len(desk.service.created)) == (["batches/1"], 1)
+
+
+class NamedRows(Work):
+    """Rows that only the service reads: each try plans them by their name as it is now."""
+
+    def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
+        return Plan(self.fingerprint, self.shards, can_resend=False)
+
+
+def test_input_that_has_another_name_on_a_retry_after_a_clear_buys_nothing_again() -> None:
+    desk = late(0.0)
+    desk.work = NamedRows()
+    until_it_waits(desk)
+    until_it_waits(desk, clear_count=1, first_try=False)
+    desk.work.fingerprint = OTHER_INPUT
+    assert until_it_waits(desk, clear_count=1, first_try=False).job_names == ("batches/1",)
+    assert (desk.service.cancelled, len(desk.service.created)) == ([], 1)
 
 
 # -- waiting

@@ -8,7 +8,13 @@ import pytest
 from batch.desk import NOON, Desk, Work, until_it_waits
 from batch.made_up_jobs import INPUT, OTHER_INPUT, job, slot
 
-from airflow_provider_gemini_batch.api.errors import QuotaExceeded, ResultsGone, ServiceUnavailable, TransportError
+from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
+    QuotaExceeded,
+    ResultsGone,
+    ServiceUnavailable,
+    TransportError,
+)
 from airflow_provider_gemini_batch.api.models import CompletionStats, JobState
 from airflow_provider_gemini_batch.batch.ports import (
     Done,
@@ -258,3 +264,62 @@ def test_what_fails_after_the_rows_have_landed_does_not_send_them_again(
     with pytest.raises(ResultsGone, match="of something else"):
         desk.run().advance(WaitReport(Reason.ENDED, memo=waiting.memo))
     assert desk.work.landed == ["batches/1"]
+
+
+def refuse_questions(desk: Desk, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(desk.service, "get", refuse)
+
+
+@pytest.mark.parametrize("clear_count", [0, 1], ids=["retry", "clear"])
+@pytest.mark.parametrize(
+    ("error", "last_try"),
+    [(AccessDenied("403", http_status=403), False), (RuntimeError("a defect"), True)],
+    ids=["no_other_try_helps", "last_try"],
+)
+def test_a_task_that_fails_for_good_before_it_has_come_to_the_jobs_of_earlier_tries_cancels_them(
+    desk: Desk, error: Exception, monkeypatch: pytest.MonkeyPatch, *, last_try: bool, clear_count: int
+) -> None:
+    desk.work.shards = 2
+    until_it_waits(desk)
+    refuse_questions(desk, error, monkeypatch)
+    with pytest.raises(type(error)):
+        desk.run(first_try=False, last_try=last_try, clear_count=clear_count).advance(None)
+    assert desk.service.cancelled == ["batches/1", "batches/2"]
+
+
+def test_a_task_that_fails_for_good_leaves_alone_what_is_not_its_own_any_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.store.text = BatchState(
+        records={
+            "batches/delivered": JobRecord("batches/delivered", created=True, delivered=True),
+            "batches/stranger": JobRecord("batches/stranger"),
+        }
+    ).to_json()
+    refuse_questions(desk, RuntimeError("a defect"), monkeypatch)
+    with pytest.raises(RuntimeError):
+        desk.run(first_try=False, last_try=True).advance(None)
+    assert desk.service.cancelled == []
+
+
+def test_without_reattaching_a_task_that_fails_for_good_leaves_the_jobs_of_earlier_tries_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_it_waits(desk, reattach=False)
+    refuse_questions(desk, RuntimeError("a defect"), monkeypatch)
+    with pytest.raises(RuntimeError):
+        desk.run(first_try=False, last_try=True, reattach=False).advance(None)
+    assert desk.service.cancelled == []
+
+
+def test_a_pause_names_the_jobs_of_earlier_tries_so_that_they_are_cancelled_if_a_person_ends_the_task(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_it_waits(desk)
+    refuse_questions(desk, ServiceUnavailable("503", http_status=503), monkeypatch)
+    step = desk.run(first_try=False).advance(None)
+    assert isinstance(step, SleepUntil)
+    assert step.job_names == ("batches/1",)
