@@ -221,6 +221,7 @@ class Airflow:
             self._clear()
         elif action == "edit_and_clear":
             self.inputs.version += 1
+            self.checks.edited()
             self._clear()
         elif action in ("mark_failed", "mark_success"):
             self._mark("failed" if action == "mark_failed" else "success")
@@ -236,7 +237,7 @@ class Airflow:
     def _clear(self) -> None:
         if self.state in {"none", "restarting"}:
             return
-        self.checks.cleared()
+        self.checks.cleared(retries=self.state == "running")
         if self.state == "running":
             # A running task keeps max_tries: for the product, this is a retry.
             self.state = "restarting"

@@ -47,6 +47,7 @@ class Checks:
         self._sent: Counter[tuple[int, str]] = Counter()
         self._unanswered: Counter[tuple[int, str]] = Counter()
         self._ended_at = START
+        self._inputs_since_clear = {airflow.inputs.fingerprint}
 
     def _break(self, rule: str) -> None:
         self.violations.append(f"at {self._airflow.clock.now - START:.1f}: {rule}")
@@ -170,9 +171,13 @@ class Checks:
 
     def _noted(self, name: str) -> bool:
         """Whether results were landed and noted as delivered: a kill in the very next moment cannot be told apart."""
-        state = BatchState.from_json(next(iter(self._airflow.kept.values()), None))
+        state = self._notes()
         landed = any(name in one.jobs for one in self._airflow.output.landed)
         return landed and state is not None and name in state.records and state.records[name].delivered
+
+    def _notes(self) -> BatchState | None:
+        """Return what the task has written down."""
+        return BatchState.from_json(next(iter(self._airflow.kept.values()), None))
 
     def _lost(self, job: Job) -> bool:
         gone = job.state(self._now).is_terminal and self._now - job.ends > self._airflow.world.weather.retention - 60.0
@@ -189,9 +194,13 @@ class Checks:
         names = arguments["job_name"]
         names = [names] if isinstance(names, str) else names
         jobs = [self._airflow.world.jobs[name] for name in names]
-        # A job that is being stopped is waited for on the time of the next one, and one of a deleted run is taken for
-        # the job of a create call that was not answered.
-        known = [job.made for job in jobs if job.cancel_asked is None and job.name not in self._ghosts]
+        # A job that is being stopped is waited for on the time of the next one, also if it ended by itself just before
+        # the wish to cancel it arrived; one of a deleted run is taken for the job of a create call without an answer.
+        known = [
+            job.made
+            for job in jobs
+            if job.cancel_asked is None and not job.state(self._now).is_terminal and job.name not in self._ghosts
+        ]
         made = min(known, default=self._now)
         timeout = self._airflow.setting.arguments.timeout
         longest = longest_wait(Service.GEMINI) if timeout is None else timeout
@@ -223,9 +232,15 @@ class Checks:
 
     # -- endings
 
-    def cleared(self) -> None:
-        """A person wants the task run again."""
+    def cleared(self, *, retries: bool) -> None:
+        """A person wants the task run again; while it runs, Airflow only retries it."""
         self._ended_by_person = ""
+        if not retries:
+            self._inputs_since_clear = {self._airflow.inputs.fingerprint}
+
+    def edited(self) -> None:
+        """A person has changed the input."""
+        self._inputs_since_clear.add(self._airflow.inputs.fingerprint)
 
     def ended_by_person(self, state: str) -> None:
         """A person ended the task while it was in this state."""
@@ -269,12 +284,9 @@ class Checks:
         ghosts = self._ghosts.keys() & set(names)
         if ghosts and airflow.setting.clocks.agree and airflow.max_tries == airflow.setting.retries:
             self._break(f"{sorted(ghosts)} are of a run that was deleted")
-        # A person who clears a running task only gets a retry, which goes on with what is paid for.
-        others = [
-            name
-            for name in names
-            if tags[name].fingerprint != airflow.inputs.fingerprint and tags[name].clear_count != airflow.max_tries
-        ]
+        # A person who clears a running task only gets a retry, which goes on with what is paid for: with all of it, so
+        # also with jobs of an earlier clear count that were made from the input that was there since the last clear.
+        others = [name for name in names if tags[name].fingerprint not in self._inputs_since_clear]
         if others and airflow.inputs.readable:
             self._break(f"{others} were made from other input than the one that is there")
 
@@ -315,19 +327,26 @@ class Checks:
         )
         if excused:
             return
-        settled = self._ended_at + _SETTLED
+        settled, unnamed = self._ended_at + _SETTLED, self._unnamed()
         for name, tag in self._tags.items():
             job = airflow.world.jobs[name]
             if job.ends <= settled or job.deleted or job.cancel_asked is not None:
                 continue
             if tag.fingerprint != airflow.inputs.fingerprint:
                 continue  # a stale job that may be somebody's: named in a warning
+            if self._ended_by_person and str(tag) in unnamed:
+                continue  # its create call had no response, and nobody had found it when a person ended the task
             self._break(f"{name} runs on although nobody waits for it (until {self._until(job)})")
 
     def _left_to_the_person(self) -> bool:
         """Where a person ended the task and nothing of ours could act: between tries, in a worker, without on_kill."""
         was = self._ended_by_person
         return bool(was) and (was != "deferred" or not self._airflow.setting.store)
+
+    def _unnamed(self) -> frozenset[str]:
+        """Return the tags of the create calls that the task still looks for, so that a trigger knows no names."""
+        state = self._notes()
+        return frozenset(state.pending if state is not None else ())
 
     @staticmethod
     def _until(job: Job) -> str:
