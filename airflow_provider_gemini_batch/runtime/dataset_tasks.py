@@ -106,7 +106,7 @@ def _plan(arguments: PlanArguments, paths: Paths) -> list[dict[str, Any]]:
     given, folder = arguments.input_path, arguments.output_path
     if folder is not None:
         # A part gets the address of its file, which does not show that the next plan would find the file of a part.
-        check_apart(paths, "input_path", given, part_target(folder, _key(folder, 0)).output, arguments.output_conn_id)
+        check_apart(paths, given, part_target(folder, _key(folder, 0)).output, arguments.output_conn_id)
     files = find_files(paths, given)
     forms = {format_of_file(one.path) for one in files}
     if len(forms) > 1:

@@ -159,6 +159,11 @@ def _means(paths: Paths, address: str, wanted: _Place) -> bool:
     )
 
 
+def plain_address(path: str) -> str:
+    """Return an address in its one spelling, without a connection."""
+    return _place(path).address
+
+
 class _Place(NamedTuple):
     """A file in its one spelling: links in its folder are followed. ``conn_id``: where its address names one."""
 

@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, TransportError
-from airflow_provider_gemini_batch.runtime.file_lists import reads
+from airflow_provider_gemini_batch.runtime.file_lists import plain_address, reads
 from airflow_provider_gemini_batch.runtime.paths import is_lasting, reason_of
+from airflow_provider_gemini_batch.staging.places import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +36,11 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> 
                 "output_path: Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]', or let "
                 "output_path end in .jsonl"
             )
-        source = "input_path" if arguments.input_path is not None else "gcs_uri"
-        check_apart(paths, source, getattr(arguments, source), target, arguments.output_conn_id)
+        if arguments.input_path is not None:
+            check_apart(paths, arguments.input_path, target, arguments.output_conn_id)
+        if arguments.gcs_uri is not None:
+            uris = [arguments.gcs_uri] if isinstance(arguments.gcs_uri, str) else arguments.gcs_uri
+            _refuse_both("gcs_uri", source_of(plain_address(target), uris))
         folder, _, name = target.rpartition("/")
         _try_to_write("output_path", folder, paths, arguments.output_conn_id, name)
     if arguments.wait_for_completion and arguments.media_path is not None:
@@ -45,15 +49,15 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> 
         _try_to_write("staging_path", arguments.staging_path, paths, None)
 
 
-def check_apart(
-    paths: Paths, argument: str, given: str | Sequence[str] | None, target: str, conn_id: str | None
-) -> None:
-    """Refuse an input that means the file of the output.
+def check_apart(paths: Paths, input_path: str | Sequence[str], target: str, conn_id: str | None) -> None:
+    """Refuse an ``input_path`` that means the file which is written over ``conn_id``.
 
-    :param given: the input, as ``argument`` has it. :param target: the file that is written, over ``conn_id``.
-    :raises ConfigurationError: names both. :raises TransportError: the storage cannot be asked just now.
+    :raises ConfigurationError: says so. :raises TransportError: the storage cannot be asked just now.
     """
-    found = None if given is None else reads(paths, given, target, conn_id=conn_id)
+    _refuse_both("input_path", reads(paths, input_path, target, conn_id=conn_id))
+
+
+def _refuse_both(argument: str, found: str | None) -> None:
     if found is not None:
         raise ConfigurationError(
             f"output_path: {argument} means it, too ({found}), so that results would replace its rows, or be read as "

@@ -54,13 +54,19 @@ def next_destination(destination: str, tag: Tag) -> str:
 def is_inside(destination: str, sources: Iterable[str]) -> str | None:
     """Return the source that would include responses written to ``destination``; None if there is none.
 
-    Such responses would be read as rows the next time. A ``*`` also matches slashes, and an address that ends in a
-    slash means everything below it.
+    Such responses would be read as rows the next time.
     """
-    sample = f"{destination.rstrip('/')}/prediction-model/predictions.jsonl"
+    return source_of(f"{destination.rstrip('/')}/prediction-model/predictions.jsonl", sources)
+
+
+def source_of(uri: str, sources: Iterable[str]) -> str | None:
+    """Return the source for which Vertex AI reads an object; None if there is none.
+
+    A ``*`` also matches slashes, and an address that ends in a slash means everything below it.
+    """
     for source in sources:
         pattern = source + "*" if source.endswith("/") else source
-        if re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), sample):
+        if re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), uri):
             return source
     return None
 

@@ -14,7 +14,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from task_context import StateStore, task_context
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.runtime.file_lists import reads
@@ -255,17 +255,38 @@ def test_an_input_that_cannot_be_is_refused_in_words_with_and_without_an_output(
         assert "just now" not in said  # no retry will help
 
 
-def test_rows_in_cloud_storage_are_not_replaced_by_their_results() -> None:
+@pytest.mark.parametrize(
+    ("given", "output", "is_read"),
+    [
+        (["gs://bucket/other.jsonl", "gs://bucket/in.jsonl"], "gs://bucket/in.jsonl", True),
+        ("gs://bucket/in.jsonl", "gcs://one@bucket/in.jsonl", True),
+        ("gs://bucket/d/*.jsonl", "gs://bucket/d/deep/out.jsonl", True),  # a * of Vertex AI also matches slashes
+        ("gs://bucket/d/*", "gs://bucket/d/_out.jsonl", True),
+        ("gs://bucket/d/*.jsonl", "gs://bucket/d/out.parquet", False),
+        ("gs://bucket/d/[ab].jsonl", "gs://bucket/d/a.jsonl", False),  # an object
+    ],
+)
+def test_rows_in_cloud_storage_are_not_replaced_by_their_results(given: Any, output: str, *, is_read: bool) -> None:
     arguments: Any = SimpleNamespace(
         wait_for_completion=True,
         input_path=None,
-        gcs_uri=["gs://bucket/other.jsonl", "gs://bucket/in.jsonl"],
-        output_path="gs://bucket/in.jsonl",
+        gcs_uri=given,
+        output_path=output,
         output_conn_id=None,
+        media_path=None,
+        staging_path=None,
     )
-    output: Any = SimpleNamespace(landing_path="gs://bucket/in.jsonl")
-    with pytest.raises(ConfigurationError, match="output_path: gcs_uri means it, too"):
-        check_readiness(arguments, output, Paths())
+    target: Any = SimpleNamespace(landing_path=output)
+    words = "output_path: gcs_uri means it, too" if is_read else "output_path: nothing can be written"
+    with pytest.raises(GeminiBatchError, match=words):
+        check_readiness(arguments, target, Paths(_Closed))  # type: ignore[arg-type]
+
+
+class _Closed:
+    """A store that nobody may write to."""
+
+    def write_whole(self, path: str) -> Any:
+        raise PermissionError(path)
 
 
 def test_an_output_may_have_a_long_name(emulator: Emulator, tmp_path: Path) -> None:
