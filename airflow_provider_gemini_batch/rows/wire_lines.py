@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
     from airflow_provider_gemini_batch.rows.sources import Row, RowSource
 
-# Lines of another layout are written again.
-_LAYOUT = re.compile(rb'\{"key":( ?)("(?:[^"\\]|\\.)+"),\1"request":\1(?=\{)')
+# Lines of another layout are written again. Each repetition of a group takes memory, so there are few.
+_LAYOUT = re.compile(rb'\{"key":( ?)("[^"\\]*(?:\\.[^"\\]*){0,1000}"),\1"request":\1(?=\s*\{)')
 _decode_text = Decoder(str).decode
 _encode = Encoder().encode
 
@@ -155,12 +155,12 @@ class _RawBody:
 
 
 def _key(written: bytes) -> str | None:
-    """Return a key that is JSON; None if it would be written differently."""
+    """Return a key that is JSON; None if it is empty, or would be written differently."""
     try:
         key = _decode_text(written)
     except (DecodeError, UnicodeDecodeError):
         return None
-    return key if _encode(key) == written else None
+    return key if key and _encode(key) == written else None
 
 
 def _is_one(body: bytes) -> bool:

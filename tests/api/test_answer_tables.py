@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from vertex.tables import table_server
@@ -13,7 +13,7 @@ from vertex.tables import table_server
 from airflow_provider_gemini_batch.api.errors import NotFound, UnknownOutput
 from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables, _plain
 from airflow_provider_gemini_batch.api.legacy import instance_key
-from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.api.models import JobKind, ServiceError
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
 
@@ -113,6 +113,35 @@ def test_a_column_of_any_type_names_a_row_and_is_carried(  # noqa: PLR0917
         sink.close()
     row = json.loads((tmp_path / "out.jsonl").read_bytes())
     assert (row["key"], row["sku"], row["status"], summary.by_position) == (name, name, "ok", 0)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"embedding": [0.5, 1.5]},
+        {"message": "Dear shop"},
+        {"code": 7},
+        {"choices": [{"message": {"content": "x"}}]},
+        {"candidates": [{"content": {"parts": [{"text": "x"}]}}]},
+        {"usageMetadata": {"promptTokenCount": 5}},
+        {"error": "disk full"},
+    ],
+)
+def test_a_column_of_the_author_is_neither_a_response_nor_an_error(
+    tables: Tables, answers: ResponseTables, own: dict[str, Any]
+) -> None:
+    (name,) = own
+    kind = "STRING" if isinstance(own[name], str) else "JSON"
+    tables.columns[TABLE] = {"id": "STRING", name: kind, "response": "JSON", "status": "STRING"}
+    value = own[name] if kind == "STRING" else json.dumps(own[name])
+    said = {"candidates": [{"content": {"parts": [{"text": "fine"}]}, "finishReason": "STOP"}]}
+    tables.rows[TABLE] = [
+        {"id": "a", name: value, "response": None, "status": 'Bad Request: {"error": {"code": 400, "message": "m"}}'},
+        {"id": "b", name: value, "response": json.dumps(said), "status": ""},
+    ]
+    failed, good = answers.results(f"bq://{TABLE}")
+    assert (failed.response, failed.error, failed.billed) == (None, ServiceError(code=3, message="m"), None)
+    assert (good.response, good.error, good.beside[name]) == (said, None, own[name])
 
 
 def test_what_json_does_not_know_in_a_response_costs_no_row() -> None:

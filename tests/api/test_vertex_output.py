@@ -452,14 +452,20 @@ def test_packed_answers_are_read(client: BatchClient, emulator: Emulator, where:
 
 @pytest.mark.parametrize(
     "listed",
-    ['[{"a": 1}, {"a": "' + "x" * 3000 + '"}]', '[{"a": 1}, null]', '[{"a": 1},\n{"a"\n{"a": 1}]', '[{"a": 01}]'],
+    [
+        '[{"a": 1}, {"a": "' + "x" * 30_000 + '"}]',
+        '[{"a": 1}, null]',
+        '[{"a": 1},\n{"a"\n{"a": 1}]',
+        '[{"a": 01}]',
+        '[{"a": ' + "[" * 5000 + "]" * 5000 + "}]",
+    ],
 )
 def test_an_output_is_not_gone_on_from_if_a_row_is_damaged_or_too_long(
     client: BatchClient, emulator: Emulator, where: str, listed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = ended(client, emulator, where, count=2)
     in_one_list(client, name, listed)
-    monkeypatch.setattr(vertex, "result_rows", partial(result_rows, limit=2000))
+    monkeypatch.setattr(vertex, "result_rows", partial(result_rows, limit=20_000))
     assert client.output_source(name) is None
 
 

@@ -273,7 +273,7 @@ def test_a_line_may_be_a_response_or_an_error_by_itself() -> None:
             assert (wrong.error, wrong.response) == (ServiceError(code=13, message="m"), None)
             assert wrong.billed is not None
             assert usage_of(wrong.billed)[0] == Usage(5, 7)
-    # A table's own columns may have such names, beside a row that has failed.
+    # A line that repeats its request may have members of the author's with such names, beside a row that has failed.
     failed = {"key": "k", "request": {}, "status": "Bad Request", "embedding": [1], "code": 3, "message": "m"}
     assert vertex_result_of(failed, 0).error == ServiceError(message="Bad Request")
     assert result_of(failed, 0).error == ServiceError(message="Bad Request")
@@ -348,6 +348,26 @@ def test_an_error_that_says_nothing_costs_no_response(error: Any) -> None:
 def test_an_error_in_a_word_or_a_number_has_its_code(told: dict[str, Any], code: int | None, message: str) -> None:
     for make in (result_of, vertex_result_of):
         assert make({"key": "k", **told}, 0).error == ServiceError(code=code, message=message)
+
+
+def test_an_error_beside_a_request_is_the_authors_and_costs_no_response() -> None:
+    own = {"key": "k", "request": {}, "error": {"code": 9, "message": "in the log"}}
+    for make in (result_of, vertex_result_of):
+        good = make({**own, "response": response({"text": "fine"}), "status": ""}, 0)
+        assert (good.error, good.response) == (None, response({"text": "fine"}))
+        assert make({**own, "status": "INTERNAL"}, 0).error == ServiceError(code=13, message="INTERNAL")
+        assert make(own, 0).error == ServiceError(code=9, message="in the log")
+
+
+@pytest.mark.parametrize("body", [{"choices": [{"message": {"content": "fine"}}]}, {"data": [{"embedding": [1.5]}]}])
+@pytest.mark.parametrize("form", [lambda body: body, lambda body: {"status_code": 200, "body": body}])
+def test_a_status_beside_a_response_in_openais_form_costs_it_nothing(body: Any, form: Any) -> None:
+    for make in (result_of, vertex_result_of):
+        made = make({"custom_id": "k", "response": form(body), "status": "completed"}, 0)
+        assert made.error is None
+        assert made.response is not None
+    said = response({"text": "fine"})
+    assert result_of({"key": "k", "response": {**said, "data": [{"url": "x"}]}}, 0).response is not None
 
 
 def test_an_error_inside_of_a_response_is_the_rows() -> None:

@@ -203,6 +203,26 @@ def test_what_is_no_object_in_a_list_keeps_its_place(odd: Any, size: int) -> Non
     assert [json.loads(row) for row in (rest[0], *rest[2:])] == [{"a": 1}, [{"b": 2}], [{"c": 3}]]
 
 
+@pytest.mark.parametrize("odd", ["x\ty", "\xff", r"\x", r"\"{"])
+def test_an_object_over_several_lines_stays_whole_whatever_its_texts_hold(odd: str) -> None:
+    first = '{"key":"a","response":{"candidates":[\n{"content":{"parts":[{"text":"' + odd + '"}]}}\n]}}'
+    data = f"[\n{first},\n{json.dumps({'key': 'b', 'response': {'x': 1}}, indent=1)}\n]".encode("latin-1")
+    for size in (7, len(data)):
+        found = result_rows(data[at : at + size] for at in range(0, len(data), size))
+        results = [parse_result_line(row, 0) for row in found]
+        assert [(one.key, one.response is not None) for one in results] == [("a", True), ("b", True)]
+
+
+def test_a_quotation_mark_too_many_in_a_list_costs_no_row_that_begins_with_its_line() -> None:
+    texts = ("x {} y", "{", "}", 'a "{b}"')
+    rows = [json.dumps({"key": f"k{n}", "response": {"x": text}}) for n, text in enumerate(texts)]
+    data = ",\n".join([f"[\n{rows[0]}", '"broken', *rows[1:]]).encode() + b"\n]"
+    for size in (7, len(data)):
+        found = result_rows(data[at : at + size] for at in range(0, len(data), size))
+        results = [parse_result_line(row, 0) for row in found]
+        assert [one.key for one in results if one.response is not None] == ["k0", "k1", "k2", "k3"]
+
+
 @pytest.mark.parametrize("word", ["A" * 500, "OD\0D", "OD\nD \u202e", "9" * 500, "\ud83d-X"])
 def test_the_service_s_word_for_a_failure_is_short_and_printable(word: str) -> None:
     for made in (finish_reason({"finishReason": word}), block_reason({"promptFeedback": {"blockReason": word}})):

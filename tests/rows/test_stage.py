@@ -7,6 +7,7 @@ import io
 import json
 import math
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from airflow_provider_gemini_batch.rows.record import InputRecord, RecordWriter
 from airflow_provider_gemini_batch.rows.sending import ShardReader
 from airflow_provider_gemini_batch.rows.stage import Staged, stage
 from airflow_provider_gemini_batch.rows.wire_keys import unwrap_key, wrap_key, wrap_key_json
+from airflow_provider_gemini_batch.rows.wire_lines import _LAYOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -137,6 +139,25 @@ def test_the_short_way_and_the_long_way_make_the_same_requests(
         from_line_wire = wire(from_line)
         from_list = stage(spec(service=service, rows=[form], generation_config=defaults), tmp_path)
         assert from_line_wire == wire(from_list)
+
+
+@pytest.mark.parametrize("layout", ['{"key":"k","request": %s}', '{"key": "k", "request":  %s}'])
+def test_blanks_before_a_request_are_sent_as_in_earlier_versions_whose_jobs_are_found_by_them(
+    layout: str, tmp_path: Path
+) -> None:
+    staged = stage(spec(path=write(tmp_path, "in.jsonl", layout % BARE % "a")), tmp_path)
+    assert staged.files[0].path.read_text() == f'{{"key":"r0-k","request": {BARE % "a"}}}\n'
+
+
+@pytest.mark.parametrize("text", ["a" * 200_000, r"\n" * 100_000])
+def test_the_layout_of_a_line_with_a_long_key_is_seen_in_little_memory(text: str) -> None:
+    line = f'{{"key":"{text}","request":{{"contents":[]}}}}'.encode()
+    tracemalloc.start()
+    try:
+        _LAYOUT.match(line)
+        assert tracemalloc.get_traced_memory()[1] < len(line)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("member", ['"key": "r1", "request": ', '"request": '])

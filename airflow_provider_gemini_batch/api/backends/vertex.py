@@ -269,8 +269,8 @@ class VertexBackend:
                     handle.write(_one_line(row, f"row {number} of {uri}"))
         except AccessDenied as error:
             raise AccessDenied(
-                f"{error}. The next job continues from a copy there, since {uri} is packed, or no lines of JSON: let "
-                "these credentials create objects in this folder; nothing was sent",
+                f"{error}. The next job continues from a copy there, since {uri} is packed or not in lines of JSON: "
+                "let these credentials create objects in this folder; nothing was sent",
                 http_status=error.http_status,
                 status=error.status,
             ) from error
@@ -319,7 +319,7 @@ def _one_line(row: bytes, what: str) -> bytes:
         if not isinstance(row, OverlongLine):
             decode(line, type=dict[str, Raw])
             return line
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError, RecursionError):
         pass
     raise UnexpectedResponse(f"{what} is not a whole JSON object, or is too long to be read")
 

@@ -115,7 +115,10 @@ def _results(uri: str, rows: Any) -> Iterator[BatchResult]:
 
 def _plain(row: Any) -> dict[str, Any]:
     """Return a row in the form of a line of a file: a column of JSON may arrive as text."""
-    members = {name: value if isinstance(value, Decimal) else _to_json_value(value) for name, value in row.items()}
+    # A table has the column, though it is not read; the others are the author's, whatever their names.
+    members: dict[str, Any] = {_REQUEST: None}
+    for name, value in row.items():
+        members[name] = value if isinstance(value, Decimal) else _to_json_value(value)
     if "content" in members and "predictions" in members:
         members.setdefault("instance", {name: members[name] for name in _INSTANCE if members.get(name) is not None})
     return members

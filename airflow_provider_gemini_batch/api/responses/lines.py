@@ -37,6 +37,7 @@ _ROW_BEGINS = re.compile(rb"\n[ \t,]*\[?\{[ \t]*\"")
 _TOLD_BY = 5
 # A backslash may also be the last byte of a piece.
 _TOKEN = re.compile(rb'\\.|\\\Z|["{}]', re.DOTALL)
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
 
 class OverlongLine(bytes):
@@ -105,7 +106,11 @@ def _objects_of(chunks: Iterable[bytes], *, limit: int) -> Iterator[bytes]:
         start = 0
         for brace in braces.outermost(chunk):
             if brace[0] == b"{":
-                yield from _between(b"".join([*begun, chunk[start : brace.start()]]), first=not any_object)
+                gap = b"".join([*begun, chunk[start : brace.start()]])
+                if _ROW_BEGINS.search(gap):  # in a text: a quotation mark too many, or too few
+                    yield from _lines_in_list(chain([gap, chunk[brace.start() :]], stream), limit)
+                    return
+                yield from _between(gap, first=not any_object)
                 begun, size, start, any_object = [], 0, brace.start(), True
                 continue
             begun.append(chunk[start : brace.end()])
@@ -163,8 +168,9 @@ def _lines_in_list(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _is_json(text: bytes) -> bool:
+    """Return whether the structure is that of JSON, whatever control characters and escapes its texts hold."""
     try:
-        json.loads(text)
+        json.loads(_ESCAPED.sub(b"", text).decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
         return False
     return True

@@ -155,17 +155,26 @@ def vertex_result_of(item: Any, position: int) -> BatchResult:
 
 def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchResult:
     key = _key(item)
-    # The REST reference lets a line be the response itself, or a google.rpc.Status. A line that repeats its request is
-    # neither: the members beside it are the author's.
-    alone = not response and item.keys().isdisjoint(("request", "instance"))
+    # In a line that repeats its request, the members beside it are the author's, except for the status.
+    has_request = not item.keys().isdisjoint(("request", "instance"))
+    # The REST reference lets a line be the response itself, or a google.rpc.Status.
+    alone = not response and not has_request
     if alone and any(item.get(name) for name in _OF_A_RESPONSE):
         response = item
-    fault = _fault(item.get("error"))
-    if not fault and not _has_content(response):
-        # Vertex AI's name for the error, which users of the other service have seen, too.
-        status = item.get("status")
-        is_status = alone and (item.get("message") or (not status and "code" in item))
-        fault = _fault(item if is_status else status)
+    inner = None
+    if is_envelope(response):
+        response, inner = open_envelope(response)
+    elif isinstance(response, dict) and not _has_content(response):
+        response = native(response)
+        inner = response.get("error")
+    # Vertex AI's name for the error, which users of the other service have seen, too.
+    status = item.get("status")
+    if alone and (item.get("message") or (not status and "code" in item)):
+        status = item
+    told = [status, item.get("error"), inner] if has_request else [item.get("error"), inner, status]
+    if _has_content(response):
+        told = [] if has_request else told[:2]
+    fault = next(filter(None, map(_fault, told)), None)
     beside = {name: value for name, value in item.items() if name not in _NOT_BESIDE}
     instance = item.get("instance")
     if isinstance(instance, str):
@@ -173,13 +182,6 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
     if isinstance(instance, dict):
         beside = {**instance, **beside}
         key = key or _key(instance) or instance_key(instance)
-    if is_envelope(response):
-        response, inner = open_envelope(response)
-        fault = fault or inner
-    elif isinstance(response, dict) and ("choices" in response or "data" in response):
-        response = native(response)
-    elif isinstance(response, dict) and response.get("error") and not _has_content(response):
-        fault = fault or _fault(response["error"])
     if not isinstance(response, dict) or not response:
         response = None
     if response is not None and not fault:
