@@ -242,7 +242,8 @@ class BatchState:
     calls in a row whose job never appeared; the next is not sent before ``resend_at``. ``turn_since``: when it began to
     wait for its turn. ``kept``: by tag, the name of input that was brought to the service for later, and when.
     ``errors``: failed calls in a row. ``wait_until``: the end of the last wait by our clock; ``is_sleeping``: whether
-    that wait was for a moment and not for jobs. ``trigger_ahead``: by how many seconds the triggerer's clock is ahead.
+    that wait was for a moment and not for jobs. ``trigger_ahead``: by how many seconds the triggerer's clock is ahead;
+    negative if it is behind.
     """
 
     clear_count: int = 0

@@ -35,6 +35,10 @@ _UNREADABLE_ANSWERS: Final = 5
 _LOOKING_ON: Final = 3600.0
 # A triggerer that ends a wait earlier than by so many seconds has a clock that is ahead of ours.
 _EARLY: Final = 5.0
+# One that ends it later than by so many has a clock that is behind, or less far ahead than was guessed.
+_LATE: Final = 600.0
+# So much of a delay may be Airflow's own: a wait that makes up for all of it ends early, and the guess doubles again.
+_SPARE: Final = 300.0
 
 
 class Timeouts:
@@ -83,16 +87,22 @@ class Timeouts:
         return timeout is not None and began is not None and self._task.clock.now() >= began + timeout
 
     def learn_from(self, report: WaitReport) -> None:
-        """Record by how much the triggerer's clock is ahead of ours, if it ended a wait too early.
+        """Record by how much the triggerer's clock is ahead of ours, if it ended a wait too early or too late.
 
-        By how much can only be guessed, so the guess doubles each time. Otherwise it would end wait after wait early.
+        Otherwise it would end wait after wait so. After an early end it is ahead by that much or more, so the guess
+        doubles each time; a late end shows by how much the guess was too high.
         """
         state = self._state
-        early = state.wait_until - self._task.clock.now()
+        ahead, early = state.trigger_ahead, state.wait_until - self._task.clock.now()
         awaited = Reason.WAKE if state.is_sleeping else Reason.DEADLINE
-        if state.wait_until and early > _EARLY and report.reason is awaited:
-            state.trigger_ahead = max(2 * state.trigger_ahead, early)
-            log.warning("The triggerer's clock is ahead of this worker's by %.0f s or more.", state.trigger_ahead)
+        if state.wait_until and report.reason is awaited and not -_LATE <= early <= _EARLY:
+            if early > 0:
+                state.trigger_ahead = max(2 * ahead, ahead + early, 0.0)
+            else:
+                # Late with a guess below 0, it may be another worker whose clock differs: the guessing begins again.
+                state.trigger_ahead = ahead + early + _SPARE if ahead >= 0 else 0.0
+            what = f"{abs(early):.0f} s too {'early' if early > 0 else 'late'}"
+            log.warning("By this worker's clock, the wait ended %s: the next one makes up for it.", what)
         state.wait_until = 0.0
 
     def check_stalls(self, active: Sequence[JobRecord], report: WaitReport) -> None:

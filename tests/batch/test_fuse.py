@@ -305,3 +305,56 @@ def test_a_triggerer_whose_clock_is_ahead_is_not_asked_again_and_again() -> None
         report = WaitReport(Reason.DEADLINE, memo=step.memo)
     assert steps < 10
     assert desk.clock.time >= NOON + HOUR
+
+
+@pytest.mark.parametrize("ahead", [-30 * HOUR, -5 * HOUR, -1 * HOUR, 1 * HOUR, 5 * HOUR, 30 * HOUR])
+def test_a_triggerer_whose_clock_is_hours_off_ends_one_wait_late_and_not_each(ahead: float) -> None:
+    desk = clocked()
+    desk.service.lost = [LOST] * 3
+    report: WaitReport | None = None
+    step: object = None
+    while not isinstance(step, WaitForJobs):
+        step = desk.run().advance(report)
+        if isinstance(step, SleepUntil):
+            desk.clock.time = max(desk.clock.time + 3.0, step.at + step.ahead - ahead)
+            report = WaitReport(Reason.WAKE, memo=step.memo)
+    assert len(desk.service.created) == 4
+    # The others end some minutes late, or make up for it.
+    assert desk.clock.time - NOON < abs(ahead) + 2 * HOUR
+
+
+def test_a_busy_airflow_that_wakes_a_task_late_does_not_make_its_deadline_late() -> None:
+    desk = clocked()
+    desk.service.lost = [LOST]
+    step = desk.run(timeout=10 * HOUR).advance(None)
+    while isinstance(step, SleepUntil):
+        desk.clock.time = step.at + 2 * HOUR
+        step = desk.run(timeout=10 * HOUR).advance(WaitReport(Reason.WAKE, memo=step.memo))
+    assert isinstance(step, WaitForJobs)
+    assert step.ahead < -HOUR
+    deadline = step.end_time
+    # Airflow is no longer busy: the wait ends when it was asked to, and the next one at the deadline.
+    desk.clock.time = deadline + step.ahead
+    step = desk.run(timeout=10 * HOUR).advance(WaitReport(Reason.DEADLINE, memo=step.memo))
+    assert isinstance(step, WaitForJobs)
+    assert (step.end_time, step.ahead) == (deadline, 0.0)
+
+
+@given(st.lists(st.tuples(st.sampled_from([-5 * HOUR, 0.0, 5 * HOUR]), st.booleans()), min_size=3, max_size=30))
+def test_workers_whose_clocks_differ_never_think_a_triggerer_further_off_than_clocks_can_be(
+    processes: list[tuple[float, bool]],
+) -> None:
+    desk = clocked()
+    desk.service.lost = [LOST] * 4
+    report: WaitReport | None = None
+    for ahead, has_turn in processes:
+        desk.clock.ahead = ahead
+        step = desk.run().advance(report)
+        if not isinstance(step, SleepUntil):
+            break
+        # Of two clocks, one is at most ten hours behind the other; how far ahead it is is found by doubling.
+        assert -10 * HOUR <= step.ahead <= 20 * HOUR
+        desk.clock.time += 3.0
+        if not has_turn:
+            desk.clock.time = max(desk.clock.time, step.at + step.ahead)
+        report = WaitReport(Reason.TURN if has_turn else Reason.WAKE, memo=step.memo)
