@@ -46,6 +46,7 @@ class Checks:
         self._ghosts: dict[str, Tag] = {}
         self._sent: Counter[tuple[int, str]] = Counter()
         self._unanswered: Counter[tuple[int, str]] = Counter()
+        self._in_vain: Counter[tuple[int, str]] = Counter()
         self._ended_at = START
         self._inputs_since_clear = {airflow.inputs.fingerprint}
 
@@ -90,22 +91,44 @@ class Checks:
                 self._break(f"{job.name} was made although {name} serves the same rows: {earlier.state(self._now)}")
             self._check_rows(job, earlier, tag, other)
 
-    def sent(self, tag: Tag, *, epoch: int, unanswered: bool) -> None:
-        """Count a create call after which a job may exist: never more than a handful for the same rows."""
-        airflow, arguments = self._airflow, self._airflow.setting.arguments
-        resubmits = arguments.max_resubmits if arguments.on_stall == "resubmit" else 0
+    def sent(self, tag: Tag, *, epoch: int, unanswered: bool, in_vain: bool) -> None:
+        """Count a create call after which a job may exist: never more than a handful for the same rows.
+
+        :param in_vain: the service never acts on it, which only we know.
+        """
+        airflow, resubmits = self._airflow, self._resubmits
         self._sent[epoch, tag.slot] += 1
         self._unanswered[epoch, tag.slot] += unanswered
+        self._in_vain[epoch, tag.slot] += in_vain
         this_try = self._sent[epoch, tag.slot]
         in_all = sum(count for (_, slot), count in self._sent.items() if slot == tag.slot)
         if this_try > MOST_SENDS + resubmits:
             self._break(f"try {epoch} sends {tag.slot} for the {this_try}th time")
-        if in_all > airflow.try_number * (1 + resubmits) + MOST_SENDS - 1 and airflow.setting.store:
+        if in_all > self._most_in_all and airflow.setting.store:
             self._break(f"{tag.slot} is sent for the {in_all}th time")
         # What was not answered aside, one job serves a slot in a try, unless it stalls, or its finished rows expire.
         kept = airflow.world.weather.retention == NEVER and not airflow.inputs.version
         if kept and this_try - self._unanswered[epoch, tag.slot] > 1 + resubmits:
             self._break(f"try {epoch} makes {this_try} jobs for {tag.slot}")
+
+    @property
+    def _resubmits(self) -> int:
+        arguments = self._airflow.setting.arguments
+        return arguments.max_resubmits if arguments.on_stall == "resubmit" else 0
+
+    @property
+    def _most_in_all(self) -> int:
+        """How often rows may be sent over all tries."""
+        return self._airflow.try_number * (1 + self._resubmits) + MOST_SENDS - 1
+
+    def _blew_its_fuse(self) -> bool:
+        """Whether the last try had to stop: on as many calls for the same rows as may be sent, no job was ever made."""
+        in_all: Counter[str] = Counter()
+        for (_, slot), count in self._in_vain.items():
+            in_all[slot] += count
+        this_try = (count for (epoch, _), count in self._in_vain.items() if epoch == self._airflow.epoch)
+        most = MOST_SENDS + self._resubmits
+        return max(this_try, default=0) >= most or max(in_all.values(), default=0) >= self._most_in_all
 
     def stopped(self, job: Job, by: str) -> None:
         """Look at a wish to cancel: a trigger may have it only when the task is over."""
@@ -310,7 +333,8 @@ class Checks:
         if airflow.state not in ENDED:
             self._break(f"the task never ended: {airflow.state}")
         self._check_left_running()
-        if airflow.state != "success" and airflow.setting.benign and airflow.losses <= airflow.setting.retries:
+        must_succeed = airflow.setting.benign and airflow.losses <= airflow.setting.retries
+        if airflow.state != "success" and must_succeed and not self._blew_its_fuse():
             self._break("nothing stood in the way of success")
 
     def _check_left_running(self) -> None:

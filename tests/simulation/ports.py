@@ -120,7 +120,7 @@ class SimService:
         timeout: float,
         may_create: Callable[[], None],
         is_earlier: Callable[[BatchJob], bool],
-        on_sent: Callable[[Tag, bool], None],
+        on_sent: Callable[[Tag, bool, bool], None],
     ) -> None:
         self._steps = steps
         self._world = world
@@ -194,7 +194,7 @@ class SimService:
         name = display_name("nightly", tag)
         clock = self._steps.clock
         if error is None or error.maybe_acted:
-            self._on_sent(tag, error is not None)
+            self._on_sent(tag, error is not None, acted == "never")
         if isinstance(error, (ServiceUnavailable, UnexpectedResponse)):
             late = min(late, 0.4)  # the service has answered: it acts on the call no more
         if acted == "late":

@@ -157,7 +157,9 @@ class Worker:
             timeout=timeout,
             may_create=may_create,
             is_earlier=self._is_earlier,
-            on_sent=lambda tag, unanswered: airflow.checks.sent(tag, epoch=self.epoch, unanswered=unanswered),
+            on_sent=lambda tag, unanswered, in_vain: airflow.checks.sent(
+                tag, epoch=self.epoch, unanswered=unanswered, in_vain=in_vain
+            ),
         )
 
     def _is_earlier(self, job: BatchJob) -> bool:
