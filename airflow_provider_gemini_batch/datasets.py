@@ -46,7 +46,7 @@ class GeminiPlanPartsOperator(_GeminiOperator):
     :param bytes_per_row: what each row is sent with (template, instructions), for the estimate.
     :param on_empty: what a plan without rows does: ``fail``, ``skip`` (all three tasks) or ``succeed`` (without parts).
     :param embeddings: the parts are embedded.
-    :param output_path: the folder of the parts: an input that means it, too, is refused. (templated)
+    :param output_path: the folder of the parts: an input that also reads it is refused. (templated)
     :param output_conn_id: connection for ``output_path``. (templated)
     :param gemini_conn_id: connection whose credentials read ``gs://`` on Vertex AI. (templated)
     :returns: for each part the arguments of its task, for ``expand_kwargs``: ``part_key``, ``input_path`` and, with

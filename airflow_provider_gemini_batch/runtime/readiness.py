@@ -60,8 +60,8 @@ def check_apart(paths: Paths, input_path: str | Sequence[str], target: str, conn
 def _refuse_both(argument: str, found: str | None) -> None:
     if found is not None:
         raise ConfigurationError(
-            f"output_path: {argument} means it, too ({found}), so that results would replace its rows, or be read as "
-            "rows in the next run: give another path"
+            f"output_path: {argument} also reads it ({found}), so results would replace rows of the input, or be read "
+            "as rows in the next run: give another path"
         )
 
 

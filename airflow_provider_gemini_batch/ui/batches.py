@@ -113,8 +113,8 @@ class Short:
 
     def __init__(self, row: Any) -> None:
         self._row = row
-        # Cheapest check first: the task's state is nearly always enough. A scan with ``costs`` has ended tasks alone,
-        # and does not read when their jobs began.
+        # Cheapest check first: the task's state is nearly always enough. A scan with ``costs`` has only ended
+        # tasks, and does not read when their jobs began.
         self.state = _BY_TASK.get(row.state) or state_of(
             row.state, row.phase or "", has_started=row.state in _ACTIVE and _has_started(row)
         )

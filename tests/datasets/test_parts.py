@@ -194,8 +194,8 @@ def test_json_lines_say_no_types_so_that_the_author_has_to(board: Board) -> None
         ({"carry": ["none"]}, "carry: there is no column none"),
         ({"input_path": "{}/none/"}, "cannot list"),
         ({"max_cost_usd": 1e-12, "max_output_tokens": 10}, "above max_cost_usd"),
-        ({"output_path": "{}/out/"}, "output_path: input_path means it, too"),
-        ({"input_path": "{}/**/*.parquet", "output_path": "{}/day=1/"}, "output_path: input_path means it, too"),
+        ({"output_path": "{}/out/"}, "output_path: input_path also reads it"),
+        ({"input_path": "{}/**/*.parquet", "output_path": "{}/day=1/"}, "output_path: input_path also reads it"),
     ],
     ids=str,
 )

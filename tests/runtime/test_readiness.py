@@ -187,7 +187,7 @@ def test_results_do_not_replace_their_rows_or_become_the_rows_of_the_next_run(
         input_path=texts[0] if isinstance(given, str) else texts,
         output_path=output.format(tmp=tmp_path),
     )
-    assert said.startswith("output_path: input_path means it, too (")
+    assert said.startswith("output_path: input_path also reads it (")
     assert not emulator.control.books()["requests"]
 
 
@@ -277,7 +277,7 @@ def test_rows_in_cloud_storage_are_not_replaced_by_their_results(given: Any, out
         staging_path=None,
     )
     target: Any = SimpleNamespace(landing_path=output)
-    words = "output_path: gcs_uri means it, too" if is_read else "output_path: nothing can be written"
+    words = "output_path: gcs_uri also reads it" if is_read else "output_path: nothing can be written"
     with pytest.raises(GeminiBatchError, match=words):
         check_readiness(arguments, target, Paths(_Closed))  # type: ignore[arg-type]
 
