@@ -17,7 +17,7 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.rows.datasets import InputFile, is_data, is_dataset
 from airflow_provider_gemini_batch.rows.local import local_file
-from airflow_provider_gemini_batch.runtime.paths import is_lasting, is_local, local_path, object_path
+from airflow_provider_gemini_batch.runtime.paths import WILD, is_lasting, is_local, local_path, object_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.runtime.paths import Paths
 
-_WILD = re.compile(r"[*?\[]")
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 
@@ -85,7 +84,7 @@ def _is_object(paths: Paths, address: str) -> bool:
 
     :raises TransportError: this cannot be seen just now.
     """
-    if is_local(address) or address.endswith("/") or _WILD.search(address) is None:
+    if is_local(address) or address.endswith("/") or WILD.search(address) is None:
         return False
     try:
         if (store := paths.store_for(address)) is not None:
@@ -194,7 +193,7 @@ def _may_be_one_store(one: _Place, other: _Place) -> bool:
 
 def _root_and_pattern(given: str) -> tuple[str, re.Pattern[str] | None]:
     """Return the folder in which files are looked for, and the pattern of their paths below it."""
-    wild = _WILD.search(given)
+    wild = WILD.search(given)
     # Whatever characters a folder's name has.
     if wild is None or (_is_folder(given) if is_local(given) else given.endswith("/")):
         return f"{given.rstrip('/')}/", None

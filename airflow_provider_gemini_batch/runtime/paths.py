@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.client import ServiceAccess
 
 _BUFFER = 1 << 20
+WILD = re.compile(r"[*?\[]")
+"""A character of a pattern of paths."""
 _FILE_SYSTEMS = {
     "s3": "apache-airflow-providers-amazon[s3fs]",
     "gs": "apache-airflow-providers-google, or 'airflow-provider-gemini-batch[vertex]' for a connection to Vertex AI",
@@ -116,8 +119,12 @@ class Paths:
 
         def removed(name: str) -> None:
             found = object_path(name, conn_id)
-            if found.exists():
+            if not found.exists():
+                return
+            if WILD.search(name) is None:
                 found.unlink()
+            else:  # unlink() would take the name for a pattern, and remove other files
+                found.fs.rm_file(found.path)
 
         return OpenedFiles(opened, lambda name: bool(object_path(name, conn_id).exists()), removed)
 

@@ -350,6 +350,15 @@ def test_a_folder_with_the_characters_of_a_pattern_is_no_file(is_remote: bool, b
     assert found("run[2]/*") == ["run2/b.csv"]
 
 
+@pytest.mark.parametrize("folder", ["o[1]", "o*", "o?"])
+def test_removing_an_object_whose_name_looks_like_a_pattern_removes_no_other(folder: str, bucket: Any) -> None:
+    for each in (folder, "o1"):
+        bucket.pipe_file(f"/bucket/{each}/_SUCCESS", b"x")
+    path = f"memory://bucket/{folder}/_SUCCESS"
+    Paths().files_of(path).remove(path)
+    assert bucket.find("/bucket") == ["/bucket/o1/_SUCCESS"]
+
+
 def test_an_object_that_cannot_be_seen_just_now_is_not_taken_for_a_pattern_without_files(
     bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
