@@ -154,9 +154,10 @@ NOON = datetime(2026, 11, 26, 12, tzinfo=timezone.utc)
     ],
     ids=["the newer one is not whole", "the older one is not whole", "both are whole", "neither is whole"],
 )
-def test_shards_of_several_attempts_are_never_mixed(listed: dict[str, tuple[int, ...]], used: str) -> None:
+@pytest.mark.parametrize("stem", ["predictions.jsonl", "incremental_predictions.jsonl"])
+def test_shards_of_several_attempts_are_never_mixed(listed: dict[str, tuple[int, ...]], used: str, stem: str) -> None:
     files = choose(
-        StoredObject(f"predictions.jsonl-{n:05d}{total}", 10, NOON - timedelta(minutes=int(total[-1])))
+        StoredObject(f"{stem}-{n:05d}{total}", 10, NOON - timedelta(minutes=int(total[-1])))
         for total, numbers in listed.items()
         for n in numbers
     )
@@ -349,11 +350,17 @@ def test_rows_that_only_an_unfinished_attempt_of_a_job_that_was_cut_short_holds_
     (uri,) = left(client, {**JOB, "outputInfo": emulator.control.books()["jobs"][0]["output"]}).files or ()
     first = [str(result.key) for result in client.get_responses(name)]
     rest = sorted({f"k{n}" for n in range(10)} - {*first})[:-1]
-    lines = [*(json.dumps({"custom_id": key, "response": {"x": 1}}) for key in rest), '{"response": {}}']
-    put(client.storage, uri.replace("-00000-of-00002", "-00002-of-00007"), "\n".join(lines).encode())
+    rows = [{"custom_id": key, "response": {"x": 1}} for key in (*first, *rest)]
+    lines = [*map(json.dumps, rows), '{"custom_id": "k0", "status": "INTERNAL"}', '{"response": {}}']
+    for shard in ("-00002-of-00007", "-00003-of-00008"):
+        put(client.storage, uri.replace("-00000-of-00002", shard), "\n".join(lines).encode())
     put(client.storage, uri, b"".join(client.storage.iter_bytes(uri)))  # which makes it the newer one
     assert [result.key for result in client.get_responses(name)] == first + rest
     assert client.output_source(name) is None
+    # A row that failed in the used attempt has a good response in another one.
+    put(client.storage, uri, b'{"custom_id": "k1", "status": "INTERNAL"}')
+    results = [(result.key, result.error is None) for result in client.get_responses(name)]
+    assert sorted(results) == sorted([("k1", False), *((key, True) for key in first + rest)])
 
 
 @pytest.mark.parametrize("counts", [{}, {"successfulCount": 5, "failedCount": 0}])

@@ -287,10 +287,23 @@ class VertexBackend:
         raise ConfigurationError(f"{file_name}: Vertex AI has no Files API")
 
     def _results(self, files: Sequence[str], others: Sequence[str]) -> Iterator[BatchResult]:
-        """Yield the responses in objects; of those of ``others``, places mean nothing beside the ones of ``files``."""
-        yield from read_lines((line for uri in files for line in self._lines(uri)), parse_vertex_line)
-        rest = read_lines((line for uri in others for line in self._lines(uri)), parse_vertex_line)
-        yield from (result for result in rest if result.key is not None)
+        """Yield the responses in objects; of those in ``others``, only what ``files`` lack."""
+        found = read_lines((line for uri in files for line in self._lines(uri)), parse_vertex_line)
+        if not others:
+            yield from found
+            return
+        # By a hash of its key, whether a row has a good response.
+        are_good: dict[int, bool] = {}
+        for result in found:
+            if result.key is not None:
+                are_good[hash(result.key)] = result.error is None
+            yield result
+        # Their places mean nothing beside those of the files.
+        for result in read_lines((line for uri in others for line in self._lines(uri)), parse_vertex_line):
+            row, is_good = hash(result.key), result.error is None
+            if result.key is not None and (row not in are_good or (is_good and not are_good[row])):
+                are_good[row] = is_good
+                yield result
 
     def _lines(self, uri: str) -> Iterator[bytes]:
         return result_rows(self._storage.iter_bytes(uri))

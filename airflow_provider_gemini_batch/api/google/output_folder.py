@@ -81,20 +81,18 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
             final.append(item)
         elif not _NOTES.match(item.name) and (item.size or item.name.endswith("/")):
             unknown.append(item.name)
-    doubles, others = _beside(final)
-    doubles |= _beside(partial)[0]
-    rest = [item.name for item in final if item.name in others and item.size]
-    final, partial = ([item for item in items if item.name not in doubles | others] for items in (final, partial))
+    listed = final if any(item.size for item in final) or not any(item.size for item in partial) else partial
+    doubles, others = _beside(listed)
+    chosen = [item for item in listed if item.name not in doubles | others]
     # Responses first, errors after them.
-    final.sort(key=lambda item: (_ERRORS.match(_without_shard(item.name)) is not None, item.name))
-    chosen = final if any(item.size for item in final) or not any(item.size for item in partial) else partial
+    chosen.sort(key=lambda item: (_ERRORS.match(_without_shard(item.name)) is not None, item.name))
     return OutputFiles(
         answers=tuple(item.name for item in chosen if item.size),
         exists=bool(chosen),
         missing=tuple(_missing(item.name for item in chosen)),
         unknown=tuple(unknown),
         doubles=tuple(sorted(doubles)),
-        others=tuple(rest),
+        others=tuple(item.name for item in listed if item.name in others and item.size),
     )
 
 
