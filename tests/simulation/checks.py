@@ -228,20 +228,21 @@ class Checks:
         timeout = self._airflow.setting.arguments.timeout
         longest = longest_wait(Service.GEMINI) if timeout is None else timeout
         off = self._airflow.setting.clocks.most_off(self._now - START + longest)
-        if arguments["end_time"] < self._now - 1.0 - off:
+        # Behind by one worker's clock, a triggerer may not be so by that of the one that sets the next wait.
+        if arguments["end_time"] < self._now - 1.0 - 2.0 * off:
             self._break(f"the wait for {names} is over before it begins")
         # How far a triggerer's clock is ahead is found by doubling.
         if arguments["end_time"] > made + longest + _SLACK + _LOOK_UP + 2.0 * off:
             self._break(f"the wait for {names} is to last until {arguments['end_time'] - START:.0f}")
         if arguments["cancel_on_kill"] != self._airflow.setting.arguments.cancel_on_kill:
             self._break("cancel_on_kill is not what the author said")
-        self._wait_until = arguments["end_time"] + off
+        self._wait_until = max(arguments["end_time"], self._now) + off
         self._outage = self._airflow.triggerers.outage
 
     def waked_at(self, at: float) -> None:
         """Look at a plain pause."""
         off = self._airflow.setting.clocks.most_off(self._now - START)
-        if at < self._now - 1.0 - off:
+        if at < self._now - 1.0 - 2.0 * off:  # as above
             self._break("a pause is over before it begins")
         self._wait_until = max(at, self._now) + off
         self._outage = self._airflow.triggerers.outage
