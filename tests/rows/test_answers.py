@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, Usage
@@ -310,7 +310,6 @@ def test_no_key_leads_out_of_the_folder_or_to_anothers_file(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_out.jsonl.manifest.json", "_out.media", "out.jsonl"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=8))
 def test_names_of_media_are_safe_and_each_is_its_own(keys: list[str]) -> None:
     folder = MediaFolder("/m", LocalFiles())

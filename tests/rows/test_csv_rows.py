@@ -207,7 +207,7 @@ def test_texts_and_packed_files_are_read_in_their_encoding(tmp_path: Path) -> No
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.lists(CELL, min_size=2, max_size=2)))
 def test_any_cells_that_are_written_with_quotes_are_read_back(rows: list[list[str]], tmp_path: Path) -> None:
     for delimiter in ",;\t|":

@@ -102,7 +102,7 @@ CONFIGS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(MODELS), st.lists(st.tuples(st.lists(PARTS, min_size=1, max_size=4), CONFIGS), min_size=1))
 def test_no_mix_of_files_and_settings_is_billed_above_its_estimate(
     model: str, rows: list[tuple[list[dict[str, Any]], dict[str, Any]]]

@@ -400,7 +400,7 @@ def test_a_response_without_a_key_waits_on_disk_once(tmp_path: Path) -> None:
 OUTCOMES = st.sampled_from(["good", "bad", "fatal", "absent"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     rounds=st.lists(st.lists(OUTCOMES, min_size=12, max_size=12), min_size=1, max_size=3),
     times=st.sampled_from([1, 1, 100]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.rows.media import wave_file
@@ -43,7 +43,6 @@ def test_the_size_of_a_picture_is_in_its_first_bytes(head: bytes, size: tuple[in
     assert image_size(head) == size
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([PNG, GIF, JPEG, WEBP, WEBP_LOSSLESS, b"fLaC", b"%PDF"]), st.integers(0, 60), st.binary(max_size=60)
 )

@@ -274,7 +274,7 @@ def test_lines_end_at_line_feeds_and_nowhere_else() -> None:
     assert list(lines_of([line[:9], line[9:] + b"\n\r\n", line])) == [line + b"\n", line]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.binary(max_size=30), max_size=8), st.integers(1, 7), st.integers(1, 40))
 def test_one_line_beyond_the_limit_costs_no_other(lines: list[bytes], piece: int, limit: int) -> None:
     whole = b"\n".join(line.replace(b"\n", b"") for line in lines)
@@ -643,7 +643,7 @@ LINES = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(LINES, min_size=1, max_size=4), st.sampled_from(list(JobKind)), st.booleans())
 def test_whatever_the_service_says_becomes_one_row_for_each_answer(
     lines: list[dict[str, Any]],

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.rows.reorder import Spill
@@ -36,7 +36,6 @@ def taken_out(spill: Spill, first: int, rows: int) -> dict[int, bytes]:
     return found
 
 
-@settings(deadline=None)
 @given(
     rows=st.sampled_from([1, 2, 255, 256, 257, 1024, ROWS]),
     puts=st.lists(st.tuples(st.integers(0, ROWS - 1), st.sampled_from([1, 50, 9000, 33_000])), max_size=60),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -358,7 +358,6 @@ ROW = REQUEST | st.fixed_dictionaries({"request": REQUEST, "key": st.text(max_si
 KEYED = {"key": "a", "request": {**HELLO, "generationConfig": {"maxOutputTokens": 5, "temperature": 1}}}
 
 
-@settings(deadline=None)
 @given(ROW)
 @example(HELLO)
 @example(KEYED)
