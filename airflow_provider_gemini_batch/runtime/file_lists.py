@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 import os
 import re
 import stat
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -21,9 +23,10 @@ from airflow_provider_gemini_batch.runtime.paths import WILD, is_lasting, is_loc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from airflow_provider_gemini_batch.runtime.paths import Paths
+
+log = logging.getLogger(__name__)
 
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
@@ -209,11 +212,21 @@ def _local(root: str) -> Iterator[FoundFile]:
     folder = local_path(root)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # removed meanwhile
-            facts = path.stat()
-            if stat.S_ISREG(facts.st_mode):
-                yield FoundFile(str(path), facts.st_size)
+
+    def failed(error: OSError) -> None:
+        if isinstance(error, PermissionError) and error.filename != str(folder):
+            log.warning("%s is left out: this worker may not list it.", error.filename)
+        elif not isinstance(error, FileNotFoundError):  # which is removed meanwhile
+            raise error
+
+    # Path.rglob() of Python 3.12 leaves out a folder that fails for a moment.
+    for place, _, names in os.walk(folder, onerror=failed):
+        for name in names:
+            with suppress(FileNotFoundError):
+                path = Path(place, name)
+                facts = path.stat()
+                if stat.S_ISREG(facts.st_mode):
+                    yield FoundFile(str(path), facts.st_size)
 
 
 def _remote(paths: Paths, root: str, conn_id: str | None) -> Iterator[FoundFile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from pyarrow import dataset as arrow_dataset
 from pyarrow import parquet
 from pydantic import BaseModel
 
-from airflow_provider_gemini_batch.api.errors import TransportError
+from airflow_provider_gemini_batch.api.errors import EmptyInput, GeminiBatchError, TransportError
 from airflow_provider_gemini_batch.datasets import GeminiBatchDataset
 from airflow_provider_gemini_batch.rows import delivery
 from airflow_provider_gemini_batch.rows.python_rows import python_rows
@@ -348,6 +349,36 @@ def test_a_folder_with_the_characters_of_a_pattern_is_no_file(is_remote: bool, b
     assert found("run[1]") == (["run1"] if is_remote else ["run[1]/a.csv"])
     assert found("run[2].csv") == ["run[2].csv"]
     assert found("run[2]/*") == ["run2/b.csv"]
+
+
+@pytest.mark.parametrize("error", [OSError(116, "Stale file handle"), PermissionError("no"), FileNotFoundError("gone")])
+@pytest.mark.parametrize("failing", ["", "/sub"])
+def test_a_folder_that_fails_for_a_moment_is_never_taken_for_one_without_files(
+    error: OSError, failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.csv", "sub/b.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    real, bad = os.scandir, f"{tmp_path}{failing}"
+
+    def scandir(path: Any) -> Any:
+        if str(path) == bad:
+            error.filename = bad
+            raise error
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        if isinstance(error, FileNotFoundError) and failing:
+            assert addresses_of(Paths(), f"{tmp_path}/") == [f"{tmp_path}/a.csv"]
+        elif isinstance(error, PermissionError) and failing:
+            assert addresses_of(Paths(), f"{tmp_path}/") == [f"{tmp_path}/a.csv"]
+            assert f"{bad} is left out" in caplog.text
+        else:
+            with pytest.raises(GeminiBatchError) as caught:
+                addresses_of(Paths(), f"{tmp_path}/")
+            assert caught.value.retryable is (error.errno == 116)
+            assert isinstance(caught.value, EmptyInput) is isinstance(error, FileNotFoundError)
 
 
 @pytest.mark.parametrize("folder", ["o[1]", "o*", "o?"])
