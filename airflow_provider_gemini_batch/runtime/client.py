@@ -86,7 +86,8 @@ def airflow_errors(settings: Callable[[], ConnectionSettings | None] = lambda: N
         yield
     except GeminiBatchError as error:
         kind = AirflowException if error.retryable else AirflowFailException
-        message = with_connection(error, settings())
+        # A name with half of a surrogate pair could not be written to a log.
+        message = with_connection(error, settings()).encode(errors="backslashreplace").decode()
         log.error("%s", message)  # noqa: TRY400  (one line: what is raised below brings its own traceback)
         log.debug("Raised by:", exc_info=error)
         raise kind(message) from None
