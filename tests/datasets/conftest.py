@@ -42,6 +42,7 @@ def board(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_
 def bucket() -> Iterator[Any]:
     """An object store as Airflow sees one, in memory."""
     filesystem = MemoryFileSystem()
+    store._STORE_CACHE.clear()  # a store that somebody has asked for before would not take this file system
     attach("memory", fs=filesystem)
     yield filesystem
     filesystem.rm("/bucket", recursive=True)
