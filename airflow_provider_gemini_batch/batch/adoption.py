@@ -58,7 +58,7 @@ class Slot:
     def tag(self, submission: int) -> Tag:
         """Return the tag of a submission.
 
-        :raises ValueError: there is no fingerprint; input that cannot be read cannot be sent.
+        :raises ValueError: the fingerprint is missing; input that cannot be read cannot be sent.
         """
         if self.fingerprint is None:
             raise ValueError("No fingerprint: the input cannot be read, so nothing can be submitted")

@@ -81,7 +81,7 @@ class InputChoice:
         """Record that rows cannot be sent. Jobs that were paid for the same input are used and never bought again.
 
         :param fingerprint: of the input that the rows belong to.
-        :raises InputChanged: there are no such jobs, so that the input can be read again.
+        :raises InputChanged: no such jobs exist, so the input can be read again.
         """
         paid = any(
             record.tag is not None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk._shared.secrets_masker import SecretsMasker
+from waiting import wait_for
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.credentials import google_loader
@@ -204,6 +205,28 @@ def test_errors_of_whoever_writes_an_object_are_told_from_those_of_its_writes(li
         with pytest.raises(ApiError, match="write of gs://bucket/object") as refused:
             put(store, size)
         assert (refused.value.http_status, type(refused.value) is AccessDenied) == (status, status == 403)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+def test_a_write_that_was_refused_leaves_its_buffer_without_views(listener: Listener) -> None:
+    session = {"Location": f"{listener.url}/upload?upload_id=session"}
+    listener.answer = lambda path: (403, {}, b"{}") if "session" in path else (200, session, b"{}")
+    store = ObjectStore(None, project="p", endpoint=listener.url)  # type: ignore[arg-type]
+    handle: Any = store.open("gs://bucket/object", "wb")
+    buffer = handle.buffer
+    store.open = lambda *_: handle  # type: ignore[method-assign]
+    with pytest.raises(AccessDenied) as refused:
+        put(store, 9 << 20)
+
+    def is_free() -> bool:
+        try:
+            buffer.truncate(0)
+        except BufferError:  # there is a view; the connection keeps one until it is closed
+            return False
+        return True
+
+    wait_for(is_free, "the end of all views")
+    assert refused.value.http_status == 403  # the error is still here, with all of its frames
 
 
 def put(store: ObjectStore, size: int) -> None:

@@ -3,7 +3,7 @@
 Google uses several families of names: the batch guide's ``predictions.jsonl``, shards as Cloud
 Storage writers number them (``-00000-of-00003``), the REST reference's ``predictions_0001`` with ``errors_0001``,
 ``prediction.results-*`` of older models, BigQuery's export names of twelve digits; each may be compressed (``.gz``). A
-partial dump, ``incremental_predictions.jsonl``, is used only if there is no final object. Of the shards of several
+partial dump, ``incremental_predictions.jsonl``, is used only where a final object is missing. Of the shards of several
 attempts, which differ in their total, one attempt's are used: a whole one, and the newest of these. If none is whole,
 the other ones' may hold responses that it lacks.
 """

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import threading
+import traceback
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -117,7 +118,11 @@ class ObjectStore:
 
         def flush(force: bool = False) -> None:  # noqa: FBT001, FBT002  (fsspec's signature)
             with _storage_errors("write", uri):
-                send(force)
+                try:
+                    send(force)
+                except BaseException as error:
+                    _clear_frames(error)
+                    raise
 
         # fsspec writes, and closes, by this method.
         handle.flush = flush
@@ -230,6 +235,16 @@ class ObjectStore:
         if len(data) != end - begin:
             raise TransportError(f"read of {uri}: {len(data)} bytes came instead of {end - begin}", sent=True)
         return data
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Drop what the frames of an error hold: gcsfs' view of its buffer.
+
+    Collecting a buffer together with a view of it ends the process on Python 3.12.1, and is an error on 3.13.0.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _matches(uri: str, pieces: list[str]) -> bool:
