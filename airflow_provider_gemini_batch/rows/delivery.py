@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.google.storage import closed_or_discarded
 from airflow_provider_gemini_batch.api.models import Usage
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.local import local_file
@@ -117,16 +118,8 @@ class OpenedFiles:
     def write_whole(self, path: str) -> Iterator[BinaryIO]:
         """Write under the final name: an object appears when it is closed, and is discarded when the block raises."""
         handle = self.open(path, "wb")
-        try:
+        with closed_or_discarded(handle):
             yield handle
-        except BaseException:
-            with suppress(Exception):
-                handle.discard()  # type: ignore[attr-defined]
-            # fsspec closes, and so uploads, an open file when it is garbage-collected: mark it as closed.
-            with suppress(Exception):
-                handle.closed = True  # type: ignore[misc]
-            raise
-        handle.close()
 
     def exists(self, path: str) -> bool:
         """True when there is an object."""

@@ -118,24 +118,12 @@ class ObjectStore:
 
         def flush(force: bool = False) -> None:  # noqa: FBT001, FBT002  (fsspec's signature)
             with _storage_errors("write", uri):
-                try:
-                    send(force)
-                except BaseException as error:
-                    _clear_frames(error)
-                    raise
+                send(force)
 
         # fsspec writes, and closes, by this method.
         handle.flush = flush
-        try:
+        with closed_or_discarded(handle):
             yield handle
-        except BaseException:
-            with suppress(Exception):
-                handle.discard()
-            # gcsfs closes, and so uploads, an open file when it is garbage-collected: mark it as closed.
-            with suppress(Exception):
-                handle.closed = True
-            raise
-        handle.close()
 
     def size(self, uri: str) -> int:
         """Return an object's size in bytes. Raises NotFound when it does not exist."""
@@ -237,14 +225,25 @@ class ObjectStore:
         return data
 
 
-def _clear_frames(error: BaseException | None) -> None:
-    """Drop what the frames of an error hold: gcsfs' view of its buffer.
-
-    Collecting a buffer together with a view of it ends the process on Python 3.12.1, and is an error on 3.13.0.
-    """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+@contextmanager
+def closed_or_discarded(handle: Any) -> Iterator[None]:
+    """Close a file of fsspec that was opened for writing when the block ends well; discard it when something raises."""
+    try:
+        yield
+        handle.close()
+    except BaseException as error:
+        with suppress(Exception):
+            handle.discard()
+        # fsspec closes, and so uploads, an open file when it is garbage-collected: mark it as closed.
+        with suppress(Exception):
+            handle.closed = True
+        # Frames in gcsfs hold views of its buffer. Collecting a buffer together with a view of it ends the process on
+        # Python 3.12.1, and is an error on 3.13.0.
+        found: BaseException | None = error
+        while found is not None:
+            traceback.clear_frames(found.__traceback__)
+            found = found.__cause__ or found.__context__
+        raise
 
 
 def _matches(uri: str, pieces: list[str]) -> bool:
