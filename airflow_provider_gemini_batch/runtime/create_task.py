@@ -181,7 +181,8 @@ class TaskRun:
             self._hook.settings.check_safe()
         try:
             self._work.output.check()
-            check_readiness(self._arguments, self._work.output, Paths.of(self._hook))
+            staging = self._arguments.staging_path or self._hook.settings.staging_path
+            check_readiness(self._arguments, self._work.output, Paths.of(self._hook), staging)
         except ConfigurationError as error:
             if self._anew:
                 raise

@@ -23,9 +23,17 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.paths import Paths
 
 
-def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> None:
+# Names of files that are written into a folder beside the results, as far as the patterns of an input tell them apart.
+_MEDIA = ("key-0.png",)
+_KEPT = ("task-0.record",)
+_STAGED = (*_KEPT, "media/0.png", "job/input.jsonl", "job/output/prediction-model/predictions.jsonl")
+_WRITTEN_BY_VERTEX = ("prediction-model/predictions.jsonl", "job/prediction-model/predictions.jsonl")
+
+
+def check_readiness(arguments: BatchArguments, output: Output, paths: Paths, staging: str | None) -> None:
     """Try everything that the landing will need.
 
+    :param staging: the folder for what must outlive the wait, the connection's or the task's own.
     :raises ConfigurationError: names the argument, and the library or permission that is missing.
     :raises TransportError: a place could not be reached just now.
     """
@@ -36,13 +44,11 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths) -> 
                 "output_path: Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]', or let "
                 "output_path end in .jsonl"
             )
-        if arguments.input_path is not None:
-            check_apart(paths, arguments.input_path, target, arguments.output_conn_id)
-        if arguments.gcs_uri is not None:
-            uris = [arguments.gcs_uri] if isinstance(arguments.gcs_uri, str) else arguments.gcs_uri
-            _refuse_both("gcs_uri", source_of(plain_address(target), uris))
+        if (found := _reading(arguments, paths, target, arguments.output_conn_id)) is not None:
+            raise ConfigurationError(_result_is_input(*found))
         folder, _, name = target.rpartition("/")
         _try_to_write("output_path", folder, paths, arguments.output_conn_id, name)
+    _check_folders(arguments, paths, staging)
     if arguments.wait_for_completion and arguments.media_path is not None:
         _try_to_write("media_path", arguments.media_path, paths, arguments.output_conn_id)
     if arguments.staging_path is not None:
@@ -54,15 +60,45 @@ def check_apart(paths: Paths, input_path: str | Sequence[str], target: str, conn
 
     :raises ConfigurationError: says so. :raises TransportError: the storage cannot be asked just now.
     """
-    _refuse_both("input_path", reads(paths, input_path, target, conn_id=conn_id))
+    if (address := reads(paths, input_path, target, conn_id=conn_id)) is not None:
+        raise ConfigurationError(_result_is_input("input_path", address))
 
 
-def _refuse_both(argument: str, found: str | None) -> None:
-    if found is not None:
-        raise ConfigurationError(
-            f"output_path: {argument} also reads it ({found}), so results would replace rows of the input, or be read "
-            "as rows in the next run: give another path"
-        )
+def _check_folders(arguments: BatchArguments, paths: Paths, staging: str | None) -> None:
+    """Refuse a folder whose files a retry, or the next run, would take for rows."""
+    staged = _STAGED if (staging or "").startswith("gs://") else _KEPT
+    media = arguments.media_path if arguments.wait_for_completion else None
+    for argument, folder, conn_id, names in (
+        ("media_path", media, arguments.output_conn_id, _MEDIA),
+        ("staging_path", staging, None, staged),
+        ("destination", arguments.destination, None, _WRITTEN_BY_VERTEX),
+    ):
+        files = [f"{folder.rstrip('/')}/{name}" for name in names] if folder else []
+        found = next(filter(None, (_reading(arguments, paths, file, conn_id) for file in files)), None)
+        if found is not None:
+            raise ConfigurationError(
+                f"{argument}: {found[0]} also reads what is written to {folder} ({found[1]}), so a retry or the next "
+                "run would take it for rows: give another folder"
+            )
+
+
+def _reading(arguments: BatchArguments, paths: Paths, path: str, conn_id: str | None) -> tuple[str, str] | None:
+    """Return the argument, and the address in it, that means a file which the task writes."""
+    if arguments.input_path is not None:
+        address = reads(paths, arguments.input_path, path, conn_id=conn_id)
+        return None if address is None else ("input_path", address)
+    if arguments.gcs_uri is not None:
+        uris = [arguments.gcs_uri] if isinstance(arguments.gcs_uri, str) else arguments.gcs_uri
+        uri = source_of(plain_address(path), uris)
+        return None if uri is None else ("gcs_uri", uri)
+    return None
+
+
+def _result_is_input(argument: str, address: str) -> str:
+    return (
+        f"output_path: {argument} also reads it ({address}), so results would replace rows of the input, or be read "
+        "as rows in the next run: give another path"
+    )
 
 
 def _try_to_write(argument: str, folder: str, paths: Paths, conn_id: str | None, name: str = "") -> None:

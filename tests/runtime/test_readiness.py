@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from itertools import product
@@ -267,19 +268,71 @@ def test_an_input_that_cannot_be_is_refused_in_words_with_and_without_an_output(
     ],
 )
 def test_rows_in_cloud_storage_are_not_replaced_by_their_results(given: Any, output: str, *, is_read: bool) -> None:
-    arguments: Any = SimpleNamespace(
-        wait_for_completion=True,
-        input_path=None,
-        gcs_uri=given,
-        output_path=output,
-        output_conn_id=None,
-        media_path=None,
-        staging_path=None,
-    )
-    target: Any = SimpleNamespace(landing_path=output)
     words = "output_path: gcs_uri also reads it" if is_read else "output_path: nothing can be written"
     with pytest.raises(GeminiBatchError, match=words):
-        check_readiness(arguments, target, Paths(_Closed))  # type: ignore[arg-type]
+        check_in_cloud_storage(gcs_uri=given, output_path=output)
+
+
+@pytest.mark.parametrize(
+    ("given", "folder", "is_read"),
+    [
+        ({"gcs_uri": "gs://bucket/d/*"}, {"media_path": "gs://bucket/d/media"}, True),
+        ({"gcs_uri": ["gs://bucket/d/*.jsonl"]}, {"media_path": "gs://bucket/d/media"}, False),
+        ({"gcs_uri": "gs://bucket/d/*"}, {"staging_path": "gs://bucket/d"}, True),  # what is carried is kept there
+        ({"input_path": "gs://bucket/d/"}, {"staging_path": "gs://bucket/d/stage/"}, True),
+        ({"input_path": "gs://bucket/d/*/*.jsonl"}, {"staging_path": "gcs://one@bucket/d"}, False),  # not for Vertex AI
+        ({"input_path": "gs://bucket/d/*/*.jsonl"}, {"staging_path": "gs://bucket/d"}, True),
+        ({"input_path": "gs://bucket/d/*.jsonl"}, {"staging_path": "gs://bucket/d"}, False),
+        ({"input_path": "gs://bucket/d/*/output/**"}, {"staging_path": "gs://bucket/d"}, True),
+        ({"input_path": "gs://bucket/**/*.png"}, {"staging_path": "gs://bucket/d"}, True),
+        ({"input_path": ["gs://bucket/a.jsonl", "gs://bucket/d/"]}, {"destination": "gs://bucket/d"}, True),
+        ({"input_path": "gs://bucket/d/*/*.jsonl"}, {"destination": "gs://bucket/d"}, True),
+        ({"input_path": "gs://bucket/d/a.jsonl"}, {"destination": "gs://bucket/d"}, False),
+        ({"input_path": "gs://bucket/d/"}, {"destination": "bq://project.d.table"}, False),
+    ],
+)
+def test_a_folder_whose_files_a_retry_would_take_for_rows_is_refused(
+    given: dict[str, Any], folder: dict[str, Any], *, is_read: bool
+) -> None:
+    ((argument, _),) = folder.items()
+    ((source, _),) = given.items()
+    words = f"^{argument}: {source} also reads what" if is_read else "^(staging|media)_path: nothing can be written|^$"
+    said = ""
+    try:
+        check_in_cloud_storage(**given, **folder)
+    except GeminiBatchError as error:
+        said = str(error)
+    assert re.match(words, said), said
+
+
+def check_in_cloud_storage(**given: Any) -> None:
+    names = ("input_path", "gcs_uri", "output_path", "output_conn_id", "media_path", "staging_path", "destination")
+    arguments: Any = SimpleNamespace(wait_for_completion=True, **{**dict.fromkeys(names), **given})
+    target: Any = SimpleNamespace(landing_path=arguments.output_path)
+    check_readiness(arguments, target, Paths(_Closed), arguments.staging_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "folder", "is_read"),
+    [
+        ("{tmp}/d/", {"staging_path": "{tmp}/d"}, True),
+        ("file://{tmp}/d/", {"media_path": "{tmp}/d/media/"}, True),
+        ("{tmp}/d/*", {"staging_path": "{tmp}/d/"}, True),
+        ("{tmp}/d/*.jsonl", {"staging_path": "{tmp}/d/"}, False),
+        ("{tmp}/d/*.jsonl", {"media_path": "{tmp}/d/"}, False),
+        ("{tmp}/d/", {"staging_path": "{tmp}/d/_stage", "media_path": "{tmp}/d/.media"}, False),
+        ("{tmp}/d/in.jsonl", {"staging_path": "{tmp}/d", "media_path": "{tmp}/d"}, False),
+    ],
+)
+def test_an_input_folder_takes_no_files_of_the_task(
+    emulator: Emulator, tmp_path: Path, given: str, folder: dict[str, str], *, is_read: bool
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "in.jsonl").write_text(json.dumps(ROW) + "\n")
+    folders = {name: value.format(tmp=tmp_path) for name, value in folder.items()}
+    said = outcome(emulator, input_path=given.format(tmp=tmp_path), output_path=f"{tmp_path}/out.jsonl", **folders)
+    assert ("also reads what is written to" in said) is is_read, said
+    assert bool(jobs(emulator)) is not is_read
 
 
 class _Closed:
@@ -287,6 +340,9 @@ class _Closed:
 
     def write_whole(self, path: str) -> Any:
         raise PermissionError(path)
+
+    def is_object(self, address: str) -> bool:
+        return not address
 
 
 def test_an_output_may_have_a_long_name(emulator: Emulator, tmp_path: Path) -> None:
