@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.sdk.bases.hook import BaseHook
 
-from airflow_provider_gemini_batch.api.errors import (
-    GeminiBatchError,
-)
-from airflow_provider_gemini_batch.api.states import JobKind, Service
+from airflow_provider_gemini_batch.api.errors import GeminiBatchError
+from airflow_provider_gemini_batch.api.states import Service
 from airflow_provider_gemini_batch.runtime.client import (
     DEFAULT_CONN_ID,
     airflow_errors,
@@ -273,18 +271,13 @@ class GeminiBatchHook(BaseHook):
         :param output_schema: pydantic model that each response must fit; its value is in the row's ``parsed``.
         :param keep_response: put the service's whole response into each row.
         """
-        from airflow_provider_gemini_batch.batch.tag import tag_of
-        from airflow_provider_gemini_batch.rows.landing import LandingSpec, iter_rows
+        from airflow_provider_gemini_batch.rows.landing import iter_rows
         from airflow_provider_gemini_batch.rows.schema import OutputSchema
+        from airflow_provider_gemini_batch.runtime.responses_task import spec_of_job
 
         known = self.client.get(job) if isinstance(job, str) else job
-        tag = tag_of(known)
-        landing = LandingSpec(
-            kind=known.kind or JobKind.GENERATION,
-            schema=None if output_schema is None else OutputSchema(output_schema),
-            keep_response=keep_response,
-            wrapped_keys=tag is not None and tag.wrapped,
-        )
+        schema = None if output_schema is None else OutputSchema(output_schema)
+        landing = spec_of_job(known, keep_response=keep_response, schema=schema)
         return iter_rows(self.client.get_responses(known), landing)
 
     def check_readable(self, destination: str) -> None:

@@ -175,9 +175,9 @@ def _for_each(arguments: Namespace, act: Callable[[str], str]) -> int:
 
 
 def _results(arguments: Namespace) -> int:
-    from airflow_provider_gemini_batch.batch.tag import tag_of
-    from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
+    from airflow_provider_gemini_batch.rows.landing import ResponseSource, land
     from airflow_provider_gemini_batch.rows.writers import check_output_path, open_sink
+    from airflow_provider_gemini_batch.runtime.responses_task import spec_of_job
 
     if arguments.to is not None:
         check_output_path(arguments.to)
@@ -185,24 +185,14 @@ def _results(arguments: Namespace) -> int:
         job = client.get(arguments.job_name)
         if not job.is_done:
             raise ConfigurationError(f"{job.name} is still {job.state.words}: use `gemini-batch wait {job.name}` first")
-        kind = job.kind or _kind_of(job)
-        tag = tag_of(job)
-        spec = LandingSpec(
-            kind=kind, keep_response=arguments.keep_response, wrapped_keys=tag is not None and tag.wrapped
-        )
+        spec = spec_of_job(job, keep_response=arguments.keep_response)
         with contextlib.ExitStack() as stack:
             target = _target(arguments.to, stack)
-            sink = open_sink(arguments.to or "rows.jsonl", target, kind=kind, response=arguments.keep_response)
+            sink = open_sink(arguments.to or "rows.jsonl", target, kind=spec.kind, response=arguments.keep_response)
             summary = land([ResponseSource(lambda: client.get_responses(job))], sink, spec, Path(folder))
             sink.close()
     print(f"{summary.rows} rows, {summary.succeeded} ok, {summary.failed} failed", file=sys.stderr)
     return DONE if job.succeeded and not summary.failed else NOT_SUCCEEDED
-
-
-def _kind_of(job: BatchJob) -> Any:
-    from airflow_provider_gemini_batch.api.models import JobKind
-
-    return JobKind.EMBEDDINGS if "embedding" in job.model else JobKind.GENERATION
 
 
 def _target(path: str | None, stack: contextlib.ExitStack) -> Any:

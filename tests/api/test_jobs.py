@@ -72,6 +72,12 @@ def test_defaults_reach_the_requests_and_lose_against_their_own_values(client: B
     assert all(answer.response and answer.response["usageMetadata"]["promptTokenCount"] > 40 for answer in answers)
 
 
+def test_a_partial_response_shows_that_a_job_makes_embeddings(client: BatchClient) -> None:
+    job = client.create_embeddings("gemini-embedding-001", inlined_requests=["alpha"])
+    assert client.get(job.name, brief=True).kind is JobKind.EMBEDDINGS
+    assert client.list(brief=True).batch_jobs[0].kind is JobKind.EMBEDDINGS
+
+
 def test_embeddings_come_back_with_the_size_that_was_asked_for(client: BatchClient, emulator: Emulator) -> None:
     job = client.create_embeddings(
         "gemini-embedding-001", inlined_requests=["alpha"], task_type="RETRIEVAL_DOCUMENT", output_dimensionality=64

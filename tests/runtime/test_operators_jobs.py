@@ -111,6 +111,16 @@ def test_answers_of_jobs_that_others_made_keep_their_keys_inline_or_in_a_file(
     assert (tmp_path / "_out.jsonl.manifest.json").exists()
 
 
+def test_embeddings_of_a_job_that_somebody_else_made_are_landed(service: Emulator, hook: GeminiBatchHook) -> None:
+    job = hook.create_embeddings("gemini-embedding-001", inlined_requests=["One."])
+    service.control.advance(60)
+    result = done(GeminiGetBatchResponsesOperator, job_name=job.name)
+    assert result["counts"]["succeeded"] == 1
+    assert [row["key"] for row in result["responses"] if row["embedding"]] == ["0"]
+    (row,) = hook.iter_results(hook.list(brief=True).batch_jobs[0])
+    assert row["embedding"] == result["responses"][0]["embedding"]
+
+
 @pytest.mark.usefixtures("service")
 def test_answers_of_a_job_of_ours_have_the_authors_keys() -> None:
     rows = [keyed(f"key {n}", f"Prompt {n}.") for n in range(12)]

@@ -291,9 +291,10 @@ def _state(operation: dict[str, Any], raw: str) -> JobState:
     return JobState.FAILED if operation.get("error") else JobState.SUCCEEDED
 
 
-def _kind(metadata: dict[str, Any]) -> JobKind | None:
+def _kind(metadata: dict[str, Any], model: str) -> JobKind | None:
+    """Return the kind that the service names, else that of the model's name: a partial response leaves out the type."""
     type_name = str(metadata.get("@type") or "").rpartition(".")[2]
-    if type_name.startswith("EmbedContent"):
+    if type_name.startswith("EmbedContent") or (not type_name and "embedding" in model):
         return JobKind.EMBEDDINGS
     return JobKind.GENERATION if type_name.startswith("GenerateContent") else None
 
@@ -335,14 +336,15 @@ def _job(operation: dict[str, Any], response: WholeResponse, *, kind: JobKind | 
     """Return the job of an operation."""
     metadata = dict_at(operation, "metadata")
     raw = name_word(metadata.get("state"))
+    model = names.bare_model(shown_text(metadata.get("model")))
     return BatchJob(
         name=_name(operation, metadata, response),
         service=Service.GEMINI,
         state=_state(operation, raw),
         raw_state=raw,
-        kind=kind or _kind(metadata),
+        kind=kind or _kind(metadata, model),
         display_name=shown_text(metadata.get("displayName")),
-        model=names.bare_model(shown_text(metadata.get("model"))),
+        model=model,
         create_time=time_of(metadata.get("createTime")),
         start_time=time_of(metadata.get("startTime")),
         update_time=time_of(metadata.get("updateTime")),
