@@ -123,6 +123,16 @@ def test_a_partial_dump_is_read_only_where_no_final_object_is() -> None:
     )
 
 
+@pytest.mark.parametrize("ending", ["", "-00000-of-00001"])
+def test_a_partial_dump_is_read_beside_errors_and_beside_shards_that_lack_some(ending: str) -> None:
+    dump = f"incremental_predictions.jsonl{ending}"
+    assert chosen("errors_0001.jsonl", dump) == ((dump, "errors_0001.jsonl"), (), ())
+    assert chosen("errors_0001.jsonl", dump, "predictions_0001.jsonl", predictions_0001=0)[0][0] == dump
+    shard = "predictions.jsonl-00000-of-00002"
+    files = choose(StoredObject(name, 10) for name in (dump, shard))
+    assert (files.answers, files.missing, files.others) == ((shard,), (shard.replace("-00000", "-00001"),), (dump,))
+
+
 def test_notes_and_empty_objects_are_neither_read_nor_missed() -> None:
     litter = ("_SUCCESS", "job.json", "predictions.metadata", "prediction.errors_stats-00000-of-00001", ".part")
     assert chosen("predictions.jsonl", *litter) == (("predictions.jsonl",), (), ())
@@ -328,7 +338,12 @@ def test_a_missing_shard_is_named(client: BatchClient, emulator: Emulator, where
 
 @pytest.mark.parametrize("state", ["JOB_STATE_EXPIRED", "JOB_STATE_CANCELLED", "JOB_STATE_FAILED"])
 @pytest.mark.parametrize(
-    ("layout", "count"), [("incremental", 10), ({"layout": "shards", "count": 3, "missing": [2]}, 8)]
+    ("layout", "count"),
+    [
+        ("incremental", 10),
+        ({"layout": "shards", "count": 3, "missing": [2]}, 8),
+        ({"layout": "shards", "count": 5, "missing": [0, 1, 4], "incremental": True}, 8),
+    ],
 )
 def test_what_a_job_left_that_was_cut_short_is_read_and_can_be_gone_on_from_if_it_is_whole(
     client: BatchClient, emulator: Emulator, state: str, layout: Any, count: int

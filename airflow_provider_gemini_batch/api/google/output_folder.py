@@ -3,9 +3,9 @@
 Google uses several families of names: the batch guide's ``predictions.jsonl``, shards as Cloud
 Storage writers number them (``-00000-of-00003``), the REST reference's ``predictions_0001`` with ``errors_0001``,
 ``prediction.results-*`` of older models, BigQuery's export names of twelve digits; each may be compressed (``.gz``). A
-partial dump, ``incremental_predictions.jsonl``, is used only where a final object is missing. Of the shards of several
-attempts, which differ in their total, one attempt's are used: a whole one, and the newest of these. If none is whole,
-the other ones' may hold responses that it lacks.
+partial dump, ``incremental_predictions.jsonl``, is used only where there are no final responses, or shards of them are
+missing. Of the shards of several attempts, which differ in their total, one attempt's are used: a whole one, and the
+newest of these. If none is whole, the other ones' may hold responses that it lacks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class OutputFiles(NamedTuple):
     :param missing: names of shards that should exist, judged by the names of the others.
     :param unknown: unknown names of objects that are not empty.
     :param doubles: names of objects that repeat what others hold, or are another attempt's.
-    :param others: names of objects of other attempts, if the one in ``answers`` is not whole.
+    :param others: names of objects of other attempts and of partial dumps, if what is in ``answers`` is not whole.
     """
 
     answers: tuple[str, ...]
@@ -81,19 +81,28 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
             final.append(item)
         elif not _NOTES.match(item.name) and (item.size or item.name.endswith("/")):
             unknown.append(item.name)
-    listed = final if any(item.size for item in final) or not any(item.size for item in partial) else partial
+    has_responses = any(item.size for item in final if not _is_of_errors(item))
+    dumped = [item for item in partial if item.size]
+    listed = final if has_responses or not dumped else [*partial, *filter(_is_of_errors, final)]
     doubles, others = _beside(listed)
     chosen = [item for item in listed if item.name not in doubles | others]
     # Responses first, errors after them.
-    chosen.sort(key=lambda item: (_ERRORS.match(_without_shard(item.name)) is not None, item.name))
+    chosen.sort(key=lambda item: (_is_of_errors(item), item.name))
+    missing = tuple(_missing(item.name for item in chosen))
+    beside = [item for item in listed if item.name in others]
+    spare = dumped if missing and has_responses else []
     return OutputFiles(
         answers=tuple(item.name for item in chosen if item.size),
         exists=bool(chosen),
-        missing=tuple(_missing(item.name for item in chosen)),
+        missing=missing,
         unknown=tuple(unknown),
         doubles=tuple(sorted(doubles)),
-        others=tuple(item.name for item in listed if item.name in others and item.size),
+        others=tuple(item.name for item in (*beside, *spare) if item.size),
     )
+
+
+def _is_of_errors(item: StoredObject) -> bool:
+    return _ERRORS.match(_without_shard(item.name)) is not None
 
 
 def _beside(listed: list[StoredObject]) -> tuple[set[str], set[str]]:
