@@ -10,10 +10,10 @@ from msgspec.json import Decoder, Encoder, decode
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import JobKind, Service
-from airflow_provider_gemini_batch.api.requests.fields import check_json
 from airflow_provider_gemini_batch.api.requests.request import (
     RequestDefaults,
     is_ready,
+    json_form,
     key_json,
     request_body,
     request_json,
@@ -77,7 +77,7 @@ class LineMaker:
         """Return a row in the service's form, with its attachments."""
         key, request, attachments = self._shaper.shape(row.value)
         if self._is_of_code and row.raw is None and type(row.value) is not str:
-            check_json(request)
+            request = json_form(request)
         written = None if key is None else key_json(key)
         body = request_body(self._service, self._kind, request)
         if not attachments:

@@ -8,6 +8,7 @@ import json
 import math
 import tempfile
 import tracemalloc
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,42 @@ def test_a_callable_may_return_or_yield_rows(tmp_path: Path) -> None:
 def test_what_is_no_list_of_rows_is_refused(rows: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=words):
         stage(spec(rows=rows), tmp_path)
+
+
+class Modality(Enum):
+    IMAGE = "IMAGE"
+
+
+PICTURE = {"responseModalities": ["TEXT", "IMAGE"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "settings"),
+    [
+        ({"text": "x", "generation_config": {"responseModalities": ("TEXT", "IMAGE")}}, {}),
+        ({"text": "x", "generation_config": {"responseModalities": ["TEXT", Modality.IMAGE]}}, {}),
+        (BatchRequest(text="x", generation_config={"response_modalities": ("TEXT", "IMAGE")}), {}),
+        ("x", {"generation_config": {"responseModalities": ("TEXT", Modality.IMAGE)}}),
+        ("x", {"request_defaults": {"generation_config": {"responseModalities": ("TEXT", "IMAGE")}}}),
+    ],
+)
+def test_a_request_is_judged_by_what_is_sent_whatever_types_python_gives_it(
+    row: Any, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    staged = stage(spec(rows=[row], **settings), tmp_path)
+    assert wire(staged)[0]["request"]["generationConfig"] == PICTURE
+    assert staged.expected.response_modality == "image"
+
+
+@pytest.mark.parametrize("where", ["row", "request_defaults"])
+def test_tools_in_a_tuple_are_seen_by_the_estimate_and_by_the_rules_of_vertex(where: str, tmp_path: Path) -> None:
+    tools: dict[str, Any] = {"tools": ({"google_search": {}},)}
+    given: dict[str, Any] = {"rows": [{"text": "x", **tools}]}
+    if where != "row":
+        given = {"rows": ["x"], where: tools}
+    assert "searches are billed by the query" in " ".join(stage(spec(**given), tmp_path).expected.unknown)
+    with pytest.raises(InputError, match="google_search is empty, which fails Vertex AI's import"):
+        stage(spec(service=Service.VERTEX, project="p", location="us-central1", **given), tmp_path)
 
 
 def test_json_lines_of_every_form_are_read_and_blank_ones_left_out(tmp_path: Path) -> None:

@@ -99,22 +99,23 @@ def kind_of(value: object) -> str:
     return words.get(type(value), type(value).__name__)
 
 
-def check_json(value: Any, holder: str = "the request holds") -> None:
+def check_json(value: Any, holder: str = "the request holds") -> bool:
     """Refuse a value that contains anything without a form in JSON, or with one that differs between processes.
 
     :param holder: the beginning of the message.
+    :returns: whether its types are those of JSON already; a tuple, for example, will only become a list.
     :raises InputError: names the type, never the value.
     """
     if type(value) in _SCALARS:
-        return
-    if isinstance(value, Mapping):
-        for one in value.values():
-            check_json(one, holder)
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            check_json(one, holder)
-    elif isinstance(value, (set, frozenset)):
+        return True
+    if isinstance(value, (Mapping, list, tuple)):
+        is_json = isinstance(value, (dict, list))
+        for one in value.values() if isinstance(value, Mapping) else value:
+            is_json = check_json(one, holder) and is_json
+        return is_json
+    if isinstance(value, (set, frozenset)):
         raise InputError(f"{holder} a set, whose order changes from process to process: give a list")
-    elif not isinstance(value, (*HAVE_TEXTS, Enum)):
+    if not isinstance(value, (*HAVE_TEXTS, Enum)):
         instead = "base64 as a text" if isinstance(value, (bytes, bytearray, memoryview)) else "a text, number or list"
         raise InputError(f"{holder} {kind_of(value)}, which JSON does not have: give {instead}")
+    return False

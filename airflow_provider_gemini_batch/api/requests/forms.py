@@ -112,12 +112,19 @@ def _long_forms(request: dict[str, Any], kind: JobKind, notes: MutableSet[str]) 
         notes.add("'systemInstruction' was a list; the service takes one content")
         request["systemInstruction"] = {"parts": [_part(part) for part in request["systemInstruction"]]}
     if "systemInstruction" in request:
+        request["systemInstruction"] = _with_list(request["systemInstruction"])
         _check_content(request["systemInstruction"], "systemInstruction")
     if kind is JobKind.EMBEDDINGS:
         if "content" in request:
-            request["content"] = _embedding_content(request["content"])
+            request["content"] = _with_list(_embedding_content(request["content"]))
     elif "contents" in request:
-        request["contents"] = _contents(request["contents"], notes)
+        request["contents"] = [_with_list(content) for content in _contents(request["contents"], notes)]
+
+
+def _with_list(content: Any) -> Any:
+    """Return a content with its parts in a list; samples of Google's have a single part without one."""
+    parts = content.get("parts") if isinstance(content, Mapping) else None
+    return {**content, "parts": [parts]} if isinstance(parts, Mapping) else content
 
 
 def _contents(value: Any, notes: MutableSet[str]) -> list[Any]:

@@ -143,8 +143,7 @@ def request_defaults(
     if "contents" in merged or "content" in merged:
         raise InputError("contents belong in the rows, not in request_defaults")
     _check_cache(merged)
-    for name, value in merged.items():
-        check_json(value, f"{snake(name)} holds")
+    merged = {name: json_form(value, f"{snake(name)} holds") for name, value in merged.items()}
     config = merged.pop("generationConfig", {})
     merged.pop("model", None)
     return RequestDefaults(members=merged, generation_config=config, model=_bare_model(model), trusted=trusted)
@@ -254,6 +253,17 @@ def request_json(value: Any) -> bytes:
     return body
 
 
+def json_form(value: Any, holder: str = "the request holds") -> Any:
+    """Return a value in JSON's own types, as it will be sent: a list for a tuple, a text for an enum or a date.
+
+    Whatever looks into a request later (the rules of Vertex AI, the estimate, the check of media) sees what is sent.
+
+    :param holder: the beginning of the message.
+    :raises InputError: some value has no form in JSON, or one that differs between processes.
+    """
+    return value if check_json(value, holder) else from_json(request_json(value))
+
+
 def key_json(key: str) -> bytes:
     """Return a key as JSON. Raises InputError for lone surrogates."""
     try:
@@ -326,7 +336,7 @@ def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
         return False
     if kind is JobKind.EMBEDDINGS:
         content = request.get("content")
-        return isinstance(content, dict) and "parts" in content
+        return isinstance(content, dict) and isinstance(content.get("parts"), list)
     config = request.get("generationConfig")
     if config is not None and not (type(config) is dict and _all_in(config, CONFIG_MEMBERS)):
         return False
@@ -334,10 +344,10 @@ def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
     if not isinstance(contents, list):
         return False
     for content in contents:
-        if not isinstance(content, dict) or "parts" not in content:
+        if not isinstance(content, dict) or not isinstance(content.get("parts"), list):
             return False
     instruction = request.get("systemInstruction")
-    return instruction is None or isinstance(instruction, dict)
+    return instruction is None or (isinstance(instruction, dict) and isinstance(instruction.get("parts"), list))
 
 
 def _all_in(names: Iterable[str], known_names: frozenset[str]) -> bool:
