@@ -13,53 +13,60 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import TaskGroup
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.operators import (
+    _NOT_RENDERED,
     GeminiCreateBatchJobOperator,
     GeminiCreateEmbeddingsBatchJobOperator,
     _GeminiOperator,
+    _templated,
 )
+from airflow_provider_gemini_batch.runtime.arguments import (
+    BYTES_PER_PART,
+    ROWS_PER_PART,
+    SOURCES,
+    BatchArguments,
+    CommitArguments,
+    PlanArguments,
+    argument_names,
+    check_parsed,
+    read_arguments,
+)
+from airflow_provider_gemini_batch.runtime.author import in_the_authors_words
+from airflow_provider_gemini_batch.runtime.readers import flag, is_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
-ROWS_PER_PART = 100_000
-BYTES_PER_PART = 500_000_000
 # About what a request has beside its texts.
 _REQUEST_BYTES = 120
 _SENT_WITH = ("prompt_template", "system_instruction", "generation_config", "request_defaults")
 
 
 class GeminiPlanPartsOperator(_GeminiOperator):
-    """Cut an input into parts, from listings and the footers of Parquet alone.
+    """Cut an input into parts, from listings and the footers of Parquet alone. Every argument may be a template.
 
-    :param input_path: a file, a folder, a pattern or a list of them. (templated)
+    :param input_path: a file, a folder, a pattern or a list of them.
     :param rows_per_part: rows of a part at most; row groups of Parquet and other files are not cut. (Parquet only)
     :param bytes_per_part: bytes of a part at most, before they are packed. (Parquet only)
     :param carry: columns that the parts carry into the output: they get one type over all parts.
     :param carry_types: types of carried columns, where the input does not say them (JSON lines).
     :param max_cost_usd: refuse the plan when the estimate for all parts is higher (extra ``genai-prices``).
-    :param model: what the estimate is for. (templated)
+    :param model: what the estimate is for.
     :param max_output_tokens: bounds the estimate.
     :param bytes_per_row: what each row is sent with (template, instructions), for the estimate.
     :param on_empty: what a plan without rows does: ``fail``, ``skip`` (all three tasks) or ``succeed`` (without parts).
     :param embeddings: the parts are embedded.
-    :param output_path: the folder of the parts: an input that also reads it is refused. (templated)
-    :param output_conn_id: connection for ``output_path``. (templated)
-    :param gemini_conn_id: connection whose credentials read ``gs://`` on Vertex AI. (templated)
+    :param output_path: the folder of the parts: an input that also reads it is refused.
+    :param output_conn_id: connection for ``output_path``.
+    :param gemini_conn_id: connection whose credentials read ``gs://`` on Vertex AI.
     :returns: for each part the arguments of its task, for ``expand_kwargs``: ``part_key``, ``input_path`` and, with
         ``carry``, ``carry_types``.
     """
 
-    template_fields: Sequence[str] = (
-        *_GeminiOperator.template_fields,
-        "input_path",
-        "model",
-        "output_path",
-        "output_conn_id",
-    )
+    _form = PlanArguments
+    template_fields: Sequence[str] = _templated(PlanArguments)
 
     def __init__(
         self,
@@ -84,65 +91,44 @@ class GeminiPlanPartsOperator(_GeminiOperator):
         self.model = model
         self.rows_per_part = rows_per_part
         self.bytes_per_part = bytes_per_part
-        self.carry = (carry,) if isinstance(carry, str) else tuple(carry)
+        self.carry = carry
         self.carry_types = carry_types
         self.max_cost_usd = max_cost_usd
         self.max_output_tokens = max_output_tokens
         self.bytes_per_row = bytes_per_row
-        self.on_empty = _checked(on_empty)
+        self.on_empty = on_empty
         self.embeddings = embeddings
         self.output_path = output_path
         self.output_conn_id = output_conn_id
-        if rows_per_part < 1 or bytes_per_part < 1:
-            raise ConfigurationError("rows_per_part and bytes_per_part must be at least 1")
+        self._check_arguments()
 
     def execute(self, context: Context) -> list[dict[str, Any]]:  # noqa: ARG002
         """Return the arguments of each part's task."""
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
-        from airflow_provider_gemini_batch.runtime.dataset_tasks import PlanArguments, plan_parts
+        from airflow_provider_gemini_batch.runtime.dataset_tasks import plan_parts
 
         with airflow_errors(), self.hook() as hook:
-            arguments = PlanArguments(
-                input_path=self.input_path,
-                rows_per_part=self.rows_per_part,
-                bytes_per_part=self.bytes_per_part,
-                carry=self.carry,
-                carry_types=self.carry_types or {},
-                max_cost_usd=self.max_cost_usd,
-                model=self.model,
-                kind=JobKind.EMBEDDINGS if self.embeddings else JobKind.GENERATION,
-                max_output_tokens=self.max_output_tokens,
-                bytes_per_row=self.bytes_per_row,
-                on_empty=self.on_empty,
-                output_path=self.output_path,
-                output_conn_id=self.output_conn_id,
-            )
-            return plan_parts(arguments, hook)
+            return plan_parts(read_arguments(PlanArguments, self._given()), hook)
 
 
 class GeminiCommitPartsOperator(_GeminiOperator):
     """Complete a dataset: check that every part is there, write the sums, and then ``_SUCCESS``.
 
     Parts that the plan no longer has are removed. The event of each asset in ``outlets`` has the sums, and the
-    partition key of the Dag run.
+    partition key of the Dag run. Every argument may be a template.
 
-    :param parts: what the plan returned. (templated)
-    :param output_path: the folder of the parts, with a slash at its end. (templated)
-    :param output_conn_id: connection for ``output_path``. (templated)
-    :param model: what the tokens are priced for. (templated)
+    :param parts: what the plan returned.
+    :param output_path: the folder of the parts, with a slash at its end.
+    :param output_conn_id: connection for ``output_path``.
+    :param model: what the tokens are priced for.
     :param max_failed_rows: more failed rows than this over all parts fail the task.
     :param max_failure_rate: the same as a share between 0 and 1.
     :param on_empty: ``fail``: parts without a single row fail the task.
     :returns: ``output``, ``parts``, ``counts``, ``usage``, ``cost``.
     """
 
-    template_fields: Sequence[str] = (
-        *_GeminiOperator.template_fields,
-        "parts",
-        "output_path",
-        "output_conn_id",
-        "model",
-    )
+    _form = CommitArguments
+    template_fields: Sequence[str] = _templated(CommitArguments)
 
     def __init__(
         self,
@@ -163,38 +149,38 @@ class GeminiCommitPartsOperator(_GeminiOperator):
         self.model = model
         self.max_failed_rows = max_failed_rows
         self.max_failure_rate = max_failure_rate
-        self.on_empty = _checked(on_empty)
+        self.on_empty = on_empty
+        self._check_arguments()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check every part, write the sums and ``_SUCCESS``, and return the sums."""
-        from airflow_provider_gemini_batch.batch.verdict import Limits
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
-        from airflow_provider_gemini_batch.runtime.dataset_tasks import (
-            CommitArguments,
-            commit_parts,
-            update_outlet_events,
-        )
+        from airflow_provider_gemini_batch.runtime.dataset_tasks import commit_parts, update_outlet_events
 
         with airflow_errors(), self.hook() as hook:
-            totals = commit_parts(
-                CommitArguments(
-                    part_keys=[part["part_key"] for part in self.parts],
-                    output_path=self.output_path,
-                    output_conn_id=self.output_conn_id,
-                    model=self.model,
-                    limits=Limits(self.max_failed_rows, self.max_failure_rate),
-                    on_empty=self.on_empty,
-                ),
-                hook,
-            )
+            totals = commit_parts(read_arguments(CommitArguments, self._given()), hook)
         update_outlet_events(self.outlets or (), context, totals)
         return totals
 
 
-def _checked(on_empty: str) -> str:
-    if on_empty not in {"fail", "skip", "succeed"}:
-        raise ConfigurationError(f"on_empty must be fail, skip or succeed, not {on_empty!r}")
-    return on_empty
+def _check_of_parts(given: Mapping[str, Any]) -> None:
+    """Refuse arguments of the parts that cannot work: a mapped task checks them only when it runs.
+
+    :raises ConfigurationError: names the argument.
+    """
+    for name in ("part_key", *SOURCES):
+        if given.get(name) is not None:
+            raise ConfigurationError(f"a dataset names its parts and their rows by input_path: leave {name} out")
+    for name, usual in (("wait_for_completion", True), ("dry_run", False)):
+        value = given.get(name, usual)
+        if is_unknown(value) or flag(name, value) is not usual:
+            raise ConfigurationError("a dataset waits for its parts: leave wait_for_completion and dry_run out")
+    own = argument_names(BatchArguments)
+    check_parsed(
+        BatchArguments,
+        {name: value for name, value in given.items() if name in own},
+        not_rendered=_NOT_RENDERED,
+    )
 
 
 class GeminiBatchDataset(TaskGroup):
@@ -244,10 +230,9 @@ class GeminiBatchDataset(TaskGroup):
         tooltip: str = "",
         **arguments: Any,
     ) -> None:
-        if not output_path.endswith(("/", "}}")):
-            raise ConfigurationError("output_path of a dataset is a folder: give it a slash at its end")
-        if not arguments.get("wait_for_completion", True) or arguments.get("dry_run"):
-            raise ConfigurationError("a dataset waits for its parts: leave wait_for_completion and dry_run out")
+        with in_the_authors_words(type(self).__name__, group_id):
+            embeddings = flag("embeddings", embeddings)
+            _check_of_parts({"model": model, **arguments})
         super().__init__(group_id=group_id, tooltip=tooltip)
         place = {"gemini_conn_id": gemini_conn_id, "location": location, "project_id": project_id}
         shared = {name: value for name, value in place.items() if value is not None}
@@ -282,9 +267,8 @@ class GeminiBatchDataset(TaskGroup):
                 # The commit checks the limits of failed rows, since it knows the rows of all parts.
                 max_failure_rate=None if (max_failed_rows, max_failure_rate) == (None, None) else 1.0,
                 on_empty="succeed",
-                map_index_template="{{ task.part_key }}",
                 **shared,
-                **arguments,
+                **{"map_index_template": "{{ task.part_key }}", **arguments},
             ).expand_kwargs(self.plan.output)
             self.commit = GeminiCommitPartsOperator(
                 task_id="commit",

@@ -72,6 +72,17 @@ def check_carry(carry: tuple[str, ...], kind: JobKind) -> None:
         raise ConfigurationError("carry names a column twice")
 
 
+def check_types(carry: Sequence[str], types: Mapping[str, Any]) -> None:
+    """Refuse types that are unknown, or are those of columns that are not carried.
+
+    :raises ConfigurationError: says so.
+    """
+    for name, word in types.items():
+        check_word(word)
+        if name not in carry:
+            raise ConfigurationError(f"carry_types: {shown(name)} is not in carry")
+
+
 class Attachment(NamedTuple):
     """A file that goes with a row: the part for the request, and what the fingerprint covers in its place.
 
@@ -141,13 +152,7 @@ class InputSpec:
         for name, value in (("max_rows_per_job", self.max_rows_per_job), ("max_bytes_per_job", self.max_bytes_per_job)):
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} must be at least 1")
-        self._check_types()
-
-    def _check_types(self) -> None:
-        for name, word in self.carry_types.items():
-            check_word(word)
-            if name not in self.carry:
-                raise ConfigurationError(f"carry_types: {shown(name)} is not in carry")
+        check_types(self.carry, self.carry_types)
 
     def limits(self) -> JobLimits:
         """Return the service's limits, or the author's where they are lower."""

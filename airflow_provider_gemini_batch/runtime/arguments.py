@@ -24,9 +24,11 @@ from airflow_provider_gemini_batch.runtime.readers import (
     comes_from_a_task,
     delimiter,
     flag,
+    folder,
     instruction,
     is_unknown,
     mapping,
+    part_keys,
     path,
     path_list,
     paths,
@@ -48,9 +50,11 @@ if TYPE_CHECKING:
 DEFAULT_CONN_ID = "gemini_batch_default"
 # Airflow warns above 64 KiB of notes; an XCom of 48 KiB fits every metadata database and backend.
 DEFAULT_MAX_XCOM_BYTES = 48 * 1024
+ROWS_PER_PART = 100_000
+BYTES_PER_PART = 500_000_000
 SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
 
-_OF_TEXTS = (text, path, paths, path_list, columns, rows, anything, instruction)
+_OF_TEXTS = (text, path, paths, folder, path_list, columns, rows, anything, instruction)
 
 T = TypeVar("T")
 
@@ -174,6 +178,42 @@ class UploadArguments(ConnectionArguments):
     input_path: str = _argument(required(path), "")
     display_name: str | None = _argument(text)
     mime_type: str = _argument(text, "application/jsonl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanArguments(ConnectionArguments):
+    """What an author asks of the plan of a dataset. ``bytes_per_part`` are those of the data before it is packed.
+
+    ``bytes_per_row`` are sent with each row: the prompt template, instructions and other defaults. ``output_path``:
+    where the parts will be, if the plan is to check it.
+    """
+
+    input_path: str | Sequence[str] = _argument(required(paths), "")
+    model: str = _argument(text, "")
+    rows_per_part: int = _argument(whole(at_least=1), ROWS_PER_PART)
+    bytes_per_part: int = _argument(whole(at_least=1), BYTES_PER_PART)
+    carry: tuple[str, ...] = _argument(columns, ())
+    carry_types: Mapping[str, str] | None = _argument(mapping)
+    max_cost_usd: float | None = _argument(usd)
+    max_output_tokens: int | None = _argument(whole(at_least=1))
+    bytes_per_row: int = _argument(whole(), 0)
+    on_empty: str = _argument(choice("fail", "skip", "succeed"), "fail")
+    embeddings: bool = _argument(flag, default=False)
+    output_path: str | None = _argument(folder)
+    output_conn_id: str | None = _argument(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitArguments(ConnectionArguments):
+    """What an author asks of the commit of a dataset; ``parts`` are their keys."""
+
+    parts: tuple[str, ...] = _argument(required(part_keys), "")
+    output_path: str = _argument(required(folder), "")
+    output_conn_id: str | None = _argument(text)
+    model: str = _argument(text, "")
+    max_failed_rows: int | None = _argument(whole())
+    max_failure_rate: float | None = _argument(rate)
+    on_empty: str = _argument(choice("fail", "skip", "succeed"), "fail")
 
 
 def check_parsed(form: type[Any], given: Mapping[str, Any], *, not_rendered: Collection[str] = ()) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput
 from airflow_provider_gemini_batch.api.models import Usage
+from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
-from airflow_provider_gemini_batch.rows.columns import check_word, word_of
+from airflow_provider_gemini_batch.rows.columns import word_of
 from airflow_provider_gemini_batch.rows.cost import cost_of, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.rows.datasets import InputFile, one_schema, parquet_facts
 from airflow_provider_gemini_batch.rows.delivery import (
@@ -28,6 +29,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
     write_success,
 )
 from airflow_provider_gemini_batch.rows.expected import Expected
+from airflow_provider_gemini_batch.rows.input_spec import check_carry, check_types
 from airflow_provider_gemini_batch.rows.sources import format_of_file, open_unpacked
 from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, find_files, list_files
 from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_provider_gemini_batch.api.models import JobKind
     from airflow_provider_gemini_batch.rows.delivery import Files
+    from airflow_provider_gemini_batch.runtime.arguments import CommitArguments, PlanArguments
     from airflow_provider_gemini_batch.runtime.client import ServiceAccess
 
 log = logging.getLogger(__name__)
@@ -47,29 +49,6 @@ log = logging.getLogger(__name__)
 _NAMED = 5
 DATASET_MANIFEST = "dataset.json"
 _PART_FILE = re.compile(r"part-(.+)\.(?:parquet|json)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanArguments:
-    """What an author asks of a plan. ``bytes_per_part`` are those of the data before it is packed.
-
-    ``bytes_per_row`` are sent with each row: the prompt template, instructions and other defaults. ``output_path``:
-    where the parts will be, if the plan is to check it; it ends in a slash.
-    """
-
-    input_path: str | Sequence[str]
-    rows_per_part: int
-    bytes_per_part: int
-    carry: tuple[str, ...] = ()
-    carry_types: Mapping[str, str] = field(default_factory=dict)
-    max_cost_usd: float | None = None
-    model: str
-    kind: JobKind
-    max_output_tokens: int | None = None
-    bytes_per_row: int = 0
-    on_empty: str = "fail"
-    output_path: str | None = None
-    output_conn_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +83,8 @@ def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str
 
 def _plan(arguments: PlanArguments, paths: Paths) -> list[dict[str, Any]]:
     given, folder = arguments.input_path, arguments.output_path
+    check_carry(arguments.carry, _kind(arguments))
+    check_types(arguments.carry, arguments.carry_types or {})
     if folder is not None:
         # A part gets the address of its file, which does not show that the next plan would find the file of a part.
         check_apart(paths, given, part_target(folder, _key(folder, 0)).output, arguments.output_conn_id)
@@ -123,6 +104,10 @@ def _plan(arguments: PlanArguments, paths: Paths) -> list[dict[str, Any]]:
     log.info("Planned %d part(s) of %d file(s)%s.", len(parts), len(files), f", {rows} rows" if rows else "")
     shared = {"carry_types": {name: types[name] for name in arguments.carry}} if arguments.carry else {}
     return [{"part_key": part.key, "input_path": [part.address], **shared} for part in parts]
+
+
+def _kind(arguments: PlanArguments) -> JobKind:
+    return JobKind.EMBEDDINGS if arguments.embeddings else JobKind.GENERATION
 
 
 def _key(path: str, number: int) -> str:
@@ -147,7 +132,7 @@ def _parquet_parts(
     absent = [name for name in arguments.carry if name not in schema]
     if absent:
         raise ConfigurationError(f"carry: there is no column {', '.join(absent)}")
-    return parts, {**schema, **arguments.carry_types}
+    return parts, {**schema, **(arguments.carry_types or {})}
 
 
 def _cut(groups: Sequence[tuple[int, int]], arguments: PlanArguments) -> Iterator[tuple[int, int, int, int]]:
@@ -164,15 +149,14 @@ def _cut(groups: Sequence[tuple[int, int]], arguments: PlanArguments) -> Iterato
 
 def _text_types(arguments: PlanArguments, form: str) -> Mapping[str, str]:
     """Return the types of carried columns, the same for all parts, since no part sees the rows of the others."""
-    for word in arguments.carry_types.values():
-        check_word(word)
-    missing = [name for name in arguments.carry if name not in arguments.carry_types]
+    given = arguments.carry_types or {}
+    missing = [name for name in arguments.carry if name not in given]
     if missing and form == "jsonl":
         raise ConfigurationError(
             f"carry_types: JSON lines do not say of which type a column is over all files: give carry_types for "
             f"{', '.join(missing)}"
         )
-    return {**dict.fromkeys(missing, "str"), **arguments.carry_types}
+    return {**dict.fromkeys(missing, "str"), **given}
 
 
 def _refuse_too_many(parts: int, arguments: PlanArguments) -> None:
@@ -199,7 +183,7 @@ def _refuse_too_dear(arguments: PlanArguments, paths: Paths, parts: Sequence[_Pa
         text_bytes=sum(size for _, size in sizes) + rows * arguments.bytes_per_row,
         max_output_tokens=arguments.max_output_tokens,
     )
-    cost = estimated_cost(expected, arguments.kind)
+    cost = estimated_cost(expected, _kind(arguments))
     refuse_above(cost, arguments.max_cost_usd)
     log.info("Estimated for all parts: %s; max_cost_usd=%g.", cost, arguments.max_cost_usd)
 
@@ -217,18 +201,6 @@ def _size(paths: Paths, address: str) -> tuple[int, int]:
 # -- commit
 
 
-@dataclass(frozen=True, kw_only=True)
-class CommitArguments:
-    """What an author asks of a commit. ``output_path`` ends in a slash."""
-
-    part_keys: Sequence[str]
-    output_path: str
-    output_conn_id: str | None = None
-    model: str
-    limits: Limits = field(default_factory=Limits)
-    on_empty: str = "fail"
-
-
 def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str, Any]:
     """Complete a dataset: check that every part is whole, remove other parts, write the sums and then ``_SUCCESS``.
 
@@ -239,9 +211,9 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
     folder = arguments.output_path
     files = Paths.of(access).files_of(folder, arguments.output_conn_id)
     files.remove(f"{folder}{SUCCESS}")
-    targets = {key: part_target(folder, key) for key in arguments.part_keys}
-    if len(targets) < len(arguments.part_keys):
-        twice = [key for key, count in Counter(arguments.part_keys).items() if count > 1]
+    targets = {key: part_target(folder, key) for key in arguments.parts}
+    if len(targets) < len(arguments.parts):
+        twice = [key for key, count in Counter(arguments.parts).items() if count > 1]
         raise ConfigurationError(
             f"part_key: two parts have the same key, so that one has replaced the other: {_some(twice)}"
         )
@@ -257,7 +229,8 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
     counts = totals["counts"]
     if not counts["total"] and arguments.on_empty == "fail":
         raise EmptyInput("the input has no rows; set on_empty to 'succeed' if that may happen")
-    exceeded = arguments.limits.exceeded_by(Counts(counts["total"], counts["succeeded"], counts["failed"]))
+    limits = Limits(arguments.max_failed_rows, arguments.max_failure_rate)
+    exceeded = limits.exceeded_by(Counts(counts["total"], counts["succeeded"], counts["failed"]))
     if exceeded:
         worst = sorted((one for one in manifests if one.counts["failed"]), key=lambda one: -one.counts["failed"])
         raise AirflowFailException(
@@ -313,8 +286,8 @@ def _remove_others(paths: Paths, arguments: CommitArguments, files: Files) -> in
         path.rpartition("/")[2] for each in ("", f"{META_FOLDER}/") for path in _files_in(paths, folder + each, conn_id)
     )
     found = {match[1] for match in map(_PART_FILE.fullmatch, names) if match}
-    others = sorted(found - {part_target(folder, key).part for key in arguments.part_keys})
-    if others and not arguments.part_keys:
+    others = sorted(found - {part_target(folder, key).part for key in arguments.parts})
+    if others and not arguments.parts:
         log.warning("The plan has no parts, and %s holds %s: nothing is removed.", folder, _some(others))
         return 0
     removed = 0

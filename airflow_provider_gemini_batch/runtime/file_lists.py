@@ -79,6 +79,8 @@ def find_files(paths: Paths, given: str | Sequence[str]) -> list[FoundFile]:
             if len(addresses) > 1:  # the others are not to be left out because of this one
                 raise InputError(str(error)) from error
             raise
+    if not found:
+        raise EmptyInput("the input has no files; set on_empty to 'skip' or 'succeed' if that may happen")
     return list(found.values())
 
 

@@ -56,10 +56,9 @@ def required(reader: Reader) -> Reader:
     """Return a reader that also refuses an empty text."""
 
     def read(name: str, value: Any) -> Any:
-        found = reader(name, value)
-        if not found.strip():
+        if isinstance(value, str) and not value.strip():
             raise ConfigurationError(f"{name} is empty; a task or template that should give it has given nothing")
-        return found
+        return reader(name, value)
 
     return read
 
@@ -180,8 +179,26 @@ def path(name: str, value: Any) -> str:
 def paths(name: str, value: Any) -> str | list[str]:
     """Return one path, or a list of them."""
     if isinstance(value, (list, tuple)):
-        return [path(name, one) for one in value]
+        return [required(path)(name, one) for one in value]
     return path(name, value)
+
+
+def folder(name: str, value: Any) -> str:
+    """Return the address of the folder of a dataset, which ends in a slash."""
+    address = path(name, value)
+    if not address.endswith("/"):
+        raise ConfigurationError(f"{name} of a dataset is a folder: give it as a text with a slash at its end")
+    return address
+
+
+def part_keys(name: str, value: Any) -> tuple[str, ...]:
+    """Return the keys of parts, given as what a plan returns."""
+    if isinstance(value, Mapping) or not isinstance(value, Sequence):
+        raise _wrong(name, "must be what the plan returns", value)
+    for one in value:
+        if not isinstance(one, Mapping) or not isinstance(one.get("part_key"), str):
+            raise ConfigurationError(f"{name} must be what the plan returns: a list of dicts with a part_key")
+    return tuple(one["part_key"] for one in value)
 
 
 def path_list(name: str, value: Any) -> tuple[str, ...]:

@@ -55,13 +55,13 @@ def test_a_group_without_files_skips_or_commits_a_dataset_without_rows(
     on_empty: str, service: Emulator, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
-    with DAG(f"empty_{on_empty}", schedule=None) as dag:
+    with DAG(f"empty_{on_empty}", schedule=None, params={"on_empty": on_empty}) as dag:
         GeminiBatchDataset(
             group_id="g",
             model="gemini-2.5-flash",
             input_path=f"{tmp_path}/in/",
             output_path=f"{tmp_path}/out/",
-            on_empty=on_empty,
+            on_empty="{{ params.on_empty }}",
         )
     run = dags_test(dag)
     states = {ti.task_id: str(ti.state) for ti in run.dag_run.get_task_instances(session=run.session)}

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pytest
-from airflow.sdk import DAG, Asset
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, Asset, Param
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.serialization.serialized_objects import DagSerialization
 from datasets.board import CARRY, MODEL, Board, write_part
 from pyarrow import dataset as arrow_dataset
 from pyarrow import parquet
@@ -19,9 +22,7 @@ from task_context import task_context
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.datasets import GeminiBatchDataset, GeminiCommitPartsOperator
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from airflow_provider_gemini_batch.runtime.arguments import CommitArguments, PlanArguments, argument_names
 
 PARTS = 16
 
@@ -150,7 +151,9 @@ def test_a_dataset_with_a_part_missing_or_too_many_failed_rows_is_not_whole(boar
         board.commit(parts)
     board.run_part(1, parts[1])
     with pytest.raises(AirflowFailException, match=r"2 of 8 rows"):
-        board.commit(parts, max_failed_rows=1)
+        board.commit(parts, max_failed_rows="1")  # as a template renders it
+    with pytest.raises(AirflowFailException, match=r"2 of 8 rows"):
+        board.commit(parts, max_failure_rate="0.2")
     assert not (board.target / "_SUCCESS").exists()
     assert board.commit(parts, max_failed_rows=2)["counts"]["failed"] == 2
     assert (board.target / "_SUCCESS").exists()
@@ -194,7 +197,12 @@ def test_json_lines_say_no_types_so_that_the_author_has_to(board: Board) -> None
         ({"carry": ["none"]}, "carry: there is no column none"),
         ({"input_path": "{}/none/"}, "cannot list"),
         ({"max_cost_usd": 1e-12, "max_output_tokens": 10}, "above max_cost_usd"),
+        ({"input_path": []}, "the input has no files"),
         ({"output_path": "{}/out/"}, "output_path: input_path also reads it"),
+        ({"carry": ["id", "id"]}, "carry names a column twice"),
+        ({"carry": ["status"]}, "carry cannot take status"),
+        ({"carry_types": {"pirce": "int"}}, "carry_types: pirce is not in carry"),
+        ({"carry_types": {"price": "integer"}}, "carry_types: unknown type 'integer'"),
         ({"input_path": "{}/**/*.parquet", "output_path": "{}/day=1/"}, "output_path: input_path also reads it"),
     ],
     ids=str,
@@ -245,17 +253,58 @@ def test_the_group_is_three_tasks_and_its_budget_and_limits_are_those_of_the_who
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"output_path": "/out"}, "give it a slash at its end"),
+        ({"output_path": "/out"}, "give it as a text with a slash at its end"),
         ({"wait_for_completion": False}, "a dataset waits for its parts"),
         ({"dry_run": True}, "a dataset waits for its parts"),
         ({"rows_per_part": 0}, "must be at least 1"),
         ({"bytes_per_part": 0}, "must be at least 1"),
+        ({"output_path": Path("/out")}, r"'g.plan' \(test_parts.py, line \d+\): output_path of a dataset is a folder"),
+        ({"output_path": None}, "output_path is empty"),
+        ({"input_path": None}, "input_path is empty"),
+        ({"input_path": ["/in/a.csv", ""]}, "input_path is empty"),
+        ({"rows_per_part": Param(3)}, "rows_per_part must be a whole number, not Param"),
+        ({"carry": {"id"}}, "carry must be a list of column names, not set"),
+        ({"max_failure_rate": 5}, "max_failure_rate must lie between 0 and 1"),
+        ({"on_empty": "panic"}, "on_empty must be 'fail' or 'skip' or 'succeed', not 'panic'"),
+        ({"wait_for_completion": "False"}, "a dataset waits for its parts"),
+        ({"dry_run": "{{ params.dry }}"}, "a dataset waits for its parts"),
+        ({"poll_interval": "often"}, r"GeminiBatchDataset 'g' \(test_parts.py, line \d+\): poll_interval must be"),
+        ({"part_key": "a"}, "leave part_key out"),
+        ({"file_name": "files/a"}, "leave file_name out"),
+        ({"embeddings": "{{ params.embed }}"}, "embeddings must be True or False"),
     ],
+    ids=str,
 )
 def test_a_group_that_cannot_work_is_refused_when_the_dag_is_parsed(wrong: dict[str, Any], words: str) -> None:
     given = {"model": MODEL, "input_path": "/in/", "output_path": "/out/", **wrong}
     with DAG("d", schedule=None), pytest.raises(ConfigurationError, match=words):
         GeminiBatchDataset(group_id="g", **given)
+
+
+def test_a_group_takes_templates_and_what_other_tasks_return_in_any_argument() -> None:
+    with DAG("d", schedule=None) as dag:
+        given: Any = PythonOperator(task_id="given", python_callable=list).output
+        texts: Any = {"rows_per_part": "{{ params.rows }}", "max_failed_rows": "{{ params.most }}"}
+        group = GeminiBatchDataset(
+            group_id="g",
+            model="{{ params.model }}",
+            input_path=given,
+            output_path=given,
+            carry=given,
+            max_cost_usd=given,
+            map_index_template="{{ ti.map_index }}",
+            **texts,
+        )
+    assert DagSerialization.to_dict(dag)
+    for task, form in ((group.plan, PlanArguments), (group.commit, CommitArguments)):
+        assert set(task.template_fields) == set(argument_names(form))
+        assert "given" in task.upstream_task_ids
+
+
+@pytest.mark.parametrize("parts", [None, "", "a", ["a"], [{}], {"part_key": "a"}, [{"part_key": None}]], ids=str)
+def test_parts_that_no_plan_returned_are_refused_in_words(parts: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"parts (must be what the plan returns|is empty)"):
+        GeminiCommitPartsOperator(task_id="commit", parts=parts, output_path="/out/")
 
 
 def test_the_event_of_the_dataset_has_the_sums_and_the_runs_partition(board: Board) -> None:
