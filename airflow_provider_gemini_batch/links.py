@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.api.names import job_page_url
-
 if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
@@ -82,7 +79,6 @@ def job_url(job_name: object) -> str:
     """Return the page of a job, or of the first of several, by its name alone; an empty text without one."""
     if isinstance(job_name, list | tuple):
         return job_url(job_name[0]) if job_name else ""
-    try:
-        return job_page_url(job_name) if isinstance(job_name, str) else ""
-    except ConfigurationError:
-        return ""
+    from airflow_provider_gemini_batch.ui.addresses import job_page
+
+    return job_page(job_name) if isinstance(job_name, str) else ""

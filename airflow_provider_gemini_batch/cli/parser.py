@@ -27,7 +27,7 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True)
 class Command:
-    """One command. ``needs_database``: it reads Airflow's database."""
+    """One command."""
 
     name: str
     help: str

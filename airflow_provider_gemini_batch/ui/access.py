@@ -18,9 +18,8 @@ def readable_dags(user: GetUserDep) -> frozenset[str]:
     :raises HTTPException: 403, when the user may not see task instances or XComs at all. Airflow itself raises 401 for
         somebody who is not logged in.
     """
-    manager = get_auth_manager()
-    _refuse_unless(all(manager.is_authorized_dag(method="GET", access_entity=each, user=user) for each in _SHOWN))
-    return frozenset(manager.get_authorized_dag_ids(user=user, method="GET"))
+    _check(user)
+    return frozenset(get_auth_manager().get_authorized_dag_ids(user=user, method="GET"))
 
 
 def readable_dag(user: GetUserDep, dag_id: str) -> str:
@@ -28,14 +27,12 @@ def readable_dag(user: GetUserDep, dag_id: str) -> str:
 
     :raises HTTPException: 403, also for a Dag that does not exist.
     """
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    manager = get_auth_manager()
-    _refuse_unless(
-        all(manager.is_authorized_dag(method="GET", access_entity=each, details=details, user=user) for each in _SHOWN)
-    )
+    _check(user, DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)))
     return dag_id
 
 
-def _refuse_unless(allowed: bool) -> None:  # noqa: FBT001
-    if not allowed:
+def _check(user: GetUserDep, dag: DagDetails | None = None) -> None:
+    """Refuse a user who may not read task instances and XComs: of one Dag, or of any at all."""
+    allowed = get_auth_manager().is_authorized_dag
+    if not all(allowed(method="GET", access_entity=each, details=dag, user=user) for each in _SHOWN):
         raise HTTPException(status.HTTP_403_FORBIDDEN, "You may not see these batches")

@@ -23,7 +23,7 @@ from airflow_provider_gemini_batch.ui.access import readable_dag, readable_dags
 from airflow_provider_gemini_batch.ui.addresses import Place
 from airflow_provider_gemini_batch.ui.batches import Short, State, Tiles, read_batch
 from airflow_provider_gemini_batch.ui.charts import column_chart, line_chart
-from airflow_provider_gemini_batch.ui.costs import add_up, first_moment, top
+from airflow_provider_gemini_batch.ui.costs import add_up, first_moment
 from airflow_provider_gemini_batch.ui.pages import render
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ REFRESH_SECONDS: Final = 10
 PERIODS: Final[dict[str, int | None]] = {"1": 1, "7": 7, "30": 30, "90": 90, "all": None}
 COST_DAYS: Final = (7, 30, 90)
 _WEEK: Final = timedelta(days=7)
+_MOST_DIGITS: Final = 8
 _CHOICE_ACTIVE: Final = "active"
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -125,7 +126,7 @@ def show_list(
             tasks.append(task)
             indexes.append(index)
     pages = max(1, -(-len(runs) // ROWS_A_PAGE))
-    number = min(max(1, int(page)), pages) if page.isdecimal() and len(page) < 9 else 1  # noqa: PLR2004
+    number = min(max(1, _whole(page, otherwise=1)), pages)
     shown = slice((number - 1) * ROWS_A_PAGE, number * ROWS_A_PAGE)
     rows = queries.load(session, list(zip(runs[shown], tasks[shown], indexes[shown], strict=True)))
     return _page(
@@ -167,7 +168,7 @@ def show_batch(
     map_index: str = "",
 ) -> HTMLResponse:
     """Return the page of one batch. For a task that is not mapped, Airflow does not fill in ``{MAP_INDEX}``."""
-    index = int(map_index) if map_index.isdecimal() and len(map_index) < 9 else -1  # noqa: PLR2004
+    index = _whole(map_index, otherwise=-1)
     place = Place(dag_id, run_id, task_id, index)
     row = queries.find(session, place)
     if row is None:
@@ -200,14 +201,14 @@ def show_cost(
     scan = queries.scan(visit.session, queries.Scan(dags, first_moment(now, period), costs=True))
     everything = add_up(map(Short, scan), now=now, days=period)
     costs = everything.only(dag=dag, model=model)
-    newest, left_out = top(costs.newest(), MOST_COST_ROWS)
+    newest = costs.newest()
     return _page(
         visit.request,
         "cost.html",
         costs=costs,
         dearest=costs.dearest(),
-        newest=newest,
-        left_out=left_out,
+        newest=newest[:MOST_COST_ROWS],
+        left_out=max(0, len(newest) - MOST_COST_ROWS),
         chart=column_chart(costs.days, costs.series(by)),
         dags=dags,
         models=everything.models,
@@ -215,6 +216,10 @@ def show_cost(
         chosen={"dag": dag, "model": model, "days": str(period), "by": by},
         refresh=None,
     )
+
+
+def _whole(text: str, *, otherwise: int) -> int:
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else otherwise
 
 
 def _base(request: Request) -> str:

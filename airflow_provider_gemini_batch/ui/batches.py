@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
 from math import inf
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _NOT_STARTED: Final = frozenset({"QUEUED", "PENDING"})
 _MOST_MEASURED: Final = 500
+_LONGEST: Final = 300
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 _ACTIVE: Final = frozenset(ACTIVE)
 
@@ -113,13 +114,9 @@ class Short:
 
     def __init__(self, row: Any) -> None:
         self._row = row
-        # Cheapest check first: the task's state is nearly always enough. A scan with ``costs`` has only ended
-        # tasks, and does not read when their jobs began.
-        self.state = _BY_TASK.get(row.state) or state_of(
-            row.state, row.phase or "", has_started=row.state in _ACTIVE and _has_started(row)
-        )
-        if self.state is State.SUCCEEDED and row.phase == "submitted":
-            self.state = State.SUBMITTED
+        # Only of active tasks: a scan with ``costs`` does not read when the jobs of others began.
+        has_started = row.state in _ACTIVE and _has_started(row)
+        self.state = state_of(row.state, row.phase or "", has_started=has_started)
 
     @property
     def key(self) -> tuple[int, str, int]:
@@ -328,18 +325,8 @@ class Batch:
         if seen is None or job.ended_at is not None:
             return job
         state, total, done, failed = seen
-        return JobOverview(
-            name=job.name,
-            shard=job.shard,
-            round=job.round,
-            state=state or job.state,
-            adopted=job.adopted,
-            submitted_at=job.submitted_at,
-            started_at=job.started_at,
-            total=job.total if total is None else total,
-            done=done,
-            failed=failed,
-        )
+        total = job.total if total is None else total
+        return replace(job, state=state or job.state, total=total, done=done, failed=failed)
 
 
 def read_batch(row: Any, *, now: float) -> Batch:
@@ -369,9 +356,6 @@ def read_batch(row: Any, *, now: float) -> Batch:
 
 def _has_begun(job_state: str) -> bool:
     return bool(job_state) and job_state not in _NOT_STARTED
-
-
-_LONGEST: Final = 300
 
 
 def _float(value: object) -> float | None:

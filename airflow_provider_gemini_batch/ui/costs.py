@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from typing_extensions import Self
 
@@ -151,8 +151,3 @@ def add_up(batches: Iterable[Short], *, now: datetime, days: int) -> Costs:
         if known[0] <= day <= known[-1]:
             found[day, batch.dag_id, batch.model].add(batch)
     return Costs(known, found)
-
-
-def top(rows: Sequence[Any], most: int) -> tuple[Sequence[Any], int]:
-    """Return the first rows, and the number of rows left out."""
-    return rows[:most], max(0, len(rows) - most)
