@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
 
-from airflow_provider_gemini_batch.runtime.arguments import default_deferrable
+from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID, default_deferrable
 from airflow_provider_gemini_batch.runtime.readers import flag
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 # The trigger keeps the deadline itself; Airflow's own time-out is for the case that no triggerer runs.
 _SLACK: Final = timedelta(minutes=10)
-# Written out, because a Dag file should not have to import the hook's module.
-_DEFAULT_CONN_ID: Final = "gemini_batch_default"
 
 
 class GeminiBatchJobSensor(BaseSensorOperator):
@@ -57,7 +55,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         self,
         *,
         job_name: str | list[str],
-        gemini_conn_id: str = _DEFAULT_CONN_ID,
+        gemini_conn_id: str = DEFAULT_CONN_ID,
         location: str | None = None,
         project_id: str | None = None,
         deferrable: bool | None = None,

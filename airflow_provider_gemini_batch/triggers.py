@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobState
+from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID
 from airflow_provider_gemini_batch.runtime.readers import list_of, seconds, text
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
 
-# Written out, because a Dag file should not have to import the hook's module.
-_DEFAULT_CONN_ID = "gemini_batch_default"
 _seconds = seconds(above_zero=True)
 
 
@@ -54,7 +53,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
     def __init__(
         self,
         job_name: str | list[str],
-        gemini_conn_id: str = _DEFAULT_CONN_ID,
+        gemini_conn_id: str = DEFAULT_CONN_ID,
         poll_interval: float | timedelta = 60.0,
         end_time: float | None = None,
         *,
@@ -177,7 +176,7 @@ class GeminiBatchJobEventTrigger(BaseEventTrigger):
 
     def __init__(
         self,
-        gemini_conn_id: str = _DEFAULT_CONN_ID,
+        gemini_conn_id: str = DEFAULT_CONN_ID,
         *,
         display_name: str = "",
         model: str = "",

@@ -234,6 +234,8 @@ def _sweep(arguments: Namespace) -> int:
 
 def _check(arguments: Namespace) -> int:
     """Check what a Dag would need and print a line for each."""
+    from airflow_provider_gemini_batch.runtime.readiness import is_installed
+
     findings: list[dict[str, Any]] = []
 
     def note(what: str, *, ok: bool | None, detail: str) -> None:
@@ -251,7 +253,7 @@ def _check(arguments: Namespace) -> int:
     except GeminiBatchError as error:
         note("connection" if settings is None else "list jobs", ok=False, detail=explain(error, settings))
     for extra, module in _EXTRAS.items():
-        there = _is_importable(module)
+        there = is_installed(module)
         note(f"extra {extra}", ok=True if there else None, detail="installed" if there else f"missing: {module}")
     Printer(arguments.output).rows(("check", "result", "detail"), findings)
     return NOT_SUCCEEDED if any(finding["result"] == "FAILED" for finding in findings) else DONE
@@ -263,15 +265,6 @@ _EXTRAS = {
     "parquet": "pyarrow",
     "genai-prices": "genai_prices",
 }
-
-
-def _is_importable(module: str) -> bool:
-    from importlib.util import find_spec
-
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _check_staging(path: str | None, client: BatchClient, note: Callable[..., None]) -> None:

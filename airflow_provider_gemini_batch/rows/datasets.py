@@ -91,9 +91,8 @@ def is_dataset(path: str) -> bool:
     return path.endswith("/") or any(mark in path for mark in "*?[") or _ROW_GROUPS.match(path) is not None
 
 
-def is_data(path: str, root: str = "") -> bool:
-    """Return whether a file in a folder is data: names that begin with ``_`` or ``.`` are skipped."""
-    below = path.removeprefix(root)
+def is_data(below: str) -> bool:
+    """Return whether a file is data, by its path below a folder: names that begin with ``_`` or ``.`` are skipped."""
     return not any(name.startswith(("_", ".")) for name in below.split("/") if name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -10,6 +9,7 @@ from airflow_provider_gemini_batch.api.google.bigquery import NO_LIBRARY
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.names import bigquery_uri, gcs_uri, gemini_model, labels, vertex_model
 from airflow_provider_gemini_batch.api.vertex_rules import check_job
+from airflow_provider_gemini_batch.runtime.readiness import is_installed
 from airflow_provider_gemini_batch.staging.places import is_inside
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def check_places(arguments: BatchArguments, service: Service, staging: str | Non
         )
     destination = arguments.destination or ""
     to_table = destination.startswith("bq://") or (arguments.bigquery_uri and not destination)
-    if to_table and arguments.output_path is not None and find_spec("google.cloud.bigquery") is None:
+    if to_table and arguments.output_path is not None and not is_installed("google.cloud.bigquery"):
         raise ConfigurationError(f"output_path: {NO_LIBRARY}, or leave output_path out to have table and counts only")
     place = destination or staging or ""
     inside = is_inside(place, uris)

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.client import BatchClient
 
-DEFAULT_CONN_ID = "gemini_batch_default"
-
-
 log = logging.getLogger(__name__)
 
 

@@ -6,7 +6,6 @@ ever put into a message or a repr.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import Service
+from airflow_provider_gemini_batch.api.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -225,7 +225,7 @@ class _Fields:
             raise self.mistake(name, "is not a URL; give one such as https://proxy.example.com")
         if parts.query or parts.fragment:
             raise self.mistake(name, "must end with the path; remove what follows '?' or '#'")
-        if parts.scheme == "http" and not _is_loopback(host):
+        if parts.scheme == "http" and not is_loopback(host):
             raise self.mistake(name, "is http:// to another machine, which sends the key unencrypted; use https://")
         netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"
         return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
@@ -364,13 +364,6 @@ def _empty(value: object) -> bool:
 
 def _is_no(value: object) -> bool:
     return value is False or (isinstance(value, str) and value.strip().lower() in {"false", "0", "no"})
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _kind(value: object) -> str:

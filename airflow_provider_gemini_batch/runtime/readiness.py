@@ -30,6 +30,14 @@ _STAGED = (*_KEPT, "media/0.png", "job/input.jsonl", "job/output/prediction-mode
 _WRITTEN_BY_VERTEX = ("prediction-model/predictions.jsonl", "job/prediction-model/predictions.jsonl")
 
 
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported, without importing it."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False
+
+
 def check_readiness(arguments: BatchArguments, output: Output, paths: Paths, staging: str | None) -> None:
     """Try everything that the landing will need.
 
@@ -39,7 +47,7 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths, sta
     """
     if arguments.wait_for_completion and arguments.output_path is not None:
         target = output.landing_path
-        if target.endswith((".parquet", ".pq")) and find_spec("pyarrow") is None:
+        if target.endswith((".parquet", ".pq")) and not is_installed("pyarrow"):
             raise ConfigurationError(
                 "output_path: Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]', or let "
                 "output_path end in .jsonl"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from airflow_provider_gemini_batch.api.names import job_page_url
+from airflow_provider_gemini_batch.api.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,7 +21,6 @@ log = logging.getLogger(__name__)
 _NO_STATUS: Final = frozenset({"total", "succeeded", "failed", "extra", "duplicate", "by_position", "warnings"})
 _MOST_REASONS: Final = 5
 _LONGEST_REASON: Final = 40
-_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def many(number: int, what: str) -> str:
@@ -47,7 +47,7 @@ def line_of_new_job(job: BatchJob, model: str, base_url: str | None) -> str:
 
 def page_of(job: BatchJob, base_url: str | None) -> str:
     """Return the address of a job's page at Google; empty for jobs of an emulator on this machine."""
-    is_here = base_url is not None and urlsplit(base_url).hostname in _THIS_MACHINE
+    is_here = base_url is not None and is_loopback(urlsplit(base_url).hostname or "")
     return "" if is_here else job_page_url(job)
 
 

@@ -20,7 +20,7 @@ from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.runtime.file_lists import reads
 from airflow_provider_gemini_batch.runtime.paths import Paths
-from airflow_provider_gemini_batch.runtime.readiness import check_readiness
+from airflow_provider_gemini_batch.runtime.readiness import check_readiness, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -448,3 +448,9 @@ def test_an_output_that_cannot_be_written_after_the_wait_fails_the_try_and_not_t
     lands(3)
     assert json.loads((folder / "rows.jsonl").read_text())["status"] == "ok"
     assert jobs(emulator) == 1
+
+
+def test_a_library_is_missing_too_where_nothing_of_its_package_is_installed() -> None:
+    assert is_installed("json.decoder")
+    assert not is_installed("json.no_such_module")
+    assert not is_installed("no_such_package.module")

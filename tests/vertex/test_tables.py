@@ -82,7 +82,7 @@ def test_a_table_that_is_gone_says_so(bench: Bench, tables: Tables, monkeypatch:
 def test_without_the_library_rows_are_refused_before_anything_is_sent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_gemini_batch.runtime.checks.find_spec", lambda _name: None)
+    monkeypatch.setattr("airflow_provider_gemini_batch.runtime.readiness.find_spec", lambda _name: None)
     result = bench.run(bigquery_uri="bq://p.texts.inbox", output_path=str(bench.folder / "out.jsonl")).attempt("batch")
     assert result.state == "failed"
     assert "[bigquery]" in result.message
