@@ -191,9 +191,9 @@ def part_target(folder: str, part: str, *, is_all: bool = False) -> Target:
 class Origin:
     """Where the rows of an output come from: which task of which run, which jobs, which input.
 
-    ``task`` is unique in its ``run``. ``carried_types``: the columns of the input that go into the rows, with their
-    types. ``content_hash`` is a hash of all that decides what the rows hold: of what is sent, and of carried
-    columns.
+    ``task`` is unique in its ``run``; ``writer`` is the task's name in all runs. ``carried_types``: the columns of the
+    input that go into the rows, with their types. ``content_hash`` is a hash of all that decides what the rows hold: of
+    what is sent, and of carried columns.
     """
 
     task: str
@@ -202,6 +202,7 @@ class Origin:
     fingerprint: str = ""
     carried_types: Mapping[str, str] = field(default_factory=dict)
     content_hash: str = ""
+    writer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +252,7 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
                 fingerprint=str(members["fingerprint"]),
                 carried_types=dict(members.get("carried_types", {})),
                 content_hash=str(members.get("content_hash", "")),
+                writer=str(members.get("writer", "")),
             ),
             counts=dict(members["counts"]),
             usage=Usage(**members["usage"]),
@@ -262,6 +264,15 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
+
+
+def writer_at(files: Files, path: str) -> str:
+    """Return the task that wrote a part, whole or not, by the manifest at a path; empty if that does not say."""
+    try:
+        with files.read(path) as handle:
+            return str(from_json(handle.read(_MANIFEST_BYTES)).get("writer", ""))
+    except (FileNotFoundError, ValueError, AttributeError):
+        return ""
 
 
 def check_target(files: Files, target: Target, origin: Origin) -> None:
@@ -299,7 +310,7 @@ def deliver(
         # From here on, an old manifest would describe rows that are being replaced.
         if target.success:
             files.remove(target.success)
-            _begin_manifest(files, target)
+            _begin_manifest(files, target, origin.writer)
         else:
             for path in (target.manifest, *target.older_manifests):
                 files.remove(path)
@@ -319,10 +330,11 @@ def deliver(
     return summary, manifest
 
 
-def _begin_manifest(files: Files, target: Target) -> None:
+def _begin_manifest(files: Files, target: Target, writer: str) -> None:
     """Write that the part is ours, but not known to be whole, so that a commit can remove what a killed task leaves."""
     with files.write_whole(target.manifest) as handle:
-        handle.write(to_json({"version": _VERSION, "whole": False, "part": target.part}) + b"\n")
+        members = {"version": _VERSION, "whole": False, "part": target.part, "writer": writer}
+        handle.write(to_json(members) + b"\n")
 
 
 def mark_whole(files: Files, target: Target) -> None:

@@ -27,6 +27,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
     manifest_at,
     part_target,
     write_success,
+    writer_at,
 )
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.input_spec import check_carry, check_types
@@ -36,7 +37,7 @@ from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.readiness import check_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -238,7 +239,7 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
             f"are at {folder}, without {SUCCESS}. Most failed in {_some([one.output for one in worst])}: to run a part "
             "again, remove its file and clear the group."
         )
-    removed = _remove_others(Paths.of(access), arguments, files)
+    removed = _remove_others(Paths.of(access), arguments, files, {one.origin.writer for one in manifests})
     with files.write_whole(f"{folder}{META_FOLDER}/{DATASET_MANIFEST}") as handle:
         handle.write(to_json({"version": 1, "whole": True, **totals}, indent=2) + b"\n")
     write_success(files, f"{folder}{SUCCESS}")
@@ -275,8 +276,10 @@ def _refuse_mixed_types(manifests: Sequence[Manifest]) -> None:
             )
 
 
-def _remove_others(paths: Paths, arguments: CommitArguments, files: Files) -> int:
-    """Remove parts that the plan no longer has, and return how many; files of other people stay.
+def _remove_others(paths: Paths, arguments: CommitArguments, files: Files, writers: Collection[str]) -> int:
+    """Remove parts that the plan no longer has, and return how many; files of other people and datasets stay.
+
+    :param writers: the tasks that wrote the parts of the plan.
 
     A part is known by its manifest, which a delivery begins before its rows appear. It goes last: whoever dies before
     that is followed by one who still finds the part.
@@ -296,6 +299,14 @@ def _remove_others(paths: Paths, arguments: CommitArguments, files: Files) -> in
         output = f"{folder}part-{part}.parquet"
         # A name that no part has would lead to the part that has this key.
         if target.output == output and files.exists(target.manifest):
+            if (writer := writer_at(files, target.manifest)) and writer not in writers:
+                log.warning(
+                    "%s is of another dataset (%s), which should have a folder of its own: it is left alone, and "
+                    "readers of the folder read it.",
+                    output,
+                    writer,
+                )
+                continue
             for path in (*_files_in(paths, f"{target.media}/", conn_id), target.aside, target.output, target.manifest):
                 files.remove(path)
             removed += 1

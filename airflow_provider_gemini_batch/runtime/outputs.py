@@ -164,7 +164,8 @@ class Output:
         else:
             part = f"{max(task.part, 0):05d}-{sha256(to_json([task.dag_id, task.task_id])).hexdigest()[:12]}"
             is_all = task.part < 0
-        origin = Origin(task=task.digest, run=f"{task.dag_id} {task.run_id}")
+        writer = f"{task.dag_id}.{task.task_id}"
+        origin = Origin(task=task.digest, run=f"{task.dag_id} {task.run_id}", writer=writer)
         return cls(arguments, Paths.of(access), folder, origin, part, is_all)
 
     @property

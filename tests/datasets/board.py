@@ -48,6 +48,7 @@ class Board:
     arguments: dict[str, Any] = field(default_factory=dict)
     instances: dict[int, Instance] = field(default_factory=dict)
     run_id: str = "r"
+    task_id: str = "part"
     carry: Sequence[str] = CARRY
 
     def plan(self, **given: Any) -> list[dict[str, Any]]:
@@ -76,7 +77,11 @@ class Board:
         }
         task = GeminiCreateBatchJobOperator(task_id="part", **options)
         context: Any = task_context(
-            run_id=self.run_id, map_index=index, try_number=instance.try_number, max_tries=instance.max_tries
+            task_id=self.task_id,
+            run_id=self.run_id,
+            map_index=index,
+            try_number=instance.try_number,
+            max_tries=instance.max_tries,
         )
         context["task_state_store"] = instance.store
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -137,6 +138,22 @@ def test_parts_that_the_plan_no_longer_has_go_and_others_files_stay(board: Board
         "dataset.json",
         f"part-{left[0]['part_key']}.json",
     ]
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["whole", "killed before its manifest"])
+def test_a_dataset_leaves_the_parts_of_another_in_its_folder_alone(
+    board: Board, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, dies: bool
+) -> None:
+    write_part(board.source / "x.parquet", 3)
+    board.run_whole()
+    if dies:
+        (manifest,) = (board.target / "_gemini_batch").glob("part-*.json")
+        manifest.write_text(json.dumps({"version": 1, "whole": False, "part": "p", "writer": "d.part"}))
+    other = replace(board, source=tmp_path / "other", instances={}, task_id="other.part")
+    write_part(other.source / "y.parquet", 2)
+    assert other.run_whole()["counts"]["total"] == 2
+    assert "is of another dataset (d.part), which should have a folder of its own" in caplog.text
+    assert arrow_dataset.dataset(board.target).count_rows() == 5
 
 
 def test_a_dataset_with_a_part_missing_or_too_many_failed_rows_is_not_whole(board: Board) -> None:

@@ -123,7 +123,7 @@ def test_a_delivered_output_has_its_rows_and_a_manifest_that_can_be_read_back(tm
     assert written["whole"] is True
     assert list(written) == [
         "version", "whole", "task", "run", "job_names", "fingerprint", "carried_types", "content_hash",
-        "counts", "usage", "output", "rows", "aside", "part", "media",
+        "writer", "counts", "usage", "output", "rows", "aside", "part", "media",
     ]  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
     assert stat.S_IMODE((tmp_path / "deep" / "out.jsonl").stat().st_mode) & stat.S_IRUSR
