@@ -18,6 +18,7 @@ import logging
 import random as random_module
 import time
 from collections import deque
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -294,7 +295,7 @@ class JobPoller:
         """Set the timer to the next thing that can happen."""
         if self._closed or not self._targets:
             return
-        nearest = min(self._idle(), key=_due, default=None)
+        nearest = min(self._idle(), key=lambda target: target.due, default=None)
         when = min((asked.last_call for asked in self._rounds.values()), default=inf)
         if nearest is not None:
             jitter = min(_GAP, _JITTER * nearest.subscription.wait.policy.poll_interval) * self._random()
@@ -495,18 +496,17 @@ class JobPoller:
             self._threads.submit(lambda: _close(client))
 
 
+@dataclass(slots=True)
 class _Asked:
-    """What a poller knows of a running round."""
+    """What a poller knows of a running round.
 
-    __slots__ = ("began", "last_call", "lookups", "targets")
+    ``lookups``: how often the connection had been looked up. ``last_call``: until when answers are awaited.
+    """
 
-    def __init__(self, targets: Sequence[SubscribedJob], began: float, lookups: int, last_call: float) -> None:
-        self.targets = targets
-        self.began = began
-        #: How often the connection had been looked up.
-        self.lookups = lookups
-        #: Until when its answers are awaited.
-        self.last_call = last_call
+    targets: Sequence[SubscribedJob]
+    began: float
+    lookups: int
+    last_call: float
 
 
 def _close(client: PollClient) -> None:
@@ -514,10 +514,6 @@ def _close(client: PollClient) -> None:
         client.close()
     except Exception:  # noqa: BLE001  nothing depends on it
         _log.debug("Could not close a client", exc_info=True)
-
-
-def _due(target: SubscribedJob) -> float:
-    return target.due
 
 
 def _words(error: Exception) -> str:

@@ -21,14 +21,13 @@ import contextlib
 import contextvars
 import logging
 from collections import deque
-from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.paging import pages_of
-from airflow_provider_gemini_batch.polling.policy import longest_wait, poll_delay
+from airflow_provider_gemini_batch.polling.policy import job_age, longest_wait, poll_delay
 from airflow_provider_gemini_batch.polling.poll_round import PAGE_SIZE
 from airflow_provider_gemini_batch.polling.within import within
 
@@ -49,7 +48,7 @@ _GATHER: Final = 1.0
 # For so long after a change, in seconds, the list is read as often as a young job is polled.
 _LIVELY: Final = 300.0
 # No job of any service is active when it is older than this.
-_OLDEST: Final = timedelta(seconds=longest_wait(Service.VERTEX))
+_OLDEST: Final = longest_wait(Service.VERTEX)
 # After so many reads in a row that failed for good, one task after the other is let through, to meet the error itself.
 _REFUSALS: Final = 3
 
@@ -260,4 +259,4 @@ class TurnKeeper:
 
 
 def _is_old(job: JobSnapshot) -> bool:
-    return job.create_time is not None and job.as_of is not None and job.as_of - job.create_time > _OLDEST
+    return (job_age(job) or 0.0) > _OLDEST

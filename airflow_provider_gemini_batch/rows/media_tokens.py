@@ -23,7 +23,6 @@ _NEWER_IMAGE, _NEWER_PAGE = 1120, 560
 # For types whose tokens are not documented: text has the most per byte.
 _BYTES_A_TOKEN = 2
 _TEXTS = frozenset({"application/json", "application/xml", "application/rtf", "application/javascript"})
-_GEMINI_3 = re.compile(r"gemini-(?:[3-9]|\d\d|nano|omni|(?:flash|flash-lite|pro)-latest)")
 _OLDER = re.compile(r"gemini-[12](?:\.|-|$)")
 _LEVELS = {
     "MEDIA_RESOLUTION_LOW": (64, 280),

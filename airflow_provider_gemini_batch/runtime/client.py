@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from airflow.sdk.bases.hook import BaseHook
@@ -212,7 +213,7 @@ def _verdict(error: GeminiBatchError, settings: ConnectionSettings) -> str:
         return f"{project_words(settings)} or location {settings.location} was not found; check both."
     if isinstance(error, NotFound):
         return "What answers there is not the Gemini Developer API; check Base URL."
-    if isinstance(error, ApiError) and error.http_status < 500:  # noqa: PLR2004  (where HTTP's server errors begin)
+    if isinstance(error, ApiError) and error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return "The service did not accept the call; check project, location and Base URL."
     return "Something answered that cannot be used now; try again, and check Base URL if it goes on."
 
@@ -225,7 +226,7 @@ def _denied(error: AccessDenied, settings: ConnectionSettings) -> str:
         return f"The API key may not be used for the {_API_OF[settings.service]}; change the key's restrictions."
     if not vertex and (error.reason.startswith("API_KEY") or error.http_status in {400, 401}):
         return "The API key was refused; paste a valid one into the field API key."
-    if error.http_status == 401:  # noqa: PLR2004
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
         return "The credentials were refused; check the key and the service account behind it."
     if vertex:
         return (

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, GeminiBatchError
 from airflow_provider_gemini_batch.api.paging import pages_of
-from airflow_provider_gemini_batch.polling.policy import poll_delay
+from airflow_provider_gemini_batch.polling.policy import job_age, poll_delay
 from airflow_provider_gemini_batch.polling.within import within
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 CURSOR_KEY: Final = "gemini_batch_ended_jobs"
 # No job takes longer than four days; a triggerer that was down for that long still finds its end.
-_OLDEST: Final = timedelta(days=8)
+_OLDEST: Final = 8 * 86_400.0
 # How late the end of a job may show up after its time of ending.
 _LATE: Final = timedelta(minutes=15)
 _PAGE_SIZE: Final = 100
@@ -216,7 +216,7 @@ def ended_at(job: BatchJob) -> datetime:
 
 
 def _is_old(job: BatchJob) -> bool:
-    return job.create_time is not None and job.as_of is not None and job.as_of - job.create_time > _OLDEST
+    return (job_age(job) or 0.0) > _OLDEST
 
 
 def _digest(name: str) -> str:
@@ -230,9 +230,9 @@ async def _load(store: CursorStore | None) -> Cursor | None:
         try:
             return Cursor.read(await within(_STORE_PATIENCE, store.aget(CURSOR_KEY), cancels=False))
         except Exception as error:  # noqa: BLE001, PERF203  whatever it is, it may pass
-            last = _kind(error)
+            last = type(error).__name__
             await asyncio.sleep(_STORE_PAUSE)
-    log.warning("Could not read where this trigger was (%s); what ended meanwhile is not told.", last)
+    log.warning("Could not read how far this trigger had come (%s); jobs that ended meanwhile fire no event.", last)
     return None
 
 
@@ -242,8 +242,6 @@ async def _save(store: CursorStore | None, cursor: Cursor) -> None:
     try:
         await within(_STORE_PATIENCE, store.aset(CURSOR_KEY, cursor.to_value()), cancels=False)
     except Exception as error:  # noqa: BLE001  as above
-        log.warning("Could not keep where this trigger is (%s); a restart may tell ends again.", _kind(error))
-
-
-def _kind(error: Exception) -> str:
-    return type(error).__name__
+        log.warning(
+            "Could not save how far this trigger has come (%s); it may fire events twice.", type(error).__name__
+        )

@@ -30,22 +30,21 @@ if TYPE_CHECKING:
 
 
 class LegacyKeyMatcher:
-    """Returns the answers of jobs with the keys of their rows."""
+    """Reads the responses of jobs, and gives each the key of its row."""
 
     def __init__(
         self,
         layout: Layout,
         record: InputRecord,
         landing: LandingSpec,
-        answers: Callable[[BatchJob], Iterator[BatchResult]],
+        responses: Callable[[BatchJob], Iterator[BatchResult]],
         *,
         folder: Path,
         limits: JobLimits,
     ) -> None:
         """Read nothing yet.
 
-        :param answers: returns the responses of a job.
-
+        :param responses: returns the responses of a job.
         :param landing: how to count the rows that earlier jobs have done.
         :param folder: for temporary files.
         :param limits: how large one job may be.
@@ -53,13 +52,13 @@ class LegacyKeyMatcher:
         self._layout = layout
         self._record = record
         self._landing = landing
-        self._open = answers
+        self._open = responses
         self._folder = folder
         self._limits = limits
         self._rows: dict[str, Sequence[int]] = {}
 
     def sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
-        """Return the answers of jobs in the order of their use, in which each mends what is before it."""
+        """Return the responses of jobs in the order of their use, in which each job repairs those before it."""
         return [
             ResponseSource(lambda job=job, before=jobs[:index]: self._keyed(job, before))  # type: ignore[misc]
             for index, job in enumerate(jobs)

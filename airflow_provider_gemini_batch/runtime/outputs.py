@@ -34,7 +34,7 @@ from airflow_provider_gemini_batch.rows.writers import JsonlSink
 from airflow_provider_gemini_batch.runtime.paths import Paths, is_lasting, is_local, local_path, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from typing_extensions import Self
@@ -282,7 +282,8 @@ class Output:
             sink.close()
         if small.stat().st_size > self.arguments.max_xcom_bytes:
             return summary, None
-        return summary, [storable(from_json(line)) for line in lines_of(small)]
+        with small.open("rb") as lines:
+            return summary, [storable(from_json(line)) for line in lines]
 
 
 def storable(value: Any) -> Any:
@@ -299,11 +300,11 @@ def _log_oddities(summary: LandingSummary) -> None:
     if summary.warnings:
         names = ", ".join(shown(name) for name in summary.warned)
         more = ", ..." if summary.warnings > len(summary.warned) else ""
-        log.warning("%d rows have a warning, which their member 'warning' tells: %s%s", summary.warnings, names, more)
+        log.warning("%d rows have a warning, see their member 'warning': %s%s", summary.warnings, names, more)
     if summary.by_position:
         log.warning(
-            "%d rows have no name: they are known by the place of their response alone, which is not the order of the "
-            "input. Give key_field, or a column 'key', 'custom_id' or 'id' in the input.",
+            "%d rows have no name but the position of their response, which is not the order of the input. Give "
+            "key_field, or a column 'key', 'custom_id' or 'id' in the input.",
             summary.by_position,
         )
 
@@ -316,9 +317,3 @@ class NullSink:
 
     def close(self) -> None:
         """Do nothing."""
-
-
-def lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a local file."""
-    with path.open("rb") as lines:
-        yield from lines

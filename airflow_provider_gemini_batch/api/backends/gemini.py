@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
@@ -215,7 +216,7 @@ class GeminiBackend:
         try:
             return self._transport.send(part)
         except ApiError as error:
-            if type(error) is not ApiError or error.http_status != 400:  # noqa: PLR2004
+            if type(error) is not ApiError or error.http_status != HTTPStatus.BAD_REQUEST:
                 raise
         response = self._transport.send(whole)
         self._masks = False

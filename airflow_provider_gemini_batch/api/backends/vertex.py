@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from msgspec import DecodeError, Raw
@@ -190,7 +191,7 @@ class VertexBackend:
                     replace(whole, params={**params, "readMask": _PAGE_MASK}, max_bytes=MAX_POLL_BYTES)
                 )
             except ApiError as error:
-                if type(error) is not ApiError or error.http_status != 400:  # noqa: PLR2004
+                if type(error) is not ApiError or error.http_status != HTTPStatus.BAD_REQUEST:
                     raise
         response = self._transport.send(whole)
         if masked:

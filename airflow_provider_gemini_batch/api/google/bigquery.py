@@ -11,21 +11,19 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.errors import (
-    AccessDenied,
-    ApiError,
     ConfigurationError,
     GeminiBatchError,
     NotFound,
-    QuotaExceeded,
-    ServiceUnavailable,
     TransportError,
     UnknownOutput,
 )
 from airflow_provider_gemini_batch.api.responses.reading import vertex_result_of
+from airflow_provider_gemini_batch.api.responses.refusal import error_from_status
 from airflow_provider_gemini_batch.api.urls import is_local_url, is_secure
 
 if TYPE_CHECKING:
@@ -155,14 +153,8 @@ def _table_errors(uri: str) -> Iterator[None]:
 
 
 def _translate_error(what: str, status: int, error: Exception) -> GeminiBatchError:
-    if status == 404:  # noqa: PLR2004
-        return NotFound(f"{what}: the table does not exist", http_status=404, status="NOT_FOUND")
-    if status in {401, 403}:
-        return AccessDenied(f"{what}: {status}, these credentials may not", http_status=status)
-    if status == 429:  # noqa: PLR2004
-        return QuotaExceeded(f"{what}: 429, too many requests", http_status=429)
-    if status >= 500:  # noqa: PLR2004
-        return ServiceUnavailable(f"{what}: {status}", http_status=status)
+    if status == HTTPStatus.NOT_FOUND:
+        return NotFound(f"{what}: the table does not exist", http_status=status, status="NOT_FOUND")
     if status:
-        return ApiError(f"{what}: {status}", http_status=status)
+        return error_from_status(status, what)
     return TransportError(f"{what} failed: {type(error).__name__}", sent=True)

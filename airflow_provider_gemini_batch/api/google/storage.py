@@ -21,11 +21,10 @@ from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
     NotFound,
-    QuotaExceeded,
-    ServiceUnavailable,
     TransportError,
 )
 from airflow_provider_gemini_batch.api.google.output_folder import StoredObject
+from airflow_provider_gemini_batch.api.responses.refusal import error_from_status
 from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url
 from airflow_provider_gemini_batch.api.wire import time_of
 
@@ -295,14 +294,8 @@ def _translate_error(what: str, error: Exception) -> GeminiBatchError:
     status = int(code) if isinstance(code, (int, str)) and str(code).isdigit() else 0
     if isinstance(error, OSError) and str(error).startswith("Forbidden: "):  # which is all that gcsfs says of a 403
         status = 403
-    if status in {401, 403}:
-        return AccessDenied(f"{what}: {status}, these credentials may not", http_status=status)
-    if status == 429:  # noqa: PLR2004
-        return QuotaExceeded(f"{what}: 429, too many requests", http_status=429)
-    if status >= 500:  # noqa: PLR2004
-        return ServiceUnavailable(f"{what}: {status}", http_status=status)
     if status:
-        return ApiError(f"{what}: {status}", http_status=status)
+        return error_from_status(status, what)
     if type(error).__module__.startswith("google.auth"):
         return AccessDenied(f"{what}: Google gave no access token ({type(error).__name__})", http_status=401)
     return TransportError(f"{what} failed: {type(error).__name__}", sent=True)

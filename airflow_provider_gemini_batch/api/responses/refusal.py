@@ -1,4 +1,4 @@
-"""Turns a refusal of the service into one of our errors; the only place that reads an error body.
+"""Turns a refusal into one of our errors; the only place that reads an error body of the service.
 
 An error is ``{"error": {"code", "message", "status", "details"}}``, sometimes wrapped in a list, sometimes not JSON (a
 proxy's page). Its words are made fit for a log by :mod:`~airflow_provider_gemini_batch.api.service_words`.
@@ -96,6 +96,20 @@ def _kind(status: int, canonical: str, reason: str, message: str) -> type[ApiErr
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         return ServiceUnavailable
     return ApiError
+
+
+def error_from_status(status: int, what: str) -> ApiError:
+    """Return the error for a refusal that a library of Google's reports, of which only the status is known.
+
+    :param what: the operation and the address, as the beginning of the message.
+    """
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return AccessDenied(f"{what}: {status}, these credentials may not", http_status=status)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return QuotaExceeded(f"{what}: {status}, too many requests", http_status=status)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ServiceUnavailable(f"{what}: {status}", http_status=status)
+    return ApiError(f"{what}: {status}", http_status=status)
 
 
 def _is_about_a_file(message: str) -> bool:
