@@ -54,7 +54,9 @@ ROWS_PER_PART = 100_000
 BYTES_PER_PART = 500_000_000
 SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
 
-_OF_TEXTS = (text, path, paths, folder, path_list, columns, rows, anything, instruction)
+# Where an empty text, from a template, would mean another place, or no rows.
+_name, _place, _places = required(text), required(path), required(paths)
+_OF_TEXTS = (text, path, paths, folder, _name, _place, _places, path_list, columns, rows, anything, instruction)
 
 T = TypeVar("T")
 
@@ -77,9 +79,9 @@ class ConnectionArguments:
 class OutputArguments(ConnectionArguments):
     """What an author asks of result rows: where they go, and what is in them."""
 
-    output_path: str | None = _argument(path)
+    output_path: str | None = _argument(_place)
     output_conn_id: str | None = _argument(text)
-    media_path: str | None = _argument(path)
+    media_path: str | None = _argument(_place)
     max_xcom_bytes: int = _argument(whole(), DEFAULT_MAX_XCOM_BYTES)
     keep_response: bool = _argument(flag, default=False)
 
@@ -94,10 +96,10 @@ class BatchArguments(OutputArguments):
     kind: JobKind = JobKind.GENERATION
     model: str = _argument(required(text), "")
     inlined_requests: Any = field(default=None, repr=False, metadata={"reader": rows})
-    file_name: str | None = _argument(text)
-    input_path: str | Sequence[str] | None = _argument(paths)
-    gcs_uri: str | list[str] | None = field(default=None, metadata={"reader": paths})
-    bigquery_uri: str | None = _argument(path)
+    file_name: str | None = _argument(_name)
+    input_path: str | Sequence[str] | None = _argument(_places)
+    gcs_uri: str | list[str] | None = field(default=None, metadata={"reader": _places})
+    bigquery_uri: str | None = _argument(_place)
     generation_config: Mapping[str, Any] | None = field(default=None, repr=False, metadata={"reader": mapping})
     system_instruction: Any = field(default=None, repr=False, metadata={"reader": instruction})
     request_defaults: Mapping[str, Any] | None = field(default=None, repr=False, metadata={"reader": mapping})

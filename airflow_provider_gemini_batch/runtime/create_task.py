@@ -441,12 +441,15 @@ class TaskRun:
         summary = summary_of(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
         summary["cost"] = self._cost(landing, step.jobs)
         self._signals.landed(step.jobs, landing, between=self._work.landed_between)
-        if landing.responses is None and not landing.output and landing.total:
+        goes_to_xcom = landing.responses is not None and self._task.do_xcom_push
+        if not goes_to_xcom and not landing.output and landing.total:
             log.warning(
-                "The %d rows do not fit into XCom (max_xcom_bytes=%d) and there is no output_path: they stay with the "
-                "service as long as it keeps them. Set output_path, or read them with GeminiGetBatchResponsesOperator.",
+                "The %d rows %s and there is no output_path: they stay with the service as long as it keeps them. Set "
+                "output_path, or read them with GeminiGetBatchResponsesOperator.",
                 landing.total,
-                self._arguments.max_xcom_bytes,
+                f"do not fit into XCom (max_xcom_bytes={self._arguments.max_xcom_bytes})"
+                if landing.responses is None
+                else "do not go into XCom (do_xcom_push=False)",
             )
         self._hand_on(summary)
         if self._arguments.output_path:

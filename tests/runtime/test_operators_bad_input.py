@@ -61,6 +61,9 @@ def yielded() -> Any:
             ({"inlined_requests": ["x"], name: -1}, f"{name} must not be negative")
             for name in ("max_failed_rows", "max_resubmits", "repair_rounds", "lookup_timeout", "max_xcom_bytes")
         ),
+        *(({name: " "}, f"{name} is empty") for name in ("input_path", "file_name", "gcs_uri", "bigquery_uri")),
+        ({"input_path": ["/in/a.csv", ""], "on_empty": "skip"}, "input_path is empty"),
+        *(({"inlined_requests": ["x"], name: ""}, f"{name} is empty") for name in ("output_path", "media_path")),
     ],
 )
 def test_what_no_template_can_mend_is_refused_when_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:
