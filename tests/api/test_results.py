@@ -184,6 +184,33 @@ def test_a_cancelled_job_gives_what_it_has(client: BatchClient, emulator: Emulat
     assert len([answer for answer in client.get_responses(job) if answer.error is None]) == 2
 
 
+def test_a_late_output_of_a_cancelled_job_is_waited_for_where_its_file_is_named(
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
+) -> None:
+    emulator.control.faults(
+        cancel_ending="cancelled_partial", partial_rows=0.4, hold_running=True, late_output=20, late_output_kind="refused"
+    )
+    job = made(client, "file")
+    emulator.control.advance(30)
+    client.cancel(job.name)
+    assert client.get(job.name).cancelled
+    assert len([answer for answer in client.get_responses(job) if answer.error is None]) == 2
+    assert 15.0 <= sum(clock.pauses) <= 60.0
+
+
+def test_a_file_that_a_cancelled_job_names_in_vain_is_no_error(
+    client: BatchClient, emulator: Emulator, clock: VirtualTime
+) -> None:
+    emulator.control.faults(
+        cancel_ending="cancelled_partial", hold_running=True, late_output=10_000, late_output_kind="refused"
+    )
+    job = made(client, "file")
+    emulator.control.advance(30)
+    client.cancel(job.name)
+    assert list(client.get_responses(job)) == []
+    assert sum(clock.pauses) == 60.0
+
+
 @both
 def test_an_expired_job_gives_nothing_and_does_not_fail(client: BatchClient, emulator: Emulator, source: str) -> None:
     emulator.control.faults(expire=True, hold_running=True)

@@ -30,18 +30,18 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
     if not outcome.job.is_done:
         raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}", job=outcome.job)
     pauses = iter(_LATE_OUTPUT_PAUSES)
-    while outcome.answers is None and outcome.job.state in _OWE_ANSWERS:
+    while outcome.answers is None and (outcome.job.state in _OWE_ANSWERS or _names_file(outcome.job)):
         pause = next(pauses, None) if _ended_recently(outcome.job) else None
         if pause is None:
-            if outcome.problem is not None:
-                raise outcome.problem
-            raise ResultsGone(f"{name} ended well, but the service does not keep its responses any more")
+            break
         sleep(pause)
         outcome = _outcome(backend, name, known=outcome.job)
     if outcome.answers is not None:
         return outcome.answers
     if outcome.problem is not None:
         raise outcome.problem
+    if outcome.job.state in _OWE_ANSWERS:
+        raise ResultsGone(f"{name} ended well, but the service does not keep its responses any more")
     if outcome.job.state in _MAY_HAVE_NONE:
         return iter(())
     error = outcome.job.error
@@ -60,6 +60,11 @@ def _outcome(backend: Backend, name: str, *, known: BatchJob | None) -> Outcome:
             with suppress(NotFound):
                 return Outcome(known, backend.file_results(known.dest.file_name))
         raise ResultsGone(f"{name} had ended well, but the service does not know it any more") from error
+
+
+def _names_file(job: BatchJob) -> bool:
+    """Return whether the service says that a job has an output file: so does one that was cut short, but has rows."""
+    return job.dest is not None and job.dest.file_name is not None
 
 
 def _state_words(job: BatchJob) -> str:
