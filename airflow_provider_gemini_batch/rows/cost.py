@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import JobKind, LongPrompts, Usage
 from airflow_provider_gemini_batch.rows.expected import OUTPUT_TOKENS_GUESSED
+from airflow_provider_gemini_batch.rows.media import response_modality
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.expected import Expected
@@ -81,7 +82,7 @@ def cost_of(
         return Cost(None, note=f"the price table does not know {name}")
     if price.model_price.input_mtok is None:
         return Cost(None, note=f"the price table has no price for {name}")
-    notes = list(_missing(usage, price.model_price))
+    notes = [*_missing(usage, price.model_price), *_of_other_model(usage, name, price.model_price, price.model.id)]
     halved = _has_batch_rates(price.model, now)
     words = [] if halved else ["the price table has no batch rate for this model"]
     return Cost(
@@ -145,6 +146,16 @@ def _missing(usage: Usage, prices: Any) -> list[str]:
     if usage.uncounted_answers:
         notes.append(f"{usage.uncounted_answers} responses told no count of tokens")
     return notes
+
+
+def _of_other_model(usage: Usage, name: str, prices: Any, entry: str) -> list[str]:
+    """Return a note if a model of pictures, sound or video has the price of a model of text, whose name is alike."""
+    kind = response_modality(name)
+    count = getattr(usage, f"output_{kind}_tokens") if kind is not None else 0
+    # The entries of speech models have one price for output, which is that of sound.
+    if not count or getattr(prices, f"output_{kind}_mtok") is not None or response_modality(entry) == kind:
+        return []
+    return [f"{count} tokens of {kind} are priced as text: the price table knows only {entry}, not {name}"]
 
 
 def _has_batch_rates(model: Any, now: datetime) -> bool:

@@ -188,7 +188,11 @@ def test_a_late_output_of_a_cancelled_job_is_waited_for_where_its_file_is_named(
     client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(
-        cancel_ending="cancelled_partial", partial_rows=0.4, hold_running=True, late_output=20, late_output_kind="refused"
+        cancel_ending="cancelled_partial",
+        partial_rows=0.4,
+        hold_running=True,
+        late_output=20,
+        late_output_kind="refused",
     )
     job = made(client, "file")
     emulator.control.advance(30)
