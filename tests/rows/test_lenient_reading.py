@@ -9,6 +9,8 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
@@ -38,6 +40,49 @@ def response(*parts: Any, **candidate: Any) -> dict[str, Any]:
 
 def row(said: dict[str, Any], kind: JobKind = JobKind.GENERATION) -> dict[str, Any]:
     return RowMaker(kind).members(BatchResult("k", said, None, 0), "k")[1]
+
+
+PLAIN_COUNTS = st.fixed_dictionaries(
+    {"promptTokenCount": st.integers(0, 9)},
+    optional={
+        **dict.fromkeys(
+            ("candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount", "totalTokenCount"),
+            st.integers(0, 20),
+        ),
+        **{
+            f"{side}{word}Details": st.lists(
+                st.fixed_dictionaries({"modality": st.just("TEXT"), "tokenCount": st.integers(0, 20)}), max_size=2
+            )
+            for side in ("prompt", "candidates", "cache", "toolUsePrompt")
+            for word in ("Tokens", "Token")
+        },
+    },
+)
+
+
+@given(PLAIN_COUNTS, st.sampled_from([None, 0, 3, "3"]))
+def test_a_plain_line_counts_the_same_tokens_by_the_quick_way_and_by_the_long_one(
+    counts: dict[str, Any], told: Any
+) -> None:
+    for kind, said in (
+        (JobKind.GENERATION, response({"text": "x"})),
+        (JobKind.EMBEDDINGS, {"embedding": {"values": [0.5]}, **({} if told is None else {"tokenCount": told})}),
+    ):
+        line = json.dumps({"key": "k", "response": {**said, "usageMetadata": counts}})
+        quick, long = (RowMaker(kind).line(parse_result_line(form, 0), "k") for form in (line.encode(), line))
+        assert quick[:2] == long[:2]
+        assert Usage(*quick[2] or ()) == Usage(*long[2] or ())
+
+
+@pytest.mark.parametrize("beside", [{"usageMetadata": COUNTS}, {"usageMetadata": COUNTS, "tokenCount": "5"}])
+def test_counts_beside_a_response_are_its_counts_unless_it_has_its_own(beside: dict[str, Any]) -> None:
+    text, vector = response({"text": "x"}), {"embedding": {"values": [0.5]}}
+    del text["usageMetadata"]
+    for read, line in ((result_of, {"key": "k"}), (vertex_result_of, {"custom_id": "k", "request": {}, "status": ""})):
+        for said in (text, vector):
+            assert usage_of(read({**line, "response": said, **beside}, 0).response or {}) == (Usage(5, 7), "")
+        own = {**text, "usageMetadata": {"promptTokenCount": 2}}
+        assert usage_of(read({**line, "response": own, **beside}, 0).response or {}) == (Usage(2), "")
 
 
 LINE = json.dumps({"key": "k", "response": response({"text": "fine"})}).encode()

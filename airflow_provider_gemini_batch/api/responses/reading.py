@@ -31,6 +31,8 @@ _UNREADABLE = ServiceError(message="this line of the results is not a JSON objec
 _NEITHER = "the service gave neither a response nor an error"
 _ANSWERS = ("candidates", "embedding", "embeddings", "promptFeedback")
 _OF_A_RESPONSE = (*_ANSWERS, "choices", "usageMetadata")
+# Users have seen the counts beside the response, too.
+_COUNTS = ("usageMetadata", "tokenCount")
 _SUCCESS = frozenset({"0", "200", "OK"})
 _NOT_BESIDE = frozenset({"request", "response", "predictions", "prediction", "instance"})
 _KEY_OF_A_HEAD = re.compile(rb'\A\s*\{\s*"(?:key|custom_id)"\s*:\s*("[^"\\]{1,200}")')
@@ -167,6 +169,7 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
     elif isinstance(response, dict) and not _has_content(response):
         response = native(response)
         inner = response.get("error")
+    response = _with_counts(response, item)
     # Vertex AI's name for the error, which users of the other service have seen, too.
     status = item.get("status")
     if alone and (item.get("message") or (not status and "code" in item)):
@@ -187,6 +190,12 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
     if response is not None and not fault:
         return BatchResult(key, response, None, position, beside=beside)
     return BatchResult(key, None, _service_error(fault), position, beside=beside, billed=response)
+
+
+def _with_counts(response: Any, item: dict[str, Any]) -> Any:
+    """Return a response with its counts of tokens, which may stand beside it."""
+    beside = {name: item[name] for name in _COUNTS if item.get(name)}
+    return {**beside, **response} if beside and response is not item and _has_content(response) else response
 
 
 def _fault(value: Any) -> Any:

@@ -31,6 +31,11 @@ class _Text(Struct, gc=False, frozen=True):
     """One entry of a list of tokens by modality; any but text goes the long way."""
 
     modality: Literal["TEXT"]
+    tokenCount: _Count = 0  # noqa: N815  (the service's spelling)
+
+
+_Details = Annotated[tuple[_Text, ...], Meta(max_length=1)]
+_NoDetails = Annotated[tuple[_Text, ...], Meta(max_length=0)]
 
 
 class Counts(Struct, gc=False, frozen=True):
@@ -42,11 +47,30 @@ class Counts(Struct, gc=False, frozen=True):
     cachedContentTokenCount: _Count = 0  # noqa: N815
     totalTokenCount: _Count = 0  # noqa: N815
     toolUsePromptTokenCount: Literal[0] = 0  # noqa: N815
-    promptTokensDetails: tuple[_Text, ...] = ()  # noqa: N815
-    candidatesTokensDetails: tuple[_Text, ...] = ()  # noqa: N815
-    cacheTokensDetails: tuple[_Text, ...] = ()  # noqa: N815
-    promptTokenDetails: tuple[_Text, ...] = ()  # noqa: N815
-    candidatesTokenDetails: tuple[_Text, ...] = ()  # noqa: N815
+    promptTokensDetails: _Details = ()  # noqa: N815
+    candidatesTokensDetails: _Details = ()  # noqa: N815
+    cacheTokensDetails: _Details = ()  # noqa: N815
+    toolUsePromptTokensDetails: _NoDetails = ()  # noqa: N815
+    promptTokenDetails: _NoDetails = ()  # noqa: N815
+    candidatesTokenDetails: _NoDetails = ()  # noqa: N815
+    cacheTokenDetails: _NoDetails = ()  # noqa: N815
+    toolUsePromptTokenDetails: _NoDetails = ()  # noqa: N815
+
+    @property
+    def totals(self) -> tuple[int, int, int, int]:
+        """The tokens of input, output, thinking and cache."""
+        return self.promptTokenCount, self.candidatesTokenCount, self.thoughtsTokenCount, self.cachedContentTokenCount
+
+    @property
+    def add_up(self) -> bool:
+        """Whether neither the total nor a list has more tokens than the counts."""
+        asked, said, cached = self.promptTokensDetails, self.candidatesTokensDetails, self.cacheTokensDetails
+        return (
+            self.totalTokenCount <= self.promptTokenCount + self.candidatesTokenCount + self.thoughtsTokenCount
+            and (not asked or asked[0].tokenCount <= self.promptTokenCount)
+            and (not said or said[0].tokenCount <= self.candidatesTokenCount)
+            and (not cached or cached[0].tokenCount <= self.cachedContentTokenCount)
+        )
 
 
 class _Part(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
@@ -155,9 +179,7 @@ def plain_result(line: bytes, position: int, read: Callable[[bytes, int], BatchR
     if key is None:
         return None
     usage = response.usageMetadata
-    if usage is not None and usage.totalTokenCount > (
-        usage.promptTokenCount + usage.candidatesTokenCount + usage.thoughtsTokenCount
-    ):
+    if usage is not None and not usage.add_up:
         return None
     if response.candidates is None:
         vector, told = _vector(response), _counts(usage, response.tokenCount)
@@ -165,15 +187,7 @@ def plain_result(line: bytes, position: int, read: Callable[[bytes, int], BatchR
     if usage is None or response.embedding is not None or response.tokenCount is not None:
         return None
     text = response.candidates[0].content.parts[0].text
-    if not text:
-        return None
-    counts = (
-        usage.promptTokenCount,
-        usage.candidatesTokenCount,
-        usage.thoughtsTokenCount,
-        usage.cachedContentTokenCount,
-    )
-    return PlainResult(key, position, text, b"", counts, response.responseId, line, read)
+    return PlainResult(key, position, text, b"", usage.totals, response.responseId, line, read) if text else None
 
 
 def _vector(response: _Response) -> bytes:
@@ -188,7 +202,7 @@ def _vector(response: _Response) -> bytes:
 
 def _counts(usage: Counts | None, told: int | str | None) -> tuple[int, int, int, int] | None:
     if usage is not None:
-        return usage.promptTokenCount, usage.candidatesTokenCount, usage.thoughtsTokenCount, 0
+        return usage.totals if usage.promptTokenCount else None
     if isinstance(told, str) and told.isascii() and told.isdigit() and len(told) <= _DIGITS:
         told = int(told)
     return (told, 0, 0, 0) if isinstance(told, int) else None
