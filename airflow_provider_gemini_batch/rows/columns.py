@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,14 +57,32 @@ def word_of(kind: Any) -> str:
 
 
 def records_of(batch: Any) -> list[dict[str, Any]]:
-    """Return the records of an Arrow batch. Nanoseconds, for which Python has no type, become microseconds."""
+    """Return the records of an Arrow batch. Nanoseconds, for which Python has no type, become microseconds.
+
+    :raises InputError: Python has no type for a value either; names the column.
+    """
     import pyarrow as pa
 
     wanted = pa.schema([(one.name, _in_microseconds(one.type)) for one in batch.schema])
     if wanted.types != batch.schema.types:
         batch = pa.Table.from_batches([batch]).cast(wanted, safe=False)
-    found: list[dict[str, Any]] = batch.to_pylist()
+    try:
+        found: list[dict[str, Any]] = batch.to_pylist()
+    except (OverflowError, ValueError):
+        raise InputError(
+            f"the column {_beyond_python(batch)!r} holds a date or time before the year 1 or after 9999: replace it by "
+            "a null, or make the column a text"
+        ) from None
     return found
+
+
+def _beyond_python(batch: Any) -> str:
+    for name in batch.schema.names:
+        try:
+            batch.column(name).to_pylist()
+        except (OverflowError, ValueError):  # noqa: PERF203  a column, not a row
+            return str(name)
+    return ""
 
 
 def _in_microseconds(kind: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -129,21 +129,29 @@ def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]
 
 
 def _plain(kind: Any) -> Any:
-    """Return the type of the values, without their packing or the time zone."""
+    """Return the type of the values, without their packing, layout or time zone."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
+    if str(kind) in {"large_string", "string_view"}:  # an older pyarrow does not know the second
+        return pa.string()
     return pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) and kind.tz is not None else kind
 
 
 def from_files(
-    addresses: Sequence[str], *, opener: Opener, asked_for: Collection[str] | None = None, **options: Any
+    addresses: Sequence[str],
+    *,
+    opener: Opener,
+    asked_for: Collection[str] | None = None,
+    elsewhere: Collection[str] = (),
+    **options: Any,
 ) -> RowSource:
     """Return the rows of several files, one after the other.
 
     :param asked_for: the columns that the author names; None: any may be used. Rows of JSON lines, which may be whole
         requests, get only these columns from the names of folders.
+    :param elsewhere: columns that other files of a dataset of Parquet have: where these lack them, they are null.
     :param options: how each file that is not Parquet is read; see :func:`.sources.from_file`.
     :raises ConfigurationError: the files are of several formats, or name other columns than the first.
     """
@@ -160,8 +168,19 @@ def from_files(
         if form == "parquet" and options.get(name) is not None:
             raise ConfigurationError(f"{name} is for CSV and text files only; the input is Parquet")
     options["file_format"] = form
-    made = _ParquetRows(files, opener) if form == "parquet" else _TextRows(files, opener, options, asked_for)
+    made = _ParquetRows(files, opener, elsewhere) if form == "parquet" else _TextRows(files, opener, options, asked_for)
     return RowSource(made.rows(), "row", made.columns, made.close, made.types, made.where)
+
+
+@contextmanager
+def _told_with(path: str) -> Iterator[None]:
+    """Add the file's path to an error that does not name it."""
+    try:
+        yield
+    except (ConfigurationError, InputError) as error:
+        if path in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from None
 
 
 class _Rows:
@@ -222,14 +241,15 @@ class _TextRows(_Rows):
         super().__init__(files, opener)
         self._options = options
         self._asked_for = asked_for
-        with closing(from_file(files[0].path, opener=opener, **options)) as first:
+        with _told_with(files[0].path), closing(from_file(files[0].path, opener=opener, **options)) as first:
             own = first.columns
         self._own = None if own is None else set(own)
         partitions = list(files[0].partitions)
         self.columns = None if own is None else (*own, *(name for name in partitions if name not in own))
 
     def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
-        source = from_file(one.path, opener=self._opener, **self._options)
+        with _told_with(one.path):
+            source = from_file(one.path, opener=self._opener, **self._options)
         self._stack.callback(source.close)
         if self._own is not None and set(source.columns or ()) != self._own:
             raise InputError(f"{one.path} has other columns than {self._files[0].path}")
@@ -238,8 +258,9 @@ class _TextRows(_Rows):
             raise InputError(f"{one.path}: its folders name other columns than those of {self._files[0].path}")
         if self._own is None and self._asked_for is not None:
             partitions = {name: value for name, value in partitions.items() if name in self._asked_for}
-        for row in source.rows:
-            yield (row.with_columns(partitions) if partitions else row), source.noun
+        with _told_with(one.path):
+            for row in source.rows:
+                yield (row.with_columns(partitions) if partitions else row), source.noun
         self._stack.close()
 
 
@@ -261,7 +282,7 @@ def _refuse_replaced(one: InputFile, facts: ParquetFacts) -> None:
 class _ParquetRows(_Rows):
     """Rows of Parquet files, or of some of their row groups."""
 
-    def __init__(self, files: Sequence[InputFile], opener: Opener) -> None:
+    def __init__(self, files: Sequence[InputFile], opener: Opener, elsewhere: Collection[str]) -> None:
         super().__init__(files, opener)
         facts: dict[str, ParquetFacts] = {}
         for one in files:
@@ -270,7 +291,7 @@ class _ParquetRows(_Rows):
             _refuse_replaced(one, facts[one.path])
         schema = one_schema([(path, each.types) for path, each in facts.items()])
         partitions = list(dict.fromkeys(name for one in files for name in one.partitions))
-        self.columns = (*schema, *(name for name in partitions if name not in schema))
+        self.columns = tuple(dict.fromkeys((*schema, *partitions, *elsewhere)))
         self.types = {**dict.fromkeys(partitions, "str"), **{name: word_of(kind) for name, kind in schema.items()}}
 
     def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
@@ -282,7 +303,9 @@ class _ParquetRows(_Rows):
         missing = dict.fromkeys(self.columns or ())
         place = sum(table.metadata.row_group(group).num_rows for group in range(first))
         for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=list(range(first, last + 1))):
-            for value in records_of(batch):
+            with _told_with(one.path):
+                records = records_of(batch)
+            for value in records:
                 yield Row(place, {**missing, **partitions, **value}), "row"
                 place += 1
         self._stack.close()

@@ -105,6 +105,7 @@ class InputSpec:
     value of ``media_field`` into an :class:`Attachment`. ``response_schema`` is in the service's form (see
     :mod:`.schema`). ``files`` returns the files of ``path`` where there are several; it is called whenever the input is
     read. ``carry_types`` are types of carried columns (see :mod:`.columns`) that replace those of the input.
+    ``is_part``: it is a part of a dataset, whose other files may have columns that this one lacks.
     ``max_rows_per_job`` and ``max_bytes_per_job`` can only lower the service's limits.
     """
 
@@ -127,6 +128,7 @@ class InputSpec:
     attach: Callable[[str], Attachment] | None = field(default=None, repr=False)
     carry: tuple[str, ...] = ()
     carry_types: Mapping[str, str] = field(default_factory=dict)
+    is_part: bool = False
     files: Callable[[], Sequence[str]] | None = field(default=None, repr=False)
     generation_config: Mapping[str, Any] | None = field(default=None, repr=False)
     system_instruction: str | Mapping[str, Any] | None = field(default=None, repr=False)

@@ -291,7 +291,7 @@ def _text_lines(handle: BinaryIO, encoding: str) -> Iterator[Row]:
 def open_parquet(handle: BinaryIO, path: str = "the input") -> Any:
     """Return pyarrow's ``ParquetFile``.
 
-    :raises ConfigurationError: pyarrow is missing. :raises InputError: this is not Parquet.
+    :raises ConfigurationError: pyarrow is missing. :raises InputError: this is not Parquet, or names a column twice.
     """
     try:
         from pyarrow import ArrowInvalid, parquet
@@ -300,17 +300,18 @@ def open_parquet(handle: BinaryIO, path: str = "the input") -> Any:
             "Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]'"
         ) from error
     try:
-        return parquet.ParquetFile(handle)
+        table = parquet.ParquetFile(handle)
     except ArrowInvalid:
         raise InputError(f"{path} is not a Parquet file") from None
+    names = table.schema_arrow.names
+    if len(set(names)) != len(names):
+        raise InputError(f"{path}: two columns of the Parquet file have the same name")
+    return table
 
 
 def _parquet(handle: BinaryIO) -> RowSource:
     table = open_parquet(handle)
-    names = tuple(table.schema_arrow.names)
-    if len(set(names)) != len(names):
-        raise InputError("two columns of the Parquet file have the same name")
-    return RowSource(_parquet_rows(table), "row", names)
+    return RowSource(_parquet_rows(table), "row", tuple(table.schema_arrow.names))
 
 
 def _parquet_rows(table: Any) -> Iterator[Row]:

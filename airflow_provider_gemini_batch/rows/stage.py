@@ -15,7 +15,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, AnyIO, , BinaryIO
 
 from pydantic_core import to_json
 
@@ -82,7 +82,8 @@ def open_source(spec: InputSpec) -> RowSource:
     spec.check()
     if spec.files is not None:
         asked_for = None if spec.prompt_template is not None else {name for _, name in named_columns(spec)}
-        return from_files(spec.files(), opener=spec.opener, asked_for=asked_for, **_reading(spec))
+        elsewhere = spec.carry_types if spec.is_part else ()
+        return from_files(spec.files(), opener=spec.opener, asked_for=asked_for, elsewhere=elsewhere, **_reading(spec))
     if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
         return from_files([spec.path], opener=spec.opener, **_reading(spec))
     if spec.path is not None:
@@ -92,7 +93,7 @@ def open_source(spec: InputSpec) -> RowSource:
     return from_python(spec.rows)
 
 
-def _reading(spec: InputSpec) -> dict[str, str | None]:
+def _reading(spec: InputSpec) -> dict[str, Any]:
     return {"file_format": spec.file_format, "csv_delimiter": spec.csv_delimiter, "encoding": spec.encoding}
 
 

@@ -265,6 +265,7 @@ def _input_spec(setup: TaskSetup, media: AttachmentUploader | None, schema: Outp
         attach=media.attach if media is not None else None,
         carry=arguments.carry,
         carry_types=arguments.carry_types or {},
+        is_part=bool(arguments.part_key),
         generation_config=arguments.generation_config,
         system_instruction=arguments.system_instruction,
         request_defaults=arguments.request_defaults,

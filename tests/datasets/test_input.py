@@ -181,6 +181,27 @@ def test_a_bad_row_is_named_by_its_file_and_line(tmp_path: Path) -> None:
         stage(spec, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("b.csv", b"id,text,text\n1,a,b\n", "the header must name each column once"),
+        ("b.csv", b"\x1f\x8b\x08", "not a text but a gzip file"),
+        ("b.csv.gz", b"id,text\n1,a\n", "not a whole gzip file"),
+        ("b.json", b"[1]", "the file is one JSON array"),
+        ("b.parquet", pa.Table.from_arrays([pa.array(["a"])] * 2, names=["x", "x"]), "two columns .* the same name"),
+        ("b.parquet", pa.table({"day": pa.array([-(10**11)], pa.timestamp("s"))}), "the column 'day' holds a date"),
+        ("b.parquet", pa.table({"day": pa.array([10**7], pa.int32()).cast(pa.date32())}), "the column 'day' holds"),
+    ],
+)
+def test_a_fault_of_a_whole_file_is_told_with_its_name(name: str, content: Any, words: str, tmp_path: Path) -> None:
+    given = [{"id": 1, "text": "a"}]
+    first = put(tmp_path / f"a.{name.split('.')[1]}", given if name != "b.parquet" else [{"y": "a"}])
+    path = tmp_path / name
+    path.write_bytes(content) if isinstance(content, bytes) else parquet.write_table(content, path)
+    with pytest.raises(InputError, match=rf"{path}: .*{words}"):
+        read([first, str(path)])
+
+
 def test_requests_as_they_stand_may_lie_in_folders_that_name_columns(tmp_path: Path) -> None:
     folder = tmp_path / "day=2026-01-01"
     folder.mkdir()

@@ -370,6 +370,7 @@ def test_a_part_whose_carried_columns_have_changed_is_not_whole(board: Board) ->
         ((pa.int32(), pa.float64()), pa.float64()),
         ((pa.decimal128(9, 2), pa.decimal128(12, 4)), pa.decimal128(12, 4)),
         ((pa.large_string(), pa.null()), pa.string()),
+        ((pa.large_string(), pa.string_view()), pa.string()),
     ],
     ids=str,
 )
@@ -384,6 +385,19 @@ def test_columns_that_files_store_differently_are_one_column(
         parquet.write_table(table, board.source / f"{name}.parquet")
     assert board.run_whole()["counts"]["succeeded"] == 4
     assert arrow_dataset.dataset(board.target).schema.field("v").type == found
+
+
+def test_a_carried_column_that_a_file_lacks_is_null_in_its_part(board: Board) -> None:
+    board.carry = ["v", "day"]
+    for path, row in (("day=1/a", {"id": "a", "text": "A.", "v": 1}), ("b", {"id": "b", "text": "B."})):
+        (board.source / path).parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pa.Table.from_pylist([row]), board.source / f"{path}.parquet")
+    assert board.run_whole()["counts"]["succeeded"] == 2
+    found = arrow_dataset.dataset(board.target).to_table(columns=["key", "v", "day"])
+    assert sorted(found.to_pylist(), key=lambda row: row["key"]) == [
+        {"key": "a", "v": 1, "day": "1"},
+        {"key": "b", "v": None, "day": None},
+    ]
 
 
 def test_files_and_row_groups_without_rows_are_no_parts(board: Board) -> None:
