@@ -15,7 +15,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, AnyIO, , BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from pydantic_core import to_json
 
