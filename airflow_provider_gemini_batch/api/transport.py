@@ -6,6 +6,7 @@ notes when the body is first read. If sending fails before that, the service has
 
 from __future__ import annotations
 
+import logging
 import random as random_module
 import threading
 import time
@@ -21,6 +22,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_gemini_batch.api.errors import (
+    ApiError,
     ConfigurationError,
     GeminiBatchError,
     NotFound,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.credentials import Credential
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 _NETWORK = (requests.RequestException, HTTPError, HTTPException, OSError)
@@ -205,6 +208,7 @@ class Transport:
         self._owner = owner
         self._session = new_session(loopback=loopback)
         self._closing = threading.Lock()
+        self._takes_masks = True
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -221,6 +225,23 @@ class Transport:
             if call.method == "DELETE" and any(error.maybe_acted for error in errors):
                 return WholeResponse(200, {}, b"{}", call.description)  # an earlier attempt had deleted it
             raise
+
+    def send_partial(self, call: Call, **mask: str) -> WholeResponse:
+        """Send a GET that asks for some fields of the response only: ``mask`` is the parameter that names them.
+
+        Not all that the services do with it is documented, so after a 400 the whole response is asked for from then on.
+        """
+        if not self._takes_masks:
+            return self.send(call)
+        try:
+            return self.send(replace(call, params={**call.params, **mask}, max_bytes=MAX_POLL_BYTES))
+        except ApiError as error:
+            if type(error) is not ApiError or error.http_status != HTTPStatus.BAD_REQUEST:
+                raise
+        response = self.send(call)
+        self._takes_masks = False
+        _log.info("The service refused a partial response; whole ones are asked for from now on.")
+        return response
 
     def repeat(
         self, action: Callable[[], T], *, retry: Retry = Retry.SAFE, errors: list[GeminiBatchError] | None = None

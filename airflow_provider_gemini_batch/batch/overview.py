@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
+from airflow_provider_gemini_batch.polling.progress import MOST_SAMPLES, thin_out
+
 VERSION: Final = 1
 OVERVIEW_KEY: Final = "gemini_batch"
 PROGRESS_KEY: Final = "gemini_batch_progress"
@@ -20,7 +22,6 @@ PROGRESS_KEY: Final = "gemini_batch_progress"
 PROGRESS_TEXT_KEY: Final = "progress"
 MOST_JOBS: Final = 50
 MOST_EVENTS: Final = 40
-MOST_SAMPLES: Final = 60
 MOST_FAILED_KEYS: Final = 20
 MOST_KINDS: Final = 20
 _LONGEST: Final = 300
@@ -227,13 +228,6 @@ def read_progress(value: object) -> Progress:
     )
 
 
-def thin_out(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    """Return at most ``MOST_SAMPLES``: where there are more, drop every other one, but never the first or the last."""
-    while len(samples) > MOST_SAMPLES:
-        samples = (*samples[:-1:2], samples[-1])
-    return samples
-
-
 def _job(value: object) -> JobOverview | None:
     if not isinstance(value, dict) or not _text(value, "name"):
         return None
@@ -249,7 +243,7 @@ def _samples(value: dict[str, Any]) -> tuple[Sample, ...]:
             at, done, failed = _finite(numbers[0]), _whole(numbers[1]), _whole(numbers[2])
             if at is not None and done is not None and failed is not None:
                 found.append(Sample(at, done, failed))
-    return thin_out(tuple(sorted(found, key=lambda sample: sample.at)))
+    return tuple(thin_out(sorted(found, key=lambda sample: sample.at)))
 
 
 def _text(value: object, name: str) -> str:

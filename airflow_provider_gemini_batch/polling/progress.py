@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timezone
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from airflow_provider_gemini_batch.api.states import NEVER_STARTED
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import JobProgress
     from airflow_provider_gemini_batch.polling.job_wait import ErrorStreak, JobWait
 
-_MOST_SAMPLES: Final = 60
+#: As many as the page draws.
+MOST_SAMPLES: Final = 60
 _MOST_NAMED: Final = 3
 _MOST_JOBS: Final = 50
 # The pace is known after so many changes of the counts; a shorter time left than so many seconds is not shown.
@@ -69,7 +70,7 @@ class WaitLog:
         found = record.get("samples")
         self._earlier = [
             (each[0], each[1], each[2])
-            for each in (found[-_MOST_SAMPLES:] if isinstance(found, list) else ())
+            for each in (found[-MOST_SAMPLES:] if isinstance(found, list) else ())
             if isinstance(each, list) and len(each) == 3 and all(isinstance(number, (int, float)) for number in each)  # noqa: PLR2004
         ]
         if isinstance(started := record.get("started_at"), (int, float)):
@@ -135,11 +136,11 @@ class WaitLog:
             self._samples, self._moves = [], 0
         if self._samples and counted.done > self._samples[-1][1]:
             self._moves += 1
-        self._samples = _thinned([*self._samples, (now, counted.done, counted.failed)])
+        self._samples = thin_out([*self._samples, (now, counted.done, counted.failed)])
 
     def _all_samples(self) -> list[_Sample]:
         begin = self._samples[0][0] if self._samples else inf
-        return _thinned([*(sample for sample in self._earlier if sample[0] < begin), *self._samples])
+        return thin_out([*(sample for sample in self._earlier if sample[0] < begin), *self._samples])
 
     def _seconds_left(self, counted: _Counted, now: float) -> int | None:
         """Return the seconds left at the pace so far; None where that would be a guess, or is very short."""
@@ -183,9 +184,12 @@ class WaitLog:
 _Sample = tuple[float, int, int]
 
 
-def _thinned(samples: list[_Sample]) -> list[_Sample]:
-    """Return at most so many samples as the page draws: every other one is dropped, but never the first or the last."""
-    while len(samples) > _MOST_SAMPLES:
+_T = TypeVar("_T")
+
+
+def thin_out(samples: list[_T]) -> list[_T]:
+    """Return at most ``MOST_SAMPLES``: where there are more, drop every other one, but never the first or the last."""
+    while len(samples) > MOST_SAMPLES:
         samples = [*samples[:-1:2], samples[-1]]
     return samples
 

@@ -144,7 +144,7 @@ def _missing(usage: Usage, prices: Any) -> list[str]:
     if usage.other_tokens:
         notes.append(f"{usage.other_tokens} tokens of an unknown modality are priced as text")
     if usage.uncounted_answers:
-        notes.append(f"{usage.uncounted_answers} responses told no count of tokens")
+        notes.append(f"{usage.uncounted_answers} responses have no count of tokens that can be read")
     return notes
 
 

@@ -166,18 +166,13 @@ class InputRecord:
 
     def key(self, row: int) -> str | None:
         """Return the author's key of a row. Fast as long as rows are asked for in ascending order."""
-        found = self.line(row).key
-        return str(from_json(found)) if found else None
-
-    def line(self, row: int) -> RecordLine:
-        """Return what was kept of a row. Fast as long as rows are asked for in ascending order."""
         if self._lines is None or row < self._next:
             self._lines, self._next = self.lines(), 0
         for line in self._lines:
             self._next += 1
             if self._next > row:
-                return line
-        return RecordLine()
+                return str(from_json(line.key)) if line.key else None
+        return None
 
     def of_rows(self, rows: Sequence[int]) -> Iterator[tuple[int, RecordLine]]:
         """Yield what was kept of some rows, given in ascending order."""

@@ -25,7 +25,7 @@ def courtesy(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        log.debug("Could not tell %s: %s", what, type(error).__name__, exc_info=True)
+        log.debug("Could not report %s: %s", what, type(error).__name__, exc_info=True)
 
 
 def update_asset_events(task: BaseOperator, context: Context, summary: Mapping[str, Any]) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from airflow_provider_gemini_batch.batch.overview import (
     MOST_EVENTS,
     MOST_JOBS,
-    MOST_SAMPLES,
     PHASES,
     Event,
     JobOverview,
@@ -21,8 +20,8 @@ from airflow_provider_gemini_batch.batch.overview import (
     Sample,
     read_overview,
     read_progress,
-    thin_out,
 )
+from airflow_provider_gemini_batch.polling.progress import MOST_SAMPLES, thin_out
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -121,7 +120,7 @@ def test_what_is_not_an_overview_of_this_version_is_none(value: object) -> None:
 
 @given(st.integers(0, 400))
 def test_samples_are_thinned_out_between_the_first_and_the_last(number: int) -> None:
-    samples = tuple(Sample(float(at), at, 0) for at in range(number))
+    samples = [Sample(float(at), at, 0) for at in range(number)]
     kept = thin_out(samples)
     assert len(kept) <= MOST_SAMPLES
     assert set(kept) <= set(samples)

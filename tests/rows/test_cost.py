@@ -119,7 +119,7 @@ def test_cached_tokens_without_a_modality_are_text_as_far_as_there_is_text() -> 
         (Usage(10, 10, searches=3), "gemini-2.5-flash", "may bill more"),
         pytest.param(Usage(10, 10, searches=3), "gemini-3.8-flash-tts", "no price", marks=NEW_MODEL),
         (Usage(10, other_tokens=4), "gemini-2.5-flash", "unknown modality"),
-        (Usage(10, uncounted_answers=2), "gemini-2.5-flash", "told no count"),
+        (Usage(10, uncounted_answers=2), "gemini-2.5-flash", "have no count of tokens"),
         (Usage(10, 1290, output_image_tokens=1290), "gemini-2.5-pro-image", "knows only gemini-2.5-pro, not"),
         pytest.param(
             Usage(10, 1290, output_image_tokens=1290), "gemini-3.8-flash-image-preview", "as text", marks=NEW_MODEL

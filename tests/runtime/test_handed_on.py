@@ -75,10 +75,10 @@ def test_what_others_are_told_cannot_fail_a_paid_task(
         summary, last = through(emulator, task, context)
     assert summary["counts"]["succeeded"] == 1
     assert last["outlet_events"][ASSET].extra["job_name"] == summary["job_name"]
-    told = [record for record in caplog.records if "Could not tell" in record.getMessage()]
+    told = [record for record in caplog.records if "Could not report" in record.getMessage()]
     assert {record.levelno for record in told} == {logging.DEBUG}
     assert {"an asset", "metrics", "lineage", "the cost"} <= {
-        record.getMessage().split("tell ")[1].split(":")[0] for record in told
+        record.getMessage().split("report ")[1].split(":")[0] for record in told
     }
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome
 from airflow_provider_gemini_batch.api.errors import (
-    ApiError,
     ConfigurationError,
     InputError,
     NotFound,
@@ -50,7 +48,7 @@ from airflow_provider_gemini_batch.api.responses.reading import (
     read_lines,
 )
 from airflow_provider_gemini_batch.api.service_words import name_word
-from airflow_provider_gemini_batch.api.transport import MAX_POLL_BYTES, Call, Retry
+from airflow_provider_gemini_batch.api.transport import Call, Retry
 from airflow_provider_gemini_batch.api.wire import (
     dict_at,
     error_of,
@@ -93,7 +91,6 @@ class GeminiBackend:
         self._transport = transport
         self._files = files
         self._root = f"{base_url}/{API_VERSION}"
-        self._masks = True
 
     def create(self, new: NewJob) -> BatchJob:
         """Create a job from inline requests or an uploaded file."""
@@ -206,22 +203,11 @@ class GeminiBackend:
     def _get_masked(
         self, operation: str, url: str, subject: str, params: dict[str, str], mask: str | None
     ) -> WholeResponse:
-        """Send a GET with a field mask. Masks into an ``Any`` are not documented, so a 400 turns them off for good."""
+        """Send a GET for the fields in a mask, or for everything. Masks into an ``Any`` are not documented."""
         whole = Call(operation, "GET", url, subject=subject, params=params)
-        if mask is None:
-            return self._transport.send(replace(whole, max_bytes=_MOST_INLINE_BYTES, max_values=_MOST_INLINE_VALUES))
-        if not self._masks:
-            return self._transport.send(whole)
-        part = replace(whole, params={**params, "fields": mask}, max_bytes=MAX_POLL_BYTES)
-        try:
-            return self._transport.send(part)
-        except ApiError as error:
-            if type(error) is not ApiError or error.http_status != HTTPStatus.BAD_REQUEST:
-                raise
-        response = self._transport.send(whole)
-        self._masks = False
-        _log.info("The service refused a partial response; whole ones are asked for from now on.")
-        return response
+        if mask is not None:
+            return self._transport.send_partial(whole, fields=mask)
+        return self._transport.send(replace(whole, max_bytes=_MOST_INLINE_BYTES, max_values=_MOST_INLINE_VALUES))
 
 
 def _inline_items(new: NewJob) -> list[bytes]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, replace
-from http import HTTPStatus
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from msgspec import DecodeError, Raw
@@ -18,7 +17,6 @@ from airflow_provider_gemini_batch.api import names
 from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome
 from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
-    ApiError,
     ConfigurationError,
     NotFound,
     UnexpectedResponse,
@@ -129,7 +127,6 @@ class VertexBackend:
         self._tables = tables
         self._output = VertexOutput(storage)
         self._place = place
-        self._masks = True
 
     def create(self, new: NewJob) -> BatchJob:
         """Create a job that reads gs:// or bq:// and writes gs:// or bq://."""
@@ -168,36 +165,24 @@ class VertexBackend:
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Return a page of jobs of this project and location."""
-        response = self._page(page_size, page_token, filter_, masked=brief and self._masks)
+        response = self._page(page_size, page_token, filter_, brief=brief)
         page = response.json()
         jobs = tuple(_job(entry, response) for entry in objects_at(page, "batchPredictionJobs"))
         return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"), as_of=response.date)
 
     def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
         """Return a page of snapshots of jobs."""
-        response = self._page(page_size, page_token, None, masked=self._masks)
+        response = self._page(page_size, page_token, None, brief=True)
         page = response.json()
         snapshots = [_snapshot(entry, response) for entry in objects_at(page, "batchPredictionJobs")]
         return SnapshotPage(snapshots, text_at(page, "nextPageToken"))
 
-    def _page(self, page_size: int, page_token: str | None, filter_: str | None, *, masked: bool) -> WholeResponse:
+    def _page(self, page_size: int, page_token: str | None, filter_: str | None, *, brief: bool) -> WholeResponse:
         params = {"pageSize": str(page_size)}
         params |= {"pageToken": page_token} if page_token else {}
         params |= {"filter": filter_} if filter_ else {}
         whole = Call("list", "GET", self._place.jobs, params=params)
-        if masked:
-            try:
-                return self._transport.send(
-                    replace(whole, params={**params, "readMask": _PAGE_MASK}, max_bytes=MAX_POLL_BYTES)
-                )
-            except ApiError as error:
-                if type(error) is not ApiError or error.http_status != HTTPStatus.BAD_REQUEST:
-                    raise
-        response = self._transport.send(whole)
-        if masked:
-            self._masks = False
-            _log.info("The service refused a partial response; whole ones are asked for from now on.")
-        return response
+        return self._transport.send_partial(whole, readMask=_PAGE_MASK) if brief else self._transport.send(whole)
 
     def cancel(self, name: str) -> None:
         """Request cancellation; the service refuses once the job has ended."""
