@@ -370,7 +370,9 @@ class _Unknown(_Base):
     def _with_members_beside(self, line: bytes, result: BatchResult) -> bytes:
         if not self._landing.carry:
             return line
-        carried = {name: _as_text(result.beside.get(name)) for name in self._landing.carry}
+        metadata = result.beside.get("metadata")
+        beside = {**(metadata if isinstance(metadata, dict) else {}), **result.beside}
+        carried = {name: _as_text(beside.get(name)) for name in self._landing.carry}
         return _splice(line, to_json(carried) + b"\n", keep_response=self._landing.keep_response)
 
     def finish(self) -> LandingSummary:

@@ -385,6 +385,13 @@ def test_half_a_character_in_a_column_of_unknown_input_stops_no_landing(tmp_path
     assert rows[0]["tags"] == '["?"]'
 
 
+def test_columns_of_unknown_input_are_found_in_the_metadata_too(tmp_path: Path) -> None:
+    beside = {"metadata": {"sku": "s1", "size": 4}, "size": 5}
+    answer = BatchResult("k", response("fine"), None, 0, beside=beside)
+    rows, _ = landed(tmp_path, [answer], rows=None, wrapped_keys=False, key_field="sku", carry=("sku", "size"))
+    assert (rows[0]["key"], rows[0]["sku"], rows[0]["size"]) == ("s1", "s1", "5")
+
+
 def test_a_response_without_a_key_waits_on_disk_once(tmp_path: Path) -> None:
     sizes = []
 

@@ -101,6 +101,88 @@ def test_all_forms_of_one_text_are_the_same_embedding_request(row: Any) -> None:
     assert normalise(row, kind=JobKind.EMBEDDINGS) == (None, HELLO_VECTOR)
 
 
+CHAT: dict[str, Any] = {"model": "gemini-2.5-flash", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def openai(kind: JobKind = JobKind.GENERATION, **body: Any) -> dict[str, Any]:
+    url = "/v1/embeddings" if kind is JobKind.EMBEDDINGS else "/v1/chat/completions"
+    return {"custom_id": "r1", "method": "POST", "url": url, "body": body}
+
+
+def test_a_line_of_openais_batch_files_becomes_a_request_of_the_service() -> None:
+    assert normalise(openai(**CHAT)) == ("r1", HELLO)
+    picture = [
+        {"type": "text", "text": "what?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "input_audio", "input_audio": {"format": "wav", "data": "BBBB"}},
+    ]
+    messages = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": picture},
+        {"role": "assistant", "content": "a cat", "refusal": None},
+        {"role": "user", "content": "sure?"},
+    ]
+    settings = {"max_completion_tokens": 9, "temperature": 0, "stop": "x", "response_format": {"type": "json_object"}}
+    notes: set[str] = set()
+    key, request = normalise(openai(messages=messages, n=2, stream=False, user=None, **settings), warnings=notes)
+    assert (key, len(notes)) == ("r1", 1)
+    assert request == {
+        "systemInstruction": {"parts": [{"text": "be brief"}]},
+        "contents": [
+            {
+                "role": "user",
+                "parts": [
+                    {"text": "what?"},
+                    {"inlineData": {"mimeType": "image/png", "data": "AAAA"}},
+                    {"inlineData": {"mimeType": "audio/wav", "data": "BBBB"}},
+                ],
+            },
+            {"role": "model", "parts": [{"text": "a cat"}]},
+            {"role": "user", "parts": [{"text": "sure?"}]},
+        ],
+        "generationConfig": {
+            "candidateCount": 2,
+            "maxOutputTokens": 9,
+            "temperature": 0,
+            "stopSequences": ["x"],
+            "responseMimeType": "application/json",
+        },
+    }
+    embedding = openai(JobKind.EMBEDDINGS, input="hello", dimensions=8, encoding_format="float")
+    assert normalise(embedding, kind=JobKind.EMBEDDINGS) == ("r1", {**HELLO_VECTOR, "outputDimensionality": 8})
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (openai(**CHAT, tools=[{"type": "function"}]), "'tools' of body has no counterpart"),
+        (openai(**CHAT, response_format={"type": "json_schema"}), "'response_format' of body has no counterpart"),
+        (openai(**CHAT, response_format={"type": []}), "'response_format' of body"),
+        ({**openai(**CHAT), "priority": 1}, "'priority' of a line in OpenAI's form"),
+        (openai(messages=[{"role": "tool", "content": "x"}]), "'messages' must be a list of objects with the role"),
+        (openai(messages=[{"role": ["user"], "content": "x"}]), "'messages' must be a list of objects with the role"),
+        (openai(), "'messages' must be"),
+        (openai(messages=[{"role": "assistant", "content": "x", "tool_calls": [{}]}]), "'tool_calls' of a message"),
+        (openai(messages=[{"role": "user", "content": None}]), "'content' of a message"),
+        (openai(messages=[{"role": "user", "content": [{"type": "file"}]}]), "'content' of a message"),
+        (
+            openai(
+                messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a/b"}}]}]
+            ),
+            "must be a data: URL",
+        ),
+        (openai(messages=[{"role": "system", "content": "x"}]), "'contents' must be a list with at least one content"),
+        ({**openai(**CHAT), "url": "/v1/responses"}, "'url' must be /v1/chat/completions"),
+        ({**openai(), "body": "x"}, "'body' must be an object"),
+    ],
+)
+def test_what_a_line_of_openai_asks_for_and_the_service_has_not_is_refused_by_name(
+    row: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        normalise(row)
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -119,6 +119,18 @@ def test_what_is_no_list_of_rows_is_refused(rows: Any, words: str, tmp_path: Pat
         stage(spec(rows=rows), tmp_path)
 
 
+def test_lines_of_openais_batch_files_are_staged_in_the_services_own_form(tmp_path: Path) -> None:
+    body = '{"model": "gemini-2.5-flash", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}'
+    line = f'{{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {body}}}'
+    staged = stage(spec(path=write(tmp_path, "in.jsonl", line)), tmp_path)
+    contents = [{"role": "user", "parts": [{"text": "hi"}]}]
+    assert wire(staged) == [
+        {"key": "r0-a", "request": {"contents": contents, "generationConfig": {"maxOutputTokens": 5}}}
+    ]
+    assert (staged.expected.output_tokens, staged.expected.unbounded_rows) == (5, 0)
+    assert "OpenAI" in " ".join(staged.warnings)
+
+
 class Modality(Enum):
     IMAGE = "IMAGE"
 

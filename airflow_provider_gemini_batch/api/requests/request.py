@@ -7,6 +7,7 @@ A row is a text, a :class:`BatchRequest`, or a mapping in one of these forms. Al
 ``{"contents": [...]}``                   a bare request, ``{"content": {...}}`` for embeddings
 ``{"key": "a", "text": "..."}``           the members of :class:`BatchRequest`
 ``{"contents": "...", "config": {...}}``  the SDK's flat form, converted with a warning
+``{"custom_id": "a", "body": {...}}``     a line of OpenAI's batch files, converted with a warning
 ========================================  ==================================================================
 
 At two levels (the request and its ``generationConfig``), names are read in lowerCamel and snake_case and written in
@@ -42,6 +43,7 @@ from airflow_provider_gemini_batch.api.requests.fields import (
     snake,
 )
 from airflow_provider_gemini_batch.api.requests.forms import check_contents, from_text, rest_form
+from airflow_provider_gemini_batch.api.requests.openai_form import is_openai_row, native_request
 from airflow_provider_gemini_batch.api.vertex_rules import (
     check_request,
     takes_instructions_in_text,
@@ -276,6 +278,9 @@ def _open_envelope(
     row: Mapping[str, Any], kind: JobKind, notes: MutableSet[str]
 ) -> tuple[str | None, Mapping[str, Any]]:
     """Return the key and the request of a row, whatever its form."""
+    if is_openai_row(row):
+        notes.add("rows in the form of OpenAI's batch files were turned into the service's own form")
+        return _key(row), native_request(row, kind)
     if "request" not in row:
         if any(name in row for name in _KEY_NAMES) or "metadata" in row:
             rest = {name: value for name, value in row.items() if name not in _KEY_NAMES and name != "metadata"}
