@@ -7,7 +7,6 @@ notes when the body is first read. If sending fails before that, the service has
 from __future__ import annotations
 
 import logging
-import random as random_module
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from enum import Enum
 from functools import cached_property
 from http import HTTPStatus
 from http.client import HTTPException
+from random import random
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -196,7 +196,6 @@ class Transport:
         loopback: bool = False,
         owner: str = THE_CONNECTION,
         sleep: Callable[[float], None] = time.sleep,
-        random: Callable[[], float] = random_module.random,
     ) -> None:
         if timeout <= 0:
             raise ConfigurationError(f"timeout must be above 0 seconds, not {timeout:g}")
@@ -204,7 +203,6 @@ class Transport:
         self.sleep = sleep
         self._credential = credential
         self._timeout = timeout
-        self._random = random
         self._owner = owner
         self._session = new_session(loopback=loopback)
         self._closing = threading.Lock()
@@ -264,7 +262,7 @@ class Transport:
         """Return the seconds to wait after a failed attempt (from 0): growing, with jitter, or as the service asks."""
         wanted = error.retry_after if isinstance(error, QuotaExceeded) else None
         grown: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
-        return max(wanted or 0.0, grown * (0.5 + self._random() / 2))
+        return max(wanted or 0.0, grown * (0.5 + random() / 2))  # noqa: S311  no secret
 
     def _once(self, call: Call) -> WholeResponse:
         with self.open_response(call) as response:

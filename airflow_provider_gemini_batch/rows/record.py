@@ -66,7 +66,6 @@ class RecordWriter:
         store: bool,
         file: Callable[[], AbstractContextManager[BinaryIO]] | None,
         needed: bool,
-        most_bytes: int = MOST_BYTES_IN_STORE,
     ) -> None:
         """Prepare to write.
 
@@ -78,7 +77,7 @@ class RecordWriter:
         self._carried = sha256()
         self._file = file
         self._needed = needed
-        self._most = most_bytes if store else 0
+        self._most = MOST_BYTES_IN_STORE if store else 0
         self._stack = ExitStack()
         self._handle: BinaryIO | None = None
         self._held = bytearray(to_json({"version": _VERSION, "record": self.name}) + b"\n")

@@ -60,11 +60,11 @@ class ColumnChart:
     x_labels: tuple[tuple[float, date], ...]
 
 
-def ticks(largest: float, wanted: int = 4) -> list[float]:
-    """Return round values from 0 to just above the largest, about as many as wanted."""
+def ticks(largest: float) -> list[float]:
+    """Return about five round values, from 0 to just above the largest."""
     if largest <= 0:
         return [0.0, 1.0]
-    rough = largest / wanted
+    rough = largest / 4
     size = 10.0 ** floor(log10(rough))
     step = next(factor * size for factor in _STEPS if factor * size >= rough * (1 - 1e-9))
     return [number * step for number in range(ceil(largest / step - 1e-9) + 1)]
