@@ -122,7 +122,12 @@ def test_a_line_of_openais_batch_files_becomes_a_request_of_the_service() -> Non
         {"role": "assistant", "content": "a cat", "refusal": None},
         {"role": "user", "content": "sure?"},
     ]
-    settings = {"max_completion_tokens": 9, "temperature": 0, "stop": "x", "response_format": {"type": "json_object"}}
+    settings: dict[str, Any] = {
+        "max_completion_tokens": 9,
+        "temperature": 0,
+        "stop": "x",
+        "response_format": {"type": "json_object"},
+    }
     notes: set[str] = set()
     key, request = normalise(openai(messages=messages, n=2, stream=False, user=None, **settings), warnings=notes)
     assert (key, len(notes)) == ("r1", 1)
