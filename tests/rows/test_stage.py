@@ -131,6 +131,14 @@ def test_lines_of_openais_batch_files_are_staged_in_the_services_own_form(tmp_pa
     assert "OpenAI" in " ".join(staged.warnings)
 
 
+@pytest.mark.parametrize("name", ["responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"])
+@pytest.mark.parametrize("argument", ["generation_config", "request_defaults"])
+def test_a_second_schema_beside_the_output_schema_is_refused(name: str, argument: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {argument: {name: {"type": "object"}}, "response_schema": {"type": "OBJECT"}}
+    with pytest.raises(ConfigurationError, match="either output_schema or generation_config with a schema"):
+        stage(spec(rows=["x"], **given), tmp_path)
+
+
 class Modality(Enum):
     IMAGE = "IMAGE"
 
