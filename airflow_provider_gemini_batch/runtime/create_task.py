@@ -32,6 +32,7 @@ from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
+from airflow_provider_gemini_batch.runtime.checks import check_mapped
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
 from airflow_provider_gemini_batch.runtime.courtesies import courtesy, label_of_map_index, update_asset_events
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
@@ -158,6 +159,7 @@ class TaskRun:
         """Run a try from its beginning, and return the summary; a dry run ends when the input has been read."""
         if self._arguments.dry_run:
             return self._dry_run()
+        check_mapped(self._task, self._context["ti"].map_index)
         places = {name: getattr(self._arguments, name) for name in ("input_path", "output_path", "staging_path")}
         check_local_paths(places, getattr(self._task, "executor", None))
         self._check_readiness()
