@@ -163,8 +163,6 @@ class Progress:
     """
 
     at: float | None = None
-    jobs_total: int | None = None
-    jobs_ended: int | None = None
     state: str = ""
     total: int | None = None
     done: int | None = None
@@ -215,8 +213,6 @@ def read_progress(value: object) -> Progress:
             jobs[name[:_LONGEST]] = (state[:_LONGEST] if isinstance(state, str) else "", total, done, failed)
     return Progress(
         at=_number(value, "at"),
-        jobs_total=_count(value, "jobs"),
-        jobs_ended=_count(value, "jobs_ended"),
         state=_text(value, "state"),
         total=_count(value, "total"),
         done=_count(value, "done"),

@@ -149,7 +149,7 @@ def _send(  # noqa: PLR0917  (all that was read)
             except GeminiBatchError as error:
                 print(f"gemini-batch: {error}", file=sys.stderr)
                 if error.maybe_acted:
-                    print(f"The job may exist all the same: look for {tag} with `gemini-batch list`.", file=sys.stderr)
+                    print(f"The job may still exist: look for {tag} with `gemini-batch list`.", file=sys.stderr)
                 code = REFUSED
                 break
             except KeyboardInterrupt:

@@ -133,7 +133,7 @@ def encoding_fault(encoding: str) -> str:
     """Return the message for a line that is not in the encoding of its file."""
     if encoding.startswith("utf-8"):
         remedy = "if a spreadsheet has written it, give encoding='cp1252' or save it as UTF-8"
-        return f"what stands here or a few lines on is not UTF-8; {remedy}"
+        return f"here or a few lines on is a byte that is not UTF-8; {remedy}"
     return f"here or a few lines on is a byte that {encoding} does not have"
 
 

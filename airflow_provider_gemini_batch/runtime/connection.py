@@ -301,7 +301,7 @@ def _federation(fields: _Fields) -> str | Mapping[str, Any] | None:
 def _shown_secret(fields: _Fields) -> str:
     """Return what is wrong where Airflow shows a secret; empty where it does not.
 
-    It is no reason to leave jobs that are paid for: earlier versions took such a connection.
+    Jobs that are paid for are still collected: earlier versions took such a connection.
     """
     found = _federation(fields)
     if isinstance(found, str) or not isinstance(fields.values.get("credential_config_file"), str):

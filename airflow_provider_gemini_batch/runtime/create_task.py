@@ -427,7 +427,7 @@ class TaskRun:
         self._overview.job(job, created=is_new)
 
     def _finish_unwaited(self, step: WaitForJobs) -> dict[str, Any]:
-        # Those that have ended before the last was created are this task's as well.
+        # Those that ended before the last was created also belong to this task.
         state = BatchState.from_json(step.memo) or BatchState()
         jobs = [self._active[one.name] for one in state.in_use() if one.name in self._active]
         total = sum(job.completion_stats.total or 0 for job in jobs if job.completion_stats is not None)

@@ -34,7 +34,7 @@ def check_local_paths(given: Mapping[str, str | Sequence[str] | None], executor:
     if habit == "allow" or not local or not is_remote(executor or conf.get("core", "executor", fallback="")):
         return
     words = (
-        f"{', '.join(local)}: a local path, and tasks of this Airflow may go on on another worker, which sees it only "
+        f"{', '.join(local)}: a local path, and the task may continue on another worker, which sees it only "
         "where the disk is shared. Use an object store"
     )
     if habit == "refuse":

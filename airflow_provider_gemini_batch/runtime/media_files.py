@@ -28,7 +28,7 @@ MOST_BYTES = 2_000_000_000
 MOST_SECONDS = 600.0
 """How long reading one file may take."""
 
-_NO_NAME = "media_field: no file can have the name that stands there"
+_NO_NAME = "media_field: no file can have such a name"
 _FOREIGN = "media_field: the file is not below media_root"
 
 

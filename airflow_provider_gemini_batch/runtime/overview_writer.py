@@ -70,7 +70,7 @@ class OverviewWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A deferral is no Exception.
+        # A deferral is not an Exception.
         if isinstance(error, Exception) and not self._is_killed():
             if not self._is_known and self._has_pushed():
                 self._load()

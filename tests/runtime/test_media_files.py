@@ -61,7 +61,7 @@ def test_a_name_that_no_file_can_have_is_refused_in_our_words(root: Path, named:
     (root / "ring.png").symlink_to(root / "ring.png")
     files = MediaFiles([str(root), "gs://b/"], nobody)
     # Python 3.13 takes a ring of links for a file that is not there.
-    words = "media_field: (no file can have the name|the file does not exist)"
+    words = "media_field: (no file can have such a name|the file does not exist)"
     with pytest.raises(InputError, match=words if named.startswith("ring") else "no file can have") as refused:
         files.open(files.address(named))
     assert named not in str(refused.value)
