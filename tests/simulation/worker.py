@@ -47,7 +47,7 @@ class SimTaskRun(TaskRun):
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        task: Any = SimpleNamespace(defer=worker.defer, outlets=())
+        task: Any = SimpleNamespace(defer=worker.defer, outlets=(), do_xcom_push=True)
         super().__init__(
             worker.airflow.setting.arguments, task, worker.context, hook=worker.hook, make_trigger=GeminiBatchJobTrigger
         )
@@ -139,7 +139,10 @@ class Worker:
         store = RawStore(self.steps, airflow.kept, lambda: airflow.epoch == self.epoch, setting.hiccup)
         self.context: Any = {
             "ti": SimpleNamespace(
-                try_number=airflow.try_number, max_tries=airflow.max_tries, xcom_push=lambda **_: self.steps.step(0.1)
+                map_index=-1,
+                try_number=airflow.try_number,
+                max_tries=airflow.max_tries,
+                xcom_push=lambda **_: self.steps.step(0.1),
             ),
             "task_state_store": store if setting.store else None,
             "outlet_events": {},
