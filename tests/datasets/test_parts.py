@@ -279,7 +279,7 @@ def test_the_group_is_three_tasks_and_its_budget_and_limits_are_those_of_the_who
         ({"output_path": None}, "output_path is empty"),
         ({"input_path": None}, "input_path is empty"),
         ({"input_path": ["/in/a.csv", ""]}, "input_path is empty"),
-        ({"rows_per_part": Param(3)}, "rows_per_part must be a whole number, not Param"),
+        pytest.param({"rows_per_part": Param(3)}, "rows_per_part must be a whole number, not Param", id="a Param"),
         ({"carry": {"id"}}, "carry must be a list of column names, not set"),
         ({"max_failure_rate": 5}, "max_failure_rate must lie between 0 and 1"),
         ({"on_empty": "panic"}, "on_empty must be 'fail' or 'skip' or 'succeed', not 'panic'"),

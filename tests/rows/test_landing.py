@@ -259,6 +259,9 @@ def test_the_short_way_is_taken_by_plain_answers_and_reads_the_rest_when_asked()
     made = RowMaker(JobKind.EMBEDDINGS).line(vector, "r1")
     assert json.loads(made[1])["embedding"] == [0.5, -1]
     assert made[2] == (3, 0, 0, 0)
+    usage = {"promptTokenCount": 3, "totalTokenCount": 3, "promptTokenDetails": [{"modality": "TEXT", "tokenCount": 3}]}
+    embedded = {"key": "r2", "response": {"embedding": {"values": [1]}, "usageMetadata": usage}}
+    assert isinstance(parse_result_line(json.dumps(embedded).encode(), 0), PlainResult)
 
 
 class Verdict(BaseModel):

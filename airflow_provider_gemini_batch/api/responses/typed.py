@@ -51,7 +51,7 @@ class Counts(Struct, gc=False, frozen=True):
     candidatesTokensDetails: _Details = ()  # noqa: N815
     cacheTokensDetails: _Details = ()  # noqa: N815
     toolUsePromptTokensDetails: _NoDetails = ()  # noqa: N815
-    promptTokenDetails: _NoDetails = ()  # noqa: N815
+    promptTokenDetails: _Details = ()  # noqa: N815
     candidatesTokenDetails: _NoDetails = ()  # noqa: N815
     cacheTokenDetails: _NoDetails = ()  # noqa: N815
     toolUsePromptTokenDetails: _NoDetails = ()  # noqa: N815
@@ -64,10 +64,13 @@ class Counts(Struct, gc=False, frozen=True):
     @property
     def add_up(self) -> bool:
         """Whether neither the total nor a list has more tokens than the counts."""
-        asked, said, cached = self.promptTokensDetails, self.candidatesTokensDetails, self.cacheTokensDetails
+        # Embeddings spell the first one without an s.
+        asked, again = self.promptTokensDetails, self.promptTokenDetails
+        said, cached = self.candidatesTokensDetails, self.cacheTokensDetails
         return (
             self.totalTokenCount <= self.promptTokenCount + self.candidatesTokenCount + self.thoughtsTokenCount
             and (not asked or asked[0].tokenCount <= self.promptTokenCount)
+            and (not again or (not asked and again[0].tokenCount <= self.promptTokenCount))
             and (not said or said[0].tokenCount <= self.candidatesTokenCount)
             and (not cached or cached[0].tokenCount <= self.cachedContentTokenCount)
         )
