@@ -193,7 +193,9 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
 
 
 def _with_counts(response: Any, item: dict[str, Any]) -> Any:
-    """Return a response with its counts of tokens, which may stand beside it."""
+    """Return a response with its counts of tokens, which may stand beside it; not in a table, whose request is null."""
+    if item.get("request", item) is None:
+        return response
     beside = {name: item[name] for name in _COUNTS if item.get(name)}
     return {**beside, **response} if beside and response is not item and _has_content(response) else response
 
