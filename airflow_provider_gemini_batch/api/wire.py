@@ -103,7 +103,19 @@ def json_bytes(value: Any) -> bytes:
         return whole_characters(text).encode()
     except (TypeError, ValueError, RecursionError) as error:
         # The cause may show a value of a row.
-        raise InputError(f"this cannot be written as JSON in UTF-8 ({type(error).__name__})") from None
+        raise InputError(f"this cannot be written as JSON in UTF-8: it holds {what_json_lacks(error)}") from None
+
+
+def what_json_lacks(error: Exception) -> str:
+    """Return what kept a value from being written as JSON, in words that show nothing of it."""
+    said = str(error)
+    if isinstance(error, UnicodeError) or "surrogates not allowed" in said:
+        return "half of a surrogate pair (broken characters)"
+    if isinstance(error, RecursionError) or "depth" in said or "recursion" in said or "ircular" in said:
+        return "lists or objects that are nested too deeply, or in themselves"
+    if "not JSON compliant" in said:
+        return "a number that is not finite (NaN or Infinity)"
+    return f"a value that JSON does not have ({type(error).__name__})"
 
 
 def whole_characters(text: str) -> str:

@@ -20,6 +20,7 @@ from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.requests.fields import HAVE_TEXTS, check_json, kind_of, shown
+from airflow_provider_gemini_batch.api.wire import what_json_lacks
 from airflow_provider_gemini_batch.rows.python_rows import plain
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def as_text(value: Any) -> str:
             # Older versions of pydantic-core do not know the addresses of ipaddress.
             return to_json(value, inf_nan_mode="null", fallback=str).decode()
         except (ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"a column cannot be written as JSON ({type(error).__name__})") from None
+            raise InputError(f"a column cannot be written as JSON: it holds {what_json_lacks(error)}") from None
     if isinstance(value, HAVE_TEXTS):
         return str(value)
     raise InputError(f"a column holds {kind_of(value)}, which cannot stand in a prompt: give a text")

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.requests.fields import MEMBERS, check_json, kind_of, shown
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest, RequestDefaults, normalise, row_key
+from airflow_provider_gemini_batch.api.wire import what_json_lacks
 from airflow_provider_gemini_batch.rows.prompt import Template, as_text, list_names, no_column
 from airflow_provider_gemini_batch.rows.python_rows import plain
 
@@ -120,7 +121,7 @@ def carried_line(row: Any, carry: Sequence[str]) -> bytes:
         # Older versions of pydantic-core do not know the addresses of ipaddress.
         return to_json(carried, inf_nan_mode="null", fallback=str) + b"\n"
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"carry: a column cannot be written as JSON ({type(error).__name__})") from None
+        raise InputError(f"carry: a column cannot be written as JSON: it holds {what_json_lacks(error)}") from None
 
 
 def _key_of(value: Any) -> str:

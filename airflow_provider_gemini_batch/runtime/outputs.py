@@ -18,6 +18,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
 )
 from airflow_provider_gemini_batch.api.requests.fields import check_json, shown
+from airflow_provider_gemini_batch.api.wire import what_json_lacks
 from airflow_provider_gemini_batch.rows.delivery import (
     Origin,
     check_target,
@@ -134,7 +135,7 @@ def _saved_line(place: int, row: Any, columns: Sequence[tuple[str, str]], prompt
     except InputError as error:
         raise InputError(f"item {place}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"item {place}: it cannot be written as JSON ({type(error).__name__})") from error
+        raise InputError(f"item {place}: it cannot be written as JSON: it holds {what_json_lacks(error)}") from error
 
 
 @dataclass(frozen=True)

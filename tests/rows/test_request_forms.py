@@ -31,7 +31,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
 )
 from airflow_provider_gemini_batch.api.requests.typed import text_request
 from airflow_provider_gemini_batch.api.vertex_rules import check_request
-from airflow_provider_gemini_batch.api.wire import key_text
+from airflow_provider_gemini_batch.api.wire import json_bytes, key_text
 from airflow_provider_gemini_batch.rows.expected import Expected
 
 if TYPE_CHECKING:
@@ -407,10 +407,26 @@ def test_an_inline_item_carries_its_key_as_metadata() -> None:
     assert json.loads(inline_line(line)) == inline_item('ä"', HELLO)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", object()])
-def test_what_json_cannot_hold_is_refused(value: object) -> None:
-    with pytest.raises(InputError, match="cannot be written as JSON"):
+RING: list[Any] = []
+RING.append(RING)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("nan"), "a number that is not finite"),
+        (float("-inf"), "a number that is not finite"),
+        ("\ud800", "half of a surrogate pair"),
+        (object(), "a value that JSON does not have"),
+        (RING, "nested too deeply, or in themselves"),
+    ],
+    ids=["NaN", "infinite", "surrogate", "object", "ring"],
+)
+def test_what_json_cannot_hold_is_refused_in_words(value: object, words: str) -> None:
+    with pytest.raises(InputError, match=f"cannot be written as JSON: it holds .*{words}"):
         request_line(Service.GEMINI, JobKind.GENERATION, "a", {"contents": [value]})
+    with pytest.raises(InputError, match=f"cannot be written as JSON in UTF-8: it holds .*{words}"):
+        json_bytes(value)
 
 
 def test_a_text_that_speaks_of_nan_is_fine() -> None:

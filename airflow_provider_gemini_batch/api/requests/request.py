@@ -18,6 +18,7 @@ fields of google-genai 3.3.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, MutableSet
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -49,7 +50,7 @@ from airflow_provider_gemini_batch.api.vertex_rules import (
     takes_instructions_in_text,
     with_instructions,
 )
-from airflow_provider_gemini_batch.api.wire import key_text
+from airflow_provider_gemini_batch.api.wire import key_text, what_json_lacks
 
 INLINE_LIMIT_BYTES = 20 * 1024 * 1024
 """Largest body of a create call on the Gemini Developer API (the service names 20971520 bytes)."""
@@ -249,9 +250,9 @@ def request_json(value: Any) -> bytes:
     try:
         body = to_json(value)
         if b"NaN" in body or b"Infinity" in body:
-            from_json(body, allow_inf_nan=False)
+            json.dumps(from_json(body), allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"the request cannot be written as JSON ({type(error).__name__})") from None
+        raise InputError(f"the request cannot be written as JSON: it holds {what_json_lacks(error)}") from None
     return body
 
 
