@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import JobKind, Service
-from airflow_provider_gemini_batch.api.requests.fields import camel, shown
+from airflow_provider_gemini_batch.api.requests.fields import SCHEMAS, camel, shown
 from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, request_defaults
 from airflow_provider_gemini_batch.api.vertex_rules import takes_instructions_in_text
 from airflow_provider_gemini_batch.rows.columns import check_word
@@ -40,8 +40,6 @@ ROW_MEMBERS = (
     "response",
 )
 """Names of the output row that a carried column may not take; it has either ``text`` or ``embedding``."""
-# The service takes one of them, and makes nonsense of the second one in a batch.
-_SCHEMAS = frozenset({"responseSchema", "responseJsonSchema"})
 
 
 class JobLimits(NamedTuple):
@@ -169,7 +167,7 @@ class InputSpec:
         """Return the members that every request gets, including the response schema."""
         config = dict(self.generation_config or {})
         if self.response_schema is not None:
-            if not _SCHEMAS.isdisjoint(map(camel, (*config, *(self.request_defaults or ())))):
+            if not SCHEMAS.isdisjoint(map(camel, (*config, *(self.request_defaults or ())))):
                 raise ConfigurationError("give either output_schema or generation_config with a schema, not both")
             config["responseSchema"] = self.response_schema
             if not {"responseMimeType", "response_mime_type"} & config.keys():

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.fields import camel
 from airflow_provider_gemini_batch.api.requests.request import (
     BatchRequest,
     CheckedLine,
@@ -250,6 +251,15 @@ def test_the_row_is_not_changed() -> None:
     row = {"contents": "x", "config": {"temperature": 1}}
     normalise(row, defaults=request_defaults(JobKind.GENERATION, generation_config={"topK": 1}))
     assert row == {"contents": "x", "config": {"temperature": 1}}
+
+
+@pytest.mark.parametrize(("own", "default"), [("responseJsonSchema", "responseSchema"), ("response_schema",) * 2])
+def test_the_schema_of_a_row_takes_the_place_of_the_default_one_in_either_spelling(own: str, default: str) -> None:
+    config = {default: {"type": "STRING"}, "topK": 1}
+    defaults = request_defaults(JobKind.GENERATION, generation_config=config)
+    row = {**HELLO, "generationConfig": {own: {"type": "object"}, "topP": 1}}
+    made = normalise(row, defaults=defaults)[1]["generationConfig"]
+    assert made == {"topK": 1, "topP": 1, camel(own): {"type": "object"}}
 
 
 def test_the_rows_own_value_wins_over_the_default() -> None:

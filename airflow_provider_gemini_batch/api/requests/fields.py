@@ -33,6 +33,8 @@ EMBEDDING_MEMBERS = frozenset({
     "documentOcr", "audioTrackExtraction",
 })  # fmt: skip
 MEMBERS = {JobKind.GENERATION: GENERATION_MEMBERS, JobKind.EMBEDDINGS: EMBEDDING_MEMBERS}
+# Two ways to give a schema; the service takes one of them, and makes nonsense of the second one in a batch.
+SCHEMAS = frozenset({"responseSchema", "responseJsonSchema"})
 CONFIG_NAMES = frozenset({"config", "generationConfig", "embedContentConfig"})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 HAVE_TEXTS = (str, int, float, Decimal, date, time, timedelta, UUID, PurePath, IPv4Address, IPv6Address)

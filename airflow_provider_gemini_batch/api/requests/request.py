@@ -35,6 +35,7 @@ from airflow_provider_gemini_batch.api.requests.fields import (
     CONFIG_MEMBERS,
     CONFIG_NAMES,
     MEMBERS,
+    SCHEMAS,
     camel,
     check_json,
     kind_of,
@@ -369,7 +370,11 @@ def _merge(request: Mapping[str, Any], defaults: RequestDefaults) -> Mapping[str
         return request
     merged = {**request, **{name: value for name, value in defaults.members.items() if name not in request}}
     if defaults.generation_config:
-        merged["generationConfig"] = {**defaults.generation_config, **(request.get("generationConfig") or {})}
+        own = request.get("generationConfig") or {}
+        config = {**defaults.generation_config, **own}
+        if not SCHEMAS.isdisjoint(own):
+            config = {name: value for name, value in config.items() if name in own or name not in SCHEMAS}
+        merged["generationConfig"] = config
     return merged
 
 
