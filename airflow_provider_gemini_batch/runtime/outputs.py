@@ -301,7 +301,7 @@ def _log_oddities(summary: LandingSummary) -> None:
     if summary.warnings:
         names = ", ".join(shown(name) for name in summary.warned)
         more = ", ..." if summary.warnings > len(summary.warned) else ""
-        log.warning("%d rows have a warning, see their member 'warning': %s%s", summary.warnings, names, more)
+        log.warning("Rows with a 'warning' (%d): %s%s", summary.warnings, names, more)
     if summary.by_position:
         log.warning(
             "%d rows have no name but the position of their response, which is not the order of the input. Give "

@@ -29,7 +29,11 @@ OURS = {
     f"{NAME}.triggers",
 }
 # A Dag file whose tasks use the hook loads these as well: no client, and none of the values that it gives.
-HOOK = {f"{NAME}.hooks", *(f"{NAME}.runtime.{part}" for part in ("client", "connection", "deployment"))}
+HOOK = {
+    f"{NAME}.hooks",
+    f"{NAME}.api.urls",
+    *(f"{NAME}.runtime.{part}" for part in ("client", "connection", "deployment")),
+}
 _SCRIPT = f"""
 import json, sys, typing
 import airflow.sdk, airflow.triggers.base, airflow.dag_processing.processor

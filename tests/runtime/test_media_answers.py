@@ -108,7 +108,7 @@ def test_media_that_comes_unasked_is_told_by_its_row(service: Emulator, caplog: 
     (lost,) = [key for key, row in rows.items() if "media_files" in row]
     assert "media_path" in rows[lost]["warning"]
     assert run.xcom("t")["counts"]["warnings"] == 1
-    assert f"'warning' tells: {lost}" in caplog.text
+    assert f"Rows with a 'warning' (1): {lost}" in caplog.text
 
 
 @pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-3.8-flash"])
