@@ -56,24 +56,19 @@ class Counts(Struct, gc=False, frozen=True):
     cacheTokenDetails: _NoDetails = ()  # noqa: N815
     toolUsePromptTokenDetails: _NoDetails = ()  # noqa: N815
 
-    @property
-    def totals(self) -> tuple[int, int, int, int]:
-        """The tokens of input, output, thinking and cache."""
-        return self.promptTokenCount, self.candidatesTokenCount, self.thoughtsTokenCount, self.cachedContentTokenCount
-
-    @property
-    def add_up(self) -> bool:
-        """Whether neither the total nor a list has more tokens than the counts."""
-        # Embeddings spell the first one without an s.
-        asked, again = self.promptTokensDetails, self.promptTokenDetails
-        said, cached = self.candidatesTokensDetails, self.cacheTokensDetails
-        return (
-            self.totalTokenCount <= self.promptTokenCount + self.candidatesTokenCount + self.thoughtsTokenCount
-            and (not asked or asked[0].tokenCount <= self.promptTokenCount)
-            and (not again or (not asked and again[0].tokenCount <= self.promptTokenCount))
-            and (not said or said[0].tokenCount <= self.candidatesTokenCount)
-            and (not cached or cached[0].tokenCount <= self.cachedContentTokenCount)
-        )
+    def totals(self) -> tuple[int, int, int, int] | None:
+        """Return the tokens of input, output, thinking and cache; None if the total or a list has more of them."""
+        asked, said, thought = self.promptTokenCount, self.candidatesTokenCount, self.thoughtsTokenCount
+        cached, again = self.cachedContentTokenCount, self.promptTokenDetails
+        if (
+            self.totalTokenCount > asked + said + thought
+            or ((found := self.promptTokensDetails) and (found[0].tokenCount > asked or again))
+            or (again and again[0].tokenCount > asked)  # embeddings spell it without an s
+            or ((found := self.candidatesTokensDetails) and found[0].tokenCount > said)
+            or ((found := self.cacheTokensDetails) and found[0].tokenCount > cached)
+        ):
+            return None
+        return asked, said, thought, cached
 
 
 class _Part(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
@@ -182,15 +177,18 @@ def plain_result(line: bytes, position: int, read: Callable[[bytes, int], BatchR
     if key is None:
         return None
     usage = response.usageMetadata
-    if usage is not None and not usage.add_up:
-        return None
+    told = None if usage is None else usage.totals()
     if response.candidates is None:
-        vector, told = _vector(response), _counts(usage, response.tokenCount)
+        if usage is None:
+            told = _told(response.tokenCount)
+        elif not usage.promptTokenCount:
+            return None
+        vector = _vector(response)
         return PlainResult(key, position, "", vector, told, "", line, read) if vector and told else None
-    if usage is None or response.embedding is not None or response.tokenCount is not None:
+    if told is None or response.embedding is not None or response.tokenCount is not None:
         return None
     text = response.candidates[0].content.parts[0].text
-    return PlainResult(key, position, text, b"", usage.totals, response.responseId, line, read) if text else None
+    return PlainResult(key, position, text, b"", told, response.responseId, line, read) if text else None
 
 
 def _vector(response: _Response) -> bytes:
@@ -203,9 +201,7 @@ def _vector(response: _Response) -> bytes:
     return vector if plain and vector != b"[]" else b""
 
 
-def _counts(usage: Counts | None, told: int | str | None) -> tuple[int, int, int, int] | None:
-    if usage is not None:
-        return usage.totals if usage.promptTokenCount else None
-    if isinstance(told, str) and told.isascii() and told.isdigit() and len(told) <= _DIGITS:
-        told = int(told)
-    return (told, 0, 0, 0) if isinstance(told, int) else None
+def _told(count: int | str | None) -> tuple[int, int, int, int] | None:
+    if isinstance(count, str) and count.isascii() and count.isdigit() and len(count) <= _DIGITS:
+        count = int(count)
+    return (count, 0, 0, 0) if isinstance(count, int) else None
