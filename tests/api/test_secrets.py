@@ -200,7 +200,7 @@ def test_errors_of_whoever_writes_an_object_are_told_from_those_of_its_writes(li
     with pytest.raises(OSError, match="mine") as caught, store.write_whole("gs://bucket/object"):
         raise own
     assert caught.value is own
-    listener.answer = (status, {}, b"{}")
+    listener.answer = (status, {}, b'{"error": {"code": %d, "message": "refused"}}' % status)
     for size in (9 << 20, 1):  # a piece that is sent at once, and one that is sent at the end
         with pytest.raises(ApiError, match="write of gs://bucket/object") as refused:
             put(store, size)
@@ -210,7 +210,9 @@ def test_errors_of_whoever_writes_an_object_are_told_from_those_of_its_writes(li
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 def test_a_write_that_was_refused_leaves_its_buffer_without_views(listener: Listener) -> None:
     session = {"Location": f"{listener.url}/upload?upload_id=session"}
-    listener.answer = lambda path: (403, {}, b"{}") if "session" in path else (200, session, b"{}")
+    listener.answer = lambda path: (
+        (403, {}, b'{"error": {"message": "refused"}}') if "session" in path else (200, session, b"{}")
+    )
     store = ObjectStore(None, project="p", endpoint=listener.url)  # type: ignore[arg-type]
     handle: Any = store.open("gs://bucket/object", "wb")
     buffer = handle.buffer
