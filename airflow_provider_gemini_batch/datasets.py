@@ -20,6 +20,7 @@ from airflow_provider_gemini_batch.operators import (
     _GeminiOperator,
     _templated,
 )
+from airflow_provider_gemini_batch.runtime.argument_readers import flag, is_unknown
 from airflow_provider_gemini_batch.runtime.arguments import (
     BYTES_PER_PART,
     ROWS_PER_PART,
@@ -31,8 +32,7 @@ from airflow_provider_gemini_batch.runtime.arguments import (
     check_parsed,
     read_arguments,
 )
-from airflow_provider_gemini_batch.runtime.author import in_the_authors_words
-from airflow_provider_gemini_batch.runtime.readers import flag, is_unknown
+from airflow_provider_gemini_batch.runtime.dag_errors import naming_the_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -230,7 +230,7 @@ class GeminiBatchDataset(TaskGroup):
         tooltip: str = "",
         **arguments: Any,
     ) -> None:
-        with in_the_authors_words(type(self).__name__, group_id):
+        with naming_the_task(type(self).__name__, group_id):
             embeddings = flag("embeddings", embeddings)
             _check_of_parts({"model": model, **arguments})
         super().__init__(group_id=group_id, tooltip=tooltip)

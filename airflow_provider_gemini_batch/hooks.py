@@ -15,11 +15,11 @@ from airflow.sdk.bases.hook import BaseHook
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.states import Service
+from airflow_provider_gemini_batch.runtime.argument_readers import text
 from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, explain, project_words
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
 from airflow_provider_gemini_batch.runtime.deployment import NAMELESS, deployment
-from airflow_provider_gemini_batch.runtime.readers import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -29,7 +29,7 @@ from airflow_provider_gemini_batch.runtime.arguments import (
     default_deferrable,
     read_arguments,
 )
-from airflow_provider_gemini_batch.runtime.author import in_the_authors_words
+from airflow_provider_gemini_batch.runtime.dag_errors import naming_the_task
 
 if TYPE_CHECKING:
     import os
@@ -118,7 +118,7 @@ class _GeminiOperator(BaseOperator):
 
         :raises ConfigurationError: names the task and the argument, and says what to do.
         """
-        with in_the_authors_words(type(self).__name__, self.task_id):
+        with naming_the_task(type(self).__name__, self.task_id):
             check_parsed(self._form, self._given(), not_rendered=_NOT_RENDERED)
 
 
@@ -240,7 +240,7 @@ class _CreateBatchJob(_GeminiOperator):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        with in_the_authors_words(type(self).__name__, self.task_id):
+        with naming_the_task(type(self).__name__, self.task_id):
             check_one_source(self._given(), makes_own_rows=self._makes_its_own_rows)
 
     def _given(self) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
 
+from airflow_provider_gemini_batch.runtime.argument_readers import flag
 from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID, default_deferrable
-from airflow_provider_gemini_batch.runtime.readers import flag
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:

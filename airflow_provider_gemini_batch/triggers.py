@@ -13,8 +13,8 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobState
+from airflow_provider_gemini_batch.runtime.argument_readers import list_of, seconds, text
 from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID
-from airflow_provider_gemini_batch.runtime.readers import list_of, seconds, text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable, Sequence

@@ -27,7 +27,7 @@ from urllib.request import urlopen
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState, Service, Usage
 from airflow_provider_gemini_batch.batch.ports import Landing
 from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
-from airflow_provider_gemini_batch.runtime.signals import COUNTERS, GAUGES, TIMERS, TaskSignals, WatchedJobs
+from airflow_provider_gemini_batch.runtime.telemetry import COUNTERS, GAUGES, TIMERS, TaskTelemetry, WatchedJobs
 
 DASHBOARD = Path(__file__).resolve().parents[1] / "docs" / "grafana.json"
 _TAGS = 'dag_id="texts",task_id="summarise",model="gemini-2.5-flash"'
@@ -119,7 +119,7 @@ def _as_opentelemetry() -> Any:
 
 
 def _tell() -> None:
-    signals = TaskSignals(
+    telemetry = TaskTelemetry(
         SimpleNamespace(dag_id="texts", task_id="summarise"), BatchArguments(model="gemini-2.5-flash"), Service.GEMINI
     )
     now = datetime.now(tz=timezone.utc)
@@ -133,8 +133,8 @@ def _tell() -> None:
     )
     usage = Usage(input_tokens=9, output_tokens=7, thinking_tokens=5, cached_tokens=3)
     for created in (True, False):
-        signals.job(job, created=created)
-    signals.landed([job], Landing(10, 8, 2, usage=usage), between=(now.timestamp() - 3, now.timestamp()))
+        telemetry.job(job, created=created)
+    telemetry.landed([job], Landing(10, 8, 2, usage=usage), between=(now.timestamp() - 3, now.timestamp()))
     WatchedJobs.report("gemini_batch_default", int(time.time()), jobs=3, tokens=900)
 
 

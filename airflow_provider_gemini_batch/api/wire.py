@@ -79,11 +79,11 @@ def error_of(value: object) -> ServiceError | None:
 
 def grpc_code(fault: Mapping[str, Any]) -> tuple[int | None, str]:
     """Return an error's gRPC number, given as such, by name or as HTTP status; and words for one beyond 32 bits."""
-    told = fault.get("code")
-    for name in (fault.get("status"), told):
+    number = fault.get("code")
+    for name in (fault.get("status"), number):
         if isinstance(name, str) and name.upper() in _GRPC_NUMBERS:
             return _GRPC_NUMBERS[name.upper()], ""
-    code = int_of(told)
+    code = int_of(number)
     if code is None:
         return None, ""
     if abs(code) > _MOST_CODE:

@@ -20,8 +20,8 @@ from airflow_provider_gemini_batch.rows.cost import estimated_cost
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.sending import ShardReader
 from airflow_provider_gemini_batch.rows.stage import stage
+from airflow_provider_gemini_batch.runtime.argument_readers import codec, delimiter
 from airflow_provider_gemini_batch.runtime.client import client_from_settings
-from airflow_provider_gemini_batch.runtime.readers import codec, delimiter
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
 
 if TYPE_CHECKING:

@@ -170,8 +170,8 @@ class Expected:
 
     def _count_part(self, part: Mapping[str, Any], level: str | None) -> None:
         inline, named, own = (either(part, name) for name in ("inlineData", "fileData", "mediaResolution"))
-        told = own.get("level") if isinstance(own, dict) else own
-        level = told if isinstance(told, str) and told else level
+        own = own.get("level") if isinstance(own, dict) else own
+        level = own if isinstance(own, str) and own else level
         if isinstance(inline, dict) and isinstance(inline.get("data"), str):
             self._text_bytes -= len(inline["data"])
             self._count_file(str(either(inline, "mimeType") or ""), _sample(inline["data"]), level)

@@ -136,8 +136,8 @@ class LandingSummary:
         """Return ``total``, ``succeeded`` and ``failed``, then every bad status and other number that is not zero."""
         bad = {word: count for word, count in self.by_status.items() if word != "ok"}
         more = {name: getattr(self, name) for name in ("extra", "duplicate", "by_position", "warnings")}
-        told = {name: count for name, count in more.items() if count}
-        return {"total": self.rows, "succeeded": self.succeeded, "failed": self.failed, **bad, **told}
+        others = {name: count for name, count in more.items() if count}
+        return {"total": self.rows, "succeeded": self.succeeded, "failed": self.failed, **bad, **others}
 
 
 def land(

@@ -78,7 +78,7 @@ class MediaFolder:
 
     def save(self, key: str, row: int, candidate: int, found: Sequence[Media]) -> tuple[list[dict[str, Any]], str]:
         """Write the files of one candidate; return their entries for the row, and a warning or empty text."""
-        told: list[dict[str, Any]] = []
+        listed: list[dict[str, Any]] = []
         odd: list[str] = []
         for pieces in join_pieces(found):
             first, mime_type = pieces[0], pieces[0].mime_type
@@ -91,7 +91,7 @@ class MediaFolder:
             ]
             data = [content for content in decoded if content is not None]
             if not data:
-                told.append(entry(mime_type, thought=first.thought))
+                listed.append(entry(mime_type, thought=first.thought))
                 continue
             if base_type(mime_type) in _UNTOLD:
                 mime_type = _type_of(data[0]) or mime_type
@@ -103,8 +103,8 @@ class MediaFolder:
                 size = sum(handle.write(piece) for piece in data)
             self.files += 1
             self.bytes += size
-            told.append(entry(mime_type, path=path, size=size, thought=first.thought))
-        return told + link_entries(found), "; ".join(odd)
+            listed.append(entry(mime_type, path=path, size=size, thought=first.thought))
+        return listed + link_entries(found), "; ".join(odd)
 
     def settle(self, row: int, paths: Sequence[str], *, final: bool) -> None:
         """Remove the files of an earlier response to this row; remember these if the row may still be replaced."""

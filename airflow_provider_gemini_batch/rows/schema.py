@@ -121,8 +121,8 @@ def _choice(
     if not real:
         raise ConfigurationError(f"{where}: this can only be null: give it another type")
     made = [_convert(choice, definitions, where, depth + 1) for choice in real]
-    told = {name: node[name] for name in ("title", "description") if name in node}
-    result = {**made[0], **told} if len(made) == 1 else {"anyOf": made, **told}
+    described = {name: node[name] for name in ("title", "description") if name in node}
+    result = {**made[0], **described} if len(made) == 1 else {"anyOf": made, **described}
     if len(real) < len(choices):
         result["nullable"] = True
     return result
@@ -173,5 +173,5 @@ def _strip_fence(text: str) -> str:
 def _faults(error: ValidationError) -> str:
     """Return where and what is wrong, without the values: these are in the row's text."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg']}" for one in found[:5])
-    return f"not what the schema wants: {told}" + (f"; and {len(found) - 5} more" if len(found) > 5 else "")  # noqa: PLR2004
+    faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg']}" for one in found[:5])
+    return f"not what the schema wants: {faults}" + (f"; and {len(found) - 5} more" if len(found) > 5 else "")  # noqa: PLR2004

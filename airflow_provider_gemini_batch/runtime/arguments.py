@@ -1,7 +1,7 @@
 """The arguments of a task as one frozen value, read and checked in one place.
 
 Some are known when the Dag is parsed, the rest when templates have been rendered: :func:`check_parsed` and
-:func:`read_arguments` use the same readers, :mod:`.readers`. What depends on the connection is in :mod:`.checks`.
+:func:`read_arguments` share :mod:`.argument_readers`. What depends on the connection is in :mod:`.checks`.
 
 Rules of this file: it is imported when a Dag file is parsed, so it imports nothing heavy; it knows no operator.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobKind
-from airflow_provider_gemini_batch.runtime.readers import (
+from airflow_provider_gemini_batch.runtime.argument_readers import (
     Reader,
     anything,
     choice,

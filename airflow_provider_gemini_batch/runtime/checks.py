@@ -10,7 +10,7 @@ from airflow_provider_gemini_batch.api.google.bigquery import NO_LIBRARY
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.names import bigquery_uri, gcs_uri, gemini_model, labels, vertex_model
 from airflow_provider_gemini_batch.api.vertex_rules import check_job
-from airflow_provider_gemini_batch.runtime.readers import is_unknown
+from airflow_provider_gemini_batch.runtime.argument_readers import is_unknown
 from airflow_provider_gemini_batch.runtime.readiness import is_installed
 from airflow_provider_gemini_batch.staging.places import is_inside
 

@@ -32,19 +32,18 @@ from airflow_provider_gemini_batch.polling.blocking import BlockingWait
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
+from airflow_provider_gemini_batch.runtime.best_effort import best_effort, label_of_map_index, update_asset_events
 from airflow_provider_gemini_batch.runtime.checks import check_mapped
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
-from airflow_provider_gemini_batch.runtime.courtesies import courtesy, label_of_map_index, update_asset_events
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
-from airflow_provider_gemini_batch.runtime.left_context import LeftContext
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, report_to_hook_lineage
 from airflow_provider_gemini_batch.runtime.local_paths import check_local_paths
+from airflow_provider_gemini_batch.runtime.log_lines import created_line, log_summary, page_of
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.readiness import check_readiness
-from airflow_provider_gemini_batch.runtime.signals import TaskSignals
+from airflow_provider_gemini_batch.runtime.saved_context import SavedContext
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
-from airflow_provider_gemini_batch.runtime.story import line_of_new_job, log_end, page_of
 from airflow_provider_gemini_batch.runtime.summary import (
     JOB_NAME_KEY,
     cost_of_landing,
@@ -53,6 +52,7 @@ from airflow_provider_gemini_batch.runtime.summary import (
 )
 from airflow_provider_gemini_batch.runtime.task_rows import make_work
 from airflow_provider_gemini_batch.runtime.task_setup import TaskSetup, policy_of
+from airflow_provider_gemini_batch.runtime.telemetry import TaskTelemetry
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class TaskRun:
         self._overview = OverviewWriter(
             context["ti"], arguments.model, clock=self._clock, is_killed=lambda: self._killed
         )
-        self._left = LeftContext(context, task)
+        self._saved_context = SavedContext(context, task)
         self._gives_rows_by_function = callable(arguments.inlined_requests)
 
     def __enter__(self) -> Self:
@@ -165,7 +165,7 @@ class TaskRun:
         self._check_readiness()
         self._overview.begin()
         if self._gives_rows_by_function and self._context["ti"].try_number > 1:
-            self._left.put_back()
+            self._saved_context.restore()
         try:
             whole = self._work.whole_already() if self._arguments.skip_whole_parts and self._is_fresh else None
             return self._follow(None) if whole is None else self._skip_whole(whole)
@@ -222,7 +222,7 @@ class TaskRun:
         if self.first_job_name and not self._running:
             self._overview.landing()
         if self._gives_rows_by_function:
-            self._left.put_back()
+            self._saved_context.restore()
         return self._follow(report)
 
     def kill(self) -> None:
@@ -264,7 +264,7 @@ class TaskRun:
     def _follow(self, report: WaitReport | None) -> dict[str, Any]:
         while True:
             if report is not None:
-                self._signals.ran_since(report.running_since)
+                self._telemetry.ran_since(report.running_since)
                 self._overview.ran_since(report.running_since)
             try:
                 step = self._run.advance(report)
@@ -297,7 +297,7 @@ class TaskRun:
     def _wait_for_jobs(self, step: WaitForJobs) -> WaitReport:
         arguments = self._arguments
         if self._anew:
-            with courtesy("the estimate"):
+            with best_effort("the estimate"):
                 self._overview.input(self._work.estimate())
         self._overview.waiting_for_jobs()
         stalls = step.stalls_count
@@ -360,7 +360,7 @@ class TaskRun:
 
     def _defer(self, trigger: BaseTrigger, memo: str) -> NoReturn:
         if self._gives_rows_by_function:
-            self._left.keep()
+            self._saved_context.save()
         self._task.defer(trigger=trigger, method_name="execute_complete", kwargs={"memo": memo})
         raise AssertionError("defer() does not return")
 
@@ -392,8 +392,8 @@ class TaskRun:
             self._overview.kept(landing, cost)
             if is_final:
                 # Another try would land these rows again, and count them then.
-                self._signals.landed((), landing, between=self._work.landed_between)
-            log_end(landing, cost)
+                self._telemetry.landed((), landing, between=self._work.landed_between)
+            log_summary(landing, cost)
             if landing.output:
                 message = f"{message} The rows are at {landing.output}."
         log.error("%s", in_short)
@@ -415,13 +415,13 @@ class TaskRun:
             self._running.add(job.name)
         if first:
             # For the link and for people. A retry does not use it: it goes by its notes and the service's list.
-            with courtesy("the job's name"):
+            with best_effort("the job's name"):
                 self._context["ti"].xcom_push(key=JOB_NAME_KEY, value=job.name)
         is_new = job.name in self._service.created
         if is_new or not self._is_resumed:
-            self._signals.job(job, created=is_new)
+            self._telemetry.job(job, created=is_new)
         if is_new:
-            log.info("%s", line_of_new_job(job, self._arguments.model.rpartition("/")[2], self._hook.settings.base_url))
+            log.info("%s", created_line(job, self._arguments.model.rpartition("/")[2], self._hook.settings.base_url))
         elif not self._is_resumed and (page := page_of(job, self._hook.settings.base_url)):
             log.info("%s is at %s", job.name, page)
         self._overview.job(job, created=is_new)
@@ -442,7 +442,7 @@ class TaskRun:
         usage = landing.usage.shown() if landing.usage is not None else None
         summary = summary_of(step.jobs, counts=counts, usage=usage, output=landing.output, responses=landing.responses)
         summary["cost"] = self._cost(landing, step.jobs)
-        self._signals.landed(step.jobs, landing, between=self._work.landed_between)
+        self._telemetry.landed(step.jobs, landing, between=self._work.landed_between)
         goes_to_xcom = landing.responses is not None and self._task.do_xcom_push
         if not goes_to_xcom and not landing.output and landing.total:
             log.warning(
@@ -459,7 +459,7 @@ class TaskRun:
             self._service.remove_responses(step.jobs)
         self._report_lineage(step.jobs, summary)
         self._overview.delivered(step.jobs, landing, summary["cost"])
-        log_end(landing, summary["cost"])
+        log_summary(landing, summary["cost"])
         return summary
 
     def _hand_on(self, summary: dict[str, Any]) -> dict[str, Any]:
@@ -477,7 +477,7 @@ class TaskRun:
 
     def _report_lineage(self, jobs: Sequence[BatchJob], summary: dict[str, Any]) -> None:
         """Report what was read and written: to Airflow now, to OpenLineage when its listener asks the operator."""
-        with courtesy("lineage"):
+        with best_effort("lineage"):
             places = [self._service.place_of_responses(job) for job in jobs]
             lineage = lineage_of(self._arguments, summary, [place for place in places if place])
             self.lineage = (lineage, summary)
@@ -493,7 +493,7 @@ class TaskRun:
         setup = TaskSetup.of(arguments, self._hook, folder, self._context, retries=self._task.retries or 0)
         self._anew, self._is_fresh = setup.is_anew, setup.is_fresh
         self._work = work = make_work(setup)
-        self._signals = TaskSignals(ti, arguments, self._hook.service)
+        self._telemetry = TaskTelemetry(ti, arguments, self._hook.service)
         self._service = ClientJobService(
             self._hook.client,
             setup.job_settings(work.source),
@@ -519,7 +519,7 @@ class TaskRun:
     def _before_create(self) -> None:
         if self._killed:
             raise Killed("The task was told to stop; the create call was not sent.")
-        self._signals.creating()
+        self._telemetry.creating()
 
 
 def _try_to_cancel(client: BatchClient, name: str) -> bool:

@@ -22,7 +22,7 @@ from airflow_provider_gemini_batch.batch.overview import (
     read_overview,
 )
 from airflow_provider_gemini_batch.batch.tag import tag_of
-from airflow_provider_gemini_batch.runtime.story import statuses_of
+from airflow_provider_gemini_batch.runtime.log_lines import statuses_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -18,10 +18,10 @@ from airflow_provider_gemini_batch.batch.turns import KEPT_AHEAD
 from airflow_provider_gemini_batch.batch.verdict import Limits
 from airflow_provider_gemini_batch.rows.cost import Cost, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
-from airflow_provider_gemini_batch.runtime.courtesies import courtesy
+from airflow_provider_gemini_batch.runtime.best_effort import best_effort
 from airflow_provider_gemini_batch.runtime.legacy_keys import LegacyKeyMatcher
+from airflow_provider_gemini_batch.runtime.log_lines import input_line
 from airflow_provider_gemini_batch.runtime.outputs import NullSink
-from airflow_provider_gemini_batch.runtime.story import line_of_input
 from airflow_provider_gemini_batch.runtime.task_work import TaskWork, landing_of
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ class OwnRows(TaskWork):
             cost = self._estimated_cost(staged)
             refuse_above(cost, limit)
         else:
-            with courtesy("the estimate"):
+            with best_effort("the estimate"):
                 cost = self._estimated_cost(staged)
         tokens = staged.estimated_input_tokens
-        log.info("%s", line_of_input(layout.rows, len(layout.shards), tokens, cost, None if again else limit))
+        log.info("%s", input_line(layout.rows, len(layout.shards), tokens, cost, None if again else limit))
         return self._planned(layout, warnings=staged.warnings)
 
     def _check_media(self, staged: Staged) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.batch.tag import tag_of
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource
+from airflow_provider_gemini_batch.runtime.log_lines import log_summary
 from airflow_provider_gemini_batch.runtime.outputs import Output
-from airflow_provider_gemini_batch.runtime.story import log_end
 from airflow_provider_gemini_batch.runtime.summary import summary_of
 from airflow_provider_gemini_batch.runtime.task_setup import identity_of
 from airflow_provider_gemini_batch.runtime.task_work import landing_of
@@ -50,7 +50,7 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
             spec_of_job(job, keep_response=arguments.keep_response),
             replace(output.origin, job_names=(job.name,)),
         )
-    log_end(landing_of(summary, output=output.path, responses=responses), None)
+    log_summary(landing_of(summary, output=output.path, responses=responses), None)
     return summary_of(
         [job], counts=summary.counts, usage=summary.usage.shown(), output=output.path, responses=responses
     )

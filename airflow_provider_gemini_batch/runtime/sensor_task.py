@@ -19,7 +19,7 @@ from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.progress import span
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
-from airflow_provider_gemini_batch.runtime.story import many
+from airflow_provider_gemini_batch.runtime.log_lines import many
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

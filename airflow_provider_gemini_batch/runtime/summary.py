@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.rows.cost import cost_of
-from airflow_provider_gemini_batch.runtime.courtesies import courtesy
+from airflow_provider_gemini_batch.runtime.best_effort import best_effort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,6 @@ def cost_of_landing(landing: Landing, model: str, jobs: Sequence[BatchJob]) -> d
         return None  # the service counted no tokens, which does not mean that there were none
     cost = None
     at = max((job.end_time for job in jobs if job.end_time is not None), default=None)
-    with courtesy("the cost"):
+    with best_effort("the cost"):
         cost = cost_of(landing.usage, model, rows=landing.total, at=at, long_prompts=landing.long_prompts)
     return cost.plain() if cost is not None and cost.usd is not None else None

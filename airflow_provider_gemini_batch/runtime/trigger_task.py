@@ -23,8 +23,8 @@ from airflow_provider_gemini_batch.polling.progress import WaitLog
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 from airflow_provider_gemini_batch.polling.within import within
 from airflow_provider_gemini_batch.runtime.client import aget_client_connection, client_from_connection
-from airflow_provider_gemini_batch.runtime.signals import WatchedJobs
-from airflow_provider_gemini_batch.runtime.story import many
+from airflow_provider_gemini_batch.runtime.log_lines import many
+from airflow_provider_gemini_batch.runtime.telemetry import WatchedJobs
 
 if TYPE_CHECKING:
     import logging
@@ -212,7 +212,7 @@ class TriggerTask:
             # Plain values, past a custom XCom backend: the page reads the database.
             for key, value in ((PROGRESS_TEXT_KEY, words.text(now)), (PROGRESS_KEY, words.numbers(now))):
                 await _ask(comms, SetXCom(key=key, value=value, map_index=map_index, **place), over_at)
-        except Exception as error:  # noqa: BLE001  progress is a courtesy: no failure of it may end a wait
+        except Exception as error:  # noqa: BLE001  a failure to show progress must not end a wait
             self.log.debug("Could not push the progress: %s", type(error).__name__)
             return False
         return True

@@ -23,8 +23,8 @@ OURS = {
     f"{NAME}.rows.python_rows",
     f"{NAME}.runtime",
     f"{NAME}.runtime.arguments",
-    f"{NAME}.runtime.author",
-    f"{NAME}.runtime.readers",
+    f"{NAME}.runtime.dag_errors",
+    f"{NAME}.runtime.argument_readers",
     f"{NAME}.sensors",
     f"{NAME}.triggers",
 }

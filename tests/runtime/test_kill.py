@@ -17,8 +17,8 @@ from airflow_provider_gemini_batch.api.google.bigquery import _table_errors
 from airflow_provider_gemini_batch.api.google.storage import _storage_errors
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.runtime.best_effort import best_effort
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
-from airflow_provider_gemini_batch.runtime.courtesies import courtesy
 from airflow_provider_gemini_batch.runtime.create_task import Killed
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService
@@ -139,7 +139,7 @@ def test_what_stops_a_task_passes_through_everything_that_handles_failures(error
         GoogleCredential(tell).headers("create")
 
     def told() -> None:
-        with courtesy("an asset"):
+        with best_effort("an asset"):
             tell()
 
     def stored() -> None:

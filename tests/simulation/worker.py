@@ -15,9 +15,9 @@ from airflow_provider_gemini_batch.batch.ports import TaskTry
 from airflow_provider_gemini_batch.batch.run import BatchRun
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 from airflow_provider_gemini_batch.runtime.create_task import TaskRun
-from airflow_provider_gemini_batch.runtime.signals import TaskSignals
 from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
 from airflow_provider_gemini_batch.runtime.task_setup import CLOCK_SLACK, policy_of
+from airflow_provider_gemini_batch.runtime.telemetry import TaskTelemetry
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 from simulation.clockwork import START, Process
 from simulation.ports import RawStore, SimClock, SimService, SimWork, Steps
@@ -56,7 +56,7 @@ class SimTaskRun(TaskRun):
         self._work: Any = worker.work
         self._anew = False
         # Metrics and spans are not of interest here.
-        self._signals = Mock(TaskSignals)
+        self._telemetry = Mock(TaskTelemetry)
 
     def __enter__(self) -> Self:
         self._is_open = True

@@ -412,8 +412,8 @@ def _begin(call: Call, response: requests.Response, asked: int) -> int:
     """Return the offset at which a response begins; a host may send more than requested, or the whole file."""
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         return 0
-    told = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-    begin = int(told[1]) if told else asked
+    served = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+    begin = int(served[1]) if served else asked
     if begin > asked:
         response.close()
         raise UnexpectedResponse(

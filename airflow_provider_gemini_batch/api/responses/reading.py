@@ -174,10 +174,10 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
     status = item.get("status")
     if alone and (item.get("message") or (not status and "code" in item)):
         status = item
-    told = [status, item.get("error"), inner] if has_request else [item.get("error"), inner, status]
+    places = [status, item.get("error"), inner] if has_request else [item.get("error"), inner, status]
     if _has_content(response):
-        told = [] if has_request else told[:2]
-    fault = next(filter(None, map(_fault, told)), None)
+        places = [] if has_request else places[:2]
+    fault = next(filter(None, map(_fault, places)), None)
     beside = {name: value for name, value in item.items() if name not in _NOT_BESIDE}
     instance = item.get("instance")
     if isinstance(instance, str):

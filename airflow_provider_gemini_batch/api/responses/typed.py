@@ -58,17 +58,17 @@ class Counts(Struct, gc=False, frozen=True):
 
     def totals(self) -> tuple[int, int, int, int] | None:
         """Return the tokens of input, output, thinking and cache; None if the total or a list has more of them."""
-        asked, said, thought = self.promptTokenCount, self.candidatesTokenCount, self.thoughtsTokenCount
-        cached, again = self.cachedContentTokenCount, self.promptTokenDetails
+        prompt, answered, thought = self.promptTokenCount, self.candidatesTokenCount, self.thoughtsTokenCount
+        cached, also_prompt = self.cachedContentTokenCount, self.promptTokenDetails
         if (
-            self.totalTokenCount > asked + said + thought
-            or ((found := self.promptTokensDetails) and (found[0].tokenCount > asked or again))
-            or (again and again[0].tokenCount > asked)  # embeddings spell it without an s
-            or ((found := self.candidatesTokensDetails) and found[0].tokenCount > said)
+            self.totalTokenCount > prompt + answered + thought
+            or ((found := self.promptTokensDetails) and (found[0].tokenCount > prompt or also_prompt))
+            or (also_prompt and also_prompt[0].tokenCount > prompt)  # embeddings spell it without an s
+            or ((found := self.candidatesTokensDetails) and found[0].tokenCount > answered)
             or ((found := self.cacheTokensDetails) and found[0].tokenCount > cached)
         ):
             return None
-        return asked, said, thought, cached
+        return prompt, answered, thought, cached
 
 
 class _Part(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
@@ -177,18 +177,18 @@ def plain_result(line: bytes, position: int, read: Callable[[bytes, int], BatchR
     if key is None:
         return None
     usage = response.usageMetadata
-    told = None if usage is None else usage.totals()
+    counts = None if usage is None else usage.totals()
     if response.candidates is None:
         if usage is None:
-            told = _told(response.tokenCount)
+            counts = _counts_of(response.tokenCount)
         elif not usage.promptTokenCount:
             return None
         vector = _vector(response)
-        return PlainResult(key, position, "", vector, told, "", line, read) if vector and told else None
-    if told is None or response.embedding is not None or response.tokenCount is not None:
+        return PlainResult(key, position, "", vector, counts, "", line, read) if vector and counts else None
+    if counts is None or response.embedding is not None or response.tokenCount is not None:
         return None
     text = response.candidates[0].content.parts[0].text
-    return PlainResult(key, position, text, b"", told, response.responseId, line, read) if text else None
+    return PlainResult(key, position, text, b"", counts, response.responseId, line, read) if text else None
 
 
 def _vector(response: _Response) -> bytes:
@@ -201,7 +201,7 @@ def _vector(response: _Response) -> bytes:
     return vector if plain and vector != b"[]" else b""
 
 
-def _told(count: int | str | None) -> tuple[int, int, int, int] | None:
+def _counts_of(count: int | str | None) -> tuple[int, int, int, int] | None:
     if isinstance(count, str) and count.isascii() and count.isdigit() and len(count) <= _DIGITS:
         count = int(count)
     return (count, 0, 0, 0) if isinstance(count, int) else None

@@ -38,10 +38,10 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     counts = response.get("usageMetadata")
     odd: list[str] = []
     if not isinstance(counts, dict):
-        told = _token_count(response)
-        if told is None:
+        count = _token_count(response)
+        if count is None:
             return None, ""
-        tokens = _count(told, "tokenCount", odd)
+        tokens = _count(count, "tokenCount", odd)
         return Usage(input_tokens=tokens, uncounted_answers=len(odd)), "; ".join(odd)
     prompt, answered, thought, cached, tool = (_count(counts.get(name), name, odd) for name in _COUNTS)
     prompt = prompt or _count(_token_count(response), "tokenCount", odd)
@@ -52,9 +52,8 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     if answered and not listed["candidates"] and has_media(response):
         # Pictures and sound cost more than text, and nothing says how many of these tokens they are.
         found["other_tokens"] = found.get("other_tokens", 0) + answered
-    told = counts.get("totalTokenCount")
     # Tokens that only the total includes were billed too, as an unknown kind.
-    rest = max(0, _count(told, "totalTokenCount", []) - prompt - answered - thought - tool)
+    rest = max(0, _count(counts.get("totalTokenCount"), "totalTokenCount", []) - prompt - answered - thought - tool)
     members = {
         "input_tokens": prompt + tool,
         "output_tokens": answered + rest,
@@ -98,10 +97,10 @@ def _by_modality(counts: Mapping[str, Any], odd: list[str]) -> tuple[dict[str, i
 
 def _place(detail: Any, side: str) -> str:
     """Return the member of :class:`.Usage` for one entry; empty for text, which is the rest of the total."""
-    told = detail.get("modality") if isinstance(detail, dict) else None
-    if isinstance(told, int) and 0 <= told < len(_NUMBERED):
-        told = _NUMBERED[told]
-    modality = str(told or "").upper()
+    named = detail.get("modality") if isinstance(detail, dict) else None
+    if isinstance(named, int) and 0 <= named < len(_NUMBERED):
+        named = _NUMBERED[named]
+    modality = str(named or "").upper()
     if modality in _TEXT:
         return ""
     kind = _MODALITIES.get(modality)

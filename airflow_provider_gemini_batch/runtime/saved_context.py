@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from airflow_provider_gemini_batch.runtime.courtesies import courtesy
+from airflow_provider_gemini_batch.runtime.best_effort import best_effort
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,7 +25,7 @@ _KEY = "gemini_batch_context"
 _MOST_BYTES = 16 * 1024
 
 
-class LeftContext:
+class SavedContext:
     """What one process of a task adds to its context; what was there from the start is Airflow's own."""
 
     def __init__(self, context: Any, task: BaseOperator) -> None:
@@ -33,9 +33,9 @@ class LeftContext:
         self._task = task
         self._own: Collection[str] = frozenset(context)
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Save what was added, before the process ends in a deferral."""
-        with courtesy("what the function left in the context"):
+        with best_effort("what the function left in the context"):
             left = {"names": self._names(), "assets": self._assets(), "aliases": self._aliases()}
             if not any(left.values()):
                 return
@@ -49,9 +49,9 @@ class LeftContext:
             else:
                 self._context["ti"].xcom_push(key=_KEY, value=text)
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Put back what an earlier process saved."""
-        with courtesy("what the function left in the context"):
+        with best_effort("what the function left in the context"):
             store, ti = self._context.get("task_state_store"), self._context["ti"]
             text = (
                 store.get(_KEY)

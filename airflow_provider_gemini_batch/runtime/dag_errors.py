@@ -16,7 +16,7 @@ _NOT_THE_AUTHORS = ("airflow_provider_gemini_batch.", "airflow.", "contextlib")
 
 
 @contextmanager
-def in_the_authors_words(operator: str, task_id: str) -> Iterator[None]:
+def naming_the_task(operator: str, task_id: str) -> Iterator[None]:
     """Add the task and the author's line to an error: Airflow shows an import error with its last two frames only."""
     try:
         yield

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow_provider_gemini_batch.api.states import JobKind, Service
 from airflow_provider_gemini_batch.batch.tag import tag_of
-from airflow_provider_gemini_batch.runtime.courtesies import courtesy
+from airflow_provider_gemini_batch.runtime.best_effort import best_effort
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,7 +47,7 @@ _USAGE: Final = {
 _OPERATIONS: Final = {JobKind.GENERATION: "generate_content", JobKind.EMBEDDINGS: "embeddings"}
 
 
-class TaskSignals:
+class TaskTelemetry:
     """The metrics and spans of one task in one of its processes."""
 
     def __init__(self, ti: Any, arguments: BatchArguments, service: Service) -> None:
@@ -71,7 +71,7 @@ class TaskSignals:
 
     def job(self, job: BatchJob, *, created: bool) -> None:
         """Count a job that came into use; send a span, ``submit``, for one that was just created."""
-        with courtesy("metrics"):
+        with best_effort("metrics"):
             _stats().incr(f"{_PREFIX}.jobs.{'created' if created else 'adopted'}", 1, tags=self._tags)
         if created:
             self._trace("submit", self._create_began, time.time(), {"gen_ai.response.id": job.name})
@@ -84,7 +84,7 @@ class TaskSignals:
         :param between: when landing began and ended, in seconds since the epoch; None if another process landed.
         """
         usage = landing.usage.shown() if landing.usage is not None else {}
-        with courtesy("metrics"):
+        with best_effort("metrics"):
             counts = {"rows.succeeded": landing.succeeded, "rows.failed": landing.failed, **usage}
             for name, count in counts.items():
                 _stats().incr(f"{_PREFIX}.{name}", count, tags=self._tags)
@@ -112,11 +112,11 @@ class TaskSignals:
 
     def _took(self, timer: str, began: float | None, ended: float | None) -> None:
         if began is not None and ended is not None:
-            with courtesy("metrics"):
+            with best_effort("metrics"):
                 _stats().timing(f"{_PREFIX}.{timer}", timedelta(seconds=max(ended - began, 0.0)), tags=self._tags)
 
     def _trace(self, name: str, began: float, ended: float, about: Mapping[str, Any]) -> None:
-        with courtesy("a span"):
+        with best_effort("a span"):
             from opentelemetry import trace
             from opentelemetry.trace import SpanKind
 
@@ -146,7 +146,7 @@ class WatchedJobs:
         # Added up step by step: there may be ten thousand triggers.
         active, queued = cls._sums.get(conn_id, (0, 0))
         sums = cls._sums[conn_id] = (active + jobs - before[0], queued + tokens - before[1])
-        with courtesy("metrics"):
+        with best_effort("metrics"):
             # The triggerer sets up Airflow's own metrics, a task's process those of the SDK.
             from airflow.observability.stats import Stats
 

@@ -20,7 +20,7 @@ _IN_ASSET_EVENTS = ("job_name", "job_names", "counts", "usage", "output")
 
 
 @contextmanager
-def courtesy(what: str) -> Iterator[None]:
+def best_effort(what: str) -> Iterator[None]:
     """Log, at debug level, an error in the block instead of failing the task."""
     try:
         yield
@@ -35,7 +35,7 @@ def update_asset_events(task: BaseOperator, context: Context, summary: Mapping[s
     """
     extra = {name: summary[name] for name in _IN_ASSET_EVENTS}
     for outlet in task.outlets or ():
-        with courtesy("an asset"):
+        with best_effort("an asset"):
             context["outlet_events"][outlet].extra.update(extra)
 
 
@@ -44,7 +44,7 @@ def label_of_map_index(context: Any) -> None:
     template = context.get("map_index_template")
     if not isinstance(template, str):
         return
-    with courtesy("the label of a mapped task"):
+    with best_effort("the label of a mapped task"):
         from jinja2 import Environment, meta
 
         names = meta.find_undeclared_variables(Environment(autoescape=True).parse(template))

@@ -28,7 +28,7 @@ def many(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def line_of_input(rows: int, jobs: int, tokens: int, cost: Cost | None, limit: float | None) -> str:
+def input_line(rows: int, jobs: int, tokens: int, cost: Cost | None, limit: float | None) -> str:
     """Return what goes in: rows, jobs and, where they are known, an estimate of tokens and cost."""
     parts = [f"Read {many(rows, 'row')} for {many(jobs, 'job')}", f"about {many(tokens, 'input token')}"]
     if cost is not None and cost.usd is not None:
@@ -38,7 +38,7 @@ def line_of_input(rows: int, jobs: int, tokens: int, cost: Cost | None, limit: f
     return ", ".join(parts) + "."
 
 
-def line_of_new_job(job: BatchJob, model: str, base_url: str | None) -> str:
+def created_line(job: BatchJob, model: str, base_url: str | None) -> str:
     """Return the name of a job that was just created, with its size and its page."""
     total = job.completion_stats.total if job.completion_stats is not None else None
     rows = f"{many(total, 'row')}, " if total else ""
@@ -57,7 +57,7 @@ def statuses_of(landing: Landing) -> dict[str, int]:
     return named or {status: sum(words.values()) for status, words in landing.reasons.items()}
 
 
-def line_of_failed_rows(landing: Landing) -> str:
+def failed_rows_line(landing: Landing) -> str:
     """Return how many rows failed and why; empty where none did."""
     if not landing.failed:
         return ""
@@ -68,13 +68,13 @@ def line_of_failed_rows(landing: Landing) -> str:
             for name, times in landing.reasons.get(status, {}).items()
             if name
         }
-        told = [name if times == count else f"{times} {name}" for name, times in words.items()][:_MOST_REASONS]
-        parts.append(f"{count:,} {status}" + (f" ({', '.join(told)})" if told else ""))
+        causes = [name if times == count else f"{times} {name}" for name, times in words.items()][:_MOST_REASONS]
+        parts.append(f"{count:,} {status}" + (f" ({', '.join(causes)})" if causes else ""))
     why = f": {', '.join(parts)}" if parts else ""
     return f"{landing.failed:,} of {many(landing.total, 'row')} failed{why}. Each result row says why."
 
 
-def line_of_end(landing: Landing, cost: Mapping[str, Any] | None) -> str:
+def summary_line(landing: Landing, cost: Mapping[str, Any] | None) -> str:
     """Return the summary of what was landed: rows, tokens, cost, and where the rows are."""
     parts = [
         f"Landed {many(landing.total, 'row')}: {landing.succeeded:,} ok"
@@ -92,11 +92,11 @@ def line_of_end(landing: Landing, cost: Mapping[str, Any] | None) -> str:
     return "; ".join(parts) + "."
 
 
-def log_end(landing: Landing, cost: Mapping[str, Any] | None) -> None:
+def log_summary(landing: Landing, cost: Mapping[str, Any] | None) -> None:
     """Log what was landed; failed rows are a warning, even if the task succeeds with them."""
-    if failed := line_of_failed_rows(landing):
+    if failed := failed_rows_line(landing):
         log.warning("%s", failed)
-    log.info("%s", line_of_end(landing, cost))
+    log.info("%s", summary_line(landing, cost))
 
 
 def _tokens(counts: Mapping[str, int]) -> Iterator[str]:

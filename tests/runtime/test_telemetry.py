@@ -21,7 +21,7 @@ from task_context import task_context
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, to_event
-from airflow_provider_gemini_batch.runtime.signals import COUNTERS, GAUGES, TIMERS, WatchedJobs
+from airflow_provider_gemini_batch.runtime.telemetry import COUNTERS, GAUGES, TIMERS, WatchedJobs
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -160,7 +160,7 @@ def test_our_attributes_are_those_of_the_installed_conventions(spans: InMemorySp
 
 
 @pytest.mark.parametrize("what", ["incr", "timing", "tracer"])
-def test_signals_that_fail_cost_no_paid_task(
+def test_telemetry_that_fails_cost_no_paid_task(
     what: str, told: Told, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> Any:
