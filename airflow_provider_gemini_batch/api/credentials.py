@@ -105,7 +105,7 @@ class GoogleCredential:
         with self._lock:
             try:
                 credentials = self._load_once()
-                self._freshen(credentials)
+                self._refresh_if_needed(credentials)
             except GeminiBatchError:
                 raise
             except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
@@ -139,7 +139,7 @@ class GoogleCredential:
             self._credentials = self._load(self._request)
         return self._credentials
 
-    def _freshen(self, credentials: Any) -> None:
+    def _refresh_if_needed(self, credentials: Any) -> None:
         from google.auth.credentials import TokenState
         from google.auth.exceptions import GoogleAuthError
 

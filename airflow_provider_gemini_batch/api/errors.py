@@ -45,7 +45,7 @@ class GeminiBatchError(Exception):
     retryable: ClassVar[bool] = False
 
     @property
-    def maybe_acted(self) -> bool:
+    def may_have_acted(self) -> bool:
         """Whether the service may have carried out the call although no good response arrived."""
         return False
 
@@ -77,7 +77,7 @@ class TransportError(GeminiBatchError):
         self.sent = sent
 
     @property
-    def maybe_acted(self) -> bool:
+    def may_have_acted(self) -> bool:
         """True unless it is certain that no request left."""
         return self.sent
 
@@ -120,7 +120,7 @@ class ServiceUnavailable(ApiError):
     retryable = True
 
     @property
-    def maybe_acted(self) -> bool:
+    def may_have_acted(self) -> bool:
         """Always: a 5xx says nothing about what was done."""
         return True
 
@@ -139,7 +139,7 @@ class UnexpectedResponse(GeminiBatchError):
     """A 2xx that cannot be read, or a shape that we do not know."""
 
     @property
-    def maybe_acted(self) -> bool:
+    def may_have_acted(self) -> bool:
         """Always: the service did respond."""
         return True
 

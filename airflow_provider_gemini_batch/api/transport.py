@@ -220,7 +220,7 @@ class Transport:
         try:
             return self.repeat(lambda: self._once(call), retry=call.retry, errors=errors)
         except NotFound:
-            if call.method == "DELETE" and any(error.maybe_acted for error in errors):
+            if call.method == "DELETE" and any(error.may_have_acted for error in errors):
                 return WholeResponse(200, {}, b"{}", call.description)  # an earlier attempt had deleted it
             raise
 

@@ -337,10 +337,10 @@ def _why_adopted(one: _Candidate) -> str:
 
 def _why_submitted(same: Sequence[_Candidate], others: Sequence[_Candidate]) -> str:
     if same:
-        states = ", ".join(f"{one.name} ({_fate(one)})" for one in same)
+        states = ", ".join(f"{one.name} ({_ending_in_words(one)})" for one in same)
         return f"no job that was created from this input can be used any more: {states}"
     return "the jobs of this task were created from other input" if others else ""
 
 
-def _fate(one: _Candidate) -> str:
+def _ending_in_words(one: _Candidate) -> str:
     return f"{one.job.state.words}, its results were delivered" if one.is_used_up else one.job.state.words

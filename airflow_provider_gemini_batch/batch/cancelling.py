@@ -51,7 +51,7 @@ class Canceller:
             self._state.happened(Event.CANCEL_ASKED, name)
             if keep_notes:
                 self._save()
-        error = self._insist(name)
+        error = self._cancel_with_retries(name)
         if error is None:
             self._asked.add(name)
             return True
@@ -86,7 +86,7 @@ class Canceller:
             # Only then: a try that could not read its notes must not overwrite them with empty ones.
             self._save()
 
-    def _insist(self, name: str) -> GeminiBatchError | None:
+    def _cancel_with_retries(self, name: str) -> GeminiBatchError | None:
         for pause in _PAUSES:
             error = self._try(name)
             if error is None or not error.retryable:

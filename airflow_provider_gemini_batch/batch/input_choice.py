@@ -77,7 +77,7 @@ class InputChoice:
         state.fingerprint, state.shards, state.input = plan.fingerprint, plan.shards, dict(plan.note)
         return plan
 
-    def lose_rows(self, fingerprint: str, error: InputUnavailable) -> None:
+    def note_lost_rows(self, fingerprint: str, error: InputUnavailable) -> None:
         """Record that rows cannot be sent. Jobs that were paid for the same input are used and never bought again.
 
         :param fingerprint: of the input that the rows belong to.

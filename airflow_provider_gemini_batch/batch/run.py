@@ -158,7 +158,7 @@ class _Advance:
             log.info("Waiting%s: %s.", until_words(until, now), wait.reason)
             return self._sleep(until, wait.reason, wait.turn)
         except GeminiBatchError as error:
-            return self._sit_out(error)
+            return self._wait_out(error)
         if state.errors and isinstance(step, WaitForJobs):
             state.errors = 0
             step = replace(step, memo=state.to_json())
@@ -180,7 +180,7 @@ class _Advance:
         """Return the jobs that nobody else needs if this task ends now."""
         return self._state.unfinished(of_all_tries=self._task.policy.reattach)
 
-    def _sit_out(self, error: GeminiBatchError) -> SleepUntil:
+    def _wait_out(self, error: GeminiBatchError) -> SleepUntil:
         """Return a wait until the error may have passed, or raise it: a brief outage must not cost a paid job."""
         at = self._timeouts.resume_at(error)
         if at is None:
@@ -280,7 +280,7 @@ class _Advance:
             try:
                 rows = rows_to_repair(self._task, state, plan, round_, used, too_late=self._timeouts.is_over())
             except ResultsGone as error:
-                return self._go_on_without(plan, used, error)
+                return self._continue_without(plan, used, error)
             if rows is None:
                 break
         if plan.incomplete:
@@ -290,10 +290,10 @@ class _Advance:
         try:
             landing = self._task.rows.land(state.jobs(used))
         except ResultsGone as error:
-            return self._go_on_without(plan, used, error)
+            return self._continue_without(plan, used, error)
         return self._results.deliver(plan, used, landing)
 
-    def _go_on_without(self, plan: Plan, used: Sequence[str], error: ResultsGone) -> Step:
+    def _continue_without(self, plan: Plan, used: Sequence[str], error: ResultsGone) -> Step:
         """Do what is due, now that the service no longer keeps some of the results."""
         self._results.give_up_lost(used, error)
         return self._go_on(plan)
@@ -305,7 +305,7 @@ class _Advance:
         for shard in range(self._shards if round_ == 0 else 1):
             fingerprint = plan.fingerprint or state.fingerprint or None
             slot = adoption.Slot(self._task.identity, state.clear_count, shard, round_, fingerprint)
-            name = self._serving(slot)
+            name = self._job_of_slot(slot)
             if name is not None:
                 beside = adoption.partial_results_for(state.seen(), slot, name)
                 used.extend(one for one in beside if one not in used)
@@ -317,7 +317,7 @@ class _Advance:
         found.ended = [name for name in found.ended if name not in bad]
         return found
 
-    def _serving(self, slot: adoption.Slot) -> str | None:
+    def _job_of_slot(self, slot: adoption.Slot) -> str | None:
         """Return the job that this try uses for a slot; one that we cancelled and that ended unused is released."""
         for record in self._state.in_use():
             if record.job is None or record.tag is None or not slot.has(record.tag):
@@ -377,7 +377,7 @@ class _Advance:
             self._submitter.keep(tag, rows, reuse=self._may_reuse, completes=completes)
         except InputUnavailable as error:
             found.lacks_turns -= 1
-            self._input.lose_rows(tag.fingerprint, error)
+            self._input.note_lost_rows(tag.fingerprint, error)
             found.unsendable = True
 
     @property
@@ -404,7 +404,7 @@ class _Advance:
             self._start_clock()
             found.postponed = wait
         except InputUnavailable as error:
-            self._input.lose_rows(tag.fingerprint, error)
+            self._input.note_lost_rows(tag.fingerprint, error)
             found.unsendable = True
         else:
             self._turns.give_up_place()

@@ -158,7 +158,7 @@ class Submitter:
         try:
             job = self._task.service.create(prepared, tag)
         except GeminiBatchError as error:
-            if not error.maybe_acted:
+            if not error.may_have_acted:
                 self._refused(tag, error, prepared)
                 if not error.retryable:
                     self._task.service.discard(prepared)

@@ -166,11 +166,11 @@ def judge(
         case Ended(job):
             return _judge_job(job, counts=counts, limits=limits, can_repair=can_repair)
         case Deadline(name, waited, cancelled):
-            what = f"{name} did not end within {_span(waited)}{_what_became_of_it(cancelled=cancelled)}"
+            what = f"{name} did not end within {_span(waited)}{_ending_clause(cancelled=cancelled)}"
             return _failed(f"{what}.", "Raise `timeout` if this is too short.", retry=True)
         case Stalled(name, kind, stuck_for, cancelled):
             how = "never left the service's queue" if kind == "queue" else "made no progress"
-            what = f"{name} {how} for {_span(stuck_for)}{_what_became_of_it(cancelled=cancelled)}"
+            what = f"{name} {how} for {_span(stuck_for)}{_ending_clause(cancelled=cancelled)}"
             return _failed(f"{what}.", "A new job may fare better.", retry=True)
         case Gone(name):
             return _failed(f"The service does not know {name} any more: deleted, or made with another key.", retry=True)
@@ -258,7 +258,7 @@ def _sent_too_often(ending: SentTooOften) -> str:
     )
 
 
-def _what_became_of_it(*, cancelled: bool) -> str:
+def _ending_clause(*, cancelled: bool) -> str:
     return " and was cancelled" if cancelled else "; it was left running"
 
 

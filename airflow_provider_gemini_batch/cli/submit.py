@@ -148,7 +148,7 @@ def _send(  # noqa: PLR0917  (all that was read)
                 job = service.create(service.prepare(tag, None, reuse=False), tag)
             except GeminiBatchError as error:
                 print(f"gemini-batch: {error}", file=sys.stderr)
-                if error.maybe_acted:
+                if error.may_have_acted:
                     print(f"The job may still exist: look for {tag} with `gemini-batch list`.", file=sys.stderr)
                 code = REFUSED
                 break

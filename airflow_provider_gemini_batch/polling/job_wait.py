@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 
 #: After so many failures in a row, the task's log says so.
-LOUD: Final = 3
+LOGGED_FAILURES: Final = 3
 #: The pause before credentials that were refused are tried again, in seconds.
 _RENEWED_AFTER: Final = 5.0
 # Which reason ends a wait for several jobs with different ones: what no waiting can repair comes first.
@@ -90,9 +90,9 @@ class ErrorStreak:
         self.refused_credentials: int | None = None
 
     @property
-    def is_loud(self) -> bool:
+    def is_logged(self) -> bool:
         """Whether the task's log should mention it."""
-        return self.failures >= LOUD
+        return self.failures >= LOGGED_FAILURES
 
     @property
     def is_in_doubt(self) -> bool:
@@ -171,7 +171,7 @@ class WatchedJob:
 
     def _record_snapshot(self, snapshot: JobSnapshot, policy: WaitPolicy, now: float) -> float:
         before, self.progress = self.progress, snapshot.progress
-        self.has_news = self.progress != before or (self.errors is not None and self.errors.is_loud)
+        self.has_news = self.progress != before or (self.errors is not None and self.errors.is_logged)
         self.errors = None
         state = self.progress.state
         if state.is_terminal:
@@ -220,7 +220,7 @@ class WatchedJob:
         streak = self.errors = self.errors or ErrorStreak()
         result = streak.record(error, policy, now, credentials=credentials, never_seen=self.progress is None)
         if not isinstance(result, Reason):
-            self.has_news = streak.failures == LOUD
+            self.has_news = streak.failures == LOGGED_FAILURES
             return result
         what = f"The service does not know {self.name}" if result is Reason.GONE else f"Could not poll {self.name}"
         return self._end(result, f"{what}: {error}", error)

@@ -83,7 +83,7 @@ def poll_delay(
     From the sixth hour on it grows with the age, to twice the interval at the twelfth hour, when another minute no
     longer matters. Each failure in a row doubles it, up to 10 minutes; ``retry_after`` is honoured up to an hour.
     """
-    delay = poll_interval * _stretch(age, poll_interval)
+    delay = poll_interval * _interval_factor(age, poll_interval)
     if failures > 0:
         delay = max(delay, min(delay * 2.0 ** min(failures, 30), _LONGEST_BACKOFF))
     if retry_after is not None:
@@ -91,7 +91,7 @@ def poll_delay(
     return delay
 
 
-def _stretch(age: float | None, poll_interval: float) -> float:
+def _interval_factor(age: float | None, poll_interval: float) -> float:
     if age is None or poll_interval <= 0:
         return 1.0
     if age < _YOUNG:

@@ -73,7 +73,7 @@ class PollTarget:
 PollAnswer = tuple[str, "JobSnapshot | GeminiBatchError | None"]
 
 
-def pages_worth(pages: Iterable[int]) -> int:
+def pages_to_list(pages: Iterable[int]) -> int:
     """Return how many list pages make the fewest calls, for jobs expected on these pages (from 0); 0 for gets alone."""
     expected = Counter(pages)
     left = expected.total()
@@ -102,7 +102,7 @@ class ListHeuristics:
         if had_ours:
             self._deepest = max(page, self._deepest)
 
-    def pages_in_vain(self, jobs: int) -> int:
+    def wasted_pages(self, jobs: int) -> int:
         """Return how many pages in a row may be read in vain in search of so many jobs.
 
         An eighth of the calls that asking for each would take, or as far as jobs of ours have been seen already,
@@ -169,7 +169,7 @@ class PollRound:
             for target in unlisted:
                 target.page = UNSEEN
         # New jobs are probably on the first page, which lists the newest first.
-        planned = pages_worth(max(0, target.page) for target in self._left.values())
+        planned = pages_to_list(max(0, target.page) for target in self._left.values())
         if planned:
             self._walk(heuristics, planned)
         if exploring and unlisted:
@@ -177,13 +177,13 @@ class PollRound:
         left = list(self._left.values())
         affordable = 0 if self.stopped_by else self._budget - self.calls
         self._queue.extend(left[:affordable])
-        self._put_off(left[affordable:])
+        self._postpone(left[affordable:])
         return len(self._queue)
 
     def _walk(self, heuristics: ListHeuristics, planned: int) -> None:
         """Read as many pages as planned, and more while they show jobs of ours; a few may show none."""
         unseen = sum(target.page == UNSEEN for target in self._left.values())
-        in_vain = heuristics.pages_in_vain(unseen) + min(_DRIFT, len(self._left) // _WORTH_A_DRIFT)
+        in_vain = heuristics.wasted_pages(unseen) + min(_DRIFT, len(self._left) // _WORTH_A_DRIFT)
         token: str | None = None
         number = barren = 0
         total = len(self._left)
@@ -271,7 +271,7 @@ class PollRound:
             if self._failures >= _HOPELESS:
                 self.stop(error)
 
-    def _put_off(self, targets: Iterable[PollTarget]) -> None:
+    def _postpone(self, targets: Iterable[PollTarget]) -> None:
         answers: list[PollAnswer] = [(target.name, self.stopped_by) for target in targets]
         if answers:
             self._report(answers)
@@ -285,7 +285,7 @@ class PollRound:
     def stop(self, error: GeminiBatchError) -> None:
         """Stop asking: the service wants that, nobody waits any more, or our own code failed."""
         self.stopped_by = error
-        self._put_off(self._take_queue())
+        self._postpone(self._take_queue())
 
 
 class RunningRound:

@@ -106,7 +106,7 @@ class Subscription:
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
 
-    async def news(self) -> None:
+    async def wait_for_news(self) -> None:
         """Sleep until there is news."""
         if not self._has_news:
             self._sleeper = asyncio.get_running_loop().create_future()
@@ -282,13 +282,13 @@ class JobPoller:
             # A last poll is made even if the service asked for fewer calls: the job may have ended.
             due = [target for target in due if target.subscription.wait.is_overdue(self._now())]
         if not self._can_ask:
-            self._end_overdue(due, by=self._patience)
+            self._end_overdue(due, by=self._last_poll_seconds)
         elif due:
             self._start(due)
         for asked in self._rounds.values():
             if asked.last_call <= now:
                 self._end_overdue(asked.targets, by=_LAST_POLL)
-                asked.last_call = self._last_call(asked.targets)
+                asked.last_call = self._answers_due(asked.targets)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -315,11 +315,11 @@ class JobPoller:
     def _first_deadline(self) -> float:
         """Return when the first wait ends, by the loop's time; it matters only while no ordinary round can start."""
         first = min((target.subscription.wait.policy.deadline for target in self._idle()), default=inf)
-        patience = 0.0 if self._can_ask else self._patience
+        patience = 0.0 if self._can_ask else self._last_poll_seconds
         return self._loop.time() + max(0.01, first + patience - self._now())
 
     @property
-    def _patience(self) -> float:
+    def _last_poll_seconds(self) -> float:
         """How many seconds a last poll may take after a deadline; 0 when polling is known to fail."""
         return 0.0 if self._failures or self._cannot_connect else _LAST_POLL
 
@@ -352,11 +352,11 @@ class JobPoller:
             _log.warning("No thread could be started; polling is put off")
             self._not_before = now + _GATHER
             return
-        self._rounds[running] = _Asked(due, now, self._lookups, self._last_call(due))
+        self._rounds[running] = _Asked(due, now, self._lookups, self._answers_due(due))
         for target in due:
             target.job.is_asked = True
 
-    def _last_call(self, targets: Iterable[SubscribedJob]) -> float:
+    def _answers_due(self, targets: Iterable[SubscribedJob]) -> float:
         """Return until when the answers of a round are awaited: some time after the first deadline of its jobs."""
         first = min((one.subscription.wait.policy.deadline for one in targets if one.job.report is None), default=inf)
         return self._loop.time() + max(0.0, first - self._now()) + _LAST_POLL
@@ -402,9 +402,9 @@ class JobPoller:
         working = bool(self._inbox)
         self._inbox.extend((running, answer) for answer in answers)
         if not working:
-            self._work_off()
+            self._process_slice()
 
-    def _work_off(self) -> None:
+    def _process_slice(self) -> None:
         """Process a slice of the answers; the rest waits until everything else in the loop had a turn."""
         began = time.monotonic()
         if began - self._slice_ended > _SLICE_SECONDS:  # those who were woken last, or others, kept the loop busy
@@ -417,7 +417,7 @@ class JobPoller:
             self._inbox.popleft()
         self._slice_ended = time.monotonic()
         if self._inbox:
-            self._loop.call_soon(self._work_off)
+            self._loop.call_soon(self._process_slice)
         elif self._rounds and not self._closed:
             self._poll_by(self._loop.time() + _GAP)  # a job may be due before the slowest answer of the round arrives
 
@@ -447,7 +447,7 @@ class JobPoller:
         if not job.has_news and not wait.is_over:
             return False
         if job.report is not None:
-            self.turns.look_soon()
+            self.turns.poll_soon()
         target.subscription.wake()
         return True
 

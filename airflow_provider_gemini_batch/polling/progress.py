@@ -160,7 +160,7 @@ class WaitLog:
         failing = {
             job.name: job.errors
             for job in self._wait.jobs
-            if job.report is None and job.errors is not None and job.errors.is_loud
+            if job.report is None and job.errors is not None and job.errors.is_logged
         }
         if self._failing is None:
             if failing:

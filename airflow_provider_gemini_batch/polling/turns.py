@@ -200,14 +200,14 @@ class TurnKeeper:
             # Without a context of its own, it would log into the task log of whoever came first.
             self._keeping = contextvars.Context().run(self._loop.create_task, self._keep())
         self._changed_at = self._loop.time()
-        self.look_soon()
+        self.poll_soon()
         try:
             return await self._sleepers[place]
         finally:
             self._queue.leave(place)
             del self._sleepers[place], self._intervals[place]
 
-    def look_soon(self) -> None:
+    def poll_soon(self) -> None:
         """Read the list soon, since a task has joined or a job has ended."""
         self._news.set()
 

@@ -74,17 +74,17 @@ class Template:
                 del opened[-len(brace) :]
                 self._pieces[-1] += brace
             elif brace in {"{", "}", "}}"}:
-                raise self._lonely(brace[0], template, found.start())
+                raise self._unpaired_brace(brace[0], template, found.start())
             elif _opens_json(brace, 1) or (opened and not brace[1:-1].strip()):
                 self._pieces[-1] += brace
             else:
                 self._pieces += [brace[1:-1], ""]
         self._pieces[-1] += template[position:]
         if "{" in opened:
-            raise self._lonely("{", template, len(template))
+            raise self._unpaired_brace("{", template, len(template))
 
     @staticmethod
-    def _lonely(brace: str, template: str, position: int) -> ConfigurationError:
+    def _unpaired_brace(brace: str, template: str, position: int) -> ConfigurationError:
         line = template.count("\n", 0, position) + 1
         return ConfigurationError(f"prompt_template, line {line}: a '{brace}' has no partner; {_LITERAL_BRACES}")
 

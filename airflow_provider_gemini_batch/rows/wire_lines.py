@@ -100,7 +100,7 @@ class _RawBody:
             members["generationConfig"] = dict(defaults.generation_config)
         self._members = frozenset(members)
         self._tail = b"," + request_json(members)[1:] if members else b""
-        self._is_choosy = self._is_vertex or bool(members)
+        self._may_need_changes = self._is_vertex or bool(members)
 
     def read(self, row: Row, raw: bytes) -> _Written | None:
         """Return the row as its line has it; None if it must be parsed and written again."""
@@ -129,7 +129,7 @@ class _RawBody:
     def _text(self, body: bytes) -> TextRequest | None:
         """Return a request of text, unless the defaults or Vertex AI require a change."""
         request = text_request(body) if self._generates else None
-        if request is None or not self._is_choosy:
+        if request is None or not self._may_need_changes:
             return request
         suits = self._members.isdisjoint(request.members) and (request.suits_vertex or not self._is_vertex)
         return request if suits else None

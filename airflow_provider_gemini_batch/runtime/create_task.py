@@ -192,7 +192,7 @@ class TaskRun:
 
     def _skip_whole(self, landing: Landing) -> dict[str, Any]:
         """Return the summary of a task without a job, whose output holds the rows of this very input."""
-        return self._hand_on(
+        return self._publish(
             summary_without_job("WHOLE", self._arguments.model, counts=landing.counts, output=landing.output)
         )
 
@@ -288,7 +288,7 @@ class TaskRun:
         log.info("The input has no rows: nothing was sent (on_empty='succeed').")
         landing = self._work.land([])
         counts = {"total": 0, "succeeded": 0, "failed": 0}
-        return self._hand_on(
+        return self._publish(
             summary_without_job(
                 "EMPTY", self._arguments.model, counts=counts, output=landing.output, responses=landing.responses
             )
@@ -434,7 +434,7 @@ class TaskRun:
         log.info("Not waiting for %s (wait_for_completion=False).", ", ".join(step.job_names))
         self._overview.submitted()
         # This task does not come back, and nobody else needs its rows.
-        return self._hand_on(summary_of(jobs, counts={"total": total, "succeeded": 0, "failed": 0}))
+        return self._publish(summary_of(jobs, counts={"total": total, "succeeded": 0, "failed": 0}))
 
     def _finish(self, step: Done) -> dict[str, Any]:
         landing = step.landing
@@ -453,7 +453,7 @@ class TaskRun:
                 if landing.responses is None
                 else "do not go into XCom (do_xcom_push=False)",
             )
-        self._hand_on(summary)
+        self._publish(summary)
         if self._arguments.output_path:
             # Only now: before the output has its final name, a crash would lose what was paid for.
             self._service.remove_responses(step.jobs)
@@ -462,7 +462,7 @@ class TaskRun:
         log_summary(landing, summary["cost"])
         return summary
 
-    def _hand_on(self, summary: dict[str, Any]) -> dict[str, Any]:
+    def _publish(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Return the summary, after Airflow was given what others take of it and the kept rows were removed."""
         update_asset_events(self._task, self._context, summary)
         label_of_map_index(self._context)

@@ -100,7 +100,7 @@ def _plan(arguments: PlanArguments, paths: Paths) -> list[dict[str, Any]]:
         parts = [_Part(_key(one.path, 0), one.path, None, 0) for one in files]
         types = _text_types(arguments, form)
     _refuse_too_many(len(parts), arguments)
-    _refuse_too_dear(arguments, paths, parts)
+    _refuse_over_budget(arguments, paths, parts)
     rows = sum(part.rows or 0 for part in parts)
     log.info("Planned %d part(s) of %d file(s)%s.", len(parts), len(files), f", {rows} rows" if rows else "")
     shared = {"carry_types": {name: types[name] for name in arguments.carry}} if arguments.carry else {}
@@ -173,7 +173,7 @@ def _refuse_too_many(parts: int, arguments: PlanArguments) -> None:
         )
 
 
-def _refuse_too_dear(arguments: PlanArguments, paths: Paths, parts: Sequence[_Part]) -> None:
+def _refuse_over_budget(arguments: PlanArguments, paths: Paths, parts: Sequence[_Part]) -> None:
     if arguments.max_cost_usd is None:
         return
     sizes = [_size(paths, part.address) if part.rows is None else (part.rows, part.bytes) for part in parts]

@@ -66,7 +66,7 @@ class TaskStateStore:
     def save(self, text: str) -> None:
         """Save the notes; raises when Airflow does not store them, and then nothing is sent either."""
         if self._store is not None:
-            self._insist(lambda: self._store.set(self._state_key, text))
+            self._with_retries(lambda: self._store.set(self._state_key, text))
 
     def load_record(self) -> str | None:
         """Return the input record; None if there is none."""
@@ -75,22 +75,22 @@ class TaskStateStore:
     def save_record(self, text: str) -> None:
         """Save the input record."""
         if self._store is not None:
-            self._insist(lambda: self._store.set(self._record_key, text))
+            self._with_retries(lambda: self._store.set(self._record_key, text))
             self._has_record = True
 
     def drop_record(self) -> None:
         """Remove the input record, if there is one."""
         if self._store is not None and (self._has_record or self.load_record() is not None):
-            self._insist(lambda: self._store.delete(self._record_key))
+            self._with_retries(lambda: self._store.delete(self._record_key))
             self._has_record = False
 
     def _read(self, key: str) -> str | None:
         if self._store is None:
             return None
-        text = self._insist(lambda: self._store.get(key))
+        text = self._with_retries(lambda: self._store.get(key))
         return text if isinstance(text, str) else None
 
-    def _insist(self, call: Callable[[], T]) -> T:
+    def _with_retries(self, call: Callable[[], T]) -> T:
         """Return what a call returns, repeated where Airflow fails: the name of a job just created must be saved."""
         for pause in _PAUSES:
             try:

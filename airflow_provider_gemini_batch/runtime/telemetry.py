@@ -93,7 +93,7 @@ class TaskTelemetry:
         if between is None:
             return
         began, ended = between
-        self._took("landing_duration", began, ended)
+        self._record_duration("landing_duration", began, ended)
         about = {"gemini_batch.rows.succeeded": landing.succeeded, "gemini_batch.rows.failed": landing.failed}
         about |= {attribute: usage[name] for name, attribute in _USAGE.items() if name in usage}
         self._trace("land", began, ended, about)
@@ -102,15 +102,15 @@ class TaskTelemetry:
         moments = (job.create_time, job.start_time, job.end_time)
         created, started, ended = (None if moment is None else moment.timestamp() for moment in moments)
         started = started or self._running_since
-        self._took("queue_duration", created, started)
-        self._took("run_duration", started, ended)
+        self._record_duration("queue_duration", created, started)
+        self._record_duration("run_duration", started, ended)
         if created is not None and ended is not None:
             tag = tag_of(job)
             name = "repair" if tag is not None and tag.round else "wait"
             about = {"gen_ai.response.id": job.name, "gemini_batch.job.state": job.state.words}
             self._trace(name, created, ended, about)
 
-    def _took(self, timer: str, began: float | None, ended: float | None) -> None:
+    def _record_duration(self, timer: str, began: float | None, ended: float | None) -> None:
         if began is not None and ended is not None:
             with best_effort("metrics"):
                 _stats().timing(f"{_PREFIX}.{timer}", timedelta(seconds=max(ended - began, 0.0)), tags=self._tags)

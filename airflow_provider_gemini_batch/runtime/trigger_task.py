@@ -145,7 +145,7 @@ class TriggerTask:
         try:
             lease.poller.join(subscription)
             self._report_watched(len(self.job_names))
-            return await self._until_over(wait, subscription)
+            return await self._wait_for_report(wait, subscription)
         finally:
             self._report_watched(0)
             lease.poller.leave(subscription)
@@ -160,13 +160,13 @@ class TriggerTask:
         await asyncio.sleep(max(0.0, self.policy.deadline - time.time()))
         return WaitReport(Reason.WAKE, memo=self.memo)
 
-    async def _until_over(self, wait: JobWait, subscription: Subscription) -> WaitReport:
+    async def _wait_for_report(self, wait: JobWait, subscription: Subscription) -> WaitReport:
         words = WaitLog(wait)
         push_at, is_first = 0.0, True
         alarm: asyncio.TimerHandle | None = None
         try:
             while True:
-                await subscription.news()
+                await subscription.wait_for_news()
                 if alarm is not None:
                     alarm.cancel()
                 now = time.time()

@@ -257,7 +257,7 @@ def test_a_create_call_that_is_too_early_says_so_and_may_be_sent_again(client: B
     file = client.upload_file(io.BytesIO(b'{"request":{"contents":[{"parts":[{"text":"x"}]}]}}'), wait=0)
     with pytest.raises(FileNotReady, match=r"not in an ACTIVE state.*Nothing was made") as caught:
         client.create("gemini-2.5-flash", file_name=file.name)
-    assert (caught.value.retryable, caught.value.maybe_acted) == (True, False)
+    assert (caught.value.retryable, caught.value.may_have_acted) == (True, False)
     emulator.control.advance(5)
     client.create("gemini-2.5-flash", file_name=file.name)
 

@@ -288,7 +288,7 @@ def test_a_create_that_may_have_arrived_is_sent_once(
     assert calls(emulator, "create") == 1
     error = caught.value
     # Only a 429 says that nothing was made.
-    assert error.maybe_acted is not isinstance(error, QuotaExceeded)
+    assert error.may_have_acted is not isinstance(error, QuotaExceeded)
     assert "One?" not in str(error)
 
 
@@ -297,7 +297,7 @@ def test_a_create_that_never_left_is_sent_again() -> None:
     client = BatchClient.for_gemini("k", base_url="http://127.0.0.1:9", attempts=3, sleep=pauses.append)
     with client, pytest.raises(TransportError) as caught:
         client.create(FLASH, inlined_requests=["One?"])
-    assert not caught.value.maybe_acted
+    assert not caught.value.may_have_acted
     assert len(pauses) == 2
 
 

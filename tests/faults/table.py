@@ -104,7 +104,7 @@ FAULTS = (
     Fault(
         "lookup_meets_errors",
         "batch/run.py",
-        "            return self._sit_out(error)\n",
+        "            return self._wait_out(error)\n",
         "            raise\n",
         f"{_GUARANTEES}test_a_list_that_cannot_be_read_is_read_later",
     ),

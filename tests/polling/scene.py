@@ -34,7 +34,7 @@ class Scene:
         self.poller.join(subscription)
         try:
             while (report := subscription.wait.report()) is None:
-                await subscription.news()
+                await subscription.wait_for_news()
         finally:
             self.poller.leave(subscription)
         return report, self.loop.time() - began

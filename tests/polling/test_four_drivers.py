@@ -167,7 +167,7 @@ def by_poller(service: Service, names: Sequence[str], policy: WaitPolicy) -> Wai
         subscription = subscribe(*names, **policy._asdict())
         shared.join(subscription)
         while (report := subscription.wait.report("memo")) is None:
-            await subscription.news()
+            await subscription.wait_for_news()
         shared.leave(subscription)
         shared.close()
         return report

@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch.polling.poll_round import (
     ListHeuristics,
     PollRound,
     PollTarget,
-    pages_worth,
+    pages_to_list,
 )
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def test_the_planned_number_of_pages_is_the_best_there_is(expected: list[int]) -
     def calls(pages_read: int) -> int:
         return pages_read + sum(page >= pages_read for page in expected)
 
-    assert calls(pages_worth(expected)) == min(calls(number) for number in range(62))
+    assert calls(pages_to_list(expected)) == min(calls(number) for number in range(62))
 
 
 @settings(max_examples=150, deadline=None)

@@ -256,7 +256,7 @@ def test_failing_looks_are_waited_out_and_told_once() -> None:
         async def listen() -> None:
             nonlocal news
             while not subscription.wait.is_over:
-                await subscription.news()
+                await subscription.wait_for_news()
                 news += 1
 
         task = asyncio.create_task(listen())

@@ -51,7 +51,7 @@ def test_an_error_that_may_pass_is_told_from_one_that_stays(error: OSError, expe
     assert type(caught.value) is expected
     assert "gs://bucket/in.jsonl" in str(caught.value)
     assert caught.value.retryable is (expected is TransportError)
-    assert not caught.value.maybe_acted
+    assert not caught.value.may_have_acted
 
 
 @pytest.mark.parametrize("error", [TimeoutError("too slow"), OSError(5, "Input/output error"), PermissionError("no")])

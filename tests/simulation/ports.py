@@ -193,7 +193,7 @@ class SimService:
         acted, late, error = self._world.fate_of_create()
         name = display_name("nightly", tag)
         clock = self._steps.clock
-        if error is None or error.maybe_acted:
+        if error is None or error.may_have_acted:
             self._on_sent(tag, error is not None, acted == "never")
         if isinstance(error, (ServiceUnavailable, UnexpectedResponse)):
             late = min(late, 0.4)  # the service has answered: it acts on the call no more

@@ -290,7 +290,7 @@ class World:
                 ApiError("bad request", http_status=400),
             ]
         )
-        if not error.maybe_acted:
+        if not error.may_have_acted:
             # A refusal that stays would be the author's mistake; here it is a proxy's bad minute.
             return (
                 "never",

@@ -118,8 +118,8 @@ def _beside(listed: list[StoredObject]) -> tuple[set[str], set[str]]:
         if (found := _SHARDED.match(item.name)) and item.name not in doubles:
             attempts[_without_shard(item.name).removesuffix(".gz")][_family(found)].append(item)
     for name, families in attempts.items():
-        used = max(families.items(), key=_worth)
-        is_whole = _worth(used)[0]
+        used = max(families.items(), key=_rank)
+        is_whole = _rank(used)[0]
         for family, items in families.items():
             # Shards that were merged but not removed: their sizes add up to the whole object's.
             size = sum(item.size for item in items)
@@ -129,7 +129,7 @@ def _beside(listed: list[StoredObject]) -> tuple[set[str], set[str]]:
     return doubles, others
 
 
-def _worth(attempt: tuple[_Family, list[StoredObject]]) -> tuple[bool, datetime, int]:
+def _rank(attempt: tuple[_Family, list[StoredObject]]) -> tuple[bool, datetime, int]:
     """Return what makes one attempt's shards better than another's: that none is missing, their time, their size."""
     (*_, total, _), items = attempt
     times = [item.updated for item in items if item.updated is not None]

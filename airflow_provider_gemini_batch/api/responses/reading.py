@@ -268,7 +268,7 @@ def read_json(text: bytes | str) -> Any:
 def _mended(text: bytes | str) -> str:
     """Return JSON without what surrounds it, tamed, and with each backslash that begins no escape doubled."""
     loose = text if isinstance(text, str) else _characters(text)
-    return _ESCAPE.sub(lambda one: one[0] if one[1] else r"\\", _tame(loose.strip(_AROUND)))
+    return _ESCAPE.sub(lambda one: one[0] if one[1] else r"\\", _with_strings_for_extremes(loose.strip(_AROUND)))
 
 
 def _characters(data: bytes) -> str:
@@ -280,7 +280,7 @@ def _characters(data: bytes) -> str:
     return halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _tame(text: str) -> str:
+def _with_strings_for_extremes(text: str) -> str:
     """Return JSON in which objects and lists that are too deep, and numbers that are too long, are strings."""
     pieces: list[str] = []
     depth = at = begun = 0
