@@ -70,13 +70,13 @@ def records_of(batch: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = batch.to_pylist()
     except (OverflowError, ValueError):
         raise InputError(
-            f"the column {_unconvertible_column(batch)!r} holds a date or time before the year 1 or after 9999: replace "
+            f"the column {_column_out_of_range(batch)!r} holds a date or time before the year 1 or after 9999: replace "
             "it by a null, or make the column a text"
         ) from None
     return found
 
 
-def _unconvertible_column(batch: Any) -> str:
+def _column_out_of_range(batch: Any) -> str:
     for name in batch.schema.names:
         try:
             batch.column(name).to_pylist()
