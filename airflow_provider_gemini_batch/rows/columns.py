@@ -36,14 +36,10 @@ def word_of(kind: Any) -> str:
     """Return the name for an Arrow type; a type without a name of its own becomes ``str`` or ``json``."""
     from pyarrow import types
 
-    if types.is_dictionary(kind):
-        return word_of(kind.value_type)
     if types.is_decimal(kind):
         return f"decimal({kind.precision},{kind.scale})"
     if types.is_timestamp(kind):
         return "timestamp" if kind.tz is None else "timestamp_utc"
-    if types.is_uint64(kind):
-        return "decimal(20,0)"
     for is_it, word in (
         (types.is_boolean, "bool"),
         (types.is_integer, "int"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _ROW_GROUPS = re.compile(r"(.+)#row_groups=([0-9]+)-([0-9]+)(?:,([0-9a-f]{8}))?\Z", re.DOTALL)
-_PARTITION = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)\Z", re.DOTALL)
+_PARTITION = re.compile(r"([^=]+)=(.*)\Z", re.DOTALL)
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _BATCH_ROWS = 1024
 
@@ -59,7 +59,7 @@ class InputFile(NamedTuple):
         for folder in self.path.split("/")[:-1]:
             named = _PARTITION.match(folder)
             if named is not None:
-                found[named[1]] = None if named[2] == _HIVE_NULL else unquote(named[2])
+                found[unquote(named[1])] = None if named[2] == _HIVE_NULL else unquote(named[2])
         return found
 
 
@@ -108,32 +108,40 @@ def parquet_facts(path: str, opener: Opener) -> ParquetFacts:
         return ParquetFacts({name: schema.field(name).type for name in schema.names}, groups, meta)
 
 
-def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return one Arrow type for each column of several files; a column that is null in one file takes any other type.
+def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]], wanted: Collection[str]) -> dict[str, str]:
+    """Return one type (see :mod:`.columns`) for columns of several files; a null in one takes the type of the others.
 
     :param types: the path of each file, and its columns.
-    :raises InputError: two files have incompatible types in a column; names both.
+    :param wanted: the columns that need one type.
+    :raises InputError: two files have incompatible types in such a column; names the file and the column.
     """
     import pyarrow as pa
 
     found = pa.schema([])
     for path, columns in types:
-        for name, kind in columns.items():
+        for name in columns.keys() & wanted:
             try:
-                found = pa.unify_schemas([found, pa.schema([(name, _plain(kind))])], promote_options="permissive")
+                found = pa.unify_schemas(
+                    [found, pa.schema([(name, _plain(columns[name]))])], promote_options="permissive"
+                )
             except (pa.ArrowInvalid, pa.ArrowTypeError):  # noqa: PERF203  a column, not a row
                 raise InputError(
-                    f"{path}: the type of its column {name!r} does not go together with that of the other files"
+                    f"{path}: the type of its column {name!r} does not go together with that of the other files: give "
+                    "a type in carry_types"
                 ) from None
-    return {name: found.field(name).type for name in found.names}
+    return {name: word_of(found.field(name).type) for name in found.names}
 
 
 def _plain(kind: Any) -> Any:
-    """Return the type of the values, without their packing, layout or time zone."""
+    """Return the type of the values as they are carried, without their packing, layout or time zone."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
+    if pa.types.is_nested(kind):  # all are JSON
+        return pa.struct([])
+    if pa.types.is_uint64(kind):
+        return pa.decimal128(20, 0)
     if str(kind) in {"large_string", "string_view"}:  # an older pyarrow does not know the second
         return pa.string()
     return pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) and kind.tz is not None else kind
@@ -145,6 +153,7 @@ def from_files(
     opener: Opener,
     asked_for: Collection[str] | None = None,
     elsewhere: Collection[str] = (),
+    typed: Collection[str] = (),
     **options: Any,
 ) -> RowSource:
     """Return the rows of several files, one after the other.
@@ -152,6 +161,7 @@ def from_files(
     :param asked_for: the columns that the author names; None: any may be used. Rows of JSON lines, which may be whole
         requests, get only these columns from the names of folders.
     :param elsewhere: columns that other files of a dataset of Parquet have: where these lack them, they are null.
+    :param typed: the columns that need one type over all files of Parquet.
     :param options: how each file that is not Parquet is read; see :func:`.sources.from_file`.
     :raises ConfigurationError: the files are of several formats, or name other columns than the first.
     """
@@ -168,7 +178,11 @@ def from_files(
         if form == "parquet" and options.get(name) is not None:
             raise ConfigurationError(f"{name} is for CSV and text files only; the input is Parquet")
     options["file_format"] = form
-    made = _ParquetRows(files, opener, elsewhere) if form == "parquet" else _TextRows(files, opener, options, asked_for)
+    made = (
+        _ParquetRows(files, opener, elsewhere, typed)
+        if form == "parquet"
+        else _TextRows(files, opener, options, asked_for)
+    )
     return RowSource(made.rows(), "row", made.columns, made.close, made.types, made.where)
 
 
@@ -282,17 +296,20 @@ def _refuse_replaced(one: InputFile, facts: ParquetFacts) -> None:
 class _ParquetRows(_Rows):
     """Rows of Parquet files, or of some of their row groups."""
 
-    def __init__(self, files: Sequence[InputFile], opener: Opener, elsewhere: Collection[str]) -> None:
+    def __init__(
+        self, files: Sequence[InputFile], opener: Opener, elsewhere: Collection[str], typed: Collection[str]
+    ) -> None:
         super().__init__(files, opener)
         facts: dict[str, ParquetFacts] = {}
         for one in files:
             if one.path not in facts:
                 facts[one.path] = parquet_facts(one.path, opener)
             _refuse_replaced(one, facts[one.path])
-        schema = one_schema([(path, each.types) for path, each in facts.items()])
-        partitions = list(dict.fromkeys(name for one in files for name in one.partitions))
-        self.columns = tuple(dict.fromkeys((*schema, *partitions, *elsewhere)))
-        self.types = {**dict.fromkeys(partitions, "str"), **{name: word_of(kind) for name, kind in schema.items()}}
+        own = [name for each in facts.values() for name in each.types]
+        partitions = [name for one in files for name in one.partitions]
+        self.columns = tuple(dict.fromkeys((*own, *partitions, *elsewhere)))
+        types = [(path, each.types) for path, each in facts.items()]
+        self.types = {**dict.fromkeys(partitions, "str"), **one_schema(types, typed)}
 
     def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
         handle = self._opener(one.path)

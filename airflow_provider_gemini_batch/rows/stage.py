@@ -80,12 +80,20 @@ class Staged:
 def open_source(spec: InputSpec) -> RowSource:
     """Return the rows of a spec, from any source. A file is opened at once. Raises ConfigurationError."""
     spec.check()
+    typed = set(spec.carry) - set(spec.carry_types)
     if spec.files is not None:
         asked_for = None if spec.prompt_template is not None else {name for _, name in named_columns(spec)}
         elsewhere = spec.carry_types if spec.is_part else ()
-        return from_files(spec.files(), opener=spec.opener, asked_for=asked_for, elsewhere=elsewhere, **_reading(spec))
+        return from_files(
+            spec.files(),
+            opener=spec.opener,
+            asked_for=asked_for,
+            elsewhere=elsewhere,
+            typed=typed,
+            **_reading(spec),
+        )
     if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
-        return from_files([spec.path], opener=spec.opener, **_reading(spec))
+        return from_files([spec.path], opener=spec.opener, typed=typed, **_reading(spec))
     if spec.path is not None:
         found = from_file(spec.path, opener=spec.opener, **_reading(spec))
         return found._replace(where=lambda line: f"item {line - 1}") if spec.is_saved else found
@@ -225,7 +233,10 @@ class _Pass:
         if not self._out.rows:
             raise EmptyInput("the input has no rows; set on_empty to 'skip' or 'succeed' if that may happen")
         if unmet := self._carry_types.unmet():
-            raise InputError(f"carry: no row has a column {', '.join(map(shown, unmet))}")
+            fault = f"carry: no row has a column {', '.join(map(shown, unmet))}"
+            if not self._spec.is_part or not self._spec.carry_types.keys() >= set(unmet):
+                raise InputError(fault)
+            self._notes.add(f"{fault}: it is null in this part")
         doubtful = self.keys.doubtful()
         if doubtful:
             for row, first, key in self._find_repeated(doubtful):

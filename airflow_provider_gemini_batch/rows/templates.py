@@ -115,13 +115,22 @@ def carried_line(row: Any, carry: Sequence[str]) -> bytes:
     columns = row if isinstance(row, Mapping) else {}
     carried = {name: plain(columns.get(name)) for name in carry}
     for name, value in carried.items():
-        if not isinstance(value, (str, bytes)):
+        if not isinstance(value, str) and not (isinstance(value, bytes) and _is_utf8(value)):
             check_json(value, f"carry: the column '{shown(name)}' holds")
     try:
         # Older versions of pydantic-core do not know the addresses of ipaddress.
         return to_json(carried, inf_nan_mode="null", fallback=str) + b"\n"
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"carry: a column cannot be written as JSON: it holds {what_json_lacks(error)}") from None
+
+
+def _is_utf8(value: bytes) -> bool:
+    """Return whether these are a text; Parquet of some writers has texts as bytes."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _key_of(value: Any) -> str:

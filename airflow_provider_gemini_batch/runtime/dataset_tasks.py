@@ -17,7 +17,6 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyIn
 from airflow_provider_gemini_batch.api.models import Usage
 from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
-from airflow_provider_gemini_batch.rows.columns import word_of
 from airflow_provider_gemini_batch.rows.cost import cost_of, estimated_cost, refuse_above
 from airflow_provider_gemini_batch.rows.datasets import InputFile, one_schema, parquet_facts
 from airflow_provider_gemini_batch.rows.delivery import (
@@ -129,18 +128,19 @@ def _parquet_parts(
             whole = (first, last) == (0, len(facts.groups) - 1)
             file = InputFile(one.path) if whole else InputFile(one.path, (first, last), facts.checksum(first, last))
             parts.append(_Part(_key(one.path, number), file.address, rows, size))
-    schema = {**partitions, **{name: word_of(kind) for name, kind in one_schema(schemas).items()}}
-    absent = [name for name in arguments.carry if name not in schema]
+    there = partitions.keys() | {name for _, types in schemas for name in types}
+    absent = [name for name in arguments.carry if name not in there]
     if absent:
         raise ConfigurationError(f"carry: there is no column {', '.join(absent)}")
-    return parts, {**schema, **(arguments.carry_types or {})}
+    given = arguments.carry_types or {}
+    return parts, {**partitions, **one_schema(schemas, set(arguments.carry) - set(given)), **given}
 
 
 def _cut(groups: Sequence[tuple[int, int]], arguments: PlanArguments) -> Iterator[tuple[int, int, int, int]]:
     """Yield first and last row group, rows and bytes of each part; appended groups do not change earlier parts."""
     first = rows = size = 0
     for index, (more, bytes_) in enumerate(groups):
-        if index > first and (rows + more > arguments.rows_per_part or size + bytes_ > arguments.bytes_per_part):
+        if rows and (rows + more > arguments.rows_per_part or size + bytes_ > arguments.bytes_per_part):
             yield first, index - 1, rows, size
             first, rows, size = index, 0, 0
         rows, size = rows + more, size + bytes_

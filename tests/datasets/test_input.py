@@ -110,6 +110,14 @@ def test_hive_partitions_are_columns(ending: str, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("folder", "column"),
+    [("k%20k=%C3%BC", {"k k": "ü"}), ("größe=1", {"größe": "1"}), ("2026=a=b", {"2026": "a=b"}), ("no=", {"no": ""})],
+)
+def test_the_name_of_a_partition_may_have_any_characters(folder: str, column: dict[str, str]) -> None:
+    assert InputFile(f"/in/{folder}/a.csv").partitions == column
+
+
 def test_row_groups_of_a_file_are_read_alone(tmp_path: Path) -> None:
     path = put(tmp_path / "x.parquet", [{"text": str(number)} for number in range(10)], row_group_size=3)
     assert [row["text"] for row in read(f"{path}#row_groups=1-2")] == ["3", "4", "5", "6", "7", "8"]
@@ -152,8 +160,21 @@ def test_parquet_files_have_one_schema_over_all_of_them(tmp_path: Path) -> None:
 def test_columns_whose_types_do_not_go_together_are_refused_naming_the_file(tmp_path: Path) -> None:
     put(tmp_path / "a.parquet", [{"text": "a", "size": 1}])
     put(tmp_path / "b.parquet", [{"text": "b", "size": "large"}])
-    with pytest.raises(InputError, match=r"b\.parquet: the type of its column 'size'"):
-        read(f"{tmp_path}/")
+
+    def types(**given: Any) -> Any:
+        spec = InputSpec(
+            service=Service.GEMINI,
+            model="m",
+            path="in",
+            files=lambda: addresses_of(Paths(), f"{tmp_path}/*.parquet"),
+            **given,
+        )
+        return stage(spec, tmp_path).carried_types
+
+    with pytest.raises(InputError, match=r"b\.parquet: the type of its column 'size' .* give a type in carry_types"):
+        types(carry=("size",))
+    assert types(carry=("size",), carry_types={"size": "str"}) == {"size": "str"}
+    assert types() == {}
 
 
 def test_files_of_several_formats_or_headers_are_refused(tmp_path: Path) -> None:

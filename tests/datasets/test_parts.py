@@ -371,6 +371,9 @@ def test_a_part_whose_carried_columns_have_changed_is_not_whole(board: Board) ->
         ((pa.decimal128(9, 2), pa.decimal128(12, 4)), pa.decimal128(12, 4)),
         ((pa.large_string(), pa.null()), pa.string()),
         ((pa.large_string(), pa.string_view()), pa.string()),
+        ((pa.uint64(), pa.int64()), pa.decimal128(20, 0)),
+        ((pa.list_(pa.timestamp("us", "UTC")), pa.list_(pa.timestamp("us", "Europe/Berlin"))), pa.string()),
+        ((pa.struct([("a", pa.int64())]), pa.struct([("a", pa.string())])), pa.string()),
     ],
     ids=str,
 )
@@ -400,6 +403,19 @@ def test_a_carried_column_that_a_file_lacks_is_null_in_its_part(board: Board) ->
     ]
 
 
+def test_a_carried_column_that_no_line_of_a_part_has_is_null_in_it(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    board.carry = ["v", "day"]
+    for path, row in (("day=2026-01-01/a", {"id": "a", "text": "A.", "v": 1}), ("b", {"id": "b", "text": "B."})):
+        (board.source / path).parent.mkdir(parents=True, exist_ok=True)
+        (board.source / f"{path}.jsonl").write_text(json.dumps(row) + "\n")
+    board.run_whole(carry_types={"v": "int", "day": "date"})
+    found = arrow_dataset.dataset(board.target).to_table(columns=["v", "day"]).to_pylist()
+    assert sorted(found, key=str) == [{"v": 1, "day": date(2026, 1, 1)}, {"v": None, "day": None}]
+    assert "carry: no row has a column day, v: it is null in this part" in caplog.text
+
+
 def test_files_and_row_groups_without_rows_are_no_parts(board: Board) -> None:
     write_part(board.source / "b.parquet", 3)
     table = parquet.read_table(board.source / "b.parquet")
@@ -407,6 +423,7 @@ def test_files_and_row_groups_without_rows_are_no_parts(board: Board) -> None:
     with parquet.ParquetWriter(board.source / "c.parquet", table.schema) as writer:
         for piece in (table.slice(0, 0), table, table.slice(0, 0)):
             writer.write_table(piece)
+    assert len(board.plan(rows_per_part=1)) == 2
     (board.source / "d.parquet").write_bytes(b"")
     assert board.run_whole()["counts"] == {"total": 6, "succeeded": 6, "failed": 0}
     assert len(board.states()) == 2

@@ -291,6 +291,15 @@ def test_request_rows_may_carry_columns_beside(tmp_path: Path) -> None:
     assert carried(given, tmp_path) == [b'{"url":"u"}\n']
 
 
+@pytest.mark.parametrize("value", [b"\xff", [b"text"], {"a": b"\xff"}, [b"\xc3"]], ids=repr)
+def test_a_carried_column_of_bytes_that_are_no_text_is_named(value: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"item 0: carry: the column 'url' holds bytes.*: give base64 as a text"):
+        stage(spec(rows=[{"text": "x", "id": b"t\xc3\xbc", "url": value}], carry=("id", "url")), tmp_path)
+    assert carried(spec(rows=[{"text": "x", "id": b"t\xc3\xbc"}], carry=("id",)), tmp_path) == [
+        '{"id":"tü"}\n'.encode()
+    ]
+
+
 def test_a_column_that_no_row_has_cannot_be_carried(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no row has a column url"):
         stage(spec(rows=[{"text": "x"}], carry=("url",)), tmp_path)
