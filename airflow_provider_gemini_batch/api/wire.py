@@ -71,7 +71,10 @@ def error_of(value: object) -> ServiceError | None:
     """Return a job's error, with anything removed from its message that may repeat a row."""
     if isinstance(value, list) and value:
         value = value[0]
-    if not isinstance(value, dict) or not value:
+    if isinstance(value, str):
+        value = {"message": value}
+    # Of a job without an error, the code is 0.
+    if not isinstance(value, dict) or not any(value.values()):
         return None
     code, odd = grpc_code(value)
     return ServiceError(code=code, message=job_words(str(value.get("message") or "")) + odd)

@@ -7,6 +7,8 @@ not know, or without the extra. Nothing is looked up over the network.
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -24,6 +26,8 @@ _BATCH = {"processing": "batch"}
 _NO_BOUND = "give generation_config with a maxOutputTokens"
 # The price of the day on which a job runs applies, and it may run up to four days after it was created.
 _DAYS_AHEAD = 5
+# A fixed version of a model has the model's price; the numbers of embedding models are part of their names.
+_VERSION = re.compile(r"(?<=[a-z])(?<!embedding)(?:-\d{3}|@[\w.-]+)\Z")
 _MODALITIES = ("audio", "image", "video")
 
 
@@ -76,9 +80,13 @@ def cost_of(
     now = at or datetime.now(tz=timezone.utc)
     name = model.rpartition("/")[2]
     average = PricedUsage(**{member: Decimal(tokens) / count for member, tokens in _price_table_counts(usage).items()})
-    try:
-        price = calc_price(average, name, provider_id="google", genai_request_timestamp=now, price_context=dict(_BATCH))
-    except (LookupError, ValueError):
+    for known in dict.fromkeys((name, _VERSION.sub("", name))):
+        with suppress(LookupError, ValueError):
+            price = calc_price(
+                average, known, provider_id="google", genai_request_timestamp=now, price_context=dict(_BATCH)
+            )
+            break
+    else:
         return Cost(None, note=f"the price table does not know {name}")
     if price.model_price.input_mtok is None:
         return Cost(None, note=f"the price table has no price for {name}")

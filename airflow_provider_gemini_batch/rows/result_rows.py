@@ -63,6 +63,9 @@ PARTS = {
 }
 """Members of a row that are left out if they are empty."""
 
+# Of a response without candidates, these members say nothing that a row lacks.
+_READ = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId", "createTime"})
+
 RETRYABLE_CODES = frozenset({None, 1, 2, 4, 8, 10, 13, 14})
 """gRPC numbers of row errors worth a second try: cancelled, unknown, late, quota, aborted, internal, busy."""
 
@@ -184,6 +187,8 @@ class RowMaker:
             usage=None if usage is None else usage.shown(),
             error={"code": error.code, "message": error.message},
         )
+        if result.billed and not self._embeddings:
+            row |= _unread(result.billed)
         if odd:
             row["warning"] = odd
         if self._keep_response:
@@ -226,6 +231,7 @@ class RowMaker:
                 for place, one in enumerate(found[1:], start=1)
             ]
         status, fault, word = _ending(response, reason, content)
+        parts |= _unread(response)
         if status is _OK and self._schema is not None:
             row["parsed"], fault = self._schema.read(content.text or "")
             if fault:
@@ -249,6 +255,12 @@ class RowMaker:
             "candidate_metadata": content.metadata,
         }
         return {name: value for name, value in parts.items() if value}
+
+
+def _unread(response: dict[str, Any]) -> dict[str, Any]:
+    """Return what a response without candidates holds that no member of a row tells."""
+    unread = {name: value for name, value in response.items() if name not in _READ and value}
+    return {"other_parts": [unread]} if unread and not candidates(response) else {}
 
 
 def _paths(row: dict[str, Any]) -> list[str]:

@@ -82,6 +82,10 @@ def test_the_code_of_a_failed_job_decides_alike_however_it_is_written(
         {"metadata": {"output": {}}, "response": {"@type": "x", "inlinedResponses": [ITEM]}},
         {"metadata": {}, "response": {"inlinedEmbedContentResponses": {"inlinedResponses": [ITEM]}}},
         {"metadata": {"output": {"inlinedEmbedContentResponses": {"inlinedEmbedContentResponses": [ITEM]}}}},
+        {"metadata": {"output": {"inlinedResponses": {}}}, "response": {"inlinedResponses": [ITEM]}},
+        {"metadata": {"dest": {"inlinedResponses": [ITEM]}}},
+        {"metadata": {}, "dest": {"inlinedResponses": [ITEM]}},
+        {"metadata": {}, "response": {"output": {"inlinedResponses": [ITEM]}}},
     ],
 )
 def test_answers_are_found_wherever_a_job_holds_them(
@@ -92,6 +96,40 @@ def test_answers_are_found_wherever_a_job_holds_them(
     job = gemini.get(NAME)
     assert job.dest is not None
     assert [result.response for result in gemini.get_responses(job)] == [ITEM["response"]]
+
+
+@pytest.mark.parametrize("name", ["responsesFile", "fileName"])
+@pytest.mark.parametrize("file", ["files/batch-abc", "https://x.test/v1beta/files/batch-abc:download?alt=media"])
+def test_an_output_file_is_found_by_its_name_or_its_address(
+    gemini: BatchClient, listener: Listener, name: str, file: str
+) -> None:
+    says(listener, {"name": NAME, "done": True, "metadata": {"state": "BATCH_STATE_SUCCEEDED", "output": {name: file}}})
+    dest = gemini.get(NAME).dest
+    assert dest is not None
+    assert dest.file_name == "files/batch-abc"
+
+
+@pytest.mark.parametrize("error", [{"code": 0}, {"code": 0, "message": ""}, {}, None, ""])
+def test_an_error_that_says_ok_is_none(
+    gemini: BatchClient, vertex: BatchClient, listener: Listener, error: object
+) -> None:
+    says(listener, {"name": NAME, "done": True, "metadata": {"state": "NEW"}, "error": error})
+    assert (gemini.get(NAME).state, gemini.get(NAME).error) == (JobState.SUCCEEDED, None)
+    says(listener, {"name": VERTEX_NAME, "state": "NEW", "endTime": "2026-11-22T10:00:00Z", "error": error})
+    assert (vertex.get(VERTEX_NAME).state, vertex.get(VERTEX_NAME).error) == (JobState.SUCCEEDED, None)
+
+
+@pytest.mark.parametrize(
+    "operation", [{"error": "out of order"}, {"metadata": {"error": {"code": 0, "message": "out of order"}}}]
+)
+def test_the_words_of_a_failed_job_are_kept_wherever_they_stand(
+    gemini: BatchClient, listener: Listener, operation: dict[str, Any]
+) -> None:
+    operation["metadata"] = {"state": "BATCH_STATE_FAILED", **operation.get("metadata", {})}
+    says(listener, {"name": NAME, "done": True, **operation})
+    error = gemini.get(NAME).error
+    assert error is not None
+    assert error.message == "out of order"
 
 
 @pytest.mark.parametrize(("more", "state"), [({}, JobState.SUCCEEDED), ({"error": {"code": 13}}, JobState.FAILED)])

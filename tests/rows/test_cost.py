@@ -337,3 +337,15 @@ def test_a_limit_refuses_what_is_above_it_and_what_cannot_be_told() -> None:
     with pytest.raises(ConfigurationError, match="give generation_config with a maxOutputTokens"):
         refuse_above(estimated_cost(expected({}), JobKind.GENERATION), 1.0)
     refuse_above(estimated_cost(expected({}, model="gemini-embedding-001"), JobKind.EMBEDDINGS), 1.0)
+
+
+@pytest.mark.parametrize("version", ["-001", "-002", "@default", "-preview-09-2025"])
+def test_a_version_of_a_model_costs_what_the_model_costs(version: str) -> None:
+    found = cost_of(Usage(10**6, 10**6), f"gemini-2.5-flash{version}", rows=1000, at=NOW)
+    assert found.usd == pytest.approx(1.4)
+    assert not found.open_bound
+
+
+@pytest.mark.parametrize("model", ["gemini-embedding-099", "gemini-99-flash-001", "-001", "gemini-99-flash"])
+def test_the_version_of_an_unknown_model_has_no_price(model: str) -> None:
+    assert cost_of(Usage(10**6, 10**6), model, rows=1000, at=NOW).usd is None

@@ -7,6 +7,7 @@ A job is a long-running operation whose ``metadata`` describes it and, at the en
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.backends import NewJob
     from airflow_provider_gemini_batch.api.google.files import GeminiFiles
-    from airflow_provider_gemini_batch.api.models import BatchResult
+    from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError
     from airflow_provider_gemini_batch.api.transport import Transport, WholeResponse
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ _JOB_MASK = (
 # A job may hold the responses to 20 MiB of inline requests; calls that only need its state leave them out.
 _MOST_INLINE_BYTES = 512 * 2**20
 _MOST_INLINE_VALUES = 10_000_000
+_IN_AN_ADDRESS = re.compile(r"https?://[^?#]*/(files/[\w-]+)")
 _PAGE_MASK = f"nextPageToken,operations({_JOB_MASK})"
 
 
@@ -256,16 +258,33 @@ def _create_body(batch: dict[str, Any], input_config: bytes) -> bytes:
 
 
 def _output(operation: dict[str, Any]) -> dict[str, Any]:
-    """Return where the responses are: ``metadata.output``, else ``response``; the service may fill only one."""
-    output, response = dict_at(operation, "metadata", "output"), dict_at(operation, "response")
-    return response if _destination(output) is None and response else output
+    """Return where the responses are: ``metadata.output``, else ``response``; the service may fill only one.
+
+    ``dest`` is what the SDK and Google's guide call it, and gateways after them.
+    """
+    paths = (("metadata", "output"), ("response",), ("response", "output"), ("metadata", "dest"), ("dest",))
+    places = [dict_at(operation, *path) for path in paths]
+    found = [place for place in places if _destination(place) is not None]
+    full = (place for place in found if _file_name(place) or any(True for _ in inline_results(place)))
+    return next(full, next(iter(found), {}))
+
+
+def _file_name(output: dict[str, Any]) -> str | None:
+    """Return the name of an output file, which may be given as an address."""
+    name = text_at(output, "responsesFile") or text_at(output, "fileName")
+    address = name and _IN_AN_ADDRESS.search(name)
+    return address[1] if address else name
 
 
 def _destination(output: dict[str, Any]) -> JobDestination | None:
-    file_name = text_at(output, "responsesFile")
+    file_name = _file_name(output)
     if file_name:
         return JobDestination(file_name=file_name)
     return JobDestination(inlined=True) if any(name in output for name in INLINE_RESPONSES) else None
+
+
+def _error(operation: dict[str, Any]) -> ServiceError | None:
+    return error_of(operation.get("error")) or error_of(dict_at(operation, "metadata").get("error"))
 
 
 def _state(operation: dict[str, Any], raw: str) -> JobState:
@@ -275,7 +294,7 @@ def _state(operation: dict[str, Any], raw: str) -> JobState:
         return state
     if state is JobState.CANCELLING:
         return JobState.CANCELLED
-    return JobState.FAILED if operation.get("error") else JobState.SUCCEEDED
+    return JobState.FAILED if _error(operation) else JobState.SUCCEEDED
 
 
 def _kind(metadata: dict[str, Any], model: str) -> JobKind | None:
@@ -312,7 +331,7 @@ def _snapshot(operation: dict[str, Any], response: WholeResponse) -> JobSnapshot
     raw = name_word(metadata.get("state"))
     return JobSnapshot(
         _name(operation, metadata, response),
-        JobProgress.from_parts(_state(operation, raw), raw, _stats(metadata), error_of(operation.get("error"))),
+        JobProgress.from_parts(_state(operation, raw), raw, _stats(metadata), _error(operation)),
         time_of(metadata.get("createTime")),
         time_of(metadata.get("startTime")),
         response.date,
@@ -338,7 +357,7 @@ def _job(operation: dict[str, Any], response: WholeResponse, *, kind: JobKind | 
         end_time=time_of(metadata.get("endTime")),
         as_of=response.date,
         completion_stats=_stats(metadata),
-        error=error_of(operation.get("error")),
+        error=_error(operation),
         src=JobSource(file_name=text_at(metadata, "inputConfig", "fileName")),
         dest=_destination(_output(operation)),
         priority=int_of(metadata.get("priority")),

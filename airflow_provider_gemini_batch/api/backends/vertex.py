@@ -394,7 +394,7 @@ def _state(raw: dict[str, Any], word: str) -> JobState:
     state = state_of(word)
     if state is not JobState.UNKNOWN or time_of(raw.get("endTime")) is None:
         return state
-    return JobState.FAILED if raw.get("error") else JobState.SUCCEEDED
+    return JobState.FAILED if error_of(raw.get("error")) else JobState.SUCCEEDED
 
 
 def _reported_rows(job: BatchJob) -> int | None:

@@ -96,7 +96,7 @@ def candidates(response: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def content_of(candidate: Mapping[str, Any]) -> Content:
     """Return the parts of one candidate, sorted by kind."""
-    parts = _parts(candidate)
+    parts = parts_of(candidate)
     metadata = {name: candidate[name] for name in _METADATA if candidate.get(name)}
     if len(parts) == 1 and parts[0].keys() == {"text"} and isinstance(parts[0]["text"], str):
         return Content(parts[0]["text"], metadata=metadata)
@@ -118,7 +118,7 @@ def content_of(candidate: Mapping[str, Any]) -> Content:
 
 def has_media(response: Mapping[str, Any]) -> bool:
     """Return whether any candidate holds a picture, sound or other file; costs less than reading all content."""
-    return any(True for one in candidates(response) for _ in _media(_parts(one)))
+    return any(True for one in candidates(response) for _ in _media(parts_of(one)))
 
 
 def finish_reason(candidate: Mapping[str, Any]) -> str | None:
@@ -130,7 +130,8 @@ def finish_reason(candidate: Mapping[str, Any]) -> str | None:
     number = int_of(reason)
     if number is not None:
         return _NUMBERED[number] if 0 <= number < len(_NUMBERED) else name_word(str(number))
-    return name_word(reason).upper() or "UNKNOWN" if reason else None
+    # A table that an SDK filled may say FinishReason.STOP.
+    return name_word(reason).rpartition(".")[2].upper() or "UNKNOWN" if reason else None
 
 
 def block_reason(response: Mapping[str, Any]) -> str | None:
@@ -164,13 +165,14 @@ def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
     return floats, ""
 
 
-def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
+def parts_of(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the parts of one candidate as objects; one that is none of them is empty, and keeps its place."""
     content = candidate.get("content")
     parts: Any = content
     if isinstance(content, dict):
         parts = content.get("parts")
     elif isinstance(content, list):
-        parts = [part for one in content for part in _parts({"content": one})]
+        parts = [part for one in content for part in parts_of({"content": one})]
     if not isinstance(parts, list):
         parts = [parts]
     # What is not a part keeps its place, so that the others keep their numbers.

@@ -16,6 +16,8 @@ from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api.legacy import instance_key
 from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError
+from airflow_provider_gemini_batch.api.requests.fields import camel
+from airflow_provider_gemini_batch.api.responses.content import candidates, parts_of
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine
 from airflow_provider_gemini_batch.api.responses.openai_shape import is_envelope, native, open_envelope
 from airflow_provider_gemini_batch.api.responses.typed import plain_result
@@ -29,10 +31,16 @@ INLINE_RESPONSES = ("inlinedResponses", "inlinedEmbedContentResponses")
 
 _UNREADABLE = ServiceError(message="this line of the results is not a JSON object")
 _NEITHER = "the service gave neither a response nor an error"
+_ODD_FORM = "the response is in a form that is not known here"
 _ANSWERS = ("candidates", "embedding", "embeddings", "promptFeedback")
 _OF_A_RESPONSE = (*_ANSWERS, "choices", "usageMetadata")
 # Users have seen the counts beside the response, too.
 _COUNTS = ("usageMetadata", "tokenCount")
+# Lists of these are several responses, not the chunks of one.
+_OF_CHUNKS = frozenset({"embedding", "embeddings", "choices", "values", "response"})
+# Members of a response that an SDK has written, in its spelling; and those whose own members have others' names.
+_SNAKE = frozenset({"usage_metadata", "prompt_feedback", "model_version", "response_id"})
+_FOREIGN = frozenset({"args", "response"})
 _SUCCESS = frozenset({"0", "200", "OK"})
 _NOT_BESIDE = frozenset({"request", "response", "predictions", "prediction", "instance"})
 _KEY_OF_A_HEAD = re.compile(rb'\A\s*\{\s*"(?:key|custom_id)"\s*:\s*("[^"\\]{1,200}")')
@@ -159,16 +167,17 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
     key = _key(item)
     # In a line that repeats its request, the members beside it are the author's, except for the status.
     has_request = not item.keys().isdisjoint(("request", "instance"))
-    # The REST reference lets a line be the response itself, or a google.rpc.Status.
+    # The REST reference lets a line be a google.rpc.Status, too.
     alone = not response and not has_request
-    if alone and any(item.get(name) for name in _OF_A_RESPONSE):
-        response = item
+    if alone:
+        response = _unnamed_response(item)
     inner = None
     if is_envelope(response):
         response, inner = open_envelope(response)
     elif isinstance(response, dict) and not _has_content(response):
-        response = native(response)
         inner = response.get("error")
+        response = native(response)
+        response = _inner_response(response) or response
     response = _with_counts(response, item)
     # Vertex AI's name for the error, which users of the other service have seen, too.
     status = item.get("status")
@@ -186,7 +195,9 @@ def _make_result(item: dict[str, Any], response: Any, position: int) -> BatchRes
         beside = {**instance, **beside}
         key = key or _key(instance) or instance_key(instance)
     if not isinstance(response, dict) or not response:
-        response = None
+        fault = fault or ({"message": _ODD_FORM} if response else None)
+        # It may be what was paid for.
+        response = {"response": response} if response else None
     if response is not None and not fault:
         return BatchResult(key, response, None, position, beside=beside)
     return BatchResult(key, None, _service_error(fault), position, beside=beside, billed=response)
@@ -213,9 +224,60 @@ def _fault(value: Any) -> Any:
 
 
 def _as_object(value: Any) -> Any:
-    """Return the value of JSON text, which a table's columns may hold; anything else unchanged."""
+    """Return the value of JSON text, which a table's columns may hold, and chunks as one; anything else unchanged."""
     found = _json_of(value) if isinstance(value, str) else value
-    return found[0] if isinstance(found, list) and len(found) == 1 else found
+    if found is None and value != "null":
+        return value
+    whole = _joined(found) if isinstance(found, list) else found
+    return _in_camel_case(whole) if isinstance(whole, dict) and not _SNAKE.isdisjoint(whole) else whole
+
+
+def _in_camel_case(value: Any) -> Any:
+    """Return a response with the service's own names; the arguments of function calls keep theirs."""
+    if isinstance(value, list):
+        return [_in_camel_case(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {camel(name): one if name in _FOREIGN else _in_camel_case(one) for name, one in value.items()}
+
+
+def _joined(chunks: list[Any]) -> Any:
+    """Return a response that came in chunks, as a call that streams gives it, as one; another list unchanged.
+
+    Parts follow each other; of anything else the last word counts, as it does for the tokens, which each chunk sums up.
+    """
+    if len(chunks) == 1:
+        return chunks[0]
+    if not all(isinstance(chunk, dict) and _OF_CHUNKS.isdisjoint(chunk) for chunk in chunks):
+        return chunks
+    made: dict[str, Any] = {}
+    begun: dict[str, dict[str, Any]] = {}
+    for chunk in chunks:
+        for name, value in chunk.items():
+            before = made.get(name)
+            made[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+        for one in candidates(chunk):
+            whole = begun.setdefault(str(one.get("index") or 0), {"content": {"parts": []}})
+            whole |= {**one, "content": {"parts": [*whole["content"]["parts"], *parts_of(one)]}}
+    if begun:
+        made["candidates"] = list(begun.values())
+    if made.get("error"):
+        for whole in begun.values():
+            whole.setdefault("finishReason", "OTHER")
+    return made
+
+
+def _unnamed_response(item: dict[str, Any]) -> Any:
+    """Return the response of a line without a member of that name: the line itself, or what another name holds."""
+    if any(map(item.get, _OF_A_RESPONSE)):  # so says the REST reference
+        return item
+    # A table always has a status, and its other columns are the author's.
+    return None if "status" in item or item.get("error") else _inner_response(item)
+
+
+def _inner_response(holder: Mapping[str, Any]) -> Any:
+    """Return the response in a member of any name, or None."""
+    return next(filter(_has_content, map(_as_object, holder.values())), None)
 
 
 def _json_of(text: bytes | str) -> Any:
@@ -358,9 +420,14 @@ def _read_predictions(predictions: Any) -> Any:
     """Return the first prediction, which may be JSON text; that of a legacy embedding model in the newer form."""
     if isinstance(predictions, str):
         predictions = _json_of(predictions)
+    whole = _joined(predictions) if isinstance(predictions, list) and predictions else predictions
+    if isinstance(whole, dict) and whole.get("candidates"):
+        return whole
     first = predictions[0] if isinstance(predictions, list) and predictions else predictions
     if isinstance(first, str):
         first = _object(first)
+    if isinstance(first, dict) and isinstance(first.get("content"), str):
+        return {"candidates": [first]}
     found = first.get("embeddings") if isinstance(first, dict) else None
     if not isinstance(found, dict):
         values = first.get("values") if isinstance(first, dict) else first

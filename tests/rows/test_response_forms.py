@@ -1,0 +1,99 @@
+"""Responses in other forms than the documented one: in chunks, under other names, of older models, or unreadable."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.api.responses.reading import (
+    parse_result_line,
+    parse_vertex_line,
+    result_of,
+    vertex_result_of,
+)
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, iter_rows
+
+SPEC = LandingSpec(kind=JobKind.GENERATION, wrapped_keys=False)
+GOOD: dict[str, Any] = {
+    "candidates": [{"content": {"parts": [{"text": "fine"}]}, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2},
+}
+
+
+def chunk(text: str, **more: Any) -> dict[str, Any]:
+    return {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, **more}]}
+
+
+CALL = {"candidates": [{"content": {"parts": [{"functionCall": {"name": "f", "args": {"a_b": 1}}}]}, "index": 1}]}
+CHUNKS = [
+    {**chunk("Hel"), "usageMetadata": {"promptTokenCount": 5, "thoughtsTokenCount": 3}},
+    CALL,
+    {**chunk("lo", finishReason="STOP"), "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2}},
+]
+
+
+@pytest.mark.parametrize("parse", [parse_result_line, parse_vertex_line])
+@pytest.mark.parametrize("response", [CHUNKS, json.dumps(CHUNKS)])
+def test_the_chunks_of_a_stream_are_one_response_and_its_tokens_are_counted_once(parse: Any, response: Any) -> None:
+    line = json.dumps({"key": "a", "response": response}).encode()
+    (row,) = iter_rows([parse(line, 0)], SPEC)
+    assert (row["status"], row["text"], row["finish_reason"]) == ("ok", "Hello", "STOP")
+    assert row["usage"] == {"input_tokens": 5, "output_tokens": 2, "thinking_tokens": 3, "cached_tokens": 0}
+    assert row["more_candidates"][0]["function_calls"][0]["args"] == {"a_b": 1}
+
+
+def test_a_stream_that_broke_off_keeps_its_text_and_is_not_good() -> None:
+    broken = [chunk("Hel"), {"error": {"code": 503, "message": "busy"}}]
+    told = [result_of({"key": "a", "response": form}, 0) for form in (broken, broken[1:])]
+    rows = list(iter_rows(told, SPEC))
+    assert [(row["status"], row["text"]) for row in rows] == [("invalid_output", "Hel"), ("error", None)]
+    assert rows[1]["error"]["code"] == 14
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"result": GOOD},
+        {"responses": [GOOD]},
+        {"response": {"response": GOOD}},
+        {"response": {"generateContentResponse": GOOD}},
+        {
+            "response": {
+                "candidates": [{"content": {"parts": [{"text": "fine"}]}, "finish_reason": "FinishReason.STOP"}],
+                "usage_metadata": {"prompt_token_count": 5, "candidates_token_count": 2},
+            }
+        },
+    ],
+)
+def test_a_response_under_another_name_or_in_an_sdks_spelling_is_read(item: dict[str, Any]) -> None:
+    (row,) = iter_rows([result_of({"key": "a", **item}, 0)], SPEC)
+    assert (row["status"], row["text"], row["finish_reason"]) == ("ok", "fine", "STOP")
+    assert row["usage"] == {"input_tokens": 5, "output_tokens": 2, "thinking_tokens": 0, "cached_tokens": 0}
+
+
+def test_an_answer_in_a_column_of_the_authors_is_not_taken_for_the_response_of_a_row_that_failed() -> None:
+    row = {"id": "7", "earlier": json.dumps(GOOD), "response": None, "status": "Bad Request: {}"}
+    assert vertex_result_of(row, 0).error is not None
+
+
+@pytest.mark.parametrize(
+    ("response", "kept", "status"),
+    [("plain", {"response": "plain"}, "error"), ({"text": "plain"}, {"text": "plain"}, "invalid_output")],
+)
+def test_a_response_that_nobody_can_read_is_kept_in_its_row(response: Any, kept: Any, status: str) -> None:
+    results = [result_of({"key": "a", "response": response}, 0)]
+    (row,) = iter_rows(results, SPEC)
+    assert (row["status"], row["other_parts"]) == (status, [kept])
+
+
+def test_texts_of_older_models_are_read_from_their_predictions() -> None:
+    item = {"instance": {"key": "a"}, "predictions": [{"content": "fine"}], "status": ""}
+    streamed = {"instance": {"key": "b"}, "prediction": [chunk("fi"), chunk("ne", finishReason="STOP")], "status": ""}
+    rows = iter_rows(
+        [vertex_result_of(item, 0), vertex_result_of(streamed, 1)],
+        SPEC,
+    )
+    assert [(row["key"], row["status"], row["text"]) for row in rows] == [("a", "ok", "fine"), ("b", "ok", "fine")]
