@@ -38,14 +38,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
+    from pydantic import BaseModel
 
-# About what a request has beside its texts.
-_REQUEST_BYTES = 120
-_SENT_WITH = ("prompt_template", "system_instruction", "generation_config", "request_defaults")
+# What the plan checks the files, the folders and the budget against.
+_FOR_THE_PLAN = (
+    "system_instruction",
+    "generation_config",
+    "request_defaults",
+    "task_type",
+    "output_dimensionality",
+    "key_field",
+    "title_field",
+    "media_field",
+    "csv_delimiter",
+    "encoding",
+    "media_path",
+    "staging_path",
+    "destination",
+)
 
 
 class GeminiPlanPartsOperator(_GeminiOperator):
-    """Cut an input into parts, from listings and the footers of Parquet alone. Every argument may be a template.
+    """Cut an input into parts, from listings, the footers of Parquet and the beginnings of other files.
+
+    Every argument but ``prompt_template`` and ``output_schema`` may be a template.
 
     :param input_path: a file, a folder, a pattern or a list of them.
     :param rows_per_part: rows of a part at most; row groups of Parquet and other files are not cut. (Parquet only)
@@ -54,8 +70,10 @@ class GeminiPlanPartsOperator(_GeminiOperator):
     :param carry_types: types of carried columns, where the input does not say them (JSON lines).
     :param max_cost_usd: refuse the plan when the estimate for all parts is higher (extra ``genai-prices``).
     :param model: what the estimate is for.
-    :param max_output_tokens: bounds the estimate.
-    :param bytes_per_row: what each row is sent with (template, instructions), for the estimate.
+    :param part_arguments: other arguments of the parts, for the estimate, and to refuse files that a part would refuse
+        (``key_field``, ``generation_config``, ``staging_path``, ...). None: the columns of files are not checked.
+    :param prompt_template: of the parts.
+    :param output_schema: of the parts.
     :param on_empty: what a plan without rows does: ``fail``, ``skip`` (all three tasks) or ``succeed`` (without parts).
     :param embeddings: the parts are embedded.
     :param output_path: the folder of the parts: an input that also reads it is refused.
@@ -66,6 +84,8 @@ class GeminiPlanPartsOperator(_GeminiOperator):
     """
 
     _form = PlanArguments
+    part_key = ""
+    """For templates in ``part_arguments``: what stands there for a part does not matter to the plan."""
     template_fields: Sequence[str] = _templated(PlanArguments)
 
     def __init__(
@@ -78,8 +98,9 @@ class GeminiPlanPartsOperator(_GeminiOperator):
         carry: str | Sequence[str] = (),
         carry_types: Mapping[str, str] | None = None,
         max_cost_usd: float | None = None,
-        max_output_tokens: int | None = None,
-        bytes_per_row: int = 0,
+        part_arguments: Mapping[str, Any] | None = None,
+        prompt_template: str | None = None,
+        output_schema: type[BaseModel] | None = None,
         on_empty: str = "fail",
         embeddings: bool = False,
         output_path: str | None = None,
@@ -94,8 +115,9 @@ class GeminiPlanPartsOperator(_GeminiOperator):
         self.carry = carry
         self.carry_types = carry_types
         self.max_cost_usd = max_cost_usd
-        self.max_output_tokens = max_output_tokens
-        self.bytes_per_row = bytes_per_row
+        self.part_arguments = part_arguments
+        self.prompt_template = prompt_template
+        self.output_schema = output_schema
         self.on_empty = on_empty
         self.embeddings = embeddings
         self.output_path = output_path
@@ -236,8 +258,6 @@ class GeminiBatchDataset(TaskGroup):
         super().__init__(group_id=group_id, tooltip=tooltip)
         place = {"gemini_conn_id": gemini_conn_id, "location": location, "project_id": project_id}
         shared = {name: value for name, value in place.items() if value is not None}
-        config = arguments.get("generation_config") or {}
-        bound = config.get("maxOutputTokens", config.get("max_output_tokens")) if isinstance(config, dict) else None
         create = GeminiCreateEmbeddingsBatchJobOperator if embeddings else GeminiCreateBatchJobOperator
         with self:
             self.plan = GeminiPlanPartsOperator(
@@ -249,8 +269,9 @@ class GeminiBatchDataset(TaskGroup):
                 carry=carry,
                 carry_types=carry_types,
                 max_cost_usd=max_cost_usd,
-                max_output_tokens=bound if isinstance(bound, int) else None,
-                bytes_per_row=_REQUEST_BYTES + sum(len(str(arguments.get(name) or "").encode()) for name in _SENT_WITH),
+                part_arguments={name: arguments[name] for name in _FOR_THE_PLAN if name in arguments},
+                prompt_template=arguments.get("prompt_template"),
+                output_schema=arguments.get("output_schema"),
                 on_empty=on_empty,
                 embeddings=embeddings,
                 output_path=output_path,

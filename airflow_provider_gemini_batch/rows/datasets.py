@@ -187,7 +187,7 @@ def from_files(
 
 
 @contextmanager
-def _naming_file(path: str) -> Iterator[None]:
+def naming_file(path: str) -> Iterator[None]:
     """Add the file's path to an error that does not name it."""
     try:
         yield
@@ -255,14 +255,14 @@ class _TextRows(_Rows):
         super().__init__(files, opener)
         self._options = options
         self._asked_for = asked_for
-        with _naming_file(files[0].path), closing(from_file(files[0].path, opener=opener, **options)) as first:
+        with naming_file(files[0].path), closing(from_file(files[0].path, opener=opener, **options)) as first:
             own = first.columns
         self._own = None if own is None else set(own)
         partitions = list(files[0].partitions)
         self.columns = None if own is None else (*own, *(name for name in partitions if name not in own))
 
     def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
-        with _naming_file(one.path):
+        with naming_file(one.path):
             source = from_file(one.path, opener=self._opener, **self._options)
         self._stack.callback(source.close)
         if self._own is not None and set(source.columns or ()) != self._own:
@@ -272,7 +272,7 @@ class _TextRows(_Rows):
             raise InputError(f"{one.path}: its folders name other columns than those of {self._files[0].path}")
         if self._own is None and self._asked_for is not None:
             partitions = {name: value for name, value in partitions.items() if name in self._asked_for}
-        with _naming_file(one.path):
+        with naming_file(one.path):
             for row in source.rows:
                 yield (row.with_columns(partitions) if partitions else row), source.noun
         self._stack.close()
@@ -320,7 +320,7 @@ class _ParquetRows(_Rows):
         missing = dict.fromkeys(self.columns or ())
         place = sum(table.metadata.row_group(group).num_rows for group in range(first))
         for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=list(range(first, last + 1))):
-            with _naming_file(one.path):
+            with naming_file(one.path):
                 records = records_of(batch)
             for value in records:
                 yield Row(place, {**missing, **partitions, **value}), "row"

@@ -75,14 +75,6 @@ class Expected:
         self._common = _config(self._config)
         self._note(defaults)
 
-    @classmethod
-    def of_totals(cls, model: str, *, rows: int, text_bytes: int, max_output_tokens: int | None) -> Expected:
-        """Return what to expect from rows of which only the number and the size are known."""
-        made = cls(model)
-        made.rows, made._text_bytes = rows, text_bytes
-        made._add_output(_Config(max_output_tokens, 1, None, None), rows)
-        return made
-
     @property
     def response_modality(self) -> str | None:
         """What answers hold besides text, by the model's name or by a row's ``responseModalities``; None for text."""
@@ -136,6 +128,13 @@ class Expected:
         if prompt > LONG_PROMPT:
             usage = _usage(prompt, output, own_media, written)
             self._long = LongPrompts(self._long.rows + 1, self._long.usage.plus(usage))
+
+    def add_rows(self, rows: int, text_bytes: int, *, files: int = 0) -> None:
+        """Count rows of which only the number and the size are known, and the ``files`` that go with them."""
+        self.rows += rows
+        self._text_bytes += text_bytes
+        self._unseen_files += files
+        self._add_output(self._common, rows)
 
     def _add_text(self, request: TextRequest) -> None:
         own = request.generationConfig

@@ -186,8 +186,9 @@ class UploadArguments(ConnectionArguments):
 class PlanArguments(ConnectionArguments):
     """What an author asks of the plan of a dataset. ``bytes_per_part`` are those of the data before it is packed.
 
-    ``bytes_per_row`` are sent with each row: the prompt template, instructions and other defaults. ``output_path``:
-    where the parts will be, if the plan is to check it.
+    ``output_path``: where the parts will be, if the plan is to check it. ``part_arguments`` are those of the parts, if
+    the plan is to check the files against them; ``prompt_template`` and ``output_schema``, which Airflow does not
+    render, stand beside them.
     """
 
     input_path: str | Sequence[str] = _argument(required(paths), "")
@@ -197,8 +198,9 @@ class PlanArguments(ConnectionArguments):
     carry: tuple[str, ...] = _argument(columns, ())
     carry_types: Mapping[str, str] | None = _argument(mapping)
     max_cost_usd: float | None = _argument(usd)
-    max_output_tokens: int | None = _argument(whole(at_least=1))
-    bytes_per_row: int = _argument(whole(), 0)
+    prompt_template: str | None = field(default=None, repr=False, metadata={"reader": text})
+    output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": anything})
+    part_arguments: Mapping[str, Any] | None = field(default=None, repr=False, metadata={"reader": mapping})
     on_empty: str = _argument(choice("fail", "skip", "succeed"), "fail")
     embeddings: bool = _argument(flag, default=False)
     output_path: str | None = _argument(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,11 @@ from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput
 from airflow_provider_gemini_batch.api.models import Usage
+from airflow_provider_gemini_batch.api.requests.request import request_json
 from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
 from airflow_provider_gemini_batch.rows.cost import cost_of, estimated_cost, refuse_above
-from airflow_provider_gemini_batch.rows.datasets import InputFile, one_schema, parquet_facts
+from airflow_provider_gemini_batch.rows.datasets import InputFile, from_files, naming_file, one_schema, parquet_facts
 from airflow_provider_gemini_batch.rows.delivery import (
     META_FOLDER,
     SUCCESS,
@@ -31,9 +32,12 @@ from airflow_provider_gemini_batch.rows.delivery import (
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.input_spec import check_carry, check_types
 from airflow_provider_gemini_batch.rows.sources import format_of_file, open_unpacked
+from airflow_provider_gemini_batch.rows.templates import Shaper
+from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, read_arguments
 from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, find_files, list_files
 from airflow_provider_gemini_batch.runtime.paths import Paths
-from airflow_provider_gemini_batch.runtime.readiness import check_apart
+from airflow_provider_gemini_batch.runtime.readiness import check_apart, check_folders
+from airflow_provider_gemini_batch.runtime.task_rows import input_spec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -41,12 +45,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_gemini_batch.rows.delivery import Files
+    from airflow_provider_gemini_batch.rows.input_spec import InputSpec
     from airflow_provider_gemini_batch.runtime.arguments import CommitArguments, PlanArguments
     from airflow_provider_gemini_batch.runtime.client import ServiceAccess
 
 log = logging.getLogger(__name__)
 
 _NAMED = 5
+# About what a request has beside its texts.
+_REQUEST_BYTES = 120
 DATASET_MANIFEST = "dataset.json"
 _PART_FILE = re.compile(r"part-(.+)\.(?:parquet|json)")
 
@@ -55,23 +62,25 @@ _PART_FILE = re.compile(r"part-(.+)\.(?:parquet|json)")
 class _Part:
     key: str
     address: str
-    rows: int | None
-    bytes: int
+    rows: int | None = None
+    bytes: int = 0
+    columns: tuple[str, ...] | None = None
 
 
 def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str, Any]]:
-    """Cut an input into parts, each a mapped task, from listings and footers alone.
+    """Cut an input into parts, each a mapped task, from listings, footers and the beginnings of other files.
 
     A part is a file, or some row groups of a Parquet file. Its key is made of the file's address and the part's number
     within the file, so that adding or removing a file does not change the other keys.
 
     :returns: the arguments of each mapped task: ``part_key``, ``input_path`` and, with ``carry``, ``carry_types``.
-    :raises ConfigurationError: there are no files or too many parts, columns do not go together, the estimated cost
-        is above ``max_cost_usd``, or the next plan would find the output in the input; nothing was sent.
+    :raises ConfigurationError: there are no files or too many parts, a file lacks a column or columns do not go
+        together, the estimated cost is above ``max_cost_usd``, or the next plan would find in the input what the parts
+        write; nothing was sent.
     :raises AirflowSkipException: there are no rows, and ``on_empty`` says so.
     """
     try:
-        return _plan(arguments, Paths.of(access))
+        return _plan(arguments, access)
     except EmptyInput:
         if arguments.on_empty == "skip":
             raise AirflowSkipException("The input has no rows (on_empty='skip').") from None
@@ -81,13 +90,15 @@ def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str
         raise
 
 
-def _plan(arguments: PlanArguments, paths: Paths) -> list[dict[str, Any]]:
-    given, folder = arguments.input_path, arguments.output_path
+def _plan(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str, Any]]:
+    given, folder, paths = arguments.input_path, arguments.output_path, Paths.of(access)
     check_carry(arguments.carry, _kind(arguments))
     check_types(arguments.carry, arguments.carry_types or {})
     if folder is not None:
         # A part gets the address of its file, which does not show that the next plan would find the file of a part.
         check_apart(paths, given, part_target(folder, _key(folder, 0)).output, arguments.output_conn_id)
+    of_parts = _arguments_of_parts(arguments)
+    check_folders(of_parts, paths, of_parts.staging_path or access.settings.staging_path)
     files = find_files(paths, given)
     forms = {format_of_file(one.path) for one in files}
     if len(forms) > 1:
@@ -96,14 +107,31 @@ def _plan(arguments: PlanArguments, paths: Paths) -> list[dict[str, Any]]:
     if form == "parquet":
         parts, types = _parquet_parts(arguments, paths, files)
     else:
-        parts = [_Part(_key(one.path, 0), one.path, None, 0) for one in files]
+        parts = [_Part(_key(one.path, 0), one.path) for one in files]
         types = _text_types(arguments, form)
     _refuse_too_many(len(parts), arguments)
-    _refuse_over_budget(arguments, paths, parts)
+    shared = {"carry_types": {name: types[name] for name in arguments.carry}} if arguments.carry else {}
+    spec = input_spec(of_parts, access.settings, paths)
+    if arguments.part_arguments is not None:
+        _check_columns(spec, parts)
+    if arguments.max_cost_usd is not None:
+        _refuse_over_budget(spec, arguments.max_cost_usd, parts)
     rows = sum(part.rows or 0 for part in parts)
     log.info("Planned %d part(s) of %d file(s)%s.", len(parts), len(files), f", {rows} rows" if rows else "")
-    shared = {"carry_types": {name: types[name] for name in arguments.carry}} if arguments.carry else {}
     return [{"part_key": part.key, "input_path": [part.address], **shared} for part in parts]
+
+
+def _arguments_of_parts(arguments: PlanArguments) -> BatchArguments:
+    """Return the arguments of the parts, as far as the plan knows them, with the whole input."""
+    return replace(
+        read_arguments(BatchArguments, arguments.part_arguments or {}, kind=_kind(arguments)),
+        model=arguments.model,
+        input_path=arguments.input_path,
+        output_conn_id=arguments.output_conn_id,
+        prompt_template=arguments.prompt_template,
+        output_schema=arguments.output_schema,
+        carry=arguments.carry,
+    )
 
 
 def _kind(arguments: PlanArguments) -> JobKind:
@@ -123,11 +151,14 @@ def _parquet_parts(
     for one in files:
         facts = parquet_facts(one.path, paths.open_for_reading)
         schemas.append((one.path, facts.types))
-        partitions.update(dict.fromkeys(InputFile.parse(one.path).partitions, "str"))
+        own = InputFile.parse(one.path).partitions
+        partitions.update(dict.fromkeys(own, "str"))
+        # A carried column that only other files have is null.
+        columns = (*facts.types, *own, *arguments.carry)
         for number, (first, last, rows, size) in enumerate(_cut(facts.groups, arguments)):
             whole = (first, last) == (0, len(facts.groups) - 1)
             file = InputFile(one.path) if whole else InputFile(one.path, (first, last), facts.checksum(first, last))
-            parts.append(_Part(_key(one.path, number), file.address, rows, size))
+            parts.append(_Part(_key(one.path, number), file.address, rows, size, columns))
     there = partitions.keys() | {name for _, types in schemas for name in types}
     absent = [name for name in arguments.carry if name not in there]
     if absent:
@@ -173,26 +204,41 @@ def _refuse_too_many(parts: int, arguments: PlanArguments) -> None:
         )
 
 
-def _refuse_over_budget(arguments: PlanArguments, paths: Paths, parts: Sequence[_Part]) -> None:
-    if arguments.max_cost_usd is None:
-        return
-    sizes = [_size(paths, part.address) if part.rows is None else (part.rows, part.bytes) for part in parts]
+def _check_columns(spec: InputSpec, parts: Sequence[_Part]) -> None:
+    """Refuse what single parts would refuse when others are paid: a column that a file lacks, a text of doubtful form.
+
+    :raises ConfigurationError: names the file.
+    """
+    defaults = spec.defaults(set())
+    for part in parts:
+        with naming_file(part.address):
+            Shaper(spec, defaults, part.columns or _columns_of(spec, part), set())
+
+
+def _columns_of(spec: InputSpec, part: _Part) -> tuple[str, ...] | None:
+    """Return the columns that the beginning of a text file names; None where there are none."""
+    found = from_files([part.address], opener=spec.opener, csv_delimiter=spec.csv_delimiter, encoding=spec.encoding)
+    found.close()
+    return found.columns
+
+
+def _refuse_over_budget(spec: InputSpec, max_cost_usd: float, parts: Sequence[_Part]) -> None:
+    sizes = [_size(spec, part.address) if part.rows is None else (part.rows, part.bytes) for part in parts]
     rows = sum(count for count, _ in sizes)
-    expected = Expected.of_totals(
-        arguments.model,
-        rows=rows,
-        text_bytes=sum(size for _, size in sizes) + rows * arguments.bytes_per_row,
-        max_output_tokens=arguments.max_output_tokens,
-    )
-    cost = estimated_cost(expected, _kind(arguments))
-    refuse_above(cost, arguments.max_cost_usd)
-    log.info("Estimated for all parts: %s; max_cost_usd=%g.", cost, arguments.max_cost_usd)
+    defaults = spec.defaults(set())
+    members = {**defaults.members, "generationConfig": defaults.generation_config or None}
+    each = _REQUEST_BYTES + len((spec.prompt_template or "").encode()) + len(request_json(members))
+    expected = Expected(spec.model, members)
+    expected.add_rows(rows, sum(size for _, size in sizes) + rows * each, files=rows if spec.media_field else 0)
+    cost = estimated_cost(expected, spec.kind)
+    refuse_above(cost, max_cost_usd)
+    log.info("Estimated for all parts: %s; max_cost_usd=%g.", cost, max_cost_usd)
 
 
-def _size(paths: Paths, address: str) -> tuple[int, int]:
+def _size(spec: InputSpec, address: str) -> tuple[int, int]:
     """Return the lines and bytes of a text file, unpacked."""
     lines, size = 1, 0
-    with open_unpacked(address, paths.open_for_reading) as handle:
+    with open_unpacked(address, spec.opener) as handle:
         for piece in iter(lambda: handle.read(1 << 20), b""):
             lines += piece.count(b"\n")
             size += len(piece)

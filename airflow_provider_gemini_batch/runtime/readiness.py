@@ -56,7 +56,7 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths, sta
             raise ConfigurationError(_result_is_input(*found))
         folder, _, name = target.rpartition("/")
         _try_to_write("output_path", folder, paths, arguments.output_conn_id, name)
-    _check_folders(arguments, paths, staging)
+    check_folders(arguments, paths, staging)
     if arguments.wait_for_completion and arguments.media_path is not None:
         _try_to_write("media_path", arguments.media_path, paths, arguments.output_conn_id)
     if arguments.staging_path is not None:
@@ -72,8 +72,12 @@ def check_apart(paths: Paths, input_path: str | Sequence[str], target: str, conn
         raise ConfigurationError(_result_is_input("input_path", address))
 
 
-def _check_folders(arguments: BatchArguments, paths: Paths, staging: str | None) -> None:
-    """Refuse a folder whose files a retry, or the next run, would take for rows."""
+def check_folders(arguments: BatchArguments, paths: Paths, staging: str | None) -> None:
+    """Refuse a folder whose files a retry, or the next run, would take for rows.
+
+    :param staging: the folder for what must outlive the wait, the connection's or the task's own.
+    :raises ConfigurationError: names the argument.
+    """
     staged = _STAGED if (staging or "").startswith("gs://") else _KEPT
     media = arguments.media_path if arguments.wait_for_completion else None
     for argument, folder, conn_id, names in (

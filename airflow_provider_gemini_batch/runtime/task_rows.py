@@ -27,11 +27,14 @@ from airflow_provider_gemini_batch.runtime.task_work import TaskWork, landing_of
 from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_gemini_batch.rows.delivery import Origin
+    from airflow_provider_gemini_batch.rows.input_spec import Attachment
     from airflow_provider_gemini_batch.rows.schema import OutputSchema
     from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
+    from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
+    from airflow_provider_gemini_batch.runtime.paths import Paths
     from airflow_provider_gemini_batch.runtime.task_setup import TaskSetup
 
 log = logging.getLogger(__name__)
@@ -95,17 +98,16 @@ def make_work(setup: TaskSetup) -> TaskWork:
             "folder or nothing, or hand the rows over with gcs_uri or bigquery_uri"
         )
     media = _media(setup) if arguments.media_field is not None else None
-    schema = _schema(arguments)
     legacy = service is Service.VERTEX and is_legacy(arguments.model)
     rows = TaskInput(
-        _input_spec(setup, media, schema),
+        input_spec(arguments, access.settings, setup.paths, attach=media.attach if media is not None else None),
         setup.folder,
         places=_record_places(setup),
         saved_rows=_saved_rows(setup),
         record_needed=setup.lands and (bool(arguments.carry) or legacy),
         remove_older=lambda: _remove_kept_before(setup),
     )
-    return OwnRows(setup, output, rows, schema=schema, media=media)
+    return OwnRows(setup, output, rows, schema=_schema(arguments), media=media)
 
 
 class ExistingSource(TaskWork):
@@ -242,8 +244,18 @@ def _schema(arguments: BatchArguments) -> OutputSchema | None:
     return OutputSchema(model)
 
 
-def _input_spec(setup: TaskSetup, media: AttachmentUploader | None, schema: OutputSchema | None) -> InputSpec:
-    arguments, settings, paths = setup.arguments, setup.access.settings, setup.paths
+def input_spec(
+    arguments: BatchArguments,
+    settings: ConnectionSettings,
+    paths: Paths,
+    *,
+    attach: Callable[[str], Attachment] | None = None,
+) -> InputSpec:
+    """Return what the author asks the input to become.
+
+    :param attach: turns a value of ``media_field`` into an attachment.
+    """
+    schema = _schema(arguments)
     return InputSpec(
         service=settings.service,
         kind=arguments.kind,
@@ -262,7 +274,7 @@ def _input_spec(setup: TaskSetup, media: AttachmentUploader | None, schema: Outp
         key_field=arguments.key_field,
         title_field=arguments.title_field,
         media_field=arguments.media_field,
-        attach=media.attach if media is not None else None,
+        attach=attach,
         carry=arguments.carry,
         carry_types=arguments.carry_types or {},
         is_part=bool(arguments.part_key),

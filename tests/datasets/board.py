@@ -57,8 +57,15 @@ class Board:
             "output_path": f"{self.target}/",
             "model": MODEL,
             "carry": list(self.carry),
+            "prompt_template": "{text}",
+            "part_arguments": {"key_field": "id"},
             **given,
         }
+        for name, value in self.arguments.items():
+            if name in {"prompt_template", "output_schema"}:
+                options[name] = value
+            elif name not in options:
+                options["part_arguments"] = {**options["part_arguments"], name: value}
         return GeminiPlanPartsOperator(task_id="plan", **options).execute(task_context())
 
     def run_part(self, index: int, part: dict[str, Any]) -> dict[str, Any] | None:

@@ -408,16 +408,16 @@ def test_a_budget_counts_what_is_packed_and_what_each_row_is_sent_with(board: Bo
     write_csv(board.source / "p" / "a.csv.gz", 3000)
 
     def estimate(path: str, **options: Any) -> float:
-        given = {"carry": [], "max_output_tokens": 1, "max_cost_usd": 0.0001, **options}
+        of_parts = {"generation_config": {"maxOutputTokens": 1}, **options}
+        given: Any = {"carry": [], "max_cost_usd": 0.0001, "part_arguments": of_parts}
         with pytest.raises(AirflowFailException, match=r"above max_cost_usd=0\.0001; nothing was sent") as refused:
             board.plan(input_path=f"{board.source}/{path}", **given)
         return float(re.findall(r"the estimate is (\S+) USD", str(refused.value))[0])
 
     plain = estimate("a.csv")
     assert [estimate(path) for path in ("p/a.csv.gz", "p/")] == [plain, plain]
-    more = estimate("a.csv", bytes_per_row=20) - plain
-    assert more > 0
-    assert estimate("a.csv", bytes_per_row=60) - plain == pytest.approx(3 * more, rel=0.01)
+    brief, long = (estimate("a.csv", system_instruction="Be brief. " * count) for count in (10, 40))
+    assert 0 < 2 * (brief - plain) < long - plain
 
 
 @pytest.mark.parametrize(

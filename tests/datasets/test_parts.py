@@ -181,6 +181,7 @@ def test_a_dataset_with_a_part_missing_or_too_many_failed_rows_is_not_whole(boar
 
 def test_parquet_is_cut_between_row_groups_and_what_is_appended_changes_no_earlier_part(board: Board) -> None:
     rows = [{"text": str(number)} for number in range(10)]
+    board.arguments = {"key_field": None}
     board.source.mkdir()
     parquet.write_table(pa.Table.from_pylist(rows), board.source / "x.parquet", row_group_size=2)
     parts = board.plan(rows_per_part=5, carry=[])
@@ -213,7 +214,10 @@ def test_json_lines_say_no_types_so_that_the_author_has_to(board: Board) -> None
     [
         ({"carry": ["none"]}, "carry: there is no column none"),
         ({"input_path": "{}/none/"}, "cannot list"),
-        ({"max_cost_usd": 1e-12, "max_output_tokens": 10}, "above max_cost_usd"),
+        (
+            {"max_cost_usd": 1e-12, "part_arguments": {"generation_config": {"maxOutputTokens": 10}}},
+            "above max_cost_usd",
+        ),
         ({"input_path": []}, "the input has no files"),
         ({"output_path": "{}/out/"}, "output_path: input_path also reads it"),
         ({"carry": ["id", "id"]}, "carry names a column twice"),
@@ -232,6 +236,79 @@ def test_a_plan_that_cannot_work_is_refused_before_anything_is_sent(
     with pytest.raises(AirflowFailException, match=words):
         board.plan(**filled)
     assert board.service.control.books()["requests"] == {}
+
+
+GOOD = "id,text,n\n1,One.,1\n"
+
+
+@pytest.mark.parametrize(
+    ("bad", "given", "words"),
+    [
+        ("id,text\n2,Two.\n", {}, "carry: there is no column 'n'"),
+        ("id,txt,n\n2,Two.,2\n", {}, "prompt_template: there is no column 'text'"),
+        ("text,n\nTwo.,2\n", {}, "key_field: there is no column 'id'"),
+        ("id;text,n\n2;Two.,2\n", {}, "the columns may be separated by"),
+        ("id,text,n\n2,Caf\xe9,2\n", {}, "not UTF-8; if a spreadsheet has written it, give encoding='cp1252'"),
+        ("id,n\n1,1\n", {"prompt_template": None}, "say with prompt_template"),
+        (GOOD, {"prompt_template": "{}"}, "names no column"),
+        (GOOD, {"embeddings": True, "part_arguments": {"title_field": "title"}}, "title_field: there is no column"),
+        (GOOD, {"part_arguments": {"media_field": "file"}}, "media_field: there is no column 'file'"),
+        (GOOD, {"part_arguments": {"generation_config": {"temperatur": 1}}}, "temperatur"),
+    ],
+    ids=str,
+)
+def test_a_file_that_its_part_would_refuse_is_refused_by_the_plan(
+    bad: str, given: dict[str, Any], words: str, board: Board
+) -> None:
+    board.source.mkdir()
+    (board.source / "a.csv").write_text(GOOD)
+    (board.source / "b.csv").write_bytes(bad.encode("latin-1"))
+    with pytest.raises(AirflowFailException, match=words) as refused:
+        board.plan(**{"carry": ["n"], **given})
+    assert bad == GOOD or f"{board.source}/b.csv: " in str(refused.value)
+    assert board.service.control.books()["requests"] == {}
+
+
+def test_a_parquet_file_without_a_column_of_the_template_is_refused_by_the_plan(board: Board) -> None:
+    board.source.mkdir()
+    for name, columns in (("a", ["id", "text"]), ("b", ["id", "body"])):
+        parquet.write_table(pa.table({column: ["x"] for column in columns}), board.source / f"{name}.parquet")
+    with pytest.raises(AirflowFailException, match=r"b\.parquet: prompt_template: there is no column 'text'"):
+        board.plan(carry=[])
+
+
+@pytest.mark.parametrize("argument", ["staging_path", "media_path", "destination", "connection"])
+def test_a_folder_of_the_parts_that_the_input_also_reads_is_refused_by_the_plan(
+    argument: str, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_part(board.source / "x.parquet", 3)
+    folder = f"{board.source}/kept"
+    if argument == "connection":
+        connection = board.service.connection(staging_path=folder)
+        monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", connection)
+    of_parts = {} if argument == "connection" else {argument: folder}
+    words = f"input_path also reads what is written to {folder}"
+    with pytest.raises(AirflowFailException, match=words):
+        board.plan(part_arguments=of_parts, input_path=[f"{board.source}/", "gs://bucket/in/"])
+
+
+@pytest.mark.parametrize(
+    ("of_parts", "words"),
+    [
+        ({"request_defaults": {"tools": [{"googleSearch": {}}]}}, "cannot be checked: searches are billed"),
+        ({"request_defaults": {"cachedContent": "cachedContents/a"}}, "the size of cachedContent is not known"),
+        ({"media_field": "note"}, "the size or length of 3 files is not known"),
+        ({"generation_config": {"maxOutputTokens": 9, "candidateCount": 8}}, r"above max_cost_usd=0\.0002"),
+        ({"generation_config": {}}, "which nothing bounds"),
+    ],
+    ids=str,
+)
+def test_a_budget_knows_all_that_the_parts_are_billed_for(of_parts: dict[str, Any], words: str, board: Board) -> None:
+    write_part(board.source / "x.parquet", 3)
+    bounded = {"generation_config": {"maxOutputTokens": 9}}
+    assert board.plan(max_cost_usd=0.0002, part_arguments=bounded)
+    with pytest.raises(AirflowFailException, match=words):
+        board.plan(max_cost_usd=0.0002, part_arguments={**bounded, **of_parts})
 
 
 def test_more_parts_than_airflow_maps_are_refused(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +332,8 @@ def test_the_group_is_three_tasks_and_its_budget_and_limits_are_those_of_the_who
             max_cost_usd=3,
             max_failed_rows=7,
             carry="id",
+            prompt_template="{text}",
+            key_field="id",
             repair_rounds=1,
             outlets=[Asset("made")],
         )
@@ -263,6 +342,7 @@ def test_the_group_is_three_tasks_and_its_budget_and_limits_are_those_of_the_who
     assert group.commit.max_failed_rows == 7
     assert "max_cost_usd" not in group.part.partial_kwargs
     assert group.part.partial_kwargs["repair_rounds"] == 1
+    assert (group.plan.prompt_template, group.plan.part_arguments) == ("{text}", {"key_field": "id"})
     assert group.commit.outlets == [Asset("made")]
     assert group.commit.upstream_task_ids == {"g.plan", "g.part"}
 
@@ -314,8 +394,29 @@ def test_a_group_takes_templates_and_what_other_tasks_return_in_any_argument() -
         )
     assert DagSerialization.to_dict(dag)
     for task, form in ((group.plan, PlanArguments), (group.commit, CommitArguments)):
-        assert set(task.template_fields) == set(argument_names(form))
+        assert set(task.template_fields) == set(argument_names(form)) - {"prompt_template", "output_schema"}
         assert "given" in task.upstream_task_ids
+
+
+def test_the_plan_takes_templates_of_the_parts() -> None:
+    with DAG("d", schedule=None):
+        given: Any = PythonOperator(task_id="given", python_callable=list).output
+        group = GeminiBatchDataset(
+            group_id="g",
+            model=MODEL,
+            input_path="/in/",
+            output_path="/out/",
+            prompt_template="{text} {{ task.part_key }}",
+            media_path="/media/{{ task.part_key }}",
+            poll_interval=5,
+        )
+        other = GeminiBatchDataset(
+            group_id="h", model=MODEL, input_path="/in/", output_path="/out/", system_instruction=given
+        )
+    group.plan.render_template_fields({"task": group.plan})
+    assert group.plan.part_arguments == {"media_path": "/media/"}
+    assert group.plan.prompt_template == "{text} {{ task.part_key }}"
+    assert other.plan.upstream_task_ids == {"given"}
 
 
 @pytest.mark.parametrize("parts", [None, "", "a", ["a"], [{}], {"part_key": "a"}, [{"part_key": None}]], ids=str)

@@ -257,7 +257,8 @@ def test_a_limit_of_more_digits_than_a_number_can_have_still_has_a_price(most: A
 
 def test_rows_of_which_only_the_number_is_known_are_answered_in_what_the_model_makes() -> None:
     for most in (10, None):
-        made = Expected.of_totals("gemini-3.1-flash-image", rows=3, text_bytes=9, max_output_tokens=most)
+        made = Expected("gemini-3.1-flash-image", {"generationConfig": {"maxOutputTokens": most}})
+        made.add_rows(3, 9)
         assert (made.usage.output_image_tokens, made.unbounded_rows) == (6000, 0 if most else 3)
 
 
