@@ -188,6 +188,8 @@ class RowMaker:
             error={"code": error.code, "message": error.message},
         )
         if result.billed and not self._embeddings:
+            found = candidates(result.billed)
+            row["text"] = content_of(found[0]).text if found else None
             row |= _unread(result.billed)
         if odd:
             row["warning"] = odd

@@ -23,6 +23,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
     inline_item,
     inline_line,
     is_ready,
+    json_form,
     key_json,
     normalise,
     request_body,
@@ -283,8 +284,12 @@ def test_the_rows_own_value_wins_over_the_default() -> None:
         (7, "not a number"),
         (["x"], "not a list"),
         (Pair(), "give its _asdict()"),
-        (Model(), "not Model: give its model_dump()"),
-        (Data(), "not Data: give dataclasses.asdict() of it"),
+        (Model(), "not Model (give its model_dump(mode='json', exclude_none=True))"),
+        (Data(), "not Data (give dataclasses.asdict() of it)"),
+        ({"contents": [Model()]}, "not Model (give its model_dump("),
+        ({"contents": "x", "config": Model()}, "not Model (give its model_dump("),
+        ({"request": Data()}, "not Data (give dataclasses.asdict() of it)"),
+        ({"prompt": "x"}, "is 'text' meant?"),
         ({"text": 7}, "'text' must be a text, not a number"),
         ({"text": b"x"}, "'text' must be a text, not bytes"),
         ("", "the text is empty"),
@@ -494,3 +499,31 @@ def test_the_quick_way_takes_only_what_the_long_way_takes_as_it_is(row: dict[str
     if request.suits_vertex:
         check_request(value)
         assert with_roles(value) is value
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("tools", {"googleSearch": {"excludeDomains": ["a.test"]}}), ("safetySettings", {"category": "A"})],
+)
+def test_vertex_gets_a_list_where_another_row_has_one(member: str, value: Any) -> None:
+    bare, listed = (
+        normalise({"contents": [{"role": "user", "parts": [{"text": "x"}]}], member: form})[1]
+        for form in (value, [value])
+    )
+    assert request_body(Service.VERTEX, JobKind.GENERATION, bare) == request_body(
+        Service.VERTEX, JobKind.GENERATION, listed
+    )
+    assert request_defaults(JobKind.GENERATION, members={member: value}).members == {member: [value]}
+
+
+@pytest.mark.parametrize("member", ["stopSequences", "responseModalities"])
+def test_vertex_gets_a_list_in_the_configuration_too(member: str) -> None:
+    contents = [{"parts": [{"text": "x"}]}]
+    made = with_roles({"contents": contents, "generationConfig": {"seed": 1, member: "TEXT"}})
+    assert made["generationConfig"] == {"seed": 1, member: ["TEXT"]}
+    assert made["contents"] == [{"role": "user", **contents[0]}]
+
+
+def test_a_class_given_as_a_schema_is_refused_with_what_makes_one() -> None:
+    with pytest.raises(InputError, match=r"the class Model \(give its model_json_schema\(\), or output_schema\)"):
+        json_form({"generationConfig": {"responseSchema": Model}})

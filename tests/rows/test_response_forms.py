@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_gemini_batch.api.models import JobKind
+from airflow_provider_gemini_batch.api.responses.lines import result_rows
 from airflow_provider_gemini_batch.api.responses.reading import (
     parse_result_line,
     parse_vertex_line,
+    read_lines,
     result_of,
     vertex_result_of,
 )
@@ -97,3 +99,22 @@ def test_texts_of_older_models_are_read_from_their_predictions() -> None:
         SPEC,
     )
     assert [(row["key"], row["status"], row["text"]) for row in rows] == [("a", "ok", "fine"), ("b", "ok", "fine")]
+
+
+@pytest.mark.parametrize("member", ["text", "output"])
+def test_a_candidate_of_an_older_model_has_its_text(member: str) -> None:
+    results = [result_of({"key": "a", "response": {"candidates": [{member: "fine", "finishReason": "STOP"}]}}, 0)]
+    (row,) = iter_rows(results, SPEC)
+    assert (row["status"], row["text"]) == ("ok", "fine")
+
+
+def test_a_row_that_failed_keeps_the_text_that_came_with_its_error() -> None:
+    (row,) = iter_rows([result_of({"key": "a", "error": {"code": 13}, "response": GOOD}, 0)], SPEC)
+    assert (row["status"], row["text"], row["usage"]["output_tokens"]) == ("error", "fine", 2)
+
+
+@pytest.mark.parametrize("around", [b"\xef\xbb\xbf\r\n", b"\xef\xbb\xbf\n\n", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_with_a_line_of_its_own_is_no_row(around: bytes) -> None:
+    line = json.dumps({"key": "a", "response": GOOD}).encode()
+    found = list(read_lines(result_rows([around, line, b"\r\n"]), parse_result_line))
+    assert [(one.key, one.position) for one in found] == [("a", 0)]

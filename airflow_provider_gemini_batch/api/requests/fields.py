@@ -74,6 +74,8 @@ def known(name: str, kind: JobKind) -> bool:
 
 def nearly(name: str, kind: JobKind) -> str | None:
     """Return the known name that was most likely meant."""
+    if name == "prompt":
+        return "text"
     names = GENERATION_MEMBERS | CONFIG_MEMBERS if kind is JobKind.GENERATION else EMBEDDING_MEMBERS
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.8)), None)
 
@@ -94,11 +96,22 @@ def shown(name: object) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Return the type of a value in words for a message, never the value."""
-    if isinstance(value, (list, tuple)):
+    """Return the type of a value in words for a message, with how to make JSON of it if it can; never the value."""
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_asdict"):
         return "a list"
     words = {type(None): "null", bool: "a truth value", int: "a number", float: "a number", str: "a text"}
-    return words.get(type(value), type(value).__name__)
+    if isinstance(value, type):
+        schema = " (give its model_json_schema(), or output_schema)" if hasattr(value, "model_json_schema") else ""
+        return f"the class {shown(value.__name__)}{schema}"
+    return words.get(type(value)) or f"{type(value).__name__}{_how_to_dump(value)}"
+
+
+def _how_to_dump(value: object) -> str:
+    if hasattr(value, "model_dump"):
+        return " (give its model_dump(mode='json', exclude_none=True))"
+    if hasattr(value, "_asdict"):
+        return " (give its _asdict())"
+    return " (give dataclasses.asdict() of it)" if hasattr(value, "__dataclass_fields__") else ""
 
 
 def check_json(value: Any, holder: str = "the request holds") -> bool:

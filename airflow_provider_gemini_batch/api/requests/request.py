@@ -61,6 +61,9 @@ _VERTEX = Service.VERTEX
 _GENERATION = JobKind.GENERATION
 
 _NOT_WITH_CACHE = frozenset({"systemInstruction", "tools", "toolConfig"})
+# Members that the services also take without the brackets around a single element.
+_LISTS = ("tools", "safetySettings")
+_TEXTS = ("stopSequences", "responseModalities")
 _KEY_NAMES = ("key", "custom_id", "customId")
 # Which of its spellings (1.5, 1.50) would be the key?
 _NO_KEYS = (bool, float, Decimal)
@@ -147,6 +150,7 @@ def request_defaults(
     if "contents" in merged or "content" in merged:
         raise InputError("contents belong in the rows, not in request_defaults")
     _check_cache(merged)
+    merged |= _lists(merged)
     merged = {name: json_form(value, f"{snake(name)} holds") for name, value in merged.items()}
     config = merged.pop("generationConfig", {})
     merged.pop("model", None)
@@ -171,7 +175,7 @@ def normalise(
     if isinstance(row, BatchRequest):
         row = row.members()
     elif not isinstance(row, Mapping):
-        raise InputError(f"a row is a text, an object or a BatchRequest, not {kind_of(row)}{_as_dict(row)}")
+        raise InputError(f"a row is a text, an object or a BatchRequest, not {kind_of(row)}")
     key, request = _open_envelope(row, kind, notes)
     if not _is_rest(request, kind):
         request = rest_form(request, kind, defaults.trusted, notes)
@@ -231,19 +235,30 @@ def inline_line(line: CheckedLine) -> bytes:
 
 
 def with_roles(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a request in which contents without a role have the role ``user``: Vertex AI requires one."""
+    """Return a request as Vertex AI imports it: each content has a role, by default ``user``, and lists are lists.
+
+    A member that is a list in one row and its only element in another fails the import of all rows.
+    """
     contents = request.get("contents")
     if not isinstance(contents, list):
         return request
+    changed = _lists(request)
     for content in contents:
         if "role" not in content:
+            changed["contents"] = [one if "role" in one else {"role": "user", **one} for one in contents]
             break
-    else:
-        return request
-    return {
-        **request,
-        "contents": [content if "role" in content else {"role": "user", **content} for content in contents],
-    }
+    return {**request, **changed} if changed else request
+
+
+def _lists(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members that have to be lists and are not, as lists."""
+    changed: dict[str, Any] = {name: [request[name]] for name in _LISTS if isinstance(request.get(name), Mapping)}
+    config = request.get("generationConfig")
+    if isinstance(config, Mapping):
+        lone = {name: [config[name]] for name in _TEXTS if isinstance(config.get(name), str)}
+        if lone:
+            changed["generationConfig"] = {**config, **lone}
+    return changed
 
 
 def request_json(value: Any) -> bytes:
@@ -307,14 +322,6 @@ def _open_envelope(
         )
         request = {**request, **{name: row[name] for name in beside}}
     return _key(row), request
-
-
-def _as_dict(row: object) -> str:
-    """Return how to make a dict of a value that has members, as the end of a sentence."""
-    found = next((name for name in ("model_dump", "_asdict") if hasattr(row, name)), None)
-    if found is None and hasattr(row, "__dataclass_fields__"):
-        return ": give dataclasses.asdict() of it"
-    return "" if found is None else f": give its {found}()"
 
 
 def _key(row: Mapping[str, Any]) -> str | None:

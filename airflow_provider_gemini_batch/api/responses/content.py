@@ -167,7 +167,8 @@ def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
 
 def parts_of(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the parts of one candidate as objects; one that is none of them is empty, and keeps its place."""
-    content = candidate.get("content")
+    # Older models say text or output.
+    content = next((found for name in ("content", "text", "output") if (found := candidate.get(name))), None)
     parts: Any = content
     if isinstance(content, dict):
         parts = content.get("parts")

@@ -60,6 +60,7 @@ def result_rows(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) ->
         head += chunk
         if len(b"".join(head[:_HEAD_BYTES].split())) >= _TOLD_BY or len(head) >= _HEAD_BYTES:
             break
+    head = head.removeprefix(codecs.BOM_UTF8)  # it may have a line of its own
     split = _objects_of if _SEVERAL_LINES.match(head) else lines_of
     return split(chain([head], stream), limit=limit)
 
