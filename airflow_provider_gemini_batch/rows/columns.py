@@ -143,8 +143,8 @@ def _whole(value: Any) -> Any:
 
 def _float(value: Any) -> Any:
     try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
+        return float(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else value
+    except (ValueError, OverflowError):
         return value
 
 

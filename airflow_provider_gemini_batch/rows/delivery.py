@@ -16,18 +16,20 @@ import re
 import secrets
 import shutil
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pydantic_core import from_json, to_json
 
-from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.google.storage import closed_or_discarded
 from airflow_provider_gemini_batch.api.models import Usage
+from airflow_provider_gemini_batch.rows.columns import arrow_type
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.local import local_file
-from airflow_provider_gemini_batch.rows.writers import check_output_path, open_sink
+from airflow_provider_gemini_batch.rows.sources import open_parquet
+from airflow_provider_gemini_batch.rows.writers import MISFIT, check_output_path, open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -307,13 +309,7 @@ def deliver(
         )
         summary = land(sources, sink, landing, workdir)
         sink.close()
-        # From here on, an old manifest would describe rows that are being replaced.
-        if target.success:
-            files.remove(target.success)
-            _begin_manifest(files, target, origin.writer)
-        else:
-            for path in (target.manifest, *target.older_manifests):
-                files.remove(path)
+        _begin_replacing(files, target, origin.writer)
     manifest = Manifest(
         origin=origin,
         counts=summary.counts,
@@ -328,6 +324,68 @@ def deliver(
         handle.write(manifest.to_json())
     mark_whole(files, target)
     return summary, manifest
+
+
+def with_types(files: Files, target: Target, manifest: Manifest, types: Mapping[str, str]) -> Manifest | None:
+    """Write a part again with other types of its carried columns, and return its manifest; None where that may lose.
+
+    A file that was added to a dataset can make a type wider, and no other part is paid again for that.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with files.read(target.output) as handle:
+            part = open_parquet(handle, target.output)
+            schema = part.schema_arrow
+            for name, word in types.items():
+                schema = schema.set(schema.get_field_index(name), pa.field(name, arrow_type(word)))
+            with files.write_whole(target.output) as out:
+                with parquet.ParquetWriter(out, schema) as writer:
+                    for number in range(part.num_row_groups):
+                        writer.write_table(_cast(part.read_row_group(number), schema))
+                _begin_replacing(files, target, manifest.origin.writer)
+    except (pa.ArrowInvalid, InputError):
+        return None
+    changed = replace(manifest, origin=replace(manifest.origin, carried_types=dict(types)))
+    with files.write_whole(target.manifest) as handle:
+        handle.write(changed.to_json())
+    return changed
+
+
+def _cast(table: Any, schema: Any) -> Any:
+    """Return rows with wider types. Raises ArrowInvalid where a value does not fit, or did not before."""
+    import pyarrow as pa
+
+    if any(MISFIT in (words or "") for words in table.column("warning").to_pylist()):
+        raise pa.ArrowInvalid
+    for index, field_ in enumerate(schema):
+        column = table.column(index)
+        if column.type == field_.type:
+            continue
+        kinds = (column.type, field_.type)
+        if column.null_count == len(column):
+            column = pa.nulls(len(column), field_.type)
+        elif not all(
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) for kind in kinds
+        ):
+            raise pa.ArrowInvalid
+        elif pa.types.is_integer(column.type) and pa.types.is_decimal(field_.type):
+            # Arrow asks for room for any number of this type, whatever the values are.
+            column = column.cast(pa.decimal256(76, field_.type.scale))
+        column = column.cast(field_.type, safe=not pa.types.is_floating(field_.type))
+        table = table.set_column(index, field_, column)
+    return table
+
+
+def _begin_replacing(files: Files, target: Target, writer: str) -> None:
+    """Remove or replace what would describe the rows that are being replaced."""
+    if target.success:
+        files.remove(target.success)
+        _begin_manifest(files, target, writer)
+    else:
+        for path in (target.manifest, *target.older_manifests):
+            files.remove(path)
 
 
 def _begin_manifest(files: Files, target: Target, writer: str) -> None:

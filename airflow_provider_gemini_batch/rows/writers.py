@@ -26,6 +26,9 @@ _GROUP_ROWS = 20_000
 WRITER = b"airflow-provider-gemini-batch"
 """A name in the footer of Parquet files that this package has written."""
 
+MISFIT = "the column cannot hold this row's value"
+"""What a row's ``warning`` says of a value that became null."""
+
 _NO_SINK = (".csv", ".tsv", ".xlsx", ".txt", ".gz", ".json", "/")
 
 
@@ -152,7 +155,7 @@ class ParquetSink:
         row.update(dict.fromkeys(bad))
         if bad:
             words = [row["warning"]] if row.get("warning") else []
-            row["warning"] = "; ".join([*words, *(f"{name}: the column cannot hold this row's value" for name in bad)])
+            row["warning"] = "; ".join([*words, *(f"{name}: {MISFIT}" for name in bad)])
 
     def _fits(self, value: Any, field: Any) -> bool:
         try:

@@ -26,6 +26,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
     mark_whole,
     read_manifest,
     target_of,
+    with_types,
 )
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.media import MediaFolder
@@ -35,7 +36,7 @@ from airflow_provider_gemini_batch.rows.writers import JsonlSink
 from airflow_provider_gemini_batch.runtime.paths import Paths, is_lasting, is_local, local_path, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
@@ -223,13 +224,23 @@ class Output:
             return None
         return manifest if set(manifest.origin.job_names) == set(job_names) else None
 
-    def whole(self, content_hash: str) -> Manifest | None:
-        """Return the manifest of an output that holds all rows of this input, whichever run landed it; else None."""
+    def whole(self, content_hash: str, types: Mapping[str, str]) -> Manifest | None:
+        """Return the manifest of an output that holds all rows of this input, whichever run landed it; else None.
+
+        :param types: of the carried columns, which are given to them where they had others.
+        """
         manifest = self._manifest()
         if manifest is None or manifest.origin.content_hash != content_hash:
             return None
         # Its own path may be one that the dataset was copied from.
-        return manifest if self._files().exists(self.landing_path) else None
+        if not self._files().exists(self.landing_path):
+            return None
+        return manifest if manifest.origin.carried_types == types else self._with_types(manifest, types)
+
+    def _with_types(self, manifest: Manifest, types: Mapping[str, str]) -> Manifest | None:
+        if not self.landing_path.endswith((".parquet", ".pq")):
+            return None
+        return with_types(self._files(), self._target(), manifest, types)
 
     def is_of_this_task(self, fingerprint: str) -> bool:
         """Return whether an earlier try has landed this very input here."""

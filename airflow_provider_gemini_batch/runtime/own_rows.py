@@ -116,7 +116,7 @@ class OwnRows(TaskWork):
     def whole_already(self) -> Landing | None:
         """Return what another run landed of this very input, if few enough of its rows failed; else None."""
         self._read_before = self._rows.read(again=False)
-        manifest = self.output.whole(self._content_hash())
+        manifest = self.output.whole(self._content_hash(), self._rows.carried_types)
         if manifest is None:
             return None
         landing = self._landed_already(manifest)
@@ -273,7 +273,7 @@ class OwnRows(TaskWork):
     def _content_hash(self) -> str:
         rows = self._rows
         content = rows.layout.content if rows.layout is not None else ""
-        parts = [content, rows.carried_digest, dict(rows.carried_types), self._arguments.keep_response]
+        parts = [content, rows.carried_digest, self._arguments.keep_response]
         return sha256(to_json(parts)).hexdigest()[:12]
 
     def _origin(self, jobs: Sequence[BatchJob]) -> Origin:

@@ -491,6 +491,47 @@ def test_columns_that_files_store_differently_are_one_column(
     assert arrow_dataset.dataset(board.target).schema.field("v").type == found
 
 
+@pytest.mark.parametrize(
+    ("first", "late", "found"),
+    [
+        (pa.array([1, None]), pa.array([0.5, 2]), [1.0, None, 0.5, 2.0]),
+        (pa.array([None, None], pa.null()), pa.array([date(2026, 1, 1)] * 2), [None, None, *[date(2026, 1, 1)] * 2]),
+        (pa.array([1, None]), pa.array([Decimal("0.50")] * 2), [Decimal(1), None, *[Decimal("0.5")] * 2]),
+        (
+            pa.array([Decimal("0.5")] * 2),
+            pa.array([Decimal("12.3456")] * 2),
+            [*[Decimal("0.5")] * 2, *[Decimal("12.3456")] * 2],
+        ),
+        (pa.array([1, None]), pa.array([2**64 - 1] * 2, pa.uint64()), [Decimal(1), None, *[Decimal(2**64 - 1)] * 2]),
+        (pa.array([2**60 + 1] * 2), pa.array([0.5, 2]), [float(2**60 + 1)] * 2 + [0.5, 2.0]),
+    ],
+    ids=str,
+)
+def test_a_late_file_with_a_wider_type_does_not_buy_the_other_parts_again(
+    first: pa.Array, late: pa.Array, found: list[Any], board: Board
+) -> None:
+    board.carry = ["v"]
+    board.source.mkdir()
+    for run, values in (("a", first), ("b", late)):
+        table = pa.table({"id": [f"{run}1", f"{run}2"], "text": ["One.", "Two."], "v": values})
+        parquet.write_table(table, board.source / f"{run}.parquet")
+        assert board.again(run).run_whole()["parts"] == (1 if run == "a" else 2)
+    rows = arrow_dataset.dataset(board.target).to_table(columns=["key", "text", "v"]).to_pylist()
+    assert [row["v"] for row in sorted(rows, key=lambda row: str(row["key"]))] == found
+    assert all(row["text"] for row in rows)
+    assert len({parquet.read_schema(path) for path in board.target.glob("*.parquet")}) == 1
+    assert len(board.states()) == 2
+
+
+def test_a_value_that_a_type_has_lost_is_not_taken_from_the_old_part(board: Board) -> None:
+    board.carry = ["v"]
+    board.source.mkdir()
+    (board.source / "a.csv").write_text("id,text,v\n1,One.,1.5\n2,Two.,2\n")
+    for run, kind, values in (("a", "int", [None, 2]), ("b", "float", [1.5, 2.0])):
+        board.again(run).run_whole(carry_types={"v": kind})
+        assert arrow_dataset.dataset(board.target).to_table().column("v").to_pylist() == values
+
+
 def test_a_carried_column_that_a_file_lacks_is_null_in_its_part(board: Board) -> None:
     board.carry = ["v", "day"]
     for path, row in (("day=1/a", {"id": "a", "text": "A.", "v": 1}), ("b", {"id": "b", "text": "B."})):
