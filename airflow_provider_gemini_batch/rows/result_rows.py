@@ -206,6 +206,8 @@ class RowMaker:
             vector, fault, note = fit_vector(vector, self._dimensions)
             if note:
                 oddities.append(note)
+        if response.get("truncated"):
+            oddities.append("the text was longer than the model reads: the vector is that of its beginning")
         row["embedding"] = vector
         row["finish_reason"] = None
         return (RowStatus.INVALID_OUTPUT if fault else _OK), fault, "embedding" if fault else "", {}

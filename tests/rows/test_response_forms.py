@@ -68,6 +68,12 @@ def test_a_stream_that_broke_off_keeps_its_text_and_is_not_good() -> None:
                 "usage_metadata": {"prompt_token_count": 5, "candidates_token_count": 2},
             }
         },
+        {
+            "response": {
+                "candidates": [{"content": {"parts": [{"text": "fine"}]}, "finish_reason": "STOP"}],
+                "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2},
+            }
+        },
     ],
 )
 def test_a_response_under_another_name_or_in_an_sdks_spelling_is_read(item: dict[str, Any]) -> None:
@@ -118,3 +124,18 @@ def test_a_byte_order_mark_with_a_line_of_its_own_is_no_row(around: bytes) -> No
     line = json.dumps({"key": "a", "response": GOOD}).encode()
     found = list(read_lines(result_rows([around, line, b"\r\n"]), parse_result_line))
     assert [(one.key, one.position) for one in found] == [("a", 0)]
+
+
+def test_a_vector_of_a_text_that_was_cut_warns() -> None:
+    embeddings = {"statistics": {"token_count": 2048, "truncated": True}, "values": [0.5]}
+    line = {"instance": {"key": "a"}, "predictions": [{"embeddings": embeddings}], "status": ""}
+    (row,) = iter_rows([vertex_result_of(line, 0)], LandingSpec(kind=JobKind.EMBEDDINGS, wrapped_keys=False))
+    assert (row["status"], row["embedding"], row["usage"]["input_tokens"]) == ("ok", [0.5], 2048)
+    assert "longer than the model reads" in row["warning"]
+
+
+def test_tokens_of_a_vector_that_only_the_total_counts_are_input() -> None:
+    response = {"embedding": {"values": [0.5]}, "usageMetadata": {"totalTokenCount": 3}}
+    results = [result_of({"key": "a", "response": response}, 0)]
+    (row,) = iter_rows(results, LandingSpec(kind=JobKind.EMBEDDINGS, wrapped_keys=False))
+    assert row["usage"] == {"input_tokens": 3, "output_tokens": 0, "thinking_tokens": 0, "cached_tokens": 0}

@@ -229,7 +229,11 @@ def _as_object(value: Any) -> Any:
     if found is None and value != "null":
         return value
     whole = _joined(found) if isinstance(found, list) else found
-    return _in_camel_case(whole) if isinstance(whole, dict) and not _SNAKE.isdisjoint(whole) else whole
+    return _in_camel_case(whole) if isinstance(whole, dict) and _is_of_sdk(whole) else whole
+
+
+def _is_of_sdk(response: Mapping[str, Any]) -> bool:
+    return not _SNAKE.isdisjoint(response) or any("finish_reason" in one for one in candidates(response))
 
 
 def _in_camel_case(value: Any) -> Any:
@@ -435,4 +439,5 @@ def _read_predictions(predictions: Any) -> Any:
     statistics = found.get("statistics")
     counts = statistics if isinstance(statistics, dict) else {}
     count = counts.get("token_count", counts.get("tokenCount"))
-    return {"embedding": {"values": found.get("values")}, **({"tokenCount": count} if count is not None else {})}
+    told = {"tokenCount": count, "truncated": counts.get("truncated")}
+    return {"embedding": {"values": found.get("values")}, **{name: one for name, one in told.items() if one}}

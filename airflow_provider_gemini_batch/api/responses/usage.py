@@ -52,8 +52,10 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     if answered and not listed["candidates"] and has_media(response):
         # Pictures and sound cost more than text, and nothing says how many of these tokens they are.
         found["other_tokens"] = found.get("other_tokens", 0) + answered
-    # Tokens that only the total includes were billed too, as an unknown kind.
+    # Tokens that only the total includes were billed too: as an unknown kind, or of a vector as its input.
     rest = max(0, _count(counts.get("totalTokenCount"), "totalTokenCount", []) - prompt - answered - thought - tool)
+    if embedding_of(response):
+        prompt, rest = prompt + rest, 0
     members = {
         "input_tokens": prompt + tool,
         "output_tokens": answered + rest,
