@@ -18,6 +18,7 @@ ODDITIES = {
     "no_members": "neither response nor error",
     "error_list": "an error that is a list",
     "response_text": "a response that is a text",
+    "chunks": "a response in chunks, as a call that streams gives it",
     "deep": "a response that is nested 2,000 levels deep",
 }
 _BEYOND = 2**70
@@ -47,12 +48,23 @@ def make_odd(answer: dict[str, Any], kind: str) -> dict[str, Any]:
         response["embedding"] = {"values": ["a", None, 1.5]}
     elif kind == "deep":
         response["deep"] = _DEEP_MARK
+    elif kind == "chunks" and response.get("candidates"):
+        answer["response"] = _in_chunks(response)
     texts = {"nul": "\0", "control": "\t\x01\x1b", "surrogate": "\ud800"}
     for candidate in response.get("candidates") or () if kind in texts else ():
         for part in candidate.get("content", {}).get("parts") or ():
             if part.get("text"):
                 part["text"] += f" {texts[kind]} end"
     return answer
+
+
+def _in_chunks(response: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a chunk for each part of the first candidate; the last one has everything else, too."""
+    first, *others = response["candidates"]
+    content = first.get("content", {})
+    *begin, last = [{**content, "parts": [part]} for part in content.get("parts") or ()] or [content]
+    chunks = [{"candidates": [{"content": one, "index": 0}]} for one in begin]
+    return [{"candidates": []}, *chunks, {**response, "candidates": [{**first, "content": last}, *others]}]
 
 
 def finish_line(line: bytes, *, raw_controls: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -16,6 +17,7 @@ from airflow_provider_gemini_batch.api.responses.reading import (
     result_of,
     vertex_result_of,
 )
+from airflow_provider_gemini_batch.emulator.oddities import make_odd
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, iter_rows
 
 SPEC = LandingSpec(kind=JobKind.GENERATION, wrapped_keys=False)
@@ -139,3 +141,13 @@ def test_tokens_of_a_vector_that_only_the_total_counts_are_input() -> None:
     results = [result_of({"key": "a", "response": response}, 0)]
     (row,) = iter_rows(results, LandingSpec(kind=JobKind.EMBEDDINGS, wrapped_keys=False))
     assert row["usage"] == {"input_tokens": 3, "output_tokens": 0, "thinking_tokens": 0, "cached_tokens": 0}
+
+
+def test_chunks_of_the_emulator_land_as_the_whole_response_does() -> None:
+    parts = [{"text": "think", "thought": True}, {"text": "Hel"}, {"functionCall": {"name": "f"}}, {"text": "lo"}]
+    whole = {**GOOD, "candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}, *GOOD["candidates"]]}
+    whole["candidates"][1]["index"] = 1
+    answers = [{"response": whole}, make_odd({"response": copy.deepcopy(whole)}, "chunks")]
+    rows = list(iter_rows([result_of({"key": "a", **answer}, 0) for answer in answers], SPEC))
+    assert rows[0] == rows[1]
+    assert rows[0]["text"] == "Hello"
