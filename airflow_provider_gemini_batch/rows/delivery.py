@@ -309,7 +309,13 @@ def deliver(
         )
         summary = land(sources, sink, landing, workdir)
         sink.close()
-        _begin_replacing(files, target, origin.writer)
+        # From here on, an old manifest would describe rows that are being replaced.
+        if target.success:
+            files.remove(target.success)
+            _begin_manifest(files, target, origin.writer)
+        else:
+            for path in (target.manifest, *target.older_manifests):
+                files.remove(path)
     manifest = Manifest(
         origin=origin,
         counts=summary.counts,
@@ -329,7 +335,8 @@ def deliver(
 def with_types(files: Files, target: Target, manifest: Manifest, types: Mapping[str, str]) -> Manifest | None:
     """Write a part again with other types of its carried columns, and return its manifest; None where that may lose.
 
-    A file that was added to a dataset can make a type wider, and no other part is paid again for that.
+    A file that was added to a dataset can make a type wider, and no other part is paid again for that. The old manifest
+    stays until the new one is written: whoever dies between them is followed by one who does the same again.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -344,7 +351,8 @@ def with_types(files: Files, target: Target, manifest: Manifest, types: Mapping[
                 with parquet.ParquetWriter(out, schema) as writer:
                     for number in range(part.num_row_groups):
                         writer.write_table(_cast(part.read_row_group(number), schema))
-                _begin_replacing(files, target, manifest.origin.writer)
+                if target.success:
+                    files.remove(target.success)
     except (pa.ArrowInvalid, InputError):
         return None
     changed = replace(manifest, origin=replace(manifest.origin, carried_types=dict(types)))
@@ -376,16 +384,6 @@ def _cast(table: Any, schema: Any) -> Any:
         column = column.cast(field_.type, safe=not pa.types.is_floating(field_.type))
         table = table.set_column(index, field_, column)
     return table
-
-
-def _begin_replacing(files: Files, target: Target, writer: str) -> None:
-    """Remove or replace what would describe the rows that are being replaced."""
-    if target.success:
-        files.remove(target.success)
-        _begin_manifest(files, target, writer)
-    else:
-        for path in (target.manifest, *target.older_manifests):
-            files.remove(path)
 
 
 def _begin_manifest(files: Files, target: Target, writer: str) -> None:

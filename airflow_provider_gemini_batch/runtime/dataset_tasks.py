@@ -92,7 +92,8 @@ def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str
 
 def _plan(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str, Any]]:
     given, folder, paths = arguments.input_path, arguments.output_path, Paths.of(access)
-    check_carry(arguments.carry, _kind(arguments))
+    # Spark, DuckDB and BigQuery take Text and text for one column.
+    check_carry(tuple(map(str.lower, arguments.carry)), _kind(arguments))
     check_types(arguments.carry, arguments.carry_types or {})
     if folder is not None:
         # A part gets the address of its file, which does not show that the next plan would find the file of a part.

@@ -24,6 +24,7 @@ from airflow_provider_gemini_batch.api.errors import EmptyInput, GeminiBatchErro
 from airflow_provider_gemini_batch.datasets import GeminiBatchDataset
 from airflow_provider_gemini_batch.rows import delivery
 from airflow_provider_gemini_batch.rows.python_rows import python_rows
+from airflow_provider_gemini_batch.runtime import readiness
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of
 from airflow_provider_gemini_batch.runtime.paths import Paths
 
@@ -97,6 +98,29 @@ def test_a_commit_that_was_killed_between_two_writes_is_completed_by_the_next(
     files = {path.relative_to(board.target).as_posix() for path in board.target.rglob("*") if path.is_file()}
     name = f"part-{left['part_key']}"
     assert files == {"_SUCCESS", f"{name}.parquet", f"_gemini_batch/{name}.json", "_gemini_batch/dataset.json"}
+
+
+@pytest.mark.parametrize("writes", range(3))
+def test_a_part_that_died_while_it_got_wider_types_is_not_paid_again(
+    writes: int, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.carry = ["v"]
+    board.source.mkdir()
+    for run, values in (("a", [1, 2]), ("b", [0.5, 2.5])):
+        table = pa.table({"id": [f"{run}1", f"{run}2"], "text": ["One.", "Two."], "v": values})
+        parquet.write_table(table, board.source / f"{run}.parquet")
+        if run == "a":
+            board.again(run).run_whole()
+    parts = board.plan()
+    with monkeypatch.context() as patch:
+        patch.setattr(readiness, "_try_to_write", lambda *_: None)
+        kill_after(writes, patch)
+        with pytest.raises(Killed):  # before the part, _SUCCESS or the manifest
+            board.again("b").run_part(0, parts[0])
+    assert (board.target / "_SUCCESS").exists() == (writes < 2)
+    board.again("c").run_whole()
+    assert sorted(row["v"] for row in rows_of(board)) == [0.5, 1.0, 2.0, 2.5]
+    assert len(board.states()) == 2
 
 
 def test_a_part_that_died_before_its_manifest_goes_when_its_file_does(

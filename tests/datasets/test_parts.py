@@ -222,6 +222,8 @@ def test_json_lines_say_no_types_so_that_the_author_has_to(board: Board) -> None
         ({"output_path": "{}/out/"}, "output_path: input_path also reads it"),
         ({"carry": ["id", "id"]}, "carry names a column twice"),
         ({"carry": ["status"]}, "carry cannot take status"),
+        ({"carry": ["Text"]}, "carry cannot take text"),
+        ({"carry": ["id", "ID"]}, "carry names a column twice"),
         ({"carry_types": {"pirce": "int"}}, "carry_types: pirce is not in carry"),
         ({"carry_types": {"price": "integer"}}, "carry_types: unknown type 'integer'"),
         ({"input_path": "{}/**/*.parquet", "output_path": "{}/day=1/"}, "output_path: input_path also reads it"),
