@@ -245,7 +245,7 @@ class _Base:
         elif usage is not None:
             for place, count in enumerate(usage):
                 used[place] += count
-        elif result.error is None:
+        elif result.error is None or result.billed:
             used[_UNCOUNTED] += 1
         if usage is not None and usage[0] > LONG_PROMPT:
             self._long = LongPrompts(self._long.rows + 1, self._long.usage.plus(Usage(*usage)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import Any
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +19,11 @@ from airflow_provider_gemini_batch.api.responses.reading import (
     vertex_result_of,
 )
 from airflow_provider_gemini_batch.emulator.oddities import make_odd
-from airflow_provider_gemini_batch.rows.landing import LandingSpec, iter_rows
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, iter_rows, land
+from airflow_provider_gemini_batch.rows.writers import JsonlSink
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPEC = LandingSpec(kind=JobKind.GENERATION, wrapped_keys=False)
 GOOD: dict[str, Any] = {
@@ -40,7 +45,7 @@ CHUNKS = [
 
 
 @pytest.mark.parametrize("parse", [parse_result_line, parse_vertex_line])
-@pytest.mark.parametrize("response", [CHUNKS, json.dumps(CHUNKS)])
+@pytest.mark.parametrize("response", [CHUNKS, json.dumps(CHUNKS), [None, *CHUNKS, {}]])
 def test_the_chunks_of_a_stream_are_one_response_and_its_tokens_are_counted_once(parse: Any, response: Any) -> None:
     line = json.dumps({"key": "a", "response": response}).encode()
     (row,) = iter_rows([parse(line, 0)], SPEC)
@@ -151,3 +156,9 @@ def test_chunks_of_the_emulator_land_as_the_whole_response_does() -> None:
     rows = list(iter_rows([result_of({"key": "a", **answer}, 0) for answer in answers], SPEC))
     assert rows[0] == rows[1]
     assert rows[0]["text"] == "Hello"
+
+
+def test_a_response_that_nobody_can_read_leaves_the_cost_open(tmp_path: Path) -> None:
+    results = [result_of({"key": "a", "response": response}, 0) for response in (GOOD, "plain", None)]
+    summary = land([lambda: results], JsonlSink(BytesIO()), SPEC, tmp_path)
+    assert (summary.usage.input_tokens, summary.usage.uncounted_answers) == (5, 1)

@@ -252,11 +252,11 @@ def _joined(chunks: list[Any]) -> Any:
     """
     if len(chunks) == 1:
         return chunks[0]
-    if not all(isinstance(chunk, dict) and _OF_CHUNKS.isdisjoint(chunk) for chunk in chunks):
+    if not all(chunk is None or (isinstance(chunk, dict) and _OF_CHUNKS.isdisjoint(chunk)) for chunk in chunks):
         return chunks
     made: dict[str, Any] = {}
     begun: dict[str, dict[str, Any]] = {}
-    for chunk in chunks:
+    for chunk in filter(None, chunks):
         for name, value in chunk.items():
             before = made.get(name)
             made[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
