@@ -122,12 +122,14 @@ def arrow_type(word: str) -> Any:
 def reader_of(word: str) -> Callable[[Any], Any] | None:
     """Return a function that converts a value from JSON, or from a CSV cell, to this type; None for JSON.
 
-    The function returns a value that does not fit the type unchanged: the writer reports it.
+    The function returns a value that does not fit the type unchanged: the writer reports it. An empty text, which a
+    CSV has for a missing value, is null for types other than texts.
     """
-    if _DECIMAL.fullmatch(word):
-        return _decimal
-    readers = {"date": _date, "timestamp": _naive, "timestamp_utc": _utc, "int": _whole, "float": _float, "str": _text}
-    return {**readers, "bool": _truth}.get(word)
+    if word == "str":
+        return _text
+    readers = {"date": _date, "timestamp": _naive, "timestamp_utc": _utc, "int": _whole, "float": _float}
+    read = _decimal if _DECIMAL.fullmatch(word) else {**readers, "bool": _truth}.get(word)
+    return None if read is None else lambda value: None if value == "" else read(value)
 
 
 def _text(value: Any) -> Any:

@@ -525,6 +525,16 @@ def test_a_late_file_with_a_wider_type_does_not_buy_the_other_parts_again(
     assert len(board.states()) == 2
 
 
+@pytest.mark.parametrize("kind", ["int", "float", "bool", "date", "timestamp", "timestamp_utc", "decimal(5,2)"])
+def test_an_empty_cell_of_a_csv_is_null_in_a_column_with_a_type(kind: str, board: Board) -> None:
+    board.carry = ["v", "w"]
+    board.source.mkdir()
+    (board.source / "a.csv").write_text("id,text,v,w\n1,One.,,\n")
+    board.run_whole(carry_types={"v": kind})
+    (row,) = arrow_dataset.dataset(board.target).to_table().to_pylist()
+    assert (row["v"], row["w"], row["warning"]) == (None, "", None)
+
+
 def test_a_value_that_a_type_has_lost_is_not_taken_from_the_old_part(board: Board) -> None:
     board.carry = ["v"]
     board.source.mkdir()
