@@ -154,12 +154,10 @@ def _parquet_parts(
         schemas.append((one.path, facts.types))
         own = InputFile.parse(one.path).partitions
         partitions.update(dict.fromkeys(own, "str"))
-        # A carried column that only other files have is null.
-        columns = (*facts.types, *own, *arguments.carry)
         for number, (first, last, rows, size) in enumerate(_cut(facts.groups, arguments)):
             whole = (first, last) == (0, len(facts.groups) - 1)
             file = InputFile(one.path) if whole else InputFile(one.path, (first, last), facts.checksum(first, last))
-            parts.append(_Part(_key(one.path, number), file.address, rows, size, columns))
+            parts.append(_Part(_key(one.path, number), file.address, rows, size, (*facts.types, *own)))
     there = partitions.keys() | {name for _, types in schemas for name in types}
     absent = [name for name in arguments.carry if name not in there]
     if absent:
@@ -211,9 +209,13 @@ def _check_columns(spec: InputSpec, parts: Sequence[_Part]) -> None:
     :raises ConfigurationError: names the file.
     """
     defaults = spec.defaults(set())
+    # Parquet has null for a carried column that only other files have, but a key cannot be null.
+    elsewhere = [name for name in spec.carry if name != spec.key_field]
     for part in parts:
         with naming_file(part.address):
-            Shaper(spec, defaults, part.columns or _columns_of(spec, part), set())
+            own = part.columns
+            columns = _columns_of(spec, part) if own is None else tuple(dict.fromkeys((*own, *elsewhere)))
+            Shaper(spec, defaults, columns, set())
 
 
 def _columns_of(spec: InputSpec, part: _Part) -> tuple[str, ...] | None:

@@ -272,11 +272,15 @@ def test_a_file_that_its_part_would_refuse_is_refused_by_the_plan(
 
 
 def test_a_parquet_file_without_a_column_of_the_template_is_refused_by_the_plan(board: Board) -> None:
+    board.arguments = {"prompt_template": "{words}"}
     board.source.mkdir()
-    for name, columns in (("a", ["id", "text"]), ("b", ["id", "body"])):
+    for name, columns in (("a", ["id", "words"]), ("b", ["id", "body"])):
         parquet.write_table(pa.table({column: ["x"] for column in columns}), board.source / f"{name}.parquet")
-    with pytest.raises(AirflowFailException, match=r"b\.parquet: prompt_template: there is no column 'text'"):
+    with pytest.raises(AirflowFailException, match=r"b\.parquet: prompt_template: there is no column 'words'"):
         board.plan(carry=[])
+    with pytest.raises(AirflowFailException, match=r"b\.parquet: key_field: there is no column 'words'"):
+        board.plan(carry=["words"], part_arguments={"key_field": "words"})
+    assert len(board.plan(carry=["words"])) == 2  # null in one of them
 
 
 @pytest.mark.parametrize("argument", ["staging_path", "media_path", "destination", "connection"])
