@@ -290,6 +290,8 @@ def test_the_rows_own_value_wins_over_the_default() -> None:
         ({"contents": "x", "config": Model()}, "not Model (give its model_dump("),
         ({"request": Data()}, "not Data (give dataclasses.asdict() of it)"),
         ({"prompt": "x"}, "is 'text' meant?"),
+        ({"text": "x", "system": "y"}, "is 'systemInstruction' meant?"),
+        ({"text": "x", "id": 7}, "if it is a column, name it in key_field"),
         ({"text": 7}, "'text' must be a text, not a number"),
         ({"text": b"x"}, "'text' must be a text, not bytes"),
         ("", "the text is empty"),

@@ -39,6 +39,8 @@ CONFIG_NAMES = frozenset({"config", "generationConfig", "embedContentConfig"})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 HAVE_TEXTS = (str, int, float, Decimal, date, time, timedelta, UUID, PurePath, IPv4Address, IPv6Address)
 """Types whose text is readable and the same in every process."""
+# What other services and frames call a member.
+_OTHERS_NAMES = {"prompt": "text", "system": "systemInstruction", "systemPrompt": "systemInstruction"}
 _NAME_SHOWN = 64
 _SNAKE = re.compile(r"_([a-z0-9])")
 _UPPER = re.compile(r"([A-Z])")
@@ -74,8 +76,8 @@ def known(name: str, kind: JobKind) -> bool:
 
 def nearly(name: str, kind: JobKind) -> str | None:
     """Return the known name that was most likely meant."""
-    if name == "prompt":
-        return "text"
+    if name in _OTHERS_NAMES:
+        return _OTHERS_NAMES[name]
     names = GENERATION_MEMBERS | CONFIG_MEMBERS if kind is JobKind.GENERATION else EMBEDDING_MEMBERS
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.8)), None)
 
@@ -87,7 +89,10 @@ def hint(name: str, kind: JobKind) -> str:
         return f"; is '{close}' meant?"
     if known(name, JobKind.EMBEDDINGS if kind is JobKind.GENERATION else JobKind.GENERATION):
         return f": it is not for {kind.value}"
-    return "; to send a member that this version does not know, put it into request_defaults"
+    return (
+        "; if it is a column, name it in key_field, carry or prompt_template; to send a member that this version does "
+        "not know, put it into request_defaults"
+    )
 
 
 def shown(name: object) -> str:
