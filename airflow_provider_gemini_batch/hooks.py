@@ -18,7 +18,6 @@ from airflow_provider_gemini_batch.api.states import Service
 from airflow_provider_gemini_batch.runtime.argument_readers import text
 from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, explain, project_words
-from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
 from airflow_provider_gemini_batch.runtime.deployment import NAMELESS, deployment
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.backends import Row
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage, JobSource
+    from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 
 __all__ = ["GeminiBatchHook", "airflow_errors"]
 
@@ -73,6 +73,8 @@ class GeminiBatchHook(BaseHook):
 
         :raises ConfigurationError: the connection cannot work.
         """
+        from airflow_provider_gemini_batch.runtime.connection import read_connection
+
         conn = self.get_connection(self.gemini_conn_id)
         settings = read_connection(conn, location=self.location, project_id=self.project_id)
         _ = conn.extra_dejson  # reading it is what makes Airflow mask the secrets inside

@@ -1,9 +1,9 @@
 """The overview of a batch: what the page and the command line show of it, small and safe to keep in an XCom.
 
 The running task writes it under the XCom key :data:`OVERVIEW_KEY` whenever something happened; the trigger adds a
-:class:`Progress` under :data:`PROGRESS_KEY` while the task is deferred. It holds names, times and numbers, never a
-prompt, a row or a response. Anybody who may push an XCom can write under these keys, so reading takes nothing for
-granted: a value of the wrong type counts as missing, long texts are cut, long lists end.
+:class:`Progress` under :data:`~..polling.progress.PROGRESS_KEY` while the task is deferred. It holds names, times and
+numbers, never a prompt, a row or a response. Anybody who may push an XCom can write under these keys, so reading takes
+nothing for granted: a value of the wrong type counts as missing, long texts are cut, long lists end.
 
 Times are seconds since the epoch. Lists keep their newest members, at most ``MOST_JOBS``, ``MOST_EVENTS`` and so on.
 """
@@ -17,9 +17,6 @@ from airflow_provider_gemini_batch.polling.progress import MOST_SAMPLES, thin_ou
 
 VERSION: Final = 1
 OVERVIEW_KEY: Final = "gemini_batch"
-PROGRESS_KEY: Final = "gemini_batch_progress"
-#: The same in one line, for Airflow's own page.
-PROGRESS_TEXT_KEY: Final = "progress"
 MOST_JOBS: Final = 50
 MOST_EVENTS: Final = 40
 MOST_FAILED_KEYS: Final = 20

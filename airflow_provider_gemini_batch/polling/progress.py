@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import JobProgress
     from airflow_provider_gemini_batch.polling.job_wait import ErrorStreak, JobWait
 
+#: The XCom of a waiting task that holds the numbers of its progress.
+PROGRESS_KEY: Final = "gemini_batch_progress"
+#: The same in one line, for Airflow's own page.
+PROGRESS_TEXT_KEY: Final = "progress"
 #: As many as the page draws.
 MOST_SAMPLES: Final = 60
 _MOST_NAMED: Final = 3

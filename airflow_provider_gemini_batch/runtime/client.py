@@ -1,6 +1,7 @@
 """From an Airflow connection to a client of the batch service, and from our errors to Airflow's.
 
-The client, and with it ``requests`` and ``google.auth``, is imported only when one is asked for.
+The client, and with it ``requests`` and ``google.auth``, is imported only when one is asked for; so is what reads a
+connection.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
 )
 from airflow_provider_gemini_batch.api.states import Service
-from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection, secrets_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from airflow_provider_gemini_batch.api.client import BatchClient
+    from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,8 @@ def client_from_connection(
     :param attempts: how often a call that is safe to repeat is sent at most.
     :raises ConfigurationError: the connection cannot work; the message names the field.
     """
+    from airflow_provider_gemini_batch.runtime.connection import read_connection
+
     return client_from_settings(read_connection(conn, location=location, project_id=project_id), attempts=attempts)
 
 
@@ -145,6 +148,8 @@ def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> 
 
 def mask_credentials(settings: ConnectionSettings) -> None:
     """Keep the secrets inside a key out of Airflow's logs, since Airflow itself masks only the key as a whole."""
+    from airflow_provider_gemini_batch.runtime.connection import secrets_in
+
     keys = (settings.keyfile_dict, settings.credential_config_file)
     found: list[JsonValue] = [text for key in keys for text in secrets_in(key)]
     if not found:

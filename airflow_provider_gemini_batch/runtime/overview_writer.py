@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_provider_gemini_batch.batch.overview import (
     MOST_FAILED_KEYS,
     OVERVIEW_KEY,
-    PROGRESS_KEY,
-    PROGRESS_TEXT_KEY,
     Event,
     JobOverview,
     Overview,
     read_overview,
 )
 from airflow_provider_gemini_batch.batch.tag import tag_of
+from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY, PROGRESS_TEXT_KEY
 from airflow_provider_gemini_batch.runtime.log_lines import statuses_of
 
 if TYPE_CHECKING:

@@ -15,11 +15,10 @@ from random import random
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError, NotFound
-from airflow_provider_gemini_batch.batch.overview import PROGRESS_KEY, PROGRESS_TEXT_KEY
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.lease import PollerLease
 from airflow_provider_gemini_batch.polling.poller import Subscription
-from airflow_provider_gemini_batch.polling.progress import WaitLog
+from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY, PROGRESS_TEXT_KEY, WaitLog
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 from airflow_provider_gemini_batch.polling.within import within
 from airflow_provider_gemini_batch.runtime.client import aget_client_connection, client_from_connection
@@ -27,8 +26,6 @@ from airflow_provider_gemini_batch.runtime.log_lines import many
 from airflow_provider_gemini_batch.runtime.telemetry import WatchedJobs
 
 if TYPE_CHECKING:
-    import logging
-
     from airflow.sdk import Connection
 
     from airflow_provider_gemini_batch.polling.policy import WaitPolicy
@@ -94,7 +91,8 @@ def lease_of(conn_id: str, location: str | None, project_id: str | None) -> Poll
 class TriggerTask:
     """One trigger as it runs: what its arguments say, and what Airflow gives it.
 
-    ``task_instance`` has dag_id, task_id, run_id and map_index; None where a Dag runs without Airflow around it.
+    ``log`` is structlog's, as every trigger has it. ``task_instance`` has dag_id, task_id, run_id and map_index; None
+    where a Dag runs without Airflow around it.
     """
 
     job_names: tuple[str, ...]
@@ -105,7 +103,7 @@ class TriggerTask:
     memo: str
     turn: TurnRequest | None
     input_tokens: int
-    log: logging.Logger
+    log: Any
     task_instance: Any
 
     def lease(self) -> PollerLease:
@@ -131,7 +129,7 @@ class TriggerTask:
         """Wait until the task may create jobs, and return the report that says how many."""
         lease = self.lease()
         try:
-            self.log.info("Waiting until there is room for %s.", many(turn.jobs, "more job"))
+            await self.log.ainfo("Waiting until there is room for %s.", many(turn.jobs, "more job"))
             turns = await lease.poller.turns.wait(turn, self.policy.poll_interval)
             return WaitReport(Reason.TURN, memo=self.memo, turns=turns)
         finally:
@@ -170,8 +168,9 @@ class TriggerTask:
                 if alarm is not None:
                     alarm.cancel()
                 now = time.time()
-                for level, line in words.news(now):
-                    self.log.log(level, "%s", line)
+                for level, line in list(words.news(now)):
+                    # Airflow reads the lines of all triggers one after the other: hundreds at once would hold the loop.
+                    await self.log.alog(level, "%s", line)
                 self._report_watched(
                     sum(one.progress is None or not one.progress.state.is_terminal for one in wait.jobs)
                 )
@@ -213,7 +212,7 @@ class TriggerTask:
             for key, value in ((PROGRESS_TEXT_KEY, words.text(now)), (PROGRESS_KEY, words.numbers(now))):
                 await _ask(comms, SetXCom(key=key, value=value, map_index=map_index, **place), over_at)
         except Exception as error:  # noqa: BLE001  a failure to show progress must not end a wait
-            self.log.debug("Could not push the progress: %s", type(error).__name__)
+            await self.log.adebug("Could not push the progress: %s", type(error).__name__)
             return False
         return True
 

@@ -19,7 +19,8 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import DateTime, String, and_, cast, func, null, or_, select, true, tuple_, type_coerce
 
-from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, PROGRESS_KEY
+from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY
+from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -382,7 +382,7 @@ said = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sequence=st.lists(said, min_size=1, max_size=12),
     timeout=st.sampled_from([0.0, 7.0, 45.0, 130.0, 1000.0, 50_000.0]),

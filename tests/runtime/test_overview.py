@@ -13,12 +13,12 @@ from dag_runs import Run
 
 from airflow_provider_gemini_batch.batch.overview import (
     OVERVIEW_KEY,
-    PROGRESS_KEY,
     Overview,
     read_overview,
     read_progress,
 )
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
 from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:

@@ -124,11 +124,24 @@ class SimTriggerTask(TriggerTask):
         return self.run.task_state()
 
 
+class _Log(logging.Logger):
+    """Writes at once what the product writes in a thread, whose time nobody can foresee."""
+
+    async def alog(self, level: int, message: str, *args: object) -> None:
+        self.log(level, message, *args)
+
+    async def adebug(self, message: str, *args: object) -> None:
+        self.debug(message, *args)
+
+    async def ainfo(self, message: str, *args: object) -> None:
+        self.info(message, *args)
+
+
 class SimTrigger(GeminiBatchJobTrigger):
     """The product's trigger, and the triggerer that it runs in."""
 
     run_of_it: TriggerRun
-    log: Any = logging.getLogger("simulation")
+    log: Any = _Log("simulation")
 
     def _task(self) -> SimTriggerTask:
         parts = super()._task()

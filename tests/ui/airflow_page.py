@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, PROGRESS_KEY, JobOverview, Overview
+from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, JobOverview, Overview
+from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

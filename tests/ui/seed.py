@@ -16,7 +16,8 @@ from uuid import UUID
 
 from sqlalchemy import insert, select
 
-from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, PROGRESS_KEY, JobOverview, Overview
+from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, JobOverview, Overview
+from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, PROGRESS_KEY
+from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY
+from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
 from ui import airflow_page
 from ui.airflow_page import OVERVIEW, add, headers
 from ui.browser import tab

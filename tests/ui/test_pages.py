@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from airflow_provider_gemini_batch.batch.overview import (
-    PROGRESS_KEY,
-    JobOverview,
-    Overview,
-)
+from airflow_provider_gemini_batch.batch.overview import JobOverview, Overview
+from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
 from airflow_provider_gemini_batch.ui import queries
 from airflow_provider_gemini_batch.ui.addresses import Place
 from airflow_provider_gemini_batch.ui.queries import Scan, count_mapped, dags, find, load, scan

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, PROGRESS_KEY, Overview
+from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY, Overview
+from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
 from ui.airflow_page import HOME, OVERVIEW, add, detail, headers, read, words
 from ui.seed import KINDS
 
