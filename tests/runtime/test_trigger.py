@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
 from polling.shelf import own_threads
@@ -30,7 +33,7 @@ from airflow_provider_gemini_batch.runtime import trigger_task
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, MutableMapping
 
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -138,6 +141,23 @@ async def stopped(emulator: Emulator, trigger: GeminiBatchJobTrigger, *, is_kill
     if is_kill:
         await trigger.on_kill()
     await trigger.cleanup()
+
+
+def test_the_log_of_a_wait_is_written_outside_the_event_loop(client: BatchClient, emulator: Emulator) -> None:
+    lines: list[tuple[str, bool]] = []
+
+    def write(_: Any, level: str, event: MutableMapping[str, Any]) -> str:  # noqa: ARG001
+        in_loop = threading.current_thread() is threading.main_thread()
+        lines.append((str(event["event"]), in_loop))
+        raise structlog.DropEvent
+
+    waiting: Any = trigger(made(client))
+    waiting._log = structlog.wrap_logger(
+        None, processors=[write], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO)
+    )
+    while_it_ends(emulator, waiting)
+    assert any("succeeded" in line for line, _ in lines)
+    assert not any(in_loop for _, in_loop in lines)
 
 
 def test_the_event_says_how_the_job_ended(client: BatchClient, emulator: Emulator) -> None:
