@@ -28,12 +28,9 @@ OURS = {
     f"{NAME}.sensors",
     f"{NAME}.triggers",
 }
-# A Dag file whose tasks use the hook loads these as well: no client, and none of the values that it gives.
-HOOK = {
-    f"{NAME}.hooks",
-    f"{NAME}.api.urls",
-    *(f"{NAME}.runtime.{part}" for part in ("client", "connection", "deployment")),
-}
+# A Dag file whose tasks use the hook loads these as well: no client, none of the values that it gives, and nothing that
+# reads a connection.
+HOOK = {f"{NAME}.hooks", f"{NAME}.runtime.client", f"{NAME}.runtime.deployment"}
 _SCRIPT = f"""
 import json, sys, typing
 import airflow.sdk, airflow.triggers.base, airflow.dag_processing.processor
