@@ -148,7 +148,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
             memo=self.memo,
             turn=None if self.turn is None else TurnRequest(**self.turn),
             input_tokens=self.input_tokens,
-            log=self.log,
+            log=self.log,  # type: ignore[arg-type]  # a logger of structlog's, with the same methods
             task_instance=self.task_instance,
         )
 

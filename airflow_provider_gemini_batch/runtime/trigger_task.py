@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import time
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from random import random
 from typing import TYPE_CHECKING, Any, Final
@@ -20,18 +23,23 @@ from airflow_provider_gemini_batch.polling.lease import PollerLease
 from airflow_provider_gemini_batch.polling.poller import Subscription
 from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY, PROGRESS_TEXT_KEY, WaitLog
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
+from airflow_provider_gemini_batch.polling.threads import Threads
 from airflow_provider_gemini_batch.polling.within import within
 from airflow_provider_gemini_batch.runtime.client import aget_client_connection, client_from_connection
 from airflow_provider_gemini_batch.runtime.log_lines import many
 from airflow_provider_gemini_batch.runtime.telemetry import WatchedJobs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Connection
 
     from airflow_provider_gemini_batch.polling.policy import WaitPolicy
     from airflow_provider_gemini_batch.polling.poller import PollClient
     from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
+# One for all triggers: asyncio.to_thread would take 3 KB more for each of them that waits for a thread.
+_LOG_WRITER: Final = Threads(1)
 # An XCom costs the triggerer's supervisor a database call, and it makes those of all triggers one after the other.
 _XCOM_SECONDS: Final = 60.0
 _XCOM_REST: Final = 600.0
@@ -91,8 +99,7 @@ def lease_of(conn_id: str, location: str | None, project_id: str | None) -> Poll
 class TriggerTask:
     """One trigger as it runs: what its arguments say, and what Airflow gives it.
 
-    ``log`` is structlog's, as every trigger has it. ``task_instance`` has dag_id, task_id, run_id and map_index; None
-    where a Dag runs without Airflow around it.
+    ``task_instance`` has dag_id, task_id, run_id and map_index; None where a Dag runs without Airflow around it.
     """
 
     job_names: tuple[str, ...]
@@ -103,7 +110,7 @@ class TriggerTask:
     memo: str
     turn: TurnRequest | None
     input_tokens: int
-    log: Any
+    log: logging.Logger
     task_instance: Any
 
     def lease(self) -> PollerLease:
@@ -129,7 +136,7 @@ class TriggerTask:
         """Wait until the task may create jobs, and return the report that says how many."""
         lease = self.lease()
         try:
-            await self.log.ainfo("Waiting until there is room for %s.", many(turn.jobs, "more job"))
+            await self._write([(logging.INFO, f"Waiting until there is room for {many(turn.jobs, 'more job')}.")])
             turns = await lease.poller.turns.wait(turn, self.policy.poll_interval)
             return WaitReport(Reason.TURN, memo=self.memo, turns=turns)
         finally:
@@ -168,9 +175,7 @@ class TriggerTask:
                 if alarm is not None:
                     alarm.cancel()
                 now = time.time()
-                for level, line in list(words.news(now)):
-                    # Airflow reads the lines of all triggers one after the other: hundreds at once would hold the loop.
-                    await self.log.alog(level, "%s", line)
+                await self._write(list(words.news(now)))
                 self._report_watched(
                     sum(one.progress is None or not one.progress.state.is_terminal for one in wait.jobs)
                 )
@@ -190,6 +195,30 @@ class TriggerTask:
         finally:
             if alarm is not None:
                 alarm.cancel()
+
+    async def _write(self, lines: Sequence[tuple[int, str]]) -> None:
+        """Write lines to the task's log, in a thread.
+
+        Airflow reads the lines of all triggers one after the other, so that those of hundreds of jobs that end at once
+        would hold the event loop for seconds.
+        """
+        if not lines:
+            return
+        loop, written, context = asyncio.get_running_loop(), asyncio.Event(), copy_context()
+
+        def write() -> None:
+            # A loop that is closed has nobody who waits, and a log that fails must not end a wait.
+            with suppress(Exception):
+                for level, line in lines:
+                    context.run(self.log.log, level, "%s", line)
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(written.set)
+
+        try:
+            _LOG_WRITER.submit(write)
+        except RuntimeError:  # the process cannot start another thread
+            write()
+        await written.wait()
 
     async def _push(self, words: WaitLog, now: float, *, is_first: bool) -> bool:
         """Push the progress XComs; return False where that fails, so that the next try waits longer."""
@@ -212,7 +241,7 @@ class TriggerTask:
             for key, value in ((PROGRESS_TEXT_KEY, words.text(now)), (PROGRESS_KEY, words.numbers(now))):
                 await _ask(comms, SetXCom(key=key, value=value, map_index=map_index, **place), over_at)
         except Exception as error:  # noqa: BLE001  a failure to show progress must not end a wait
-            await self.log.adebug("Could not push the progress: %s", type(error).__name__)
+            self.log.debug("Could not push the progress: %s", type(error).__name__)
             return False
         return True
 

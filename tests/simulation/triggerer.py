@@ -17,7 +17,7 @@ from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.polling.poller import SubscribedJob, Subscription
@@ -123,25 +123,17 @@ class SimTriggerTask(TriggerTask):
     async def task_state(self) -> str | None:
         return self.run.task_state()
 
-
-class _Log(logging.Logger):
-    """Writes at once what the product writes in a thread, whose time nobody can foresee."""
-
-    async def alog(self, level: int, message: str, *args: object) -> None:
-        self.log(level, message, *args)
-
-    async def adebug(self, message: str, *args: object) -> None:
-        self.debug(message, *args)
-
-    async def ainfo(self, message: str, *args: object) -> None:
-        self.info(message, *args)
+    async def _write(self, lines: Sequence[tuple[int, str]]) -> None:
+        """Write at once what the product writes in a thread, whose time nobody can foresee."""
+        for level, line in lines:
+            self.log.log(level, "%s", line)
 
 
 class SimTrigger(GeminiBatchJobTrigger):
     """The product's trigger, and the triggerer that it runs in."""
 
     run_of_it: TriggerRun
-    log: Any = _Log("simulation")
+    log: Any = logging.getLogger("simulation")
 
     def _task(self) -> SimTriggerTask:
         parts = super()._task()
