@@ -57,7 +57,7 @@ class Airflow:
     def play(self) -> list[str]:
         """Let the schedule happen, and give what went against the rules."""
         clock = self.clock
-        clock.note(f"{self.setting}")
+        clock.note(f"{self.setting}, arguments={vars(self.setting.arguments)}")
         for number in range(self.setting.strangers):
             clock.after(
                 clock.random.uniform(0.0, 600.0),

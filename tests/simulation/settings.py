@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
@@ -58,7 +58,7 @@ class Clocks:
 class Setting:
     """One schedule."""
 
-    arguments: BatchArguments
+    arguments: BatchArguments = field(repr=False)
     retries: int
     weather: Weather
     store: bool
