@@ -67,7 +67,10 @@ def _argument(reader: Reader, default: Any = None) -> Any:
 
 
 class _Arguments:
-    """A frozen value. The methods that ``dataclass`` would generate take 9 ms whenever a Dag file is parsed."""
+    """A frozen value, whose repr shows no member: each may be a prompt.
+
+    The methods that ``dataclass`` would generate take 9 ms whenever a Dag file is parsed.
+    """
 
     def __init__(self, **given: Any) -> None:
         for each in fields(self):  # type: ignore[arg-type]  # the subclasses are dataclasses
@@ -211,9 +214,9 @@ class PlanArguments(ConnectionArguments):
     carry: tuple[str, ...] = _argument(columns, ())
     carry_types: Mapping[str, str] | None = _argument(mapping)
     max_cost_usd: float | None = _argument(usd)
-    prompt_template: str | None = field(default=None, repr=False, metadata={"reader": text})
+    prompt_template: str | None = _argument(text)
     output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": anything})
-    part_arguments: Mapping[str, Any] | None = field(default=None, repr=False, metadata={"reader": mapping})
+    part_arguments: Mapping[str, Any] | None = _argument(mapping)
     on_empty: str = _argument(choice("fail", "skip", "succeed"), "fail")
     embeddings: bool = _argument(flag, default=False)
     output_path: str | None = _argument(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from decimal import Decimal
 from enum import Enum
@@ -334,3 +335,12 @@ def test_a_file_counts_unless_airflow_wrote_all_of_its_defaults_into_it(
             conf.remove_option("operators", name)
         if not had:
             conf.remove_section("operators")
+
+
+def test_the_value_is_frozen_and_shows_no_member() -> None:
+    found = BatchArguments(model="gemini-2.5-flash", system_instruction="a secret plan")
+    assert "secret" not in repr(found)
+    with pytest.raises(FrozenInstanceError):
+        found.model = "another"
+    with pytest.raises(TypeError, match="unknown arguments: modle"):
+        BatchArguments(modle="gemini-2.5-flash")
