@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FINISHED, ACTIVE, OTHERS = 5_000, 500, 100_000
 REQUESTS = 40
 LIMIT = 0.300
+PROMISED = ("list", "one batch")
+"""The pages that people open all day. The others read every batch of their period and are shown without a promise."""
 PAGES = {
     "list": "/",
     "list, all time, last page": "/?days=all&page=110",
@@ -60,8 +62,8 @@ def measure(claims: Claims, *, plans: bool = False) -> str:
             if done.returncode:
                 raise RuntimeError(f"{arguments[-1]}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
-    for name, times in found["pages"].items():
-        claims.add(f"{name}: 95 of 100 requests within", times["p95"] * 1000, LIMIT * 1000, " ms")
+    for name in PROMISED:
+        claims.add(f"{name}: 95 of 100 requests within", found["pages"][name]["p95"] * 1000, LIMIT * 1000, " ms")
     rows = [
         [name, *(f"{times[each] * 1000:.0f}" for each in ("p50", "p95", "sql", "cpu")), str(times["queries"])]
         for name, times in found["pages"].items()
