@@ -1,11 +1,13 @@
 """The lines of one job at a time, read from the input again when they are needed, and checked to be unchanged.
 
-The lines of at most two jobs are on the local disk. Rows before the wanted ones are skipped without being parsed.
+The lines of at most two jobs are on the local disk: while the caller uploads those of one, a thread writes those of the
+next. Rows before the wanted ones are skipped without being parsed.
 """
 
 from __future__ import annotations
 
 import zlib
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
@@ -42,7 +44,8 @@ class ShardReader:
         self._spec = spec
         self._layout = layout
         self._workdir = workdir
-        self._files = dict(files or {})
+        self._files: dict[int, ShardFile | Future[ShardFile]] = dict(files or {})
+        self._is_stopping = False
         self._open = ExitStack()
         self._maker: LineMaker | None = None
         self._rows: Iterator[Row] = iter(())
@@ -50,15 +53,23 @@ class ShardReader:
 
     def shard(self, index: int) -> ShardFile:
         """Return the lines of one job. Fastest when jobs are requested in order."""
+        is_in_order = index - 1 in self._files
         found = self._files.get(index)
-        if found is None:
-            while len(self._files) >= SHARDS_ON_DISK:
-                self._files.pop(next(iter(self._files))).path.unlink(missing_ok=True)
-            found = self._files[index] = self._write(self._layout.shards[index])
+        if isinstance(found, Future):
+            wait([found])
+        elif found is None:
+            self._stop()
+            self._remove_all_but(SHARDS_ON_DISK - 1)
+            found = self._write(self._layout.shards[index])
+        self._files.pop(index, None)
+        self._files[index] = found = found.result() if isinstance(found, Future) else found
+        if is_in_order:
+            self._write_ahead(index + 1)
         return found
 
     def subset(self, row_numbers: Sequence[int], path: Path) -> ShardFile:
         """Write the lines of some rows, given in ascending order, into one file, as many as one job holds."""
+        self._stop()
         max_rows, max_bytes = self._spec.limits()
         taken: list[int] = []
         size = 0
@@ -75,11 +86,46 @@ class ShardReader:
                         size += handle.write(made[2])
                 if is_full:
                     break
-        self.close()
+        self._close_input()
         return ShardFile(path, len(taken), size, taken)
 
     def close(self) -> None:
         """Close the input."""
+        self._stop()
+        self._close_input()
+
+    def _write_ahead(self, index: int) -> None:
+        """Begin to write the lines of a job in a thread.
+
+        Not if rows have files: those of the job before may be uploading, which the two would have to agree on.
+        """
+        if index < len(self._layout.shards) and index not in self._files and self._spec.attach is None:
+            self._remove_all_but(SHARDS_ON_DISK - 1)
+            thread = ThreadPoolExecutor(1)
+            self._files[index] = thread.submit(self._write, self._layout.shards[index])
+            thread.shutdown(wait=False)
+
+    def _stop(self) -> None:
+        """Stop the thread, so that the input can be read here, and forget what it was writing."""
+        for index, file in list(self._files.items()):
+            if isinstance(file, Future):
+                self._is_stopping = True
+                wait([file])
+                self._is_stopping = False
+                del self._files[index]
+                self._path(index).unlink(missing_ok=True)
+                self._close_input()  # it may have failed in the middle
+
+    def _remove_all_but(self, count: int) -> None:
+        while len(self._files) > count:
+            index = next(iter(self._files))
+            del self._files[index]
+            self._path(index).unlink(missing_ok=True)
+
+    def _path(self, index: int) -> Path:
+        return self._workdir / f"shard-{index:05d}.jsonl"
+
+    def _close_input(self) -> None:
         self._open.close()
         self._maker = None
 
@@ -91,7 +137,7 @@ class ShardReader:
             yield self._layout.shards[index], rows
 
     def _write(self, shard: Shard) -> ShardFile:
-        path = self._workdir / f"shard-{shard.index:05d}.jsonl"
+        path = self._path(shard.index)
         with path.open("wb", buffering=_WRITE_BYTES) as handle:
             handle.writelines(made[2] for _, made in self._lines(shard))
         return ShardFile(path, shard.rows, shard.bytes, shard.numbers())
@@ -102,7 +148,7 @@ class ShardReader:
         maker = self._go_to(shard.first_row)
         for number in shard.numbers():
             row = next(self._rows, None)
-            if row is None or row.fault is not None:
+            if row is None or row.fault is not None or self._is_stopping:
                 break
             self._next = number + 1
             try:
@@ -114,12 +160,12 @@ class ShardReader:
             checksum = zlib.crc32(line if hash_as is None else hash_as, checksum)
             yield number, made
         if (size, checksum) != (shard.bytes, shard.checksum):
-            self.close()
+            self._close_input()
             raise InputUnavailable("the input has changed since it was checked and its jobs were made")
 
     def _go_to(self, row: int) -> LineMaker:
         if self._maker is None or row < self._next:
-            self.close()
+            self._close_input()
             source = open_source(self._spec)
             self._open.enter_context(closing(source))
             notes: set[str] = set()
