@@ -77,9 +77,10 @@ class Overview:
 
     ``why`` says in a few words why it waits or failed. ``succeeded`` and ``failed`` count landed rows; ``by_status``
     splits them by the status of the result row, ``reasons`` the failed ones further, by the service's word or number.
-    ``usd`` is None where there is no price, ``is_upper_bound`` true where the sum can only be less. ``jobs_total`` is
-    larger than the number of ``jobs`` where there are too many to list. ``estimated_usd`` was estimated before the
-    batch was sent: an upper bound, or a guess where ``is_estimate_open``.
+    ``usd`` is None where there is no price, ``is_upper_bound`` true where the sum can only be less,
+    ``is_open_bound`` where it may be more. ``jobs_total`` is larger than the number of ``jobs`` where there are too
+    many to list. ``estimated_usd`` was estimated before the batch was sent: an upper bound, or a guess where
+    ``is_estimate_open``.
     """
 
     phase: str = "submitting"
@@ -99,6 +100,7 @@ class Overview:
     cached_tokens: int | None = None
     usd: float | None = None
     is_upper_bound: bool = False
+    is_open_bound: bool = False
     estimated_usd: float | None = None
     is_estimate_open: bool = False
     output: str = ""
@@ -188,7 +190,6 @@ def read_overview(value: object) -> Overview | None:
         "failed_keys": tuple(
             each[:_LONGEST] for each in _list(value, "failed_keys", MOST_FAILED_KEYS) if isinstance(each, str)
         ),
-        "is_upper_bound": value.get("is_upper_bound") is True,
         "jobs_total": _count(value, "jobs_total") or 0,
     }
     for one in fields(Overview):
@@ -282,7 +283,7 @@ def _finite(number: object) -> float | None:
     if isinstance(number, bool) or not isinstance(number, int | float):
         return None
     # Python compares a whole number of any length, but does not turn it into a float.
-    return float(number) if 0 <= number < _LARGEST else None
+    return float(number) if 0 <= number < LARGEST else None
 
 
 def _whole(number: object) -> int | None:
@@ -290,8 +291,8 @@ def _whole(number: object) -> int | None:
     return None if found is None else int(found)
 
 
-# Counts are exact up to here.
-_LARGEST: Final = 2**53
+#: Numbers that are not below this are not counts: whole numbers are exact up to here.
+LARGEST: Final = 2**53
 # By the annotation of a field, as this module spells it.
 _READERS: Final[dict[str, Any]] = {
     "str": _text,

@@ -196,6 +196,7 @@ class OverviewWriter:
             cached_tokens=usage.cached_tokens if usage else None,
             usd=cost.get("usd") if cost else None,
             is_upper_bound=bool(cost and cost.get("upper_bound")),
+            is_open_bound=bool(cost and cost.get("open_bound")),
         )
 
     # -- inside

@@ -22,7 +22,7 @@ def readable_dags(user: GetUserDep) -> frozenset[str]:
     return frozenset(get_auth_manager().get_authorized_dag_ids(user=user, method="GET"))
 
 
-def readable_dag(user: GetUserDep, dag_id: str) -> str:
+def readable_dag(user: GetUserDep, dag_id: str = "") -> str:
     """Return the id of the Dag that a route shows, once it is clear that the user may read it.
 
     :raises HTTPException: 403, also for a Dag that does not exist.

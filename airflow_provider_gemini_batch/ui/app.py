@@ -75,7 +75,10 @@ AnyVisit = Annotated[Visit, Depends()]
 @app.middleware("http")
 async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Return a response with security headers added."""
-    response = await call_next(request)
+    if b"%00" in request.scope["query_string"]:  # PostgreSQL takes no such text
+        response: Response = await explain(request, AnyHTTPException(404, "No name holds the character U+0000."))
+    else:
+        response = await call_next(request)
     response.headers.update(_HEADERS)
     if not request.url.path.startswith(f"{_base(request)}{MOUNT}/static/"):
         response.headers["Cache-Control"] = "no-store"

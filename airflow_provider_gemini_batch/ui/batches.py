@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
-from math import inf
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_gemini_batch.batch.overview import (
+    LARGEST,
     JobOverview,
     Overview,
     Progress,
@@ -28,6 +28,8 @@ _MOST_MEASURED: Final = 500
 _LONGEST: Final = 300
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 _ACTIVE: Final = frozenset(ACTIVE)
+# By dialect.
+_TRUE: Final = (True, 1, "1", "true")
 
 
 class State(str, Enum):
@@ -162,7 +164,12 @@ class Short:
     @property
     def is_upper_bound(self) -> bool:
         """Whether the cost is an upper bound."""
-        return self._row.is_upper_bound in (True, 1, "1", "true")
+        return self._row.is_upper_bound in _TRUE
+
+    @property
+    def is_open_bound(self) -> bool:
+        """Whether the cost may be more, since something that is billed is missing from it."""
+        return self._row.is_open_bound in _TRUE
 
     @property
     def queue_seconds(self) -> float | None:
@@ -193,6 +200,7 @@ class Tiles:
     failed: int = 0
     usd: float | None = None
     is_upper_bound: bool = False
+    is_open_bound: bool = False
     _seen: int = 0
     _waited: list[float] = field(default_factory=list)
 
@@ -211,6 +219,7 @@ class Tiles:
         if (usd := batch.usd) is not None:
             self.usd = (self.usd or 0.0) + usd
             self.is_upper_bound |= batch.is_upper_bound
+            self.is_open_bound |= batch.is_open_bound
 
     @property
     def queue_seconds(self) -> float | None:
@@ -366,7 +375,7 @@ def _float(value: object) -> float | None:
         found = float(value)  # type: ignore[arg-type]  # anything may stand there
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if 0 <= found < inf else None
+    return found if 0 <= found < LARGEST else None
 
 
 def _int(value: object) -> int | None:

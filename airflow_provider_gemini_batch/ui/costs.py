@@ -30,6 +30,7 @@ class Sum:
     usd: float = 0.0
     priced: int = 0
     is_upper_bound: bool = False
+    is_open_bound: bool = False
 
     def __iadd__(self, other: Sum) -> Self:
         """Add another sum."""
@@ -40,6 +41,7 @@ class Sum:
         self.priced += other.priced
         self.usd += other.usd
         self.is_upper_bound |= other.is_upper_bound
+        self.is_open_bound |= other.is_open_bound
         return self
 
     def add(self, batch: Short) -> None:
@@ -54,6 +56,7 @@ class Sum:
             self.priced += 1
             self.usd += usd
         self.is_upper_bound |= batch.is_upper_bound
+        self.is_open_bound |= batch.is_open_bound
 
     @property
     def tokens(self) -> int:

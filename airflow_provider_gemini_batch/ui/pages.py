@@ -30,7 +30,7 @@ _environment.filters.update(
 _environment.globals.update(
     addresses=addresses,
     charts=charts,
-    cost=texts.cost,
+    bound=texts.bound,
     estimate=texts.estimate,
     percent=texts.percent,
     reasons=texts.reasons,

@@ -54,7 +54,7 @@ _WITH_TASK: Final = _overview.join(_ti, _same(_ti, "dag_id", "task_id", "run_id"
 _ITS_PROGRESS: Final = and_(_same(_progress, "dag_run_id", "task_id", "map_index"), _progress.c.key == PROGRESS_KEY)
 
 _KEY = (_overview.c.dag_run_id, _overview.c.task_id, _overview.c.map_index)
-_SCALARS: Final = ("phase", "model", "total", "usd", "is_upper_bound")
+_SCALARS: Final = ("phase", "model", "total", "usd", "is_upper_bound", "is_open_bound")
 _TIMES: Final = ("submitted_at", "started_at")
 _TOKENS: Final = ("input_tokens", "output_tokens", "thinking_tokens")
 _PROGRESS_SCALARS: Final = ("state", "total", "done", "started_at")
@@ -85,6 +85,11 @@ def scan(session: Session, wanted: Scan) -> Iterator[Row[Any]]:
     They are yielded as they are read, since garbage collection takes long where thousands are kept.
     """
     query = _scan(wanted)
+    if session.get_bind().dialect.name == "sqlite":
+        # It stores NaN and Infinity as JSON, which its functions then refuse for the whole query.
+        query = query.where(func.json_valid(_overview.c.value))
+        if not wanted.costs:
+            query = query.where(or_(_progress.c.key.is_(None), func.json_valid(_progress.c.value)))
     count, read = 0, set()
     for row in _each(session, query):
         count += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
@@ -60,9 +60,11 @@ def money(value: float | None) -> str:
     return f"${value:,.2f}"
 
 
-def cost(value: float | None, *, is_upper_bound: bool) -> str:
-    """Return a cost, with "at most" for an upper bound."""
-    return f"at most {money(value)}" if is_upper_bound and value else money(value)
+def bound(seen: Any) -> str:
+    """Return the words before the cost of an overview or a sum, the same as in the log; empty if it is exact."""
+    if seen.usd is None:
+        return ""
+    return "at least" if seen.is_open_bound else "at most" if seen.is_upper_bound and seen.usd else ""
 
 
 def estimate(value: float | None, *, is_open: bool) -> str:

@@ -66,6 +66,7 @@ overviews = st.builds(
     cached_tokens=maybe_counts,
     usd=st.none() | st.floats(0, 1e6, allow_subnormal=False),
     is_upper_bound=st.booleans(),
+    is_open_bound=st.booleans(),
     output=texts,
     jobs_total=counts,
     jobs=st.lists(jobs, max_size=4).map(tuple),

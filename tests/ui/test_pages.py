@@ -217,12 +217,19 @@ def test_a_running_batch_shows_rows_times_and_what_is_left(page: TestClient, see
     assert "about 15 min" in row
 
 
-def test_a_bound_of_the_cost_is_called_one(page: TestClient, seeder: Seeder) -> None:
+@pytest.mark.parametrize(
+    ("upper", "is_open", "said"),
+    [(True, False, "at most $1.50"), (False, True, "at least $1.50"), (True, True, "at least $1.50")],
+)
+def test_a_bound_of_the_cost_is_called_one(
+    page: TestClient, seeder: Seeder, *, upper: bool, is_open: bool, said: str
+) -> None:
     ended: dict[str, Any] = {"state": "success", "ended": seeder.now}
-    add(seeder, replace(OVERVIEW, phase="succeeded", usd=1.5, is_upper_bound=True), **ended)
-    assert "at most $1.50" in rows_of(read(page, "/"))[0]
-    assert "at most $1.50" in words(read(page, "/cost"))
-    assert "at most $1.50" in words(detail(page))
+    add(seeder, replace(OVERVIEW, phase="succeeded", usd=1.5, is_upper_bound=upper, is_open_bound=is_open), **ended)
+    assert said in rows_of(read(page, "/"))[0]
+    assert f"cost, 7 days {said}" in words(read(page, "/"))
+    assert words(read(page, "/cost")).count(said) == 4
+    assert words(detail(page)).count(said) == 2
 
 
 def test_missing_values_are_dashes(page: TestClient, seeder: Seeder) -> None:
@@ -385,12 +392,16 @@ def test_a_running_batch_shows_what_it_may_cost(page: TestClient, seeder: Seeder
 class Statements:
     """Stands for a session, and keeps what it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Any) -> None:
         self.asked: list[Any] = []
+        self.dialect = dialect
 
     def execute(self, statement: Any) -> Any:
         self.asked.append(statement)
         return SimpleNamespace(all=list, partitions=lambda _: [], one_or_none=lambda: None)
+
+    def get_bind(self) -> Any:
+        return SimpleNamespace(dialect=self.dialect)
 
     def scalars(self, statement: Any) -> list[Any]:
         self.asked.append(statement)
@@ -403,7 +414,7 @@ class Statements:
 
 @pytest.mark.parametrize("dialect", [mysql.dialect, postgresql.dialect, sqlite.dialect])
 def test_every_query_can_be_said_in_every_dialect(dialect: Any) -> None:
-    statements = Statements()
+    statements = Statements(dialect())
     session: Any = statements
     now = datetime.now(tz=timezone.utc)
     for wanted in (Scan(["a"]), Scan(["a"], now, "text"), Scan(["a"], now, costs=True), Scan(["a"], costs=True)):

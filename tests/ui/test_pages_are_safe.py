@@ -6,6 +6,7 @@ import html
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from math import inf, nan
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,12 +114,22 @@ def test_a_foreign_value_under_our_key_breaks_no_page(page: TestClient, seeder: 
 def test_numbers_beyond_all_measure_break_no_page(page: TestClient, seeder: Seeder) -> None:
     value = {"version": 1, "phase": "running"}
     numbers = ("total", "submitted_at", "started_at", "ended_at", "usd", "input_tokens", "succeeded", "failed")
-    for number, odd in enumerate((1e300, -1e300, 10**400, 2**52, -1, 0.5, True)):
+    # Some are too large only when they are added up, so there are two of each.
+    for number, odd in enumerate((1e300, -1e300, 10**400, 2**52, -1, 0.5, True, 1.7e308, nan, inf) * 2):
         xcoms = {OVERVIEW_KEY: value | dict.fromkeys(numbers, odd), PROGRESS_KEY: dict.fromkeys(("at", "done"), odd)}
-        add(seeder, run_id=f"r{number}", xcoms=xcoms)
+        ended: dict[str, Any] = {"state": "success", "ended": seeder.now} if number % 3 else {}
+        add(seeder, run_id=f"r{number}", xcoms=xcoms, **ended)
         detail(page, run_id=f"r{number}")
     read(page, "/")
     read(page, "/cost")
+
+
+@pytest.mark.parametrize("path", ["/?q=a%00b", "/batch?dag_id=a%00b", "/batch?dag_id=shop&run_id=%00", "/batch"])
+def test_an_address_that_names_nothing_leads_to_a_page(page: TestClient, path: str) -> None:
+    answer = page.get(f"{HOME}{path}", headers=headers())
+    assert answer.status_code == 404
+    assert "Nothing here" in words(answer.text)
+    assert "Content-Security-Policy" in answer.headers
 
 
 def test_no_page_shows_a_prompt_or_a_response(page: TestClient, seeder: Seeder) -> None:
