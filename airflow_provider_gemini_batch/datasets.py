@@ -126,10 +126,9 @@ class GeminiPlanPartsOperator(_GeminiOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:  # noqa: ARG002
         """Return the arguments of each part's task."""
-        from airflow_provider_gemini_batch.runtime.client import airflow_errors
         from airflow_provider_gemini_batch.runtime.dataset_tasks import plan_parts
 
-        with airflow_errors(), self.hook() as hook:
+        with self._connected() as hook:
             return plan_parts(read_arguments(PlanArguments, self._given()), hook)
 
 
@@ -176,12 +175,13 @@ class GeminiCommitPartsOperator(_GeminiOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check every part, write the sums and ``_SUCCESS``, and return the sums."""
-        from airflow_provider_gemini_batch.runtime.client import airflow_errors
-        from airflow_provider_gemini_batch.runtime.dataset_tasks import commit_parts, update_outlet_events
+        from airflow_provider_gemini_batch.runtime.best_effort import update_asset_events
+        from airflow_provider_gemini_batch.runtime.dataset_tasks import commit_parts
 
-        with airflow_errors(), self.hook() as hook:
+        with self._connected() as hook:
             totals = commit_parts(read_arguments(CommitArguments, self._given()), hook)
-        update_outlet_events(self.outlets or (), context, totals)
+        partition_key = getattr(context.get("dag_run"), "partition_key", None)
+        update_asset_events(self.outlets, context, totals, partition_key=partition_key)
         return totals
 
 

@@ -23,7 +23,6 @@ from airflow_provider_gemini_batch.runtime.deployment import NAMELESS, deploymen
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -117,9 +116,7 @@ class GeminiBatchHook(BaseHook):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def test_connection(self) -> tuple[bool, str]:

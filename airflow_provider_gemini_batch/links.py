@@ -13,15 +13,8 @@ if TYPE_CHECKING:
 class GeminiBatchLink(BaseOperatorLink):
     """Leads to the batch's own page in this Airflow."""
 
-    @property
-    def name(self) -> str:
-        """The text on the button."""
-        return "Gemini batch"
-
-    @property
-    def xcom_key(self) -> str:
-        """The key under which Airflow keeps the finished link."""
-        return "gemini_batch_link"
+    name = "Gemini batch"
+    xcom_key = "gemini_batch_link"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  Airflow's signature
         """Return the address of the page, which exists as soon as the task has begun."""
@@ -33,15 +26,8 @@ class GeminiBatchLink(BaseOperatorLink):
 class GeminiBatchJobLink(BaseOperatorLink):
     """Leads to the job in the Cloud console (Vertex AI) or to the batches in AI Studio (Gemini Developer API)."""
 
-    @property
-    def name(self) -> str:
-        """The text on the button."""
-        return "Job at Google"
-
-    @property
-    def xcom_key(self) -> str:
-        """The key under which Airflow keeps the finished link."""
-        return "gemini_batch_job_link"
+    name = "Job at Google"
+    xcom_key = "gemini_batch_job_link"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  Airflow's signature
         """Return the page of the job that the task was given, else of the first that it used.
@@ -57,15 +43,8 @@ class GeminiBatchJobLink(BaseOperatorLink):
 class GeminiBatchOutputLink(BaseOperatorLink):
     """Leads to the output, where a browser can look at it: on Cloud Storage or in BigQuery."""
 
-    @property
-    def name(self) -> str:
-        """The text on the button."""
-        return "Batch output"
-
-    @property
-    def xcom_key(self) -> str:
-        """The key under which Airflow keeps the finished link."""
-        return "gemini_batch_output_link"
+    name = "Batch output"
+    xcom_key = "gemini_batch_output_link"
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  Airflow's signature
         """Return the output's page; an empty text, which hides the button, for a place that has none."""

@@ -10,6 +10,7 @@ import json
 import threading
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import requests
@@ -170,7 +171,7 @@ class _TokenRequest:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         **_: Any,
-    ) -> _TokenResponse:
+    ) -> SimpleNamespace:
         from google.auth.exceptions import TransportError as GoogleTransportError
 
         if not (is_secure(url) or _is_metadata_server(url)):
@@ -193,19 +194,12 @@ class _TokenRequest:
                 content = next(response.iter_content(_LONGEST_TOKEN_RESPONSE), b"")
         except (requests.RequestException, OSError, ValueError) as error:
             raise GoogleTransportError(type(error).__name__) from None
-        return _TokenResponse(response, content)
+        return SimpleNamespace(status=response.status_code, headers=response.headers, data=content)
 
     def close(self) -> None:
         """Close both sessions."""
         self._remote.close()
         self._local.close()
-
-
-class _TokenResponse:
-    def __init__(self, response: requests.Response, content: bytes) -> None:
-        self.status = response.status_code
-        self.headers = response.headers
-        self.data = content
 
 
 def _is_metadata_server(url: str) -> bool:

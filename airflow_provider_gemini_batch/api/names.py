@@ -78,7 +78,8 @@ def bare_model(name: str) -> str:
 def gemini_job(name: str) -> str:
     """Return the name of a Gemini Developer API job after checking it."""
     if not isinstance(name, str) or not _GEMINI_JOB.match(name):
-        other = " That is a Vertex AI job: use a connection to Vertex AI." if _is_vertex_job(name) else ""
+        is_vertex = isinstance(name, str) and _VERTEX_JOB.match(name)
+        other = " That is a Vertex AI job: use a connection to Vertex AI." if is_vertex else ""
         raise ConfigurationError(f"Invalid Gemini job name {in_words(name)}: expected 'batches/<id>'.{other}")
     return name
 
@@ -92,10 +93,6 @@ def vertex_job(name: str) -> tuple[str, str]:
         shape = "projects/<p>/locations/<l>/batchPredictionJobs/<id>"
         raise ConfigurationError(f"Invalid Vertex AI job name {in_words(name)}: expected {shape!r}.{other}")
     return name, found[2]
-
-
-def _is_vertex_job(name: object) -> bool:
-    return isinstance(name, str) and _VERTEX_JOB.match(name) is not None
 
 
 def file_name(name: str) -> str:

@@ -304,7 +304,7 @@ class Transport:
         if (
             response.status_code == HTTPStatus.UNAUTHORIZED
             and not call.anonymous
-            and self._credential.renew(_sent_with(response))
+            and self._credential.renew(str(response.request.headers.get("Authorization", "")))
         ):
             response.close()
             response = self._dispatch(call)
@@ -401,7 +401,3 @@ def _same_origin(call: Call, response: requests.Response) -> str:
         )
     here = urlsplit(call.url)
     return urlunsplit((here.scheme, here.netloc, to.path, to.query, ""))
-
-
-def _sent_with(response: requests.Response) -> str:
-    return str(response.request.headers.get("Authorization", ""))

@@ -41,7 +41,7 @@ def time_of(value: object) -> datetime | None:
     if found is None:
         return None
     seconds, fraction, zone = found.groups()
-    if not _plausible(int(seconds[:4])):
+    if not 1900 <= int(seconds[:4]) <= 9000:  # noqa: PLR2004  (near the ends of the calendar, adding a zone fails)
         return None
     micro = int((fraction or "0")[:6].ljust(6, "0"))
     try:
@@ -49,11 +49,6 @@ def time_of(value: object) -> datetime | None:
         return moment.astimezone(timezone.utc).replace(microsecond=micro)
     except (ValueError, OverflowError):  # e.g. 32 May, or the year 1 in a zone east of Greenwich
         return None
-
-
-def _plausible(year: int) -> bool:
-    """Return whether a year is plausible: near the ends of the calendar, adding a zone or an hour fails."""
-    return 1900 <= year <= 9000  # noqa: PLR2004
 
 
 def int_of(value: object) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timezone
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -127,27 +127,27 @@ def reader_of(word: str) -> Callable[[Any], Any] | None:
     """
     if word == "str":
         return _text
-    readers = {"date": _date, "timestamp": _naive, "timestamp_utc": _utc, "int": _whole, "float": _float}
-    read = _decimal if _DECIMAL.fullmatch(word) else {**readers, "bool": _truth}.get(word)
-    return None if read is None else lambda value: None if value == "" else read(value)
+    convert = _decimal if _DECIMAL.fullmatch(word) else _CONVERTERS.get(word)
+    if convert is None:
+        return None
+
+    def read(value: Any) -> Any:
+        if value == "":
+            return None
+        try:
+            return convert(value)
+        except (ValueError, ArithmeticError):
+            return value
+
+    return read
 
 
 def _text(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else to_json(value, inf_nan_mode="null").decode()
 
 
-def _whole(value: Any) -> Any:
-    try:
-        return int(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
 def _float(value: Any) -> Any:
-    try:
-        return float(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else value
-    except (ValueError, OverflowError):
-        return value
+    return float(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else value
 
 
 def _truth(value: Any) -> Any:
@@ -155,34 +155,29 @@ def _truth(value: Any) -> Any:
 
 
 def _decimal(value: Any) -> Any:
-    try:
-        return value if value is None or isinstance(value, bool) else Decimal(str(value))
-    except InvalidOperation:
-        return value
-
-
-def _date(value: Any) -> Any:
-    try:
-        return date.fromisoformat(value[:10]) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    return value if value is None or isinstance(value, bool) else Decimal(str(value))
 
 
 def _naive(value: Any) -> Any:
-    found = _moment(value)
-    return found.replace(tzinfo=None) if isinstance(found, datetime) else found
+    return _moment(value).replace(tzinfo=None) if isinstance(value, str) else value
 
 
 def _utc(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
     found = _moment(value)
-    if not isinstance(found, datetime):
-        return found
     return found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found.astimezone(timezone.utc)
 
 
-def _moment(value: Any) -> Any:
-    try:
-        # Python 3.10 cannot parse a trailing Z.
-        return datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
-    except ValueError:
-        return value
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 cannot parse a trailing Z
+
+
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "bool": _truth,
+    "int": lambda value: int(value) if isinstance(value, str) else value,
+    "float": _float,
+    "date": lambda value: date.fromisoformat(value[:10]) if isinstance(value, str) else value,
+    "timestamp": _naive,
+    "timestamp_utc": _utc,
+}

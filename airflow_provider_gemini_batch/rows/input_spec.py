@@ -143,17 +143,10 @@ class InputSpec:
         """Raise ConfigurationError for arguments that cannot work with any rows."""
         if (self.rows is None) == (self.path is None):
             raise ConfigurationError("give the input either as rows or as a path")
-        if self.media_field is not None and self.attach is None:
-            raise ConfigurationError("media_field needs a place to put the files")
         embeds = self.kind is JobKind.EMBEDDINGS
         if self.media_field is not None and embeds and not takes_instructions_in_text(self.model):
             raise ConfigurationError("media_field: this model embeds texts only; gemini-embedding-2 embeds files too")
-        if self.title_field is not None and self.kind is not JobKind.EMBEDDINGS:
-            raise ConfigurationError("title_field is for embeddings only")
         check_carry(self.carry, self.kind)
-        for name, value in (("max_rows_per_job", self.max_rows_per_job), ("max_bytes_per_job", self.max_bytes_per_job)):
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name} must be at least 1")
         check_types(self.carry, self.carry_types)
 
     def limits(self) -> JobLimits:

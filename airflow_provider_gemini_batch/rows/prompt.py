@@ -92,7 +92,7 @@ class Template:
         """Raise InputError when a place names no column, or when all columns are in double braces."""
         for name in self._pieces[1::2]:
             if name not in columns:
-                raise InputError(f"prompt_template: {_no_column(name, columns)}")
+                raise InputError(no_column("prompt_template", name, columns))
         if not self.has_places and (meant := next((name for name in self._escaped if name in columns), None)):
             name = shown(meant)
             raise InputError(
@@ -114,7 +114,7 @@ class Template:
                 empty = empty and not value.strip()
                 filled.append(value)
             else:
-                raise InputError(f"prompt_template: {_no_column(piece, list(row))}")
+                raise InputError(no_column("prompt_template", piece, list(row)))
         if empty:
             raise InputError("every column of prompt_template is empty")
         return "".join(filled)
@@ -144,11 +144,6 @@ def as_text(value: Any) -> str:
     raise InputError(f"a column holds {kind_of(value)}, which cannot stand in a prompt: give a text")
 
 
-def no_column(argument: str, name: str, columns: Sequence[str]) -> str:
-    """Return the message for an argument that names a missing column, with the column that may be meant."""
-    return f"{argument}: {_no_column(name, columns)}"
-
-
 def list_names(columns: Sequence[object]) -> str:
     """Return the first twenty column names for a message; names with blanks at an end are put in quotes."""
     names = [shown(name) for name in columns[:20]]
@@ -156,20 +151,21 @@ def list_names(columns: Sequence[object]) -> str:
     return f"{some} and {len(columns) - 20} more" if len(columns) > 20 else some or "none"  # noqa: PLR2004
 
 
-def _no_column(name: str, columns: Sequence[str]) -> str:
+def no_column(argument: str, name: str, columns: Sequence[str]) -> str:
+    """Return the message for an argument that names a missing column, with the column that may be meant."""
     texts = [column for column in columns if isinstance(column, str)]
     bare = re.split(r"[:!.\[]", name.strip(), maxsplit=1)[0].strip()
     if bare and bare != name and bare in texts:
         return (
-            f"{{{shown(name)}}} is not a column, '{shown(bare)}' is: write {{{shown(bare)}}}; formats, blanks and "
-            f"members of a value are not supported ({_LITERAL_BRACES})"
+            f"{argument}: {{{shown(name)}}} is not a column, '{shown(bare)}' is: write {{{shown(bare)}}}; formats, "
+            f"blanks and members of a value are not supported ({_LITERAL_BRACES})"
         )
     if not name.strip() or name.strip().isdigit():
-        return f"{{{shown(name)}}} names no column; there are {list_names(columns)} ({_LITERAL_BRACES})"
+        return f"{argument}: {{{shown(name)}}} names no column; there are {list_names(columns)} ({_LITERAL_BRACES})"
     folded = {column.strip().casefold(): column for column in texts}
     close = folded.get(bare.casefold()) or next(iter(difflib.get_close_matches(name, texts, n=1, cutoff=0.8)), None)
     meant = f"; is '{shown(close)}' meant?" if close else ""
-    return f"there is no column '{shown(name)}'; there are {list_names(columns)}{meant}"
+    return f"{argument}: there is no column '{shown(name)}'; there are {list_names(columns)}{meant}"
 
 
 def _opens_json(template: str, position: int) -> bool:

@@ -235,31 +235,19 @@ def _polars(frame: Any) -> PythonRows:
     )
 
 
-def _arrow_batches(batches: Iterable[Any], names: tuple[str, ...]) -> PythonRows:
+def _arrow(value: Any, batches: Iterable[Any]) -> PythonRows:
     from airflow_provider_gemini_batch.rows.columns import records_of  # this module is part of each Dag file's import
 
     return PythonRows(
         ({name: plain(value) for name, value in record.items()} for batch in batches for record in records_of(batch)),
-        names,
+        _names(value.schema.names),
     )
-
-
-def _arrow_table(table: Any) -> PythonRows:
-    return _arrow_batches(table.to_batches(max_chunksize=_CHUNK), _names(table.schema.names))
-
-
-def _arrow_batch(batch: Any) -> PythonRows:
-    return _arrow_batches([batch], _names(batch.schema.names))
-
-
-def _arrow_dataset(dataset: Any) -> PythonRows:
-    return _arrow_batches(dataset.to_batches(), _names(dataset.schema.names))
 
 
 _FRAMES: Mapping[str, Callable[[Any], PythonRows]] = {
     "pandas.DataFrame": _pandas,
     "polars.DataFrame": _polars,
-    "pyarrow.Table": _arrow_table,
-    "pyarrow.RecordBatch": _arrow_batch,
-    "pyarrow.Dataset": _arrow_dataset,
+    "pyarrow.Table": lambda table: _arrow(table, table.to_batches(max_chunksize=_CHUNK)),
+    "pyarrow.RecordBatch": lambda batch: _arrow(batch, [batch]),
+    "pyarrow.Dataset": lambda dataset: _arrow(dataset, dataset.to_batches()),
 }

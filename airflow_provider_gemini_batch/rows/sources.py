@@ -41,7 +41,6 @@ from airflow_provider_gemini_batch.rows.python_rows import Rows, python_rows
 
 Opener = Callable[[str], BinaryIO]
 
-FORMATS = ("jsonl", "text", "csv", "parquet")
 _BY_EXTENSION = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -119,12 +118,8 @@ def open_local(path: str) -> BinaryIO:
     return local_file(path).open("rb", buffering=_READ_BYTES)
 
 
-def guess_format(path: str, given: str | None = None) -> str:
+def guess_format(path: str) -> str:
     """Return the format of a file. Raises ConfigurationError naming the known ones."""
-    if given is not None:
-        if given not in FORMATS:
-            raise ConfigurationError(f"input format {given!r} is unknown; known are {', '.join(FORMATS)}")
-        return given
     name = path.rpartition("/")[2].lower()
     is_pattern = any(mark in name for mark in "*?[") and not local_file(path).exists()
     if not name or is_pattern:
@@ -170,7 +165,7 @@ def from_file(
     :param encoding: of a CSV or a text; None: by the byte order mark, else UTF-8.
     :raises InputError: the file is not what its name says, or its delimiter or encoding is doubtful.
     """
-    form = guess_format(path, file_format)
+    form = file_format or guess_format(path)
     if csv_delimiter is not None and form != "csv":
         raise ConfigurationError("csv_delimiter is for CSV files only")
     if encoding is not None and form not in {"csv", "text"}:
@@ -192,7 +187,11 @@ def from_file(
             records = () if table is None else (Row(line, cells, fault=fault) for line, cells, fault in table.records)
             source = RowSource(iter(records), "line", None if table is None else table.columns)
         else:
-            source = _parquet(handle)
+            file = open_parquet(handle)
+            batches = file.iter_batches(batch_size=_PARQUET_ROWS)
+            values = enumerate(value for batch in batches for value in records_of(batch))
+            names = tuple(file.schema_arrow.names)
+            source = RowSource((Row(number, value) for number, value in values), "row", names)
         return source._replace(close=stack.pop_all().close)
 
 
@@ -307,16 +306,3 @@ def open_parquet(handle: BinaryIO, path: str = "the input") -> Any:
     if len(set(names)) != len(names):
         raise InputError(f"{path}: two columns of the Parquet file have the same name")
     return table
-
-
-def _parquet(handle: BinaryIO) -> RowSource:
-    table = open_parquet(handle)
-    return RowSource(_parquet_rows(table), "row", tuple(table.schema_arrow.names))
-
-
-def _parquet_rows(table: Any) -> Iterator[Row]:
-    number = 0
-    for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
-        for value in records_of(batch):
-            yield Row(number, value)
-            number += 1

@@ -46,9 +46,11 @@ class Shaper:
         self._own = self._helpers - MEMBERS[spec.kind] - {"text", "request", "contents", "content"}
         self._text_column = None
         if columns is not None:
-            self._check_columns(columns)
+            check_columns(named_columns(spec), columns)
             if self._template is None:
                 self._text_column = text_of_columns(columns)
+            else:
+                self._template.check(columns)
         if self._template is not None and not self._template.has_places and spec.media_field is None:
             raise ConfigurationError(
                 "prompt_template names no column, so every row would send the same prompt: write {column} where a "
@@ -56,11 +58,6 @@ class Shaper:
             )
         self.plain = not self._helpers and self._template is None and columns is None
         """True when a row is only a request, so that its JSON may be sent unchanged."""
-
-    def _check_columns(self, columns: Sequence[str]) -> None:
-        check_columns(named_columns(self._spec), columns)
-        if self._template is not None:
-            self._template.check(columns)
 
     def shape(self, value: Any) -> Shaped:
         """Return the key, the request and the attachments of a row. Raises InputError."""
@@ -158,8 +155,10 @@ class ColumnTypes:
                 self._unmet.discard(name)
                 value = columns[name]
                 now = before if value is None else _type_word(value)
-                if now != before:
-                    self._types[name] = now if before is None else _common_type(before, now)
+                if before is None:
+                    self._types[name] = now
+                elif now != before:
+                    self._types[name] = "float" if {before, now} == {"int", "float"} else "json"
 
     def unmet(self) -> list[str]:
         """Columns that no row had."""
@@ -179,10 +178,6 @@ def _type_word(value: Any) -> str:
         return "str" if made is None else _type_word(made)
     # Dates, decimals and the like are written as JSON strings; other numbers stay numbers.
     return known.get(kind) or ("json" if isinstance(value, (int, float, Mapping, Sequence)) else "str")
-
-
-def _common_type(one: str, other: str | None) -> str:
-    return "float" if {one, other} == {"int", "float"} else "json"
 
 
 def with_attachments(request: Mapping[str, Any], attachments: Sequence[Attachment]) -> Mapping[str, Any]:

@@ -10,13 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
-
-_IN_ASSET_EVENTS = ("job_name", "job_names", "counts", "usage", "output")
 
 
 @contextmanager
@@ -28,15 +26,19 @@ def best_effort(what: str) -> Iterator[None]:
         log.debug("Could not report %s: %s", what, type(error).__name__, exc_info=True)
 
 
-def update_asset_events(task: BaseOperator, context: Context, summary: Mapping[str, Any]) -> None:
+def update_asset_events(
+    outlets: Sequence[Any] | None, context: Context, extra: Mapping[str, Any], *, partition_key: str | None = None
+) -> None:
     """Add what a consumer wants to know to the events of the declared outlets; never rows.
 
     An outlet may also be something that is not an asset, such as an OpenLineage dataset: it has no event.
     """
-    extra = {name: summary[name] for name in _IN_ASSET_EVENTS}
-    for outlet in task.outlets or ():
+    for outlet in outlets or ():
         with best_effort("an asset"):
-            context["outlet_events"][outlet].extra.update(extra)
+            event: Any = context["outlet_events"][outlet]
+            event.extra.update(extra)
+            if partition_key and hasattr(event, "add_partitions"):
+                event.add_partitions(partition_key)
 
 
 def label_of_map_index(context: Any) -> None:

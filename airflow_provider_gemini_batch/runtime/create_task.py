@@ -45,6 +45,7 @@ from airflow_provider_gemini_batch.runtime.readiness import check_readiness
 from airflow_provider_gemini_batch.runtime.saved_context import SavedContext
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
 from airflow_provider_gemini_batch.runtime.summary import (
+    IN_ASSET_EVENTS,
     JOB_NAME_KEY,
     cost_of_landing,
     summary_of,
@@ -192,9 +193,7 @@ class TaskRun:
 
     def _skip_whole(self, landing: Landing) -> dict[str, Any]:
         """Return the summary of a task without a job, whose output holds the rows of this very input."""
-        return self._publish(
-            summary_without_job("WHOLE", self._arguments.model, counts=landing.counts, output=landing.output)
-        )
+        return self._publish(summary_without_job("WHOLE", self._arguments.model, landing))
 
     def _dry_run(self) -> dict[str, Any]:
         self._work.output.check()
@@ -286,13 +285,7 @@ class TaskRun:
             self._drop_kept_rows()
             raise AirflowSkipException("The input has no rows (on_empty='skip').")
         log.info("The input has no rows: nothing was sent (on_empty='succeed').")
-        landing = self._work.land([])
-        counts = {"total": 0, "succeeded": 0, "failed": 0}
-        return self._publish(
-            summary_without_job(
-                "EMPTY", self._arguments.model, counts=counts, output=landing.output, responses=landing.responses
-            )
-        )
+        return self._publish(summary_without_job("EMPTY", self._arguments.model, self._work.land([])))
 
     def _wait_for_jobs(self, step: WaitForJobs) -> WaitReport:
         arguments = self._arguments
@@ -464,7 +457,7 @@ class TaskRun:
 
     def _publish(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Return the summary, after Airflow was given what others take of it and the kept rows were removed."""
-        update_asset_events(self._task, self._context, summary)
+        update_asset_events(self._task.outlets, self._context, {name: summary[name] for name in IN_ASSET_EVENTS})
         label_of_map_index(self._context)
         self._drop_kept_rows()
         return summary

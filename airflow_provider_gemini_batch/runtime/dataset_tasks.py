@@ -42,8 +42,6 @@ from airflow_provider_gemini_batch.runtime.task_rows import input_spec
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from airflow.sdk import Context
-
     from airflow_provider_gemini_batch.rows.delivery import Files
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
     from airflow_provider_gemini_batch.runtime.arguments import CommitArguments, PlanArguments
@@ -376,22 +374,6 @@ def _files_in(paths: Paths, folder: str, conn_id: str | None) -> list[str]:
         if isinstance(error, EmptyInput) or isinstance(error.__cause__, FileNotFoundError):
             return []
         raise
-
-
-def update_outlet_events(outlets: Sequence[Any], context: Context, totals: Mapping[str, Any]) -> None:
-    """Add the sums and the partition key of the run to the events of the declared outlets; never rows.
-
-    An error here is only logged, since the dataset is whole.
-    """
-    for outlet in outlets:
-        try:
-            event = context["outlet_events"][outlet]
-            event.extra.update({name: totals[name] for name in ("output", "parts", "counts", "usage", "cost")})
-            key = getattr(context["dag_run"], "partition_key", None)
-            if key and hasattr(event, "add_partitions"):
-                event.add_partitions(key)
-        except Exception:  # noqa: PERF203  few
-            log.debug("The event of %s has no sums.", type(outlet).__name__, exc_info=True)
 
 
 def _some(names: Sequence[str]) -> str:

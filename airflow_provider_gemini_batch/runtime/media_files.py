@@ -90,7 +90,8 @@ class MediaFiles:
             reading.
         """
         handle = self._open_local(address) if is_local(address) else self._open(address)
-        return cast("BinaryIO", io.BufferedReader(cast("Any", _Bounded(handle, self._check(), self._most_bytes))))
+        bounded = _Bounded(handle, self._most_bytes, self._most_seconds, self._now)
+        return cast("BinaryIO", io.BufferedReader(cast("Any", bounded)))
 
     def _local(self, path: Path) -> Path:
         try:
@@ -150,15 +151,6 @@ class MediaFiles:
         except (OSError, RuntimeError):
             return False
 
-    def _check(self) -> Callable[[], None]:
-        until = self._now() + self._most_seconds
-
-        def check() -> None:
-            if self._now() > until:
-                raise InputError(f"media_field: reading the file took longer than {self._most_seconds:g} seconds")
-
-        return check
-
 
 def default_roots(input_path: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the folders of the input, below which its rows may name files; none for other sources."""
@@ -180,12 +172,14 @@ def _too_large(most: int) -> InputError:
 class _Bounded(io.RawIOBase):
     """A stream that raises an error when it is too long or takes too long."""
 
-    def __init__(self, handle: BinaryIO, check: Callable[[], None], most: int) -> None:
+    def __init__(self, handle: BinaryIO, most: int, seconds: float, now: Callable[[], float]) -> None:
         super().__init__()
         self._handle = handle
-        self._check = check
         self._left = most
         self._most = most
+        self._seconds = seconds
+        self._now = now
+        self._until = now() + seconds
 
     def readable(self) -> bool:
         return True
@@ -202,7 +196,8 @@ class _Bounded(io.RawIOBase):
         return self._handle.tell()
 
     def readinto(self, buffer: Any) -> int:
-        self._check()
+        if self._now() > self._until:
+            raise InputError(f"media_field: reading the file took longer than {self._seconds:g} seconds")
         block = self._handle.read(len(buffer))
         self._left -= len(block)
         if self._left < 0:

@@ -15,7 +15,6 @@ from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
     InputError,
     InputUnavailable,
-    TransportError,
 )
 from airflow_provider_gemini_batch.api.requests.fields import check_json, shown
 from airflow_provider_gemini_batch.api.wire import what_json_lacks
@@ -33,7 +32,7 @@ from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.python_rows import plain, python_rows
 from airflow_provider_gemini_batch.rows.templates import check_columns, named_columns, text_of_columns
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
-from airflow_provider_gemini_batch.runtime.paths import Paths, is_lasting, is_local, local_path, reason_of
+from airflow_provider_gemini_batch.runtime.paths import Paths, is_local, local_path, path_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -204,11 +203,7 @@ class Output:
             raise
         except (OSError, ValueError) as error:
             folder = self.landing_path.rpartition("/")[0]
-            if not is_lasting(error):
-                raise TransportError(
-                    f"output_path: nothing can be written to {folder} just now: {reason_of(error)}", sent=False
-                ) from error
-            raise ConfigurationError(f"output_path: nothing can be written to {folder}: {reason_of(error)}") from error
+            raise path_error(f"output_path: nothing can be written to {folder}", error) from error
 
     def holds(self, job_name: str) -> bool | None:
         """Return whether the existing output was landed from a job; None without a path."""

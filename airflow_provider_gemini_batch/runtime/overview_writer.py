@@ -73,7 +73,9 @@ class OverviewWriter:
         if isinstance(error, Exception) and not self._is_killed():
             if not self._is_known and self._has_pushed():
                 self._load()
-            self._note_failure(str(error) or type(error).__name__)
+            message = str(error) or type(error).__name__
+            self._add(f"Failed: {_short(message, 250)}")
+            self._step("failed", message, ended=True)
 
     def begin(self) -> None:
         """Write that a try has begun."""
@@ -207,10 +209,6 @@ class OverviewWriter:
 
     def _add(self, text: str) -> None:
         self._overview = self._overview.with_event(self._now, text)
-
-    def _note_failure(self, message: str) -> None:
-        self._add(f"Failed: {_short(message, 250)}")
-        self._step("failed", message, ended=True)
 
     def _step(self, phase: str, why: str = "", *, ended: bool = False) -> None:
         self._overview = replace(self._overview, phase=phase, why=_short(why), ended_at=self._now if ended else None)

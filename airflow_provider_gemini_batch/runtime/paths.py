@@ -7,7 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from airflow_provider_gemini_batch.api.errors import NEVER_READABLE, ConfigurationError, NotFound, TransportError
+from airflow_provider_gemini_batch.api.errors import (
+    NEVER_READABLE,
+    ConfigurationError,
+    GeminiBatchError,
+    NotFound,
+    TransportError,
+)
 from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.api.states import Service
 from airflow_provider_gemini_batch.rows.local import local_file
@@ -92,11 +98,7 @@ class Paths:
         except NotFound as error:
             raise ConfigurationError(f"cannot read {path}: the object does not exist") from error
         except (OSError, ImportError, ValueError) as error:
-            if is_lasting(error):
-                raise ConfigurationError(f"cannot read {path}: {reason_of(error)}") from error
-            raise TransportError(
-                f"cannot read {path} just now: {reason_of(error)}; nothing was sent", sent=False
-            ) from error
+            raise path_error(f"cannot read {path}", error, end="; nothing was sent") from error
 
     def files_of(self, path: str, conn_id: str | None = None, *, private: bool = False) -> Files:
         """Return the file system that a path lies on, for writing whole files or none.
@@ -180,6 +182,16 @@ def is_lasting(error: Exception) -> bool:
     return isinstance(error, (*NEVER_READABLE, FileExistsError, ImportError, ValueError)) or (
         isinstance(error, OSError) and error.errno in {errno.ENAMETOOLONG, errno.ELOOP}
     )
+
+
+def path_error(what: str, error: Exception, *, end: str = "") -> GeminiBatchError:
+    """Return the error for a path that cannot be used: one that Airflow retries, if that may help.
+
+    :param end: the end of its message.
+    """
+    if is_lasting(error):
+        return ConfigurationError(f"{what}: {reason_of(error)}")
+    return TransportError(f"{what} just now: {reason_of(error)}{end}", sent=False)
 
 
 def reason_of(error: Exception) -> str:

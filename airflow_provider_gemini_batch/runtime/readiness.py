@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, TransportError
 from airflow_provider_gemini_batch.runtime.file_lists import plain_address, reads
-from airflow_provider_gemini_batch.runtime.paths import is_lasting, reason_of
+from airflow_provider_gemini_batch.runtime.paths import path_error
 from airflow_provider_gemini_batch.staging.places import source_of
 
 if TYPE_CHECKING:
@@ -127,9 +127,4 @@ def _try_to_write(argument: str, folder: str, paths: Paths, conn_id: str | None,
             raise TransportError(message, sent=False) from error
         raise ConfigurationError(message) from error
     except (OSError, ImportError, ValueError) as error:
-        reason = reason_of(error)
-        if is_lasting(error):
-            raise ConfigurationError(f"{argument}: nothing can be written to {folder}: {reason}") from error
-        raise TransportError(
-            f"{argument}: nothing can be written to {folder} just now: {reason}", sent=False
-        ) from error
+        raise path_error(f"{argument}: nothing can be written to {folder}", error) from error

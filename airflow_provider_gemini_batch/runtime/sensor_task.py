@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob
-    from airflow_provider_gemini_batch.batch.verdict import Verdict
     from airflow_provider_gemini_batch.polling.report import WaitReport
     from airflow_provider_gemini_batch.runtime.client import OpenAccess
 
@@ -134,7 +133,8 @@ class SensorRun:
         verdict = judge_all([*others, *(Ended(job) for job in jobs)])
         if not verdict.success:
             self._log_failure(verdict.advice_first)
-            raise self._or_skip(_failure(verdict))
+            kind = AirflowException if verdict.retry else AirflowFailException
+            raise self._or_skip(kind(verdict.message))
         counts = _counts(jobs)
         level = logging.WARNING if counts and counts["failed"] else logging.INFO
         self._arguments.log.log(level, "%s", _line_of_success(jobs, counts))
@@ -158,10 +158,6 @@ class SensorRun:
             skip.__cause__ = error
             return skip
         return error
-
-
-def _failure(verdict: Verdict) -> AirflowException:
-    return (AirflowException if verdict.retry else AirflowFailException)(verdict.message)
 
 
 def _line_of_success(jobs: Sequence[BatchJob], counts: dict[str, int] | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_provider_gemini_batch.rows.cost import cost_of
 from airflow_provider_gemini_batch.runtime.best_effort import best_effort
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob
     from airflow_provider_gemini_batch.batch.ports import Landing
 
-JOB_NAME_KEY = "job_name"
+JOB_NAME_KEY: Final = "job_name"
 """The XCom key of the first job's name, pushed as soon as there is one."""
+IN_ASSET_EVENTS: Final = ("job_name", "job_names", "counts", "usage", "output")
+"""The members of a summary that the events of outlets also have."""
 
 
 def summary_of(
@@ -40,9 +42,7 @@ def summary_of(
     }
 
 
-def summary_without_job(
-    state: str, model: str, *, counts: dict[str, int], output: str | None, responses: list[Any] | None = None
-) -> dict[str, Any]:
+def summary_without_job(state: str, model: str, landing: Landing) -> dict[str, Any]:
     """Return the result of a task that needed no job: its input had no rows, or its output was whole already."""
     return {
         "job_name": None,
@@ -50,10 +50,10 @@ def summary_without_job(
         "state": state,
         "model": model,
         "display_name": None,
-        "counts": counts,
+        "counts": landing.counts,
         "usage": None,
-        "output": output,
-        "responses": responses,
+        "output": landing.output,
+        "responses": landing.responses,
         "cost": None,
     }
 

@@ -454,19 +454,34 @@ def test_a_vector_that_is_too_long_is_cut_and_normalised_and_one_too_short_is_no
     assert [row["status"] for row in rows] == ["ok", "invalid_output", "ok"]
 
 
-def test_a_carried_value_that_its_column_cannot_hold_is_told_and_costs_no_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("int", 1, [2**70, "text", "9" * 5000]),
+        ("float", "1.5", ["text", 10**400]),
+        ("decimal(5,2)", "1.50", ["text", [1], 12345]),
+        ("date", "2026-01-31", ["2026-02-31", "text"]),
+        ("timestamp", "2026-01-01T00:00:00", ["2026-13-01", "text"]),
+        # A time that is before the year 1 in UTC: how .NET writes that there is none.
+        ("timestamp_utc", "2026-01-01T01:00:00+01:00", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "x"]),
+    ],
+)
+def test_a_carried_value_that_its_column_cannot_hold_is_told_and_costs_no_row(
+    kind: str, good: Any, bad: list[Any], tmp_path: Path
+) -> None:
     from airflow_provider_gemini_batch.rows.writers import ParquetSink
 
     path = tmp_path / "x.parquet"
     with path.open("wb") as handle:
-        sink = ParquetSink(handle, kind=JobKind.GENERATION, parsed=False, response=False, carried={"n": "int"})
-        for value in (1, 2**70, "text"):
+        sink = ParquetSink(handle, kind=JobKind.GENERATION, parsed=False, response=False, carried={"n": kind})
+        for value in (good, *bad):
             row = {"key": "a", "status": "ok", "text": "t", "usage": None, "error": None, "n": value}
             sink.write(json.dumps(row).encode() + b"\n")
         sink.close()
-    rows = parquet.read_table(path).to_pylist()
-    assert [row["n"] for row in rows] == [1, None, None]
-    assert [row["warning"] is None for row in rows] == [True, False, False]
+    first, *others = parquet.read_table(path).to_pylist()
+    assert (first["n"] is None, first["warning"]) == (False, None)
+    assert [row["n"] for row in others] == [None] * len(bad)
+    assert all("the column cannot hold this row's value" in row["warning"] for row in others)
 
 
 OPENAI = {

@@ -462,20 +462,15 @@ def attach(path: str) -> Attachment:
     [
         ({"rows": None}, "either as rows or as a path"),
         ({"path": "x.jsonl"}, "either as rows or as a path"),
-        ({"title_field": "t"}, "title_field is for embeddings only"),
-        ({"media_field": "m"}, "media_field needs a place"),
         ({"rows": [{"text": "x", "m": 7}], "media_field": "m", "attach": attach}, "'m' must hold a path or a list"),
         ({"carry": ("status",)}, "carry cannot take status"),
         ({"carry": ("x", "x")}, "carry names a column twice"),
         ({"carry": ("x",), "carry_types": {"y": "int"}}, "carry_types: y is not in carry"),
         ({"carry": ("x",), "carry_types": {"x": "integer"}}, "unknown type 'integer'"),
-        ({"max_rows_per_job": 0}, "max_rows_per_job must be at least 1"),
-        ({"max_bytes_per_job": 0}, "max_bytes_per_job must be at least 1"),
         (
             {"response_schema": {}, "generation_config": {"responseSchema": {}}},
             "either output_schema or generation_config",
         ),
-        ({"rows": None, "path": "x.csv", "file_format": "tsv"}, "input format 'tsv' is unknown"),
         ({"rows": None, "path": "x.jsonl", "encoding": "latin-1"}, "encoding is for CSV and text files only"),
         ({"rows": None, "path": "x.jsonl", "csv_delimiter": ";"}, "csv_delimiter is for CSV files only"),
         (

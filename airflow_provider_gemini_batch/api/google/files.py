@@ -144,17 +144,16 @@ class GeminiFiles:
             )
         if not _MIME.match(mime_type):
             raise ConfigurationError("Invalid mime_type: expected a type such as 'application/jsonl'.")
-        with _open_source(source) as (file, begin, size, file_label):
-            if size > LARGEST_FILE_BYTES:
+        with _open_source(source) as content:
+            if content.size > LARGEST_FILE_BYTES:
                 raise InputError(
-                    f"{file_label} has {size / 2**30:.2f} GiB, and the service takes at most "
+                    f"{content.label} has {content.size / 2**30:.2f} GiB, and the service takes at most "
                     f"{LARGEST_FILE_BYTES / 2**30:g} GiB a file: split it"
                 )
-            title = display_name if display_name is not None else file_label
-            members = {"displayName": title[:512], "mimeType": mime_type, "sizeBytes": str(size)}
+            title = display_name if display_name is not None else content.label
+            members = {"displayName": title[:512], "mimeType": mime_type, "sizeBytes": str(content.size)}
             if name is not None:
                 members["name"] = name
-            content = _Content(file, begin, size, file_label)
             uploaded = self._upload(content, members)
             if wait <= 0:
                 return uploaded
@@ -424,13 +423,13 @@ def _begin(call: Call, response: requests.Response, asked: int) -> int:
 
 
 @contextmanager
-def _open_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[BinaryIO, int, int, str]]:
-    """Yield what to upload: the file, where to begin, its size in bytes, and a short name for messages."""
+def _open_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[_Content]:
+    """Yield what to upload, opened."""
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         try:
             with path.open("rb") as file:
-                yield file, 0, os.fstat(file.fileno()).st_size, path.name
+                yield _Content(file, 0, os.fstat(file.fileno()).st_size, path.name)
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
             raise InputError(f"{path.name}: the file cannot be read ({error.strerror})") from error
         return
@@ -443,7 +442,7 @@ def _open_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[Bi
             "upload_file takes a path or a binary file that can seek, to go on after a cut"
         ) from error
     label = getattr(source, "name", None)
-    yield source, begin, size, Path(label).name if isinstance(label, str) else "the file"
+    yield _Content(source, begin, size, Path(label).name if isinstance(label, str) else "the file")
 
 
 def _may_lack_path(error: ApiError) -> bool:

@@ -411,13 +411,9 @@ def _service_error(fault: Any) -> ServiceError:
     if isinstance(inner, dict) and inner:
         fault = inner
     code, odd = grpc_code(fault)
-    message = _message(fault) + odd
+    said = fault.get("message")
+    message = (said if isinstance(said, str) else "") + odd
     return ServiceError(code=code, message=message if message or code is not None else str(fault)[:500])
-
-
-def _message(fault: Mapping[str, Any]) -> str:
-    message = fault.get("message")
-    return message if isinstance(message, str) else ""
 
 
 def _read_predictions(predictions: Any) -> Any:
