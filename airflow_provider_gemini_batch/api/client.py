@@ -245,17 +245,19 @@ class BatchClient:
             "request_defaults": request_defaults,
         }
         return self._create(
-            JobKind.GENERATION,
-            model,
-            inlined_requests=inlined_requests,
-            file_name=file_name,
-            gcs_uri=gcs_uri,
-            bigquery_uri=bigquery_uri,
-            destination=destination,
-            display_name=display_name,
-            settings=settings,
-            priority=priority,
-            labels=labels,
+            NewJob(
+                kind=JobKind.GENERATION,
+                model=model,
+                inlined_requests=inlined_requests,
+                file_name=file_name,
+                gcs_uris=_addresses(gcs_uri),
+                bigquery_uri=bigquery_uri,
+                destination=destination,
+                display_name=display_name,
+                settings={name: value for name, value in settings.items() if value is not None and value != {}},
+                priority=priority,
+                labels=labels or {},
+            )
         )
 
     def create_embeddings(
@@ -285,58 +287,12 @@ class BatchClient:
             "request_defaults": request_defaults,
         }
         return self._create(
-            JobKind.EMBEDDINGS,
-            model,
-            inlined_requests=inlined_requests,
-            file_name=file_name,
-            gcs_uri=gcs_uri,
-            bigquery_uri=bigquery_uri,
-            destination=destination,
-            display_name=display_name,
-            settings=settings,
-            priority=priority,
-            labels=labels,
-        )
-
-    def _create(
-        self,
-        kind: JobKind,
-        model: str,
-        *,
-        inlined_requests: Iterable[Row] | None,
-        file_name: str | None,
-        gcs_uri: str | Sequence[str] | None,
-        bigquery_uri: str | None,
-        destination: str | None,
-        display_name: str | None,
-        settings: Mapping[str, Any],
-        priority: int | None,
-        labels: Mapping[str, str] | None,
-    ) -> BatchJob:
-        sources = {
-            "inlined_requests": inlined_requests,
-            "file_name": file_name,
-            "gcs_uri": gcs_uri,
-            "bigquery_uri": bigquery_uri,
-        }
-        given = [name for name, value in sources.items() if value is not None]
-        if len(given) != 1:
-            what = f"{' and '.join(given)} are given" if given else "none is given"
-            raise ConfigurationError(f"Exactly one source is needed, of {', '.join(sources)}: {what}")
-        if isinstance(inlined_requests, (str, bytes, dict)):
-            raise InputError("inlined_requests must be a list, one element for each request")
-        uris = (gcs_uri,) if isinstance(gcs_uri, str) else tuple(gcs_uri or ())
-        if gcs_uri is not None and not uris:
-            raise InputError("gcs_uri is empty: there is nothing to send")
-        if priority is not None and (not isinstance(priority, int) or isinstance(priority, bool)):
-            raise ConfigurationError("priority must be a whole number")
-        return self._backend.create(
             NewJob(
-                kind=kind,
+                kind=JobKind.EMBEDDINGS,
                 model=model,
                 inlined_requests=inlined_requests,
                 file_name=file_name,
-                gcs_uris=uris,
+                gcs_uris=_addresses(gcs_uri),
                 bigquery_uri=bigquery_uri,
                 destination=destination,
                 display_name=display_name,
@@ -345,6 +301,23 @@ class BatchClient:
                 labels=labels or {},
             )
         )
+
+    def _create(self, new: NewJob) -> BatchJob:
+        sources = {
+            "inlined_requests": new.inlined_requests,
+            "file_name": new.file_name,
+            "gcs_uri": new.gcs_uris or None,
+            "bigquery_uri": new.bigquery_uri,
+        }
+        given = [name for name, value in sources.items() if value is not None]
+        if len(given) != 1:
+            what = f"{' and '.join(given)} are given" if given else "none is given"
+            raise ConfigurationError(f"Exactly one source is needed, of {', '.join(sources)}: {what}")
+        if isinstance(new.inlined_requests, (str, bytes, dict)):
+            raise InputError("inlined_requests must be a list, one element for each request")
+        if not isinstance(new.priority, int | None) or isinstance(new.priority, bool):
+            raise ConfigurationError("priority must be a whole number")
+        return self._backend.create(new)
 
     def get(self, name: str, *, brief: bool = False) -> BatchJob:
         """Return one job.
@@ -559,6 +532,13 @@ class BatchClient:
         if self._files_api is None:
             raise ConfigurationError("Vertex AI has no Files API: keep files in Cloud Storage and give gs:// addresses")
         return self._files_api
+
+
+def _addresses(gcs_uri: str | Sequence[str] | None) -> tuple[str, ...]:
+    uris = (gcs_uri,) if isinstance(gcs_uri, str) else tuple(gcs_uri or ())
+    if gcs_uri is not None and not uris:
+        raise InputError("gcs_uri is empty: there is nothing to send")
+    return uris
 
 
 def _may_come_too_late(error: ApiError) -> bool:

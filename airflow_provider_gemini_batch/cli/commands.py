@@ -114,8 +114,11 @@ def _wait(arguments: Namespace) -> int:
     with open_client(arguments) as client, ProgressBars(names) as bars:
         try:
             for name in names:
+                bars.update(client.get(name, brief=True))
+                job = client.wait(
+                    name, poll_interval=arguments.poll_interval, timeout=arguments.timeout, on_progress=bars.update
+                )
                 # One by one, so that ended jobs are printed even if an interruption or an error follows.
-                job = _wait_for(client, name, arguments, bars)
                 ended.append(job)
         except GeminiBatchError as error:
             bars.close()
@@ -128,11 +131,6 @@ def _wait(arguments: Namespace) -> int:
             print(f"Stopped waiting. Left as they are: {left}", file=sys.stderr)
     Printer(arguments.output).jobs(ended)
     return code or (DONE if all(job.succeeded for job in ended) else NOT_SUCCEEDED)
-
-
-def _wait_for(client: BatchClient, name: str, arguments: Namespace, bars: ProgressBars) -> BatchJob:
-    bars.update(client.get(name, brief=True))
-    return client.wait(name, poll_interval=arguments.poll_interval, timeout=arguments.timeout, on_progress=bars.update)
 
 
 def _cancel(arguments: Namespace) -> int:

@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", action="append", default=[], help="a model besides the service's own (* is any text)")
     add("--api-key", action="append", help="an API key that is taken (default: any); may be repeated")
     add("--strict", action="store_true", default=None, help="refuse members of requests that nobody knows")
-    add("--fault", action="append", default=[], metavar="NAME=VALUE", help="misbehave; may be repeated")
+    add(
+        "--fault", type=read_fault, action="append", default=[], metavar="NAME=VALUE", help="misbehave; may be repeated"
+    )
     return parser
 
 
@@ -116,28 +118,13 @@ Control: GET {emulator.url}/emulator/books | bill
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until a signal comes; returns the exit code."""
     parser = _parser()
-    options = parser.parse_args(argv)
+    options = vars(parser.parse_args(argv))
+    # Options that may be repeated have the name of one in place of the parameter's.
+    several = {f"{name}s": options.pop(name) for name in ("hostname", "model", "api_key")}
+    if options["responder"]:
+        options["responder"] = load_responder(options["responder"])
     try:
-        emulator = Emulator(
-            host=options.host,
-            port=options.port,
-            state=options.state,
-            speed=options.speed,
-            pending_seconds=options.pending_seconds,
-            running_seconds=options.running_seconds,
-            queued_seconds=options.queued_seconds,
-            token_seconds=options.token_seconds,
-            responder=load_responder(options.responder) if options.responder else None,
-            storage_endpoint=options.storage_endpoint,
-            faults=dict(read_fault(text) for text in options.fault),
-            strict=options.strict,
-            models=options.model,
-            api_keys=options.api_key,
-            allow_remote=options.allow_remote,
-            job_seconds=options.job_seconds,
-            hostnames=options.hostname,
-            https=options.https,
-        )
+        emulator = Emulator(faults=dict(options.pop("fault")), **several, **options)
         listener = emulator.bind()
     except (ValueError, TypeError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")

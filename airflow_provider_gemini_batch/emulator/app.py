@@ -45,6 +45,7 @@ def _route(method: str, path: str, operation: str, handler: Handler, service: st
 
 
 _V = r"/(?P<version>v1|v1beta|v1alpha)"
+_MODEL = r"(?P<model>(?:models|tunedModels)/[^/:]+)"
 _UPLOAD = r"/upload(?:/(?P<version>v1|v1beta|v1alpha))?/files"
 _JOBS = r"/(?P<version>v1|v1beta1)/projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/batchPredictionJobs"
 _ID = r"(?P<id>[^/:]+)"
@@ -55,20 +56,8 @@ _TABLE = r"(?P<table>[^/]+)"
 ROUTES = [
     _route("GET", rf"{_V}/batches/{_ID}", "get", gemini.get, "gemini"),
     _route("GET", rf"{_V}/batches", "list", gemini.list_, "gemini"),
-    _route(
-        "POST",
-        rf"{_V}/(?P<model>(?:models|tunedModels)/[^/:]+):batchGenerateContent",
-        "create",
-        gemini.create,
-        "gemini",
-    ),
-    _route(
-        "POST",
-        rf"{_V}/(?P<model>(?:models|tunedModels)/[^/:]+):asyncBatchEmbedContent",
-        "create",
-        gemini.create_embeddings,
-        "gemini",
-    ),
+    _route("POST", rf"{_V}/{_MODEL}:batchGenerateContent", "create", gemini.create, "gemini"),
+    _route("POST", rf"{_V}/{_MODEL}:asyncBatchEmbedContent", "create", gemini.create_embeddings, "gemini"),
     _route("POST", rf"{_V}/batches/{_ID}:cancel", "cancel", gemini.cancel, "gemini"),
     _route("DELETE", rf"{_V}/batches/{_ID}", "delete", gemini.delete, "gemini"),
     _route("GET", rf"{_V}/files/{_ID}:download", "download", files.download, "gemini"),

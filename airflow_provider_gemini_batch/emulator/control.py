@@ -11,6 +11,8 @@ from airflow_provider_gemini_batch.emulator.faults import check_finite
 from airflow_provider_gemini_batch.emulator.wire import ApiError, answer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.responses import Response
 
     from airflow_provider_gemini_batch.emulator.call import ApiCall, EmulatorParts
@@ -198,16 +200,13 @@ def _control(call: ApiCall) -> Control:
     return Control(call.parts)
 
 
-async def _health(call: ApiCall) -> Response:
-    return answer(_control(call).health())
+def _plain(order: Callable[[Control], dict[str, Any] | None]) -> Callable[[ApiCall], Awaitable[Response]]:
+    """Return the handler of an order without arguments."""
 
+    async def handler(call: ApiCall) -> Response:
+        return answer(order(_control(call)) or {})
 
-async def _books(call: ApiCall) -> Response:
-    return answer(_control(call).books())
-
-
-async def _bill(call: ApiCall) -> Response:
-    return answer(_control(call).bill())
+    return handler
 
 
 async def _show_faults(call: ApiCall) -> Response:
@@ -221,10 +220,6 @@ async def _set_faults(call: ApiCall) -> Response:
         return answer(_control(call).faults(**values))
     except (ValueError, TypeError) as error:
         raise ApiError(400, str(error)) from error
-
-
-async def _clear_faults(call: ApiCall) -> Response:
-    return answer(_control(call).clear_faults())
 
 
 async def _clock(call: ApiCall) -> Response:
@@ -260,16 +255,6 @@ async def _table(call: ApiCall) -> Response:
         raise ApiError(404, "No such table.") from error
 
 
-async def _reset(call: ApiCall) -> Response:
-    _control(call).reset()
-    return answer({})
-
-
-async def _revoke(call: ApiCall) -> Response:
-    _control(call).revoke_tokens()
-    return answer({})
-
-
 async def _connection(call: ApiCall) -> Response:
     url = f"{call.request.url.scheme}://{call.request.headers.get('host', 'localhost')}"
     backend = call.request.query_params.get("backend", "gemini")
@@ -288,16 +273,16 @@ async def _allow(call: ApiCall) -> Response:
 ROUTES = [
     ("GET", "/emulator/connection", _connection),
     ("POST", "/emulator/impersonation", _allow),
-    ("GET", "/emulator/health", _health),
-    ("GET", "/emulator/books", _books),
-    ("GET", "/emulator/bill", _bill),
+    ("GET", "/emulator/health", _plain(Control.health)),
+    ("GET", "/emulator/books", _plain(Control.books)),
+    ("GET", "/emulator/bill", _plain(Control.bill)),
     ("GET", "/emulator/faults", _show_faults),
     ("POST", "/emulator/faults", _set_faults),
-    ("DELETE", "/emulator/faults", _clear_faults),
+    ("DELETE", "/emulator/faults", _plain(Control.clear_faults)),
     ("POST", "/emulator/clock", _clock),
     ("POST", "/emulator/jobs/(?P<name>.+)", _set_job),
     ("GET", "/emulator/tables/(?P<name>.+)", _table),
     ("POST", "/emulator/tables/(?P<name>.+)", _put_table),
-    ("POST", "/emulator/tokens/revoke", _revoke),
-    ("POST", "/emulator/reset", _reset),
+    ("POST", "/emulator/tokens/revoke", _plain(Control.revoke_tokens)),
+    ("POST", "/emulator/reset", _plain(Control.reset)),
 ]

@@ -29,6 +29,8 @@ from airflow_provider_gemini_batch.emulator.wire import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_gemini_batch.emulator.call import ApiCall
     from airflow_provider_gemini_batch.emulator.world import World
 
@@ -289,33 +291,47 @@ async def get(call: ApiCall) -> Response:
     return Response(text, media_type=JSON_TYPE)
 
 
-async def list_(call: ApiCall) -> Response:
-    """Answer one page of jobs, newest first."""
-    world = call.world
-    size = read_page_size(call.query("pageSize"), default=50, cap=1000)
+def page_of_jobs(
+    call: ApiCall, service: str, member: str, show: Callable[[Job], dict[str, Any] | None], *, size: int
+) -> dict[str, Any]:
+    """Return one page of a project's jobs, newest first.
+
+    :param member: the member of the page that holds the jobs.
+    :param show: returns a job as the page has it, None for one that the page leaves out.
+    :param size: how many jobs a page has that names no size.
+    """
+    size = read_page_size(call.query("pageSize"), default=size, cap=1000)
     before = read_page_token(call.query("pageToken"))
-    with world.lock:
-        most = world.faults.peek("max_page")
+    faults = call.world.faults
+    with call.world.lock:
+        most = faults.peek("max_page")
         if most is not None and size > int(most):
             raise ApiError(400, f"page_size must not be above {most}.")
-        if world.faults.take("empty_page"):
-            return answer({"nextPageToken": page_token(before if before is not None else 2**53)})
-        now = world.now()
-        jobs: list[Job] = []
-        more = False
-        for job in call.engine.newest("gemini", call.space, before=before):
-            if len(jobs) == size:
-                more = True
+        if faults.take("empty_page"):
+            return {"nextPageToken": page_token(before if before is not None else 2**53)}
+        page: dict[str, Any] = {}
+        last = 0
+        for job in call.engine.newest(service, call.space, before=before):
+            shown = show(job)
+            if shown is None:
+                continue
+            if len(page.get(member, ())) == size:
+                page["nextPageToken"] = page_token(last)
                 break
-            jobs.append(job)
-        document: dict[str, Any] = {}
-        if jobs:
-            document["operations"] = [_operation(world, job, now, listed=True) for job in jobs]
-        if more:
-            document["nextPageToken"] = page_token(jobs[-1].number)
-        if world.faults.take("page_loops"):
-            document["nextPageToken"] = page_token(2**53)
-        return answer(_masked(call, document))
+            page.setdefault(member, []).append(shown)
+            last = job.number
+        if faults.take("page_loops"):
+            page["nextPageToken"] = page_token(2**53)
+        return page
+
+
+async def list_(call: ApiCall) -> Response:
+    """Answer one page of jobs, newest first."""
+    now = call.world.now()
+    page = page_of_jobs(
+        call, "gemini", "operations", lambda job: _operation(call.world, job, now, listed=True), size=50
+    )
+    return answer(_masked(call, page))
 
 
 def cancel_refusal(status: int, text: str) -> ApiError:

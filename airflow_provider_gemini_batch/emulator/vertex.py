@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import messages, schema
 from airflow_provider_gemini_batch.emulator.filters import compile_filter
-from airflow_provider_gemini_batch.emulator.gemini import cancel_refusal, check_body
+from airflow_provider_gemini_batch.emulator.gemini import cancel_refusal, check_body, page_of_jobs
 from airflow_provider_gemini_batch.emulator.jobs import Job
 from airflow_provider_gemini_batch.emulator.models import check_place, is_known
 from airflow_provider_gemini_batch.emulator.wire import (
     ApiError,
     answer,
     micros,
-    page_token,
     quota_error,
-    read_page_size,
-    read_page_token,
 )
 
 if TYPE_CHECKING:
@@ -287,33 +284,16 @@ async def get(call: ApiCall) -> Response:
 
 async def list_(call: ApiCall) -> Response:
     """Answer one page of jobs that pass the filter, newest first."""
-    size = read_page_size(call.query("pageSize"), default=100, cap=1000)
-    before = read_page_token(call.query("pageToken"))
     wanted = compile_filter(call.query("filter") or "")
     mask = _mask(call)
-    with call.world.lock:
-        most = call.world.faults.peek("max_page")
-        if most is not None and size > int(most):
-            raise ApiError(400, f"page_size must not be above {most}.")
-        if call.world.faults.take("empty_page"):
-            return answer({"nextPageToken": page_token(before if before is not None else 2**53)})
-        shown: list[dict[str, Any]] = []
-        last = 0
-        more = False
-        for job in call.engine.newest("vertex", call.space, before=before):
-            document = document_of(call.world, job)
-            if wanted(document):
-                if len(shown) == size:
-                    more = True
-                    break
-                shown.append(document if mask is None else {name: document[name] for name in document if name in mask})
-                last = job.number
-    page: dict[str, Any] = {"batchPredictionJobs": shown} if shown else {}
-    if more:
-        page["nextPageToken"] = page_token(last)
-    if call.world.faults.take("page_loops"):
-        page["nextPageToken"] = page_token(2**53)
-    return answer(page)
+
+    def show(job: Job) -> dict[str, Any] | None:
+        document = document_of(call.world, job)
+        if not wanted(document):
+            return None
+        return document if mask is None else {name: document[name] for name in document if name in mask}
+
+    return answer(page_of_jobs(call, "vertex", "batchPredictionJobs", show, size=100))
 
 
 async def cancel(call: ApiCall) -> Response:

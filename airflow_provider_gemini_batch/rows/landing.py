@@ -40,8 +40,8 @@ _MOST_FAILED_KEYS = 20
 _MOST_IN_A_BYTE = 255
 # How many kinds of failure are distinguished. The service has about thirty.
 _MOST_FAULTS = 1000
-# A row's status, the service's word or number for its failure, and the code of its error.
-_Fault = tuple[str, str, "int | None"]
+# A row's status, and the service's word or number for its failure.
+_Fault = tuple[str, str]
 _UNCOUNTED = Usage._fields.index("uncounted_answers")
 
 
@@ -103,7 +103,6 @@ class LandingSummary:
     ``by_status`` counts rows by their status. ``extra`` responses belong to no row, ``duplicate`` ones to a row that
     already had one; both are written to ``aside``, a file of JSON lines, if there are any. ``repairable`` rows may
     succeed when they are sent again; of unknown input, these are the rows for which the service has no response.
-    ``error_codes`` counts the codes of rows with status ``error``.
 
     ``reasons`` counts failed rows by status and by the service's word or number for it: ``{"blocked": {"SAFETY": 3}}``.
     ``warnings`` counts rows with a ``warning``; ``warned`` names the first of them. ``by_position`` counts rows whose
@@ -117,7 +116,6 @@ class LandingSummary:
     duplicate: int
     usage: Usage
     repairable: Sequence[int] = field(repr=False)
-    error_codes: dict[int | None, int]
     aside: Path | None
     reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     warnings: int = 0
@@ -272,12 +270,8 @@ class _Base:
         self, by_status: dict[str, int], repairable: Sequence[int], faults: Mapping[_Fault, int]
     ) -> LandingSummary:
         reasons: dict[str, dict[str, int]] = {}
-        codes: Counter[int | None] = Counter()
-        for (word, reason, code), count in sorted(faults.items(), key=lambda fault: fault[0][:2]):
-            counts = reasons.setdefault(word, {})
-            counts[reason] = counts.get(reason, 0) + count
-            if word == "error":
-                codes[code] += count
+        for (word, reason), count in sorted(faults.items()):
+            reasons.setdefault(word, {})[reason] = count
         return LandingSummary(
             rows=sum(by_status.values()),
             succeeded=by_status.get("ok", 0),
@@ -286,7 +280,6 @@ class _Base:
             duplicate=self._strays["duplicate"],
             usage=Usage(*self._used),
             repairable=repairable,
-            error_codes=dict(codes),
             aside=None if self._aside is None else self._aside_path,
             reasons=reasons,
             warnings=self._warnings,
@@ -319,10 +312,10 @@ def _splice(line: bytes, carried: bytes, *, keep_response: bool) -> bytes:
     return to_json({**row, **from_json(carried), "response": response}) + b"\n"
 
 
-def _fault(status: RowStatus, reason: str, result: BatchResult, known: Collection[_Fault]) -> _Fault:
+def _fault(status: RowStatus, reason: str, known: Collection[_Fault]) -> _Fault:
     """Return why a row failed, or ``other`` when so many kinds of failure are ``known`` already."""
-    fault = (status.word, reason, None if result.error is None else result.error.code)
-    return fault if len(known) + 1 < _MOST_FAULTS or fault in known else (status.word, "other", None)
+    fault = (status.word, reason)
+    return fault if len(known) + 1 < _MOST_FAULTS or fault in known else (status.word, "other")
 
 
 def _usage(result: BatchResult) -> tuple[int, ...] | None:
@@ -359,7 +352,7 @@ class _Unknown(_Base):
             self._count_usage(usage, result)
             self._by_status[status.word] += 1
             if status is not _OK:
-                self._faults[_fault(status, reason, result, self._faults)] += 1
+                self._faults[_fault(status, reason, self._faults)] += 1
                 self._note_failed(number, key)
             if status is RowStatus.TRANSIENT_ERROR:
                 self._transient.append(number)
@@ -399,7 +392,7 @@ class _Known(_Base):
         self._status = bytearray(rows)
         self._by = array("B" if len(sources) <= _MOST_IN_A_BYTE else "H", [0]) * rows
         # The kinds of failure, and for each row the number of its kind, once a row has failed; 0: none.
-        self._faults: list[_Fault] = [("", "", None)]
+        self._faults: list[_Fault] = [("", "")]
         self._fault_numbers: dict[_Fault, int] = {}
         self._fault_of = array("H")
         self._several = not _are_apart(sources)
@@ -460,7 +453,7 @@ class _Known(_Base):
         if self._several:
             self._identities[row] = _identity(result)
         if status is not _OK:
-            self._note_fault(row, _fault(status, reason, result, self._fault_numbers))
+            self._note_fault(row, _fault(status, reason, self._fault_numbers))
             self._note_failed(row, name)
         elif self._fault_of and self._fault_of[row]:
             self._fault_of[row] = 0

@@ -354,7 +354,7 @@ def test_what_a_job_left_that_was_cut_short_is_read_and_can_be_gone_on_from_if_i
     assert len(list(client.get_responses(name))) == count
     source = client.output_source(name)
     assert (source is not None) == (count == 10)
-    assert all(client.storage.size(uri) for uri in (source.gcs_uris if source is not None else ()))
+    assert all(any(client.storage.iter_bytes(uri)) for uri in (source.gcs_uris if source is not None else ()))
 
 
 def test_rows_that_only_an_unfinished_attempt_of_a_job_that_was_cut_short_holds_are_read(

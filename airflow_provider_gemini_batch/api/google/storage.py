@@ -124,10 +124,6 @@ class ObjectStore:
         with closed_or_discarded(handle):
             yield handle
 
-    def size(self, uri: str) -> int:
-        """Return an object's size in bytes. Raises NotFound when it does not exist."""
-        return int(self._info(uri)["size"])
-
     def exists(self, uri: str) -> bool:
         """Return whether an object exists."""
         with _storage_errors("look-up", uri):
