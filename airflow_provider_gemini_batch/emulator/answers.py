@@ -29,6 +29,7 @@ import math
 import re
 import struct
 import sys
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator.drafts import Wish, draft, wish_of
@@ -142,6 +143,7 @@ def _sample(schema: Any, digest: list[str], depth: int) -> Any:
     return False if kind == "boolean" else None
 
 
+@dataclass
 class Answerer:
     """Answers the rows of one job.
 
@@ -156,30 +158,21 @@ class Answerer:
     :param look_up: gives what is known of a file that a request names.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        embeds: bool,
-        thoughts: int = 0,
-        cached: int = 0,
-        count: str | None = None,
-        dimensions: int | None = None,
-        image_bytes: int = 0,
-        audio_seconds: float | None = None,
-        responder: Responder | None = None,
-        look_up: Lookup | None = None,
-    ) -> None:
-        self.model = model.rsplit("/", 1)[-1]
-        self.embeds = embeds
-        self.thoughts = thoughts
-        self.cached = cached
-        self.count = count
-        self.dimensions = dimensions
-        self.image_bytes = image_bytes
-        self.audio_seconds = audio_seconds
-        self.responder = responder
-        self.look_up = look_up
+    model: str
+    _: KW_ONLY
+    embeds: bool
+    thoughts: int = 0
+    cached: int = 0
+    count: str | None = None
+    dimensions: int | None = None
+    image_bytes: int = 0
+    audio_seconds: float | None = None
+    responder: Responder | None = None
+    look_up: Lookup | None = None
+
+    def __post_init__(self) -> None:
+        """Keep the last segment of the model's name."""
+        self.model = self.model.rsplit("/", 1)[-1]
 
     def answer(self, request: dict[str, Any], key: str | None, kind: str | None = None) -> dict[str, Any]:
         """Return ``{"response": ...}`` or ``{"error": ...}`` for one request.

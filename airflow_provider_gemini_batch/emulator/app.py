@@ -34,14 +34,10 @@ class Route:
     """A method and path, the operation's name in books and faults, and who may call it."""
 
     method: str
-    path: re.Pattern[str]
+    path: str
     operation: str
     handler: Handler
     service: str
-
-
-def _route(method: str, path: str, operation: str, handler: Handler, service: str) -> Route:
-    return Route(method, re.compile(path), operation, handler, service)
 
 
 _V = r"/(?P<version>v1|v1beta|v1alpha)"
@@ -54,36 +50,35 @@ _TABLES = rf"{_DATASETS}/(?P<dataset>[^/]+)/tables"
 _TABLE = r"(?P<table>[^/]+)"
 
 ROUTES = [
-    _route("GET", rf"{_V}/batches/{_ID}", "get", gemini.get, "gemini"),
-    _route("GET", rf"{_V}/batches", "list", gemini.list_, "gemini"),
-    _route("POST", rf"{_V}/{_MODEL}:batchGenerateContent", "create", gemini.create, "gemini"),
-    _route("POST", rf"{_V}/{_MODEL}:asyncBatchEmbedContent", "create", gemini.create_embeddings, "gemini"),
-    _route("POST", rf"{_V}/batches/{_ID}:cancel", "cancel", gemini.cancel, "gemini"),
-    _route("DELETE", rf"{_V}/batches/{_ID}", "delete", gemini.delete, "gemini"),
-    _route("GET", rf"{_V}/files/{_ID}:download", "download", files.download, "gemini"),
-    _route("GET", rf"/download{_V}/files/{_ID}:download", "download", files.download, "gemini"),
-    _route("GET", rf"{_V}/files/{_ID}", "file_get", files.get, "gemini"),
-    _route("GET", rf"{_V}/files", "file_list", files.list_, "gemini"),
-    _route("DELETE", rf"{_V}/files/{_ID}", "file_delete", files.delete, "gemini"),
-    _route("GET", rf"{_JOBS}/{_ID}", "get", vertex.get, "vertex"),
-    _route("GET", _JOBS, "list", vertex.list_, "vertex"),
-    _route("POST", _JOBS, "create", vertex.create, "vertex"),
-    _route("POST", rf"{_JOBS}/{_ID}:cancel", "cancel", vertex.cancel, "vertex"),
-    _route("DELETE", rf"{_JOBS}/{_ID}", "delete", vertex.delete, "vertex"),
-    _route("POST", "/token", "token", tokens.token, "auth"),
-    _route("POST", "/sts/v1/token", "sts", tokens.exchange, "auth"),
-    _route("POST", rf"/v1/projects/-/serviceAccounts/{_ID}:generateAccessToken", "iam", tokens.impersonate, "auth"),
-    _route("GET", rf"{_TABLES}/{_TABLE}", "table_get", bigquery.get_table, "bigquery"),
-    _route("GET", rf"{_TABLES}/{_TABLE}/data", "table_rows", bigquery.list_rows, "bigquery"),
-    _route("GET", _TABLES, "table_list", bigquery.list_tables, "bigquery"),
-    _route("POST", _TABLES, "table_create", bigquery.create_table, "bigquery"),
-    _route("POST", rf"{_TABLES}/{_TABLE}/insertAll", "table_insert", bigquery.insert_rows, "bigquery"),
-    _route("DELETE", rf"{_TABLES}/{_TABLE}", "table_delete", bigquery.delete_table, "bigquery"),
-    _route("GET", rf"{_DATASETS}/(?P<dataset>[^/]+)", "dataset_get", bigquery.get_dataset, "bigquery"),
-    _route("POST", _DATASETS, "dataset_create", bigquery.create_dataset, "bigquery"),
-    *(_route(method, path, "control", handler, "control") for method, path, handler in control.ROUTES),
+    Route("GET", rf"{_V}/batches/{_ID}", "get", gemini.get, "gemini"),
+    Route("GET", rf"{_V}/batches", "list", gemini.list_, "gemini"),
+    Route("POST", rf"{_V}/{_MODEL}:batchGenerateContent", "create", gemini.create, "gemini"),
+    Route("POST", rf"{_V}/{_MODEL}:asyncBatchEmbedContent", "create", gemini.create_embeddings, "gemini"),
+    Route("POST", rf"{_V}/batches/{_ID}:cancel", "cancel", gemini.cancel, "gemini"),
+    Route("DELETE", rf"{_V}/batches/{_ID}", "delete", gemini.delete, "gemini"),
+    Route("GET", rf"{_V}/files/{_ID}:download", "download", files.download, "gemini"),
+    Route("GET", rf"/download{_V}/files/{_ID}:download", "download", files.download, "gemini"),
+    Route("GET", rf"{_V}/files/{_ID}", "file_get", files.get, "gemini"),
+    Route("GET", rf"{_V}/files", "file_list", files.list_, "gemini"),
+    Route("DELETE", rf"{_V}/files/{_ID}", "file_delete", files.delete, "gemini"),
+    Route("GET", rf"{_JOBS}/{_ID}", "get", vertex.get, "vertex"),
+    Route("GET", _JOBS, "list", vertex.list_, "vertex"),
+    Route("POST", _JOBS, "create", vertex.create, "vertex"),
+    Route("POST", rf"{_JOBS}/{_ID}:cancel", "cancel", vertex.cancel, "vertex"),
+    Route("DELETE", rf"{_JOBS}/{_ID}", "delete", vertex.delete, "vertex"),
+    Route("POST", "/token", "token", tokens.token, "auth"),
+    Route("POST", "/sts/v1/token", "sts", tokens.exchange, "auth"),
+    Route("POST", rf"/v1/projects/-/serviceAccounts/{_ID}:generateAccessToken", "iam", tokens.impersonate, "auth"),
+    Route("GET", rf"{_TABLES}/{_TABLE}", "table_get", bigquery.get_table, "bigquery"),
+    Route("GET", rf"{_TABLES}/{_TABLE}/data", "table_rows", bigquery.list_rows, "bigquery"),
+    Route("GET", _TABLES, "table_list", bigquery.list_tables, "bigquery"),
+    Route("POST", _TABLES, "table_create", bigquery.create_table, "bigquery"),
+    Route("POST", rf"{_TABLES}/{_TABLE}/insertAll", "table_insert", bigquery.insert_rows, "bigquery"),
+    Route("DELETE", rf"{_TABLES}/{_TABLE}", "table_delete", bigquery.delete_table, "bigquery"),
+    Route("GET", rf"{_DATASETS}/(?P<dataset>[^/]+)", "dataset_get", bigquery.get_dataset, "bigquery"),
+    Route("POST", _DATASETS, "dataset_create", bigquery.create_dataset, "bigquery"),
+    *(Route(method, path, "control", handler, "control") for method, path, handler in control.ROUTES),
 ]
-_SESSION = re.compile(_UPLOAD)
 
 
 def check_names(request: Request, hosts: frozenset[str] | None) -> None:
@@ -116,12 +111,12 @@ def is_loopback(name: str) -> bool:
 def find_route(request: Request) -> tuple[Route, dict[str, str]]:
     """Return the route of a request and the named parts of its path; ApiError 404 when there is none."""
     path = request.url.path.replace("%3A", ":").replace("%3a", ":")
-    upload = _SESSION.fullmatch(path)
+    upload = re.fullmatch(_UPLOAD, path)
     if upload and request.method in ("POST", "PUT"):
         return _upload_route(request), {k: v for k, v in upload.groupdict().items() if v}
     for route in ROUTES:
         if route.method == request.method:
-            match = route.path.fullmatch(path)
+            match = re.fullmatch(route.path, path)
             if match:
                 return route, {k: v for k, v in match.groupdict().items() if v is not None}
     raise ApiError(404, f"The requested URL {path} was not found on this server.")
@@ -129,10 +124,10 @@ def find_route(request: Request) -> tuple[Route, dict[str, str]]:
 
 def _upload_route(request: Request) -> Route:
     if not request.query_params.get("upload_id"):
-        return _route("POST", "", "upload_start", uploads.upload_start, "gemini")
+        return Route("POST", "", "upload_start", uploads.upload_start, "gemini")
     command = request.headers.get("x-goog-upload-command", "").strip().lower()
     operation = f"upload_{command}" if command in ("query", "cancel") else "upload_chunk"
-    return _route("POST", "", operation, uploads.upload_bytes, "session")
+    return Route("POST", "", operation, uploads.upload_bytes, "session")
 
 
 class Application:
@@ -180,11 +175,12 @@ class Application:
     async def _serve(self, route: Route, call: ApiCall) -> Response:
         world = self.parts.world
         target = f"{call.request.url.path}?{call.request.url.query}"
-        kind = "vertex" if route.service == "vertex" else route.service
         with world.lock:
             resets = world.resets
             world.books.requests[route.operation] += 1
-            faults = world.faults.hitting(route.operation, "gemini" if kind == "session" else kind, target)
+            faults = world.faults.hitting(
+                route.operation, "gemini" if route.service == "session" else route.service, target
+            )
         for fault in faults:
             if not fault.after and (early := await apply_before(fault, call)) is not None:
                 return early

@@ -256,10 +256,9 @@ async def _table(call: ApiCall) -> Response:
 
 
 async def _connection(call: ApiCall) -> Response:
-    url = f"{call.request.url.scheme}://{call.request.headers.get('host', 'localhost')}"
     backend = call.request.query_params.get("backend", "gemini")
     try:
-        return answer(json.loads(connection_json(call.parts, url, backend, "any-key", {})))
+        return answer(json.loads(connection_json(call.parts, call.own_url, backend, "any-key", {})))
     except ValueError as error:
         raise ApiError(400, str(error)) from error
 

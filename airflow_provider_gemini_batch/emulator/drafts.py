@@ -22,19 +22,6 @@ from airflow_provider_gemini_batch.emulator.schema import get
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KINDS = (
-    "text",
-    "image",
-    "audio",
-    "function_call",
-    "code",
-    "candidates",
-    "thoughts",
-    "signature",
-    "grounded",
-    "url_context",
-    "empty",
-)
 THOUGHT_TOKENS = 90
 SIGNATURE_TOKENS = 300
 SEARCH_TOKENS = 150
@@ -306,3 +293,5 @@ _ADD: dict[str, Callable[[Draft, Wish, _Material], None]] = {
     "url_context": _url_context,
     "empty": _empty,
 }
+#: What an answer can be made to hold.
+KINDS = tuple(_ADD)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from operator import eq, ge, gt, le, lt, ne
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator.wire import ApiError, parse_time
@@ -31,6 +32,7 @@ _FIELDS = {
     "createTime": ("=", "!=", "<", "<=", ">", ">="),
     "labels": ("=", "!=", ":"),
 }
+_ORDER = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 _SPELLINGS = {"display_name": "displayName", "model_display_name": "modelDisplayName", "create_time": "createTime"}
 
 
@@ -118,15 +120,8 @@ def _time_test(operator: str, value: str, text: str) -> Test:
         moment = parse_time(value)
     except ValueError as error:
         raise _bad(text) from error
-    compare: dict[str, Callable[[float], bool]] = {
-        "=": lambda created: created == moment,
-        "!=": lambda created: created != moment,
-        "<": lambda created: created < moment,
-        "<=": lambda created: created <= moment,
-        ">": lambda created: created > moment,
-        ">=": lambda created: created >= moment,
-    }
-    return lambda job: compare[operator](parse_time(job["createTime"]))
+    compare = _ORDER[operator]
+    return lambda job: compare(parse_time(job["createTime"]), moment)
 
 
 def _text_test(field: str, key: str, operator: str, value: str) -> Test:

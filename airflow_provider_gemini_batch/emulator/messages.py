@@ -76,7 +76,7 @@ _READING: Message = {
     "audioMetadata": {"startOffset": STRING, "endOffset": STRING},
 }
 _RESPONSE_PART: Message = {"inlineData": _BLOB, "fileData": _FILE_DATA, **_READING}
-_PART: Message = {
+PART: Message = {
     "text": STRING,
     "inlineData": _BLOB,
     "fileData": _FILE_DATA,
@@ -119,7 +119,6 @@ _PART: Message = {
     "partMetadata": STRUCT,
     **_READING,
 }
-PART = _PART
 PART_DATA = (
     "text",
     "inlineData",
@@ -129,7 +128,7 @@ PART_DATA = (
     "executableCode",
     "codeExecutionResult",
 )
-_CONTENT: Message = {"role": STRING, "parts": [_PART]}
+_CONTENT: Message = {"role": STRING, "parts": [PART]}
 
 _VOICE: Message = {
     "prebuiltVoiceConfig": {"voiceName": STRING},

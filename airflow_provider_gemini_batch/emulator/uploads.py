@@ -116,7 +116,7 @@ async def upload_bytes(call: ApiCall) -> Response:
     command = {part.strip().lower() for part in call.request.headers.get("x-goog-upload-command", "").split(",")}
     session = files.sessions.get(call.request.query_params.get("upload_id") or "")
     if session is None or world.faults.take("upload_lost"):
-        await call.request.body() if session is None else await _drain(call)
+        await call.request.body() if session is None else await call.drain()
         raise ApiError(404, "The upload session was not found.")
     if command & {"upload", "finalize"} and session.status == "active" and world.faults.take("upload_cancelled"):
         session.status = "cancelled"
@@ -129,17 +129,12 @@ async def upload_bytes(call: ApiCall) -> Response:
             files.save_session(session)
         return _upload_answer(call, session)
     if not command or command - {"upload", "finalize"}:
-        await _drain(call)
+        await call.drain()
         raise ApiError(400, "Invalid X-Goog-Upload-Command.")
     if session.status != "active":
-        await _drain(call)
+        await call.drain()
         raise ApiError(400, "The upload has already ended.", headers={"x-goog-upload-status": session.status})
     return await _take_bytes(call, session, command)
-
-
-async def _drain(call: ApiCall) -> None:
-    async for _ in call.request.stream():
-        pass
 
 
 async def _take_bytes(call: ApiCall, session: UploadSession, command: set[str]) -> Response:
@@ -147,11 +142,11 @@ async def _take_bytes(call: ApiCall, session: UploadSession, command: set[str]) 
     if "upload" in command:
         offset = call.request.headers.get("x-goog-upload-offset", "")
         if not offset.isdigit() or int(offset) != session.received:
-            await _drain(call)
+            await call.drain()
             raise ApiError(
                 400,
                 f"Invalid X-Goog-Upload-Offset {offset!r}: {session.received} bytes have been received.",
-                headers={"x-goog-upload-status": "active", "x-goog-upload-size-received": str(session.received)},
+                headers=_progress(session),
             )
         await _append(call, session, final="finalize" in command)
     if "finalize" in command:
@@ -159,7 +154,7 @@ async def _take_bytes(call: ApiCall, session: UploadSession, command: set[str]) 
             raise ApiError(
                 400,
                 f"The upload holds {session.received} bytes, but {session.total} were announced.",
-                headers={"x-goog-upload-status": "active", "x-goog-upload-size-received": str(session.received)},
+                headers=_progress(session),
             )
         await asyncio.to_thread(files.finish, session)
     return _upload_answer(call, session, hide_status=bool(world.faults.take("upload_no_status")))
@@ -198,12 +193,16 @@ async def _append(call: ApiCall, session: UploadSession, *, final: bool) -> None
         raise ApiError(
             400,
             f"Every chunk but the last must be a multiple of {GRANULARITY} bytes.",
-            headers={"x-goog-upload-status": "active", "x-goog-upload-size-received": str(session.received)},
+            headers=_progress(session),
         )
 
 
+def _progress(session: UploadSession) -> dict[str, str]:
+    return {"x-goog-upload-size-received": str(session.received), "x-goog-upload-status": session.status}
+
+
 def _upload_answer(call: ApiCall, session: UploadSession, *, hide_status: bool = False) -> Response:
-    headers = {"x-goog-upload-size-received": str(session.received), "x-goog-upload-status": session.status}
+    headers = _progress(session)
     if hide_status:
         headers.pop("x-goog-upload-status")
     file = call.parts.files.files.get(session.file_id) if session.status == "final" else None

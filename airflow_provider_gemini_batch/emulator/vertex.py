@@ -33,28 +33,14 @@ _SINKS = {
     "bigquery": "bigqueryDestination",
     "vertex-dataset": "vertexMultimodalDatasetDestination",
 }
-_MEMBERS = frozenset(
-    [
-        "name",
-        "displayName",
-        "model",
-        "modelVersionId",
-        "inputConfig",
-        "outputConfig",
-        "state",
-        "createTime",
-        "updateTime",
-        "startTime",
-        "endTime",
-        "completionStats",
-        "outputInfo",
-        "error",
-        "partialFailures",
-        "labels",
-        "modelParameters",
-        "modelMonitoringStatus",
-    ]
-)
+#: The members of a job that a mask may name: those of a create call, and what the service adds.
+_MEMBERS = frozenset(messages.VERTEX_JOB) | {
+    "completionStats",
+    "outputInfo",
+    "error",
+    "partialFailures",
+    "modelMonitoringStatus",
+}
 
 
 def project_number(world: World, project: str) -> str:

@@ -8,6 +8,7 @@ is recognised by was recorded when its job was created.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,33 +30,23 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.record import InputRecord
 
 
+@dataclass
 class LegacyKeyMatcher:
-    """Reads the responses of jobs, and gives each the key of its row."""
+    """Reads the responses of jobs, and gives each the key of its row.
 
-    def __init__(
-        self,
-        layout: Layout,
-        record: InputRecord,
-        landing: LandingSpec,
-        responses: Callable[[BatchJob], Iterator[BatchResult]],
-        *,
-        folder: Path,
-        limits: JobLimits,
-    ) -> None:
-        """Read nothing yet.
+    :param landing: how to count the rows that earlier jobs have done.
+    :param responses: returns the responses of a job.
+    :param folder: for temporary files.
+    :param limits: how large one job may be.
+    """
 
-        :param responses: returns the responses of a job.
-        :param landing: how to count the rows that earlier jobs have done.
-        :param folder: for temporary files.
-        :param limits: how large one job may be.
-        """
-        self._layout = layout
-        self._record = record
-        self._landing = landing
-        self._open = responses
-        self._folder = folder
-        self._limits = limits
-        self._rows: dict[str, Sequence[int]] = {}
+    layout: Layout
+    record: InputRecord
+    landing: LandingSpec
+    responses: Callable[[BatchJob], Iterator[BatchResult]]
+    folder: Path
+    limits: JobLimits
+    _rows: dict[str, Sequence[int]] = field(init=False, default_factory=dict)
 
     def sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
         """Return the responses of jobs in the order of their use, in which each job repairs those before it."""
@@ -69,16 +60,16 @@ class LegacyKeyMatcher:
         if rows is None:
             rows = self._rows[job.name] = self._rows_of(job, before)
         keys: dict[str, list[str]] = {}
-        for row, line in self._record.of_rows(rows):
+        for row, line in self.record.of_rows(rows):
             instance, _ = from_json(line.instance)
             keys.setdefault(instance, []).append(wrap_key(row, from_json(line.key) if line.key else None))
-        return with_keys(self._open(job), keys)
+        return with_keys(self.responses(job), keys)
 
     def _rows_of(self, job: BatchJob, before: Sequence[BatchJob]) -> Sequence[int]:
         tag = tag_of(job)
-        if tag is None or tag.shard >= len(self._layout.shards):
-            return range(self._layout.rows)
-        shard = self._layout.shards[tag.shard].numbers()
+        if tag is None or tag.shard >= len(self.layout.shards):
+            return range(self.layout.rows)
+        shard = self.layout.shards[tag.shard].numbers()
         if tag.round:
             return self._left_by(before)
         same = [one for one in before if (its := tag_of(one)) is not None and (its.shard, its.round) == (tag.shard, 0)]
@@ -86,15 +77,15 @@ class LegacyKeyMatcher:
 
     def _left_by(self, jobs: Sequence[BatchJob], among: Sequence[int] | None = None) -> Sequence[int]:
         """Return the rows that were sent again after these jobs, found in the same way as then."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            left = land(self.sources(jobs), NullSink(), self._landing, Path(folder)).repairable
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            left = land(self.sources(jobs), NullSink(), self.landing, Path(folder)).repairable
         return self._fitting([row for row in left if among is None or row in among])
 
     def _fitting(self, rows: Sequence[int]) -> Sequence[int]:
         """Return the first of these rows, as many as one job holds."""
         size = 0
-        for count, (_, line) in enumerate(self._record.of_rows(rows)):
+        for count, (_, line) in enumerate(self.record.of_rows(rows)):
             size += from_json(line.instance)[1]
-            if size > self._limits.file_bytes or count == self._limits.rows:
+            if size > self.limits.file_bytes or count == self.limits.rows:
                 return rows[:count]
         return rows
