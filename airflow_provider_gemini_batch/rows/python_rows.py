@@ -35,10 +35,12 @@ _INSTEAD = {
     "set": "its order changes from process to process; give a sorted list",
     "frozenset": "its order changes from process to process; give a sorted list",
     "dict": "a dict is one row: put it into a list; of a task's output take the member that holds the rows",
-    "str": "a text is one row: put it into a list; of another task give task.output, since a template makes a text",
+    "str": "a text is one row: put it into a list; of another task give task.output, since a template makes a text "
+    "where the Dag does not set render_template_as_native_obj=True",
     "bytes": "decode it, and put it into a list",
     "NoneType": "the task or function that should give the rows returned nothing",
     "LazyFrame": "call its collect()",
+    "DuckDBPyRelation": "call its arrow()",
     "Scanner": "call its to_table()",
     "BatchRequest": "it is one row: put it into a list",
     "coroutine": "the function is asynchronous; give one that returns or yields the rows",
@@ -145,7 +147,7 @@ def plain(value: Any) -> Any:
         return None
     if kind is dict or isinstance(value, Mapping):
         return {name: plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_asdict"):
         return [plain(one) for one in value]
     if isinstance(value, Enum):
         return plain(value.value)

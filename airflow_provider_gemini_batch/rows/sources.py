@@ -221,6 +221,10 @@ class _Unpacked(gzip.GzipFile):
         with _gzip_faults():
             return super().readline(-1 if size is None else size)
 
+    def peek(self, n: int) -> bytes:
+        with _gzip_faults():
+            return super().peek(n)
+
 
 class _gzip_faults:  # noqa: N801  (used as a function; a generator would cost every line a frame)
     def __enter__(self) -> None:

@@ -67,7 +67,8 @@ class Shaper:
             value = value.members()
         if not isinstance(value, Mapping):
             if self._helpers or self._template is not None:
-                raise InputError(f"the row must be an object with columns, not {kind_of(value)}")
+                instead = ": give a dict that names the columns" if isinstance(value, (list, tuple)) else ""
+                raise InputError(f"the row must be an object with columns, not {kind_of(value)}{instead}")
             return Shaped(*normalise(value, kind=self._kind, defaults=self._defaults, warnings=self._notes))
         key, request = normalise(
             self._request_row(value), kind=self._kind, defaults=self._defaults, warnings=self._notes

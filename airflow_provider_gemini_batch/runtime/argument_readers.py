@@ -26,6 +26,10 @@ Reader = Callable[[str, Any], Any]
 _LARGEST = 1e12
 # Seconds: ten years, so that now plus a wait is still a valid date.
 _LONGEST = 315_360_000
+LIST_AS_TEXT = (
+    "a template makes a text of a list: give the output of the task itself, or set render_template_as_native_obj=True "
+    "in the Dag"
+)
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -53,10 +57,10 @@ def rows(name: str, value: Any) -> Any:  # noqa: ARG001  (its errors name the ar
 
 
 def required(reader: Reader) -> Reader:
-    """Return a reader that also refuses an empty text."""
+    """Return a reader that also refuses an empty text, and None as a template renders it."""
 
     def read(name: str, value: Any) -> Any:
-        if isinstance(value, str) and not value.strip():
+        if isinstance(value, str) and value.strip() in {"", "None"}:
             raise ConfigurationError(f"{name} is empty; a task or template that should give it has given nothing")
         return reader(name, value)
 
@@ -72,10 +76,15 @@ def text(name: str, value: Any) -> str:
     raise _wrong(name, "must be a text", value)
 
 
+def is_list(value: object) -> bool:
+    """Return whether a value is a list, or the like, such as what mapped tasks have returned."""
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+
+
 def list_of(name: str, value: Any) -> Sequence[Any]:
     """Return a list."""
-    if isinstance(value, (list, tuple)):
-        return value
+    if is_list(value):
+        return list(value)
     raise _wrong(name, "must be a text, or a list of texts", value)
 
 
@@ -166,6 +175,8 @@ def path(name: str, value: Any) -> str:
         raise _wrong(name, "must be a path: a text, a pathlib.Path or an ObjectStoragePath", value)
     # A template over several lines renders with blanks around it.
     address = (str(value) if is_remote else os.fsdecode(value)).strip()
+    if address.startswith("['"):
+        raise ConfigurationError(f"{name}: {LIST_AS_TEXT}")
     conn_id = getattr(value, "conn_id", None)
     scheme, separator, rest = address.partition("://")
     if not separator:
@@ -176,16 +187,28 @@ def path(name: str, value: Any) -> str:
     return f"{scheme}://{conn_id}@{rest}" if conn_id and scheme != "file" and "@" not in place else f"{scheme}://{rest}"
 
 
-def paths(name: str, value: Any) -> str | list[str]:
-    """Return one path, or a list of them."""
-    if isinstance(value, (list, tuple)):
-        return [required(path)(name, one) for one in value]
-    return path(name, value)
+def whole_path(name: str, value: Any) -> str:
+    """Return the address of a path, which must not be relative: workers start in different folders."""
+    address = path(name, value)
+    if "://" not in address and address[:1] not in {"/", "~"} and not os.path.isabs(address):  # noqa: PTH117
+        raise ConfigurationError(
+            f"{name}: {in_words(address)} is relative; give the whole path, since workers start in folders of their own"
+        )
+    return address
+
+
+def several(reader: Reader) -> Reader:
+    """Return a reader of one value, or of a list of them."""
+
+    def read(name: str, value: Any) -> Any:
+        return [reader(name, one) for one in value] if is_list(value) else reader(name, value)
+
+    return read
 
 
 def folder(name: str, value: Any) -> str:
     """Return the address of the folder of a dataset, which ends in a slash."""
-    address = path(name, value)
+    address = whole_path(name, value)
     if not address.endswith("/"):
         raise ConfigurationError(f"{name} of a dataset is a folder: give it as a text with a slash at its end")
     return address
@@ -203,7 +226,7 @@ def part_keys(name: str, value: Any) -> tuple[str, ...]:
 
 def path_list(name: str, value: Any) -> tuple[str, ...]:
     """Return paths as a tuple, given as one or as a list."""
-    found = paths(name, value)
+    found = several(required(whole_path))(name, value)
     return (found,) if isinstance(found, str) else tuple(found)
 
 
@@ -230,7 +253,7 @@ def columns(name: str, value: Any) -> tuple[str, ...]:
     """Return names of columns; one alone may be given as a text."""
     if isinstance(value, str):
         return (value,)
-    if not isinstance(value, (list, tuple)):
+    if not is_list(value):
         raise _wrong(name, "must be a list of column names", value)
     for one in value:
         if not isinstance(one, str):
@@ -289,6 +312,6 @@ def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
         hint = '; it is a task: give its output, for the name of a job task.output["job_name"]'
     elif comes_from_a_task(value):
         hint = "; it is known only when the other task has run"
-    elif isinstance(value, (list, tuple)):
+    elif is_list(value):
         hint = "; for one task each, map the task over the list with .expand()"
     return ConfigurationError(f"{name} {wanted}, not {type(value).__name__}{hint}")

@@ -31,15 +31,16 @@ from airflow_provider_gemini_batch.runtime.argument_readers import (
     part_keys,
     path,
     path_list,
-    paths,
     rate,
     required,
     rows,
     seconds,
+    several,
     text,
     texts,
     usd,
     whole,
+    whole_path,
 )
 
 if TYPE_CHECKING:
@@ -55,8 +56,16 @@ BYTES_PER_PART = 500_000_000
 SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_uri")
 
 # Where an empty text, from a template, would mean another place, or no rows.
-_name, _place, _places = required(text), required(path), required(paths)
-_OF_TEXTS = (text, path, paths, folder, _name, _place, _places, path_list, columns, rows, anything, instruction)
+_name, _address, _place = required(text), required(path), required(whole_path)
+_addresses, _places = several(_address), several(_place)
+_OF_TEXTS = (
+    text, path, whole_path, folder, _name, _address, _addresses, _place, _places, path_list, columns, rows, anything
+)  # fmt: skip
+# https://ai.google.dev/gemini-api/docs/embeddings
+_TASK_TYPES = (
+    "RETRIEVAL_DOCUMENT", "RETRIEVAL_QUERY", "SEMANTIC_SIMILARITY", "CLASSIFICATION", "CLUSTERING",
+    "QUESTION_ANSWERING", "FACT_VERIFICATION", "CODE_RETRIEVAL_QUERY", "TASK_TYPE_UNSPECIFIED",
+)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -114,13 +123,13 @@ class BatchArguments(OutputArguments):
     inlined_requests: Any = field(default=None, metadata={"reader": rows})
     file_name: str | None = _argument(_name)
     input_path: str | Sequence[str] | None = _argument(_places)
-    gcs_uri: str | list[str] | None = field(default=None, metadata={"reader": _places})
-    bigquery_uri: str | None = _argument(_place)
+    gcs_uri: str | list[str] | None = field(default=None, metadata={"reader": _addresses})
+    bigquery_uri: str | None = _argument(_address)
     generation_config: Mapping[str, Any] | None = _argument(mapping)
     system_instruction: Any = field(default=None, metadata={"reader": instruction})
     request_defaults: Mapping[str, Any] | None = _argument(mapping)
     output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": anything})
-    task_type: str | None = _argument(text)
+    task_type: str | None = _argument(choice(*_TASK_TYPES))
     output_dimensionality: int | None = _argument(whole(at_least=1))
     prompt_template: str | None = _argument(text)
     key_field: str | None = _argument(text)
@@ -137,7 +146,7 @@ class BatchArguments(OutputArguments):
     priority: int | None = _argument(whole(at_least=None))
     labels: Mapping[str, str] | None = _argument(texts)
     destination: str | None = _argument(path)
-    staging_path: str | None = _argument(path)
+    staging_path: str | None = _argument(whole_path)
     wait_for_completion: bool = _argument(flag, default=True)
     deferrable: bool = _argument(flag, default=True)
     poll_interval: float = _argument(seconds(above_zero=True), 60.0)
@@ -193,7 +202,7 @@ class ListArguments(ConnectionArguments):
 class UploadArguments(ConnectionArguments):
     """What an author asks of an upload."""
 
-    input_path: str = _argument(required(path), "")
+    input_path: str = _argument(_place, "")
     display_name: str | None = _argument(text)
     mime_type: str = _argument(text, "application/jsonl")
 
@@ -207,7 +216,7 @@ class PlanArguments(ConnectionArguments):
     render, stand beside them.
     """
 
-    input_path: str | Sequence[str] = _argument(required(paths), "")
+    input_path: str | Sequence[str] = _argument(_places, "")
     model: str = _argument(text, "")
     rows_per_part: int = _argument(whole(at_least=1), ROWS_PER_PART)
     bytes_per_part: int = _argument(whole(at_least=1), BYTES_PER_PART)

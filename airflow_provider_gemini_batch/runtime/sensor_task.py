@@ -18,6 +18,7 @@ from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.progress import span
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
+from airflow_provider_gemini_batch.runtime.argument_readers import LIST_AS_TEXT, is_list
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 from airflow_provider_gemini_batch.runtime.log_lines import many
 
@@ -57,7 +58,7 @@ class SensorRun:
         self._arguments = arguments
         self._hook = hook
         given = arguments.job_name
-        if not isinstance(given, (str, list, tuple, type(None))):
+        if not isinstance(given, (str, type(None))) and not is_list(given):
             raise AirflowFailException(f"job_name must be the name of a job, or a list of names, not {in_words(given)}")
         names = [given] if isinstance(given, str) else list(given or ())
         wrong = next((name for name in names if not isinstance(name, (str, type(None)))), None)
@@ -66,6 +67,8 @@ class SensorRun:
         if not names or not all(name and name.strip() not in ("", "None") for name in names):
             raise AirflowFailException("job_name is empty: give the name of a job, or a list of names")
         if long := next((name for name in names if in_words(name) != repr(name)), None):
+            if long.startswith("['"):
+                raise AirflowFailException(f"job_name: {LIST_AS_TEXT}")
             # A template makes a text of a whole output, which may hold prompts and answers.
             raise AirflowFailException(
                 f"job_name must be the name of a job, not {in_words(long)}; of another task's output take the member: "

@@ -201,6 +201,7 @@ def test_texts_and_packed_files_are_read_in_their_encoding(tmp_path: Path) -> No
     assert "NUL" in read(tmp_path / "in.txt", "a" * 2000 + "\na\0b\n")[1]
     assert read(tmp_path / "in.csv.gz", gzip.compress(b"a;b\n1;2\n")) == [{"a": "1", "b": "2"}]
     assert "not a whole gzip file" in refusal(tmp_path / "in.csv.gz", b"a;b\n1;2\n")
+    assert "not a whole gzip file" in refusal(tmp_path / "in.jsonl.gz", b'"a"\n')
     assert "not a whole gzip file" in refusal(tmp_path / "in.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9)[:-9])
 
 

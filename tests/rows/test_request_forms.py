@@ -306,7 +306,12 @@ def test_the_rows_own_value_wins_over_the_default() -> None:
         ({"request": None}, "'request' must be an object, not null"),
         ({"conents": "x"}, "is 'contents' meant?"),
         ({"contents": "x", "temprature": 1}, "is 'temperature' meant?"),
-        ({"contents": "x", "generationConfig": {"max_tokens": 1}}, "'maxTokens' is not a member of generationConfig"),
+        ({"contents": "x", "generationConfig": {"max_tokens": 1}}, "generationConfig; is 'maxOutputTokens' meant?"),
+        ({"contents": "x", "generation_config": {"shoe": 1}}, "into request_defaults, as generationConfig"),
+        (
+            {"text": "x", "generation_config": {"response_schema": {"items": [{"$ref": "#/$defs/A"}]}}},
+            "give the type as",
+        ),
         ({"contents": "x", "generationConfig": []}, "must be an object"),
         ({"contents": "x", "taskType": "A"}, "it is not for generation"),
         ({"contents": "x", "shoe_size": 1}, "to send a member that this version does not know"),
@@ -529,3 +534,18 @@ def test_vertex_gets_a_list_in_the_configuration_too(member: str) -> None:
 def test_a_class_given_as_a_schema_is_refused_with_what_makes_one() -> None:
     with pytest.raises(InputError, match=r"the class Model \(give its model_json_schema\(\), or output_schema\)"):
         json_form({"generationConfig": {"responseSchema": Model}})
+
+
+def test_a_new_member_of_the_configuration_can_be_sent() -> None:
+    defaults = request_defaults(JobKind.GENERATION, members={"generation_config": {"new_knob": 1}})
+    assert normalise("x", defaults=defaults)[1]["generationConfig"] == {"newKnob": 1}
+    with pytest.raises(InputError, match="'newKnob' is not a member of generationConfig"):
+        request_defaults(JobKind.GENERATION, generation_config={"new_knob": 1})
+
+
+def test_a_schema_with_references_is_refused_before_it_fails_each_row() -> None:
+    schemas: list[dict[str, Any]] = [{"$defs": {}}, {"properties": {"a": {"anyOf": [{"$ref": "#"}]}}}]
+    for schema in schemas:
+        with pytest.raises(InputError, match="responseSchema holds references"):
+            request_defaults(JobKind.GENERATION, generation_config={"responseSchema": schema})
+    request_defaults(JobKind.GENERATION, generation_config={"responseJsonSchema": {"$defs": {}}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections import UserList
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from decimal import Decimal
@@ -118,6 +119,11 @@ def read(**arguments: Any) -> BatchArguments:
         ("cancel_on_kill", "None", True),
         ("on_empty", "None", "fail"),
         ("location", "None", "None"),
+        ("system_instruction", "None", None),
+        ("input_path", UserList(["/a.txt", "/b.txt"]), ["/a.txt", "/b.txt"]),
+        ("carry", UserList(["a"]), ("a",)),
+        ("media_root", UserList(["/a"]), ("/a",)),
+        ("gcs_uri", UserList(["gs://b/a"]), ["gs://b/a"]),
         ("timeout", Fraction(3, 2), 1.5),
         ("model", Model.FLASH, "gemini-2.5-flash"),
         ("on_empty", Word.SKIP, "skip"),
@@ -163,6 +169,12 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
         ("output_path", b"/data/out.jsonl", "output_path must be a path: .*, not bytes"),
         ("output_path", 7, "output_path must be a path: a text, a pathlib.Path or an ObjectStoragePath, not int"),
         ("output_path", OUTPUT, 'task.output\\["output"\\]'),
+        ("output_path", "rows/out.jsonl", "output_path: 'rows/out.jsonl' is relative; give the whole path"),
+        ("output_path", "None", "output_path is empty"),
+        ("staging_path", "stage", "staging_path: 'stage' is relative"),
+        ("media_root", ["/a", "b"], "media_root: 'b' is relative"),
+        ("media_path", str(["/a", "/b"]), "media_path: a template makes a text of a list"),
+        ("staging_path", str(["gs://a/b"]), "staging_path: a template makes a text of a list"),
         ("model", OUTPUT, 'model must be a text, not dict; take the member .* task.output\\["model"\\]'),
         ("display_name", OUTPUT, "display_name must be a text, not dict"),
         ("key_field", ["a"], "key_field must be a text, not list"),
@@ -180,6 +192,15 @@ def test_a_value_that_means_nothing_is_refused_by_task_argument_and_type(argumen
         operator(**{argument: given})
     assert "'t' (test_arguments.py, line " in str(refused.value)
     assert "swordfish" not in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", ["retrieval_query", "SEARCH"])
+def test_a_kind_of_embedding_that_the_service_does_not_know_is_refused(wrong: str) -> None:
+    words = f"task_type must be 'RETRIEVAL_DOCUMENT' or .*, not '{wrong}'"
+    with DAG("d", schedule=None), pytest.raises(ConfigurationError, match=words):
+        GeminiCreateEmbeddingsBatchJobOperator(task_id="t", model="m", inlined_requests=["x"], task_type=wrong)
+    assert read_arguments(BatchArguments, {"task_type": "RETRIEVAL_QUERY"}).task_type == "RETRIEVAL_QUERY"
+    assert read_arguments(BatchArguments, {"task_type": "None"}).task_type is None
 
 
 def test_what_another_task_returns_is_taken_wherever_airflow_renders() -> None:

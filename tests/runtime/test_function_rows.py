@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pytest
@@ -175,6 +177,23 @@ def test_what_a_function_gives_is_saved_as_it_is_meant(tmp_path: Path) -> None:
     row = {"price": Decimal("1.50"), "gone": float("nan"), "day": date(2026, 1, 2), "many": (1, None)}
     (line,) = saved(tmp_path / "rows.jsonl", lambda: [row], prompt_template="{price}|{gone}|{day}|{many}")
     assert line["request"]["contents"][0]["parts"][0]["text"] == "1.50||2026-01-02|[1,null]"
+
+
+class Named(NamedTuple):
+    id: int
+
+
+def test_a_row_of_a_database_or_a_library_is_refused_with_what_makes_a_dict_of_it(tmp_path: Path) -> None:
+    database = sqlite3.connect(":memory:")
+    database.row_factory = sqlite3.Row
+    series = type("Series", (), {"to_dict": dict})()
+    cases = {"_asdict": Named(1), "dict()": database.execute("select 1 as id").fetchone(), "to_dict()": series}
+    database.close()
+    for how, row in cases.items():
+        with pytest.raises(InputError, match=re.escape(f"(give {'its ' if how != 'dict()' else ''}{how}")):
+            saved(tmp_path / "rows.jsonl", lambda row=row: [row], prompt_template="{id}")
+    with pytest.raises(InputError, match="not a list: give a dict that names the columns"):
+        saved(tmp_path / "rows.jsonl", lambda: [(1, "a")], prompt_template="{id}")
 
 
 @pytest.mark.parametrize("odd", [{"a", "b"}, b"a", object(), iter("a")], ids=["set", "bytes", "object", "iterator"])

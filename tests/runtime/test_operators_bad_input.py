@@ -19,7 +19,6 @@ from airflow_provider_gemini_batch.operators import (
     GeminiCreateEmbeddingsBatchJobOperator,
     GeminiDeleteBatchJobOperator,
     GeminiGetBatchJobOperator,
-    GeminiGetBatchResponsesOperator,
     GeminiListBatchJobsOperator,
     GeminiUploadFileOperator,
 )
@@ -116,11 +115,12 @@ CREATE = [
     ({"bigquery_uri": "bq://p.d.t"}, "bigquery_uri cannot be read by the Gemini"),
     ({"inlined_requests": ["x"], "destination": "gs://b/o"}, "destination is for Vertex AI"),
     ({"inlined_requests": ["x"], "labels": {"a": "b"}}, "labels: jobs of the Gemini API have none"),
-    ({"inlined_requests": ["x"], "output_path": "rows/out.jsonl"}, "is relative; give the whole path"),
     ({"inlined_requests": ["x"], "output_path": "/data/out.csv"}, "ends in .jsonl, .ndjson or .parquet"),
     ({"inlined_requests": yielded, "carry": ["x"]}, "carry needs the rows again .* give staging_path or output_path"),
     ({"input_path": "/nowhere/in.jsonl"}, "/nowhere/in.jsonl: No such file"),
-    ({"input_path": "in.jsonl"}, "'in.jsonl' is relative"),
+    ({"input_path": "{{ 'in.jsonl' }}"}, "input_path: 'in.jsonl' is relative"),
+    ({"input_path": "{{ ['/data/a.jsonl'] }}"}, "input_path: a template makes a text of a list"),
+    ({"inlined_requests": ["x"], "output_path": "{{ none }}"}, "output_path is empty"),
     ({"inlined_requests": [{"a": "x"}], "prompt_template": "{b}"}, "no column 'b'"),
     ({"inlined_requests": ["x"], "max_cost_usd": 1e-9}, "max_cost_usd"),
     ({"gemini_conn_id": "vertex", "file_name": "files/a"}, "file_name cannot be read by Vertex AI; give gcs_uri"),
@@ -185,7 +185,6 @@ OTHERS: list[tuple[type[BaseOperator], dict[str, Any], str]] = [
     (GeminiListBatchJobsOperator, {"filter": "state=1"}, "filter: the Gemini API"),
     (GeminiUploadFileOperator, {"input_path": "/nowhere/in.jsonl"}, "/nowhere/in.jsonl"),
     (GeminiUploadFileOperator, {"input_path": __file__, "gemini_conn_id": "vertex"}, "no Files API"),
-    (GeminiGetBatchResponsesOperator, {"job_name": "batches/a", "output_path": "a.jsonl"}, "is relative"),
 ]
 
 

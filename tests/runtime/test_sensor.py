@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import UserList
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,12 @@ def test_an_event_that_cannot_be_read_makes_the_sensor_look_for_itself(client: B
     assert sensor(name).execute_complete({}, {"version": 99})["state"] == "SUCCEEDED"
 
 
+def test_the_names_that_mapped_tasks_returned_are_a_list(emulator: Emulator, client: BatchClient) -> None:
+    names = [made(client), made(client)]
+    emulator.control.advance(3600.0)
+    assert sensor(UserList(names)).execute({})["job_names"] == names
+
+
 @pytest.mark.parametrize("job_name", ["", [], [""], None])
 def test_an_empty_name_is_refused(job_name: Any) -> None:
     with pytest.raises(AirflowFailException, match="job_name"):
@@ -214,6 +221,7 @@ OUTPUT = {"job_name": "batches/a", "responses": ["swordfish"]}
         ({"job_name": str(OUTPUT)}, 'not a text of 53 characters; .* task.output["job_name"]'),
         ({"job_name": ["batches/a", "None"]}, "job_name is empty"),
         ({"job_name": {"batches/a"}}, "not a value of type set"),
+        ({"job_name": str(["batches/a", "batches/b"])}, "job_name: a template makes a text of a list"),
         ({"gemini_conn_id": OUTPUT}, "gemini_conn_id must be a text, not dict"),
         ({"location": OUTPUT}, "location must be a text, not dict"),
     ],

@@ -40,7 +40,10 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 HAVE_TEXTS = (str, int, float, Decimal, date, time, timedelta, UUID, PurePath, IPv4Address, IPv6Address)
 """Types whose text is readable and the same in every process."""
 # What other services and frames call a member.
-_OTHERS_NAMES = {"prompt": "text", "system": "systemInstruction", "systemPrompt": "systemInstruction"}
+_OTHERS_NAMES = {
+    "prompt": "text", "system": "systemInstruction", "systemPrompt": "systemInstruction",
+    "maxTokens": "maxOutputTokens",
+}  # fmt: skip
 _NAME_SHOWN = 64
 _SNAKE = re.compile(r"_([a-z0-9])")
 _UPPER = re.compile(r"([A-Z])")
@@ -82,13 +85,18 @@ def nearly(name: str, kind: JobKind) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.8)), None)
 
 
-def hint(name: str, kind: JobKind) -> str:
-    """Return what to do about an unknown name, as the end of a sentence."""
+def hint(name: str, kind: JobKind, *, inside: bool = False) -> str:
+    """Return what to do about an unknown name, as the end of a sentence; ``inside``: it is a name in a config."""
     close = nearly(name, kind)
     if close:
         return f"; is '{close}' meant?"
     if known(name, JobKind.EMBEDDINGS if kind is JobKind.GENERATION else JobKind.GENERATION):
         return f": it is not for {kind.value}"
+    if inside:
+        return (
+            "; to send a member that this version does not know, put the whole configuration into request_defaults, as "
+            "generationConfig"
+        )
     return (
         "; if it is a column, name it in key_field, carry or prompt_template; to send a member that this version does "
         "not know, put it into request_defaults"
@@ -116,6 +124,10 @@ def _how_to_dump(value: object) -> str:
         return " (give its model_dump(mode='json', exclude_none=True))"
     if hasattr(value, "_asdict"):
         return " (give its _asdict())"
+    if hasattr(value, "to_dict"):
+        return " (give its to_dict())"
+    if hasattr(value, "keys"):
+        return " (give dict() of it)"
     return " (give dataclasses.asdict() of it)" if hasattr(value, "__dataclass_fields__") else ""
 
 
@@ -128,7 +140,7 @@ def check_json(value: Any, holder: str = "the request holds") -> bool:
     """
     if type(value) in _SCALARS:
         return True
-    if isinstance(value, (Mapping, list, tuple)):
+    if isinstance(value, (Mapping, list, tuple)) and not hasattr(value, "_asdict"):
         is_json = isinstance(value, (dict, list))
         for one in value.values() if isinstance(value, Mapping) else value:
             is_json = check_json(one, holder) and is_json

@@ -85,6 +85,8 @@ def _place(
     if kind is JobKind.GENERATION and name in CONFIG_MEMBERS:
         if not inside:
             notes.add(f"'{name}' was moved into generationConfig, where the service looks for it")
+        if name == "responseSchema":
+            _refuse_references(value)
         _put(config, name, value)
     elif name in MEMBERS[kind] or (not inside and name in trusted):
         if inside and kind is JobKind.GENERATION:
@@ -96,7 +98,24 @@ def _place(
         _put(config, name, value)
     else:
         where = "generationConfig" if inside and kind is JobKind.GENERATION else f"a request for {kind.value}"
-        raise InputError(f"'{shown(name)}' is not a member of {where}{hint(name, kind)}")
+        is_config = where == "generationConfig"
+        raise InputError(f"'{shown(name)}' is not a member of {where}{hint(name, kind, inside=is_config)}")
+
+
+def _refuse_references(schema: Any) -> None:
+    """Refuse a schema with references: the service fails each row with it, hours later.
+
+    Source: https://ai.google.dev/api/caching#Schema, which has no such members.
+    """
+    if isinstance(schema, Mapping):
+        if not schema.keys().isdisjoint(("$ref", "$defs")):
+            raise InputError(
+                "responseSchema holds references ($ref, $defs), which Gemini's schema does not have: give the type as "
+                "output_schema, which writes them out"
+            )
+        schema = list(schema.values())
+    for one in schema if isinstance(schema, (list, tuple)) else ():
+        _refuse_references(one)
 
 
 def _put(target: dict[str, Any], name: str, value: Any) -> None:

@@ -38,6 +38,7 @@ from airflow_provider_gemini_batch.api.requests.fields import (
     SCHEMAS,
     camel,
     check_json,
+    either,
     kind_of,
     known,
     nearly,
@@ -126,11 +127,13 @@ def request_defaults(
 ) -> RequestDefaults:
     """Return the author's defaults, checked. Raises InputError (a ConfigurationError) naming the argument.
 
-    An unknown name in ``members`` is accepted, and then also in the rows, so that a new member of the service can be
-    used before this version knows it. A name that is close to a known one is refused as a typing error.
+    An unknown name in ``members`` or their configuration is accepted, and then also in the rows, so that a new member
+    of the service can be used before this version knows it. A name that is close to a known one is refused as a typing
+    error.
     """
     notes: MutableSet[str] = set() if warnings is None else warnings
     given = dict(members or {})
+    own_config = either(given, "generationConfig")
     if generation_config:
         _refuse_kind(kind, JobKind.GENERATION, "generation_config")
         if "generationConfig" in given or "generation_config" in given:
@@ -144,7 +147,9 @@ def request_defaults(
             _refuse_kind(kind, JobKind.EMBEDDINGS, name)
             given[name] = value
     trusted = frozenset(
-        name for name in (camel(name) for name in given) if not known(name, kind) and not nearly(name, kind)
+        name
+        for name in map(camel, (*given, *(own_config if isinstance(own_config, Mapping) else ())))
+        if not known(name, kind) and not nearly(name, kind)
     )
     merged = rest_form(given, kind, trusted, notes)
     if "contents" in merged or "content" in merged:
