@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobState
-from airflow_provider_gemini_batch.runtime.argument_readers import list_of, seconds, text
+from airflow_provider_gemini_batch.runtime.argument_readers import list_of, seconds, text, texts
 from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class GeminiBatchJobEventTrigger(BaseEventTrigger):
     :param model: only jobs of this model, without ``models/``; may hold ``*`` and ``?``.
     :param labels: only jobs with all of these labels (Vertex AI).
     :param states: only jobs that end in one of these states, such as ``["SUCCEEDED"]``; None: in any.
-    :param poll_interval: seconds between two list calls.
+    :param poll_interval: seconds between two list calls, also as a timedelta.
     :param location: Vertex location, overrides the connection's.
     :param project_id: Google Cloud project, overrides the connection's.
     """
@@ -181,24 +181,23 @@ class GeminiBatchJobEventTrigger(BaseEventTrigger):
         display_name: str = "",
         model: str = "",
         labels: dict[str, str] | None = None,
-        states: list[str] | None = None,
-        poll_interval: float = 60.0,
+        states: list[str] | str | None = None,
+        poll_interval: float | timedelta = 60.0,
         location: str | None = None,
         project_id: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if poll_interval <= 0:
-            raise ConfigurationError(f"poll_interval must be above 0 seconds, not {poll_interval:g}")
+        states = [states] if isinstance(states, str) else list(list_of("states", states or []))
         endings = [state.value for state in JobState if state.is_terminal]
-        for state in states or ():
+        for state in states:
             if state not in endings:
                 raise ConfigurationError(f"states: a job cannot end as {state!r}; use some of {', '.join(endings)}")
-        self.gemini_conn_id = gemini_conn_id
-        self.display_name = display_name
-        self.model = model
-        self.labels = labels or {}
-        self.states = states or []
-        self.poll_interval = poll_interval
+        self.gemini_conn_id = text("gemini_conn_id", gemini_conn_id)
+        self.display_name = text("display_name", display_name or "")
+        self.model = text("model", model or "")
+        self.labels = dict(texts("labels", labels or {}))
+        self.states = states
+        self.poll_interval = _seconds("poll_interval", poll_interval)
         self.location = location
         self.project_id = project_id
 

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,9 @@ def keep_output_clean() -> None:
     """
     import structlog
 
+    # None where the shell has closed them (`>&-`).
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  for as long as we run
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.setStream(sys.stderr)
@@ -110,27 +114,34 @@ def _show(arguments: Namespace) -> int:
 def _wait(arguments: Namespace) -> int:
     names = list(dict.fromkeys(arguments.job_names))
     ended: list[BatchJob] = []
-    code = DONE
+    errors: list[GeminiBatchError] = []
+    is_interrupted = False
+    until = None if arguments.timeout is None else time.monotonic() + arguments.timeout
     with open_client(arguments) as client, ProgressBars(names) as bars:
         try:
             for name in names:
-                bars.update(client.get(name, brief=True))
-                job = client.wait(
-                    name, poll_interval=arguments.poll_interval, timeout=arguments.timeout, on_progress=bars.update
-                )
                 # One by one, so that ended jobs are printed even if an interruption or an error follows.
-                ended.append(job)
-        except GeminiBatchError as error:
-            bars.close()
-            code = TIMED_OUT if isinstance(error, JobTimedOut) else REFUSED
-            print(f"gemini-batch: {error}", file=sys.stderr)
+                try:
+                    bars.update(client.get(name, brief=True))
+                    timeout = None if until is None else max(0.0, until - time.monotonic())
+                    job = client.wait(
+                        name, poll_interval=arguments.poll_interval, timeout=timeout, on_progress=bars.update
+                    )
+                    ended.append(job)
+                except GeminiBatchError as error:  # noqa: PERF203  each job is looked at
+                    errors.append(error)
+                    bars.say(f"gemini-batch: {error}")
         except KeyboardInterrupt:
-            bars.close()
-            code = INTERRUPTED
-            left = ", ".join(name for name in names if name not in {job.name for job in ended})
-            print(f"Stopped waiting. Left as they are: {left}", file=sys.stderr)
-    Printer(arguments.output).jobs(ended)
-    return code or (DONE if all(job.succeeded for job in ended) else NOT_SUCCEEDED)
+            is_interrupted = True
+    if is_interrupted:
+        left = ", ".join(name for name in names if name not in {job.name for job in ended})
+        print(f"Stopped waiting. Left as they are: {left}", file=sys.stderr)
+    Printer(arguments.output).jobs(ended, is_all=not (errors or is_interrupted))
+    if is_interrupted:
+        return INTERRUPTED
+    if errors:
+        return TIMED_OUT if all(isinstance(error, JobTimedOut) for error in errors) else REFUSED
+    return DONE if all(job.succeeded for job in ended) else NOT_SUCCEEDED
 
 
 def _cancel(arguments: Namespace) -> int:
@@ -174,11 +185,11 @@ def _for_each(arguments: Namespace, act: Callable[[str], str]) -> int:
 
 def _results(arguments: Namespace) -> int:
     from airflow_provider_gemini_batch.rows.landing import ResponseSource, land
-    from airflow_provider_gemini_batch.rows.writers import check_output_path, open_sink
+    from airflow_provider_gemini_batch.rows.writers import open_sink
     from airflow_provider_gemini_batch.runtime.responses_task import spec_of_job
 
     if arguments.to is not None:
-        check_output_path(arguments.to)
+        _check_target(arguments.to)
     with open_client(arguments) as client, tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
         job = client.get(arguments.job_name)
         if not job.is_done:
@@ -191,6 +202,11 @@ def _results(arguments: Namespace) -> int:
             sink.close()
     print(f"{summary.rows} rows, {summary.succeeded} ok, {summary.failed} failed", file=sys.stderr)
     return DONE if job.succeeded and not summary.failed else NOT_SUCCEEDED
+
+
+def _check_target(path: str) -> None:
+    if "://" in path or Path(path).is_dir() or not path.endswith((".jsonl", ".ndjson", ".parquet")):
+        raise ConfigurationError(f"--to {path}: must be a file on this machine, ending in .jsonl, .ndjson or .parquet")
 
 
 def _target(path: str | None, stack: contextlib.ExitStack) -> Any:

@@ -31,12 +31,12 @@ class Printer:
     def __init__(self, form: str) -> None:
         self._json = form == "json"
 
-    def jobs(self, jobs: Iterable[BatchJob]) -> None:
-        """Print one line for each job."""
+    def jobs(self, jobs: Iterable[BatchJob], *, is_all: bool = True) -> None:
+        """Print one line for each job; none means that nothing was found, unless errors say more."""
         listed = list(jobs)
         if self._json:
             self._print_json([job.model_dump(mode="json") for job in listed])
-        else:
+        elif listed or is_all:
             self._print_table(_COLUMNS, [_job_row(job) for job in listed])
 
     def job(self, job: BatchJob) -> None:
@@ -112,6 +112,10 @@ class ProgressBars:
         bar = self._bars.get(job.name)
         if bar is not None:
             self._progress.update(bar, total=total, completed=done, words=words)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(Text(text), soft_wrap=True)
 
     def close(self) -> None:
         """Remove the bars."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -30,6 +31,10 @@ def connection_settings(arguments: Namespace) -> ConnectionSettings:
         conn = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+        if variable in os.environ:
+            raise ConfigurationError(
+                f"{variable} in the environment cannot be read: it must be a connection as JSON or as a URI"
+            ) from None
         raise ConfigurationError(
             f"Connection {conn_id!r} was not found: create it in Airflow, or set {variable} in the environment"
         ) from None

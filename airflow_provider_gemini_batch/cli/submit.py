@@ -22,12 +22,14 @@ from airflow_provider_gemini_batch.rows.sending import ShardReader
 from airflow_provider_gemini_batch.rows.stage import stage
 from airflow_provider_gemini_batch.runtime.argument_readers import codec, delimiter
 from airflow_provider_gemini_batch.runtime.client import client_from_settings
+from airflow_provider_gemini_batch.runtime.log_lines import in_usd
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Sequence
 
+    from airflow_provider_gemini_batch.rows.cost import Cost
     from airflow_provider_gemini_batch.rows.layout import Layout, ShardFile
     from airflow_provider_gemini_batch.rows.stage import Staged
     from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
@@ -116,10 +118,18 @@ def _print_estimate(arguments: Namespace, spec: InputSpec, staged: Staged) -> in
         "rows": staged.rows,
         "jobs": len(staged.layout.shards),
         "estimated_input_tokens": staged.estimated_input_tokens,
-        "estimated_cost": str(cost),
+        "estimated_cost": _in_words(cost),
     }
     Printer(arguments.output).rows(columns, [row])
     return DONE
+
+
+def _in_words(cost: Cost) -> str:
+    """Return an estimate with the words of the log: an upper bound, or a guess."""
+    if cost.usd is None:
+        return str(cost)
+    bound = "perhaps" if cost.open_bound else "at most"
+    return f"{bound} {in_usd(cost.usd)}" + (f" ({cost.note})" if cost.note else "")
 
 
 def _send(  # noqa: PLR0917  (all that was read)
@@ -146,9 +156,9 @@ def _send(  # noqa: PLR0917  (all that was read)
             tag = Tag(identity, 0, shard.index, 0, 0, layout.fingerprint)
             try:
                 job = service.create(service.prepare(tag, None, reuse=False), tag)
-            except GeminiBatchError as error:
+            except (GeminiBatchError, OSError) as error:
                 print(f"gemini-batch: {error}", file=sys.stderr)
-                if error.may_have_acted:
+                if isinstance(error, GeminiBatchError) and error.may_have_acted:
                     print(f"The job may still exist: look for {tag} with `gemini-batch list`.", file=sys.stderr)
                 code = REFUSED
                 break
@@ -157,5 +167,6 @@ def _send(  # noqa: PLR0917  (all that was read)
                 code = INTERRUPTED
                 break
             rows.append({"job": job.name, "rows": shard.rows, "display_name": job.display_name})
-    Printer(arguments.output).rows(("job", "rows", "display_name"), rows)
+    if rows or arguments.output == "json":
+        Printer(arguments.output).rows(("job", "rows", "display_name"), rows)
     return code

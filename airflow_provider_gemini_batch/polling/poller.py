@@ -169,6 +169,7 @@ class JobPoller:
         self._fingerprint = ""
         self._connecting: asyncio.Task[None] | None = None
         self._cannot_connect = False
+        self._why_not = "it was not loaded"
         self._lookups = 0
         self._closed = False
         #: For tasks that may not create a job yet.
@@ -223,7 +224,7 @@ class JobPoller:
                 await asyncio.shield(self._connecting)
         client = self._client
         if client is None:
-            raise ConfigurationError("No client could be made from the connection")
+            raise ConfigurationError(f"could not load the Airflow connection: {self._why_not}")
         return await self._in_thread(lambda: work(client))
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
@@ -466,7 +467,8 @@ class JobPoller:
                     self._client, self._fingerprint = client, connection.fingerprint
                 break
             except Exception as error:  # noqa: BLE001  any failure here must reach the waiting jobs
-                words = f"could not load the Airflow connection: {_words(error)}"
+                self._why_not = _words(error)
+                words = f"could not load the Airflow connection: {self._why_not}"
                 is_bad = isinstance(error, ConfigurationError)
                 patience = _BAD_CONNECTION_PATIENCE if is_bad else _LOOKUP_PATIENCE
                 if self._client is None:

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_EPOCH: Final = datetime.fromtimestamp(0, tz=timezone.utc)
 CURSOR_KEY: Final = "gemini_batch_ended_jobs"
 # No job takes longer than four days; a triggerer that was down for that long still finds its end.
-_OLDEST: Final = 8 * 86_400.0
+_OLDEST: Final = timedelta(days=8)
 # How late the end of a job may show up after its time of ending.
 _LATE: Final = timedelta(minutes=15)
 _PAGE_SIZE: Final = 100
@@ -72,8 +73,8 @@ class JobFilter:
     def matches(self, job: BatchJob) -> bool:
         """Return whether the trigger is for a job that has ended."""
         return (
-            (not self.display_name or fnmatchcase(job.display_name, self.display_name))
-            and (not self.model or fnmatchcase(job.model, self.model.removeprefix("models/")))
+            (not self.display_name or _fits(job.display_name, self.display_name))
+            and (not self.model or _fits(job.model, self.model.removeprefix("models/")))
             and all(job.labels.get(key) == value for key, value in self.labels.items())
             and (not self.states or job.state.value in self.states)
         )
@@ -84,6 +85,8 @@ class EndedJobs:
 
     def __init__(self) -> None:
         self.ended: dict[str, BatchJob] = {}
+        # By the service's clock, when it last responded.
+        self._now: datetime | None = None
         self._open: set[str] = set()
 
     def read(self, client: JobLister) -> tuple[BatchJob, ...]:
@@ -94,6 +97,7 @@ class EndedJobs:
         known = set(self.ended)
         left = set(self._open)
         for page in pages_of(lambda token: client.list(page_size=_PAGE_SIZE, page_token=token, brief=True)):
+            self._now = page.as_of or self._now
             for job in page.batch_jobs:
                 left.discard(job.name)
                 if job.is_done:
@@ -105,8 +109,9 @@ class EndedJobs:
             if last is not None and (_is_old(last) or (not left and last.name in known)):
                 break
         self._open -= left  # deleted, or too old to end
-        if len(self.ended) > len(known):
-            self.ended = {name: job for name, job in self.ended.items() if not _is_old(job)}
+        if self._now is not None and len(self.ended) > len(known):
+            oldest = self._now - _OLDEST
+            self.ended = {name: job for name, job in self.ended.items() if ended_at(job) > oldest}
         return tuple(sorted(self.ended.values(), key=ended_at))
 
 
@@ -120,7 +125,7 @@ class Cursor:
     @classmethod
     def after(cls, jobs: Iterable[BatchJob]) -> Cursor:
         """Return the cursor of a new trigger: jobs that have ended already are not reported."""
-        cursor = cls(datetime.fromtimestamp(0, tz=timezone.utc))
+        cursor = cls(_EPOCH)
         for job in jobs:
             cursor.note(job)
         return cursor
@@ -144,9 +149,10 @@ class Cursor:
         """Return the cursor in a stored value; None for anything else."""
         try:
             since, told = value["since"], value["told"]  # type: ignore[index]  # whatever it is
-            return cls(datetime.fromisoformat(since), {name: datetime.fromisoformat(at) for name, at in told.items()})
+            cursor = cls(_moment(since), {name: _moment(at) for name, at in told.items()})
         except (TypeError, KeyError, ValueError, AttributeError):
             return None
+        return cursor
 
 
 async def rounds_of_ended_jobs(lease: PollerLease, poll_interval: float) -> AsyncIterator[tuple[BatchJob, ...]]:
@@ -185,8 +191,7 @@ async def events(
         if cursor is None:
             cursor = Cursor.after(ended)
         if not is_saved:
-            await _save(store, cursor)
-            is_saved = True
+            is_saved = await _save(store, cursor)
         for job in ended:
             if cursor.is_new(job):
                 cursor.note(job)
@@ -212,11 +217,24 @@ def payload_of(job: BatchJob) -> dict[str, Any]:
 
 def ended_at(job: BatchJob) -> datetime:
     """Return when a job ended, by the service's clock, as precisely as the service says."""
-    return job.end_time or job.update_time or job.create_time or datetime.fromtimestamp(0, tz=timezone.utc)
+    return job.end_time or job.update_time or job.create_time or _EPOCH
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Return whether a name fits a pattern in which only ``*`` and ``?`` are special."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def _moment(text: str) -> datetime:
+    """Return a time that a cursor can calculate with, or raise ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None or moment.year < _EPOCH.year:
+        raise ValueError(text)
+    return moment
 
 
 def _is_old(job: BatchJob) -> bool:
-    return (job_age(job) or 0.0) > _OLDEST
+    return (job_age(job) or 0.0) > _OLDEST.total_seconds()
 
 
 def _digest(name: str) -> str:
@@ -228,20 +246,29 @@ async def _load(store: CursorStore | None) -> Cursor | None:
         return None
     for _ in range(_STORE_TRIES):
         try:
-            return Cursor.read(await within(_STORE_PATIENCE, store.aget(CURSOR_KEY), cancels=False))
+            kept = await within(_STORE_PATIENCE, store.aget(CURSOR_KEY), cancels=False)
         except Exception as error:  # noqa: BLE001, PERF203  whatever it is, it may pass
             last = type(error).__name__
             await asyncio.sleep(_STORE_PAUSE)
+        else:
+            cursor = Cursor.read(kept)
+            if cursor is not None or kept is None:
+                return cursor
+            last = "the stored value is damaged"
+            break
     log.warning("Could not read how far this trigger had come (%s); jobs that ended meanwhile fire no event.", last)
     return None
 
 
-async def _save(store: CursorStore | None, cursor: Cursor) -> None:
+async def _save(store: CursorStore | None, cursor: Cursor) -> bool:
+    """Return whether the cursor need not be saved again."""
     if store is None:
-        return
+        return True
     try:
         await within(_STORE_PATIENCE, store.aset(CURSOR_KEY, cursor.to_value()), cancels=False)
     except Exception as error:  # noqa: BLE001  as above
         log.warning(
             "Could not save how far this trigger has come (%s); it may fire events twice.", type(error).__name__
         )
+        return False
+    return True

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -109,7 +110,9 @@ def test_a_dry_run_counts_and_prices_and_sends_nothing(service: Emulator, comman
     code, found = command("submit", str(rows), *words, "--dry-run", "--output", "json")
     assert code == 0
     assert (found[0]["rows"], found[0]["jobs"]) == (2, 1)
-    assert "USD" in found[0]["estimated_cost"]
+    assert found[0]["estimated_cost"].startswith("at most 0.0000")
+    _, found = command("submit", str(rows), *words[:-2], "--dry-run", "--output", "json")
+    assert found[0]["estimated_cost"].startswith("perhaps 0.00")
     assert service.control.books()["jobs"] == []
 
 
@@ -243,9 +246,16 @@ def test_the_check_names_what_is_wrong(command: Command, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("service")
-def test_a_connection_that_does_not_exist_is_named_with_the_way_to_make_it(capsys: Any) -> None:
+def test_a_connection_that_does_not_exist_is_named_with_the_way_to_make_it(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["list", "--conn-id", "nowhere"]) == 1
     assert "AIRFLOW_CONN_NOWHERE" in capsys.readouterr().err
+    monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", '{"password": "hidden",')
+    assert main(["list", "--conn-id", "nowhere"]) == 1
+    said = capsys.readouterr().err
+    assert "AIRFLOW_CONN_NOWHERE in the environment cannot be read" in said
+    assert "hidden" not in said
 
 
 def test_the_key_is_in_no_output(command: Command, rows: Path, capsys: Any) -> None:
@@ -346,6 +356,37 @@ def test_waiting_prints_what_has_ended_also_when_another_job_is_unknown(
     assert "batches/unknown" in printed.err
 
 
+def test_each_job_is_looked_at_whatever_became_of_the_one_before(
+    service: Emulator, command: Command, rows: Path, capsys: Any
+) -> None:
+    ended = submitted(command, rows)
+    service.control.advance(60)
+    service.control.faults(hold_running=True)
+    running = submitted(command, rows)
+    names = ("batches/unknown", running, ended)
+    assert main(["wait", *names, "--poll-interval", "0.05", "--timeout", "0.1", "--output", "json"]) == 1
+    printed = capsys.readouterr()
+    assert [job["name"] for job in json.loads(printed.out)] == [ended]
+    assert all(name in printed.err for name in names[:-1])
+    assert main(["wait", running, "--poll-interval", "0.05", "--timeout", "0.1"]) == 4
+    assert "Nothing found" not in capsys.readouterr().err
+
+
+def test_one_time_out_is_for_all_jobs_together(
+    service: Emulator, command: Command, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = submitted(command, rows)
+    service.control.advance(60)
+    service.control.faults(hold_running=True)
+    running = submitted(command, rows)
+    moments = iter((0.0, 0.0))
+    clock = SimpleNamespace(monotonic=lambda: next(moments, 1e6))
+    monkeypatch.setattr("airflow_provider_gemini_batch.cli.commands.time", clock)
+    before = service.control.books()["requests"].get("get", 0)
+    assert command("wait", ended, running, "--poll-interval", "0.05", "--timeout", "3")[0] == 4
+    assert service.control.books()["requests"].get("get", 0) - before < 10, "the first job has used up the time"
+
+
 def test_a_submission_that_is_interrupted_names_the_job_that_may_exist(
     service: Emulator, rows: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +405,23 @@ def test_a_submission_that_is_interrupted_names_the_job_that_may_exist(
     assert json.loads(printed.out) == []
     assert len(service.control.books()["jobs"]) == 1
     assert "look for gb1-" in printed.err
+
+
+@pytest.mark.usefixtures("service")
+def test_streams_that_the_shell_has_closed_are_no_failure() -> None:
+    words = f'"{sys.executable}" -m airflow_provider_gemini_batch.cli.parser list >&- 2>&-'
+    assert subprocess.run(["sh", "-c", words], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/rows.jsonl", "", "rows/", "rows.txt", "rows"])
+def test_results_go_to_a_file_on_this_machine_or_nowhere(
+    place: str, command: Command, rows: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(rows.parent)
+    before = set(rows.parent.iterdir())
+    assert main(["results", submitted(command, rows), "--to", place]) == 1
+    assert f"--to {place}: must be a file on this machine" in capsys.readouterr().err
+    assert set(rows.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize("place", ["/proc/nobody/out.jsonl", "/dev/null/out.jsonl"])

@@ -33,6 +33,7 @@ class Store:
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
         self.is_away = False
+        self.saves_fail = False
         self.fails = 0
 
     async def aget(self, key: str, default: Any = None) -> Any:
@@ -42,7 +43,7 @@ class Store:
         return json.loads(self.kept[key]) if key in self.kept else default
 
     async def aset(self, key: str, value: Any) -> None:
-        if self.is_away:
+        if self.is_away or self.saves_fail:
             raise OSError("no database")
         self.kept[key] = json.dumps(value)
 
@@ -122,19 +123,22 @@ def test_an_end_is_told_once_and_those_of_before_are_not(client: BatchClient, em
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ({}, ["notebook-1", "other"]),
+        ({}, ["[nightly] 1", "notebook-1", "other"]),
         ({"display_name": "notebook-*"}, ["notebook-1"]),
-        ({"model": "gemini-2.5-*"}, ["notebook-1", "other"]),
+        ({"model": "gemini-2.5-*"}, ["[nightly] 1", "notebook-1", "other"]),
         ({"model": "gemini-1*"}, []),
         ({"states": ["FAILED", "EXPIRED"]}, []),
         ({"states": ["SUCCEEDED"], "display_name": "other"}, ["other"]),
+        ({"states": "SUCCEEDED", "display_name": "[nightly] *"}, ["[nightly] 1"]),
+        ({"display_name": "[!x]ther"}, []),
         ({"labels": {"team": "a"}}, []),
     ],
 )
 def test_only_jobs_that_are_asked_for_are_told(
     client: BatchClient, emulator: Emulator, arguments: dict[str, Any], names: list[str]
 ) -> None:
-    payloads = told(emulator, trigger(**arguments), when_watching=ended(client, emulator, "notebook-1", "other"))
+    end = ended(client, emulator, "notebook-1", "other", "[nightly] 1")
+    payloads = told(emulator, trigger(**arguments), when_watching=end)
     assert sorted(payload["display_name"] for payload in payloads) == names
 
 
@@ -160,16 +164,30 @@ def test_a_cursor_that_cannot_be_read_at_first_is_not_lost(
 
 
 def test_a_cursor_that_cannot_be_kept_or_read_stops_nothing(
-    client: BatchClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    client: BatchClient,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(event_task, "_STORE_PAUSE", 0.0)
     store = Store()
     store.is_away = True
     assert len(told(emulator, trigger(store), when_watching=ended(client, emulator, "a"))) == 1
     store.is_away = False
-    store.kept[CURSOR_KEY] = json.dumps({"since": "nonsense", "told": 5})
-    assert told(emulator, trigger(store)) == []
-    assert Cursor.read(json.loads(store.kept[CURSOR_KEY])) is not None
+    for damaged in ({"since": "nonsense", "told": 5}, {"since": "2026-11-27T10:00:00", "told": {}}):
+        store.kept[CURSOR_KEY] = json.dumps(damaged)
+        assert told(emulator, trigger(store)) == []
+        assert Cursor.read(json.loads(store.kept[CURSOR_KEY])) is not None
+    assert "the stored value is damaged" in caplog.text
+
+
+def test_a_first_cursor_that_could_not_be_saved_is_saved_later(client: BatchClient, emulator: Emulator) -> None:
+    store = Store()
+    store.saves_fail = True
+    made(client, "old")
+    emulator.control.advance(600.0)
+    assert told(emulator, trigger(store), when_watching=lambda: setattr(store, "saves_fail", False)) == []
+    assert CURSOR_KEY in store.kept
 
 
 def test_a_service_that_fails_is_waited_out(client: BatchClient, emulator: Emulator) -> None:
@@ -215,6 +233,17 @@ def test_only_as_much_of_the_list_is_read_as_may_have_changed(client: BatchClien
     assert running in {job.name for job in jobs.read(client)}
 
 
+def test_ends_of_long_ago_are_forgotten(client: BatchClient, emulator: Emulator) -> None:
+    jobs = EndedJobs()
+    for age in ("old", "new"):
+        # Some of the old ones are on the second page, which is not read again.
+        for number in range(60):
+            made(client, f"{age} {number}")
+        emulator.control.advance(600.0)
+        assert {job.display_name.split()[0] for job in jobs.read(client)} == {age}
+        emulator.control.advance(9 * 86_400.0)
+
+
 def test_ends_that_show_up_late_and_out_of_order_are_told(client: BatchClient, emulator: Emulator) -> None:
     names = [made(client), made(client)]
     emulator.control.advance(600.0)
@@ -232,6 +261,14 @@ def test_ends_that_show_up_late_and_out_of_order_are_told(client: BatchClient, e
         ({"poll_interval": 0.0}, "poll_interval must be above 0"),
         ({"states": ["RUNNING"]}, "cannot end as 'RUNNING'"),
         ({"states": ["succeeded"]}, "cannot end as 'succeeded'"),
+        ({"states": "RUNNING"}, "cannot end as 'RUNNING'"),
+        ({"states": 5}, "states must be"),
+        ({"poll_interval": float("nan")}, "poll_interval must be a number of seconds"),
+        ({"poll_interval": "often"}, "poll_interval must be a number of seconds"),
+        ({"display_name": ["a"]}, "display_name must be a text"),
+        ({"model": b"m"}, "model must be a text"),
+        ({"labels": ["a"]}, "labels must be"),
+        ({"labels": {"a": None}}, "must be a text"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused_in_the_dag_file(arguments: dict[str, Any], words: str) -> None:
