@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import time
-from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from airflow_provider_gemini_batch.api.backends import NewJob
 from airflow_provider_gemini_batch.api.backends.gemini import DEFAULT_BASE_URL, GeminiBackend
 from airflow_provider_gemini_batch.api.backends.vertex import VertexBackend, VertexPlace
 from airflow_provider_gemini_batch.api.credentials import ApiKey, GoogleCredential, default_project, google_loader
-from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, InputError, JobTimedOut
+from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, InputError, JobTimedOut, NotFound
 from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
 from airflow_provider_gemini_batch.api.google.files import LONGEST_PROCESSING, GeminiFiles
 from airflow_provider_gemini_batch.api.google.storage import ObjectStore
@@ -369,7 +368,7 @@ class BatchClient:
             self._backend.cancel(name)
         except ApiError as error:
             # How a service refuses a cancel that comes too late is not documented, so the job's state decides.
-            if not _may_come_too_late(error) or not self.get(name, brief=True).is_done:
+            if type(error) not in {ApiError, NotFound} or not self.get(name, brief=True).is_done:
                 raise
 
     def delete(self, name: str) -> None:
@@ -539,8 +538,3 @@ def _addresses(gcs_uri: str | Sequence[str] | None) -> tuple[str, ...]:
     if gcs_uri is not None and not uris:
         raise InputError("gcs_uri is empty: there is nothing to send")
     return uris
-
-
-def _may_come_too_late(error: ApiError) -> bool:
-    too_early_or_late = error.http_status == HTTPStatus.BAD_REQUEST and error.status == "FAILED_PRECONDITION"
-    return too_early_or_late or error.http_status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
@@ -191,15 +192,37 @@ class _TokenRequest:
                     stream=True,
                 ) as response,
             ):
-                content = next(response.iter_content(_LONGEST_TOKEN_RESPONSE), b"")
+                content = _beginning(response)
         except (requests.RequestException, OSError, ValueError) as error:
             raise GoogleTransportError(type(error).__name__) from None
-        return SimpleNamespace(status=response.status_code, headers=response.headers, data=content)
+        # google-auth takes the first two for a refusal by some endpoints, and stumbles over the third.
+        status = response.status_code
+        is_passing = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
+        if method == "POST" and (is_passing or (response.ok and not _is_json_object(content))):
+            raise GoogleTransportError("the token endpoint is out of order")
+        return SimpleNamespace(status=status, headers=response.headers, data=content)
 
     def close(self) -> None:
         """Close both sessions."""
         self._remote.close()
         self._local.close()
+
+
+def _beginning(response: requests.Response) -> bytes:
+    """Return the body, or not much more than its longest allowed beginning; it may come in many chunks."""
+    content = b""
+    for piece in response.iter_content(_LONGEST_TOKEN_RESPONSE):
+        content += piece
+        if len(content) >= _LONGEST_TOKEN_RESPONSE:
+            break
+    return content
+
+
+def _is_json_object(content: bytes) -> bool:
+    try:
+        return isinstance(json.loads(content), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_metadata_server(url: str) -> bool:

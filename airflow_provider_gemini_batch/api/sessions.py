@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,11 @@ class _PacedResponse(HTTPResponse):
         super().__init__(sock, *args, **options)
         raw = self.fp.detach()
         self.fp = io.BufferedReader(_PacedReader(raw, sock, _pace.allowance))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Return the status line. An interim one (103) passes for 100, the only one that http.client reads past."""
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, HTTPStatus.CONTINUE if status // 100 == 1 else status, reason
 
 
 class _Http(HTTPConnection):

@@ -32,10 +32,12 @@ from airflow_provider_gemini_batch.api.errors import (
     UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.network_errors import LONGEST_CONNECT, cause_of, may_have_been_sent
+from airflow_provider_gemini_batch.api.responses.lines import unzipped
 from airflow_provider_gemini_batch.api.responses.reading import read_json
 from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION, error_from_response, http_date
 from airflow_provider_gemini_batch.api.sessions import new_session, response_within
 from airflow_provider_gemini_batch.api.urls import is_host, origin
+from airflow_provider_gemini_batch.api.wire import error_of, text_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -139,7 +141,35 @@ class WholeResponse:
             raise UnexpectedResponse(f"{self.description}: {self.status}, but the response is not JSON ({start})")
         if not isinstance(value, dict):
             raise UnexpectedResponse(f"{self.description}: {self.status}, but the response is not a JSON object")
+        if value.keys() == {"error"}:
+            raise self._holds_error(value)
         return value
+
+    def page(self, member: str) -> tuple[list[dict[str, Any]], str | None]:
+        """Return the objects on a page of a list and the token of the next page; both are left out when empty.
+
+        :raises UnexpectedResponse: this is no page. It must not pass for an empty one: a job that exists would be
+            created again.
+        """
+        page = self.json()
+        if page and not page.keys() & {member, "nextPageToken", "unreachable"}:
+            raise UnexpectedResponse(f"{self.description}: {self.status}, but the response is not a page of a list")
+        found = page.get(member)
+        objects = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+        return objects, text_at(page, "nextPageToken")
+
+    def check_accepted(self) -> None:
+        """Raise UnexpectedResponse if a 2xx to a cancel or delete holds an error or is a web page, as of a gateway."""
+        value = read_json(self.body)
+        if isinstance(value, dict) and error_of(value.get("error")) is not None:
+            raise self._holds_error(value)
+        if self.body.lstrip()[:1] == b"<":
+            self.json()
+
+    def _holds_error(self, value: dict[str, Any]) -> UnexpectedResponse:
+        error = error_of(value["error"])
+        words = "" if error is None else f": {error.message or f'code {error.code}'}"
+        return UnexpectedResponse(f"{self.description}: {self.status}, but the response is an error{words}")
 
     @cached_property  # used a hundred times for one page of a list
     def date(self) -> datetime | None:
@@ -251,7 +281,7 @@ class Transport:
             try:
                 return action()
             except GeminiBatchError as error:
-                if attempt >= self.attempts or not _may_repeat(retry, error):
+                if attempt >= self.attempts or not may_repeat(retry, error):
                     raise
                 if errors is not None:
                     errors.append(error)
@@ -355,14 +385,19 @@ class Transport:
         return b"".join(pieces)[:start]
 
     def chunks(self, call: Call, response: requests.Response, size: int) -> Iterator[bytes]:
-        """Yield the body of an open response in pieces up to this size. A broken connection raises TransportError."""
+        """Yield the body of an open response in pieces up to this size. If it breaks off, TransportError is raised."""
         try:
+            if response.headers.get("Content-Encoding", "").lower() == "gzip":
+                yield from unzipped(response.raw.stream(size, decode_content=False))
+                return
             if response.headers.get("Content-Encoding") or not hasattr(response.raw, "read1"):
                 yield from response.iter_content(size)
                 return
             # read1 returns what has arrived; read would discard a partial piece when the connection breaks.
             while piece := response.raw.read1(size):
                 yield piece
+        except UnexpectedResponse:  # packed data ended early, which urllib3 would not notice
+            raise TransportError(f"{call.description}: the download ended early", sent=True) from None
         except (*_NETWORK, ValueError) as error:
             raise self._failure(call, error, sent=True) from error
 
@@ -373,7 +408,8 @@ class Transport:
         )
 
 
-def _may_repeat(retry: Retry, error: GeminiBatchError) -> bool:
+def may_repeat(retry: Retry, error: GeminiBatchError) -> bool:
+    """Return whether a call may be sent again, here and soon, after an error."""
     if retry is Retry.UNSENT:
         return isinstance(error, TransportError) and not error.sent
     if isinstance(error, QuotaExceeded) and (error.retry_after or 0.0) > _LONGEST_RETRY_AFTER:

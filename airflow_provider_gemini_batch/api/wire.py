@@ -154,9 +154,3 @@ def text_at(value: Mapping[str, Any], *path: str) -> str | None:
     """Return the text at a path of members; None if it is missing or empty."""
     here = dict_at(value, *path[:-1]).get(path[-1])
     return here if isinstance(here, str) and here else None
-
-
-def objects_at(value: Mapping[str, Any], member: str) -> list[dict[str, Any]]:
-    """Return the objects in a list member, which the services omit when it is empty."""
-    items = value.get(member)
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []

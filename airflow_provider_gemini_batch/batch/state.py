@@ -38,7 +38,7 @@ from airflow_provider_gemini_batch.batch.tag import Tag, tag_of
 from airflow_provider_gemini_batch.polling.policy import job_age
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 _VERSION: Final = 2
 #: How often a slot may be sent in one try, resubmissions after a stall aside.
@@ -98,8 +98,9 @@ class JobRecord:
     """What is known of one job.
 
     ``submitted_at``: when it was submitted, by our clock; set once. ``missing_since``: since when the service says that
-    it does not know the job. The facts are those of :data:`TRANSITIONS`. The last three members are not saved: the job
-    as it was last seen, its tag, and whether the existing output shows that its results were delivered before a clear.
+    it does not know the job. ``tag``: the one that it was created with, or shows. The facts are those of
+    :data:`TRANSITIONS`. The last two members are not saved: the job as it was last seen, and whether the existing
+    output shows that its results were delivered before a clear.
     """
 
     name: str
@@ -112,8 +113,8 @@ class JobRecord:
     cancelled_by_us: bool = False
     delivered: bool = False
     results_expired: bool = False
-    job: BatchJob | None = None
     tag: Tag | None = None
+    job: BatchJob | None = None
     found_delivered: bool = False
 
     @property
@@ -295,7 +296,11 @@ class BatchState:
     def observe(self, job: BatchJob, now: float) -> JobRecord:
         """Update a job's record with the job as the service showed it at ``now``, and return the record."""
         record = self.records.get(job.name, JobRecord(job.name))
-        record = replace(record, job=job, tag=record.tag or tag_of(job), missing_since=None)
+        shown = tag_of(job)
+        tag = record.tag or shown
+        if tag is not None and shown is None:  # an ended job may come without its metadata
+            job = job.model_copy(update={"display_name": tag.text})
+        record = replace(record, job=job, tag=tag, missing_since=None)
         if record.submitted_at is None:
             record = replace(record, submitted_at=now - _first_age(job, now))
         self.records[job.name] = record
@@ -430,17 +435,22 @@ class BatchState:
             return None
 
 
-_KEPT_OF_RECORD: Final = ("submitted_at", "missing_since", *_FACTS)
+_KEPT_OF_RECORD: Final = ("submitted_at", "missing_since", "tag", *_FACTS)
 _KEPT_OF_PENDING: Final = ("sent", "answered", "waited", "looked_at", "listed_at", "pause")
 
 
 def _written(value: JobRecord | PendingCreate, names: Iterable[str]) -> dict[str, Any]:
     kept = {name: getattr(value, name) for name in names}
-    return {name: 1 if what is True else what for name, what in kept.items() if what or name == "sent"}
+    return {name: _plain(what) for name, what in kept.items() if what or name == "sent"}
+
+
+def _plain(value: object) -> object:
+    return value.text if isinstance(value, Tag) else 1 if value is True else value
 
 
 def _only(names: Collection[str], raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: bool(value) if name in _FACTS else value for name, value in raw.items() if name in names}
+    read: dict[str, Callable[[Any], object]] = {"tag": Tag.parse, **dict.fromkeys(_FACTS, bool)}
+    return {name: read[name](value) if name in read else value for name, value in raw.items() if name in names}
 
 
 # Version 0.1.0 kept a list of job names for each fact, under these names.

@@ -245,13 +245,14 @@ class ClientJobService:
         vertex = self._client.service is Service.VERTEX
         make = self._client.create_embeddings if settings.kind is JobKind.EMBEDDINGS else self._client.create
         labels = {**settings.labels, TASK_LABEL: tag.identity, LABEL_KEY: label_value(tag)} if vertex else None
+        name = display_name(settings.display_name, tag)
         self._before_create()
         try:
             job = make(
                 settings.model,
                 **prepared.source,
                 destination=prepared.destination,
-                display_name=display_name(settings.display_name, tag),
+                display_name=name,
                 priority=settings.priority,
                 labels=labels,
             )
@@ -259,7 +260,8 @@ class ClientJobService:
             self._explain_by_files(error, prepared)
             raise
         self.created.add(job.name)
-        return job
+        # The service need not repeat the name that it was given.
+        return job if tag_of(job) is not None else job.model_copy(update={"display_name": name})
 
     def _explain_by_files(self, error: ApiError | FileNotReady, prepared: ReadyInput) -> None:
         """Raise what is wrong with a file, if a create call was refused because of the file's state.

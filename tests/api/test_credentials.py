@@ -9,8 +9,10 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from api.test_resumed_downloads import saying
 
 from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.credentials import GoogleCredential, google_loader
 from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError, TransportError
 
 if TYPE_CHECKING:
@@ -190,3 +192,55 @@ def test_no_credential_shows(emulator: Emulator) -> None:
         assert "ya29" not in shown
         assert "PRIVATE" not in shown
         assert credential.secrets()[0].startswith("ya29")
+
+
+TOKEN = b'{"access_token": "a-token", "expires_in": 3600}'
+
+
+def said(body: bytes, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def authorization(emulator: Emulator, *answers: bytes, impersonates: bool = False) -> str:
+    """Return the header that credentials give whose endpoint (of tokens, or of IAM) gives these answers."""
+    info = emulator.service_account_info()
+    with saying(*answers) as (url, _):
+        if impersonates:
+            load, _ = google_loader(keyfile_dict=info, impersonation_chain=LAST, iam_endpoint=url)
+        else:
+            load, _ = google_loader(keyfile_dict={**info, "token_uri": f"{url}/token"})
+        return GoogleCredential(load).headers("list")["Authorization"]
+
+
+def test_a_token_that_comes_in_several_chunks_is_read_whole(emulator: Emulator) -> None:
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (TOKEN[:9], TOKEN[9:20], TOKEN[20:], b""))
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert authorization(emulator, head + chunks) == "Bearer a-token"
+
+
+@pytest.mark.parametrize("impersonates", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        said(b"<html>Sign in</html>"),
+        said(b""),
+        said(TOKEN[:20]),
+        said(b"[]"),
+        said(b"", "503 Busy"),
+        said(b'{"error": {"code": 503, "status": "UNAVAILABLE", "message": "Busy."}}', "503 Busy"),
+        said(b'{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}', "429 Slow"),
+        said(b"<html>Bad gateway</html>", "502 Bad Gateway"),
+    ],
+)
+def test_a_token_endpoint_that_is_out_of_order_refuses_nobody(
+    emulator: Emulator, answer: bytes, *, impersonates: bool
+) -> None:
+    with pytest.raises(TransportError, match="gave no usable response") as raised:
+        authorization(emulator, answer, impersonates=impersonates)
+    assert not raised.value.sent
+
+
+def test_an_impersonation_that_is_refused_is_no_outage(emulator: Emulator) -> None:
+    refusal = said(b'{"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "No."}}', "403 Forbidden")
+    with pytest.raises(AccessDenied, match="PERMISSION_DENIED"):
+        authorization(emulator, refusal, impersonates=True)

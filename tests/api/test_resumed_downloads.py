@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_gemini_batch.api.client import BatchClient
-from airflow_provider_gemini_batch.api.errors import UnexpectedResponse
+from airflow_provider_gemini_batch.api.errors import ServiceUnavailable, TransportError, UnexpectedResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,4 +78,59 @@ def test_bytes_that_are_left_out_are_not_passed_over() -> None:
 def test_a_cut_after_the_last_byte_is_no_error() -> None:
     beyond = b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */10\r\nContent-Length: 0\r\n\r\n"
     with saying(CUT_CHUNKED, beyond) as (url, _):
+        assert download(url) == WHOLE
+
+
+PACKED = gzip.compress(WHOLE * 1000, mtime=0)
+PACKED_HEAD = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.mark.parametrize("length", [15, len(PACKED)], ids=["the length of what is left", "the length of the whole"])
+def test_packed_data_that_ends_early_is_fetched_anew_from_its_beginning(length: int) -> None:
+    whole = PACKED_HEAD % len(PACKED) + PACKED
+    with saying(PACKED_HEAD % length + PACKED[:15], whole) as (url, asked):
+        assert download(url) == WHOLE * 1000
+    assert not any(b"Range:" in request for request in asked), "a range would count packed bytes"
+
+
+def test_packed_data_that_always_ends_early_is_an_error() -> None:
+    cut = PACKED_HEAD % 15 + PACKED[:15]
+    with saying(cut, cut, cut, cut) as (url, _), pytest.raises(TransportError, match="the download ended early"):
+        download(url)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 4-11/12\r\nContent-Length: 8\r\n\r\nABCDEFGH",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nABCDEFGHIJKL",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: "2"\r\n\r\nABCDEFGHIJ',
+    ],
+)
+def test_two_files_are_not_mixed_when_one_replaces_the_other_during_a_download(second: bytes) -> None:
+    first = CUT.replace(b"Content-Length", b'ETag: "1"\r\nContent-Length')
+    with saying(first, second) as (url, _), pytest.raises(UnexpectedResponse, match="has changed since its download"):
+        download(url)
+
+
+def test_a_part_that_comes_unasked_is_not_the_whole() -> None:
+    part = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-3/10\r\nContent-Length: 4\r\n\r\n0123"
+    with saying(part, PARTIAL % (4, 6, WHOLE[4:])) as (url, _):
+        assert download(url) == WHOLE
+
+
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 6\r\n\r\n<html>"
+
+
+def test_the_web_page_of_a_gateway_holds_no_rows() -> None:
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n" + WHOLE
+    with saying(PAGE, good) as (url, _):
+        assert download(url) == WHOLE
+    # For a path that it does not know, a gateway may give its start page.
+    with saying(PAGE, PAGE, PAGE, PAGE, good) as (url, asked):
+        assert download(url) == WHOLE
+    assert [b"/download/" in request for request in asked] == [True, True, True, True, False]
+    with saying(*[PAGE] * 8) as (url, _), pytest.raises(ServiceUnavailable, match=r"not JSON \(HTML\)"):
+        download(url)
+    with saying(CUT, PAGE, PARTIAL % (4, 6, WHOLE[4:])) as (url, _):
         assert download(url) == WHOLE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from batch.desk import NOON, Desk, Work, until_it_waits
+from batch.desk import NOON, Desk, Service, Work, until_it_waits
 from batch.made_up_jobs import INPUT, OTHER_INPUT, job, slot
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -27,7 +27,7 @@ from airflow_provider_gemini_batch.batch.state import BatchState, JobRecord, Pen
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob
 
@@ -323,3 +323,27 @@ def test_a_pause_names_the_jobs_of_earlier_tries_so_that_they_are_cancelled_if_a
     step = desk.run(first_try=False).advance(None)
     assert isinstance(step, SleepUntil)
     assert step.job_names == ("batches/1",)
+
+
+class Nameless(Service):
+    """A service that leaves out the metadata, and so the display name, of a job that has ended."""
+
+    def get(self, name: str) -> BatchJob:
+        return self._shown(super().get(name))
+
+    def find(self, identity: str) -> Iterable[BatchJob]:
+        return [self._shown(one) for one in super().find(identity)]
+
+    @staticmethod
+    def _shown(one: BatchJob) -> BatchJob:
+        return one.model_copy(update={"display_name": ""}) if one.is_done else one
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_job_that_ends_without_its_name_is_not_bought_again(desk: Desk, *, lasting: bool) -> None:
+    desk.service, desk.store.lasting = Nameless(), lasting
+    step = until_it_waits(desk)
+    desk.service.end("batches/1", JobState.SUCCEEDED)
+    assert isinstance(desk.run().advance(woken(step)), Done)
+    assert len(desk.service.created) == 1
+    assert desk.work.landed == ["batches/1"]

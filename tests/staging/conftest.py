@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from api.listener import Listener, listening
 from api.virtual_time import VirtualTime
 
 from airflow_provider_gemini_batch.api.client import BatchClient
@@ -29,4 +30,10 @@ def clock(emulator: Emulator) -> VirtualTime:
 @pytest.fixture
 def client(emulator: Emulator, clock: VirtualTime) -> Iterator[BatchClient]:
     with BatchClient.for_gemini("a-key", base_url=emulator.url, sleep=clock.sleep, clock=clock) as made:
+        yield made
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with listening() as made:
         yield made

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ApiError, FileFailed, FileNotReady
 from airflow_provider_gemini_batch.api.models import JobKind, Service
-from airflow_provider_gemini_batch.batch.tag import Tag
+from airflow_provider_gemini_batch.batch.tag import Tag, tag_of
 from airflow_provider_gemini_batch.rows.layout import ShardFile
 from airflow_provider_gemini_batch.staging import attachments, job_service
 from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from api.listener import Listener
     from api.virtual_time import VirtualTime
 
-    from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.emulator import Emulator
 
 FLASH = "gemini-2.5-flash"
@@ -278,3 +279,17 @@ def test_media_that_vanish_while_they_are_processed_are_uploaded_anew(
     emulator.control.faults(file_processing=5, http=gone)
     assert client.get_file(bring(media)).state == "ACTIVE"
     assert starts(emulator) == 2
+
+
+@pytest.mark.parametrize("own_rows", [True, False])
+def test_a_job_keeps_the_name_that_the_response_to_its_create_call_leaves_out(
+    listener: Listener, tmp_path: Path, *, own_rows: bool
+) -> None:
+    listener.answer = (200, {}, b'{"name": "batches/a"}')
+    source = {} if own_rows else {"file_name": f"files/{'a' * 42}"}
+    settings = JobSettings(model=FLASH, kind=JobKind.GENERATION, source=source)
+    with BatchClient.for_gemini("a-key", base_url=listener.url) as client:
+        service = ClientJobService(client, settings, supply=OneFile(tmp_path / "rows.jsonl") if own_rows else None)
+        found = tag_of(service.create(service.prepare(TAG, None, reuse=False), TAG))
+    assert found == TAG
+    assert found.wrapped == own_rows

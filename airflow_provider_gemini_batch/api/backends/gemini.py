@@ -55,7 +55,6 @@ from airflow_provider_gemini_batch.api.wire import (
     error_of,
     int_of,
     json_bytes,
-    objects_at,
     shown_text,
     state_of,
     text_at,
@@ -81,6 +80,7 @@ _JOB_MASK = (
 _MOST_INLINE_BYTES = 512 * 2**20
 _MOST_INLINE_VALUES = 10_000_000
 _IN_AN_ADDRESS = re.compile(r"https?://[^?#]*/(files/[\w-]+)")
+_CANCELLED = 1  # of google.rpc.Code
 _PAGE_MASK = f"nextPageToken,operations({_JOB_MASK})"
 
 
@@ -148,16 +148,15 @@ class GeminiBackend:
         if filter_ is not None:
             raise ConfigurationError("filter: the Gemini API documents none for batches; only Vertex AI takes one")
         response = self._page(page_size, page_token, _PAGE_MASK if brief else None)
-        page = response.json()
-        jobs = tuple(_job(entry, response) for entry in objects_at(page, "operations"))
-        return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"), as_of=response.date)
+        entries, token = response.page("operations")
+        jobs = tuple(_job(entry, response) for entry in entries)
+        return BatchJobPage(batch_jobs=jobs, next_page_token=token, as_of=response.date)
 
     def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
         """Return a page of snapshots of jobs."""
         response = self._page(page_size, page_token, _PAGE_MASK)
-        page = response.json()
-        snapshots = [_snapshot(entry, response) for entry in objects_at(page, "operations")]
-        return SnapshotPage(snapshots, text_at(page, "nextPageToken"))
+        entries, token = response.page("operations")
+        return SnapshotPage([_snapshot(entry, response) for entry in entries], token)
 
     def _page(self, page_size: int, page_token: str | None, mask: str | None) -> WholeResponse:
         """Request a page, always with its size: without one, the list may be empty."""
@@ -169,11 +168,12 @@ class GeminiBackend:
     def cancel(self, name: str) -> None:
         """Request cancellation; the service goes on for a while and may still finish the job."""
         url = f"{self._root}/{names.gemini_job(name)}:cancel"
-        self._transport.send(Call("cancel", "POST", url, subject=name))
+        self._transport.send(Call("cancel", "POST", url, subject=name)).check_accepted()
 
     def delete(self, name: str) -> None:
         """Delete a job; its input and output files remain."""
-        self._transport.send(Call("delete", "DELETE", f"{self._root}/{names.gemini_job(name)}", subject=name))
+        url = f"{self._root}/{names.gemini_job(name)}"
+        self._transport.send(Call("delete", "DELETE", url, subject=name)).check_accepted()
 
     def outcome(self, name: str) -> Outcome:
         """Return one job and its responses; an output file that does not exist yet counts as no responses."""
@@ -288,13 +288,17 @@ def _error(operation: dict[str, Any]) -> ServiceError | None:
 
 
 def _state(operation: dict[str, Any], raw: str) -> JobState:
-    """Return the state. Where ``done`` contradicts it, ``done`` counts; the raw name is kept."""
-    state = state_of(raw)
+    """Return the state. Where ``done`` contradicts it, ``done`` counts; the raw name is kept.
+
+    An operation that was cancelled ends with the error code 1:
+    https://github.com/googleapis/googleapis/blob/master/google/longrunning/operations.proto (CancelOperation)
+    """
+    state, error = state_of(raw), _error(operation)
     if operation.get("done") is not True or state.is_terminal:
         return state
-    if state is JobState.CANCELLING:
+    if state is JobState.CANCELLING or (error is not None and error.code == _CANCELLED):
         return JobState.CANCELLED
-    return JobState.FAILED if _error(operation) else JobState.SUCCEEDED
+    return JobState.FAILED if error else JobState.SUCCEEDED
 
 
 def _kind(metadata: dict[str, Any], model: str) -> JobKind | None:

@@ -47,7 +47,6 @@ from airflow_provider_gemini_batch.api.wire import (
     error_of,
     int_of,
     json_bytes,
-    objects_at,
     shown_text,
     state_of,
     text_at,
@@ -166,16 +165,15 @@ class VertexBackend:
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Return a page of jobs of this project and location."""
         response = self._page(page_size, page_token, filter_, brief=brief)
-        page = response.json()
-        jobs = tuple(_job(entry, response) for entry in objects_at(page, "batchPredictionJobs"))
-        return BatchJobPage(batch_jobs=jobs, next_page_token=text_at(page, "nextPageToken"), as_of=response.date)
+        entries, token = response.page("batchPredictionJobs")
+        jobs = tuple(_job(entry, response) for entry in entries)
+        return BatchJobPage(batch_jobs=jobs, next_page_token=token, as_of=response.date)
 
     def snapshots(self, *, page_size: int, page_token: str | None) -> SnapshotPage:
         """Return a page of snapshots of jobs."""
         response = self._page(page_size, page_token, None, brief=True)
-        page = response.json()
-        snapshots = [_snapshot(entry, response) for entry in objects_at(page, "batchPredictionJobs")]
-        return SnapshotPage(snapshots, text_at(page, "nextPageToken"))
+        entries, token = response.page("batchPredictionJobs")
+        return SnapshotPage([_snapshot(entry, response) for entry in entries], token)
 
     def _page(self, page_size: int, page_token: str | None, filter_: str | None, *, brief: bool) -> WholeResponse:
         params = {"pageSize": str(page_size)}
@@ -186,11 +184,11 @@ class VertexBackend:
 
     def cancel(self, name: str) -> None:
         """Request cancellation; the service refuses once the job has ended."""
-        self._transport.send(Call("cancel", "POST", f"{self._url(name)}:cancel", subject=name))
+        self._transport.send(Call("cancel", "POST", f"{self._url(name)}:cancel", subject=name)).check_accepted()
 
     def delete(self, name: str) -> None:
         """Delete a job that has ended. The service returns an operation, which in practice is done at once."""
-        self._transport.send(Call("delete", "DELETE", self._url(name), subject=name))
+        self._transport.send(Call("delete", "DELETE", self._url(name), subject=name)).check_accepted()
 
     def outcome(self, name: str) -> Outcome:
         """Return one job and its responses in Cloud Storage or BigQuery."""

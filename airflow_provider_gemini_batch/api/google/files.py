@@ -36,16 +36,14 @@ from airflow_provider_gemini_batch.api.errors import (
     UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import File, FilePage
-from airflow_provider_gemini_batch.api.transport import Call, FilePart, Retry
+from airflow_provider_gemini_batch.api.transport import Call, FilePart, Retry, may_repeat
 from airflow_provider_gemini_batch.api.urls import is_secure
 from airflow_provider_gemini_batch.api.wire import (
     dict_at,
     error_of,
     int_of,
     json_bytes,
-    objects_at,
     shown_text,
-    text_at,
     time_of,
 )
 
@@ -68,7 +66,7 @@ LONGEST_PROCESSING = 600.0
 """Default for how many seconds to wait until an upload is processed."""
 _PROCESSING_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _OWN_NAME = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
-_CONTENT_RANGE = re.compile(r"\s*bytes\s+(\d{1,18})-")
+_CONTENT_RANGE = re.compile(r"\s*bytes\s+(\d{1,18})-(?:\d{1,18}/(\d{1,18}))?")
 _MIME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)?\Z")
 
 
@@ -251,10 +249,12 @@ class GeminiFiles:
                 raise self._session_error(error) from error
             if progress is None:
                 failures += 1
-                if failures >= self._transport.attempts:
+                # A long wait is up to the caller, who may free its worker.
+                gives_up = trouble is not None and not may_repeat(Retry.SAFE, trouble)
+                if gives_up or failures >= self._transport.attempts:
                     raise trouble or UnexpectedResponse(f"upload of {session.label}: the service confirms no chunk")
                 self._transport.sleep(self._transport.pause(failures - 1, trouble))
-                progress = self._query(session)
+                progress = self._query(session, content.size)
             if progress is None:
                 continue
             if progress.file is not None:
@@ -279,7 +279,7 @@ class GeminiFiles:
             return _Progress(offset + length, None)
         return self._read_finished(response) if status == "final" else None
 
-    def _query(self, session: _Session) -> _Progress | None:
+    def _query(self, session: _Session, size: int) -> _Progress | None:
         """Return how much has arrived; None if the service did not respond."""
         try:
             response = self._transport.send(session.call("upload", "query"))
@@ -290,7 +290,7 @@ class GeminiFiles:
         if _upload_status(response) == "final":
             return self._read_finished(response)
         received = int_of(response.headers.get("x-goog-upload-size-received"))
-        if received is None:
+        if received is None or not 0 <= received <= size:
             raise _SessionGone
         return _Progress(received, None)
 
@@ -304,8 +304,8 @@ class GeminiFiles:
         """Return the progress with the finished file. Without a readable response its name is unknown: upload again."""
         try:
             member = dict_at(response.json(), "file")
-        except UnexpectedResponse:
-            raise _SessionGone from None
+        except UnexpectedResponse as error:
+            raise _SessionGone(error) from None
         if not member:
             raise UnexpectedResponse(f"{response.description}: the service ended the upload without a file")
         return _Progress(0, _file(member, response))
@@ -319,9 +319,8 @@ class GeminiFiles:
         """Return a page of files."""
         params = {"pageSize": str(page_size), **({"pageToken": page_token} if page_token else {})}
         response = self._transport.send(Call("list files", "GET", self._url("files"), params=params))
-        page = response.json()
-        found = tuple(_file(member, response) for member in objects_at(page, "files"))
-        return FilePage(files=found, next_page_token=text_at(page, "nextPageToken"))
+        members, token = response.page("files")
+        return FilePage(files=tuple(_file(member, response) for member in members), next_page_token=token)
 
     def delete(self, name: str) -> None:
         """Delete an uploaded file."""
@@ -372,16 +371,25 @@ def _open_at(transport: Transport, call: Call, offset: int) -> requests.Response
     # identity: offsets must count the bytes of the file, not of a compressed stream.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
     ranged = Call(call.operation, call.method, call.url, subject=call.subject, params=call.params, headers=headers)
-    return transport.repeat(lambda: transport.open_response(ranged))
+
+    def open_file() -> requests.Response:
+        response = transport.open_response(ranged)
+        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
+            response.close()
+            status = response.status_code
+            what = f"{call.description}: {status}, but the response is not JSON (HTML)"
+            raise ServiceUnavailable(what, http_status=status)
+        return response
+
+    return transport.repeat(open_file)
 
 
 def _pieces(transport: Transport, call: Call, response: requests.Response) -> Iterator[bytes]:
-    done, failures = 0, 0
-    encoded = "Content-Encoding" in response.headers
-    expected = None if encoded else int_of(response.headers.get("Content-Length"))
+    done, failures, asked = 0, 0, 0
+    is_encoded, version = _is_encoded(response), _version(response)
     while True:
         trouble: TransportError | None = None
-        skip = done - _begin(call, response, done)
+        skip = done - _begin(call, response, asked)
         try:
             with response:
                 for chunk in transport.chunks(call, response, READ_BYTES):
@@ -392,19 +400,49 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> It
                         yield fresh
         except TransportError as error:
             trouble = error
-        if done >= expected if expected is not None else trouble is None:
+        if done >= version.size if version.size is not None else trouble is None:
             return
         failures += 1
         trouble = trouble or TransportError(f"{call.description}: the download ended early", sent=True)
         if failures >= transport.attempts:
             raise trouble
         transport.sleep(transport.pause(failures - 1, trouble))
+        # A range of packed data would begin anywhere.
+        asked = 0 if is_encoded else done
         try:
-            response = _open_at(transport, call, done)
+            response = _open_at(transport, call, asked)
         except ApiError as error:
-            if error.http_status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and expected is None:
+            if error.http_status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and version.size is None:
                 return  # the connection broke after the last byte
             raise
+        if version.differs_from(_version(response)):
+            response.close()
+            raise UnexpectedResponse(f"{call.description}: the file has changed since its download began: retry")
+
+
+class _Version(NamedTuple):
+    """What tells a file from another one of the same name; None for what a response does not say."""
+
+    size: int | None = None
+    tag: str | None = None
+
+    def differs_from(self, other: _Version) -> bool:
+        return any(None not in pair and pair[0] != pair[1] for pair in zip(self, other, strict=True))
+
+
+def _is_encoded(response: requests.Response) -> bool:
+    return response.headers.get("Content-Encoding", "identity") != "identity"
+
+
+def _version(response: requests.Response) -> _Version:
+    if _is_encoded(response):
+        return _Version()
+    tag = response.headers.get("ETag") or "W/"
+    size = response.headers.get("Content-Length")
+    if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+        served = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+        size = served[2] if served else None
+    return _Version(int_of(size), None if tag.startswith("W/") else tag)
 
 
 def _begin(call: Call, response: requests.Response, asked: int) -> int:
@@ -446,8 +484,8 @@ def _open_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[_Content
 
 
 def _may_lack_path(error: ApiError) -> bool:
-    """Return whether the host may not know the path: a 404, or a gateway's refusal that is not in Google's form."""
-    return error.http_status == 404 or (error.http_status in {400, 403, 405} and not error.status)  # noqa: PLR2004
+    """Return whether the host may not know the path: a 404, or a gateway's page that is not in Google's form."""
+    return error.http_status == 404 or (error.http_status in {200, 400, 403, 405} and not error.status)  # noqa: PLR2004
 
 
 def _written(file: BinaryIO, chunk: bytes) -> int:

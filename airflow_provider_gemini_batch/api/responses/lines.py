@@ -204,7 +204,7 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
     :raises UnexpectedResponse: the data ends early or is damaged.
     """
-    first, stream = _begin(_unzip(chunks))
+    first, stream = _begin(unzipped(chunks))
     if not first.startswith(_UTF_16):
         yield first
         yield from stream
@@ -226,7 +226,11 @@ def _begin(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return first, stream
 
 
-def _unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def unzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield gzip data unpacked, in pieces not much larger than those that are read; anything else unchanged.
+
+    :raises UnexpectedResponse: the data ends early or is damaged.
+    """
     first, stream = _begin(chunks)
     if not first.startswith(_GZIP):
         yield first

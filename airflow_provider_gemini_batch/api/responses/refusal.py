@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 # A day: a longer wait only means "not now".
 _LONGEST_RETRY_AFTER = 86400.0
 _LONGEST_DATE = 100
+# The status of gRPC's CANCELLED, which Google's servers also send when they give a call up themselves.
+_GIVEN_UP = 499
 # Dates outside of these years cannot be right.
 _YEARS = range(1970, 2200)
 _NOT_ACTIVE = re.compile(r"\bnot in an? ACTIVE state\b", re.IGNORECASE)
@@ -93,7 +95,7 @@ def _kind(status: int, canonical: str, reason: str, message: str) -> type[ApiErr
         return AccessDenied
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return QuotaExceeded
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {HTTPStatus.REQUEST_TIMEOUT, _GIVEN_UP}:
         return ServiceUnavailable
     return ApiError
 

@@ -1,0 +1,175 @@
+"""What stands between us and the service, and answers in its place: it is neither believed nor taken for a refusal."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from api.conftest import FixedToken
+from api.test_resumed_downloads import saying
+
+from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.errors import (
+    GeminiBatchError,
+    QuotaExceeded,
+    ServiceUnavailable,
+    UnexpectedResponse,
+)
+from airflow_provider_gemini_batch.api.models import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from api.listener import Listener
+
+FLASH = "gemini-2.5-flash"
+VERTEX_JOB = "projects/p/locations/us-central1/batchPredictionJobs/1"
+JOBS = {"gemini": "batches/a", "vertex": VERTEX_JOB}
+
+
+@pytest.fixture(params=["gemini", "vertex"])
+def here(request: pytest.FixtureRequest, listener: Listener) -> Iterator[tuple[BatchClient, str]]:
+    """A client of each service that talks to the listener, and the name of a job there."""
+    if request.param == "gemini":
+        made = BatchClient.for_gemini("a-key", base_url=listener.url, sleep=lambda _: None)
+    else:
+        made = BatchClient.for_vertex(
+            "p", "us-central1", credentials=FixedToken(), base_url=listener.url, sleep=lambda _: None
+        )
+    with made as client:
+        yield client, JOBS[request.param]
+
+
+def http(status: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@pytest.mark.parametrize("interim", ["100 Continue", "102 Processing", "103 Early Hints"])
+def test_an_interim_response_is_not_the_response(interim: str) -> None:
+    before = f"HTTP/1.1 {interim}\r\nLink: </style.css>\r\n\r\n".encode()
+    with (
+        saying(before + before + http("200 OK", b'{"name": "batches/a"}')) as (url, _),
+        BatchClient.for_gemini("a-key", base_url=url) as client,
+    ):
+        assert client.create(FLASH, inlined_requests=["a"]).name == "batches/a"
+
+
+def test_a_call_that_the_service_gave_up_may_have_acted(listener: Listener) -> None:
+    body = {"error": {"code": 499, "status": "CANCELLED", "message": "The operation was cancelled."}}
+    listener.answer = (499, {}, json.dumps(body).encode())
+    with BatchClient.for_gemini("a-key", base_url=listener.url, sleep=lambda _: None) as client:
+        with pytest.raises(ServiceUnavailable) as raised:
+            client.create(FLASH, inlined_requests=["a"])
+        assert raised.value.may_have_acted
+        assert len(listener.seen) == 1
+        with pytest.raises(ServiceUnavailable):
+            client.get("batches/a")
+        assert len(listener.seen) == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error": {"code": 429, "message": "Slow down."}}', "the response is an error: Slow down."),
+        (b'{"error": {"code": 8}}', "the response is an error: code 8"),
+        (b'{"error": null}', "the response is an error"),
+        (b'{"message": "no route"}', "the response is not a page of a list"),
+        (b'{"batches": [{"name": "batches/a"}]}', "the response is not a page of a list"),
+    ],
+)
+def test_what_is_no_page_does_not_pass_for_an_empty_list(
+    here: tuple[BatchClient, str], listener: Listener, body: bytes, words: str
+) -> None:
+    listener.answer = (200, {}, body)
+    asks: list[Callable[[], object]] = [here[0].list, here[0].snapshots]
+    for ask in asks:
+        with pytest.raises(UnexpectedResponse, match=words):
+            ask()
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"nextPageToken": ""}', b'{"unreachable": ["x"]}'])
+def test_an_empty_page_is_one(here: tuple[BatchClient, str], listener: Listener, body: bytes) -> None:
+    listener.answer = (200, {}, body)
+    assert not here[0].list().batch_jobs
+
+
+@pytest.mark.parametrize("operation", ["cancel", "delete"])
+def test_a_page_or_an_error_does_not_pass_for_a_cancel_or_delete(
+    here: tuple[BatchClient, str], listener: Listener, operation: str
+) -> None:
+    client, name = here
+    act = {"cancel": client.cancel, "delete": client.delete}[operation]
+    for body, words in (
+        (b"<html>Sign in</html>", r"not JSON \(HTML\)"),
+        (b'{"name": "operations/1", "done": true, "error": {"code": 9, "message": "It runs."}}', "an error: It runs."),
+        (b'{"error": {"code": 9}}', "an error: code 9"),
+    ):
+        listener.answer = (200, {}, body)
+        with pytest.raises(UnexpectedResponse, match=words):
+            act(name)
+    for body in (b"", b"{}", b"OK", b'{"done": true, "response": {}}', b'{"error": {}}'):
+        listener.answer = (200, {}, body)
+        act(name)
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 412])
+def test_a_late_cancel_is_no_error_however_it_is_refused(
+    here: tuple[BatchClient, str], listener: Listener, status: int
+) -> None:
+    client, name = here
+    job = {"name": name, "state": "JOB_STATE_SUCCEEDED", "metadata": {"state": "BATCH_STATE_SUCCEEDED"}}
+    listener.answer = lambda path: (
+        (status, {}, b"") if path.endswith(":cancel") else (200, {}, json.dumps(job).encode())
+    )
+    client.cancel(name)
+    job |= {"state": "JOB_STATE_RUNNING", "metadata": {"state": "BATCH_STATE_RUNNING"}}
+    with pytest.raises(GeminiBatchError, match=f"was refused: {status}"):
+        client.cancel(name)
+
+
+@pytest.mark.parametrize("state", ["", "BATCH_STATE_RUNNING", "BATCH_STATE_NEW"])
+def test_an_operation_that_ends_with_the_code_of_a_cancellation_was_cancelled(listener: Listener, state: str) -> None:
+    job = {"name": "batches/a", "done": True, "metadata": {"state": state}, "error": {"code": 1}}
+    listener.answer = (200, {}, json.dumps(job).encode())
+    with BatchClient.for_gemini("a-key", base_url=listener.url) as client:
+        assert client.get("batches/a").state is JobState.CANCELLED
+
+
+FINISHED = http("200 OK", b'{"file": {"name": "files/abc"}}', "x-goog-upload-status: final")
+
+
+def upload(*answers: bytes) -> tuple[str, list[float], int]:
+    """Upload two bytes; return the name of the file, the pauses, and how many sessions it took."""
+    pauses: list[float] = []
+    started = http("200 OK", b"", "x-goog-upload-url: http://localhost/session")
+    with (
+        saying(*[started if answer is START else answer for answer in answers]) as (url, asked),
+        BatchClient.for_gemini("a-key", base_url=url, sleep=pauses.append) as client,
+    ):
+        name = client.upload_file(io.BytesIO(b"ab"), wait=0).name
+    return name, pauses, sum(b"/upload/v1beta/files" in request for request in asked)
+
+
+START = b"start"
+
+
+@pytest.mark.parametrize("received", ["3", "-1", "99999999999999999999", "1,1", "half"])
+def test_an_upload_begins_anew_where_the_service_has_an_impossible_number_of_bytes(received: str) -> None:
+    odd = http("200 OK", b"", "x-goog-upload-status: active", f"x-goog-upload-size-received: {received}")
+    name, _, sessions = upload(START, http("503 Busy"), odd, START, FINISHED)
+    assert (name, sessions) == ("files/abc", 2)
+
+
+def test_an_upload_holds_no_worker_for_as_long_as_a_quota_asks() -> None:
+    with pytest.raises(QuotaExceeded) as raised:
+        upload(START, http("429 Slow", b"", "Retry-After: 3600"))
+    assert raised.value.retry_after == 3600
+
+
+def test_an_upload_that_the_service_ends_with_an_error_tells_its_words() -> None:
+    refused = http("200 OK", b'{"error": {"code": 400, "message": "No room."}}', "x-goog-upload-status: final")
+    with pytest.raises(UnexpectedResponse, match=r"dropped 3 upload sessions; the last: .*an error: No room\."):
+        upload(START, refused, START, refused, START, refused)
