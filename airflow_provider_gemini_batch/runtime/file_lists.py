@@ -125,7 +125,9 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[
         )
     except (OSError, ImportError, ValueError) as error:
         if is_lasting(error):
-            raise ConfigurationError(f"input_path: cannot list {given}: {error or type(error).__name__}") from error
+            raise ConfigurationError(
+                f"input_path: cannot list {given}: {str(error) or type(error).__name__}"
+            ) from error
         raise TransportError(f"cannot list {given} just now: {type(error).__name__}", sent=False) from error
     if not found:
         raise EmptyInput(

@@ -20,7 +20,7 @@ from pyarrow import dataset as arrow_dataset
 from pyarrow import parquet
 from pydantic import BaseModel
 
-from airflow_provider_gemini_batch.api.errors import EmptyInput, GeminiBatchError, TransportError
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, GeminiBatchError, TransportError
 from airflow_provider_gemini_batch.datasets import GeminiBatchDataset
 from airflow_provider_gemini_batch.rows import delivery
 from airflow_provider_gemini_batch.rows.python_rows import python_rows
@@ -425,6 +425,19 @@ def test_an_object_that_cannot_be_seen_just_now_is_not_taken_for_a_pattern_witho
         patch.setattr(type(bucket), "info", reset)
         with pytest.raises(TransportError, match=r"cannot list memory://bucket/a\[1\]\.csv just now"):
             addresses_of(Paths(), "memory://bucket/a[1].csv")
+
+
+def test_a_folder_that_cannot_be_listed_says_why_also_where_its_error_has_no_text(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    bucket.pipe_file("/bucket/a/b.csv", b"text")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bucket), "find", refuse)
+        with pytest.raises(ConfigurationError, match=r"cannot list memory://bucket/a/: PermissionError"):
+            addresses_of(Paths(), "memory://bucket/a/")
 
 
 def test_a_budget_counts_what_is_packed_and_what_each_row_is_sent_with(board: Board) -> None:
