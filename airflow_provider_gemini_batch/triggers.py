@@ -6,6 +6,7 @@ light; what a running trigger needs is in :mod:`.runtime.trigger_task`.
 
 from __future__ import annotations
 
+from inspect import signature
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.trigger_task import TriggerTask
 
 _seconds = seconds(above_zero=True)
+
+
+def _serialized(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
+    """Return the path of a trigger's class, and its arguments: each is kept as an attribute of the same name."""
+    kind = type(trigger)
+    arguments = {name: getattr(trigger, name) for name in signature(kind).parameters}
+    return f"{kind.__module__}.{kind.__qualname__}", arguments
 
 
 class GeminiBatchJobTrigger(BaseTrigger):
@@ -92,24 +100,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments: names and numbers only, no credential and nothing of the rows."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "job_name": self.job_name,
-                "gemini_conn_id": self.gemini_conn_id,
-                "poll_interval": self.poll_interval,
-                "end_time": self.end_time,
-                "cancel_on_kill": self.cancel_on_kill,
-                "location": self.location,
-                "project_id": self.project_id,
-                "queue_timeout": self.queue_timeout,
-                "progress_timeout": self.progress_timeout,
-                "until": self.until,
-                "memo": self.memo,
-                "turn": self.turn,
-                "input_tokens": self.input_tokens,
-            },
-        )
+        return _serialized(self)
 
     @property
     def job_names(self) -> Sequence[str]:
@@ -203,19 +194,7 @@ class GeminiBatchJobEventTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments: names and numbers only."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "gemini_conn_id": self.gemini_conn_id,
-                "display_name": self.display_name,
-                "model": self.model,
-                "labels": self.labels,
-                "states": self.states,
-                "poll_interval": self.poll_interval,
-                "location": self.location,
-                "project_id": self.project_id,
-            },
-        )
+        return _serialized(self)
 
     def shared_stream_key(self) -> Hashable:
         """Return the key of the stream; triggers with the same key share one (Airflow 3.3)."""

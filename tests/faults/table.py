@@ -469,8 +469,8 @@ FAULTS = (
     Fault(
         "triggerer_sigkill",
         "triggers.py",
-        '                "memo": self.memo,\n',
-        "",
+        "for name in signature(kind).parameters}",
+        'for name in signature(kind).parameters if name != "memo"}',
         f"{_TRIGGER}test_a_trigger_survives_being_written_down_and_read_again",
     ),
     Fault(
@@ -483,8 +483,8 @@ FAULTS = (
     Fault(
         "restart_of_everything",
         "triggers.py",
-        '                "end_time": self.end_time,\n',
-        "",
+        "for name in signature(kind).parameters}",
+        'for name in signature(kind).parameters if name != "end_time"}',
         f"{_TRIGGER}test_a_trigger_survives_being_written_down_and_read_again",
     ),
     Fault(
