@@ -26,9 +26,19 @@ from airflow.providers.common.ai.batch.base import (
 from airflow.providers.common.ai.exceptions import LLMBatchLimitExceededError, LLMBatchModelMismatchError
 
 from airflow_provider_gemini_batch.api.client import BatchClient
-from airflow_provider_gemini_batch.api.errors import ApiError, ConfigurationError, GeminiBatchError, NotFound
+from airflow_provider_gemini_batch.api.errors import (
+    ApiError,
+    ConfigurationError,
+    GeminiBatchError,
+    InputError,
+    NotFound,
+)
 from airflow_provider_gemini_batch.api.models import JobKind, JobState
+from airflow_provider_gemini_batch.api.names import gemini_model
 from airflow_provider_gemini_batch.api.requests.fields import camel
+from airflow_provider_gemini_batch.api.requests.forms import mapping_of
+from airflow_provider_gemini_batch.api.requests.request import normalise
+from airflow_provider_gemini_batch.api.wire import json_bytes
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker, RowStatus
 from airflow_provider_gemini_batch.rows.schema import response_schema
 
@@ -110,6 +120,7 @@ class GeminiBatchAdapter(BatchAdapter):
     ) -> None:
         """Raise for what the service would refuse, before anything is sent."""
         self.check_custom_id_length(idempotency_key, len(requests))
+        gemini_model(model)
         if len(requests) > self.max_requests:
             raise LLMBatchLimitExceededError(
                 f"A Gemini batch takes at most {self.max_requests} requests here; got {len(requests)}. Split the input "
@@ -185,7 +196,13 @@ class GeminiBatchAdapter(BatchAdapter):
             if config:
                 body["generationConfig"] = config
             item = {"key": f"{idempotency_key}-{index}", "request": body}
-            yield json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+            try:
+                # What the create call would refuse is refused while common.ai has not noted that it sends one.
+                normalise(item)
+                line = json_bytes(item)
+            except InputError as error:
+                raise InputError(f"requests[{index}]: {error}") from None
+            yield line + b"\n"
 
     def get_batch(self, batch_id: str) -> BatchState:
         """Return the state of a job; raise :class:`BatchNotFound` when the service does not know it."""
@@ -294,7 +311,7 @@ class GeminiBatchAdapter(BatchAdapter):
 
 
 def _camel(params: dict[str, Any] | None) -> dict[str, Any]:
-    return {camel(name): value for name, value in (params or {}).items()}
+    return {camel(name): value for name, value in mapping_of(params or {}, "params").items()}
 
 
 def _display_name(idempotency_key: str, input_fingerprint: str) -> str:

@@ -48,10 +48,15 @@ class GeminiBatchOutputLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002  Airflow's signature
         """Return the output's page; an empty text, which hides the button, for a place that has none."""
+        from airflow_provider_gemini_batch.api.errors import ConfigurationError
+        from airflow_provider_gemini_batch.runtime.argument_readers import path
         from airflow_provider_gemini_batch.ui.addresses import output_page
 
-        path = getattr(operator, "output_path", None) or getattr(operator, "destination", None)
-        return output_page(path) if isinstance(path, str) else ""
+        given = getattr(operator, "output_path", None) or getattr(operator, "destination", None)
+        try:
+            return output_page(path("output_path", given))
+        except ConfigurationError:  # it is no path
+            return ""
 
 
 def job_url(job_name: object) -> str:

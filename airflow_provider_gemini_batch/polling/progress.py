@@ -75,9 +75,9 @@ class WaitLog:
         self._earlier = [
             (each[0], each[1], each[2])
             for each in (found[-MOST_SAMPLES:] if isinstance(found, list) else ())
-            if isinstance(each, list) and len(each) == 3 and all(isinstance(number, (int, float)) for number in each)  # noqa: PLR2004
+            if isinstance(each, list) and len(each) == 3 and all(_is_count(number) for number in each)  # noqa: PLR2004
         ]
-        if isinstance(started := record.get("started_at"), (int, float)):
+        if _is_count(started := record.get("started_at")):
             self._started_at = started
 
     def text(self, now: float) -> str:
@@ -205,6 +205,11 @@ class _Counted(NamedTuple):
     done: int
     failed: int
     is_open: bool
+
+
+def _is_count(value: object) -> bool:
+    """Return whether a value, which anybody may have written, is a finite number that is not negative."""
+    return isinstance(value, (int, float)) and 0 <= value < inf
 
 
 def _counts(seen: Sequence[JobProgress | None]) -> _Counted:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -120,8 +119,11 @@ def _named(uri: str) -> tuple[str, str]:
         return "bigquery", uri.removeprefix("bq://")
     if uri.startswith("files/"):
         return "gemini", uri
-    parts = urlsplit(uri)
-    bucket = parts.netloc.rpartition("@")[2]
-    if not bucket:
-        return parts.scheme, parts.path
-    return f"{parts.scheme}://{bucket}", parts.path.strip("/") or "/"
+    # Not by urlsplit: a name may hold `#`, `?` and brackets.
+    scheme, _, rest = uri.partition("://")
+    host, _, path = rest.partition("/")
+    if not host:
+        return scheme, f"/{path}"
+    if not scheme.startswith(("abfs", "wasb")):  # where a container stands before the @
+        host = host.rpartition("@")[2]
+    return f"{scheme}://{host}", path.strip("/") or "/"

@@ -72,7 +72,9 @@ def output_page(output: str) -> str:
     """Return the URL of Google's page of an output in Cloud Storage or BigQuery; empty for any other place."""
     scheme, _, rest = output.partition("://")
     if scheme == "gs" and rest.strip("/"):
-        return _STORAGE + quote(rest.strip("/"), safe="/")
+        bucket, slash, name = rest.strip("/").partition("/")
+        # Before an @ stands the connection that Airflow reads the address with.
+        return _STORAGE + quote(bucket.rpartition("@")[2] + slash + name, safe="/")
     project, _, table = rest.partition(".")
     dataset, _, table = table.partition(".")
     if scheme == "bq" and project and dataset:

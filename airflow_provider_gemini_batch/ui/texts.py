@@ -44,7 +44,7 @@ def short_number(value: float | None) -> str:
     if value is None:
         return NOTHING
     for unit in ("", " k", " M", " G"):
-        if value < _THOUSAND or unit == " G":
+        if round(value) < _THOUSAND or unit == " G":
             break
         value /= _THOUSAND
     digits = 1 if unit and value < _THOUSAND / 10 else 0

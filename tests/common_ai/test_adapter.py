@@ -20,6 +20,7 @@ from airflow.sdk import DAG, task
 from dag_runs import Run
 from pydantic import BaseModel
 
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.common_ai import GeminiBatchAdapter
 
 if TYPE_CHECKING:
@@ -322,6 +323,32 @@ def test_a_request_for_another_model_is_refused_before_anything_is_sent(
     with pytest.raises(LLMBatchModelMismatchError):
         adapter.validate_requests(requests, model="gemini-2.5-flash", output_spec=TEXT, idempotency_key="a" * 16)
     assert jobs(service) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "model", "params", "said"),
+    [
+        ("\ud800", "gemini-2.5-flash", {}, "requests\\[0\\]: .*half of a surrogate pair"),
+        ("Hello?", "gemini-2.5-flash", {"temperature": float("nan")}, "requests\\[0\\]: .*not finite"),
+        ("Hello?", "gemini-2.5-flash", {"stop_sequences": {"a"}}, "requests\\[0\\]: .*JSON does not have"),
+        ("Hello?", "gemini-2.5-flash", {"temprature": 1}, "'temprature' is not a member of generationConfig"),
+        ("Hello?", "gemini-2.5-flash", [("temperature", 1)], "'params' must be an object"),
+        ("Hello?", "gemini 2.5", {}, "Invalid model name"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_before_common_ai_notes_that_it_sends(
+    prompt: str, model: str, params: Any, said: str, adapter: GeminiBatchAdapter
+) -> None:
+    requests: Any = [{"prompt": prompt}]
+    with pytest.raises(ConfigurationError, match=said):
+        adapter.validate_requests(
+            requests, model=model, output_spec=TEXT, idempotency_key="a" * 16, request_params=params
+        )
+
+
+def test_a_surrogate_pair_is_the_character_that_it_stands_for(adapter: GeminiBatchAdapter) -> None:
+    (line,) = adapter._lines([{"prompt": "\ud83d\ude00"}], "a" * 16, {})
+    assert "\N{GRINNING FACE}" in line.decode()
 
 
 def test_what_a_request_says_wins_over_the_batch(adapter: GeminiBatchAdapter) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from math import inf
+from math import inf, nan
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,3 +162,14 @@ def test_no_order_of_counts_and_clocks_makes_a_time_left_that_is_not_worth_sayin
 @given(st.floats(0, 1e7))
 def test_a_span_is_short_to_read(seconds: float) -> None:
     assert len(span(seconds)) <= 8
+
+
+@pytest.mark.parametrize("odd", [inf, nan, -1, "5", None, [5]])
+def test_a_damaged_record_of_an_earlier_process_is_left_out(odd: Any) -> None:
+    told = Told()
+    told.log.go_on_from({"started_at": odd, "samples": [[odd, 1, 0], [T - 50, odd, 0], [T - 40, 1, 0], odd]})
+    told.lines(seen(5))
+    numbers = told.log.numbers(T)
+    assert numbers is not None
+    assert numbers["samples"] == [[round(T - 40), 1, 0], [round(T), 5, 0]]
+    assert numbers["started_at"] == T

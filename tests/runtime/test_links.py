@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk import ObjectStoragePath
 from airflow.sdk.types import TaskInstanceKey
 
 from airflow_provider_gemini_batch.links import (
@@ -74,6 +76,10 @@ def test_the_link_leads_to_the_job_that_the_task_was_given_else_to_the_first_tha
         ("gs://", None, ""),
         (None, None, ""),
         (["gs://x/y"], None, ""),
+        (7, None, ""),
+        (ObjectStoragePath("gs://bucket/rows.jsonl", conn_id="my_gcs"), None, f"{STORAGE_URL}/bucket/rows.jsonl"),
+        ("gs://my_gcs@bucket/a@b.jsonl", None, f"{STORAGE_URL}/bucket/a%40b.jsonl"),
+        (Path("/data/rows.jsonl"), None, ""),
     ],
 )
 def test_an_output_has_a_link_where_a_browser_can_look_at_it(path: object, destination: object, url: str) -> None:

@@ -17,6 +17,7 @@ from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
 from airflow_provider_gemini_batch.ui import queries
 from airflow_provider_gemini_batch.ui.addresses import Place
 from airflow_provider_gemini_batch.ui.queries import Scan, count_mapped, dags, find, load, scan
+from airflow_provider_gemini_batch.ui.texts import short_number
 from ui.airflow_page import HOME, JOB, OVERVIEW, add, detail, headers, read, words
 
 if TYPE_CHECKING:
@@ -230,6 +231,21 @@ def test_a_bound_of_the_cost_is_called_one(
     assert f"cost, 7 days {said}" in words(read(page, "/"))
     assert words(read(page, "/cost")).count(said) == 4
     assert words(detail(page)).count(said) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1 k"),
+        (99_950, "100 k"),
+        (999_600, "1 M"),
+        (41_200_000, "41.2 M"),
+    ],
+)
+def test_a_large_count_has_three_digits(count: int, said: str) -> None:
+    assert short_number(count) == said
 
 
 def test_missing_values_are_dashes(page: TestClient, seeder: Seeder) -> None:

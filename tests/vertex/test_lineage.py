@@ -12,6 +12,8 @@ from task_context import task_context
 from vertex.test_existing_sources import lines
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
+from airflow_provider_gemini_batch.runtime.lineage import lineage_of, openlineage_facets
 
 if TYPE_CHECKING:
     from vertex.bench import Bench
@@ -69,6 +71,22 @@ def test_open_lineage_gets_data_sets_job_model_and_tokens(bench: Bench) -> None:
     assert batch.usage["input_tokens"] > 0
     query: Any = facets.run_facets["externalQuery"]
     assert (query.externalQueryId, query.source) == (summary["job_name"], "vertex")
+
+
+@pytest.mark.parametrize(
+    ("uri", "namespace", "name"),
+    [
+        ("gs://data/a#b?.jsonl", "gs://data", "a#b?.jsonl"),
+        ("gs://my_conn@data/in/", "gs://data", "in"),
+        ("gs://data", "gs://data", "/"),
+        ("/data/day#1?/[a].csv", "file", "/data/day#1?/[a].csv"),
+        ("wasbs://box@account.blob.core.windows.net/x", "wasbs://box@account.blob.core.windows.net", "x"),
+        ("s3://key:secret@bucket/x", "s3://bucket", "x"),
+    ],
+)
+def test_a_data_set_has_its_whole_name_and_no_credential(uri: str, namespace: str, name: str) -> None:
+    facets = openlineage_facets(lineage_of(BatchArguments(model="m", inlined_requests=["x"]), {"output": uri}), {})
+    assert [(each.namespace, each.name) for each in facets.outputs] == [(namespace, name)]
 
 
 def test_a_task_that_delivered_nothing_tells_nothing(bench: Bench) -> None:
