@@ -59,6 +59,7 @@ MAX_VALUES: Final = 500_000
 # The limit when only some fields are requested: many polls run at a time, in a process that many tasks share.
 MAX_POLL_BYTES: Final = 4 * 2**20
 _PIECE = 1 << 16
+_LONGEST_TIMEOUT = 86400.0
 # Reading a whole response may take so many times the time-out of a single read.
 _READS = 2.0
 _REDIRECTS = frozenset({
@@ -227,8 +228,8 @@ class Transport:
         owner: str = THE_CONNECTION,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if timeout <= 0:
-            raise ConfigurationError(f"timeout must be above 0 seconds, not {timeout:g}")
+        if not 0 < timeout <= _LONGEST_TIMEOUT:  # a socket takes no number of seconds that is far beyond
+            raise ConfigurationError(f"timeout must be above 0 and at most 86400 seconds, not {timeout:g}")
         self.attempts = attempts
         self.sleep = sleep
         self._credential = credential

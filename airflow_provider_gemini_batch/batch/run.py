@@ -32,7 +32,7 @@ from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, pos
 from airflow_provider_gemini_batch.batch.timeouts import Timeouts
 from airflow_provider_gemini_batch.batch.turns import KEPT_AHEAD, Turns
 from airflow_provider_gemini_batch.batch.verdict import Gone, Refused, judge
-from airflow_provider_gemini_batch.polling.policy import BELIEVED_AFTER
+from airflow_provider_gemini_batch.polling.policy import doubt
 from airflow_provider_gemini_batch.polling.progress import until_words
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 
@@ -240,10 +240,11 @@ class _Advance:
             record = state.record_missing(name, now)
             since = record.missing_since or now
             # A trigger that says "gone" has asked twice already.
-            if self._report.reason is not Reason.GONE and 0 <= now - since < BELIEVED_AFTER:
+            left = doubt(since, now, never_seen=False, vague=not error.status) if now >= since else 0.0
+            if self._report.reason is not Reason.GONE and left:
                 self._submitter.save()
                 what = f"the service says that it does not know {name}: asking again"
-                raise Postponed(since + BELIEVED_AFTER, what) from error
+                raise Postponed(now + left, what) from error
             del state.records[name]
             self._submitter.save()
             if record.in_use:

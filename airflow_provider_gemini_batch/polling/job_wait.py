@@ -20,7 +20,8 @@ a setting that cannot work                             REFUSED
 credentials refused (401, 403, a bad key)              poll again soon, after looking the connection up again where
                                                        there is one; REFUSED when its credentials are refused, too
 404                                                    poll again; GONE when repeated a minute later (two minutes for a
-                                                       job that was never seen: it may have been created just now)
+                                                       job that was never seen: it may have been created just now;
+                                                       ten for a 404 that is a gateway's, not in the service's form)
 any other 4xx                                          poll again; REFUSED when repeated a minute later
 429, 5xx, no answer, an unreadable answer              poll again at growing pauses, or when the service says
 =====================================================  =================================================================
@@ -115,7 +116,8 @@ class ErrorStreak:
             )
         if isinstance(error, (NotFound, JobGone)):
             self.missing_since = now if self.missing_since is None else self.missing_since
-            return doubt(self.missing_since, now, never_seen=never_seen) or Reason.GONE
+            vague = isinstance(error, NotFound) and not error.status
+            return doubt(self.missing_since, now, never_seen=never_seen, vague=vague) or Reason.GONE
         if isinstance(error, ApiError) and not error.retryable:
             self.refused_since = now if self.refused_since is None else self.refused_since
             return doubt(self.refused_since, now, never_seen=False) or Reason.REFUSED

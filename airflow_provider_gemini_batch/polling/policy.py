@@ -24,6 +24,8 @@ _LONGEST_RETRY_AFTER: Final = _HOUR
 BELIEVED_AFTER: Final = 60.0
 #: How many times longer a "not found" is doubted for a job that was never seen: it may just have been created.
 UNSEEN_FACTOR: Final = 2.0
+#: The same for one that is not in the service's form: a gateway says so for minutes while what is behind it restarts.
+VAGUE_FACTOR: Final = 10.0
 #: The part of its pause by which a job may be polled early, together with others.
 RIDE_ALONG: Final = 0.1
 
@@ -60,12 +62,13 @@ def job_age(job: BatchJob | JobSnapshot) -> float | None:
     return max(0.0, (job.as_of - job.create_time).total_seconds())
 
 
-def doubt(since: float, now: float, *, never_seen: bool) -> float:
+def doubt(since: float, now: float, *, never_seen: bool, vague: bool = False) -> float:
     """Return for how many more seconds an answer first given at ``since`` is doubted; 0 when it is believed.
 
     :param never_seen: the service has not shown the job yet; it may just have been created.
+    :param vague: a "not found" that is not in the service's form.
     """
-    patience = BELIEVED_AFTER * (UNSEEN_FACTOR if never_seen else 1.0)
+    patience = BELIEVED_AFTER * (VAGUE_FACTOR if vague else UNSEEN_FACTOR if never_seen else 1.0)
     # At most a minute, so that the question is repeated that often, and a clock that was set back delays nothing.
     return min(BELIEVED_AFTER, max(0.0, patience - max(0.0, now - since)))
 

@@ -343,7 +343,10 @@ def _labels(fields: _Fields) -> Mapping[str, str]:
 def _base_url(conn: Connection, fields: _Fields) -> str | None:
     # A connection written as a URI keeps http or https in its schema, as Airflow's own HTTP connections do.
     scheme = conn.schema if conn.schema in {"http", "https"} else "https"
-    return fields.url("host", (conn.host or "").strip(), bare_scheme=scheme, port=conn.port)
+    host = (conn.host or "").strip()
+    if host.count(":") > 1 and not set(host) & set("[/"):  # an IPv6 address, of which Airflow drops the brackets
+        host = f"[{host}]"
+    return fields.url("host", host, bare_scheme=scheme, port=conn.port)
 
 
 def _named(fields: _Fields, name: str, value: str | None, pattern: re.Pattern[str]) -> str | None:

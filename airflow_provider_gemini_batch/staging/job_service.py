@@ -141,20 +141,21 @@ class ClientJobService:
         vertex = self._client.service is Service.VERTEX
         # A filter leaves few jobs, so they are read whole: a brief answer does not say where they write.
         wanted = f'labels.{TASK_LABEL}="{identity}"' if vertex else None
-        for job in self._listed(wanted, brief=not vertex):
-            began = self._settings.run_began
-            if began is not None and is_of_earlier_run(job, run_began=began, now=datetime.now(tz=timezone.utc)):
-                return
-            tag = tag_of(job)
-            if tag is not None and tag.identity == identity:
-                yield job
-
-    def _listed(self, wanted: str | None, *, brief: bool) -> Iterator[BatchJob]:
-        """Yield all jobs of the list, newest first, and keep the service's time of each page."""
         self.listed_at = None
-        for page in pages_of(lambda token: self._client.list(page_token=token, filter=wanted, brief=brief)):
+        for page in pages_of(lambda token: self._client.list(page_token=token, filter=wanted, brief=not vertex)):
             self.listed_at = page.as_of.timestamp() if page.as_of is not None else None
-            yield from page.batch_jobs
+            # One job with an odd time, of whomever, does not hide those after it.
+            recent = [job for job in page.batch_jobs if not self._is_of_earlier_run(job)]
+            for job in recent:
+                tag = tag_of(job)
+                if tag is not None and tag.identity == identity:
+                    yield job
+            if page.batch_jobs and not recent:
+                return
+
+    def _is_of_earlier_run(self, job: BatchJob) -> bool:
+        began = self._settings.run_began
+        return began is not None and is_of_earlier_run(job, run_began=began, now=datetime.now(tz=timezone.utc))
 
     def count_active(self, most: int) -> int:
         """Return how many jobs of the connection are active, whoever created them; stop counting at ``most``."""

@@ -196,6 +196,9 @@ def test_a_base_url_to_this_machine_or_over_tls_is_taken(url: str) -> None:
         ({"location": "us/../x"}, "Invalid location"),
         ({"base_url": "http://example.com"}, "unencrypted"),
         ({"timeout": 0}, "timeout must be above 0"),
+        # More than a socket takes.
+        ({"timeout": 1e11}, "timeout must be above 0 and at most 86400 seconds"),
+        ({"timeout": float("nan")}, "timeout must be above 0"),
         ({"key_path": "/nowhere/key.json"}, r"key_path: the file cannot be read"),
         ({"keyfile_dict": {"type": "service_account"}, "key_path": "x"}, "Only one of keyfile_dict, key_path"),
         ({"keyfile_dict": {"type": "magic"}}, "type 'magic' is not known"),

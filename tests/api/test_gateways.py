@@ -43,7 +43,7 @@ def here(request: pytest.FixtureRequest, listener: Listener) -> Iterator[tuple[B
 
 
 def http(status: str, body: bytes = b"", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "Connection: close", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
@@ -136,6 +136,23 @@ def test_an_operation_that_ends_with_the_code_of_a_cancellation_was_cancelled(li
     listener.answer = (200, {}, json.dumps(job).encode())
     with BatchClient.for_gemini("a-key", base_url=listener.url) as client:
         assert client.get("batches/a").state is JobState.CANCELLED
+
+
+SUCCEEDED = {"name": "batches/a", "done": True, "metadata": {"output": {"responsesFile": f"files/{'a' * 42}"}}}
+
+
+@pytest.mark.parametrize("lacks", ["/batches/", "/files/"])
+def test_paid_responses_are_not_gone_because_a_gateway_says_404(listener: Listener, lacks: str) -> None:
+    """A restarting gateway knows no path; only the service's own 404 means that it keeps nothing."""
+    missing = b"404 page not found"
+    with BatchClient.for_gemini("a-key", base_url=listener.url, sleep=lambda _: None) as client:
+        listener.answer = (200, {}, json.dumps(SUCCEEDED).encode())
+        job = client.get("batches/a")
+        listener.answer = lambda path: (
+            (404, {}, missing) if lacks in path else (200, {}, json.dumps(SUCCEEDED).encode())
+        )
+        with pytest.raises(ServiceUnavailable, match="404"):
+            client.get_responses(job)
 
 
 FINISHED = http("200 OK", b'{"file": {"name": "files/abc"}}', "x-goog-upload-status: final")

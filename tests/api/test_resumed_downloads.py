@@ -22,6 +22,20 @@ CUT_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n012345
 PARTIAL = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-9/10\r\nContent-Length: %d\r\n\r\n%b"
 
 
+def whole_request(peer: socket.socket) -> bytes:
+    """Read a request to its end: closing a connection with unread bytes would reset it, and lose the answer."""
+    request, size = b"", 0
+    while b"\r\n\r\n" not in request or len(request) < size:
+        piece = peer.recv(65536)
+        if not piece:
+            break
+        request += piece
+        head = request.partition(b"\r\n\r\n")[0]
+        length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        size = len(head) + 4 + int(length or 0)
+    return request
+
+
 @contextmanager
 def saying(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
     """A host that gives these answers, one a connection, and hangs up after each."""
@@ -32,7 +46,7 @@ def saying(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
         def serve() -> None:
             for answer in answers:
                 with server.accept()[0] as peer:
-                    asked.append(peer.recv(65536))
+                    asked.append(whole_request(peer))
                     peer.sendall(answer)
 
         thread = threading.Thread(target=serve)

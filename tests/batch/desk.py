@@ -48,7 +48,7 @@ class Service:
 
     def get(self, name: str) -> BatchJob:
         if name not in self.jobs:
-            raise NotFound("no such job", http_status=404)
+            raise NotFound("no such job", http_status=404, status="NOT_FOUND")
         return self._dated(self.jobs[name])
 
     @property

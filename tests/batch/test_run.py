@@ -10,6 +10,7 @@ from batch.made_up_jobs import INPUT, OTHER_INPUT, job, slot
 
 from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
+    NotFound,
     QuotaExceeded,
     ResultsGone,
     ServiceUnavailable,
@@ -347,3 +348,24 @@ def test_a_job_that_ends_without_its_name_is_not_bought_again(desk: Desk, *, las
     assert isinstance(desk.run().advance(woken(step)), Done)
     assert len(desk.service.created) == 1
     assert desk.work.landed == ["batches/1"]
+
+
+def test_a_job_that_only_a_gateway_does_not_know_is_not_bought_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step: SleepUntil | WaitForJobs | Done = until_it_waits(desk)
+    restarting = NOON + 300.0
+    known = desk.service.get
+
+    def get(name: str) -> BatchJob:
+        if desk.clock.now() < restarting:
+            raise NotFound("404 and no message", http_status=404)
+        return known(name)
+
+    monkeypatch.setattr(desk.service, "get", get)
+    desk.service.end("batches/1", JobState.SUCCEEDED)
+    while not isinstance(step, Done):
+        desk.clock.time = step.at if isinstance(step, SleepUntil) else desk.clock.time
+        step = desk.run().advance(woken(step))
+    assert desk.clock.time == restarting
+    assert len(desk.service.created) == 1

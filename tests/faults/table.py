@@ -302,8 +302,8 @@ FAULTS = (
     Fault(
         "tests/staging/test_earlier_runs.py::test_jobs_that_were_created_before_the_run_began_are_not_found",
         "staging/job_service.py",
-        "            if began is not None and is_of_earlier_run(",
-        "            if began is None and is_of_earlier_run(",
+        "return began is not None and is_of_earlier_run(",
+        "return began is None and is_of_earlier_run(",
         "tests/staging/test_earlier_runs.py::test_jobs_that_were_created_before_the_run_began_are_not_found",
     ),
     Fault(

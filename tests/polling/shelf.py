@@ -54,7 +54,7 @@ class Shelf:
         assert brief
         self._called("get", name)
         if name not in self.jobs:
-            raise NotFound(f"{name} not found", http_status=404)
+            raise NotFound(f"{name} not found", http_status=404, status="NOT_FOUND")
         return self.jobs[name]
 
     def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> SnapshotPage:

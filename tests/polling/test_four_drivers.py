@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 START = 1_000_000.0
 DENIED = AccessDenied("key refused", http_status=401)
 FORBIDDEN = AccessDenied("not yours", http_status=403)
-MISSING = NotFound("no such job", http_status=404)
+MISSING = NotFound("no such job", http_status=404, status="NOT_FOUND")
 REFUSAL = ApiError("precondition", http_status=400)
 BUSY = QuotaExceeded("slower", http_status=429)
 LATER = QuotaExceeded("much slower", http_status=429, retry_after=200.0)

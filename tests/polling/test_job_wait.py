@@ -33,7 +33,7 @@ T = 1_800_000_000.0
 NAME = job(JobState.RUNNING).name
 DENIED = AccessDenied("key refused", http_status=401)
 FORBIDDEN = AccessDenied("not yours", http_status=403)
-MISSING = NotFound("no such job", http_status=404)
+MISSING = NotFound("no such job", http_status=404, status="NOT_FOUND")
 REFUSAL = ApiError("failed precondition", http_status=400)
 PASSING: list[GeminiBatchError] = [
     QuotaExceeded("429", http_status=429),
@@ -231,6 +231,16 @@ def test_a_job_that_was_never_seen_may_be_unknown_for_two_minutes() -> None:
     assert one.take(MISSING, T + 60) == 60
     assert one.report is None
     one.take(MISSING, T + 120)
+    assert one.reason is Reason.GONE
+
+
+def test_a_gateway_may_say_for_ten_minutes_that_it_does_not_know_a_job() -> None:
+    one, gateway = One(), NotFound("404 and no message", http_status=404)
+    one.take(seen(JobState.RUNNING))
+    for minute in range(10):
+        assert one.take(gateway, T + 60 * minute) == 60
+    assert one.report is None
+    one.take(gateway, T + 600)
     assert one.reason is Reason.GONE
 
 

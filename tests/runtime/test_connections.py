@@ -167,6 +167,8 @@ def test_a_credential_configuration_is_a_path_or_json(value: object, expected: o
         ({"host": "http://127.0.0.1:8787"}, "http://127.0.0.1:8787"),
         ({"host": "127.0.0.1", "port": 8787, "schema": "http"}, "http://127.0.0.1:8787"),
         ({"host": "http://[::1]:8787"}, "http://[::1]:8787"),
+        # As Airflow reads it from a URI.
+        ({"host": "::1", "port": 8787, "schema": "http"}, "http://[::1]:8787"),
         ({"host": "http://localhost", "port": 8787}, "http://localhost:8787"),
         ({"host": ""}, None),
     ],

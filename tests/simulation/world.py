@@ -234,7 +234,7 @@ class World:
         self.weather_check()
         job = self.jobs.get(name)
         if job is None or job.deleted or self._denied(job):
-            raise NotFound("no such job", http_status=404)
+            raise NotFound("no such job", http_status=404, status="NOT_FOUND")
         return self.shown(job)
 
     def _denied(self, job: Job) -> bool:
@@ -264,7 +264,7 @@ class World:
         job = self.jobs[name]
         now = self._clock.now
         if job.deleted:
-            raise NotFound("no such job", http_status=404)
+            raise NotFound("no such job", http_status=404, status="NOT_FOUND")
         if job.ending not in _ANSWERED or now - job.ends > self.weather.retention:
             raise ResultsGone(f"{name}: no results")
         return job.answers(now)

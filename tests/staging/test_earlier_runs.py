@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity, display_n
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
 
 if TYPE_CHECKING:
+    from api.listener import Listener
+
     from airflow_provider_gemini_batch.emulator import Emulator
 
 TASK = TaskIdentity("here", "dag", "task", "run")
@@ -47,6 +50,19 @@ def test_a_list_without_jobs_shows_the_services_time_too(gemini_batch_emulator: 
             assert service.listed_at is None
             assert list(service.find(TASK.digest)) == []
             assert service.listed_at == NOON.timestamp()
+
+
+def test_one_job_with_an_odd_time_does_not_hide_those_after_it(listener: Listener) -> None:
+    tag = Tag(TASK.digest, 0, 0, 0, 0, "0123456789ab")
+    odd = {"name": "batches/odd", "metadata": {"createTime": "1970-01-01T00:00:00Z"}}
+    ours = {"name": "batches/ours", "metadata": {"displayName": str(tag), "createTime": "2026-11-21T12:00:00Z"}}
+    pages = {"": {"operations": [odd, ours], "nextPageToken": "2"}, "2": {"operations": [odd], "nextPageToken": "3"}}
+    listener.answer = lambda path: (200, {}, json.dumps(pages[path.partition("pageToken=")[2][:1]]).encode())
+    settings = JobSettings(model="gemini-2.5-flash", kind=JobKind.GENERATION, run_began=NOON - timedelta(minutes=10))
+    with BatchClient.for_gemini("a-key", base_url=listener.url) as client:
+        jobs = list(ClientJobService(client, settings, supply=None).find(TASK.digest))
+    assert [one.name for one in jobs] == ["batches/ours"]
+    assert len(listener.seen) == 2, "the search ends with a page of older jobs"
 
 
 hours = st.floats(-30, 30).map(lambda count: timedelta(hours=count))

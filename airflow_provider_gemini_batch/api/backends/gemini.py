@@ -48,6 +48,7 @@ from airflow_provider_gemini_batch.api.responses.reading import (
     parse_result_line,
     read_lines,
 )
+from airflow_provider_gemini_batch.api.responses.refusal import check_is_service
 from airflow_provider_gemini_batch.api.service_words import name_word
 from airflow_provider_gemini_batch.api.transport import Call, Retry
 from airflow_provider_gemini_batch.api.wire import (
@@ -186,7 +187,8 @@ class GeminiBackend:
             return Outcome(job, inline_results(_output(operation)))
         try:
             return Outcome(job, self.file_results(job.dest.file_name))
-        except NotFound:
+        except NotFound as error:
+            check_is_service(error)
             return Outcome(job, None)
 
     def output_source(self, name: str) -> JobSource | None:

@@ -114,6 +114,12 @@ def error_from_status(status: int, what: str) -> ApiError:
     return ApiError(f"{what}: {status}", http_status=status)
 
 
+def check_is_service(error: NotFound) -> None:
+    """Raise ServiceUnavailable for a 404 that is not in the service's form: paid responses may be there."""
+    if not error.status:
+        raise ServiceUnavailable(str(error), http_status=error.http_status) from error
+
+
 def _is_about_a_file(message: str) -> bool:
     return "may not exist" in message.lower().partition("access the file ")[2]
 

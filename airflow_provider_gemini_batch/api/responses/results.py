@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.backends import Outcome
 from airflow_provider_gemini_batch.api.errors import JobError, JobFailed, NotFound, ResultsGone
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
+from airflow_provider_gemini_batch.api.responses.refusal import check_is_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,11 +54,14 @@ def _outcome(backend: Backend, name: str, *, known: BatchJob | None) -> Outcome:
     try:
         return backend.outcome(name)
     except NotFound as error:
+        check_is_service(error)
         if known is None or known.state not in _OWE_ANSWERS:
             raise
         if known.dest is not None and known.dest.file_name:
-            with suppress(NotFound):
+            try:
                 return Outcome(known, backend.file_results(known.dest.file_name))
+            except NotFound as missing:
+                check_is_service(missing)
         raise ResultsGone(f"{name} had ended well, but the service does not know it any more") from error
 
 
