@@ -122,8 +122,8 @@ def arrow_type(word: str) -> Any:
 def reader_of(word: str) -> Callable[[Any], Any] | None:
     """Return a function that converts a value from JSON, or from a CSV cell, to this type; None for JSON.
 
-    The function returns a value that does not fit the type unchanged: the writer reports it. An empty text, which a
-    CSV has for a missing value, is null for types other than texts.
+    For a value that does not fit, the function returns a text that no type takes, and the writer reports it. An empty
+    text, which a CSV has for a missing value, is null for types other than texts.
     """
     if word == "str":
         return _text
@@ -132,12 +132,13 @@ def reader_of(word: str) -> Callable[[Any], Any] | None:
         return None
 
     def read(value: Any) -> Any:
-        if value == "":
+        if value is None or value == "":
             return None
         try:
             return convert(value)
-        except (ValueError, ArithmeticError):
-            return value
+        except (ValueError, TypeError, ArithmeticError):
+            # Arrow would take some of these: 1.5 as the whole number 1, and 5 as a day in January 1970.
+            return "misfit"
 
     return read
 
@@ -146,38 +147,52 @@ def _text(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else to_json(value, inf_nan_mode="null").decode()
 
 
-def _float(value: Any) -> Any:
-    return float(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else value
+def _number(value: Any) -> Any:
+    """Return a number, or the digits of one. Python would also read ``12_34``, which is a name."""
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        raise ValueError
+    return value
+
+
+def _whole(value: Any) -> int:
+    found = int(_number(value))
+    if isinstance(value, float) and found != value:
+        raise ValueError
+    return found
 
 
 def _truth(value: Any) -> Any:
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _decimal(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool) else Decimal(str(value))
+def _naive(value: Any) -> datetime:
+    return _moment(value).replace(tzinfo=None)
 
 
-def _naive(value: Any) -> Any:
-    return _moment(value).replace(tzinfo=None) if isinstance(value, str) else value
-
-
-def _utc(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _utc(value: Any) -> datetime:
     found = _moment(value)
     return found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found.astimezone(timezone.utc)
 
 
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 cannot parse a trailing Z
+def _moment(value: Any) -> datetime:
+    return datetime.fromisoformat(_iso(value).replace("Z", "+00:00"))  # Python 3.10 cannot parse a trailing Z
+
+
+def _iso(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _decimal(value: Any) -> Decimal:
+    return Decimal(str(_number(value)))
 
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "bool": _truth,
-    "int": lambda value: int(value) if isinstance(value, str) else value,
-    "float": _float,
-    "date": lambda value: date.fromisoformat(value[:10]) if isinstance(value, str) else value,
+    "int": _whole,
+    "float": lambda value: float(_number(value)),
+    "date": lambda value: date.fromisoformat(_iso(value)[:10]),
     "timestamp": _naive,
     "timestamp_utc": _utc,
 }

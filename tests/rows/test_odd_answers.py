@@ -457,13 +457,17 @@ def test_a_vector_that_is_too_long_is_cut_and_normalised_and_one_too_short_is_no
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
-        ("int", 1, [2**70, "text", "9" * 5000]),
-        ("float", "1.5", ["text", 10**400]),
-        ("decimal(5,2)", "1.50", ["text", [1], 12345]),
-        ("date", "2026-01-31", ["2026-02-31", "text"]),
-        ("timestamp", "2026-01-01T00:00:00", ["2026-13-01", "text"]),
+        ("int", 1, [2**70, "text", "9" * 5000, 1.5, True, "12_34"]),
+        ("float", "1.5", ["text", 10**400, True, "1_5"]),
+        ("decimal(5,2)", "1.50", ["text", [1], 12345, True, "1_5"]),
+        ("date", "2026-01-31", ["2026-02-31", "text", 5, {"d": 1}]),
+        ("timestamp", "2026-01-01T00:00:00", ["2026-13-01", "text", 1767225600, 1.5]),
         # A time that is before the year 1 in UTC: how .NET writes that there is none.
-        ("timestamp_utc", "2026-01-01T01:00:00+01:00", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "x"]),
+        (
+            "timestamp_utc",
+            "2026-01-01T01:00:00+01:00",
+            ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "x", 1767225600],
+        ),
     ],
 )
 def test_a_carried_value_that_its_column_cannot_hold_is_told_and_costs_no_row(
