@@ -148,9 +148,9 @@ def _plain(value: object) -> object:
     if isinstance(value, JobOverview | Event):
         return _plain({name: member for name, member in asdict(value).items() if member is not None})
     if isinstance(value, dict):
-        return {_plain(name): _plain(inner) for name, inner in value.items()}
+        return {_plain(name): _plain(inner) for name, inner in list(value.items())[:MOST_KINDS]}
     # JSON columns of PostgreSQL refuse U+0000, which a row's key or a word of the service may hold.
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+    return value[:_LONGEST].replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)

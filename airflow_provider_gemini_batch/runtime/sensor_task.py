@@ -118,7 +118,6 @@ class SensorRun:
 
     def _judge(self, report: WaitReport) -> dict[str, Any] | None:
         ended = [job for job in report.jobs if job.is_done]
-        names = ", ".join(self.names)
         if report.reason is Reason.DEADLINE:
             waited = f"The sensor waited for {span(self._arguments.timeout)}; nothing was cancelled."
             what = f"{report.message.rstrip('.')}. {waited}"
@@ -128,7 +127,9 @@ class SensorRun:
         if report.reason is Reason.REFUSED:
             return self._result(ended, Refused(report.message))
         if report.reason is Reason.GONE:
-            return self._result(ended, Gone(names))
+            # The message begins with "The service does not know <name>: ", for each of them.
+            gone = [name for name in self.names if f" {name}: " in report.message]
+            return self._result(ended, Gone(", ".join(gone or self.names)))
         return self._result(ended) if len(ended) == len(self.names) else None
 
     def _result(self, jobs: Sequence[BatchJob], *others: Gone | Refused) -> dict[str, Any]:

@@ -118,9 +118,14 @@ def iso(value: float | datetime | None) -> str:
 
 
 def clock(value: float | datetime | None, pattern: str = "%d %b %H:%M") -> str:
-    """Return a time for people, in UTC; the page's script puts it into the reader's zone."""
+    """Return a time for people, in UTC, with the year if it is another than this; the page's script localises it."""
     found = moment(value)
-    return NOTHING if found is None else found.astimezone(timezone.utc).strftime(pattern)
+    if found is None:
+        return NOTHING
+    found = found.astimezone(timezone.utc)
+    if found.year != datetime.now(tz=timezone.utc).year:
+        pattern = pattern.replace("%b", "%b %Y")
+    return found.strftime(pattern)
 
 
 def breakable(name: str) -> Markup:

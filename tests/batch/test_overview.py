@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.batch.overview import (
     MOST_EVENTS,
+    MOST_FAILED_KEYS,
     MOST_JOBS,
     PHASES,
     Event,
@@ -137,6 +138,12 @@ def test_lists_end_and_keep_what_is_newest() -> None:
     assert len(overview.jobs) == MOST_JOBS
     assert overview.jobs[-1].name == "batches/99"
     assert overview.jobs_total == 100
+
+
+def test_no_key_of_a_row_and_no_number_of_reasons_makes_an_overview_large() -> None:
+    reasons = {f"word {number}": 1 for number in range(10_000)}
+    overview = Overview(failed_keys=("k" * 1_000_000,) * MOST_FAILED_KEYS, reasons={"error": reasons}, why="w" * 10_000)
+    assert len(json.dumps(overview.to_value())) < 10_000
 
 
 def test_a_job_that_is_known_is_renewed_in_its_place() -> None:

@@ -189,6 +189,16 @@ def test_what_the_trigger_gave_up_on_fails(reason: Reason, kind: type[Exception]
     assert type(failure.value) is kind
 
 
+def test_of_several_jobs_the_one_that_is_gone_is_named(
+    client: BatchClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert emulator.url
+    monkeypatch.setattr(policy, "BELIEVED_AFTER", 0.2)
+    name = made(client)
+    with pytest.raises(AirflowException, match="does not know batches/none0 any more"):
+        sensor([name, "batches/none0"], deferrable=False, mode="reschedule").poke({})
+
+
 def test_an_event_that_cannot_be_read_makes_the_sensor_look_for_itself(client: BatchClient, emulator: Emulator) -> None:
     name = made(client)
     assert from_event("2026-01-01").reason is Reason.WAKE

@@ -17,7 +17,7 @@ from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
 from airflow_provider_gemini_batch.ui import queries
 from airflow_provider_gemini_batch.ui.addresses import Place
 from airflow_provider_gemini_batch.ui.queries import Scan, count_mapped, dags, find, load, scan
-from airflow_provider_gemini_batch.ui.texts import short_number
+from airflow_provider_gemini_batch.ui.texts import clock, short_number
 from ui.airflow_page import HOME, JOB, OVERVIEW, add, detail, headers, read, words
 
 if TYPE_CHECKING:
@@ -246,6 +246,13 @@ def test_a_bound_of_the_cost_is_called_one(
 )
 def test_a_large_count_has_three_digits(count: int, said: str) -> None:
     assert short_number(count) == said
+
+
+def test_a_day_of_another_year_has_its_year(page: TestClient, seeder: Seeder) -> None:
+    ended: dict[str, Any] = {"state": "success", "began": seeder.now - timedelta(days=400)}
+    add(seeder, Overview(phase="succeeded"), ended=ended["began"], **ended)
+    assert f"{ended['began']:%d %b %Y %H:%M} UTC" in rows_of(read(page, "/", days="all"))[0]
+    assert clock(seeder.now) == f"{seeder.now:%d %b %H:%M}"
 
 
 def test_missing_values_are_dashes(page: TestClient, seeder: Seeder) -> None:

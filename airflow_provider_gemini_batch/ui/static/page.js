@@ -24,7 +24,9 @@
 
   function say(iso, shape) {
     var options = Object.assign({ timeZone: zone, hourCycle: "h23" }, shapes[shape] || shapes.short);
-    return new Intl.DateTimeFormat("en-GB", options).format(new Date(iso)).replace(",", "");
+    var time = new Date(iso);
+    if (options.day && time.getFullYear() !== new Date().getFullYear()) options.year = "numeric";
+    return new Intl.DateTimeFormat("en-GB", options).format(time).replace(",", "");
   }
 
   function localise(part) {
