@@ -48,7 +48,7 @@ from airflow_provider_gemini_batch.api.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     import requests
 
@@ -363,28 +363,25 @@ class GeminiFiles:
 
 def iter_resuming(transport: Transport, call: Call) -> Iterator[bytes]:
     """Yield a stream of bytes in pieces. Opening it is retried; a Range request resumes a broken connection."""
-    response = _open_at(transport, call, 0)
-    return _pieces(transport, call, response)
+    pieces = _pieces(transport, call, _open_at(transport, call, 0))
+    first = next(pieces, b"")
+    if first.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        pieces.close()
+        status = HTTPStatus.OK
+        raise ServiceUnavailable(
+            f"{call.description}: {status:d}, but the response is not JSON (HTML)", http_status=status
+        )
+    return chain([first], pieces)
 
 
 def _open_at(transport: Transport, call: Call, offset: int) -> requests.Response:
     # identity: offsets must count the bytes of the file, not of a compressed stream.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
     ranged = Call(call.operation, call.method, call.url, subject=call.subject, params=call.params, headers=headers)
-
-    def open_file() -> requests.Response:
-        response = transport.open_response(ranged)
-        if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-            response.close()
-            status = response.status_code
-            what = f"{call.description}: {status}, but the response is not JSON (HTML)"
-            raise ServiceUnavailable(what, http_status=status)
-        return response
-
-    return transport.repeat(open_file)
+    return transport.repeat(lambda: transport.open_response(ranged))
 
 
-def _pieces(transport: Transport, call: Call, response: requests.Response) -> Iterator[bytes]:
+def _pieces(transport: Transport, call: Call, response: requests.Response) -> Generator[bytes]:
     done, failures, asked = 0, 0, 0
     is_encoded, version = _is_encoded(response), _version(response)
     while True:
