@@ -7,7 +7,7 @@ light; what a running trigger needs is in :mod:`.runtime.trigger_task`.
 from __future__ import annotations
 
 from inspect import signature
-from math import inf
+from math import inf, isnan
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
@@ -84,6 +84,8 @@ class GeminiBatchJobTrigger(BaseTrigger):
             raise ConfigurationError(f"until must be 'all', 'any' or 'time', not {until!r}")
         if until == "time" and end_time is None:
             raise ConfigurationError("until='time' needs an end_time")
+        if end_time is not None and (not isinstance(end_time, (int, float)) or isnan(end_time)):
+            raise ConfigurationError("end_time must be seconds since the epoch, as datetime.timestamp() returns them")
         self.job_name = job_name
         self.gemini_conn_id = gemini_conn_id
         self.poll_interval = _seconds("poll_interval", poll_interval)

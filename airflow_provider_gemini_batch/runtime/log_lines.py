@@ -57,6 +57,11 @@ def statuses_of(landing: Landing) -> dict[str, int]:
     return named or {status: sum(words.values()) for status, words in landing.reasons.items()}
 
 
+def most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return counts with the highest first."""
+    return dict(sorted(counts.items(), key=lambda each: -each[1]))
+
+
 def failed_rows_line(landing: Landing) -> str:
     """Return how many rows failed and why; empty where none did."""
     if not landing.failed:
@@ -65,7 +70,7 @@ def failed_rows_line(landing: Landing) -> str:
     for status, count in sorted(statuses_of(landing).items()):
         words = {
             f"{'code ' if status == 'error' else ''}{name[:_LONGEST_REASON]}": times
-            for name, times in landing.reasons.get(status, {}).items()
+            for name, times in most_first(landing.reasons.get(status, {})).items()
             if name
         }
         causes = [name if times == count else f"{times} {name}" for name, times in words.items()][:_MOST_REASONS]

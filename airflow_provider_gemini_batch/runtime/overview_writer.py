@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch.batch.overview import (
 )
 from airflow_provider_gemini_batch.batch.tag import tag_of
 from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY, PROGRESS_TEXT_KEY
-from airflow_provider_gemini_batch.runtime.log_lines import statuses_of
+from airflow_provider_gemini_batch.runtime.log_lines import most_first, statuses_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -180,7 +180,8 @@ class OverviewWriter:
 
     def kept(self, landing: Landing, cost: Mapping[str, Any] | None) -> None:
         """Record what was landed of a batch that failed; written with the failure."""
-        reasons = {status: dict(words) for status, words in landing.reasons.items()}
+        # Only so many are kept.
+        reasons = {status: most_first(words) for status, words in landing.reasons.items()}
         statuses = statuses_of(landing)
         usage = landing.usage
         self._overview = replace(

@@ -13,7 +13,9 @@ from dag_runs import Run
 from task_log import caught_log, check
 
 from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.batch.ports import Landing
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.runtime.log_lines import failed_rows_line
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 from stack.local_airflow import HAS_STORE
@@ -88,6 +90,11 @@ STORIES = [
     Story("above_the_cost_limit", arguments={"max_cost_usd": 1e-9, "generation_config": {"maxOutputTokens": 10}}),
     Story("cleared", ({}, {}), {}, is_cleared=True),
 ]
+
+
+def test_of_many_reasons_the_most_frequent_are_named() -> None:
+    landing = Landing(90, 0, 90, {"error": 90}, reasons={"error": {**dict.fromkeys("1234567", 1), "8": 83}})
+    assert "90 error (83 code 8, 1 code 1, 1 code 2, 1 code 3, 1 code 4)" in failed_rows_line(landing)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -259,6 +259,9 @@ def test_spans_of_time_are_kept_as_seconds() -> None:
         ({"queue_timeout": "soon"}, "queue_timeout must be"),
         ({"until": "some"}, "until must be 'all', 'any' or 'time', not 'some'"),
         ({"until": "time"}, "until='time' needs an end_time"),
+        ({"end_time": "2026-12-01T10:00:00+00:00"}, "end_time must be seconds since the epoch"),
+        ({"end_time": datetime(2026, 12, 1, tzinfo=timezone.utc)}, "end_time must be seconds since the epoch"),
+        ({"end_time": float("nan")}, "end_time must be seconds since the epoch"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused_before_the_task_is_deferred(
