@@ -367,10 +367,8 @@ def iter_resuming(transport: Transport, call: Call) -> Iterator[bytes]:
     first = next(pieces, b"")
     if first.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         pieces.close()
-        status = HTTPStatus.OK
-        raise ServiceUnavailable(
-            f"{call.description}: {status:d}, but the response is not JSON (HTML)", http_status=status
-        )
+        what = f"{call.description}: the response is not JSON (HTML), though its status says success"
+        raise ServiceUnavailable(what, http_status=HTTPStatus.OK)
     return chain([first], pieces)
 
 
