@@ -367,7 +367,7 @@ def iter_resuming(transport: Transport, call: Call) -> Iterator[bytes]:
     first = next(pieces, b"")
     if first.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         pieces.close()
-        what = f"{call.description}: the response is not JSON (HTML), though its status says success"
+        what = f"{call.description}: {HTTPStatus.OK:d}, but the response is not JSON (HTML)"
         raise ServiceUnavailable(what, http_status=HTTPStatus.OK)
     return chain([first], pieces)
 
