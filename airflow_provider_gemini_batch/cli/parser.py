@@ -186,10 +186,14 @@ def build() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``gemini-batch`` and return its exit code."""
     parsed = build().parse_args(arguments)
-    from airflow_provider_gemini_batch.cli.commands import keep_output_clean, run
+    try:
+        # Airflow takes seconds to be imported, during which nothing has been done.
+        from airflow_provider_gemini_batch.cli.commands import keep_output_clean, run
 
-    if arguments is None:
-        keep_output_clean()
+        if arguments is None:
+            keep_output_clean()
+    except KeyboardInterrupt:
+        return 130
     return run(parsed)
 
 

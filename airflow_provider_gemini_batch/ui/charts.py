@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 720, 220
 LEFT, RIGHT, TOP, BOTTOM = 60, 12, 12, 26
 _STEPS = (1, 2, 2.5, 5, 10)
+# Far below anything that has a price: a float of 5e-324 has no quarter.
+_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class ColumnChart:
 
 def ticks(largest: float) -> list[float]:
     """Return about five round values, from 0 to just above the largest."""
-    if largest <= 0:
+    if largest < _SMALLEST:
         return [0.0, 1.0]
     rough = largest / 4
     size = 10.0 ** floor(log10(rough))

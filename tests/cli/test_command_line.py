@@ -356,6 +356,20 @@ def test_waiting_prints_what_has_ended_also_when_another_job_is_unknown(
     assert "batches/unknown" in printed.err
 
 
+def test_a_command_that_is_stopped_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "airflow_provider_gemini_batch.cli.commands"
+
+    class Stopped:
+        @staticmethod
+        def find_spec(wanted: str, *_: Any) -> None:
+            if wanted == name:
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Stopped, *sys.meta_path])
+    assert main(["list"]) == 130
+
+
 def test_each_job_is_looked_at_whatever_became_of_the_one_before(
     service: Emulator, command: Command, rows: Path, capsys: Any
 ) -> None:

@@ -124,6 +124,11 @@ def test_numbers_beyond_all_measure_break_no_page(page: TestClient, seeder: Seed
     read(page, "/cost")
 
 
+def test_the_smallest_number_breaks_no_chart(page: TestClient, seeder: Seeder) -> None:
+    add(seeder, replace(OVERVIEW, usd=5e-324), state="success", ended=seeder.now)
+    assert "under $0.0001" in words(read(page, "/cost"))
+
+
 @pytest.mark.parametrize("path", ["/?q=a%00b", "/batch?dag_id=a%00b", "/batch?dag_id=shop&run_id=%00", "/batch"])
 def test_an_address_that_names_nothing_leads_to_a_page(page: TestClient, path: str) -> None:
     answer = page.get(f"{HOME}{path}", headers=headers())
