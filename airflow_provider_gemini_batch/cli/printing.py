@@ -76,7 +76,10 @@ class Printer:
         for row in rows:
             table.add_row(*(_cell(row.get(name)) for name in columns))
         # In a pipe, lines are as long as necessary.
-        Console(width=None if sys.stdout.isatty() else 10_000, soft_wrap=not sys.stdout.isatty()).print(table)
+        console = Console(width=None if sys.stdout.isatty() else 10_000, soft_wrap=not sys.stdout.isatty())
+        with console.capture() as printed:  # rich itself would end the program with code 1 when its reader has closed
+            console.print(table)
+        print(printed.get(), end="")
 
 
 class ProgressBars:

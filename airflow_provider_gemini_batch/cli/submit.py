@@ -20,7 +20,8 @@ from airflow_provider_gemini_batch.rows.cost import estimated_cost
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.sending import ShardReader
 from airflow_provider_gemini_batch.rows.stage import stage
-from airflow_provider_gemini_batch.runtime.argument_readers import codec, delimiter
+from airflow_provider_gemini_batch.runtime.argument_readers import choice, codec, delimiter
+from airflow_provider_gemini_batch.runtime.arguments import TASK_TYPES
 from airflow_provider_gemini_batch.runtime.client import client_from_settings
 from airflow_provider_gemini_batch.runtime.log_lines import in_usd
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
@@ -60,6 +61,8 @@ def submit(arguments: Namespace) -> int:
     staging = arguments.staging_path or settings.staging_path
     if settings.service is Service.VERTEX and not (staging or "").startswith("gs://"):
         raise ConfigurationError("Vertex AI reads rows from Cloud Storage: give --staging-path, a gs:// folder")
+    if Path(arguments.input_path).is_dir():
+        raise ConfigurationError(f"{arguments.input_path} is a folder: name one file")
     (gemini_model if settings.service is Service.GEMINI else vertex_model)(arguments.model)
     with tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
         spec = _spec(arguments, settings)
@@ -89,7 +92,7 @@ def _spec(arguments: Namespace, settings: ConnectionSettings) -> InputSpec:
         key_field=arguments.key_field,
         generation_config=_generation_config(arguments.generation_config),
         system_instruction=arguments.system_instruction,
-        task_type=arguments.task_type,
+        task_type=_given(choice(*TASK_TYPES), "--task-type", arguments.task_type),
         output_dimensionality=arguments.output_dimensionality,
     )
 

@@ -62,7 +62,7 @@ _OF_TEXTS = (
     text, path, whole_path, folder, _name, _address, _addresses, _place, _places, path_list, columns, rows, anything
 )  # fmt: skip
 # https://ai.google.dev/gemini-api/docs/embeddings
-_TASK_TYPES = (
+TASK_TYPES = (
     "RETRIEVAL_DOCUMENT", "RETRIEVAL_QUERY", "SEMANTIC_SIMILARITY", "CLASSIFICATION", "CLUSTERING",
     "QUESTION_ANSWERING", "FACT_VERIFICATION", "CODE_RETRIEVAL_QUERY", "TASK_TYPE_UNSPECIFIED",
 )  # fmt: skip
@@ -129,7 +129,7 @@ class BatchArguments(OutputArguments):
     system_instruction: Any = field(default=None, metadata={"reader": instruction})
     request_defaults: Mapping[str, Any] | None = _argument(mapping)
     output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": anything})
-    task_type: str | None = _argument(choice(*_TASK_TYPES))
+    task_type: str | None = _argument(choice(*TASK_TYPES))
     output_dimensionality: int | None = _argument(whole(at_least=1))
     prompt_template: str | None = _argument(text)
     key_field: str | None = _argument(text)

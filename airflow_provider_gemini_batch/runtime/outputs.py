@@ -130,6 +130,8 @@ def _saved_line(place: int, row: Any, columns: Sequence[tuple[str, str]], prompt
         value = plain(row.members() if hasattr(row, "members") else row)
         if prompt is not None:
             value = {**{name: value[name] for _, name in columns}, "text": value[prompt]}
+        for name, one in value.items() if isinstance(value, dict) else ():
+            check_json(one, f"the row holds in {shown(name)!r}")
         check_json(value, "the row holds")
         return to_json(value) + b"\n"
     except InputError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.schema import OutputSchema
     from airflow_provider_gemini_batch.runtime.arguments import ResponsesArguments
     from airflow_provider_gemini_batch.runtime.client import ServiceAccess
+
+
+log = logging.getLogger(__name__)
 
 
 def spec_of_job(job: BatchJob, *, keep_response: bool, schema: OutputSchema | None = None) -> LandingSpec:
@@ -50,6 +54,8 @@ def land_responses(arguments: ResponsesArguments, access: ServiceAccess, context
             spec_of_job(job, keep_response=arguments.keep_response),
             replace(output.origin, job_names=(job.name,)),
         )
+    if not job.succeeded:
+        log.warning("%s was %s: its output has only the rows that it had finished.", job.name, job.state.words)
     log_summary(landing_of(summary, output=output.path, responses=responses), None)
     return summary_of(
         [job], counts=summary.counts, usage=summary.usage.shown(), output=output.path, responses=responses

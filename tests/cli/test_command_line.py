@@ -143,6 +143,7 @@ def test_a_file_without_rows_is_said_to_have_none(tmp_path: Path, capsys: pytest
         (("--prompt-template", "Who was {nobody}?"), "nobody"),
         (("--prompt-template", "{name}", "--generation-config", "[1]"), "--generation-config must be a JSON object"),
         (("--prompt-template", "{name}", "--model", "no such model"), "model"),
+        (("--embeddings", "--key-field", "id", "--task-type", "query"), "--task-type must be 'RETRIEVAL_DOCUMENT' or"),
     ],
 )
 def test_a_bad_submission_is_refused_before_anything_is_sent(
@@ -448,6 +449,31 @@ def test_results_that_cannot_be_written_are_one_line(
     error = capsys.readouterr().err
     assert error.startswith("gemini-batch: ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("service")
+def test_a_folder_is_refused_where_a_file_is_meant(rows: Path, capsys: Any) -> None:
+    folder = str(rows.parent)
+    assert main(["submit", folder, "--model", MODEL]) == 1
+    assert f"{folder} is a folder: name one file" in capsys.readouterr().err
+    for place in (folder, f"{folder}/new/"):
+        assert main(["results", "batches/a", "--to", place]) == 1
+        assert "must be a file on this machine" in capsys.readouterr().err
+
+
+def test_a_refused_submission_does_not_say_that_nothing_was_found(service: Emulator, rows: Path, capsys: Any) -> None:
+    assert service.url
+    assert main(["submit", str(rows), "--model", "gemini-0.1-none", "--prompt-template", "{name}"]) == 1
+    assert "Nothing found" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_table_whose_reader_has_gone_ends_as_documented(service: Emulator, command: Command, rows: Path) -> None:
+    submitted(command, rows)
+    with in_another_process(service, "list") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 141
 
 
 @pytest.mark.usefixtures("service")

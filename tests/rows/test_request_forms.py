@@ -297,6 +297,7 @@ def test_the_rows_own_value_wins_over_the_default() -> None:
         ("", "the text is empty"),
         ("  ", "the text is empty"),
         ({}, "'contents' is missing"),
+        (["x"], "a row is a text, an object or a BatchRequest, not a list: put what the lists hold into one list"),
         ({"contents": []}, "at least one content"),
         ({"contents": 1}, "not a number"),
         ({"contents": [{"role": "user"}]}, "'parts'"),

@@ -198,7 +198,7 @@ def test_a_row_of_a_database_or_a_library_is_refused_with_what_makes_a_dict_of_i
 
 @pytest.mark.parametrize("odd", [{"a", "b"}, b"a", object(), iter("a")], ids=["set", "bytes", "object", "iterator"])
 def test_what_would_be_other_rows_the_next_time_is_not_saved(odd: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="item 1: the row holds"):
+    with pytest.raises(InputError, match="item 1: the row holds in 'tools'"):
         saved(tmp_path / "rows.jsonl", lambda: ["one", {"text": "two", "tools": [odd]}])
     assert not list(tmp_path.iterdir())
 

@@ -111,6 +111,16 @@ def test_answers_of_jobs_that_others_made_keep_their_keys_inline_or_in_a_file(
     assert (tmp_path / "_out.jsonl.manifest.json").exists()
 
 
+def test_an_output_that_was_cut_short_is_landed_with_a_warning(
+    service: Emulator, hook: GeminiBatchHook, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = hook.create(MODEL, inlined_requests=[keyed("a", "A.")]).name
+    service.control.set_job(name, state="CANCELLED")
+    with caplog.at_level("WARNING", "airflow_provider_gemini_batch"):
+        assert done(GeminiGetBatchResponsesOperator, job_name=name)["state"] == "CANCELLED"
+    assert f"{name} was cancelled: its output has only the rows that it had finished." in caplog.messages
+
+
 def test_embeddings_of_a_job_that_somebody_else_made_are_landed(service: Emulator, hook: GeminiBatchHook) -> None:
     job = hook.create_embeddings("gemini-embedding-001", inlined_requests=["One."])
     service.control.advance(60)

@@ -180,7 +180,10 @@ def normalise(
     if isinstance(row, BatchRequest):
         row = row.members()
     elif not isinstance(row, Mapping):
-        raise InputError(f"a row is a text, an object or a BatchRequest, not {kind_of(row)}")
+        raise InputError(
+            f"a row is a text, an object or a BatchRequest, not {kind_of(row)}"
+            f"{': put what the lists hold into one list' if isinstance(row, (list, tuple)) else ''}"
+        )
     key, request = _open_envelope(row, kind, notes)
     if not _is_rest(request, kind):
         request = rest_form(request, kind, defaults.trusted, notes)
