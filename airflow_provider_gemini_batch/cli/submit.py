@@ -63,6 +63,8 @@ def submit(arguments: Namespace) -> int:
         raise ConfigurationError("Vertex AI reads rows from Cloud Storage: give --staging-path, a gs:// folder")
     if Path(arguments.input_path).is_dir():
         raise ConfigurationError(f"{arguments.input_path} is a folder: name one file")
+    if "://" in arguments.input_path:
+        raise ConfigurationError(f"{arguments.input_path} is not a file on this machine: a Dag reads other addresses")
     (gemini_model if settings.service is Service.GEMINI else vertex_model)(arguments.model)
     with tempfile.TemporaryDirectory(prefix="gemini-batch-") as folder:
         spec = _spec(arguments, settings)

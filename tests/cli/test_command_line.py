@@ -126,6 +126,13 @@ def test_a_doubtful_csv_file_is_read_as_the_options_say(command: Command, tmp_pa
 
 
 @pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("path", ["gs://bucket/rows.jsonl", "file:///rows.csv"])
+def test_an_address_is_refused_where_a_file_is_meant(path: str, capsys: Any) -> None:
+    assert main(["submit", path, "--model", MODEL, "--dry-run"]) == 1
+    assert f"{path} is not a file on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("service")
 def test_a_file_without_rows_is_said_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "empty.csv"
     path.write_text("id,name\n", encoding="utf-8")
