@@ -213,7 +213,8 @@ class _Advance:
         plan = self._input.read()
         for name in list(state.records):
             self._ask(name)
-        unknown = not self._has_notes or not task.store.lasting
+        # A job that an earlier try created in its last moment has a tag that this try must not use for another one.
+        unknown = not self._has_notes or not task.store.lasting or not task.policy.reattach
         if not self._is_resumed and not task.is_first and not state.looked_up and unknown:
             state.record_listed(task.service.find(task.identity), task.identity, task.clock.now())
             state.looked_up = True

@@ -316,6 +316,17 @@ def test_without_reattaching_a_task_that_fails_for_good_leaves_the_jobs_of_earli
     assert desk.service.cancelled == []
 
 
+def test_without_reattaching_a_job_that_a_try_created_in_its_last_moment_is_not_taken_for_this_try_s(desk: Desk) -> None:
+    desk.store.text = BatchState(fingerprint=INPUT, pending={str(slot().tag(0)): PendingCreate(NOON)}).to_json()
+    earlier = desk.service.create(None, slot().tag(0))
+    desk.service.lost = [TransportError("reset", sent=True)]
+    step = desk.run(first_try=False, reattach=False).advance(None)
+    assert isinstance(step, SleepUntil)
+    assert step.job_names == ()
+    assert desk.service.created == [str(slot().tag(0)), str(slot().tag(1))]
+    assert desk.service.jobs.keys() == {earlier.name}
+
+
 def test_a_pause_names_the_jobs_of_earlier_tries_so_that_they_are_cancelled_if_a_person_ends_the_task(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
