@@ -6,6 +6,7 @@ import logging
 import stat
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
@@ -36,7 +37,6 @@ from airflow_provider_gemini_batch.runtime.paths import Paths, is_local, local_p
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -116,7 +116,9 @@ def _check_replaceable(path: Path) -> None:
         raise ConfigurationError(
             f"output_path: {path} is a folder: name a file in it, or write / at its end for a dataset of Parquet parts"
         )
-    if not stat.S_ISREG(mode):
+    # /dev/stdout may lead to a regular file.
+    folder = path.parent.resolve()
+    if not stat.S_ISREG(mode) or folder == Path("/dev") or folder.is_relative_to("/proc"):
         raise ConfigurationError(f"output_path: {path} is a device or a pipe, which a file would replace: name a file")
 
 

@@ -316,7 +316,9 @@ def test_without_reattaching_a_task_that_fails_for_good_leaves_the_jobs_of_earli
     assert desk.service.cancelled == []
 
 
-def test_without_reattaching_a_job_that_a_try_created_in_its_last_moment_is_not_taken_for_this_try_s(desk: Desk) -> None:
+def test_without_reattaching_a_job_that_a_try_created_in_its_last_moment_is_not_taken_for_this_try_s(
+    desk: Desk,
+) -> None:
     desk.store.text = BatchState(fingerprint=INPUT, pending={str(slot().tag(0)): PendingCreate(NOON)}).to_json()
     earlier = desk.service.create(None, slot().tag(0))
     desk.service.lost = [TransportError("reset", sent=True)]

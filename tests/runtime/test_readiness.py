@@ -152,6 +152,19 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_a_job_is_made(
     assert not emulator.control.books()["requests"]
 
 
+def test_an_open_stream_is_refused_although_it_leads_to_a_regular_file(emulator: Emulator, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        task = GeminiCreateBatchJobOperator(
+            task_id="t",
+            model="gemini-2.5-flash",
+            inlined_requests=["x"],
+            output_path=f"/dev/fd/{log.fileno()}",
+        )
+        with pytest.raises(AirflowFailException, match="is a device or a pipe"), task.task_run(task_context()) as run:
+            run.begin()
+    assert not emulator.control.books()["requests"]
+
+
 @pytest.mark.parametrize(
     ("given", "output"),
     [
