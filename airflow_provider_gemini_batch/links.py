@@ -55,7 +55,7 @@ class GeminiBatchOutputLink(BaseOperatorLink):
         given = getattr(operator, "output_path", None) or getattr(operator, "destination", None)
         try:
             return output_page(path("output_path", given))
-        except ConfigurationError:  # it is no path
+        except ConfigurationError:  # it is not a path
             return ""
 
 

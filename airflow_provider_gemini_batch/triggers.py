@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 _seconds = seconds(above_zero=True)
 
 
-def _serialized(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
-    """Return the path of a trigger's class, and its arguments: each is kept as an attribute of the same name."""
-    kind = type(trigger)
+def _serialized(trigger: BaseTrigger, kind: type[BaseTrigger]) -> tuple[str, dict[str, Any]]:
+    """Return the path of a trigger's class, and its arguments: each is kept as an attribute of the same name.
+
+    :param kind: the class that names the arguments; an author's own class may pass them on with ``**kwargs``.
+    """
     arguments = {name: getattr(trigger, name) for name in signature(kind).parameters}
-    return f"{kind.__module__}.{kind.__qualname__}", arguments
+    return f"{type(trigger).__module__}.{type(trigger).__qualname__}", arguments
 
 
 class GeminiBatchJobTrigger(BaseTrigger):
@@ -102,7 +104,7 @@ class GeminiBatchJobTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments: names and numbers only, no credential and nothing of the rows."""
-        return _serialized(self)
+        return _serialized(self, GeminiBatchJobTrigger)
 
     @property
     def job_names(self) -> Sequence[str]:
@@ -196,7 +198,7 @@ class GeminiBatchJobEventTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments: names and numbers only."""
-        return _serialized(self)
+        return _serialized(self, GeminiBatchJobEventTrigger)
 
     def shared_stream_key(self) -> Hashable:
         """Return the key of the stream; triggers with the same key share one (Airflow 3.3)."""

@@ -149,8 +149,8 @@ class WholeResponse:
     def page(self, member: str) -> tuple[list[dict[str, Any]], str | None]:
         """Return the objects on a page of a list and the token of the next page; both are left out when empty.
 
-        :raises UnexpectedResponse: this is no page. It must not pass for an empty one: a job that exists would be
-            created again.
+        :raises UnexpectedResponse: the response is something else. It must not pass for an empty page: a job that
+            exists would be created again.
         """
         page = self.json()
         if page and not page.keys() & {member, "nextPageToken", "unreachable"}:

@@ -459,3 +459,17 @@ def test_a_cancel_that_is_refused_is_not_repeated(
     emulator.control.faults(http={"operation": "cancel", "status": 403})
     asyncio.run(stopped(emulator, trigger(made(client), cancel_on_kill=True)))
     assert emulator.control.books()["requests"]["cancel"] == 1
+
+
+class OwnTrigger(GeminiBatchJobTrigger):
+    """A trigger of an author, who passes on what there is."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+
+
+def test_a_class_of_the_author_s_own_is_written_down_with_the_arguments_of_ours() -> None:
+    path, arguments = OwnTrigger(job_name="batches/1", poll_interval=5.0).serialize()
+    assert path.endswith("test_trigger.OwnTrigger")
+    assert OwnTrigger(**arguments).serialize() == (path, arguments)
+    assert (arguments["job_name"], arguments["poll_interval"], arguments["memo"]) == ("batches/1", 5.0, "")

@@ -97,8 +97,8 @@ def _place(
     elif inside and name in trusted:
         _put(config, name, value)
     else:
-        where = "generationConfig" if inside and kind is JobKind.GENERATION else f"a request for {kind.value}"
-        is_config = where == "generationConfig"
+        is_config = inside and kind is JobKind.GENERATION
+        where = "generationConfig" if is_config else f"a request for {kind.value}"
         raise InputError(f"'{shown(name)}' is not a member of {where}{hint(name, kind, inside=is_config)}")
 
 
