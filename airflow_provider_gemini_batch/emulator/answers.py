@@ -151,7 +151,6 @@ class Answerer:
     :param embeds: whether rows are embedding requests.
     :param thoughts: thought tokens of every answer, 0 for none.
     :param cached: tokens of every prompt that come from a cache.
-    :param count: ``usage``, ``token`` or None for both: how an embedding answer states its tokens.
     :param dimensions: length of every vector, None for what the request asks for.
     :param image_bytes: about how large pictures are, 0 for small ones.
     :param audio_seconds: how long speech is, None: by the length of the text.
@@ -163,7 +162,6 @@ class Answerer:
     embeds: bool
     thoughts: int = 0
     cached: int = 0
-    count: str | None = None
     dimensions: int | None = None
     image_bytes: int = 0
     audio_seconds: float | None = None
@@ -281,16 +279,12 @@ class Answerer:
         dimensions = get(request, "outputDimensionality") or get(config, "outputDimensionality") or DEFAULT_DIMENSIONS
         prompt = prompt_tokens(request, self.model, self.look_up)
         values = embedding_of(digest_of_request(request, texts), self.dimensions or int(dimensions))
-        response: dict[str, Any] = {"embedding": {"values": values}}
         asked = sum(prompt.values())
-        if self.count != "usage":
-            response["tokenCount"] = str(asked)
-        if self.count != "token":
-            response["usageMetadata"] = {"promptTokenCount": asked}
-            if set(prompt) != {"TEXT"}:
-                # Spelt in the singular for embeddings, unlike for generation.
-                response["usageMetadata"]["promptTokenDetails"] = details(prompt)
-        return response
+        usage: dict[str, Any] = {"promptTokenCount": asked}
+        if set(prompt) != {"TEXT"}:
+            # Spelt in the singular for embeddings, unlike for generation.
+            usage["promptTokenDetails"] = details(prompt)
+        return {"embedding": {"values": values}, "tokenCount": str(asked), "usageMetadata": usage}
 
 
 def _most_tokens(request: dict[str, Any]) -> int:

@@ -104,7 +104,7 @@ def host_name(text: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Say whether a name or address stands for this machine alone."""
+    """Return whether a name or address stands for this machine alone."""
     return name in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", name) is not None
 
 

@@ -61,7 +61,7 @@ async def get_dataset(call: ApiCall) -> Response:
 
 
 async def create_dataset(call: ApiCall) -> Response:
-    """Take note of nothing: any dataset exists."""
+    """Do nothing: any dataset exists."""
     return answer(await call.json())
 
 

@@ -46,7 +46,7 @@ class Control:
         self._world = parts.world
 
     def health(self) -> dict[str, Any]:
-        """Say that the emulator is there."""
+        """Return that the emulator is there, and its clock."""
         return {"status": "ok", **self._world.show_clock()}
 
     def books(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Draft:
         self.thoughts += count
 
     def bound(self, most: int) -> bool:
-        """Cut all that comes after so many tokens, thinking among them, and say whether anything was cut.
+        """Cut all that comes after so many tokens, thinking among them, and return whether anything was cut.
 
         Pictures come whole: nothing bounds them.
         """
@@ -165,7 +165,7 @@ def _kinds(request: dict[str, Any], config: dict[str, Any], tools: list[Any], mo
 
 
 def _calls_a_function(request: dict[str, Any], tools: list[Any]) -> bool:
-    """Say whether the model would call a function: there is one, calls are allowed, and none has been answered."""
+    """Return whether the model would call a function: there is one, calls are allowed, and none has been answered."""
     mode = get(get(get(request, "toolConfig"), "functionCallingConfig"), "mode")
     if mode == "NONE" or not any(get(tool, "functionDeclarations") for tool in tools):
         return False

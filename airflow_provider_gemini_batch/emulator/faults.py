@@ -46,7 +46,6 @@ JOB_SWITCHES = {
     "image_bytes": "about how large pictures in answers are",
     "audio_seconds": "how long speech in answers is",
     "dimensions": "length of every vector, whatever was asked for",
-    "embedding_count": "usage or token: write only that one of the two counts of an embedding answer",
     "job_ending": "{state, code, message}: how jobs end instead of SUCCEEDED",
     "expire": "jobs end EXPIRED when their time has come",
     "unknown_state": "running jobs show this text as their state",
@@ -129,7 +128,7 @@ class RequestFault:
         return bool(self.options.get("after_effect")) or self.options.get("when") == "after"
 
     def hits(self, operation: str, service: str, target: str) -> bool:
-        """Say whether this call is meant, and count it."""
+        """Return whether this call is hit, and count it."""
         if self.operation not in ("*", operation) or (self.service and self.service != service):
             return False
         if self.match and not re.search(self.match, target):

@@ -11,26 +11,27 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from airflow_provider_gemini_batch.emulator import messages, schema
+from airflow_provider_gemini_batch.emulator.job_calls import (
+    cancel_refusal,
+    check_body,
+    check_quota,
+    find_job,
+    page_of_jobs,
+)
 from airflow_provider_gemini_batch.emulator.jobs import TERMINAL, Job
 from airflow_provider_gemini_batch.emulator.models import is_known
-from airflow_provider_gemini_batch.emulator.rows import check_files, check_lines, check_request, file_not_active
+from airflow_provider_gemini_batch.emulator.row_checks import RowCheck, file_not_active
 from airflow_provider_gemini_batch.emulator.wire import (
     JSON_TYPE,
     ApiError,
     answer,
     apply_mask,
     nanos,
-    page_token,
     parse_mask,
-    quota_error,
-    read_page_size,
-    read_page_token,
     unknown_name,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from airflow_provider_gemini_batch.emulator.call import ApiCall
     from airflow_provider_gemini_batch.emulator.world import World
 
@@ -78,19 +79,9 @@ def _check_model(call: ApiCall, *, embeds: bool) -> str:
         raise ApiError(
             404,
             f"{model} is not found for API version {version}, or is not supported for {method}. "
-            "ApiCall ListModels to see the list of available models and their supported methods.",
+            "Call ListModels to see the list of available models and their supported methods.",
         )
     return model
-
-
-def check_body(document: dict[str, Any], message: messages.Message, *, strict: bool) -> None:
-    """Check a create body; ApiError 400 in the words of Google's front end."""
-    try:
-        schema.check(document, message, strict=strict)
-    except schema.Complaint as complaint:
-        if complaint.unknown:
-            raise unknown_name(complaint.name, complaint.place) from None
-        raise ApiError(400, f"Invalid value at '{complaint.place}': {complaint.text}") from None
 
 
 async def create(call: ApiCall) -> Response:
@@ -110,9 +101,7 @@ async def _create(call: ApiCall, *, embeds: bool) -> Response:
     batch = document.get("batch")
     if not batch:
         raise ApiError(400, "* GenerateContentBatch: batch is required\n")
-    limit = call.world.faults.peek("max_active")
-    if limit is not None and call.engine.active_count("gemini", call.space) >= int(limit):
-        raise quota_error()
+    check_quota(call, "gemini")
     job = Job(
         id=call.world.random_name(36),
         service="gemini",
@@ -138,21 +127,26 @@ async def _create(call: ApiCall, *, embeds: bool) -> Response:
     return answer(_operation(call.world, job, job.created))
 
 
+def _row_check(call: ApiCall, job: Job) -> RowCheck:
+    unusable = call.parts.files.unusable(call.space)
+    return RowCheck(embeds=job.embeds, strict=call.world.settings.strict, unusable=unusable)
+
+
 async def _take_file(call: ApiCall, job: Job, name: str) -> None:
     file = call.parts.files.find(call.space, name)
     if file is None or file.generated:
         raise ApiError(
             403, f"You do not have permission to access the File {name.removeprefix('files/')} or it may not exist."
         )
-    unusable = call.parts.files.unusable(call.space)
-    if file.id in unusable:
+    rows = _row_check(call, job)
+    if file.id in rows.unusable:
         raise file_not_active(file.id)
     job.spec["inputConfig"] = {"fileName": f"files/{file.id}"}
     job.source = file.path
 
     def check() -> int:
         with call.world.store.path(file.path).open("rb", buffering=1 << 20) as lines:
-            return check_lines(lines, embeds=job.embeds, unusable=unusable, strict=call.world.settings.strict)
+            return rows.lines(lines)
 
     job.rows = await asyncio.to_thread(check)
 
@@ -160,14 +154,14 @@ async def _take_file(call: ApiCall, job: Job, name: str) -> None:
 def _take_inline(call: ApiCall, job: Job, items: list[dict[str, Any]]) -> None:
     if not items:
         raise ApiError(400, "* BatchGenerateContentRequest.batch.input_config.requests: requests must not be empty\n")
-    unusable = call.parts.files.unusable(call.space)
+    rows = _row_check(call, job)
     for index, item in enumerate(items):
         request = item.get("request")
         place = f"batch.input_config.requests.requests[{index}].request"
         if request is None:
             raise ApiError(400, f"* {place}: request is required\n")
         try:
-            check_request(request, embeds=job.embeds, strict=call.world.settings.strict)
+            rows.request(request)
         except schema.Complaint as complaint:
             if complaint.unknown:
                 raise unknown_name(complaint.name, f"{place}.{complaint.place}".rstrip(".")) from None
@@ -175,7 +169,7 @@ def _take_inline(call: ApiCall, job: Job, items: list[dict[str, Any]]) -> None:
         own = request.get("model")
         if own and own.removeprefix("models/") != job.model.removeprefix("models/"):
             raise ApiError(400, f"* {place}.model: must be the model of the batch\n")
-        check_files(request, unusable)
+        rows.files(request)
     job.rows = len(items)
     job.source = f"in-{job.id}"
     with call.world.store.open(job.source, "wb") as sink:
@@ -260,10 +254,7 @@ def _operation(world: World, job: Job, now: float, *, listed: bool = False) -> d
 
 
 def _find(call: ApiCall) -> Job:
-    job = call.engine.find("gemini", call.space, call.path["id"])
-    if job is None or call.world.now() < job.created + float(call.world.faults.peek("create_lag") or 0):
-        raise ApiError(404, "Requested entity was not found.")
-    return job
+    return find_job(call, "gemini", "Requested entity was not found.")
 
 
 def _masked(call: ApiCall, document: dict[str, Any]) -> dict[str, Any]:
@@ -291,40 +282,6 @@ async def get(call: ApiCall) -> Response:
     return Response(text, media_type=JSON_TYPE)
 
 
-def page_of_jobs(
-    call: ApiCall, service: str, member: str, show: Callable[[Job], dict[str, Any] | None], *, size: int
-) -> dict[str, Any]:
-    """Return one page of a project's jobs, newest first.
-
-    :param member: the member of the page that holds the jobs.
-    :param show: returns a job as the page has it, None for one that the page leaves out.
-    :param size: how many jobs a page has that names no size.
-    """
-    size = read_page_size(call.query("pageSize"), default=size, cap=1000)
-    before = read_page_token(call.query("pageToken"))
-    faults = call.world.faults
-    with call.world.lock:
-        most = faults.peek("max_page")
-        if most is not None and size > int(most):
-            raise ApiError(400, f"page_size must not be above {most}.")
-        if faults.take("empty_page"):
-            return {"nextPageToken": page_token(before if before is not None else 2**53)}
-        page: dict[str, Any] = {}
-        last = 0
-        for job in call.engine.newest(service, call.space, before=before):
-            shown = show(job)
-            if shown is None:
-                continue
-            if len(page.get(member, ())) == size:
-                page["nextPageToken"] = page_token(last)
-                break
-            page.setdefault(member, []).append(shown)
-            last = job.number
-        if faults.take("page_loops"):
-            page["nextPageToken"] = page_token(2**53)
-        return page
-
-
 async def list_(call: ApiCall) -> Response:
     """Answer one page of jobs, newest first."""
     now = call.world.now()
@@ -332,12 +289,6 @@ async def list_(call: ApiCall) -> Response:
         call, "gemini", "operations", lambda job: _operation(call.world, job, now, listed=True), size=50
     )
     return answer(_masked(call, page))
-
-
-def cancel_refusal(status: int, text: str) -> ApiError:
-    """Return the refusal of a cancel that comes too late."""
-    names = {400: "FAILED_PRECONDITION", 409: "ABORTED"}
-    return ApiError(status, text, status=names.get(status))
 
 
 async def cancel(call: ApiCall) -> Response:

@@ -57,7 +57,7 @@ class Sample:
 
 
 def is_gemini_3(model: str) -> bool:
-    """Say whether a model counts media as Gemini 3 and later do."""
+    """Return whether a model counts media as Gemini 3 and later do."""
     return _GEMINI_3.match(model) is not None
 
 

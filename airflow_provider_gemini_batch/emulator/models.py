@@ -52,7 +52,7 @@ _NEWER_PLACES = frozenset(["global", "us", "eu"])
 
 
 def is_known(name: str, more: Iterable[str] = ()) -> bool:
-    """Say whether there is a model of that name (without ``models/``); ``more`` are names or patterns with ``*``."""
+    """Return whether there is a model of that name (without ``models/``); ``more`` are names or patterns with ``*``."""
     return _KNOWN.fullmatch(name) is not None or any(fnmatchcase(name, pattern) for pattern in more)
 
 

@@ -26,7 +26,7 @@ _CONFIG = {
 
 
 def is_openai(row: dict[str, Any]) -> bool:
-    """Say whether an input row has OpenAI's shape."""
+    """Return whether an input row has OpenAI's shape."""
     return "custom_id" in row and "body" in row and "request" not in row
 
 

@@ -1,4 +1,4 @@
-"""Rows of a job: the check of input lines, and the stream of output lines with their faults."""
+"""Rows of a job: what each is answered, the stream of output lines with their faults, and the count of both."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_gemini_batch.emulator import messages, schema
 from airflow_provider_gemini_batch.emulator.answers import Answerer, block, truncate
 from airflow_provider_gemini_batch.emulator.oddities import finish_line, make_odd
-from airflow_provider_gemini_batch.emulator.openai_rows import check_openai, is_openai, request_of, row_of
-from airflow_provider_gemini_batch.emulator.usage import billed_tokens, contents_of, whole_number
-from airflow_provider_gemini_batch.emulator.wire import ApiError, decode
+from airflow_provider_gemini_batch.emulator.openai_rows import is_openai, request_of, row_of
+from airflow_provider_gemini_batch.emulator.usage import billed_tokens, whole_number
+from airflow_provider_gemini_batch.emulator.wire import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator.media import Lookup
     from airflow_provider_gemini_batch.emulator.store import Store
 
-MAX_COMPLAINTS = 200
 SHUFFLE_WINDOW = 10_000
 
 
@@ -37,96 +35,11 @@ def dump_line(row: dict[str, Any]) -> bytes:
         return json.dumps(row).encode() + b"\n"
 
 
-def check_request(request: Any, *, embeds: bool, vertex: bool = False, strict: bool = True) -> None:
-    """Check one request; raises Complaint."""
-    message = messages.EMBED if embeds else messages.VERTEX_GENERATE if vertex else messages.GENERATE
-    schema.check(request, message, "request", strict=strict)
-    clash = None if embeds else schema.conflict(request)
-    if clash:
-        raise schema.Complaint("cachedContent", clash)
-
-
-def file_not_active(name: str) -> ApiError:
-    """Return the refusal of a file that is still processed or has failed."""
-    text = f"The File {name} is not in an ACTIVE state and usage is not allowed."
-    return ApiError(400, text, status="FAILED_PRECONDITION")
-
-
-def check_files(request: dict[str, Any], unusable: frozenset[str]) -> None:
-    """Refuse a checked request that names a file of the Files API which is not ACTIVE; raises ApiError 400."""
-    if not unusable:
-        return
-    for content in contents_of(request):
-        for part in content.get("parts") or ():
-            uri = schema.get(schema.get(part, "fileData"), "fileUri") or ""
-            name = uri.rpartition("/")[2]
-            if name in unusable:
-                raise file_not_active(name)
-
-
 def split_line(row: dict[str, Any]) -> tuple[Any, str | None]:
     """Return the request and the key of an input line, keyed or bare."""
     if "request" in row:
         return row["request"], row.get("key")
     return {name: value for name, value in row.items() if name != "key"}, None
-
-
-def check_lines(
-    lines: Iterable[bytes], *, embeds: bool, unusable: frozenset[str] = frozenset(), strict: bool = True
-) -> int:
-    """Check every line of an input file and return how many there are.
-
-    Raises ApiError 400 that names every bad line, ``Error on line N: ...``, one to a line; at a file that is not
-    ACTIVE (``unusable``: the ids of those) it names that file alone.
-    """
-    complaints: list[str] = []
-    rows = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        rows += 1
-        wrong = _check_line(line, embeds=embeds, unusable=unusable, strict=strict)
-        if wrong is not None and len(complaints) < MAX_COMPLAINTS:
-            complaints.append(f"Error on line {number}: {wrong}")
-    if complaints:
-        raise ApiError(400, "\n".join(complaints))
-    if not rows:
-        raise ApiError(400, "The input file holds no requests.")
-    return rows
-
-
-def _check_line(line: bytes, *, embeds: bool, unusable: frozenset[str], strict: bool) -> str | None:
-    try:
-        row = decode(line.decode())
-    except UnicodeDecodeError as error:
-        return f"invalid JSON, near column {error.start + 1}: invalid UTF-8"
-    except json.JSONDecodeError as error:
-        return f"invalid JSON, near column {error.colno}: {error.msg}"
-    except ValueError as error:
-        return f"invalid JSON: {error}"
-    except RecursionError:
-        return "invalid JSON: nested too deeply"
-    try:
-        _check_row(row, embeds=embeds, unusable=unusable, strict=strict)
-    except schema.Complaint as complaint:
-        column = max(0, line.decode().find(f'"{complaint.name}"')) + 1
-        return f"invalid JSON, near column {column}: {complaint.text}"
-    except RecursionError:
-        return "invalid JSON: nested too deeply"
-    return None
-
-
-def _check_row(row: Any, *, embeds: bool, unusable: frozenset[str], strict: bool) -> None:
-    if not isinstance(row, dict):
-        raise schema.Complaint("", f"unexpected value of type {type(row).__name__}; expected '{{'")
-    if not isinstance(row.get("key", ""), str):
-        raise schema.Complaint("key", "the key must be a string")
-    if is_openai(row) and not embeds:
-        check_openai(row)
-        return
-    request, _ = split_line(row)
-    check_request(request, embeds=embeds, strict=strict)
-    check_files(request, unusable)
 
 
 @dataclass
@@ -191,7 +104,6 @@ class AnswerPlan:
             embeds=self.embeds,
             thoughts=int(self.faults.get("thoughts") or 0),
             cached=int(self.faults.get("cached_tokens") or 0),
-            count=self.faults.get("embedding_count"),
             dimensions=self.faults.get("dimensions"),
             image_bytes=int(self.faults.get("image_bytes") or 0),
             audio_seconds=self.faults.get("audio_seconds"),
@@ -200,7 +112,7 @@ class AnswerPlan:
         )
 
     def every(self, name: str, number: int) -> bool:
-        """Say whether a fault of every n-th row hits this one."""
+        """Return whether a fault of every n-th row hits this one."""
         if name not in self.faults:
             return False
         nth = int(self.faults[name] or 0)

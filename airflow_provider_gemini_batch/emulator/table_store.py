@@ -81,7 +81,7 @@ class TableStore:
             self.world.store.save("table", name, table)
 
     def remove(self, name: str) -> bool:
-        """Delete a table; say whether there was one."""
+        """Delete a table; return whether there was one."""
         with self.world.lock:
             table = self._tables.pop(name, None)
             if table is None:

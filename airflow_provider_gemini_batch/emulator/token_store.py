@@ -128,7 +128,7 @@ class TokenStore:
             self.world.store.save("allowed", f"{caller} {target}", [caller, target])
 
     def may(self, caller: str, target: str) -> bool:
-        """Say whether an account may ask for another's tokens."""
+        """Return whether an account may ask for another's tokens."""
         return (caller, target) in self._allowed
 
     def add_subject(self, text: str, audience: str) -> None:

@@ -1,4 +1,4 @@
-"""Vertex AI's batchPredictionJobs: create, get, list, cancel, delete, and the work at a job's end."""
+"""Vertex AI's batchPredictionJobs: create, get, list, cancel, delete."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import messages, schema
 from airflow_provider_gemini_batch.emulator.filters import compile_filter
-from airflow_provider_gemini_batch.emulator.gemini import cancel_refusal, check_body, page_of_jobs
+from airflow_provider_gemini_batch.emulator.job_calls import (
+    cancel_refusal,
+    check_body,
+    check_quota,
+    find_job,
+    page_of_jobs,
+)
 from airflow_provider_gemini_batch.emulator.jobs import Job
 from airflow_provider_gemini_batch.emulator.models import check_place, is_known
-from airflow_provider_gemini_batch.emulator.wire import (
-    ApiError,
-    answer,
-    micros,
-    quota_error,
-)
+from airflow_provider_gemini_batch.emulator.wire import ApiError, answer, micros
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -165,9 +166,7 @@ async def create(call: ApiCall) -> Response:
     _check_labels(spec.get("labels") or {})
     _check_ends(spec)
     check_place(model.rpartition("/")[2], call.path["location"], spec)
-    limit = call.world.faults.peek("max_active")
-    if limit is not None and call.engine.active_count("vertex", call.space) >= int(limit):
-        raise quota_error()
+    check_quota(call, "vertex")
     number = call.world.next_number()
     identifier = str(
         10**18
@@ -241,10 +240,7 @@ def document_of(world: World, job: Job) -> dict[str, Any]:
 
 
 def _find(call: ApiCall) -> Job:
-    job = call.engine.find("vertex", call.space, call.path["id"])
-    if job is None or call.world.now() < job.created + float(call.world.faults.peek("create_lag") or 0):
-        raise ApiError(404, f"The BatchPredictionJob {call.path['id']} was not found.")
-    return job
+    return find_job(call, "vertex", f"The BatchPredictionJob {call.path['id']} was not found.")
 
 
 def _mask(call: ApiCall) -> set[str] | None:

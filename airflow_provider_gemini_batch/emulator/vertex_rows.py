@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.emulator import schema
 from airflow_provider_gemini_batch.emulator.answers import digest_of, embedding_of, gist_of
-from airflow_provider_gemini_batch.emulator.rows import AnswerPlan, Tally, check_request, dump_line
+from airflow_provider_gemini_batch.emulator.row_checks import RowCheck
+from airflow_provider_gemini_batch.emulator.rows import AnswerPlan, Tally, dump_line
 from airflow_provider_gemini_batch.emulator.wire import STATUS_NAMES, decode
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class ImportTrap(Exception):
 
 
 def is_legacy(model: str) -> bool:
-    """Say whether a model takes the older embedding lines ``{"content": ...}``."""
+    """Return whether a model takes the older embedding lines ``{"content": ...}``."""
     return _LEGACY.search(model) is not None
 
 
@@ -139,7 +140,7 @@ class Importer:
 
 
 def is_answered(row: dict[str, Any], *, legacy: bool) -> bool:
-    """Say whether a row of an output has an answer."""
+    """Return whether a row of an output has an answer."""
     if row.get("status") or row.get("error"):
         return False
     return bool(row.get("predictions" if legacy else "response"))
@@ -191,12 +192,12 @@ def _echo(request: dict[str, Any]) -> dict[str, Any]:
     return {**request, "contents": echoed}
 
 
-def _complaint(request: Any, *, embeds: bool, strict: bool) -> dict[str, Any] | None:
+def _complaint(request: Any, rows: RowCheck) -> dict[str, Any] | None:
     try:
-        check_request(request, embeds=embeds, vertex=True, strict=strict)
+        rows.request(request)
     except schema.Complaint as complaint:
         return {"code": 3, "message": f"Invalid request: {complaint.text}"}
-    for content in [] if embeds else request.get("contents") or []:
+    for content in [] if rows.embeds else request.get("contents") or []:
         if content.get("role") not in ("user", "model"):
             return {"code": 3, "message": "Please use a valid role: user, model."}
     return None
@@ -211,6 +212,7 @@ def answer_vertex_lines(
     :param imported: whether rows have gone through the import of JSON lines, which leaves its traces.
     """
     answerer = plan.answerer()
+    check = RowCheck(embeds=plan.embeds, vertex=True, strict=plan.strict)
     legacy = is_legacy(plan.model)
     number = 0
     for line in lines:
@@ -227,7 +229,7 @@ def answer_vertex_lines(
         else:
             request = row["request"]
             key = row.get("key", row.get("custom_id"))
-            wrong = _complaint(request, embeds=plan.embeds, strict=plan.strict)
+            wrong = _complaint(request, check)
             within = plan.limit is None or number <= plan.limit
             answer = {"error": wrong} if wrong and within else plan.answer(answerer, request, key, number)
             if answer is None:

@@ -86,7 +86,7 @@ class VertexWork:
         return {"vertexMultimodalDatasetName": f"projects/{project}/locations/{location}/datasets/{dataset}"}
 
     def _is_readable(self, job: Job, plan: AnswerPlan) -> bool:
-        """Say whether the emulator can reach both ends of a job; else it only pretends to have done it."""
+        """Return whether the emulator can reach both ends of a job; else it only pretends to have done it."""
         source, sink = job.spec["inputConfig"], job.spec["outputConfig"]
         if "vertexMultimodalDatasetSource" in source or "vertexMultimodalDatasetDestination" in sink:
             return False

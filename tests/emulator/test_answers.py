@@ -12,14 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.emulator.answers import Answerer, answer_schema, embedding_of, gist_of
-from airflow_provider_gemini_batch.emulator.rows import (
-    AnswerPlan,
-    Tally,
-    answer_lines,
-    check_lines,
-    check_request,
-    shuffled,
-)
+from airflow_provider_gemini_batch.emulator.row_checks import RowCheck
+from airflow_provider_gemini_batch.emulator.rows import AnswerPlan, Tally, answer_lines, shuffled
 from airflow_provider_gemini_batch.emulator.schema import Complaint
 from airflow_provider_gemini_batch.emulator.wire import ApiError, apply_mask, parse_mask
 
@@ -135,7 +129,7 @@ def test_a_responder_may_answer_text_a_response_or_an_error_and_may_raise() -> N
 def test_a_bad_line_is_refused_with_its_number(line: str, complaint: str) -> None:
     good = '{"request":{"contents":[{"parts":[{"text":"x"}]}]},"custom_id":"ignored","config":{"also":1}}'
     with pytest.raises(ApiError) as caught:
-        check_lines([good.encode(), line.encode()], embeds=False)
+        RowCheck(embeds=False).lines([good.encode(), line.encode()])
     assert caught.value.message.startswith("Error on line 2: ")
     assert complaint in caught.value.message
 
@@ -145,7 +139,7 @@ def test_keyed_and_bare_lines_in_both_spellings_are_taken() -> None:
         b'{"key":"a","request":{"contents":[{"parts":[{"text":"x"}]}],"generation_config":{"max_output_tokens":5}}}',
         b'{"contents":[{"parts":[{"text":"y"}]}],"generationConfig":{"thinkingConfig":{"thinking_budget":0}}}',
     ]
-    assert check_lines(lines, embeds=False) == 2
+    assert RowCheck(embeds=False).lines(lines) == 2
     tally = Tally()
     answered = [json.loads(line) for line in answer_lines(lines, AnswerPlan("m", embeds=False, faults={}), tally)]
     assert "key" not in answered[1]
@@ -231,11 +225,11 @@ def test_requests_pass_in_both_spellings_and_a_stranger_at_any_depth_does_not(
     request: dict[str, Any], data: st.DataObject
 ) -> None:
     request = copy.deepcopy(request)
-    check_request(request, embeds=False)
-    check_request(_snake(request), embeds=False)
+    RowCheck(embeds=False).request(request)
+    RowCheck(embeds=False).request(_snake(request))
     data.draw(st.sampled_from(_messages(request)))["noSuchMember"] = 1
     with pytest.raises(Complaint, match="no such field: 'noSuchMember'"):
-        check_request(request, embeds=False)
+        RowCheck(embeds=False).request(request)
 
 
 @pytest.mark.parametrize(
@@ -250,4 +244,4 @@ def test_requests_pass_in_both_spellings_and_a_stranger_at_any_depth_does_not(
 )
 def test_embedding_requests_are_checked_too(request_: dict[str, Any]) -> None:
     with pytest.raises(Complaint):
-        check_request(request_, embeds=True)
+        RowCheck(embeds=True).request(request_)

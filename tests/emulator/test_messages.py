@@ -12,7 +12,7 @@ import pytest
 from google.genai import types
 
 from airflow_provider_gemini_batch.emulator import Emulator, messages
-from airflow_provider_gemini_batch.emulator.rows import check_request
+from airflow_provider_gemini_batch.emulator.row_checks import RowCheck
 from airflow_provider_gemini_batch.emulator.schema import Complaint, snake
 from emulator.calls import MODEL, Gemini
 
@@ -106,7 +106,7 @@ def test_both_spellings_are_taken_at_every_depth(spelling: str, vertex: bool) ->
         whole = content["parts"][0]
         beside = {name: value for name, value in whole.items() if name not in messages.PART_DATA}
         content["parts"] = [{name: whole[name], **beside} for name in messages.PART_DATA]
-    check_request(_snaked(request) if spelling == "snake" else request, embeds=False, vertex=vertex)
+    RowCheck(embeds=False, vertex=vertex).request(_snaked(request) if spelling == "snake" else request)
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_both_spellings_are_taken_at_every_depth(spelling: str, vertex: bool) ->
 )
 def test_a_name_that_nobody_knows_passes_unless_we_are_strict(request_: dict[str, Any], lenient: bool) -> None:  # noqa: FBT001 - a column
     with pytest.raises(Complaint):
-        check_request(request_, embeds=False)
+        RowCheck(embeds=False).request(request_)
     if lenient:
-        check_request(request_, embeds=False, strict=False)
+        RowCheck(embeds=False, strict=False).request(request_)
     else:
         with pytest.raises(Complaint):
-            check_request(request_, embeds=False, strict=False)
+            RowCheck(embeds=False, strict=False).request(request_)
 
 
 @pytest.mark.parametrize("strict", [True, False, None])
