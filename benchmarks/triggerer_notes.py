@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Who is under suspicion: this provider, and the trigger that blocks on purpose.
 SUSPECT = "suspect"
 _SUSPECTS = ("/airflow_provider_gemini_batch/", "/benchmarks/blocker.py")
-_OUR_THREADS = "gemini-batch-watch"
+_OUR_THREADS = "gemini-batch-poll"
 _PAUSE = 0.005
 #: Collections that are left out: shorter ones, in seconds.
 _SHORT = 0.02

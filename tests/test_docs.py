@@ -22,8 +22,7 @@ from airflow_provider_gemini_batch.emulator.__main__ import _parser as emulator_
 from airflow_provider_gemini_batch.emulator.faults import JOB_SWITCHES, LIVE_SWITCHES, REQUEST_KINDS
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
-from airflow_provider_gemini_batch.rows.input_spec import ROW_MEMBERS
-from airflow_provider_gemini_batch.rows.result_rows import RowStatus
+from airflow_provider_gemini_batch.rows.result_rows import ROW_MEMBERS, RowStatus
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 from airflow_provider_gemini_batch.sensors import GeminiBatchJobSensor
 

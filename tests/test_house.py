@@ -207,6 +207,25 @@ def test_every_module_of_the_package_says_in_its_first_line_what_it_is_for() -> 
     assert not silent, "\n".join(silent)
 
 
+def test_what_docstrings_refer_to_exists() -> None:
+    known = {NAME}
+    for _, module, path in package_modules():
+        known |= set(module.split("."))
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                known.add(node.name)
+            elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+                known.add(node.id if isinstance(node, ast.Name) else node.attr)
+    reference = re.compile(r":(?:mod|class|func|meth|data|attr):`~?\.*((?!argparse)[\w.]+)`")
+    missing = [
+        f"{module}: {name}"
+        for _, module, path in package_modules()
+        for name in reference.findall(path.read_text("utf-8"))
+        if not known.issuperset(name.split("."))
+    ]
+    assert not missing, "\n".join(missing)
+
+
 def test_no_file_is_too_long_to_read() -> None:
     long = {
         path.relative_to(ROOT): lines

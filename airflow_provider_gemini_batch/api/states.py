@@ -11,6 +11,11 @@ class Service(str, Enum):
     GEMINI = "gemini"
     VERTEX = "vertex"
 
+    @classmethod
+    def of_job(cls, name: str) -> Service:
+        """Return the service that gave a job this name."""
+        return cls.VERTEX if name.startswith("projects/") else cls.GEMINI
+
 
 class JobKind(str, Enum):
     """What a job makes of each request."""

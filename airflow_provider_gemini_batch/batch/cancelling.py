@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
-from airflow_provider_gemini_batch.batch.state import Event
+from airflow_provider_gemini_batch.batch.state import JobEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ class Canceller:
         if name in self._asked:
             return True
         if not self._state.records[name].cancelled_by_us:
-            self._state.happened(Event.CANCEL_ASKED, name)
+            self._state.happened(JobEvent.CANCEL_ASKED, name)
             if keep_notes:
                 self._save()
         error = self._cancel_with_retries(name)
@@ -58,7 +58,7 @@ class Canceller:
         log.warning("Could not cancel %s: %s", name, error)
         if not error.retryable:
             # The service refused for good, so the job runs on, and a later try may use it.
-            self._state.happened(Event.CANCEL_REFUSED, name)
+            self._state.happened(JobEvent.CANCEL_REFUSED, name)
             self._save()
         return False
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError, ResultsGone
 from airflow_provider_gemini_batch.batch.ports import Done, TaskFailed
 from airflow_provider_gemini_batch.batch.repair import judge_rows
-from airflow_provider_gemini_batch.batch.state import Event
+from airflow_provider_gemini_batch.batch.state import JobEvent
 from airflow_provider_gemini_batch.batch.verdict import Ended, Refused, ResultsMissing, judge, judge_all
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Results:
                 self._task.rows.survey(self._state.jobs([name]), shard=None)
             except ResultsGone:
                 log.warning("The finished rows of %s are no longer kept: they are sent again.", name)
-                self._state.happened(Event.RESULTS_EXPIRED, name)
+                self._state.happened(JobEvent.RESULTS_EXPIRED, name)
         return not self._state.records[name].results_expired
 
     def missing_rows(self, slot: Slot, used: Sequence[str], parts: Sequence[str]) -> Sequence[int]:
@@ -113,7 +113,7 @@ class Results:
         reached = landing.output is not None or landing.responses is not None
         if reached and (verdict.success or not plan.can_resend):
             for name in used:
-                state.happened(Event.DELIVERED, name)
+                state.happened(JobEvent.DELIVERED, name)
             task.store.save(state.to_json())
         if not verdict.success:
             raise TaskFailed(verdict, landing=landing)
@@ -140,5 +140,5 @@ class Results:
                 raise TaskFailed(judge_all([ResultsMissing(name) for name in used])) from error
             for name in older:
                 if state.records[name].in_use:
-                    state.happened(Event.RELEASED, name)
+                    state.happened(JobEvent.RELEASED, name)
         self._task.store.save(state.to_json())

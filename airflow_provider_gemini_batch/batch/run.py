@@ -27,7 +27,7 @@ from airflow_provider_gemini_batch.batch.input_choice import InputChanged, Input
 from airflow_provider_gemini_batch.batch.ports import Done, Plan, SleepUntil, TaskFailed, WaitForJobs
 from airflow_provider_gemini_batch.batch.repair import rows_to_repair, source_clear_count
 from airflow_provider_gemini_batch.batch.results import Results
-from airflow_provider_gemini_batch.batch.state import UNRECORDED, BatchState, Event, PendingCreate
+from airflow_provider_gemini_batch.batch.state import UNRECORDED, BatchState, JobEvent, PendingCreate
 from airflow_provider_gemini_batch.batch.submit import Postponed, Submitter, possible_jobs
 from airflow_provider_gemini_batch.batch.timeouts import Timeouts
 from airflow_provider_gemini_batch.batch.turns import KEPT_AHEAD, Turns
@@ -325,7 +325,7 @@ class _Advance:
             if record.job is None or record.tag is None or not slot.has(record.tag):
                 continue
             if record.is_done and not record.is_answered and record.cancelled_by_us:
-                self._state.happened(Event.RELEASED, record.name)
+                self._state.happened(JobEvent.RELEASED, record.name)
                 continue
             return record.name
         return None
@@ -426,15 +426,15 @@ class _Advance:
     def _choose(self, name: str) -> None:
         """Record that this try waits for a job, and since when its time counts."""
         state, now = self._state, self._task.clock.now()
-        record = state.happened(Event.CHOSEN, name)
+        record = state.happened(JobEvent.CHOSEN, name)
         is_older = record.tag is not None and record.tag.clear_count < state.clear_count
         if is_older:
-            record = state.happened(Event.INHERITED, name)
+            record = state.happened(JobEvent.INHERITED, name)
         began = now
         if record.job is not None and not record.is_done:
             if is_older and record.job.state is JobState.CANCELLING and not record.cancelled_by_us:
                 # It was stopped before the task was cleared: await its end, but do not judge the task by it.
-                record = state.happened(Event.CANCEL_ASKED, name)
+                record = state.happened(JobEvent.CANCEL_ASKED, name)
             age = record.least_age(now)
             is_over = age >= self._timeouts.longest and self._task.policy.cancel_on_timeout
             if (is_over and not record.created_this_try) or record.cancelled_by_us:

@@ -50,7 +50,7 @@ ANSWERED: Final = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
 PARTIAL: Final = frozenset({JobState.EXPIRED, JobState.CANCELLED})
 
 
-class Event(Enum):
+class JobEvent(Enum):
     """What may happen to a record."""
 
     CREATED = "this task's create call made the job"
@@ -74,17 +74,17 @@ class Transition(NamedTuple):
     clears: tuple[str, ...] = ()
 
 
-TRANSITIONS: Final[Mapping[Event, Transition]] = {
-    Event.CREATED: Transition(sets=("created", "created_this_try")),
-    Event.CHOSEN: Transition(forbids=("in_use",), sets=("in_use",)),
-    Event.INHERITED: Transition(needs=("in_use",), sets=("inherited",)),
-    Event.RELEASED: Transition(needs=("in_use",), clears=("in_use",)),
-    Event.CANCEL_ASKED: Transition(sets=("cancelled_by_us",)),
-    Event.CANCEL_REFUSED: Transition(needs=("cancelled_by_us",), clears=("cancelled_by_us",)),
-    Event.DELIVERED: Transition(sets=("delivered",)),
-    Event.RESULTS_EXPIRED: Transition(sets=("results_expired",)),
-    Event.TRY_BEGAN: Transition(clears=("in_use", "created_this_try")),
-    Event.CLEARED: Transition(clears=("in_use", "created_this_try", "inherited")),
+TRANSITIONS: Final[Mapping[JobEvent, Transition]] = {
+    JobEvent.CREATED: Transition(sets=("created", "created_this_try")),
+    JobEvent.CHOSEN: Transition(forbids=("in_use",), sets=("in_use",)),
+    JobEvent.INHERITED: Transition(needs=("in_use",), sets=("inherited",)),
+    JobEvent.RELEASED: Transition(needs=("in_use",), clears=("in_use",)),
+    JobEvent.CANCEL_ASKED: Transition(sets=("cancelled_by_us",)),
+    JobEvent.CANCEL_REFUSED: Transition(needs=("cancelled_by_us",), clears=("cancelled_by_us",)),
+    JobEvent.DELIVERED: Transition(sets=("delivered",)),
+    JobEvent.RESULTS_EXPIRED: Transition(sets=("results_expired",)),
+    JobEvent.TRY_BEGAN: Transition(clears=("in_use", "created_this_try")),
+    JobEvent.CLEARED: Transition(clears=("in_use", "created_this_try", "inherited")),
 }
 _FACTS: Final = tuple(dict.fromkeys(fact for row in TRANSITIONS.values() for fact in row.sets))
 
@@ -166,7 +166,7 @@ class JobRecord:
         untouched = stats is not None and stats.total is not None and stats.pending == stats.total
         return job.state in ANSWERED or (job.state in PARTIAL and not untouched)
 
-    def after(self, event: Event) -> JobRecord:
+    def after(self, event: JobEvent) -> JobRecord:
         """Return the record as the table has it after an event. Raises :class:`NotAllowed`."""
         row = TRANSITIONS[event]
         if not all(getattr(self, fact) for fact in row.needs) or any(getattr(self, fact) for fact in row.forbids):
@@ -274,7 +274,7 @@ class BatchState:
     def next_try(self, clear_count: int) -> BatchState:
         """Return the state for a new try: it keeps what is known of the jobs, and nothing that belonged to one try."""
         cleared = clear_count != self.clear_count
-        event = Event.CLEARED if cleared else Event.TRY_BEGAN
+        event = JobEvent.CLEARED if cleared else JobEvent.TRY_BEGAN
         return BatchState(
             clear_count=clear_count,
             fingerprint="" if cleared else self.fingerprint,
@@ -288,7 +288,7 @@ class BatchState:
 
     # -- records
 
-    def happened(self, event: Event, name: str) -> JobRecord:
+    def happened(self, event: JobEvent, name: str) -> JobRecord:
         """Apply an event to a job's record, as the table allows, and return the record; an unknown job gets one."""
         record = self.records[name] = self.records.get(name, JobRecord(name)).after(event)
         return record
@@ -326,7 +326,7 @@ class BatchState:
         tag = tag_of(job)
         pending = self.pending.pop(str(tag), None)
         self.quota_refusals = self.unanswered = 0
-        record = self.happened(Event.CREATED, job.name)
+        record = self.happened(JobEvent.CREATED, job.name)
         if pending is not None:
             self.records[job.name] = replace(record, submitted_at=min(pending.sent, now))
         return self.observe(job, now)

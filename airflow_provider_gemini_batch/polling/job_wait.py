@@ -164,7 +164,7 @@ class WatchedJob:
         stats = CompletionStats(total=seen.total, success=seen.success, failure=seen.failure)
         return BatchJob(
             name=self.name,
-            service=Service.VERTEX if self.name.startswith("projects/") else Service.GEMINI,
+            service=Service.of_job(self.name),
             state=seen.state,
             raw_state=seen.raw_state,
             completion_stats=stats if seen.counted else None,

@@ -90,7 +90,7 @@ class WaitLog:
         return f"{states}: {self._counts_line(counted, now)}" if counted.total else states
 
     def numbers(self, now: float) -> dict[str, Any] | None:
-        """Return plain values for an XCom, as :mod:`.batch.overview` reads them; None before the first answer."""
+        """Return plain values for an XCom, as :mod:`~..batch.overview` reads them; None before the first answer."""
         known = [seen for seen in self._said if seen is not None]
         if not known:
             return None

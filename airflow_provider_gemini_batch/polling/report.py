@@ -102,7 +102,7 @@ def _read(job: Mapping[str, Any]) -> BatchJob:
     state, counts, error = job["state"], job.get("counts"), job.get("error")
     return BatchJob(
         name=job["name"],
-        service=Service.VERTEX if job["name"].startswith("projects/") else Service.GEMINI,
+        service=Service.of_job(job["name"]),
         # A later version may know a state that this one does not: its raw name is kept, and it ends nothing.
         state=JobState(state) if state in JobState.__members__ else JobState.UNKNOWN,
         raw_state=job.get("raw_state") or state,

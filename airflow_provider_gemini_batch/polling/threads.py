@@ -32,7 +32,7 @@ class Threads:
                 return
             self._running += 1
         try:
-            Thread(target=self._run, name="gemini-batch-watch", daemon=True).start()
+            Thread(target=self._run, name="gemini-batch-poll", daemon=True).start()
         except RuntimeError:  # the process cannot start another thread: the running ones do the work
             with self._lock:
                 self._running -= 1

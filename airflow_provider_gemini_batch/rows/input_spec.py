@@ -12,6 +12,7 @@ from airflow_provider_gemini_batch.api.requests.fields import SCHEMAS, camel, sh
 from airflow_provider_gemini_batch.api.requests.request import RequestDefaults, request_defaults
 from airflow_provider_gemini_batch.api.vertex_rules import takes_instructions_in_text
 from airflow_provider_gemini_batch.rows.columns import check_word
+from airflow_provider_gemini_batch.rows.result_rows import ROW_MEMBERS
 from airflow_provider_gemini_batch.rows.sources import Opener, open_local
 
 if TYPE_CHECKING:
@@ -19,27 +20,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.rows.media_tokens import FileSample
     from airflow_provider_gemini_batch.rows.python_rows import Rows
-
-ROW_MEMBERS = (
-    "key",
-    "status",
-    "text",
-    "embedding",
-    "parsed",
-    "finish_reason",
-    "usage",
-    "error",
-    "function_calls",
-    "executed_code",
-    "thoughts",
-    "media_files",
-    "other_parts",
-    "candidate_metadata",
-    "more_candidates",
-    "warning",
-    "response",
-)
-"""Names of the output row that a carried column may not take; it has either ``text`` or ``embedding``."""
 
 
 class JobLimits(NamedTuple):

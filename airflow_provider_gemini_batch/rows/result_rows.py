@@ -62,6 +62,10 @@ PARTS = {
     "warning": "what was odd about the response, or done to it",
 }
 """Members of a row that are left out if they are empty."""
+ROW_MEMBERS = (
+    "key", "status", "text", "embedding", "parsed", "finish_reason", "usage", "error", *PARTS, "response"
+)  # fmt: skip
+"""Names that a carried column may not take; a row has either ``text`` or ``embedding``."""
 
 # Of a response without candidates, these members say nothing that a row lacks.
 _READ = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId", "createTime"})

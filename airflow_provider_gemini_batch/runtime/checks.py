@@ -1,9 +1,10 @@
-"""Arguments that cannot work with a connection's service, or in mapped tasks: refused before anything is sent."""
+"""Arguments that cannot work with a connection's service, in mapped tasks or on several workers: refused at once."""
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.google.bigquery import NO_LIBRARY
@@ -11,13 +12,23 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.names import bigquery_uri, gcs_uri, gemini_model, labels, vertex_model
 from airflow_provider_gemini_batch.api.vertex_rules import check_job
 from airflow_provider_gemini_batch.runtime.argument_readers import is_unknown
+from airflow_provider_gemini_batch.runtime.paths import is_local
 from airflow_provider_gemini_batch.runtime.readiness import is_installed
 from airflow_provider_gemini_batch.staging.places import is_inside
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow.sdk import BaseOperator
 
     from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
+
+log = logging.getLogger(__name__)
+
+# Executors that run all tasks on the scheduler's own machine.
+_ON_THIS_MACHINE = ("LocalExecutor", "SequentialExecutor", "DebugExecutor", "InProcessExecutor")
+# What ``[gemini_batch] local_paths`` may say.
+_LOCAL_PATHS = ("warn", "refuse", "allow")
 
 
 def check_mapped(task: BaseOperator, map_index: int | None) -> None:
@@ -105,3 +116,46 @@ def check_places(arguments: BatchArguments, service: Service, staging: str | Non
             f"the responses would be written to {place}, inside the input {inside}, and be read as rows the next time: "
             "give another destination"
         )
+
+
+def check_local_paths(given: Mapping[str, str | Sequence[str] | None], executor: str | None) -> None:
+    """Warn about paths that other workers may not see, or refuse them if ``[gemini_batch] local_paths`` says so.
+
+    :param given: paths by the name of their argument.
+    :param executor: the task's own; None for the deployment's.
+    :raises ConfigurationError: local paths are refused here, or the option is none of ``warn``, ``refuse``, ``allow``.
+    """
+    from airflow.sdk.configuration import conf
+
+    choice = conf.get("gemini_batch", "local_paths", fallback="").strip().lower() or "warn"
+    if choice not in _LOCAL_PATHS:
+        raise ConfigurationError(f"[gemini_batch] local_paths must be {', '.join(_LOCAL_PATHS)}, not {choice[:40]!r}")
+    local = [name for name, value in given.items() if any(is_local(path) for path in _listed(value))]
+    if choice == "allow" or not local or not is_remote(executor or conf.get("core", "executor", fallback="")):
+        return
+    words = (
+        f"{', '.join(local)}: a local path, and the task may continue on another worker, which sees it only "
+        "where the disk is shared. Use an object store"
+    )
+    if choice == "refuse":
+        raise ConfigurationError(f"{words} ([gemini_batch] local_paths = refuse); nothing was sent")
+    log.warning("%s, or say that the disk is shared: [gemini_batch] local_paths = allow.", words)
+
+
+def is_remote(executor: str) -> bool:
+    """Return whether an executor, named as in ``[core] executor``, may run tasks on other machines.
+
+    An unknown one counts as remote: a needless warning costs less than missing rows.
+    """
+    for one in executor.split(","):
+        # "team=a.b.CeleryExecutor:alias", each part of it optional.
+        name = one.rpartition("=")[2].strip().partition(":")[0].rpartition(".")[2]
+        if name and name not in _ON_THIS_MACHINE:
+            return True
+    return False
+
+
+def _listed(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)

@@ -33,11 +33,10 @@ from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
 from airflow_provider_gemini_batch.runtime.best_effort import best_effort, label_of_map_index, update_asset_events
-from airflow_provider_gemini_batch.runtime.checks import check_mapped
+from airflow_provider_gemini_batch.runtime.checks import check_local_paths, check_mapped
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, report_to_hook_lineage
-from airflow_provider_gemini_batch.runtime.local_paths import check_local_paths
 from airflow_provider_gemini_batch.runtime.log_lines import created_line, log_summary, page_of
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_gemini_batch.api.states import Service
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -64,11 +66,10 @@ def openlineage_facets(lineage: Lineage, summary: Mapping[str, Any]) -> Operator
     from openlineage.client.event_v2 import Dataset
     from openlineage.client.facet_v2 import external_query_run
 
-    service = "vertex" if str(summary.get("job_name")).startswith("projects/") else "gemini"
     facets: dict[str, Any] = {"geminiBatch": _run_facet(summary)}
-    if summary.get("job_name"):
+    if name := summary.get("job_name"):
         facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(
-            externalQueryId=summary["job_name"], source=service
+            externalQueryId=name, source=Service.of_job(name).value
         )
     return OperatorLineage(
         inputs=[Dataset(*_named(uri)) for uri in lineage.inputs],

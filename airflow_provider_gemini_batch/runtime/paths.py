@@ -138,7 +138,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class StoreFiles:
-    """Objects of a client's Cloud Storage as landing uses files; see :class:`.rows.delivery.Files`."""
+    """Objects of a client's Cloud Storage as landing uses files; see :class:`~..rows.delivery.Files`."""
 
     store: ObjectStore
 

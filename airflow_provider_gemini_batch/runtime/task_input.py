@@ -1,8 +1,8 @@
 """The rows of one task: read once, when its jobs are created, and known to later processes by a note and a record.
 
 The note is a few numbers and names, and travels with the notes on the jobs. The input record holds keys and carried
-columns (see :mod:`.rows.record`). Only rows that must be sent again are read from the input again, on any host, and are
-checked to be the same. An error names the host that read the input, and says what to do.
+columns (see :mod:`~..rows.record`). Only rows that must be sent again are read from the input again, on any host, and
+are checked to be the same. An error names the host that read the input, and says what to do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The batch service as one task sees it: a :class:`BatchClient` behind the port of :mod:`.ports`.
+"""The batch service as one task sees it: a :class:`BatchClient` behind the port of :mod:`~..batch.ports`.
 
 Knows how the input of a job gets to the service (inline, upload, staged object, or the author's own source there),
 with which name and labels the job is created, and how jobs are found again.
@@ -107,7 +107,7 @@ class ReadyInput:
 
 
 class ClientJobService:
-    """The port :class:`~.ports.JobService` over a client."""
+    """The port :class:`~..batch.ports.JobService` over a client."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from airflow_provider_gemini_batch.batch.state import (
     TRANSITIONS,
     UNRECORDED,
     BatchState,
-    Event,
+    JobEvent,
     JobRecord,
     NotAllowed,
     PendingCreate,
@@ -29,8 +29,8 @@ def facts_of(one: JobRecord) -> dict[str, bool]:
     return {fact: getattr(one, fact) for fact in FACTS}
 
 
-@given(some_facts, st.sampled_from(Event))
-def test_an_event_does_to_a_record_what_the_table_says_or_nothing(facts: dict[str, bool], event: Event) -> None:
+@given(some_facts, st.sampled_from(JobEvent))
+def test_an_event_does_to_a_record_what_the_table_says_or_nothing(facts: dict[str, bool], event: JobEvent) -> None:
     known: dict[str, Any] = facts
     before = JobRecord("batches/1", **known)
     row = TRANSITIONS[event]
@@ -45,7 +45,7 @@ def test_an_event_does_to_a_record_what_the_table_says_or_nothing(facts: dict[st
 
 
 def test_every_event_is_in_the_table_and_every_fact_can_become_true() -> None:
-    assert set(TRANSITIONS) == set(Event)
+    assert set(TRANSITIONS) == set(JobEvent)
     assert {fact for row in TRANSITIONS.values() for fact in row.sets} == set(FACTS)
 
 

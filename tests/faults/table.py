@@ -225,7 +225,7 @@ FAULTS = (
     Fault(
         "clear_when_finished",
         "batch/results.py",
-        "                state.happened(Event.DELIVERED, name)\n",
+        "                state.happened(JobEvent.DELIVERED, name)\n",
         "                pass\n",
         f"{_GUARANTEES}test_a_clear_after_success_buys_a_new_job",
     ),

@@ -131,7 +131,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def own_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "gemini-batch-watch"]
+    return [thread for thread in threading.enumerate() if thread.name == "gemini-batch-poll"]
 
 
 def quickly(work: Coroutine[Any, Any, T]) -> T:
