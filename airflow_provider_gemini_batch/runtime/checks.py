@@ -1,9 +1,8 @@
-"""Arguments that cannot work with a connection's service, in mapped tasks or on several workers: refused at once."""
+"""Arguments that cannot work with a connection's service or on several workers: refused at once."""
 
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -11,15 +10,12 @@ from airflow_provider_gemini_batch.api.google.bigquery import NO_LIBRARY
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.names import bigquery_uri, gcs_uri, gemini_model, labels, vertex_model
 from airflow_provider_gemini_batch.api.vertex_rules import check_job
-from airflow_provider_gemini_batch.runtime.argument_readers import is_unknown
 from airflow_provider_gemini_batch.runtime.paths import is_local
 from airflow_provider_gemini_batch.runtime.readiness import is_installed
 from airflow_provider_gemini_batch.staging.places import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from airflow.sdk import BaseOperator
 
     from airflow_provider_gemini_batch.runtime.arguments import BatchArguments
 
@@ -29,29 +25,6 @@ log = logging.getLogger(__name__)
 _ON_THIS_MACHINE = ("LocalExecutor", "SequentialExecutor", "DebugExecutor", "InProcessExecutor")
 # What ``[gemini_batch] local_paths`` may say.
 _LOCAL_PATHS = ("warn", "refuse", "allow")
-
-
-def check_mapped(task: BaseOperator, map_index: int | None) -> None:
-    """Refuse in a mapped task what the Dag file gives to all of them alike: one would take or replace another's rows.
-
-    The first may be the only one, and goes on.
-
-    :raises ConfigurationError: names the argument.
-    """
-    if not map_index or map_index < 0 or not task.has_dag():  # type: ignore[no-untyped-call]
-        return
-    written = task.dag.task_dict.get(task.task_id, task)
-    if written is task:  # which holds the rendered values
-        return
-    given = getattr(written, "partial_kwargs", None) or vars(written)
-    for name, instead in (("part_key", ""), ("output_path", ", or a folder (a path that ends in /) for all of them")):
-        value = given.get(name)
-        is_literal = isinstance(value, (str, os.PathLike)) and not is_unknown(value)
-        if is_literal and not (instead and str(value).endswith("/")):
-            raise ConfigurationError(
-                f"{name} is the same for all mapped tasks: give each its own, with {{{{ ti.map_index }}}} in it"
-                f"{instead}"
-            )
 
 
 def check_settings(arguments: BatchArguments, service: Service, location: str) -> None:

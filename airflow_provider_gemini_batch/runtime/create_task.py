@@ -33,7 +33,7 @@ from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport, from_event
 from airflow_provider_gemini_batch.runtime.best_effort import best_effort, label_of_map_index, update_asset_events
-from airflow_provider_gemini_batch.runtime.checks import check_local_paths, check_mapped
+from airflow_provider_gemini_batch.runtime.checks import check_local_paths
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, report_to_hook_lineage
@@ -42,6 +42,7 @@ from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.readiness import check_readiness
 from airflow_provider_gemini_batch.runtime.saved_context import SavedContext
+from airflow_provider_gemini_batch.runtime.shared_paths import check_mapped, check_other_tasks
 from airflow_provider_gemini_batch.runtime.state_store import WallClock
 from airflow_provider_gemini_batch.runtime.summary import (
     IN_ASSET_EVENTS,
@@ -182,6 +183,7 @@ class TaskRun:
         if self._anew:
             self._hook.settings.check_safe()
         try:
+            check_other_tasks(self._task, self._context["ti"])
             self._work.output.check()
             staging = self._arguments.staging_path or self._hook.settings.staging_path
             check_readiness(self._arguments, self._work.output, Paths.of(self._hook), staging)

@@ -417,12 +417,55 @@ def test_two_mapped_tasks_with_one_output_path_do_not_overwrite_each_other(servi
     assert len(jobs(service)) == 1
 
 
-@pytest.mark.parametrize("given", [pytest.param("part_key", marks=needs_notes), "output_path"])
-def test_mapped_tasks_that_would_share_a_part_or_a_file_are_refused_before_they_pay(
-    given: str, service: Emulator, tmp_path: Path
+def test_a_task_whose_file_another_is_about_to_write_is_refused_before_it_pays(
+    service: Emulator, tmp_path: Path
 ) -> None:
-    same = {"output_path": f"{tmp_path}/{{{{ ti.map_index }}}}.jsonl"} | {given: f"{tmp_path}/all.jsonl"}
-    with DAG(f"same_{given}", schedule=None) as dag:
+    path = f"{tmp_path}/{{{{ ds }}}}.jsonl"
+    with DAG("clash_while_waiting", schedule=None) as dag:
+        for name in ("first", "second", "apart"):
+            create(name, inlined_requests=[name], output_path=path)
+        GeminiCreateBatchJobOperator.partial(task_id="many", model=MODEL, poll_interval=0.1, output_path=path).expand(
+            inlined_requests=[["Uno."]]
+        )
+    run = Run(dag)
+    refused = []
+
+    def meanwhile() -> None:
+        refused.extend([run.attempt("second"), run.attempt("many", map_index=0)])
+
+    first = run.attempt("first", meanwhile=meanwhile)
+    assert first.state == "success", first.message
+    assert [each.state for each in refused] == ["failed", "failed"]
+    assert all("output_path is also that of the task 'first'" in each.message for each in refused)
+    assert len(jobs(service)) == 1
+
+
+def test_an_output_path_that_names_its_task_is_shared_with_no_other(service: Emulator, tmp_path: Path) -> None:
+    with DAG("own_paths", schedule=None) as dag:
+        for name in ("first", "second"):
+            create(name, inlined_requests=[name], output_path=f"{tmp_path}/{{{{ ti.task_id }}}}.jsonl")
+    run = Run(dag)
+    second = []
+    assert run.attempt("first", meanwhile=lambda: second.append(run.attempt("second"))).state == "success"
+    assert [each.state for each in second] == ["success"]
+    assert len(jobs(service)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        pytest.param("part_key", "all", marks=needs_notes),
+        ("output_path", "all.jsonl"),
+        ("output_path", "{{ ds }}/{{ macros.ds_add(ds, 1) }}.jsonl"),
+        ("output_path", "{% if params.x %}a{% else %}b{% endif %}.jsonl"),
+        ("output_path", "{{ dag_run.run_id | length }}.jsonl"),
+    ],
+)
+def test_mapped_tasks_that_would_share_a_part_or_a_file_are_refused_before_they_pay(
+    given: str, value: str, service: Emulator, tmp_path: Path
+) -> None:
+    same = {"output_path": f"{tmp_path}/{{{{ ti.map_index }}}}.jsonl"} | {given: f"{tmp_path}/{value}"}
+    with DAG("same", schedule=None, params={"x": 1}) as dag:
         GeminiCreateBatchJobOperator.partial(task_id="m", model=MODEL, poll_interval=0.1, **same).expand(
             inlined_requests=[["Uno."], ["Due."]]
         )
@@ -432,6 +475,39 @@ def test_mapped_tasks_that_would_share_a_part_or_a_file_are_refused_before_they_
     assert second.state == "failed"
     assert f"{given} is the same for all mapped tasks" in second.message
     assert len(jobs(service)) == 1
+
+
+def test_mapped_tasks_that_would_share_what_another_task_returns_as_their_file_are_refused(
+    service: Emulator, tmp_path: Path
+) -> None:
+    @task
+    def path() -> str:
+        return f"{tmp_path}/all.jsonl"
+
+    with DAG("same_output", schedule=None) as dag:
+        GeminiCreateBatchJobOperator.partial(task_id="m", model=MODEL, poll_interval=0.1, output_path=path()).expand(
+            inlined_requests=[["Uno."], ["Due."]]
+        )
+    run = Run(dag)
+    assert run.attempt("path").state == "success"
+    assert run.attempt("m", map_index=0).state == "success"
+    second = run.attempt("m", map_index=1)
+    assert second.state == "failed"
+    assert "output_path is the same for all mapped tasks" in second.message
+    assert len(jobs(service)) == 1
+
+
+@pytest.mark.parametrize(
+    "value", ["{{ ti.map_index }}", "{{ task.part_key }}", "{{ macros.uuid.uuid4() }}", "{{ task_instance.map_index }}"]
+)
+def test_mapped_tasks_whose_template_may_differ_are_not_refused(value: str, service: Emulator, tmp_path: Path) -> None:
+    with DAG("differ", schedule=None) as dag:
+        GeminiCreateBatchJobOperator.partial(
+            task_id="m", model=MODEL, poll_interval=0.1, output_path=f"{tmp_path}/{value}.jsonl"
+        ).expand_kwargs([{"inlined_requests": [key], "part_key": key} for key in ("one", "two")])
+    run = Run(dag)
+    assert [run.attempt("m", map_index=index).state for index in (0, 1)] == ["success", "success"]
+    assert len(jobs(service)) == 2
 
 
 # `airflow dags test`

@@ -1,0 +1,117 @@
+"""Tasks of one run that would write to one file, or do one part of a dataset: refused before they pay.
+
+What another task will write to cannot be asked of Airflow, but the Dag says what its author gave to each. A template
+counts as the same for all where it uses nothing but what a run has once (``ds``, ``run_id``, ``params`` ...).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, TemplateSyntaxError, meta
+
+from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.runtime.argument_readers import comes_from_a_task
+from airflow_provider_gemini_batch.runtime.arguments import OutputArguments
+from airflow_provider_gemini_batch.runtime.best_effort import best_effort
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow.sdk import BaseOperator
+
+# Names in templates that have one value for all tasks of a run.
+_OF_THE_RUN = frozenset(
+    (
+        *("run_id", "dag", "dag_run", "params", "conn", "var", "macros", "inlet_events", "triggering_asset_events"),
+        *("logical_date", "data_interval_start", "data_interval_end", "ds", "ds_nodash"),
+        *("ts", "ts_nodash", "ts_nodash_with_tz", "prev_start_date_success", "prev_end_date_success"),
+        *("prev_data_interval_start_success", "prev_data_interval_end_success"),
+    )
+)
+# Macros whose results differ from call to call.
+_CHANGING = re.compile(r"macros\s*\.\s*(uuid|random|time|datetime)\b")
+# States in which a task will write, or may be writing, and has not ended.
+_ACTIVE = frozenset({"scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "restarting"})
+
+
+def check_mapped(task: BaseOperator, map_index: int | None) -> None:
+    """Refuse in a mapped task what the Dag file gives to all of them alike: one would take or replace another's rows.
+
+    The first may be the only one, and goes on.
+
+    :raises ConfigurationError: names the argument.
+    """
+    if not map_index or map_index < 0 or not task.has_dag():  # type: ignore[no-untyped-call]
+        return
+    written = task.dag.task_dict.get(task.task_id, task)
+    if written is task:  # which holds the rendered values
+        return
+    in_group = next(iter(written.iter_mapped_task_groups()), None) is not None
+    for name, instead in (("part_key", ""), ("output_path", ", or a folder (a path that ends in /) for all of them")):
+        value = _as_written(written, name)
+        # In a mapped group, what another task returns may be another value for each.
+        is_same = _is_of_the_run(value) or (not in_group and comes_from_a_task(value))
+        if is_same and not (instead and str(value).endswith("/")):
+            raise ConfigurationError(
+                f"{name} is the same for all mapped tasks: give each its own, with {{{{ ti.map_index }}}} in it"
+                f"{instead}"
+            )
+
+
+def check_other_tasks(task: BaseOperator, ti: Any) -> None:
+    """Refuse an output_path to which another task of this run, which has not ended, was given to write.
+
+    :raises ConfigurationError: names the other task.
+    """
+    others = list(_others(task))
+    if not others:
+        return
+    active: list[str] = []
+    with best_effort("the states of other tasks"):
+        for other in others:
+            found = ti.get_task_states(dag_id=ti.dag_id, task_ids=[other], run_ids=[ti.run_id])
+            if any(state in _ACTIVE for states in found.values() for state in states.values()):
+                active.append(other)
+    if active:
+        raise ConfigurationError(
+            f"output_path is also that of the task {active[0]!r}, which has not ended: the rows of one would replace "
+            "those of the other. Give each its own"
+        )
+
+
+def _others(task: BaseOperator) -> Iterator[str]:
+    """Yield the names of tasks that write their rows to the same file as a task."""
+    if not task.has_dag():  # type: ignore[no-untyped-call]
+        return
+    written = task.dag.task_dict.get(task.task_id, task)
+    path = _as_written(written, "output_path")
+    if not _is_of_the_run(path) or str(path).endswith("/"):
+        return
+    for other in task.dag.task_dict.values():
+        if other.task_id != task.task_id and _lands_rows(other) and _as_written(other, "output_path") == path:
+            yield other.task_id
+
+
+def _lands_rows(task: Any) -> bool:
+    form = getattr(getattr(task, "operator_class", type(task)), "_form", object)
+    return issubclass(form, OutputArguments)
+
+
+def _as_written(task: Any, name: str) -> Any:
+    """Return an argument as the Dag file gives it, of a mapped task too; None for one that each gets its own of."""
+    return (getattr(task, "partial_kwargs", None) or vars(task)).get(name)
+
+
+def _is_of_the_run(value: Any) -> bool:
+    """Return whether a path or text is the same for all tasks of a run."""
+    if not isinstance(value, (str, os.PathLike)) or comes_from_a_task(value):
+        return False
+    text = str(value)
+    try:
+        names = meta.find_undeclared_variables(Environment(autoescape=True).parse(text))
+    except TemplateSyntaxError:
+        return False
+    return names <= _OF_THE_RUN and _CHANGING.search(text) is None
