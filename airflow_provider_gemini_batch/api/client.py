@@ -24,7 +24,7 @@ from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
 from airflow_provider_gemini_batch.api.google.files import LONGEST_PROCESSING, GeminiFiles
 from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.models import JobKind, Service
-from airflow_provider_gemini_batch.api.names import job_page_url
+from airflow_provider_gemini_batch.api.names import in_words, job_page_url
 from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION
 from airflow_provider_gemini_batch.api.responses.results import responses
@@ -338,7 +338,7 @@ class BatchClient:
 
         :param filter: Vertex AI only, such as ``state="JOB_STATE_RUNNING" AND labels.team=a``.
         """
-        if not 1 <= page_size <= 1000:  # noqa: PLR2004
+        if not isinstance(page_size, int) or not 1 <= page_size <= 1000:  # noqa: PLR2004
             raise ConfigurationError(f"page_size must be from 1 to 1000, not {page_size}")
         return self._backend.list(page_size=page_size, page_token=page_token, filter_=filter, brief=brief)
 
@@ -400,6 +400,8 @@ class BatchClient:
         :raises AccessDenied: the credentials were refused, twice.
         :raises ApiError: the service refused to show the job, twice, a minute apart.
         """
+        if not isinstance(name, str):
+            raise ConfigurationError(f"wait takes the name of one job, not {in_words(name)}")
         if poll_interval <= 0:
             raise ConfigurationError(f"poll_interval must be above 0 seconds, not {poll_interval:g}")
         # The only imports that point upwards: polling needs this module's values, so it cannot be imported at the top.

@@ -41,6 +41,8 @@ def in_words(value: object) -> str:
     if isinstance(value, Mapping):
         member = next((name for name in ("job_name", "name") if name in value), "job_name")
         hint = f' (of a task, take the member that is meant: task.output["{member}"])'
+    elif isinstance(getattr(value, "name", None), str):
+        hint = " (give its name)"
     return f"a value of type {type(value).__name__}{hint}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -71,8 +72,12 @@ def test_these_clients_cannot_reach_their_service(offline: BatchClient, offline_
         (lambda c: c.create(FLASH, inlined_requests=[{"contents": [{"parts": [{"x": float("nan")}]}]}]), "JSON"),
         (lambda c: c.list(filter="state=1"), "filter: the Gemini API documents none"),
         (lambda c: c.list(page_size=0), "page_size must be from 1"),
+        (lambda c: c.list(page_size="100"), "page_size must be from 1"),
         (lambda c: c.list_files(page_size=101), "page_size must be from 1 to 100"),
         (lambda c: c.wait("batches/a", poll_interval=0), "poll_interval must be above 0"),
+        (lambda c: c.wait(["batches/a"]), "the name of one job, not a value of type list"),
+        (lambda c: c.wait(None), "the name of one job, not a value of type NoneType"),
+        (lambda c: c.get(SimpleNamespace(name="batches/a")), r"type SimpleNamespace \(give its name\)"),
         (lambda c: c.get_file("files/batch-" + "a" * 36), "output of a batch"),
         (lambda c: c.delete_file("files/batch-" + "a" * 36), "not looked up or deleted"),
         (lambda c: c.upload_file("/nowhere/in.jsonl"), "in.jsonl: the file cannot be read"),
