@@ -238,6 +238,13 @@ def test_the_tests_that_prove_a_promise_exist() -> None:
     assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []
 
 
+def test_the_map_of_the_house_names_files_that_exist() -> None:
+    tables = between(text_of(ROOT / "CONTRIBUTING.md"), "## The map", "## Rules")
+    named = set(re.findall(r"`([\w/]+(?:\.(?:py|md|json)|/))`", tables))
+    places = [ROOT, ROOT / PACKAGE, *(ROOT / PACKAGE / room for room in ("cli", "emulator"))]
+    assert {name for name in named if not any((place / name).exists() for place in places)} == set()
+
+
 def test_every_page_is_in_the_table_of_contents() -> None:
     folder = ROOT / "docs"
     listed = set()

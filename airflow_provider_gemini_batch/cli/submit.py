@@ -23,7 +23,7 @@ from airflow_provider_gemini_batch.rows.stage import stage
 from airflow_provider_gemini_batch.runtime.argument_readers import choice, codec, delimiter
 from airflow_provider_gemini_batch.runtime.arguments import TASK_TYPES
 from airflow_provider_gemini_batch.runtime.client import client_from_settings
-from airflow_provider_gemini_batch.runtime.log_lines import in_usd
+from airflow_provider_gemini_batch.runtime.log_lines import estimate_words
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ def _in_words(cost: Cost) -> str:
     """Return an estimate with the words of the log: an upper bound, or a guess."""
     if cost.usd is None:
         return str(cost)
-    bound = "perhaps" if cost.open_bound else "at most"
-    return f"{bound} {in_usd(cost.usd)}" + (f" ({cost.note})" if cost.note else "")
+    return estimate_words(cost) + (f" ({cost.note})" if cost.note else "")
 
 
 def _send(  # noqa: PLR0917  (all that was read)

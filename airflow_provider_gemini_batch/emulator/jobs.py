@@ -317,13 +317,10 @@ class Engine:
 
     def _tick_for_ever(self) -> None:
         while not self._stop.wait(0.05):
-            self._tick_once()
-
-    def _tick_once(self) -> None:
-        try:
-            self.tick()
-        except Exception:
-            log.exception("The emulator could not move its jobs on")
+            try:
+                self.tick()
+            except Exception:  # noqa: PERF203  the next round may succeed
+                log.exception("The emulator could not move its jobs on")
 
     def _step(self, job: Job, now: float) -> None:
         if not job.active or job.id in self._working:

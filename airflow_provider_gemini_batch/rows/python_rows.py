@@ -157,7 +157,7 @@ def plain(value: Any) -> Any:
 
 
 def _check_type(value: Any) -> None:
-    if _frame_kind(value) is None and not _is_sequence(value):
+    if _frame_kind(value) is None and not is_list(value):
         raise _refusal(value)
 
 
@@ -166,7 +166,8 @@ def _rows_of(value: Any) -> PythonRows:
     return PythonRows(iter(value)) if kind is None else _FRAMES[kind](value)
 
 
-def _is_sequence(value: Any) -> bool:
+def is_list(value: object) -> bool:
+    """Return whether a value is a list, or the like, such as what mapped tasks have returned."""
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.names import in_words
-from airflow_provider_gemini_batch.rows.python_rows import refuse_rows
+from airflow_provider_gemini_batch.rows.python_rows import is_list, refuse_rows
 
 Reader = Callable[[str, Any], Any]
 
@@ -74,11 +74,6 @@ def text(name: str, value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     raise _wrong(name, "must be a text", value)
-
-
-def is_list(value: object) -> bool:
-    """Return whether a value is a list, or the like, such as what mapped tasks have returned."""
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
 
 
 def list_of(name: str, value: Any) -> Sequence[Any]:

@@ -32,10 +32,13 @@ def input_line(rows: int, jobs: int, tokens: int, cost: Cost | None, limit: floa
     """Return what goes in: rows, jobs and, where they are known, an estimate of tokens and cost."""
     parts = [f"Read {many(rows, 'row')} for {many(jobs, 'job')}", f"about {many(tokens, 'input token')}"]
     if cost is not None and cost.usd is not None:
-        # With an open bound it is a guess, which may be too high or too low.
-        bound = "perhaps" if cost.open_bound else "at most"
-        parts.append(f"{bound} {in_usd(cost.usd)}" + (f" (max_cost_usd={limit:g})" if limit is not None else ""))
+        parts.append(estimate_words(cost) + (f" (max_cost_usd={limit:g})" if limit is not None else ""))
     return ", ".join(parts) + "."
+
+
+def estimate_words(cost: Cost) -> str:
+    """Return an estimate with its bound; with an open bound it is a guess, which may be too high or too low."""
+    return f"{'perhaps' if cost.open_bound else 'at most'} {in_usd(cost.usd or 0.0)}"
 
 
 def created_line(job: BatchJob, model: str, base_url: str | None) -> str:

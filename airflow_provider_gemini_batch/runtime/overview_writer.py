@@ -117,7 +117,7 @@ class OverviewWriter:
             kind = f", repair round {now.round}" if now.round else f", shard {now.shard + 1}" if now.shard else ""
             self._add(f"{verb} {job.name}{kind}.")
         elif job.is_done and known.ended_at is None:
-            self._add(f"{job.name} ended: {job.state.value.lower().replace('_', ' ')}.")
+            self._add(f"{job.name} ended: {job.state.words}.")
 
     def input(self, estimate: Mapping[str, Any]) -> None:
         """Record what was read: rows and jobs."""

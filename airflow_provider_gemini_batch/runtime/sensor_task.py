@@ -18,7 +18,8 @@ from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.progress import span
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
-from airflow_provider_gemini_batch.runtime.argument_readers import LIST_AS_TEXT, is_list
+from airflow_provider_gemini_batch.rows.python_rows import is_list
+from airflow_provider_gemini_batch.runtime.argument_readers import LIST_AS_TEXT
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 from airflow_provider_gemini_batch.runtime.log_lines import many
 

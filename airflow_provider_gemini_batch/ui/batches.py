@@ -8,6 +8,7 @@ from enum import Enum
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_provider_gemini_batch.api.states import NEVER_STARTED
 from airflow_provider_gemini_batch.batch.overview import (
     LARGEST,
     JobOverview,
@@ -23,7 +24,6 @@ from airflow_provider_gemini_batch.ui.texts import moment
 if TYPE_CHECKING:
     from datetime import datetime
 
-_NOT_STARTED: Final = frozenset({"QUEUED", "PENDING"})
 _MOST_MEASURED: Final = 500
 _LONGEST: Final = 300
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
@@ -364,7 +364,7 @@ def read_batch(row: Any, *, now: float) -> Batch:
 
 
 def _has_begun(job_state: str) -> bool:
-    return bool(job_state) and job_state not in _NOT_STARTED
+    return bool(job_state) and job_state not in NEVER_STARTED
 
 
 def _float(value: object) -> float | None:
