@@ -84,9 +84,17 @@ def check_request(request: Mapping[str, Any]) -> None:
                 _check_content(turn)
         else:
             _check_content(value)
+    _check_supported(request)
+
+
+def _check_supported(request: Mapping[str, Any]) -> None:
     if "cachedContent" in request:
         raise InputError("cachedContent: batches of Vertex AI take no explicit caches; put its content into the rows")
+    if "store" in request:
+        raise InputError("store: only the Gemini API takes it: leave it out")
     for tool in tools_of(request):
+        if either(tool, "fileSearch") is not None:
+            raise InputError("tools.fileSearch: only the Gemini API has stores of files to search")
         if either(either(tool, "retrieval"), "vertexRagStore") is not None:
             raise InputError("tools.retrieval: batches of Vertex AI do no retrieval from a RAG store")
     size = either(either(request.get("generationConfig"), "imageConfig"), "imageSize")

@@ -110,7 +110,7 @@ def _check_kind(value: Any, kind: Any, name: str, place: str, *, strict: bool) -
         for key, item in value.items():
             _check_kind(item, kind[1], key, f"{place}.{key}", strict=strict)
     elif isinstance(kind, frozenset):
-        if value not in kind:
+        if isinstance(value, (list, dict)) or value not in kind:
             raise Complaint(name, f"invalid value for enum field {name}", place=place)
     elif not _scalar_fits(value, kind):
         raise Complaint(name, f"unexpected value for a field of type {kind}", place=place)

@@ -40,6 +40,7 @@ from airflow_provider_gemini_batch.api.responses.content import (
     candidates,
     content_of,
     finish_reason,
+    oddities_of_embedding,
     vector_of,
 )
 from airflow_provider_gemini_batch.api.responses.typed import PlainResult
@@ -210,8 +211,7 @@ class RowMaker:
             vector, fault, note = fit_vector(vector, self._dimensions)
             if note:
                 oddities.append(note)
-        if response.get("truncated"):
-            oddities.append("the text was longer than the model reads: the vector is that of its beginning")
+        oddities += oddities_of_embedding(response)
         row["embedding"] = vector
         row["finish_reason"] = None
         return (RowStatus.INVALID_OUTPUT if fault else _OK), fault, "embedding" if fault else "", {}

@@ -10,6 +10,7 @@ from msgspec.json import Decoder, Encoder, decode
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.fields import EMBEDDING_OPTIONS
 from airflow_provider_gemini_batch.api.requests.request import (
     RequestDefaults,
     is_ready,
@@ -101,6 +102,7 @@ class _RawBody:
         self._members = frozenset(members)
         self._tail = b"," + request_json(members)[1:] if members else b""
         self._may_need_changes = self._is_vertex or bool(members)
+        self._off = self._off or not EMBEDDING_OPTIONS.isdisjoint(members)
 
     def read(self, row: Row, raw: bytes) -> _Written | None:
         """Return the row as its line has it; None if it must be parsed and written again."""

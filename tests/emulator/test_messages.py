@@ -118,6 +118,7 @@ def test_both_spellings_are_taken_at_every_depth(spelling: str, vertex: bool) ->
         ({"contents": [], "thinking_config": {}}, False),
         ({"contents": [], "temperature": 1}, False),
         ({"contents": [{"parts": [{"text": 5}]}]}, False),
+        ({"contents": [], "generationConfig": {"responseSchema": {"type": ["STRING", "null"]}}}, False),
     ],
 )
 def test_a_name_that_nobody_knows_passes_unless_we_are_strict(request_: dict[str, Any], lenient: bool) -> None:  # noqa: FBT001 - a column

@@ -141,6 +141,30 @@ def test_a_vector_of_a_text_that_was_cut_warns() -> None:
     assert "longer than the model reads" in row["warning"]
 
 
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"embedding": {"values": [0.5]}, "usageMetadata": {"promptTokenCount": 5}, "truncated": True},
+        {"embedding": {"values": [0.5]}, "tokenCount": "5", "truncated": True},
+        {"embedding": {"values": [0.5], "statistics": {"truncated": True}}, "tokenCount": "5"},
+        {"embeddings": [{"values": [0.5], "statistics": {"tokenCount": 5, "truncated": True}}]},
+    ],
+    ids=["new", "token count", "statistics", "list"],
+)
+@pytest.mark.parametrize("parse", [parse_result_line, parse_vertex_line])
+def test_a_cut_text_warns_in_every_form_of_a_vector(parse: Any, response: dict[str, Any]) -> None:
+    line = json.dumps({"key": "a", "response": response}).encode()
+    (row,) = iter_rows([parse(line, 0)], LandingSpec(kind=JobKind.EMBEDDINGS, wrapped_keys=False))
+    assert (row["status"], row["embedding"], row["usage"]["input_tokens"]) == ("ok", [0.5], 5)
+    assert "longer than the model reads" in row["warning"]
+
+
+def test_of_several_vectors_the_row_says_that_it_has_the_first() -> None:
+    response = {"embeddings": [{"values": [0.5]}, {"values": [0.25]}], "tokenCount": "5"}
+    (row,) = iter_rows([result_of({"response": response}, 0)], LandingSpec(kind=JobKind.EMBEDDINGS, wrapped_keys=False))
+    assert (row["embedding"], row["warning"]) == ([0.5], "the response has 2 vectors, of which this is the first")
+
+
 def test_tokens_of_a_vector_that_only_the_total_counts_are_input() -> None:
     response = {"embedding": {"values": [0.5]}, "usageMetadata": {"totalTokenCount": 3}}
     results = [result_of({"key": "a", "response": response}, 0)]

@@ -28,11 +28,12 @@ CONFIG_MEMBERS = frozenset({
     "translationConfig", "enableAffectiveDialog", "modelSelectionConfig", "modelConfig", "routingConfig",
     "responseFormat",
 })  # fmt: skip
-EMBEDDING_MEMBERS = frozenset({
-    "model", "content", "taskType", "title", "outputDimensionality", "autoTruncate", "mimeType",
-    "documentOcr", "audioTrackExtraction",
-})  # fmt: skip
+# Options that only embedContentConfig has: https://ai.google.dev/api/embeddings#EmbedContentConfig
+EMBEDDING_OPTIONS = frozenset({"autoTruncate", "mimeType", "documentOcr", "audioTrackExtraction"})
+EMBEDDING_MEMBERS = EMBEDDING_OPTIONS | {"model", "content", "taskType", "title", "outputDimensionality"}
 MEMBERS = {JobKind.GENERATION: GENERATION_MEMBERS, JobKind.EMBEDDINGS: EMBEDDING_MEMBERS}
+ROLES = ("user", "model")
+"""Roles that every model takes. Without one, a content is the user's."""
 # Two ways to give a schema; the service takes one of them, and makes nonsense of the second one in a batch.
 SCHEMAS = frozenset({"responseSchema", "responseJsonSchema"})
 CONFIG_NAMES = frozenset({"config", "generationConfig", "embedContentConfig"})

@@ -12,7 +12,9 @@ from airflow_provider_gemini_batch.api.requests.fields import (
     CONFIG_MEMBERS,
     CONFIG_NAMES,
     MEMBERS,
+    ROLES,
     camel,
+    either,
     hint,
     kind_of,
     shown,
@@ -87,6 +89,8 @@ def _place(
             notes.add(f"'{name}' was moved into generationConfig, where the service looks for it")
         if name == "responseSchema":
             _refuse_references(value)
+        elif name == "speechConfig" and isinstance(value, str):
+            value = {"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": value}}}
         _put(config, name, value)
     elif name in MEMBERS[kind] or (not inside and name in trusted):
         if inside and kind is JobKind.GENERATION:
@@ -161,6 +165,11 @@ def _contents(value: Any, notes: MutableSet[str]) -> list[Any]:
                 turns.append({"role": "user", "parts": loose})
                 loose = []
             turns.append(item)
+            if (item.get("role") or "user") not in ROLES:
+                notes.add(
+                    "roles other than user and model fail the row on some models: what functions return is the user's, "
+                    "and instructions go into systemInstruction"
+                )
         else:
             notes.add("loose parts in 'contents' were put into a content with the role user")
             loose.append(_part(item))
@@ -176,16 +185,17 @@ def _embedding_content(value: Any) -> Any:
         value = value[0]
     if isinstance(value, str):
         return from_text(value, JobKind.EMBEDDINGS)["content"]
-    if isinstance(value, Mapping) and "parts" not in value and "text" in value:
-        return {"parts": [value]}
-    return value
+    is_part = isinstance(value, Mapping) and value.keys().isdisjoint(("parts", "role"))
+    return {"parts": [_part(value)]} if is_part else value
 
 
 def _part(item: Any) -> Any:
     if isinstance(item, str):
         return {"text": item}
     if isinstance(item, Mapping):
-        return item
+        # The SDKs take an uploaded file for a part.
+        uri = item.get("uri")
+        return {"fileData": {"fileUri": uri, "mimeType": either(item, "mimeType")}} if isinstance(uri, str) else item
     raise InputError(f"a part is a text or an object, not {kind_of(item)}")
 
 

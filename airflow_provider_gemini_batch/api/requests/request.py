@@ -34,7 +34,9 @@ from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.requests.fields import (
     CONFIG_MEMBERS,
     CONFIG_NAMES,
+    EMBEDDING_OPTIONS,
     MEMBERS,
+    ROLES,
     SCHEMAS,
     camel,
     check_json,
@@ -184,6 +186,9 @@ def normalise(
             f"a row is a text, an object or a BatchRequest, not {kind_of(row)}"
             f"{': put what the lists hold into one list' if isinstance(row, (list, tuple)) else ''}"
         )
+    metadata = row.get("metadata")
+    if metadata and not (isinstance(metadata, Mapping) and metadata.keys() == {"key"}):
+        notes.add("of 'metadata' only its 'key' is sent: name 'metadata' in carry to have it beside the response")
     key, request = _open_envelope(row, kind, notes)
     if not _is_rest(request, kind):
         request = rest_form(request, kind, defaults.trusted, notes)
@@ -252,8 +257,10 @@ def with_roles(request: Mapping[str, Any]) -> Mapping[str, Any]:
         return request
     changed = _lists(request)
     for content in contents:
-        if "role" not in content:
-            changed["contents"] = [one if "role" in one else {"role": "user", **one} for one in contents]
+        if not content.get("role"):
+            changed["contents"] = [
+                one if one.get("role") else {"role": "user", **one} | {"role": "user"} for one in contents
+            ]
             break
     return {**request, **changed} if changed else request
 
@@ -358,15 +365,23 @@ def _is_rest(request: Mapping[str, Any], kind: JobKind) -> bool:
         return False
     if kind is JobKind.EMBEDDINGS:
         content = request.get("content")
-        return isinstance(content, dict) and isinstance(content.get("parts"), list)
+        return (
+            EMBEDDING_OPTIONS.isdisjoint(request)
+            and isinstance(content, dict)
+            and isinstance(content.get("parts"), list)
+        )
     config = request.get("generationConfig")
     if config is not None and not (type(config) is dict and _all_in(config, CONFIG_MEMBERS)):
+        return False
+    if config is not None and isinstance(config.get("speechConfig"), str):
         return False
     contents = request.get("contents")
     if not isinstance(contents, list):
         return False
     for content in contents:
         if not isinstance(content, dict) or not isinstance(content.get("parts"), list):
+            return False
+        if (content.get("role") or "user") not in ROLES:
             return False
     instruction = request.get("systemInstruction")
     return instruction is None or (isinstance(instruction, dict) and isinstance(instruction.get("parts"), list))
@@ -394,9 +409,14 @@ def _merge(request: Mapping[str, Any], defaults: RequestDefaults) -> Mapping[str
 
 
 def _for_model(request: Mapping[str, Any], kind: JobKind, defaults: RequestDefaults) -> Mapping[str, Any]:
-    if kind is JobKind.EMBEDDINGS and takes_instructions_in_text(defaults.model or ""):
-        return with_instructions(request)
-    return request
+    if kind is JobKind.GENERATION:
+        return request
+    if takes_instructions_in_text(defaults.model or ""):
+        request = with_instructions(request)
+    if EMBEDDING_OPTIONS.isdisjoint(request):
+        return request
+    options = {name: value for name, value in request.items() if name != "content"}
+    return {"content": request["content"], "embedContentConfig": options}
 
 
 def _check_cache(request: Mapping[str, Any]) -> None:
@@ -414,7 +434,8 @@ def _without_model(request: Mapping[str, Any], wanted: str | None) -> dict[str, 
 
 def _vertex_embedding(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request with its options in ``embed_content_config``, in snake_case, as Vertex AI documents them."""
-    config = {snake(name): value for name, value in request.items() if name != "content"}
+    config = {snake(name): value for name, value in request.get("embedContentConfig", request).items()}
+    config.pop("content", None)
     return {"content": request["content"], **({"embed_content_config": config} if config else {})}
 
 

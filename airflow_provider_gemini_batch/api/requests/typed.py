@@ -6,7 +6,7 @@ that is accepted here would also pass :func:`.request.is_ready`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType
 from msgspec.json import Decoder
@@ -17,6 +17,11 @@ class _Part(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
 
 
 class _Turn(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
+    parts: Annotated[tuple[_Part, ...], Meta(min_length=1)]
+    role: Literal["user", "model", ""] | None = None
+
+
+class _Instruction(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
     parts: Annotated[tuple[_Part, ...], Meta(min_length=1)]
     role: str | None = None
 
@@ -42,7 +47,7 @@ class TextRequest(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
 
     contents: Annotated[tuple[_Turn, ...], Meta(min_length=1)]
     generationConfig: _Config | UnsetType = UNSET  # noqa: N815
-    systemInstruction: _Turn | UnsetType = UNSET  # noqa: N815
+    systemInstruction: _Instruction | UnsetType = UNSET  # noqa: N815
 
     @property
     def members(self) -> frozenset[str]:
@@ -58,7 +63,7 @@ class TextRequest(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
     @property
     def suits_vertex(self) -> bool:
         """Whether Vertex AI accepts it unchanged: all turns have a role, and no setting is empty."""
-        return self.generationConfig != _Config() and all(turn.role is not None for turn in self.contents)
+        return self.generationConfig != _Config() and all(turn.role for turn in self.contents)
 
 
 _SETTINGS = ("generationConfig", "systemInstruction")

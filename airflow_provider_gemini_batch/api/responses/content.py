@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.service_words import name_word
-from airflow_provider_gemini_batch.api.wire import int_of
+from airflow_provider_gemini_batch.api.wire import dict_at, int_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -145,6 +145,16 @@ def embedding_of(response: Mapping[str, Any]) -> Any:
     """Return the member that holds the vector, an object or the vector itself, whatever it is called; else None."""
     found = response.get("embedding") or response.get("embeddings")
     return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else found
+
+
+def oddities_of_embedding(response: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of the vector should know: that it is not that of the whole text, or not the only one."""
+    embedding, listed = embedding_of(response), response.get("embeddings")
+    was_cut = response.get("truncated") or dict_at({"embedding": embedding}, "embedding", "statistics").get("truncated")
+    found = ["the text was longer than the model reads: the vector is that of its beginning"] if was_cut else []
+    if isinstance(listed, list) and len(listed) > 1 and isinstance(embedding, dict):
+        found.append(f"the response has {len(listed)} vectors, of which this is the first")
+    return found
 
 
 def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:

@@ -92,6 +92,7 @@ class _Candidate(Struct, gc=False, frozen=True):
 
 class _Vector(Struct, gc=False, frozen=True):
     values: Raw
+    statistics: None = None
 
 
 class _Response(Struct, gc=False, frozen=True):
@@ -101,6 +102,7 @@ class _Response(Struct, gc=False, frozen=True):
     tokenCount: _Count | str | None = None  # noqa: N815
     responseId: str = ""  # noqa: N815
     promptFeedback: None = None  # noqa: N815
+    truncated: Literal[False] | None = None
 
 
 class _Line(Struct, gc=False, frozen=True):
