@@ -17,8 +17,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowException
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from polling.fake_service import VirtualLoop, made
 from polling.scene import subscribe
-from polling.shelf import VirtualLoop, made
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import (

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polling.fake_service import FakeService, quickly
 from polling.scene import Scene
-from polling.shelf import Shelf, quickly
 
 from airflow_provider_gemini_batch.api.errors import AccessDenied, NotFound, ServiceUnavailable, UnexpectedResponse
 from airflow_provider_gemini_batch.api.models import JobState, SnapshotPage
@@ -81,58 +81,58 @@ def test_nobody_is_let_through_whose_limit_has_no_room(
 # The list
 
 
-def listed(shelf: Shelf, jobs: JobList) -> ListedJobs:
-    return jobs.read(shelf)
+def listed(service: FakeService, jobs: JobList) -> ListedJobs:
+    return jobs.read(service)
 
 
 def test_the_list_tells_what_is_active_what_came_and_what_ended() -> None:
-    shelf, jobs = Shelf(["a", "b"]), JobList()
-    assert listed(shelf, jobs) == ListedJobs(2, 0, 0)
-    shelf.put("c")
-    shelf.finish("a")
-    shelf.put("d", JobState.FAILED)
-    assert listed(shelf, jobs) == ListedJobs(2, 2, 2)
-    assert listed(shelf, jobs) == ListedJobs(2, 0, 0)
-    del shelf.jobs["b"]
-    assert listed(shelf, jobs) == ListedJobs(1, 0, 1)
-    shelf.put("c", JobState.CANCELLING)
-    assert listed(shelf, jobs).active == 1
+    service, jobs = FakeService(["a", "b"]), JobList()
+    assert listed(service, jobs) == ListedJobs(2, 0, 0)
+    service.put("c")
+    service.finish("a")
+    service.put("d", JobState.FAILED)
+    assert listed(service, jobs) == ListedJobs(2, 2, 2)
+    assert listed(service, jobs) == ListedJobs(2, 0, 0)
+    del service.jobs["b"]
+    assert listed(service, jobs) == ListedJobs(1, 0, 1)
+    service.put("c", JobState.CANCELLING)
+    assert listed(service, jobs).active == 1
 
 
 def test_a_long_list_is_read_to_its_end_once() -> None:
-    shelf, jobs = Shelf(), JobList()
+    service, jobs = FakeService(), JobList()
     for number in range(450):
-        shelf.put(f"old-{number}", JobState.SUCCEEDED)
-    shelf.put("new")
-    assert listed(shelf, jobs).active == 1
-    assert shelf.count("list") == 5
-    assert listed(shelf, jobs).active == 1
-    assert shelf.count("list") == 6
-    shelf.finish("new")
-    assert listed(shelf, jobs) == ListedJobs(0, 0, 1)
-    assert shelf.count("list") == 7
+        service.put(f"old-{number}", JobState.SUCCEEDED)
+    service.put("new")
+    assert listed(service, jobs).active == 1
+    assert service.count("list") == 5
+    assert listed(service, jobs).active == 1
+    assert service.count("list") == 6
+    service.finish("new")
+    assert listed(service, jobs) == ListedJobs(0, 0, 1)
+    assert service.count("list") == 7
 
 
 def test_an_old_job_that_still_runs_is_looked_for_behind_those_that_have_ended() -> None:
-    shelf, jobs = Shelf(["first"]), JobList()
+    service, jobs = FakeService(["first"]), JobList()
     for number in range(250):
-        shelf.put(f"old-{number}", JobState.SUCCEEDED)
-    assert [listed(shelf, jobs).active for _ in range(2)] == [1, 1]
-    shelf.finish("first")
-    assert listed(shelf, jobs) == ListedJobs(0, 0, 1)
+        service.put(f"old-{number}", JobState.SUCCEEDED)
+    assert [listed(service, jobs).active for _ in range(2)] == [1, 1]
+    service.finish("first")
+    assert listed(service, jobs) == ListedJobs(0, 0, 1)
 
 
 def test_a_job_that_no_service_would_still_run_takes_no_place() -> None:
-    shelf, jobs = Shelf(["stuck", "new"]), JobList()
+    service, jobs = FakeService(["stuck", "new"]), JobList()
     now = datetime.now(timezone.utc)
     created = {"create_time": now - timedelta(hours=98), "as_of": now}
-    shelf.jobs["stuck"] = shelf.jobs["stuck"].model_copy(update=created)
-    assert listed(shelf, jobs) == ListedJobs(1, 0, 0)
-    assert listed(shelf, jobs) == ListedJobs(1, 0, 0)
+    service.jobs["stuck"] = service.jobs["stuck"].model_copy(update=created)
+    assert listed(service, jobs) == ListedJobs(1, 0, 0)
+    assert listed(service, jobs) == ListedJobs(1, 0, 0)
 
 
 def test_a_list_that_repeats_a_page_for_ever_is_an_error() -> None:
-    class Endless(Shelf):
+    class Endless(FakeService):
         def snapshots(self, *, page_size: int = 100, page_token: str | None = None) -> SnapshotPage:  # noqa: ARG002  any token leads to the same page
             return SnapshotPage(super().snapshots(page_size=page_size).snapshots, "again")
 
@@ -152,14 +152,14 @@ class Quota:
 
     @property
     def active(self) -> int:
-        return sum(not job.is_done for job in self.scene.shelf.jobs.values())
+        return sum(not job.is_done for job in self.scene.service.jobs.values())
 
     def create(self, name: str) -> bool:
         if self.active >= self.most:
             self.refused += 1
             return False
-        self.scene.shelf.put(name)
-        self.scene.after(self.seconds, lambda: self.scene.shelf.finish(name))
+        self.scene.service.put(name)
+        self.scene.after(self.seconds, lambda: self.scene.service.finish(name))
         return True
 
 
@@ -167,8 +167,8 @@ def play(limit: int | None, *, triggerers: int = 1) -> tuple[int, float]:
     """Let 16 tasks begin together, 20 s a job, four at a time; return the refusals, and the time against the ideal."""
 
     async def all_tasks() -> tuple[int, float]:
-        shelf = Shelf()
-        scenes = [Scene(shelf) for _ in range(triggerers)]
+        service = FakeService()
+        scenes = [Scene(service) for _ in range(triggerers)]
         quota, began = Quota(scenes[0], most=4, seconds=20.0), scenes[0].loop.time()
 
         async def task(number: int) -> None:
@@ -210,9 +210,9 @@ def test_refused_tasks_go_on_as_soon_as_jobs_end_although_nobody_told_the_limit(
 
 def test_a_list_that_cannot_be_read_is_read_again_and_a_refused_connection_is_told_by_the_task_itself() -> None:
     async def all_tasks(error: Exception, times: int) -> tuple[int, int]:
-        scene = Scene(Shelf())
+        scene = Scene(FakeService())
         errors = [error] * times
-        scene.shelf.fail = lambda _verb, _name: errors.pop() if errors else None
+        scene.service.fail = lambda _verb, _name: errors.pop() if errors else None
         turns = await scene.poller.turns.wait(TurnRequest(1, 0.0), 10.0)
         left = len(errors)
         scene.poller.close()

@@ -103,6 +103,6 @@ def test_a_file_that_goes_with_a_row_and_breaks_off_is_read_again_later() -> Non
     def nobody() -> Any:
         raise AssertionError
 
-    shelf = AttachmentUploader(nobody, Service.GEMINI, lambda _: Breaking(), None)
+    uploader = AttachmentUploader(nobody, Service.GEMINI, lambda _: Breaking(), None)
     with pytest.raises(TransportError):
-        shelf.attach("s3://bucket/picture.png")
+        uploader.attach("s3://bucket/picture.png")

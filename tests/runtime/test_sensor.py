@@ -146,7 +146,7 @@ def test_a_worker_may_also_come_back_for_each_look(client: BatchClient) -> None:
         poking.execute({"ti": Ti()})  # type: ignore[typeddict-item]
 
 
-def test_a_failing_look_is_not_the_end(client: BatchClient, emulator: Emulator) -> None:
+def test_a_failing_poll_is_not_the_end(client: BatchClient, emulator: Emulator) -> None:
     name = made(client)
     emulator.control.advance(3600.0)
     emulator.control.faults(http={"operation": "get", "status": 400, "times": 3})
@@ -199,7 +199,7 @@ def test_of_several_jobs_the_one_that_is_gone_is_named(
         sensor([name, "batches/none0"], deferrable=False, mode="reschedule").poke({})
 
 
-def test_an_event_that_cannot_be_read_makes_the_sensor_look_for_itself(client: BatchClient, emulator: Emulator) -> None:
+def test_an_event_that_cannot_be_read_makes_the_sensor_poll_itself(client: BatchClient, emulator: Emulator) -> None:
     name = made(client)
     assert from_event("2026-01-01").reason is Reason.WAKE
     with pytest.raises(TaskDeferred):

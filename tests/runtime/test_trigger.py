@@ -18,7 +18,7 @@ import pytest
 import structlog
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
-from polling.shelf import own_threads
+from polling.fake_service import own_threads
 from waiting import wait_for
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError

@@ -45,20 +45,20 @@ def test_a_file_is_staged_whole_or_not_at_all(
 ) -> None:
     folder = f"gs://stage/{tmp_path.name}"
     opened: list[Callable[[], Any]] = [lambda: io.BytesIO(PICTURE), second, lambda: io.BytesIO(PICTURE)]
-    shelf = AttachmentUploader(lambda: client, Service.VERTEX, lambda _: opened.pop(0)(), folder)
-    part = shelf.attach("/pictures/red.png").part
+    uploader = AttachmentUploader(lambda: client, Service.VERTEX, lambda _: opened.pop(0)(), folder)
+    part = uploader.attach("/pictures/red.png").part
     line = json.dumps(part).encode()
     with pytest.raises(error):
-        shelf.bring([line])
+        uploader.bring([line])
     assert client.storage.filesystem.find(folder) == []
-    shelf.bring([line])
+    uploader.bring([line])
     assert b"".join(client.storage.iter_bytes(part["fileData"]["fileUri"])) == PICTURE
 
 
 def test_only_the_files_that_the_lines_of_a_job_name_are_staged(client: BatchClient, tmp_path: Path) -> None:
     folder = f"gs://stage/{tmp_path.name}"
-    shelf = AttachmentUploader(lambda: client, Service.VERTEX, lambda path: io.BytesIO(path.encode()), folder)
-    parts = [shelf.attach(f"/pictures/{name}.png").part for name in ("red", "green", "blue")]
-    shelf.bring([json.dumps(parts[0]).encode(), json.dumps(parts[2]).encode(), b'{"text": "no file"}'])
+    uploader = AttachmentUploader(lambda: client, Service.VERTEX, lambda path: io.BytesIO(path.encode()), folder)
+    parts = [uploader.attach(f"/pictures/{name}.png").part for name in ("red", "green", "blue")]
+    uploader.bring([json.dumps(parts[0]).encode(), json.dumps(parts[2]).encode(), b'{"text": "no file"}'])
     staged = {f"gs://{each}" for each in client.storage.filesystem.find(folder)}
     assert staged == {parts[index]["fileData"]["fileUri"] for index in (0, 2)}

@@ -29,7 +29,7 @@ def made(name: str, state: JobState = JobState.RUNNING, done: int | None = None,
     return BatchJob(name=name, service=Service.GEMINI, state=state, raw_state=state.value, completion_stats=stats)
 
 
-class Shelf:
+class FakeService:
     """Jobs, newest first in the list, and the calls that were made."""
 
     def __init__(self, names: Iterable[str] = (), *, latency: float = 0.0) -> None:
@@ -74,11 +74,11 @@ class Shelf:
     # What a connection that has been looked up offers.
     fingerprint = "same"
 
-    def client(self) -> Shelf:
+    def client(self) -> FakeService:
         self.made += 1
         return self
 
-    async def connect(self) -> Shelf:
+    async def connect(self) -> FakeService:
         return self
 
     # For tests.
