@@ -333,7 +333,9 @@ def _remove_others(paths: Paths, arguments: CommitArguments, files: Files, write
     """
     folder, conn_id = arguments.output_path, arguments.output_conn_id
     names = (
-        path.rpartition("/")[2] for each in ("", f"{META_FOLDER}/") for path in _files_in(paths, folder + each, conn_id)
+        path.rpartition("/")[2]
+        for each in ("", f"{META_FOLDER}/")
+        for path in _files_in(paths, folder + each, conn_id, is_flat=True)
     )
     found = {match[1] for match in map(_PART_FILE.fullmatch, names) if match}
     others = sorted(found - {part_target(folder, key).part for key in arguments.parts})
@@ -366,10 +368,10 @@ def _remove_others(paths: Paths, arguments: CommitArguments, files: Files, write
     return removed
 
 
-def _files_in(paths: Paths, folder: str, conn_id: str | None) -> list[str]:
+def _files_in(paths: Paths, folder: str, conn_id: str | None, *, is_flat: bool = False) -> list[str]:
     """Return the files of a folder, none if it does not exist."""
     try:
-        return [one.path for one in list_files(paths, folder, conn_id=conn_id)]
+        return [one.path for one in list_files(paths, folder, conn_id=conn_id, is_flat=is_flat)]
     except ConfigurationError as error:
         if isinstance(error, EmptyInput) or isinstance(error.__cause__, FileNotFoundError):
             return []

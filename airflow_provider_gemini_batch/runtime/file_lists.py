@@ -8,8 +8,9 @@ import os
 import re
 import stat
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
@@ -22,7 +23,7 @@ from airflow_provider_gemini_batch.rows.local import local_file
 from airflow_provider_gemini_batch.runtime.paths import WILD, is_lasting, is_local, local_path, object_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_provider_gemini_batch.runtime.paths import Paths
 
@@ -102,27 +103,22 @@ def _is_object(paths: Paths, address: str) -> bool:
         raise TransportError(f"cannot list {address} just now: {type(error).__name__}", sent=False) from error
 
 
-def list_files(paths: Paths, given: str, *, conn_id: str | None = None) -> list[FoundFile]:
+def list_files(paths: Paths, given: str, *, conn_id: str | None = None, is_flat: bool = False) -> list[FoundFile]:
     """Return the data files below a folder, or those that a pattern means (``*``, ``**``, ``?``), sorted by path.
 
     Names that begin with ``_`` or ``.`` are skipped, as other readers of datasets do.
 
+    :param is_flat: only the files of the folder itself.
     :raises EmptyInput: there are none. :raises ConfigurationError: they cannot be listed.
     :raises TransportError: they cannot be listed just now.
     """
     if is_local(given):
         local_path(given)  # which refuses a relative one
-    root, pattern = _root_and_pattern(given)
-    # As the files below it are listed: without file:// or a tilde.
-    shown = f"{str(local_path(root)).rstrip('/')}/" if is_local(root) else root
+    root, wanted = (f"{given.rstrip('/')}/", _Wanted("*")) if is_flat else _root_and_pattern(given)
     try:
-        listed = _local(root) if is_local(root) else _remote(paths, root, conn_id)
-        found = sorted(
-            one
-            for one in listed
-            # Writers of datasets leave empty files, without even a header, for partitions without rows.
-            if one.size != 0 and _is_meant(one.path.removeprefix(shown), pattern)
-        )
+        listed = _local(root, wanted) if is_local(root) else _remote(paths, root, wanted, conn_id)
+        # Writers of datasets leave empty files, without even a header, for partitions without rows.
+        found = sorted(one for one in listed if one.size != 0)
     except (OSError, ImportError, ValueError) as error:
         if is_lasting(error):
             raise ConfigurationError(
@@ -153,14 +149,14 @@ def _means(paths: Paths, address: str, wanted: _Place) -> bool:
         return True
     if single.row_groups is not None or not means_several(address):
         return is_local(single.path) and _real(local_file(single.path)) == wanted.address
-    folder, pattern = _root_and_pattern(address)
+    folder, asked_for = _root_and_pattern(address)
     # A name in it, since the links of a folder are followed, but not the file itself.
     root = _place(f"{folder}x")
     prefix = root.address[:-1]
     return (
         _may_be_one_store(root, wanted)
         and wanted.address.startswith(prefix)
-        and _is_meant(wanted.address.removeprefix(prefix), pattern)
+        and asked_for.file(wanted.address.removeprefix(prefix))
         and not _is_object(paths, address)
     )
 
@@ -198,42 +194,94 @@ def _may_be_one_store(one: _Place, other: _Place) -> bool:
     return None in {one.conn_id, other.conn_id} or one.conn_id == other.conn_id
 
 
-def _root_and_pattern(given: str) -> tuple[str, re.Pattern[str] | None]:
-    """Return the folder in which files are looked for, and the pattern of their paths below it."""
+class _Wanted:
+    """Which files below a folder are meant: all, or those of a pattern; hidden ones never are."""
+
+    def __init__(self, pattern: str = "**") -> None:
+        folders = takewhile(lambda one: "**" not in one, pattern.split("/")[:-1])
+        self._files = re.compile(_pattern(pattern), re.DOTALL)
+        self._folders = [re.compile(_pattern(one), re.DOTALL) for one in folders]
+        self._is_deep = "**" in pattern
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the files of the folder itself are all."""
+        return not self._folders and not self._is_deep
+
+    def file(self, below: str) -> bool:
+        """Return whether a file is meant."""
+        return is_data(below) and self._files.fullmatch(below) is not None
+
+    def folder(self, below: str) -> bool:
+        """Return whether there may be files in a folder that are meant."""
+        names = below.split("/")
+        fit = all(one.fullmatch(name) for one, name in zip(self._folders, names))  # noqa: B905  either may be longer
+        return is_data(below) and fit and (self._is_deep or len(names) <= len(self._folders))
+
+
+def _root_and_pattern(given: str) -> tuple[str, _Wanted]:
+    """Return the folder in which files are looked for, and which of the files below it are meant."""
     wild = WILD.search(given)
     # Whatever characters a folder's name has.
     if wild is None or (_is_folder(given) if is_local(given) else given.endswith("/")):
-        return f"{given.rstrip('/')}/", None
+        return f"{given.rstrip('/')}/", _Wanted()
     root = given[: given.rfind("/", 0, wild.start()) + 1]
-    return f"{root.rstrip('/')}/", re.compile(_pattern(given[len(root) :]), re.DOTALL)
+    return f"{root.rstrip('/')}/", _Wanted(given[len(root) :])
 
 
-def _is_meant(below: str, pattern: re.Pattern[str] | None) -> bool:
-    return is_data(below) and (pattern is None or pattern.fullmatch(below) is not None)
+def _local(root: str, wanted: _Wanted) -> Iterator[FoundFile]:
+    """Yield the files of this machine that are meant.
+
+    :raises OSError: a folder cannot be listed: a dataset without its files would lose the parts that they have.
+    :raises ConfigurationError: a link leads nowhere, or to a folder elsewhere.
+    """
+    top = local_path(root)
+    if not top.is_dir():
+        raise FileNotFoundError(f"there is no folder {top}")
+    waiting = [""]
+    while waiting:
+        above = waiting.pop()
+        with suppress(FileNotFoundError), os.scandir(top / above) as entries:  # it may be removed meanwhile
+            for entry in entries:
+                below = f"{above}{entry.name}"
+                may_be_meant = wanted.file(below) or wanted.folder(below)
+                mode, size = _mode_and_size(entry) if may_be_meant and entry.name != "lost+found" else (0, 0)
+                is_folder = stat.S_ISDIR(mode)
+                is_meant = wanted.folder if is_folder else wanted.file
+                if not mode or not is_meant(below) or _lies_inside(entry, top, is_meant):
+                    continue
+                if is_folder and entry.is_symlink():
+                    raise ConfigurationError(
+                        f"input_path: {entry.path} is a link to a folder, and such a link is followed only where "
+                        "input_path names it: give a list of folders, or a pattern that leaves it out"
+                    )
+                if is_folder:
+                    waiting.append(f"{below}/")
+                elif stat.S_ISREG(mode):
+                    yield FoundFile(entry.path, size)
 
 
-def _local(root: str) -> Iterator[FoundFile]:
-    folder = local_path(root)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-
-    def failed(error: OSError) -> None:
-        if isinstance(error, PermissionError) and error.filename != str(folder):
-            log.warning("%s is left out: this worker may not list it.", error.filename)
-        elif not isinstance(error, FileNotFoundError):  # which is removed meanwhile
-            raise error
-
-    # Path.rglob() of Python 3.12 leaves out a folder that fails for a moment.
-    for place, _, names in os.walk(folder, onerror=failed):
-        for name in names:
-            with suppress(FileNotFoundError):
-                path = Path(place, name)
-                facts = path.stat()
-                if stat.S_ISREG(facts.st_mode):
-                    yield FoundFile(str(path), facts.st_size)
+def _mode_and_size(entry: os.DirEntry[str]) -> tuple[int, int]:
+    """Return what a name leads to; zeros if that is removed meanwhile."""
+    try:
+        facts = entry.stat()
+    except FileNotFoundError:
+        if not entry.is_symlink():
+            return 0, 0
+        raise ConfigurationError(f"input_path: {entry.path} is a link that leads nowhere") from None
+    return facts.st_mode, facts.st_size
 
 
-def _remote(paths: Paths, root: str, conn_id: str | None) -> Iterator[FoundFile]:
+def _lies_inside(entry: os.DirEntry[str], top: Path, is_meant: Callable[[str], bool]) -> bool:
+    """Return whether this is a link to what is found where it lies."""
+    if not entry.is_symlink():
+        return False
+    inside = os.path.relpath(_real(Path(entry.path)), _real(top))
+    return inside == "." or (not inside.startswith("../") and is_meant(inside))
+
+
+def _remote(paths: Paths, root: str, wanted: _Wanted, conn_id: str | None) -> Iterator[FoundFile]:
+    """Yield the objects that are meant."""
     store = paths.store_for(root, conn_id)
     scheme, _, rest = root.partition("://")
     user, at, _ = rest.partition("/")[0].rpartition("@")
@@ -242,9 +290,30 @@ def _remote(paths: Paths, root: str, conn_id: str | None) -> Iterator[FoundFile]
     else:
         path = object_path(root, conn_id)
         filesystem, folder = path.fs, path.path
-    for name, facts in filesystem.find(folder.rstrip("/"), detail=True).items():
-        if facts.get("type", "file") == "file":
-            yield FoundFile(f"{scheme}://{user}{at}{name.lstrip('/')}", facts.get("size"))
+    for facts in _listed(filesystem, folder.rstrip("/"), wanted):
+        address = f"{scheme}://{user}{at}{facts['name'].lstrip('/')}"
+        if facts.get("type", "file") == "file" and wanted.file(address.removeprefix(root)):
+            yield FoundFile(address, facts.get("size"))
+
+
+def _listed(filesystem: Any, top: str, wanted: _Wanted) -> Iterator[Mapping[str, Any]]:
+    """Yield what a file system says of the files below a folder, and maybe of others."""
+    find = getattr(type(filesystem), "_find", type(filesystem).find)
+    # fsspec's own way goes from folder to folder and leaves out one that fails; object stores have a better one.
+    if find.__module__ not in {"fsspec.spec", "fsspec.asyn"} and not wanted.is_flat:
+        yield from filesystem.find(top, detail=True).values()
+        return
+    filesystem.invalidate_cache(top)
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        with suppress(FileNotFoundError):
+            for facts in filesystem.ls(folder, detail=True):
+                name = facts["name"].rstrip("/")
+                if facts.get("type", "file") != "directory":
+                    yield facts
+                elif name != folder and wanted.folder(name.removeprefix(f"{top}/")):
+                    waiting.append(name)
 
 
 def _pattern(given: str) -> str:

@@ -119,16 +119,17 @@ class Paths:
         def opened(name: str, mode: str) -> BinaryIO:
             return cast("BinaryIO", object_path(name, conn_id).open(mode))  # type: ignore[no-untyped-call]
 
+        # Its file system, since methods of a path without a connection go past what Airflow's attach() was given.
+        def exists(name: str) -> bool:
+            found = object_path(name, conn_id)
+            return bool(found.fs.exists(found.path))
+
         def removed(name: str) -> None:
             found = object_path(name, conn_id)
-            if not found.exists():
-                return
-            if WILD.search(name) is None:
-                found.unlink()
-            else:  # unlink() would take the name for a pattern, and remove other files
+            if found.fs.exists(found.path):
                 found.fs.rm_file(found.path)
 
-        return OpenedFiles(opened, lambda name: bool(object_path(name, conn_id).exists()), removed)
+        return OpenedFiles(opened, exists, removed)
 
     def store_for(self, path: str, conn_id: str | None = None) -> ObjectStore | None:
         """Return the task's own Cloud Storage if an address goes through it, else None."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from airflow.sdk.io import attach, store
@@ -38,10 +38,17 @@ def board(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_
     return Board(gemini_batch_emulator, tmp_path / "in", tmp_path / "out")
 
 
+class _Bucket(MemoryFileSystem):  # type: ignore[misc]
+    """A store of its own: only who asks Airflow for it, and not fsspec, finds it."""
+
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+
 @pytest.fixture
 def bucket() -> Iterator[Any]:
     """An object store as Airflow sees one, in memory."""
-    filesystem = MemoryFileSystem()
+    filesystem = _Bucket()
     store._STORE_CACHE.clear()  # a store that somebody has asked for before would not take this file system
     attach("memory", fs=filesystem)
     yield filesystem
