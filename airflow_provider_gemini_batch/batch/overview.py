@@ -125,20 +125,22 @@ class Overview:
         known[job.name] = job
         jobs = tuple(known.values())
         total = max(self.jobs_total, len(self.jobs)) + is_new
-        submitted = [each.submitted_at for each in jobs if each.submitted_at is not None]
-        started = [each.started_at for each in jobs if each.started_at is not None]
         return replace(
             self,
             jobs=jobs[-MOST_JOBS:],
             jobs_total=total,
-            submitted_at=min([*submitted, *([self.submitted_at] if self.submitted_at else [])], default=None),
-            started_at=min([*started, *([self.started_at] if self.started_at else [])], default=None),
+            submitted_at=_first(self.submitted_at, *(each.submitted_at for each in jobs)),
+            started_at=_first(self.started_at, *(each.started_at for each in jobs)),
         )
 
     def to_value(self) -> dict[str, Any]:
         """Return plain JSON values, without empty members."""
         plain = {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
         return {"version": VERSION, **{name: value for name, value in plain.items() if value not in (None, "", [], {})}}
+
+
+def _first(*moments: float | None) -> float | None:
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _plain(value: object) -> object:
@@ -205,10 +207,10 @@ def read_progress(value: object) -> Progress:
     each = value.get("each")
     jobs = {}
     for name, seen in list(each.items())[:MOST_JOBS] if isinstance(each, dict) else ():
-        if isinstance(name, str) and isinstance(seen, list) and len(seen) == len(("state", "total", "done", "failed")):
-            state, *numbers = seen
-            total, done, failed = (_whole(number) for number in numbers)
-            jobs[name[:_LONGEST]] = (state[:_LONGEST] if isinstance(state, str) else "", total, done, failed)
+        match name, seen:
+            case str(), [state, total, done, failed]:
+                state = state[:_LONGEST] if isinstance(state, str) else ""
+                jobs[name[:_LONGEST]] = (state, _whole(total), _whole(done), _whole(failed))
     return Progress(
         at=_number(value, "at"),
         state=_text(value, "state"),
@@ -232,11 +234,11 @@ def _job(value: object) -> JobOverview | None:
 def _samples(value: dict[str, Any]) -> tuple[Sample, ...]:
     found = []
     for each in _list(value, "samples", 4 * MOST_SAMPLES):
-        numbers = [each.get(name) for name in ("at", "done", "failed")] if isinstance(each, dict) else each
-        if isinstance(numbers, list) and len(numbers) == len(("at", "done", "failed")):
-            at, done, failed = _finite(numbers[0]), _whole(numbers[1]), _whole(numbers[2])
-            if at is not None and done is not None and failed is not None:
-                found.append(Sample(at, done, failed))
+        match each:
+            case [at, done, failed] | {"at": at, "done": done, "failed": failed}:
+                at, done, failed = _finite(at), _whole(done), _whole(failed)
+                if at is not None and done is not None and failed is not None:
+                    found.append(Sample(at, done, failed))
     return tuple(thin_out(sorted(found, key=lambda sample: sample.at)))
 
 

@@ -89,18 +89,17 @@ class JobList:
         before, known = self._active, self._ended
         active: set[str] = set()
         ended: set[str] = set()
+        earlier: set[str] = set()
         for page in pages_of(lambda token: reader.snapshots(page_size=PAGE_SIZE, page_token=token)):
             for job in page.snapshots:
                 (ended if job.progress.state.is_terminal or _is_old(job) else active).add(job.name)
             last = page.snapshots[-1] if page.snapshots else None
             if last is not None and _is_old(last):
-                self._ended = ended
                 break
             if page.next_page_token and last is not None and last.name in known and before <= active | ended:
-                self._ended = known | ended
+                earlier = known
                 break
-        else:
-            self._ended = ended
+        self._ended = earlier | ended
         made = (active | ended) - before - known if self._is_read else set()
         self._active, self._is_read = active, True
         # A job that is no longer in the list was deleted.
