@@ -160,7 +160,7 @@ class TaskRun:
         """Run a try from its beginning, and return the summary; a dry run ends when the input has been read."""
         if self._arguments.dry_run:
             return self._dry_run()
-        check_mapped(self._task, self._context["ti"].map_index)
+        check_mapped(self._task, self._context)
         places = {name: getattr(self._arguments, name) for name in ("input_path", "output_path", "staging_path")}
         check_local_paths(places, getattr(self._task, "executor", None))
         self._check_readiness()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, TemplateSyntaxError, meta
@@ -37,27 +38,35 @@ _CHANGING = re.compile(r"macros\s*\.\s*(uuid|random|time|datetime)\b")
 _ACTIVE = frozenset({"scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "restarting"})
 
 
-def check_mapped(task: BaseOperator, map_index: int | None) -> None:
-    """Refuse in a mapped task what the Dag file gives to all of them alike: one would take or replace another's rows.
+def check_mapped(task: BaseOperator, context: Any) -> None:
+    """Refuse in a mapped task what several of them share: one would take or replace another's rows.
 
-    The first may be the only one, and goes on.
+    Where the Dag file gives one value to all of them, the first may be the only one, and goes on.
 
     :raises ConfigurationError: names the argument.
     """
-    if not map_index or map_index < 0 or not task.has_dag():  # type: ignore[no-untyped-call]
+    map_index = context["ti"].map_index
+    if map_index is None or map_index < 0 or not task.has_dag():  # type: ignore[no-untyped-call]
         return
     written = task.dag.task_dict.get(task.task_id, task)
     if written is task:  # which holds the rendered values
         return
     in_group = next(iter(written.iter_mapped_task_groups()), None) is not None
     for name, instead in (("part_key", ""), ("output_path", ", or a folder (a path that ends in /) for all of them")):
+        if name == "output_path" and _writes_parts(task):
+            continue
         value = _as_written(written, name)
         # In a mapped group, what another task returns may be another value for each.
         is_same = _is_of_the_run(value) or (not in_group and comes_from_a_task(value))
-        if is_same and not (instead and str(value).endswith("/")):
+        if map_index > 0 and is_same:
             raise ConfigurationError(
                 f"{name} is the same for all mapped tasks: give each its own, with {{{{ ti.map_index }}}} in it"
                 f"{instead}"
+            )
+        if _is_expanded_twice(written, name, context):
+            raise ConfigurationError(
+                f"{name} is the same for several mapped tasks: expand() makes a task for each combination of its "
+                "lists. Give each task its own, with expand_kwargs()"
             )
 
 
@@ -82,17 +91,48 @@ def check_other_tasks(task: BaseOperator, ti: Any) -> None:
         )
 
 
+def _is_expanded_twice(written: Any, name: str, context: Any) -> bool:
+    """Return whether several mapped tasks get the same value of an argument that is mapped over."""
+    values: list[Any] = []
+    repeats = False
+    with best_effort("the other mapped tasks"):
+        values, repeats = _expanded(getattr(getattr(written, "expand_input", None), "value", None), name, context)
+    known = [str(value) for value in values if _is_of_the_run(value)]
+    return bool(known) and (repeats or len(set(known)) < len(known))
+
+
+def _expanded(mapped: Any, name: str, context: Any) -> tuple[list[Any], bool]:
+    """Return what ``expand()`` or ``expand_kwargs()`` gives for an argument, and whether each comes several times."""
+    if isinstance(mapped, Mapping):
+        if name not in mapped:
+            return [], False
+        lists = {each: _resolved(value, context) for each, value in mapped.items()}
+        values = lists.pop(name)
+        return list(values), any(len(others) > 1 for others in lists.values())
+    dicts = _resolved(mapped, context) if mapped is not None else []
+    return [each.get(name) for each in dicts if isinstance(each, Mapping)], False
+
+
+def _resolved(value: Any, context: Any) -> Any:
+    return value.resolve(context) if comes_from_a_task(value) else value
+
+
 def _others(task: BaseOperator) -> Iterator[str]:
     """Yield the names of tasks that write their rows to the same file as a task."""
     if not task.has_dag():  # type: ignore[no-untyped-call]
         return
     written = task.dag.task_dict.get(task.task_id, task)
     path = _as_written(written, "output_path")
-    if not _is_of_the_run(path) or str(path).endswith("/"):
+    if _writes_parts(task) or not _is_of_the_run(path):
         return
     for other in task.dag.task_dict.values():
         if other.task_id != task.task_id and _lands_rows(other) and _as_written(other, "output_path") == path:
             yield other.task_id
+
+
+def _writes_parts(task: Any) -> bool:
+    """Return whether the path of a task, rendered, is the folder of a dataset, in which each task has its own part."""
+    return str(getattr(task, "output_path", "")).endswith("/")
 
 
 def _lands_rows(task: Any) -> bool:

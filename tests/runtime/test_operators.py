@@ -23,6 +23,7 @@ from airflow_provider_gemini_batch.staging import job_service
 from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -495,6 +496,83 @@ def test_mapped_tasks_that_would_share_what_another_task_returns_as_their_file_a
     assert second.state == "failed"
     assert "output_path is the same for all mapped tasks" in second.message
     assert len(jobs(service)) == 1
+
+
+def _combinations(paths: Any, rows: Any) -> None:
+    GeminiCreateBatchJobOperator.partial(task_id="m", model=MODEL, poll_interval=0.1).expand(
+        output_path=paths, inlined_requests=rows
+    )
+
+
+def _one_list(paths: Any, rows: Any) -> None:
+    GeminiCreateBatchJobOperator.partial(task_id="m", model=MODEL, poll_interval=0.1, inlined_requests=rows[0]).expand(
+        output_path=[*paths, *paths]
+    )
+
+
+def _dicts(paths: Any, rows: Any) -> None:
+    GeminiCreateBatchJobOperator.partial(task_id="m", model=MODEL, poll_interval=0.1).expand_kwargs(
+        [{"output_path": path, "inlined_requests": rows[0]} for path in [*paths, *paths]]
+    )
+
+
+@pytest.mark.parametrize("map_tasks", [_combinations, _one_list, _dicts])
+def test_mapped_tasks_of_which_several_get_one_output_path_are_refused_before_they_pay(
+    map_tasks: Callable[[Any, Any], None], service: Emulator, tmp_path: Path
+) -> None:
+    with DAG("several", schedule=None) as dag:
+        map_tasks([f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl"], [["Uno."], ["Due."]])
+    run = Run(dag)
+    for index in (0, 1):
+        result = run.attempt("m", map_index=index)
+        assert result.state == "failed"
+        assert "output_path is the same for several mapped tasks" in result.message
+    assert jobs(service) == []
+
+
+def test_mapped_tasks_get_one_output_path_by_what_other_tasks_return(service: Emulator, tmp_path: Path) -> None:
+    @task
+    def paths() -> list[str]:
+        return [f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl"]
+
+    @task
+    def rows() -> list[list[str]]:
+        return [["Uno."], ["Due."]]
+
+    @task
+    def dicts() -> list[dict[str, Any]]:
+        return [{"inlined_requests": ["Uno."], "output_path": f"{tmp_path}/{name}.jsonl"} for name in "cdc"]
+
+    with DAG("several_returned", schedule=None) as dag:
+        _combinations(paths(), rows())
+        GeminiCreateBatchJobOperator.partial(task_id="n", model=MODEL, poll_interval=0.1).expand_kwargs(dicts())
+    run = dags_test(dag)
+    assert {run.instance(name, index).state for name in "mn" for index in (0, 1, 2)} == {"failed"}
+    assert jobs(service) == []
+
+
+def test_mapped_tasks_that_get_their_own_output_paths_or_a_folder_go_on(service: Emulator, tmp_path: Path) -> None:
+    @task
+    def folder() -> str:
+        return f"{tmp_path}/returned/"
+
+    with DAG("apart", schedule=None, params={"folder": f"{tmp_path}/given/"}) as dag:
+        settings: dict[str, Any] = {"model": MODEL, "poll_interval": 0.1}
+        GeminiCreateBatchJobOperator.partial(task_id="paths", **settings).expand(
+            output_path=[f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl"], inlined_requests=[["Uno."]]
+        )
+        for name, path in (("returned", folder()), ("given", "{{ params.folder }}")):
+            GeminiCreateBatchJobOperator.partial(task_id=name, output_path=path, **settings).expand(
+                inlined_requests=[["Uno."], ["Due."]]
+            )
+        GeminiCreateBatchJobOperator.partial(task_id="mapped", **settings).expand(
+            output_path=["{{ params.folder }}"], inlined_requests=[["Uno."], ["Due."]]
+        )
+    run = Run(dag)
+    assert run.attempt("folder").state == "success"
+    mapped = ("paths", "returned", "given", "mapped")
+    assert {run.attempt(name, map_index=index).state for name in mapped for index in (0, 1)} == {"success"}
+    assert len(jobs(service)) == 8
 
 
 @pytest.mark.parametrize(
