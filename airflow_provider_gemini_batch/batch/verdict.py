@@ -175,7 +175,10 @@ def judge(
         case Gone(name):
             return _failed(f"The service does not know {name} any more: deleted, or made with another key.", retry=True)
         case ResultsMissing(name):
-            return _failed(f"The results of {name} are no longer kept: clear the task to run it again.", retry=False)
+            return _failed(
+                f"The results of {name} are no longer kept, or its output is empty: clear the task to run it again.",
+                retry=False,
+            )
         case SentTooOften():
             return _failed(_sent_too_often(ending), retry=True)
         case Refused(reason, retry):

@@ -28,6 +28,8 @@ _NO_BOUND = "give generation_config with a maxOutputTokens"
 _DAYS_AHEAD = 5
 # A fixed version of a model has the model's price; the numbers of embedding models are part of their names.
 _VERSION = re.compile(r"(?<=[a-z])(?<!embedding)(?:-\d{3}|@[\w.-]+)\Z")
+# Google lets such a name stand for newer models in turn: https://ai.google.dev/gemini-api/docs/models (Latest)
+_ALIAS = "-latest"
 _MODALITIES = ("audio", "image", "video")
 
 
@@ -93,6 +95,8 @@ def cost_of(
     notes = [*_missing(usage, price.model_price), *_of_other_model(usage, name, price.model_price, price.model.id)]
     halved = _has_batch_rates(price.model, now)
     words = [] if halved else ["the price table has no batch rate for this model"]
+    if name.endswith(_ALIAS):
+        words.append(f"{name} is priced as {price.model.id}, for which it stands in the price table")
     return Cost(
         float(price.total_price * count),
         upper_bound=not halved,

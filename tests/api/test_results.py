@@ -96,9 +96,29 @@ def test_an_output_that_does_not_come_is_gone(client: BatchClient, emulator: Emu
     emulator.control.faults(late_output=10_000)
     job = made(client, "file")
     emulator.control.advance(60)
-    with pytest.raises(ResultsGone, match="does not keep its responses any more"):
+    with pytest.raises(ResultsGone, match="output is not kept any more"):
         client.get_responses(job)
     assert sum(clock.pauses) == 60.0
+
+
+@both
+def test_an_output_without_any_row_is_none(
+    client: BatchClient, emulator: Emulator, clock: VirtualTime, source: str
+) -> None:
+    emulator.control.faults(missing_every=1)
+    job = made(client, source)
+    emulator.control.advance(60)
+    with pytest.raises(ResultsGone, match="or it is empty"):
+        client.get_responses(job)
+    assert sum(clock.pauses) == 60.0
+
+
+@both
+def test_a_job_that_was_cut_short_may_have_no_row(client: BatchClient, emulator: Emulator, source: str) -> None:
+    emulator.control.faults(expire=True, partial_rows=0.0)
+    job = made(client, source)
+    emulator.control.advance(1e6)
+    assert list(client.get_responses(job)) == []
 
 
 class OneOutcome:

@@ -350,3 +350,10 @@ def test_a_version_of_a_model_costs_what_the_model_costs(version: str) -> None:
 @pytest.mark.parametrize("model", ["gemini-embedding-099", "gemini-99-flash-001", "-001", "gemini-99-flash"])
 def test_the_version_of_an_unknown_model_has_no_price(model: str) -> None:
     assert cost_of(Usage(10**6, 10**6), model, rows=1000, at=NOW).usd is None
+
+
+@NEW_MODEL
+def test_a_name_that_stands_for_another_model_in_time_says_whose_price_it_has() -> None:
+    cost = cost_of(Usage(1_000_000), "gemini-flash-latest", rows=1, at=NOW)
+    assert cost.usd == cost_of(Usage(1_000_000), "gemini-3.8-flash", rows=1, at=NOW).usd
+    assert cost.note == "gemini-flash-latest is priced as gemini-3.8-flash, for which it stands in the price table"

@@ -109,7 +109,14 @@ ENDINGS = [
     ),
     Ending("no_progress", {"hold_running": True}, RETRY, "made no progress", {"progress_timeout": 0.4}),
     Ending("gone", get_answers(404), RETRY, "does not know .* any more"),
-    Ending("results_gone", {"output_retention": 1}, FINAL, "no longer kept: clear the task to run it again", speed=1e5),
+    Ending(
+        "results_gone",
+        {"output_retention": 1},
+        FINAL,
+        "no longer kept, or .*: clear the task to run it again",
+        speed=1e5,
+    ),
+    Ending("output_without_rows", {"missing_every": 1}, FINAL, "or its output is empty: clear the task", speed=1e5),
     Ending("key_refused_for_once_while_waiting", get_answers(401, times=1), GOOD, ""),
     Ending("unknown_for_once_while_waiting", get_answers(404, times=1), GOOD, ""),
     Ending(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.backends import Outcome
@@ -26,7 +28,7 @@ _MAY_HAVE_NONE = frozenset({JobState.CANCELLED, JobState.EXPIRED})
 def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float], None]) -> Iterator[BatchResult]:
     """Yield the responses of a job; see :meth:`.BatchClient.get_responses`."""
     name = job if isinstance(job, str) else job.name
-    outcome = _outcome(backend, name, known=None if isinstance(job, str) else job)
+    outcome = _filled(_outcome(backend, name, known=None if isinstance(job, str) else job))
     if not outcome.job.is_done:
         raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}", job=outcome.job)
     pauses = iter(_LATE_OUTPUT_PAUSES)
@@ -35,13 +37,13 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
         if pause is None:
             break
         sleep(pause)
-        outcome = _outcome(backend, name, known=outcome.job)
+        outcome = _filled(_outcome(backend, name, known=outcome.job))
     if outcome.answers is not None:
         return outcome.answers
     if outcome.problem is not None:
         raise outcome.problem
     if outcome.job.state in _OWE_ANSWERS:
-        raise ResultsGone(f"{name} ended well, but the service does not keep its responses any more")
+        raise ResultsGone(f"{name} ended well, but its output is not kept any more, or it is empty")
     if outcome.job.state in _MAY_HAVE_NONE:
         return iter(())
     error = outcome.job.error
@@ -63,6 +65,17 @@ def _outcome(backend: Backend, name: str, *, known: BatchJob | None) -> Outcome:
             except NotFound as missing:
                 check_is_service(missing)
         raise ResultsGone(f"{name} had ended well, but the service does not know it any more") from error
+
+
+def _filled(outcome: Outcome) -> Outcome:
+    """Return an outcome in which an empty output of a good job counts as none, as each request has at least an error.
+
+    Otherwise all rows would count as missing, and be bought again.
+    """
+    if outcome.answers is None or outcome.job.state not in _OWE_ANSWERS:
+        return outcome
+    first = next(outcome.answers, None)
+    return replace(outcome, answers=None if first is None else chain([first], outcome.answers))
 
 
 def _names_file(job: BatchJob) -> bool:
