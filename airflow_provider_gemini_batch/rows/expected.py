@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import UNSET
 
 from airflow_provider_gemini_batch.api.models import LONG_PROMPT, LongPrompts, Usage
+from airflow_provider_gemini_batch.api.requests.fast_path import TextRequest
 from airflow_provider_gemini_batch.api.requests.fields import either, tools_of
-from airflow_provider_gemini_batch.api.requests.typed import TextRequest
 from airflow_provider_gemini_batch.api.wire import int_of
 from airflow_provider_gemini_batch.rows.media import decode_base64, response_modality
 from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount, media_tokens

@@ -150,7 +150,7 @@ class InputSpec:
             model=self.model,
             generation_config=config,
             system_instruction=self.system_instruction,
-            members=self.request_defaults,
+            request_defaults=self.request_defaults,
             task_type=self.task_type,
             output_dimensionality=self.output_dimensionality,
             warnings=warnings,

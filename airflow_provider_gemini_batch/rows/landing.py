@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.legacy import instance_key
 from airflow_provider_gemini_batch.api.models import LONG_PROMPT, BatchResult, JobKind, LongPrompts, ServiceError, Usage
-from airflow_provider_gemini_batch.api.responses.typed import PlainResult
+from airflow_provider_gemini_batch.api.responses.fast_path import PlainResult
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.api.wire import key_text
 from airflow_provider_gemini_batch.rows.reorder import Spill, Waiting

@@ -43,7 +43,7 @@ from airflow_provider_gemini_batch.api.responses.content import (
     oddities_of_embedding,
     vector_of,
 )
-from airflow_provider_gemini_batch.api.responses.typed import PlainResult
+from airflow_provider_gemini_batch.api.responses.fast_path import PlainResult
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.rows.media import not_kept
 from airflow_provider_gemini_batch.rows.vectors import fit_vector

@@ -168,8 +168,8 @@ class ShardReader:
             self._close_input()
             source = open_source(self._spec)
             self._open.enter_context(closing(source))
-            notes: set[str] = set()
-            self._maker = LineMaker(self._spec, self._spec.defaults(notes), source, notes)
+            warnings: set[str] = set()
+            self._maker = LineMaker(self._spec, self._spec.defaults(warnings), source, warnings)
             self._rows, self._next = source.rows, 0
         while self._next < row and next(self._rows, None) is not None:
             self._next += 1

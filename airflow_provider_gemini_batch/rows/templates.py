@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,15 +33,13 @@ class Shaped(NamedTuple):
 
 
 class Shaper:
-    """Turns rows into requests as the spec says, and remembers which columns it found."""
+    """Turns rows into requests as the spec says."""
 
     def __init__(
-        self, spec: InputSpec, defaults: RequestDefaults, columns: Sequence[str] | None, notes: set[str]
+        self, spec: InputSpec, defaults: RequestDefaults, columns: Sequence[str] | None, warnings: set[str]
     ) -> None:
         self._spec = spec
-        self._kind = spec.kind
-        self._defaults = defaults
-        self._notes = notes
+        self._normalise = partial(normalise, kind=spec.kind, defaults=defaults, warnings=warnings)
         self._template = None if spec.prompt_template is None else Template(spec.prompt_template)
         self._helpers = frozenset(name for _, name in named_columns(spec))
         self._own = self._helpers - MEMBERS[spec.kind] - {"text", "request", "contents", "content"}
@@ -62,17 +61,15 @@ class Shaper:
     def shape(self, value: Any) -> Shaped:
         """Return the key, the request and the attachments of a row. Raises InputError."""
         if self.plain:
-            return Shaped(*normalise(value, kind=self._kind, defaults=self._defaults, warnings=self._notes))
+            return Shaped(*self._normalise(value))
         if isinstance(value, BatchRequest):
             value = value.members()
         if not isinstance(value, Mapping):
             if self._helpers or self._template is not None:
                 instead = ": give a dict that names the columns" if isinstance(value, (list, tuple)) else ""
                 raise InputError(f"the row must be an object with columns, not {kind_of(value)}{instead}")
-            return Shaped(*normalise(value, kind=self._kind, defaults=self._defaults, warnings=self._notes))
-        key, request = normalise(
-            self._request_row(value), kind=self._kind, defaults=self._defaults, warnings=self._notes
-        )
+            return Shaped(*self._normalise(value))
+        key, request = self._normalise(self._request_row(value))
         if self._spec.key_field is not None:
             key = _key_of(_column(value, self._spec.key_field, "key_field"))
         return Shaped(key, request, self._attachments(value))

@@ -10,6 +10,7 @@ from msgspec.json import Decoder, Encoder, decode
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.fast_path import TextRequest, text_request
 from airflow_provider_gemini_batch.api.requests.fields import EMBEDDING_OPTIONS
 from airflow_provider_gemini_batch.api.requests.request import (
     RequestDefaults,
@@ -21,7 +22,6 @@ from airflow_provider_gemini_batch.api.requests.request import (
     wire_line,
     with_roles,
 )
-from airflow_provider_gemini_batch.api.requests.typed import TextRequest, text_request
 from airflow_provider_gemini_batch.api.vertex_rules import check_request, takes_instructions_in_text
 from airflow_provider_gemini_batch.rows.templates import Shaper, with_attachments
 from airflow_provider_gemini_batch.rows.wire_keys import wrap_key_json
@@ -54,15 +54,15 @@ A plain tuple: there are millions, and a named tuple would take a tenth more tim
 class LineMaker:
     """Turns the rows of one source into lines."""
 
-    def __init__(self, spec: InputSpec, defaults: RequestDefaults, source: RowSource, notes: set[str]) -> None:
+    def __init__(self, spec: InputSpec, defaults: RequestDefaults, source: RowSource, warnings: set[str]) -> None:
         """Prepare to read the source.
 
-        :param notes: receives warnings for the author.
+        :param warnings: receives what the author should know.
         :raises ConfigurationError: an argument names a column that the source lacks.
         """
         self._service = spec.service
         self._kind = spec.kind
-        self._shaper = Shaper(spec, defaults, source.columns, notes)
+        self._shaper = Shaper(spec, defaults, source.columns, warnings)
         # Values from Python code may be of any type, so they need a check.
         self._is_of_code = source.columns is None and spec.prompt_template is None
         self._raw = _RawBody(spec, defaults) if self._shaper.plain else None

@@ -163,7 +163,7 @@ def _rows(dice: random.Random) -> None:
     ))  # fmt: skip
     row: Any = spoiled(dice, good) if dice.random() < 0.9 else dice.choice((b"x", {1}, object(), (1, 2), 1.5))
     members = anything(dice)
-    defaults = request_defaults(kind, model=model, members=members if isinstance(members, dict) else None)
+    defaults = request_defaults(kind, model=model, request_defaults=members if isinstance(members, dict) else None)
     _, request = normalise(row, kind=kind, defaults=defaults, warnings=set())
     body = request_body(dice.choice((Service.GEMINI, Service.VERTEX)), kind, request)
     body.decode()

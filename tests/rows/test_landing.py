@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+from airflow_provider_gemini_batch.api.responses.fast_path import PlainResult
 from airflow_provider_gemini_batch.api.responses.reading import parse_result_line, parse_vertex_line
-from airflow_provider_gemini_batch.api.responses.typed import PlainResult
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, iter_rows, land
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker
 from airflow_provider_gemini_batch.rows.schema import OutputSchema

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, ServiceError, Usage
+from airflow_provider_gemini_batch.api.responses.fast_path import PlainResult
 from airflow_provider_gemini_batch.api.responses.reading import (
     parse_result_line,
     parse_vertex_line,
     result_of,
     vertex_result_of,
 )
-from airflow_provider_gemini_batch.api.responses.typed import PlainResult
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, iter_rows, land
 from airflow_provider_gemini_batch.rows.result_rows import PARTS, RowMaker

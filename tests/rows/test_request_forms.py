@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
+from airflow_provider_gemini_batch.api.requests.fast_path import text_request
 from airflow_provider_gemini_batch.api.requests.fields import camel
 from airflow_provider_gemini_batch.api.requests.request import (
     BatchRequest,
@@ -31,7 +32,6 @@ from airflow_provider_gemini_batch.api.requests.request import (
     wire_line,
     with_roles,
 )
-from airflow_provider_gemini_batch.api.requests.typed import text_request
 from airflow_provider_gemini_batch.api.vertex_rules import check_request
 from airflow_provider_gemini_batch.api.wire import json_bytes, key_text
 from airflow_provider_gemini_batch.rows.expected import Expected
@@ -268,7 +268,7 @@ def test_the_rows_own_value_wins_over_the_default() -> None:
         JobKind.GENERATION,
         generation_config={"temperature": 0.1, "maxOutputTokens": 9},
         system_instruction="default",
-        members={"safety_settings": [1]},
+        request_defaults={"safety_settings": [1]},
     )
     row = {"contents": "x", "systemInstruction": {"parts": [{"text": "own"}]}, "generationConfig": {"temperature": 1}}
     request = normalise(row, defaults=defaults)[1]
@@ -362,7 +362,7 @@ def test_another_model_than_the_jobs_is_refused_and_the_same_is_left_out() -> No
 
 
 def test_a_member_that_is_new_to_us_passes_when_the_defaults_name_it() -> None:
-    defaults = request_defaults(JobKind.GENERATION, members={"shoeSize": 43})
+    defaults = request_defaults(JobKind.GENERATION, request_defaults={"shoeSize": 43})
     assert normalise("hello", defaults=defaults)[1] == {**HELLO, "shoeSize": 43}
     assert normalise({**HELLO, "shoe_size": 44}, defaults=defaults)[1] == {**HELLO, "shoeSize": 44}
 
@@ -373,12 +373,12 @@ def test_a_member_that_is_new_to_us_passes_when_the_defaults_name_it() -> None:
         ({"generation_config": {"temprature": 1}}, "temprature"),
         ({"generation_config": [1]}, "must be an object, not a list"),
         (
-            {"generation_config": {"topK": 1}, "members": {"generationConfig": {"topK": 2}}},
+            {"generation_config": {"topK": 1}, "request_defaults": {"generationConfig": {"topK": 2}}},
             "generation_config is given twice",
         ),
-        ({"members": {"safetySetings": []}}, "safetySetings"),
-        ({"members": {"contents": "x"}}, "contents belong in the rows"),
-        ({"members": {"cachedContent": "c"}, "system_instruction": "s"}, "cannot go with systemInstruction"),
+        ({"request_defaults": {"safetySetings": []}}, "safetySetings"),
+        ({"request_defaults": {"contents": "x"}}, "contents belong in the rows"),
+        ({"request_defaults": {"cachedContent": "c"}, "system_instruction": "s"}, "cannot go with systemInstruction"),
         ({"task_type": "RETRIEVAL_QUERY"}, "for embeddings only"),
     ],
 )
@@ -521,7 +521,7 @@ def test_vertex_gets_a_list_where_another_row_has_one(member: str, value: Any) -
     assert request_body(Service.VERTEX, JobKind.GENERATION, bare) == request_body(
         Service.VERTEX, JobKind.GENERATION, listed
     )
-    assert request_defaults(JobKind.GENERATION, members={member: value}).members == {member: [value]}
+    assert request_defaults(JobKind.GENERATION, request_defaults={member: value}).members == {member: [value]}
 
 
 @pytest.mark.parametrize("member", ["stopSequences", "responseModalities"])
@@ -538,7 +538,7 @@ def test_a_class_given_as_a_schema_is_refused_with_what_makes_one() -> None:
 
 
 def test_a_new_member_of_the_configuration_can_be_sent() -> None:
-    defaults = request_defaults(JobKind.GENERATION, members={"generation_config": {"new_knob": 1}})
+    defaults = request_defaults(JobKind.GENERATION, request_defaults={"generation_config": {"new_knob": 1}})
     assert normalise("x", defaults=defaults)[1]["generationConfig"] == {"newKnob": 1}
     with pytest.raises(InputError, match="'newKnob' is not a member of generationConfig"):
         request_defaults(JobKind.GENERATION, generation_config={"new_knob": 1})

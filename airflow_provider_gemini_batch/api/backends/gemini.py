@@ -216,16 +216,8 @@ class GeminiBackend:
 
 def _inline_items(new: NewJob) -> list[bytes]:
     """Return inline requests in the service's form. Raises InputError naming one that cannot be sent."""
-    defaults = request_defaults(
-        new.kind,
-        model=new.model,
-        generation_config=new.settings.get("generation_config"),
-        system_instruction=new.settings.get("system_instruction"),
-        members=new.settings.get("request_defaults"),
-        task_type=new.settings.get("task_type"),
-        output_dimensionality=new.settings.get("output_dimensionality"),
-    )
-    notes: set[str] = set()
+    defaults = request_defaults(new.kind, model=new.model, **new.settings)
+    warnings: set[str] = set()
     first_use: dict[str, int] = {}
     items: list[bytes] = []
     for position, row in enumerate(new.inlined_requests or ()):
@@ -233,7 +225,7 @@ def _inline_items(new: NewJob) -> list[bytes]:
             items.append(inline_line(row))
             continue
         try:
-            key, request = normalise(row, kind=new.kind, defaults=defaults, warnings=notes)
+            key, request = normalise(row, kind=new.kind, defaults=defaults, warnings=warnings)
             item = json_bytes(inline_item(key, request))
         except InputError as error:
             raise InputError(f"inlined_requests[{position}]: {error}") from error
@@ -242,8 +234,8 @@ def _inline_items(new: NewJob) -> list[bytes]:
         items.append(item)
     if not items:
         raise InputError("inlined_requests is empty: there is nothing to send")
-    for note in sorted(notes):
-        _log.warning("%s", note)
+    for warning in sorted(warnings):
+        _log.warning("%s", warning)
     return items
 
 

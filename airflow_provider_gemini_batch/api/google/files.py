@@ -375,7 +375,7 @@ def iter_resuming(transport: Transport, call: Call) -> Iterator[bytes]:
 def _open_at(transport: Transport, call: Call, offset: int) -> requests.Response:
     # identity: offsets must count the bytes of the file, not of a compressed stream.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
-    ranged = Call(call.operation, call.method, call.url, subject=call.subject, params=call.params, headers=headers)
+    ranged = replace(call, headers=headers)
     return transport.repeat(lambda: transport.open_response(ranged))
 
 

@@ -43,17 +43,17 @@ def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def rest_form(
-    given: Mapping[str, Any], kind: JobKind, trusted: frozenset[str], notes: MutableSet[str]
+    given: Mapping[str, Any], kind: JobKind, trusted: frozenset[str], warnings: MutableSet[str]
 ) -> dict[str, Any]:
     """Return a request with names in lowerCamel, flat settings in their places, and content in its long form."""
     request: dict[str, Any] = {}
     config: dict[str, Any] = {}
-    place = partial(_place, kind=kind, request=request, config=config, trusted=trusted, notes=notes)
+    place = partial(_place, kind=kind, request=request, config=config, trusted=trusted, warnings=warnings)
     for name, value in given.items():
         spelled = camel(name)
         if spelled in CONFIG_NAMES and value is not None:
             if spelled == "config":
-                notes.add("SDK-style 'config' was turned into the REST form")
+                warnings.add("SDK-style 'config' was turned into the REST form")
             for inner, inner_value in mapping_of(value, name).items():
                 place(camel(inner), inner_value, inside=True)
         elif spelled == "text":
@@ -66,7 +66,7 @@ def rest_form(
             place(spelled, value, inside=False)
     if config:
         request["generationConfig"] = config
-    _long_forms(request, kind, notes)
+    _long_forms(request, kind, warnings)
     return request
 
 
@@ -79,14 +79,14 @@ def _place(
     request: dict[str, Any],
     config: dict[str, Any],
     trusted: frozenset[str],
-    notes: MutableSet[str],
+    warnings: MutableSet[str],
 ) -> None:
     """Put one setting where REST has it; ``inside``: it comes from a config."""
     if value is None:
         return
     if kind is JobKind.GENERATION and name in CONFIG_MEMBERS:
         if not inside:
-            notes.add(f"'{name}' was moved into generationConfig, where the service looks for it")
+            warnings.add(f"'{name}' was moved into generationConfig, where the service looks for it")
         if name == "responseSchema":
             _refuse_references(value)
         elif name == "speechConfig" and isinstance(value, str):
@@ -94,7 +94,7 @@ def _place(
         _put(config, name, value)
     elif name in MEMBERS[kind] or (not inside and name in trusted):
         if inside and kind is JobKind.GENERATION:
-            notes.add(f"'{name}' was moved out of the configuration to the request, where the service looks for it")
+            warnings.add(f"'{name}' was moved out of the configuration to the request, where the service looks for it")
         _put(request, name, value)
     elif kind is JobKind.EMBEDDINGS and name == "contents":
         _put(request, "content", value)
@@ -128,11 +128,11 @@ def _put(target: dict[str, Any], name: str, value: Any) -> None:
     target[name] = value
 
 
-def _long_forms(request: dict[str, Any], kind: JobKind, notes: MutableSet[str]) -> None:
+def _long_forms(request: dict[str, Any], kind: JobKind, warnings: MutableSet[str]) -> None:
     if isinstance(request.get("systemInstruction"), str):
         request["systemInstruction"] = {"parts": [{"text": request["systemInstruction"]}]}
     elif isinstance(request.get("systemInstruction"), (list, tuple)):
-        notes.add("'systemInstruction' was a list; the service takes one content")
+        warnings.add("'systemInstruction' was a list; the service takes one content")
         request["systemInstruction"] = {"parts": [_part(part) for part in request["systemInstruction"]]}
     if "systemInstruction" in request:
         request["systemInstruction"] = _with_list(request["systemInstruction"])
@@ -141,7 +141,7 @@ def _long_forms(request: dict[str, Any], kind: JobKind, notes: MutableSet[str]) 
         if "content" in request:
             request["content"] = _with_list(_embedding_content(request["content"]))
     elif "contents" in request:
-        request["contents"] = [_with_list(content) for content in _contents(request["contents"], notes)]
+        request["contents"] = [_with_list(content) for content in _contents(request["contents"], warnings)]
 
 
 def _with_list(content: Any) -> Any:
@@ -150,7 +150,7 @@ def _with_list(content: Any) -> Any:
     return {**content, "parts": [parts]} if isinstance(parts, Mapping) else content
 
 
-def _contents(value: Any, notes: MutableSet[str]) -> list[Any]:
+def _contents(value: Any, warnings: MutableSet[str]) -> list[Any]:
     if isinstance(value, str):
         return from_text(value, JobKind.GENERATION)["contents"]  # type: ignore[no-any-return]
     if isinstance(value, Mapping):
@@ -166,12 +166,12 @@ def _contents(value: Any, notes: MutableSet[str]) -> list[Any]:
                 loose = []
             turns.append(item)
             if (item.get("role") or "user") not in ROLES:
-                notes.add(
+                warnings.add(
                     "roles other than user and model fail the row on some models: what functions return is the user's, "
                     "and instructions go into systemInstruction"
                 )
         else:
-            notes.add("loose parts in 'contents' were put into a content with the role user")
+            warnings.add("loose parts in 'contents' were put into a content with the role user")
             loose.append(_part(item))
     if loose:
         turns.append({"role": "user", "parts": loose})

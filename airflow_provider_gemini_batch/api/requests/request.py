@@ -122,19 +122,19 @@ def request_defaults(
     model: str | None = None,
     generation_config: Mapping[str, Any] | None = None,
     system_instruction: str | Mapping[str, Any] | None = None,
-    members: Mapping[str, Any] | None = None,
+    request_defaults: Mapping[str, Any] | None = None,
     task_type: str | None = None,
     output_dimensionality: int | None = None,
     warnings: MutableSet[str] | None = None,
 ) -> RequestDefaults:
     """Return the author's defaults, checked. Raises InputError (a ConfigurationError) naming the argument.
 
-    An unknown name in ``members`` or their configuration is accepted, and then also in the rows, so that a new member
-    of the service can be used before this version knows it. A name that is close to a known one is refused as a typing
-    error.
+    An unknown name in ``request_defaults`` or its configuration is accepted, and then also in the rows, so that a new
+    member of the service can be used before this version knows it. A name that is close to a known one is refused as a
+    typing error.
     """
-    notes: MutableSet[str] = set() if warnings is None else warnings
-    given = dict(members or {})
+    warnings = set() if warnings is None else warnings
+    given = dict(request_defaults or {})
     own_config = either(given, "generationConfig")
     if generation_config:
         _refuse_kind(kind, JobKind.GENERATION, "generation_config")
@@ -153,7 +153,7 @@ def request_defaults(
         for name in map(camel, (*given, *(own_config if isinstance(own_config, Mapping) else ())))
         if not known(name, kind) and not nearly(name, kind)
     )
-    merged = rest_form(given, kind, trusted, notes)
+    merged = rest_form(given, kind, trusted, warnings)
     if "contents" in merged or "content" in merged:
         raise InputError("contents belong in the rows, not in request_defaults")
     _check_cache(merged)
@@ -176,7 +176,7 @@ def normalise(
     ``warnings`` collects one sentence for each kind of correction. Raises InputError, which says what is wrong with the
     row, never what is in it. The row is not changed; the request may share parts of it.
     """
-    notes: MutableSet[str] = set() if warnings is None else warnings
+    warnings = set() if warnings is None else warnings
     if isinstance(row, str):
         return None, _for_model(_merge(from_text(row, kind), defaults), kind, defaults)
     if isinstance(row, BatchRequest):
@@ -188,10 +188,10 @@ def normalise(
         )
     metadata = row.get("metadata")
     if metadata and not (isinstance(metadata, Mapping) and metadata.keys() == {"key"}):
-        notes.add("of 'metadata' only its 'key' is sent: name 'metadata' in carry to have it beside the response")
-    key, request = _open_envelope(row, kind, notes)
+        warnings.add("of 'metadata' only its 'key' is sent: name 'metadata' in carry to have it beside the response")
+    key, request = _open_envelope(row, kind, warnings)
     if not _is_rest(request, kind):
-        request = rest_form(request, kind, defaults.trusted, notes)
+        request = rest_form(request, kind, defaults.trusted, warnings)
     check_contents(request, kind)
     request = _merge(request, defaults)
     if "model" in request:
@@ -307,11 +307,11 @@ def key_json(key: str) -> bytes:
 
 
 def _open_envelope(
-    row: Mapping[str, Any], kind: JobKind, notes: MutableSet[str]
+    row: Mapping[str, Any], kind: JobKind, warnings: MutableSet[str]
 ) -> tuple[str | None, Mapping[str, Any]]:
     """Return the key and the request of a row, whatever its form."""
     if is_openai_row(row):
-        notes.add("rows in the form of OpenAI's batch files were turned into the service's own form")
+        warnings.add("rows in the form of OpenAI's batch files were turned into the service's own form")
         return _key(row), native_request(row, kind)
     if "request" not in row:
         if any(name in row for name in _KEY_NAMES) or "metadata" in row:
@@ -332,7 +332,7 @@ def _open_envelope(
                 )
             if name in request or camel(name) in request:
                 raise InputError(f"'{shown(name)}' is given twice, in the request and beside it")
-        notes.add(
+        warnings.add(
             f"{', '.join(sorted(map(shown, beside)))} beside 'request' would be ignored by the service: moved into it"
         )
         request = {**request, **{name: row[name] for name in beside}}

@@ -18,9 +18,9 @@ from airflow_provider_gemini_batch.api.legacy import instance_key
 from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError
 from airflow_provider_gemini_batch.api.requests.fields import camel
 from airflow_provider_gemini_batch.api.responses.content import candidates, parts_of
+from airflow_provider_gemini_batch.api.responses.fast_path import plain_result
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine
 from airflow_provider_gemini_batch.api.responses.openai_shape import is_envelope, native, open_envelope
-from airflow_provider_gemini_batch.api.responses.typed import plain_result
 from airflow_provider_gemini_batch.api.wire import grpc_code, key_text
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The quick way to read a line of results: the shapes that nearly all lines have, decoded without a dictionary.
+"""The fast path of reading a line of results: the shapes that nearly all lines have, decoded without a dictionary.
 
 A line that differs in any way, even by one unknown member, goes the long way through :mod:`.reading`, which accepts
 every shape. What is not needed (on Vertex AI the whole request, which each line repeats) is skipped, not parsed.

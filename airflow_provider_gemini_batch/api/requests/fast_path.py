@@ -1,4 +1,4 @@
-"""The quick way to read a request: one that holds only text, as nearly all do, without a dictionary.
+"""The fast path of reading a request: one that holds only text, as nearly all do, without a dictionary.
 
 A request that differs in any way, even by one unknown member, goes the long way through :mod:`.request`. Every request
 that is accepted here would also pass :func:`.request.is_ready`.
