@@ -6,7 +6,10 @@ connection.
 
 from __future__ import annotations
 
+import errno
 import logging
+import shutil
+import tempfile
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 
 log = logging.getLogger(__name__)
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class ServiceAccess(Protocol):
@@ -90,6 +95,19 @@ def airflow_errors(settings: Callable[[], ConnectionSettings | None] = lambda: N
         log.error("%s", message)  # noqa: TRY400  (one line: what is raised below brings its own traceback)
         log.debug("Raised by:", exc_info=error)
         raise kind(message) from None
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free >> 20
+        message = (
+            f"a disk of this worker is full, or this user's part of it ({error.strerror}). Rows pass through the "
+            f"temporary folder, {folder}, where {free} MiB are free: make room there and where output_path and "
+            "staging_path lead, or let TMPDIR name a larger disk"
+        )
+        log.error("%s", message)  # noqa: TRY400  (as above)
+        log.debug("Raised by:", exc_info=error)
+        raise AirflowException(message) from None
 
 
 def client_from_connection(

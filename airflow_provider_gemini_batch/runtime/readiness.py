@@ -114,8 +114,12 @@ def _result_is_input(argument: str, address: str) -> str:
 
 
 def _try_to_write(argument: str, folder: str, paths: Paths, conn_id: str | None, name: str = "") -> None:
-    """Write and remove a file whose name is longer than those that the landing derives from ``name``."""
-    path = f"{folder.rstrip('/')}/.gemini-batch-check-{secrets.token_hex(4)}{name}"
+    """Write and remove a file whose name is longer than those that the landing derives from ``name``.
+
+    It does not end as ``name`` does: some readers take ``*.parquet`` for any such name, a hidden one too.
+    """
+    lead = f".{name}." if name else "."
+    path = f"{folder.rstrip('/')}/{lead}gemini-batch-check-{secrets.token_hex(4)}"
     try:
         files = paths.files_of(path, conn_id)
         with files.write_whole(path) as handle:

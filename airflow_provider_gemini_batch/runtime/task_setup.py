@@ -103,7 +103,9 @@ class TaskSetup:
         if self.staging:
             return f"{self.staging.rstrip('/')}/{name}", None
         if self.arguments.output_path:
-            return f"{self.arguments.output_path.rpartition('/')[0]}/.{name}", self.arguments.output_conn_id
+            # Some readers take *.jsonl for any name with this ending, also one that begins with a dot.
+            hidden = f".{name.removesuffix('.jsonl')}"
+            return f"{self.arguments.output_path.rpartition('/')[0]}/{hidden}", self.arguments.output_conn_id
         return None
 
     def job_settings(self, source: Mapping[str, Any]) -> JobSettings:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sqlite3
 from datetime import date
@@ -11,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from task_context import StateStore, task_context
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.rows.delivery import LocalFiles
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.stage import stage
 from airflow_provider_gemini_batch.runtime.outputs import SavedRows
@@ -85,22 +88,48 @@ def test_a_bad_row_is_named_by_its_place_in_what_the_function_gave(tmp_path: Pat
 
 
 def begin(function: Function, folder: Path, **arguments: Any) -> tuple[Any, TaskRun]:
-    task = GeminiCreateBatchJobOperator(
-        task_id="t",
-        model="gemini-2.5-flash",
-        inlined_requests=function,
-        output_path=f"{folder}/out.jsonl",
-        **arguments,
-    )
-
+    options = {"output_path": f"{folder}/out.jsonl", **arguments}
+    task = GeminiCreateBatchJobOperator(task_id="t", model="gemini-2.5-flash", inlined_requests=function, **options)
     return task, task.task_run(task_context())
+
+
+@pytest.mark.usefixtures("emulator")
+def test_a_full_disk_is_told_in_words_and_tried_again() -> None:
+    def full() -> list[str]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    task = GeminiCreateBatchJobOperator(task_id="t", model="gemini-2.5-flash", inlined_requests=full)
+    with pytest.raises(AirflowException, match=r"disk of this worker is full.* \(No space .*TMPDIR") as caught:
+        task.execute(task_context())
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.usefixtures("emulator")
+@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet", ""])
+def test_a_reader_of_a_pattern_meets_no_file_but_the_output(
+    output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # DuckDB and polars take *.parquet for any such name, also one that begins with a dot.
+    written: list[str] = []
+    real = LocalFiles.write_whole
+
+    def noted(files: LocalFiles, path: str) -> Any:
+        written.append(path.rpartition("/")[2])
+        return real(files, path)
+
+    monkeypatch.setattr(LocalFiles, "write_whole", noted)
+    task, _ = begin(Function("One."), tmp_path, output_path=f"{tmp_path}/{output}", repair_rounds=1)
+    with pytest.raises(TaskDeferred), task.task_run(task_context(StateStore())) as run:
+        run.begin()
+    assert written
+    assert [name for name in written if name.endswith((".jsonl", ".parquet"))] == []
 
 
 def test_a_run_that_was_deleted_and_made_again_sends_the_rows_of_today(emulator: Emulator, tmp_path: Path) -> None:
     function = Function("New.")
     _, run = begin(function, tmp_path)
     # What is kept has the name of the task instance, which a run that was made again under its id shares.
-    rows = tmp_path / f".{identity_of(task_context()['ti']).digest}-0.rows.jsonl"
+    rows = tmp_path / f".{identity_of(task_context()['ti']).digest}-0.rows"
     rows.write_text('"Old."\n"Older."\n')
     with pytest.raises(TaskDeferred), run:
         run.begin()
@@ -138,13 +167,13 @@ def test_rows_that_were_kept_before_a_clear_are_removed_with_those_of_today(emul
     task, _ = begin(Function("One."), tmp_path)
     with pytest.raises(TaskDeferred), task.task_run(task_context(store)) as run:
         run.begin()
-    (old,) = tmp_path.glob(".*.rows.jsonl")
-    assert old.name.endswith("-0.rows.jsonl")
+    (old,) = tmp_path.glob(".*.rows")
+    assert old.name.endswith("-0.rows")
     # A person clears the task while it waits, so that the first try never comes to its end.
     cleared = task_context(store, max_tries=1, try_number=2)
     with pytest.raises(TaskDeferred) as deferred, task.task_run(cleared) as run:
         run.begin()
-    assert len(list(tmp_path.glob(".*.rows.jsonl"))) == 2
+    assert len(list(tmp_path.glob(".*.rows"))) == 2
     emulator.control.advance(3600)
     with task.task_run(cleared) as run:
         run.resume(None, (deferred.value.kwargs or {})["memo"])
