@@ -15,13 +15,14 @@ from airflow.sdk.bases.hook import BaseHook
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.states import Service
-from airflow_provider_gemini_batch.runtime.argument_readers import text
+from airflow_provider_gemini_batch.runtime.argument_readers import seconds, text
 from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, explain, project_words
 from airflow_provider_gemini_batch.runtime.deployment import NAMELESS, deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import timedelta
     from pathlib import Path
 
     from typing_extensions import Self
@@ -243,13 +244,17 @@ class GeminiBatchHook(BaseHook):
         self,
         name: str,
         *,
-        poll_interval: float = 60.0,
-        timeout: float | None = None,
+        poll_interval: float | timedelta = 60.0,
+        timeout: float | timedelta | None = None,
         on_progress: Callable[[BatchJob], None] | None = None,
     ) -> BatchJob:
-        """Block until a job has ended; times in seconds."""
+        """Block until a job has ended; times in seconds, or as a timedelta. See :meth:`.BatchClient.wait`."""
         return self.client.wait(
-            name, poll_interval=poll_interval, timeout=timeout, on_progress=on_progress, renew=self.renew
+            name,
+            poll_interval=seconds(above_zero=True)("poll_interval", poll_interval),
+            timeout=None if timeout is None else seconds()("timeout", timeout),
+            on_progress=on_progress,
+            renew=self.renew,
         )
 
     def get_responses(self, job: str | BatchJob) -> Iterator[BatchResult]:

@@ -9,6 +9,7 @@ import json
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -103,6 +104,19 @@ def test_a_job_goes_from_texts_to_answers(hook: GeminiBatchHook, gemini_batch_em
     assert ended.state is JobState.SUCCEEDED
     assert len(rows) == 2
     assert all(row.error is None for row in rows)
+
+
+def test_the_times_of_a_wait_may_be_spans_or_texts_and_are_refused_in_words_if_they_are_neither(
+    hook: GeminiBatchHook, gemini_batch_emulator: Emulator
+) -> None:
+    name = hook.create(MODEL, inlined_requests=["One."]).name
+    with pytest.raises(errors.JobTimedOut):
+        hook.wait(name, timeout=timedelta(0))
+    for wrong in ({"timeout": "soon"}, {"timeout": -1}, {"poll_interval": 0}, {"poll_interval": float("nan")}):
+        with pytest.raises(errors.ConfigurationError, match=next(iter(wrong))):
+            hook.wait(name, **wrong)
+    gemini_batch_emulator.control.advance(60)
+    assert hook.wait(name, poll_interval=timedelta(seconds=0.01), timeout="60").succeeded  # type: ignore[arg-type]
 
 
 class Gist(BaseModel):
