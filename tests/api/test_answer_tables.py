@@ -63,7 +63,7 @@ def test_a_key_column_beside_the_content_names_the_answer(tables: Tables, answer
     assert answer.key == "a"
 
 
-def test_predictions_that_are_no_json_are_a_failed_row(tables: Tables, answers: ResponseTables) -> None:
+def test_predictions_that_are_not_json_are_a_failed_row(tables: Tables, answers: ResponseTables) -> None:
     tables.columns[TABLE] = {"content": "STRING", "predictions": "STRING", "status": "STRING"}
     tables.rows[TABLE] = [{"content": "alpha", "predictions": "[{", "status": ""}]
     (answer,) = answers.results(f"bq://{TABLE}")

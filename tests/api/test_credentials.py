@@ -57,7 +57,9 @@ def test_application_default_credentials_are_used_when_none_are_given(
             assert client.list().batch_jobs == ()
 
 
-def test_no_credentials_at_all_are_said_so(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_says_that_there_are_no_credentials(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     with vertex(emulator) as client, pytest.raises(ConfigurationError, match="there are no Google credentials"):
@@ -124,7 +126,9 @@ def test_a_wrong_audience_and_a_wrong_subject_are_named(emulator: Emulator, tmp_
 @pytest.mark.parametrize(
     "content", ["no json", "[]", '{"type": "service_account"}', '{"type": "service_account", "private_key": "x"}']
 )
-def test_a_file_that_is_no_key_is_refused_without_being_shown(emulator: Emulator, tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_not_a_key_is_refused_without_being_shown(
+    emulator: Emulator, tmp_path: Path, content: str
+) -> None:
     path = tmp_path / "key.json"
     path.write_text(content)
     with pytest.raises(ConfigurationError, match="key_path") as caught, vertex(emulator, key_path=str(path)) as client:
@@ -240,7 +244,7 @@ def test_a_token_endpoint_that_is_out_of_order_refuses_nobody(
     assert not raised.value.sent
 
 
-def test_an_impersonation_that_is_refused_is_no_outage(emulator: Emulator) -> None:
+def test_a_refused_impersonation_is_not_an_outage(emulator: Emulator) -> None:
     refusal = said(b'{"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "No."}}', "403 Forbidden")
     with pytest.raises(AccessDenied, match="PERMISSION_DENIED"):
         authorization(emulator, refusal, impersonates=True)

@@ -158,7 +158,7 @@ def test_the_address_of_an_upload_session_does_not_show(client: BatchClient, emu
     assert error.__suppress_context__
 
 
-def test_a_mime_type_that_the_service_refuses_is_its_error(client: BatchClient, emulator: Emulator) -> None:
+def test_a_refused_mime_type_is_the_services_error(client: BatchClient, emulator: Emulator) -> None:
     emulator.control.faults(refuse_mime="jsonl")
     with pytest.raises(ApiError, match="Unsupported MIME type: jsonl"):
         client.upload_file(io.BytesIO(b"abc"), mime_type="jsonl")
@@ -246,7 +246,7 @@ def test_a_file_that_vanishes_while_it_is_processed_is_uploaded_once_more(
     assert calls(emulator, "upload_start") == 2
 
 
-def test_a_look_that_fails_does_not_lose_an_upload(client: BatchClient, emulator: Emulator) -> None:
+def test_a_poll_that_fails_does_not_lose_an_upload(client: BatchClient, emulator: Emulator) -> None:
     emulator.control.faults(file_processing=30, http={"operation": "file_get", "status": 503, "times": 6})
     assert client.upload_file(io.BytesIO(b"abc")).state == "ACTIVE"
     assert calls(emulator, "upload_start") == 1

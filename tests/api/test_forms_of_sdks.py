@@ -102,7 +102,7 @@ def test_an_uploaded_file_is_a_part_as_in_the_sdk(mime_type: str) -> None:
 @pytest.mark.parametrize(
     "metadata", [{"request_id": "7"}, {"key": "a", "tenant": "t"}, "a text"], ids=["no key", "more", "a text"]
 )
-def test_metadata_that_is_not_sent_is_told(
+def test_metadata_that_is_not_sent_gives_a_warning(
     client: BatchClient, caplog: pytest.LogCaptureFixture, metadata: object
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -110,21 +110,21 @@ def test_metadata_that_is_not_sent_is_told(
     assert [record.getMessage()[:36] for record in caplog.records] == ["of 'metadata' only its 'key' is sent"]
 
 
-def test_metadata_of_nothing_but_a_key_is_no_news(client: BatchClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_metadata_that_holds_only_a_key_gives_no_warning(client: BatchClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         client.create("gemini-2.5-flash", inlined_requests=[{"contents": "x", "metadata": {"key": "a"}}])
     assert not caplog.records
 
 
 @pytest.mark.parametrize("role", ["function", "tool", "assistant", "system", "USER", 7, ["user"]])
-def test_a_role_that_some_models_refuse_is_told(tmp_path: Path, role: object) -> None:
+def test_a_role_that_some_models_refuse_gives_a_warning(tmp_path: Path, role: object) -> None:
     rows = [{"contents": [{"role": role, **TEXT}]}, {"contents": [{"role": "user", **TEXT}]}]
     staged = stage(spec_of(rows=rows), tmp_path)
     assert [note.startswith("roles other than user and model") for note in staged.warnings] == [True]
 
 
 @pytest.mark.parametrize("role", [None, ""], ids=["null", "empty"])
-def test_a_content_whose_role_says_nothing_is_the_users(tmp_path: Path, role: object) -> None:
+def test_a_content_with_an_empty_role_is_the_users(tmp_path: Path, role: object) -> None:
     row = {"contents": [{"role": role, **TEXT}]}
     staged = stage(spec_of(service=Service.VERTEX, rows=[row]), tmp_path)
     assert staged.warnings == ()

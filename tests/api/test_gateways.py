@@ -80,7 +80,7 @@ def test_a_call_that_the_service_gave_up_may_have_acted(listener: Listener) -> N
         (b'{"batches": [{"name": "batches/a"}]}', "the response is not a page of a list"),
     ],
 )
-def test_what_is_no_page_does_not_pass_for_an_empty_list(
+def test_what_is_not_a_page_does_not_pass_for_an_empty_list(
     here: tuple[BatchClient, str], listener: Listener, body: bytes, words: str
 ) -> None:
     listener.answer = (200, {}, body)
@@ -116,7 +116,7 @@ def test_a_page_or_an_error_does_not_pass_for_a_cancel_or_delete(
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 412])
-def test_a_late_cancel_is_no_error_however_it_is_refused(
+def test_a_late_cancel_is_not_an_error_however_it_is_refused(
     here: tuple[BatchClient, str], listener: Listener, status: int
 ) -> None:
     client, name = here
@@ -174,7 +174,7 @@ START = b"start"
 
 
 @pytest.mark.parametrize("received", ["3", "-1", "99999999999999999999", "1,1", "half"])
-def test_an_upload_begins_anew_where_the_service_has_an_impossible_number_of_bytes(received: str) -> None:
+def test_an_upload_starts_again_when_the_service_has_an_impossible_number_of_bytes(received: str) -> None:
     odd = http("200 OK", b"", "x-goog-upload-status: active", f"x-goog-upload-size-received: {received}")
     name, _, sessions = upload(START, http("503 Busy"), odd, START, FINISHED)
     assert (name, sessions) == ("files/abc", 2)
@@ -186,7 +186,7 @@ def test_an_upload_holds_no_worker_for_as_long_as_a_quota_asks() -> None:
     assert raised.value.retry_after == 3600
 
 
-def test_an_upload_that_the_service_ends_with_an_error_tells_its_words() -> None:
+def test_an_upload_that_the_service_ends_with_an_error_quotes_it() -> None:
     refused = http("200 OK", b'{"error": {"code": 400, "message": "No room."}}', "x-goog-upload-status: final")
     with pytest.raises(UnexpectedResponse, match=r"dropped 3 upload sessions; the last: .*an error: No room\."):
         upload(START, refused, START, refused, START, refused)

@@ -38,7 +38,7 @@ def calls(emulator: Emulator, operation: str) -> int:
     return int(emulator.control.books()["requests"].get(operation, 0))
 
 
-def test_a_new_job_tells_all_about_itself(client: BatchClient) -> None:
+def test_every_field_of_a_new_job_is_read(client: BatchClient) -> None:
     job = client.create(FLASH, inlined_requests=["One?", "Two?"], display_name="nightly", priority=-5)
     assert job.name.startswith("batches/")
     assert (job.service, job.kind, job.model) == (Service.GEMINI, JobKind.GENERATION, FLASH)
@@ -99,14 +99,14 @@ def test_lists_go_on_over_pages_and_empty_ones(client: BatchClient, emulator: Em
     assert [job.name for job in client.list_all(page_size=2)] == names[::-1]
 
 
-def test_an_empty_list_is_no_error(client: BatchClient) -> None:
+def test_an_empty_list_is_not_an_error(client: BatchClient) -> None:
     page = client.list()
     assert page.batch_jobs == ()
     assert not page.has_more_pages
     assert list(client.list_all()) == []
 
 
-def test_a_brief_look_leaves_out_the_answers(client: BatchClient, emulator: Emulator) -> None:
+def test_a_brief_get_leaves_out_the_responses(client: BatchClient, emulator: Emulator) -> None:
     job = client.create(FLASH, inlined_requests=["One?"], display_name="x")
     emulator.control.advance(60)
     brief, whole = client.get(job.name, brief=True), client.get(job.name)
@@ -117,7 +117,7 @@ def test_a_brief_look_leaves_out_the_answers(client: BatchClient, emulator: Emul
     assert client.list(brief=True).batch_jobs[0].state is JobState.SUCCEEDED
 
 
-def test_looks_tell_of_each_job_what_the_list_tells(client: BatchClient, emulator: Emulator) -> None:
+def test_snapshots_say_the_same_of_each_job_as_the_list(client: BatchClient, emulator: Emulator) -> None:
     for number in range(3):
         emulator.control.advance(60)
         client.create(FLASH, inlined_requests=[f"{number}?"])
@@ -131,7 +131,7 @@ def test_looks_tell_of_each_job_what_the_list_tells(client: BatchClient, emulato
     assert all(snapshot.as_of is not None and snapshot.progress.counted for snapshot in seen)
 
 
-def test_the_garbage_collector_has_two_tuples_to_look_at_in_a_look(client: BatchClient) -> None:
+def test_a_snapshot_is_two_tuples_for_the_garbage_collector(client: BatchClient) -> None:
     client.create(FLASH, inlined_requests=["One?"])
     (snapshot,) = client.snapshots().snapshots
     held = [each for owner in (snapshot, snapshot.progress) for each in gc.get_referents(owner) if gc.is_tracked(each)]
@@ -171,7 +171,7 @@ def test_any_other_state_is_unknown(raw: str) -> None:
     assert state_of(raw) is JobState.UNKNOWN
 
 
-def test_an_unknown_state_keeps_its_name_and_is_no_ending(client: BatchClient, emulator: Emulator) -> None:
+def test_an_unknown_state_keeps_its_name_and_is_not_an_end(client: BatchClient, emulator: Emulator) -> None:
     job = client.create(FLASH, inlined_requests=["One?"])
     emulator.control.set_job(job.name, state="BATCH_STATE_NAPPING")
     seen = client.get(job.name)
@@ -310,14 +310,14 @@ def test_no_answer_in_time_leaves_it_open_whether_a_job_was_made(emulator: Emula
         client.create(FLASH, inlined_requests=["One?"])
 
 
-def test_an_answer_that_is_no_json_is_said_so(client: BatchClient, emulator: Emulator) -> None:
+def test_the_error_says_that_a_response_is_not_json(client: BatchClient, emulator: Emulator) -> None:
     emulator.control.faults(garbage={"operation": "get", "times": 1})
     job = client.create(FLASH, inlined_requests=["One?"])
     with pytest.raises(UnexpectedResponse, match=r"get of batches/.*: 200, but the response is not JSON"):
         client.get(job.name)
 
 
-def test_waiting_ends_with_the_job_and_tells_of_news_only(
+def test_waiting_ends_with_the_job_and_reports_only_changes(
     client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     job = client.create(FLASH, inlined_requests=["One?"])

@@ -197,7 +197,7 @@ def test_a_wait_in_an_errors_details_is_bounded(delay: str) -> None:
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59Z"])
-def test_times_at_the_ends_of_the_calendar_are_none(time: str) -> None:
+def test_times_at_the_ends_of_the_calendar_are_ignored(time: str) -> None:
     assert time_of(time) is None
 
 
@@ -246,7 +246,7 @@ LATE = [(400, "FAILED_PRECONDITION"), (404, "NOT_FOUND"), (409, "ABORTED")]
 
 
 @pytest.mark.parametrize(("status", "words"), LATE)
-def test_a_cancel_that_comes_too_late_is_no_error(
+def test_a_cancel_that_comes_too_late_is_not_an_error(
     client: BatchClient, emulator: Emulator, status: int, words: str
 ) -> None:
     job = client.create("gemini-2.5-flash", inlined_requests=["x"])

@@ -110,7 +110,7 @@ def test_an_output_file_is_found_by_its_name_or_its_address(
 
 
 @pytest.mark.parametrize("error", [{"code": 0}, {"code": 0, "message": ""}, {}, None, ""])
-def test_an_error_that_says_ok_is_none(
+def test_an_error_that_says_ok_is_not_an_error(
     gemini: BatchClient, vertex: BatchClient, listener: Listener, error: object
 ) -> None:
     says(listener, {"name": NAME, "done": True, "metadata": {"state": "NEW"}, "error": error})

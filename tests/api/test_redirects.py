@@ -131,7 +131,7 @@ def test_circles_end_after_five_redirects(client: BatchClient, listener: Listene
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_what_is_no_get_is_never_sent_on(client: BatchClient, listener: Listener, status: int) -> None:
+def test_only_a_get_follows_a_redirect(client: BatchClient, listener: Listener, status: int) -> None:
     listener.answer = leading("/elsewhere", status)
     for send in (client.cancel, client.delete):
         before = len(listener.seen)

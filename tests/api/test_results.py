@@ -40,7 +40,7 @@ both = pytest.mark.parametrize("source", ["inline", "file"])
 
 
 @both
-def test_answers_look_alike_wherever_they_are(client: BatchClient, emulator: Emulator, source: str) -> None:
+def test_responses_look_alike_wherever_they_are(client: BatchClient, emulator: Emulator, source: str) -> None:
     emulator.control.faults(row_error_every=2, row_error_code=3, row_error_message="bad part")
     job = made(client, source)
     emulator.control.advance(60)
@@ -71,7 +71,7 @@ def test_answers_without_keys_come_with_their_position(client: BatchClient, emul
 
 
 @both
-def test_a_job_that_has_not_ended_is_said_so(client: BatchClient, source: str) -> None:
+def test_the_error_says_that_a_job_has_not_ended(client: BatchClient, source: str) -> None:
     job = made(client, source)
     with pytest.raises(JobError, match=rf"{job.name} has not ended: it is PENDING") as caught:
         client.get_responses(job)
@@ -102,7 +102,7 @@ def test_an_output_that_does_not_come_is_gone(client: BatchClient, emulator: Emu
 
 
 @both
-def test_an_output_without_any_row_is_none(
+def test_an_empty_output_counts_as_gone_after_a_minute(
     client: BatchClient, emulator: Emulator, clock: VirtualTime, source: str
 ) -> None:
     emulator.control.faults(missing_every=1)
@@ -222,7 +222,7 @@ def test_a_late_output_of_a_cancelled_job_is_waited_for_where_its_file_is_named(
     assert 15.0 <= sum(clock.pauses) <= 60.0
 
 
-def test_a_file_that_a_cancelled_job_names_in_vain_is_no_error(
+def test_a_missing_file_of_a_cancelled_job_is_not_an_error(
     client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(

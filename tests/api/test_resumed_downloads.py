@@ -89,7 +89,7 @@ def test_bytes_that_are_left_out_are_not_passed_over() -> None:
     )
 
 
-def test_a_cut_after_the_last_byte_is_no_error() -> None:
+def test_a_cut_after_the_last_byte_is_not_an_error() -> None:
     beyond = b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */10\r\nContent-Length: 0\r\n\r\n"
     with saying(CUT_CHUNKED, beyond) as (url, _):
         assert download(url) == WHOLE
@@ -100,7 +100,7 @@ PACKED_HEAD = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\
 
 
 @pytest.mark.parametrize("length", [15, len(PACKED)], ids=["the length of what is left", "the length of the whole"])
-def test_packed_data_that_ends_early_is_fetched_anew_from_its_beginning(length: int) -> None:
+def test_packed_data_that_ends_early_is_fetched_again_from_its_beginning(length: int) -> None:
     whole = PACKED_HEAD % len(PACKED) + PACKED
     with saying(PACKED_HEAD % length + PACKED[:15], whole) as (url, asked):
         assert download(url) == WHOLE * 1000

@@ -72,7 +72,7 @@ def test_a_proxy_from_the_environment_is_used_for_other_hosts(
     assert "x-goog-api-key" not in headers
 
 
-def test_a_host_that_is_not_known_is_said_so() -> None:
+def test_the_error_says_that_a_host_is_not_known() -> None:
     client = BatchClient.for_gemini(KEY, base_url="https://no-such-host.invalid", attempts=1)
     with (
         client,
@@ -81,7 +81,7 @@ def test_a_host_that_is_not_known_is_said_so() -> None:
         client.list()
 
 
-def test_a_server_that_speaks_no_tls_is_said_so_and_nothing_was_sent(listener: Listener) -> None:
+def test_the_error_says_that_a_server_speaks_no_tls_and_nothing_was_sent(listener: Listener) -> None:
     port = listener.server.server_port
     client = BatchClient.for_gemini(KEY, base_url=f"https://127.0.0.1:{port}", attempts=1)
     with client, pytest.raises(TransportError, match=r"TLS: \w+; nothing was sent") as caught:

@@ -60,7 +60,7 @@ def test_each_location_has_its_host(location: str, host: str) -> None:
     assert VertexPlace.of("p", location, base_url="https://gateway/x/").root() == "https://gateway/x/v1"
 
 
-def test_a_job_over_cloud_storage_tells_all_about_itself(vertex: BatchClient) -> None:
+def test_every_field_of_a_job_over_cloud_storage_is_read(vertex: BatchClient) -> None:
     job = vertex.create(FLASH, **GCS, display_name="nightly", labels={"team": "a"})
     assert (job.service, job.kind, job.model) == (Service.VERTEX, JobKind.GENERATION, FLASH)
     assert job.name.startswith("projects/")
@@ -102,7 +102,7 @@ def test_lists_are_filtered_and_masked(vertex: BatchClient, emulator: Emulator) 
     assert emulator.control.books()["requests"]["list"] - before == 3
 
 
-def test_cancelling_a_job_that_has_ended_is_no_error_and_deleting_one_that_runs_is(
+def test_cancelling_an_ended_job_is_not_an_error_and_deleting_a_running_one_is(
     vertex: BatchClient, emulator: Emulator
 ) -> None:
     job = vertex.create(FLASH, **GCS)

@@ -228,7 +228,7 @@ def test_a_missing_shard_among_packed_ones_has_a_packed_name() -> None:
         "x",
     ],
 )
-def test_other_names_are_told(name: str) -> None:
+def test_other_names_are_reported(name: str) -> None:
     assert chosen(name) == ((), (), (name,))
 
 
@@ -322,7 +322,9 @@ def test_every_layout_gives_every_row_once(
     assert [answer.position for answer in answers] == list(range(10))
 
 
-def test_unknown_names_are_listed_and_never_called_gone(client: BatchClient, emulator: Emulator, where: str) -> None:
+def test_unknown_names_are_listed_and_never_reported_as_gone(
+    client: BatchClient, emulator: Emulator, where: str
+) -> None:
     name = ended(client, emulator, where, output_layout={"layout": "unknown", "name": "answers.avro"})
     with pytest.raises(UnknownOutput, match=r"'answers\.avro'.*kept there.*update"):
         client.get_responses(name)
@@ -568,7 +570,7 @@ def test_an_address_of_rows_means_what_it_means_to_the_service(
     assert len([uri for uri in found if uri.startswith(base)]) == count
 
 
-def test_a_folder_is_no_object(client: BatchClient, where: str) -> None:
+def test_a_folder_is_not_an_object(client: BatchClient, where: str) -> None:
     put(client.storage, f"{where}/run[1]/a.csv", b"x")
     put(client.storage, f"{where}/placed[1]/", b"")
     assert client.storage.is_object(f"{where}/run[1]/a.csv")
@@ -609,7 +611,7 @@ def test_a_table_is_found_with_and_without_a_word_of_the_service(client: BatchCl
     assert left(client, raw) == LeftOutput(table="bq://p.ds.answers")
 
 
-def test_a_dataset_whose_table_is_not_named_is_said_so(client: BatchClient) -> None:
+def test_the_error_says_that_the_table_of_a_dataset_is_not_named(client: BatchClient) -> None:
     raw = {"name": "projects/1/locations/l/batchPredictionJobs/2", "state": "JOB_STATE_SUCCEEDED"}
     with pytest.raises(UnknownOutput, match=r"which table of bq://p\.ds holds its responses"):
         left(client, {**raw, "outputConfig": {"bigqueryDestination": {"outputUri": "bq://p.ds"}}})

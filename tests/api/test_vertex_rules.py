@@ -193,7 +193,7 @@ def test_a_task_that_has_no_words_is_refused(row: Any, task: str) -> None:
 
 
 @pytest.mark.parametrize("member", [{"taskType": ["CLUSTERING"]}, {"taskType": {}}, {"title": 3}, {"title": {"a": 1}}])
-def test_a_task_or_title_that_is_no_text_is_refused(member: dict[str, Any]) -> None:
+def test_a_task_or_title_that_is_not_a_text_is_refused(member: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="must be a text"):
         embedded(NEWER, {"content": {"parts": [{"text": "b"}]}, **member})
 

@@ -290,7 +290,7 @@ def test_a_job_of_an_older_generation_from_other_input_is_cancelled_if_this_task
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if state.is_terminal or state is JobState.CANCELLING])
-def test_a_job_from_other_input_that_has_ended_is_nobodys_concern(state: JobState) -> None:
+def test_an_ended_job_from_other_input_is_ignored(state: JobState) -> None:
     decision = decide([job(state, fingerprint=OTHER_INPUT, finished=3)], slot(), can_resend=True)
     assert (submission(decision), decision.rows_from, decision.cleanup) == (1, (), Cleanup())
 

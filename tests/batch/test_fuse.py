@@ -66,7 +66,7 @@ def play(
 @pytest.mark.parametrize("date_ahead", [5 * HOUR, -5 * HOUR, 100 * HOUR])
 @pytest.mark.parametrize("ahead", [0.0, 7 * HOUR, -7 * HOUR])
 @pytest.mark.parametrize("timeout", [60.0, 3600.0, None])
-def test_a_job_that_this_try_has_made_is_never_older_than_the_try(
+def test_a_job_that_this_try_created_is_never_older_than_the_try(
     date_ahead: float, ahead: float, timeout: float | None, *, lasting: bool
 ) -> None:
     desk = clocked()
@@ -173,7 +173,7 @@ class Vanishing(Service):
         return super().get(name)
 
 
-def test_jobs_that_the_service_forgets_are_not_made_again_and_again() -> None:
+def test_jobs_that_the_service_forgets_are_not_created_again_and_again() -> None:
     desk = Desk(service=Vanishing())
     desk.service.clock = desk.clock
     for number in range(1, 10):

@@ -96,7 +96,7 @@ def test_a_job_whose_answer_was_lost_is_found_and_used(error: GeminiBatchError) 
 
 
 @pytest.mark.parametrize("error", [RESET, ServiceUnavailable("502", http_status=502)], ids=["no_answer", "gateway"])
-def test_a_job_that_is_made_long_after_the_call_is_found(error: GeminiBatchError) -> None:
+def test_a_job_that_is_created_long_after_the_call_is_found(error: GeminiBatchError) -> None:
     desk = late(410.0, error)
     until_it_waits(desk, **LONG)
     assert len(desk.service.created) == 1
@@ -108,14 +108,14 @@ def test_a_job_that_shows_up_in_the_list_late_is_found() -> None:
     assert len(desk.service.created) == 1
 
 
-def test_a_call_that_made_nothing_is_sent_again() -> None:
+def test_a_call_that_created_nothing_is_sent_again() -> None:
     desk = Desk()
     desk.service.lost = [ServiceUnavailable("503", http_status=503)]
     done = finish(desk, until_it_waits(desk, **LONG), **LONG)
     assert ([one.name for one in done.jobs], len(desk.service.created)) == (["batches/2"], 2)
 
 
-def test_calls_that_make_nothing_are_sent_again_at_growing_pauses() -> None:
+def test_calls_that_create_nothing_are_sent_again_at_growing_pauses() -> None:
     desk = Desk()
     desk.service.lost = [ServiceUnavailable("503", http_status=503)] * 3
     until_it_waits(desk, **LONG)
@@ -176,7 +176,7 @@ def test_a_retry_uses_an_upload_that_is_there() -> None:
     assert reused == [True]
 
 
-def test_a_retry_looks_for_the_call_that_was_out_when_its_worker_died() -> None:
+def test_a_retry_looks_for_the_call_that_was_in_flight_when_its_worker_died() -> None:
     desk = late(60.0)
     desk.service.create(None, slot().tag(0))
     pending = {str(slot().tag(0)): PendingCreate(NOON)}

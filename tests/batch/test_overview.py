@@ -116,7 +116,7 @@ def test_a_progress_of_any_shape_is_read(value: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "text", 3, [], {}, {"version": 2}, {"version": "1"}, {"phase": "running"}])
-def test_what_is_not_an_overview_of_this_version_is_none(value: object) -> None:
+def test_what_is_not_an_overview_of_this_version_is_not_read(value: object) -> None:
     assert read_overview(value) is None
 
 

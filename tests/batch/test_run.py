@@ -156,7 +156,7 @@ def test_without_notes_of_two_jobs_for_the_same_rows_neither_is_delivered_twice(
         del desk.service.jobs[step.job_names[0]]
 
 
-def test_after_a_clear_only_the_rows_whose_results_are_gone_are_sent_anew(desk: Desk) -> None:
+def test_after_a_clear_only_the_rows_whose_results_are_gone_are_sent_again(desk: Desk) -> None:
     desk.work.shards = 2
     desk.work.told = False
     desk.work.gone = {"batches/old0"}
@@ -191,7 +191,7 @@ def test_what_was_planned_is_planned_again_by_its_note_until_the_task_is_cleared
     assert [OTHER_INPUT in tag for tag in desk.service.created] == [False, True]
 
 
-def test_input_that_reads_differently_before_anything_was_bought_is_planned_anew(desk: Desk) -> None:
+def test_input_that_reads_differently_before_anything_was_bought_is_planned_again(desk: Desk) -> None:
     desk.store.text = BatchState(fingerprint=INPUT, input={"fingerprint": INPUT}).to_json()
     desk.service.unsendable, desk.work.fingerprint = {0}, OTHER_INPUT
     step = desk.run(first_try=False).advance(None)

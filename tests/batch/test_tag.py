@@ -80,7 +80,7 @@ def test_a_tag_survives_a_vertex_label(tag: Tag) -> None:
 
 
 @given(tags, tags)
-def test_an_author_who_writes_a_tag_of_his_own_is_not_believed(tag: Tag, forged: Tag) -> None:
+def test_a_tag_that_an_author_writes_is_not_believed(tag: Tag, forged: Tag) -> None:
     assert Tag.parse(display_name(str(forged), tag)) == tag
 
 

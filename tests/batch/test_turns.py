@@ -19,7 +19,7 @@ def turn(step: SleepUntil | WaitForJobs, jobs: int = 1) -> WaitReport:
     return from_event(to_event(WaitReport(Reason.TURN, memo=step.memo, turns=jobs)))
 
 
-def test_a_job_is_not_created_before_its_turn_and_of_input_that_was_brought_before() -> None:
+def test_a_job_is_not_created_before_its_turn_but_its_input_is_uploaded() -> None:
     desk = Desk()
     step = desk.run(max_active_jobs_of_connection=4).advance(None)
     assert isinstance(step, SleepUntil)
@@ -101,7 +101,7 @@ def test_a_refused_job_waits_for_the_end_of_another_and_is_made_of_the_same_uplo
     assert desk.service.sent_input == [None, "files/1"]
 
 
-def test_input_that_waited_for_too_long_is_brought_again() -> None:
+def test_input_that_waited_for_too_long_is_uploaded_again() -> None:
     desk = Desk(clock=Clock())
     step = desk.run(max_active_jobs_of_connection=1).advance(None)
     assert isinstance(step, SleepUntil)
@@ -110,7 +110,7 @@ def test_input_that_waited_for_too_long_is_brought_again() -> None:
     assert desk.service.sent_input == [None]
 
 
-def test_a_task_that_gives_up_its_turn_removes_what_it_brought() -> None:
+def test_a_task_that_gives_up_its_turn_removes_what_it_uploaded() -> None:
     desk = Desk()
     step = desk.run(max_active_jobs_of_connection=1, timeout=100.0).advance(None)
     assert isinstance(step, SleepUntil)

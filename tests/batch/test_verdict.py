@@ -108,7 +108,7 @@ def test_endings_without_a_state_say_what_happened_to_which_job(ending: Ending, 
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if not state.is_terminal])
-def test_a_state_that_is_no_ending_is_not_judged(state: JobState) -> None:
+def test_a_state_that_is_not_an_end_is_not_judged(state: JobState) -> None:
     with pytest.raises(ValueError, match="has not ended"):
         judge(Ended(job(state)))
 

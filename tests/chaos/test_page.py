@@ -44,7 +44,7 @@ def test_the_numbers_of_a_row_are_those_that_are_judged() -> None:
             assert cells[-3:-1] == [str(case.created), str(case.deliveries)], case.name
 
 
-def test_a_case_that_buys_more_than_one_job_is_no_accident() -> None:
+def test_only_these_cases_buy_more_than_one_job() -> None:
     more = {case.name for case in TABLE if case.created > max(1, case.mapped)}
     allowed = {"clear_when_finished", "job_failed_inside", "expired_with_rows", "deadline_then_retry", "stuck_in_queue"}
     assert more == allowed

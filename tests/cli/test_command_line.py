@@ -133,7 +133,7 @@ def test_an_address_is_refused_where_a_file_is_meant(path: str, capsys: Any) -> 
 
 
 @pytest.mark.usefixtures("service")
-def test_a_file_without_rows_is_said_to_have_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_says_that_a_file_has_no_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "empty.csv"
     path.write_text("id,name\n", encoding="utf-8")
     assert main(["submit", str(path), "--model", MODEL, "--prompt-template", "{name}"]) == 1
@@ -314,7 +314,7 @@ def in_another_process(service: Emulator, *words: str) -> subprocess.Popen[bytes
 
 
 @pytest.mark.slow
-def test_a_pipe_that_is_closed_is_no_traceback(service: Emulator, command: Command, tmp_path: Path) -> None:
+def test_a_closed_pipe_gives_no_traceback(service: Emulator, command: Command, tmp_path: Path) -> None:
     path = tmp_path / "many.txt"
     path.write_text("\n".join(f"Count to {number}." for number in range(20_000)), encoding="utf-8")
     _, jobs = command("submit", str(path), "--model", MODEL, "--output", "json")
@@ -364,7 +364,7 @@ def test_waiting_prints_what_has_ended_also_when_another_job_is_unknown(
     assert "batches/unknown" in printed.err
 
 
-def test_a_command_that_is_stopped_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_is_stopped_while_it_loads_gives_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "airflow_provider_gemini_batch.cli.commands"
 
     class Stopped:
@@ -378,7 +378,7 @@ def test_a_command_that_is_stopped_while_it_loads_is_no_traceback(monkeypatch: p
     assert main(["list"]) == 130
 
 
-def test_each_job_is_looked_at_whatever_became_of_the_one_before(
+def test_each_job_is_looked_up_even_if_the_one_before_failed(
     service: Emulator, command: Command, rows: Path, capsys: Any
 ) -> None:
     ended = submitted(command, rows)
@@ -430,7 +430,7 @@ def test_a_submission_that_is_interrupted_names_the_job_that_may_exist(
 
 
 @pytest.mark.usefixtures("service")
-def test_streams_that_the_shell_has_closed_are_no_failure() -> None:
+def test_streams_that_the_shell_has_closed_fail_nothing() -> None:
     words = f'"{sys.executable}" -m airflow_provider_gemini_batch.cli.parser list >&- 2>&-'
     assert subprocess.run(["sh", "-c", words], check=False, timeout=60).returncode == 0
 
@@ -490,7 +490,7 @@ def test_a_state_that_does_not_exist_is_refused(capsys: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("--limit", "0"), ("--limit", "many"), ("--limit", "1.5")])
-def test_a_number_that_is_none_is_refused_in_words(command: Command, capsys: Any, name: str, value: str) -> None:
+def test_what_is_not_a_number_is_refused_in_words(command: Command, capsys: Any, name: str, value: str) -> None:
     with pytest.raises(SystemExit) as refused:
         command("list", name, value)
     assert refused.value.code == 2
@@ -526,5 +526,5 @@ def test_a_terminal_without_unicode_and_warnings_of_airflow_leave_json_whole(ser
 
 
 @pytest.mark.parametrize("words", [("list",), ("list", "--state", "FAILED")])
-def test_nothing_is_an_empty_list(words: tuple[str, ...], command: Command) -> None:
+def test_without_jobs_the_list_is_empty(words: tuple[str, ...], command: Command) -> None:
     assert command(*words, "--output", "json") == (0, [])

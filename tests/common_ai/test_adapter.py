@@ -284,7 +284,7 @@ def test_a_job_that_is_gone_is_told_as_common_ai_expects(adapter: GeminiBatchAda
     assert LLMBatchOperator._is_not_found_error(gone.value)
 
 
-def test_a_cancel_that_comes_too_late_is_no_error(service: Emulator, adapter: GeminiBatchAdapter) -> None:
+def test_a_cancel_that_comes_too_late_is_not_an_error(service: Emulator, adapter: GeminiBatchAdapter) -> None:
     requests: Any = [{"prompt": "Hello?"}]
     made = adapter.submit(
         requests, model="gemini-2.5-flash", idempotency_key="a" * 16, input_fingerprint="f" * 64, output_spec=TEXT

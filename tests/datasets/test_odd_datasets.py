@@ -360,7 +360,7 @@ def test_files_may_have_any_name(name: str, board: Board, bucket: Any) -> None:
 
 
 @pytest.mark.parametrize("is_remote", [False, True])
-def test_a_folder_with_the_characters_of_a_pattern_is_no_file(is_remote: bool, bucket: Any, tmp_path: Path) -> None:  # noqa: FBT001
+def test_a_folder_named_like_a_pattern_is_not_a_file(is_remote: bool, bucket: Any, tmp_path: Path) -> None:  # noqa: FBT001
     for name in ("run[1]/a.csv", "run1", "run2/b.csv", "run[2].csv"):
         bucket.pipe_file(f"/bucket/{name}", b"text")
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -482,7 +482,7 @@ def test_a_link_is_what_it_leads_to_or_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["o[1]", "o*", "o?"])
-def test_removing_an_object_whose_name_looks_like_a_pattern_removes_no_other(folder: str, bucket: Any) -> None:
+def test_removing_an_object_named_like_a_pattern_removes_no_other(folder: str, bucket: Any) -> None:
     for each in (folder, "o1"):
         bucket.pipe_file(f"/bucket/{each}/_SUCCESS", b"x")
     path = f"memory://bucket/{folder}/_SUCCESS"

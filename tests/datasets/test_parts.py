@@ -574,7 +574,7 @@ def test_a_carried_column_that_no_line_of_a_part_has_is_null_in_it(
     assert "carry: no row has a column day, v: it is null in this part" in caplog.text
 
 
-def test_files_and_row_groups_without_rows_are_no_parts(board: Board) -> None:
+def test_files_and_row_groups_without_rows_are_not_parts(board: Board) -> None:
     write_part(board.source / "b.parquet", 3)
     table = parquet.read_table(board.source / "b.parquet")
     parquet.write_table(table.slice(0, 0), board.source / "a.parquet")

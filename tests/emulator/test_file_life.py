@@ -45,7 +45,7 @@ def test_a_file_is_processed_for_so_many_seconds_and_refused_until_then(gemini: 
     assert _create(gemini, {"fileName": name}).status_code == 200
 
 
-def test_a_file_is_processed_for_so_many_looks_when_it_is_large_enough(gemini: Gemini) -> None:
+def test_a_large_enough_file_is_processed_for_so_many_polls(gemini: Gemini) -> None:
     gemini.emulator.control.faults(file_processing={"looks": 2, "above": 10, "times": 1})
     small, large, later = gemini.upload(b"{}"), gemini.upload(b" " * 10), gemini.upload(b" " * 10)
     assert _state(gemini, small) == "ACTIVE"

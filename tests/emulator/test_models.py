@@ -80,7 +80,7 @@ def test_an_unknown_model_is_refused_by_both_services(gemini: Gemini, vertex: Ve
     assert refused.json()["error"]["message"] == "The PublisherModel gemini-9.9-flush does not exist."
 
 
-def test_models_and_keys_can_be_told() -> None:
+def test_models_and_keys_can_be_given() -> None:
     with Emulator(models=["gemini-9.9-*"], api_keys=["right:key"]) as emulator:
         with Gemini(emulator, "right:key") as gemini:
             refused = gemini.http.post("/v1beta/models/gemini-9.9-flush:batchGenerateContent", json={})

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         ({"litter": True}, ["job.json", "predictions-empty.jsonl", "predictions.jsonl", "predictions.metadata"]),
     ],
 )
-def test_objects_are_called_as_told(stored: Vertex, layout: Any, names: list[str]) -> None:
+def test_objects_have_the_names_of_the_layout(stored: Vertex, layout: Any, names: list[str]) -> None:
     stored.put("in.jsonl", *[vertex_row(f"Row {n}.", key=f"k{n}") for n in range(7)])
     stored.emulator.control.faults(output_layout=layout, row_error_every=7)
     objects = stored.objects(stored.run(uri="gs://in/in.jsonl"))

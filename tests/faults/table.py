@@ -63,7 +63,7 @@ FAULTS = (
         "batch/submit.py",
         "in_flight = 0.0 if pending.answered else self._task.policy.request_timeout",
         "in_flight = 0.0",
-        f"{_GUARANTEES}test_a_job_that_is_made_long_after_the_call_is_found[no_answer]",
+        f"{_GUARANTEES}test_a_job_that_is_created_long_after_the_call_is_found[no_answer]",
     ),
     Fault("error_500_job_made", "api/errors.py", _ALWAYS, _ALWAYS.replace("True", "False"), f"{_LOST}[500]"),
     Fault(
@@ -71,14 +71,14 @@ FAULTS = (
         "batch/submit.py",
         "            if found or pause is None:\n                break\n",
         "            if found or pause is None:\n                raise GeminiBatchError\n",
-        f"{_GUARANTEES}test_a_call_that_made_nothing_is_sent_again",
+        f"{_GUARANTEES}test_a_call_that_created_nothing_is_sent_again",
     ),
     Fault(
         "bad_gateway_job_made",
         "batch/submit.py",
         "frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})",
         "frozenset(HTTPStatus)",
-        f"{_GUARANTEES}test_a_job_that_is_made_long_after_the_call_is_found[gateway]",
+        f"{_GUARANTEES}test_a_job_that_is_created_long_after_the_call_is_found[gateway]",
     ),
     Fault(
         "unreadable_answer",
@@ -142,7 +142,7 @@ FAULTS = (
         "batch/state.py",
         "pending=dict(self.pending)",
         "pending={}",
-        f"{_GUARANTEES}test_a_retry_looks_for_the_call_that_was_out_when_its_worker_died",
+        f"{_GUARANTEES}test_a_retry_looks_for_the_call_that_was_in_flight_when_its_worker_died",
     ),
     Fault(
         "kill9_after_create",
@@ -421,11 +421,11 @@ FAULTS = (
     ),
     # -- clocks, and what else could buy without end
     Fault(
-        f"{_FUSE}test_a_job_that_this_try_has_made_is_never_older_than_the_try",
+        f"{_FUSE}test_a_job_that_this_try_created_is_never_older_than_the_try",
         "batch/state.py",
         "            self.records[job.name] = replace(record, submitted_at=min(pending.sent, now))\n",
         "            self.records[job.name] = replace(record, submitted_at=min(pending.sent, now) - 20 * 3600.0)\n",
-        f"{_FUSE}test_a_job_that_this_try_has_made_is_never_older_than_the_try",
+        f"{_FUSE}test_a_job_that_this_try_created_is_never_older_than_the_try",
     ),
     Fault(
         f"{_FUSE}test_a_retry_behind_a_gateway_with_another_clock_goes_on_with_the_running_job",
@@ -471,7 +471,7 @@ FAULTS = (
         "triggers.py",
         "for name in signature(kind).parameters}",
         'for name in signature(kind).parameters if name != "memo"}',
-        f"{_TRIGGER}test_a_trigger_survives_being_written_down_and_read_again",
+        f"{_TRIGGER}test_a_trigger_survives_serialisation",
     ),
     Fault(
         "triggerer_frozen",
@@ -485,7 +485,7 @@ FAULTS = (
         "triggers.py",
         "for name in signature(kind).parameters}",
         'for name in signature(kind).parameters if name != "end_time"}',
-        f"{_TRIGGER}test_a_trigger_survives_being_written_down_and_read_again",
+        f"{_TRIGGER}test_a_trigger_survives_serialisation",
     ),
     Fault(
         "database_locked",

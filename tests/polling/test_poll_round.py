@@ -207,7 +207,7 @@ def test_too_many_calls_end_the_round_at_once_and_everybody_is_told() -> None:
     assert looker.last.stopped_by is BUSY  # type: ignore[union-attr]
 
 
-def test_a_service_that_is_not_there_is_not_asked_for_every_job() -> None:
+def test_a_service_that_is_down_is_not_asked_for_every_job() -> None:
     service = FakeService(names(500))
     service.unlisted = set(names(500))
     looker = Looker(service, names(500))

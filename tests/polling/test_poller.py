@@ -276,7 +276,7 @@ async def test_a_job_that_is_not_ours_to_see_ends_its_own_wait_only() -> None:
     ("error", "after"), [(ConfigurationError("no key"), 60.0), (RuntimeError("database away: hunter2"), 700.0)]
 )
 @in_virtual_time
-async def test_a_connection_that_cannot_be_had_ends_the_wait_in_the_end(error: Exception, after: float) -> None:
+async def test_a_connection_that_cannot_be_loaded_ends_the_wait_in_the_end(error: Exception, after: float) -> None:
     async def connect() -> FakeService:
         raise error
 

@@ -82,7 +82,7 @@ def test_the_service_is_told_from_the_name() -> None:
     assert from_event(to_event(WaitReport(Reason.DEADLINE, (vertex,)))).jobs[0].service is Service.VERTEX
 
 
-def test_an_event_stays_small_and_says_nothing_of_rows_or_places() -> None:
+def test_an_event_stays_small_and_holds_no_rows_or_places() -> None:
     job = BatchJob(
         name="batches/1",
         service=Service.GEMINI,

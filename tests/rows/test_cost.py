@@ -148,7 +148,7 @@ def test_searches_are_billed_by_the_query_beside_the_tokens() -> None:
     assert with_tokens - alone == pytest.approx(3 * 14 / 1000)
 
 
-def test_an_unknown_modality_is_told() -> None:
+def test_an_unknown_modality_is_reported() -> None:
     counts = {
         "promptTokenCount": 9,
         "promptTokensDetails": [{"modality": "SMELL", "tokenCount": 9}, {"modality": 7}, 8],
@@ -188,7 +188,7 @@ def test_nothing_used_costs_nothing() -> None:
     assert cost_of(Usage(), "gemini-2.5-flash", rows=0, at=NOW).usd == 0
 
 
-def test_without_the_extra_there_is_no_price_and_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_there_is_a_hint_in_place_of_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "genai_prices", None)
     assert "genai-prices" in cost_of(MILLION, "gemini-2.5-flash", rows=1).note
 
@@ -304,7 +304,7 @@ def test_files_beside_a_request_are_counted() -> None:
     assert "1 files" in made.unknown[0]
 
 
-def test_functions_of_the_authors_own_bring_in_nothing() -> None:
+def test_functions_of_the_author_bring_in_nothing() -> None:
     request = {**bounded(), "tools": [{"functionDeclarations": [{"name": "f"}]}]}
     assert expected(request).unknown == ()
 

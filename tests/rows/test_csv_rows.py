@@ -42,7 +42,7 @@ def test_delimiter_and_byte_order_mark_are_found_out(encoding: str, delimiter: s
 
 
 @pytest.mark.parametrize("delimiter", [";", ",", "^", "\t"])
-def test_a_line_that_names_the_delimiter_is_believed_and_is_no_header(delimiter: str, tmp_path: Path) -> None:
+def test_a_line_that_names_the_delimiter_is_obeyed_and_is_not_a_header(delimiter: str, tmp_path: Path) -> None:
     text = f'sep={delimiter}\r\nid{delimiter}text\r\n1{delimiter}"Grüße, Ada"\r\n'
     assert read(tmp_path / "in.csv", text.encode("utf-16")) == ADA
     assert read(tmp_path / "broken.csv", f"sep={delimiter}\nid{delimiter}text\n1\n") == ["1 cells, the header has 2"]

@@ -176,7 +176,7 @@ def test_another_task_of_the_same_run_is_refused_and_another_run_is_not(tmp_path
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
 @pytest.mark.parametrize("changed", [{"whole": False}, {"version": 9}])
-def test_a_manifest_that_does_not_say_whole_is_none(text: str, changed: dict[str, Any], tmp_path: Path) -> None:
+def test_a_manifest_that_does_not_say_whole_does_not_count(text: str, changed: dict[str, Any], tmp_path: Path) -> None:
     output = str(tmp_path / "out.jsonl")
     put(output, tmp_path)
     path = tmp_path / "_out.jsonl.manifest.json"

@@ -350,7 +350,7 @@ def test_a_row_that_failed_in_an_early_job_holds_up_only_the_rows_behind_it(tmp_
 
 
 @pytest.mark.parametrize("rows", [1200, None])
-def test_kinds_of_failure_are_bounded_and_their_rows_are_counted_all_the_same(rows: int | None, tmp_path: Path) -> None:
+def test_kinds_of_failure_are_bounded_and_all_their_rows_are_still_counted(rows: int | None, tmp_path: Path) -> None:
     answers = [BatchResult(f"r{row}", response("x", f"ODD_{row}"), None, 0) for row in range(1200)]
     _, summary = landed(tmp_path, answers, rows=rows)
     assert len(summary.reasons["invalid_output"]) == 1000

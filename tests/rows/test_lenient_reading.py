@@ -144,7 +144,7 @@ def test_a_known_member_in_another_form_is_kept_as_it_came(part: dict[str, Any])
 @pytest.mark.parametrize(
     "name", ["partMetadata", "videoMetadata", "mediaResolution", "audioMetadata", "toolCall", "toolResponse"]
 )
-def test_words_about_a_part_are_no_content_when_they_stand_alone(name: str) -> None:
+def test_metadata_of_a_part_alone_is_not_content(name: str) -> None:
     assert row(response({"thoughtSignature": "c2ln", name: {"a": 1}}))["status"] == "invalid_output"
 
 

@@ -192,7 +192,7 @@ def test_an_indented_row_beyond_the_limit_costs_no_other() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
 @pytest.mark.parametrize("odd", [None, 5, "a, {b}", True, [], [1, 2]])
-def test_what_is_no_object_in_a_list_keeps_its_place(odd: Any, size: int) -> None:
+def test_what_is_not_an_object_in_a_list_keeps_its_place(odd: Any, size: int) -> None:
     rows: list[Any] = [odd, {"x": 1}, odd, odd, {"x": [2]}, {}, odd]
     for text in (json.dumps(rows), json.dumps(rows, indent=1) + "\n", json.dumps(rows[1:-1])):
         data = text.encode()
@@ -375,7 +375,7 @@ def test_rows_that_are_known_by_their_place_alone_are_counted(tmp_path: Path) ->
     assert summary.counts["by_position"] == 2
 
 
-def test_a_column_named_status_of_the_authors_own_is_no_error() -> None:
+def test_a_column_of_the_author_named_status_is_not_an_error() -> None:
     result = result_of({"key": "a", "status": "active", "response": GOOD}, 0)
     assert result.error is None
     assert vertex_result_of({"key": "a", "status": "active", "response": GOOD}, 0).error is None
@@ -433,7 +433,7 @@ def test_a_code_beyond_32_bits_costs_no_row(tmp_path: Path) -> None:
         ("null", "no embedding"),
     ],
 )
-def test_a_vector_that_is_none_is_its_own_rows_fault(values: str, words: str, tmp_path: Path) -> None:
+def test_a_bad_vector_fails_only_its_own_row(values: str, words: str, tmp_path: Path) -> None:
     lines = [
         f'{{"key":"{key}","response":{{"embedding":{{"values":{v}}},"tokenCount":1}}}}'
         for key, v in (("a", values), ("b", "[1]"))
@@ -444,7 +444,7 @@ def test_a_vector_that_is_none_is_its_own_rows_fault(values: str, words: str, tm
     assert words in rows[0]["error"]["message"]
 
 
-def test_a_vector_that_is_too_long_is_cut_and_normalised_and_one_too_short_is_no_answer(tmp_path: Path) -> None:
+def test_a_vector_that_is_too_long_is_cut_and_normalised_and_one_too_short_fails_its_row(tmp_path: Path) -> None:
     vectors = {"a": [3.0, 4.0, 12.0], "b": [1.0], "c": [0.5, 0.25]}
     lines = [json.dumps({"key": key, "response": {"embedding": {"values": v}}}) for key, v in vectors.items()]
     results = [parse_vertex_line(line.encode(), place) for place, line in enumerate(lines)]

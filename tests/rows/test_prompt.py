@@ -64,7 +64,7 @@ def test_columns_are_filled_in_and_literal_braces_stay(template: str, filled: st
         ("{{text}}", "write {text} for the column's value"),
     ],
 )
-def test_what_looks_like_a_column_and_is_none_is_refused_with_the_columns_there_are(template: str, words: str) -> None:
+def test_what_looks_like_a_column_and_is_not_is_refused_with_the_columns_there_are(template: str, words: str) -> None:
     with pytest.raises(InputError) as refused:
         Template(template).check(list(ROW))
     assert words in str(refused.value)
@@ -103,7 +103,7 @@ def test_a_missing_value_is_empty_and_never_the_word_for_it(missing: Any) -> Non
 
 
 @given(st.text(), st.text())
-def test_doubled_braces_bring_any_text_through(before: str, value: str) -> None:
+def test_doubled_braces_let_any_text_through(before: str, value: str) -> None:
     template = before.replace("{", "{{").replace("}", "}}").replace("{% ", "{%")
     try:
         made = Template(template + "{a}")

@@ -127,7 +127,7 @@ def test_a_row_that_failed_keeps_the_text_that_came_with_its_error() -> None:
 
 
 @pytest.mark.parametrize("around", [b"\xef\xbb\xbf\r\n", b"\xef\xbb\xbf\n\n", b"\xef\xbb\xbf"])
-def test_a_byte_order_mark_with_a_line_of_its_own_is_no_row(around: bytes) -> None:
+def test_a_byte_order_mark_on_its_own_line_is_not_a_row(around: bytes) -> None:
     line = json.dumps({"key": "a", "response": GOOD}).encode()
     found = list(read_lines(result_rows([around, line, b"\r\n"]), parse_result_line))
     assert [(one.key, one.position) for one in found] == [("a", 0)]

@@ -68,7 +68,7 @@ def test_an_error_is_read_from_every_shape(item: dict[str, Any], code: int | Non
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"7", b"null", b'"x"', b"\xff\xfe", b"[" * 5000])
-def test_a_line_that_is_no_object_is_an_error_at_its_place(line: bytes) -> None:
+def test_a_line_that_is_not_an_object_is_an_error_at_its_place(line: bytes) -> None:
     for parse in (parse_result_line, parse_vertex_line):
         result = parse(line, 5)
         assert result.key is None
@@ -99,7 +99,7 @@ def test_numbers_that_json_does_not_have_do_not_cost_the_answer() -> None:
         ({"code": 8, "message": "quota"}, 8, "quota"),
     ],
 )
-def test_vertex_tells_errors_in_its_status(status: Any, code: int | None, message: str) -> None:
+def test_vertex_reports_errors_in_its_status(status: Any, code: int | None, message: str) -> None:
     line = json.dumps({"status": status, "response": {}, "custom_id": "r1-a"}).encode()
     result = parse_vertex_line(line, 0)
     assert result.key == "r1-a"
@@ -129,7 +129,7 @@ def test_legacy_embeddings_look_like_the_newer_ones() -> None:
     assert usage_of(response)[0] == Usage(input_tokens=2)
 
 
-def test_thoughts_are_no_part_of_the_text() -> None:
+def test_thoughts_are_not_part_of_the_text() -> None:
     parts = [{"text": "hm", "thought": True}, {"text": "Hello "}, {"text": "world"}]
     assert text_of({"candidates": [{"content": {"parts": parts}}]}) == "Hello world"
     assert text_of({"candidates": [{"content": {"parts": parts[:1]}}]}) is None

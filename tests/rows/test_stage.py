@@ -114,7 +114,7 @@ def test_a_callable_may_return_or_yield_rows(tmp_path: Path) -> None:
         (lambda: 7, "int cannot be rows"),
     ],
 )
-def test_what_is_no_list_of_rows_is_refused(rows: Any, words: str, tmp_path: Path) -> None:
+def test_what_is_not_a_list_of_rows_is_refused(rows: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=words):
         stage(spec(rows=rows), tmp_path)
 
@@ -292,7 +292,7 @@ def test_request_rows_may_carry_columns_beside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [b"\xff", [b"text"], {"a": b"\xff"}, [b"\xc3"]], ids=repr)
-def test_a_carried_column_of_bytes_that_are_no_text_is_named(value: Any, tmp_path: Path) -> None:
+def test_a_carried_column_of_bytes_that_are_not_text_is_named(value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"item 0: carry: the column 'url' holds bytes.*: give base64 as a text"):
         stage(spec(rows=[{"text": "x", "id": b"t\xc3\xbc", "url": value}], carry=("id", "url")), tmp_path)
     assert carried(spec(rows=[{"text": "x", "id": b"t\xc3\xbc"}], carry=("id",)), tmp_path) == [
@@ -377,7 +377,7 @@ def test_media_goes_in_front_of_the_prompt_and_only_its_content_counts_in_the_fi
     assert [len(part) for part in parts] == [3, 1, 1, 1]
 
 
-def test_a_row_of_a_function_that_is_none_is_a_bad_row_wherever_it_stands(tmp_path: Path) -> None:
+def test_a_row_of_a_function_that_is_none_is_a_bad_row_at_any_position(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 bad rows") as refused:
         stage(spec(rows=lambda: iter([None, "a", None])), tmp_path)
     assert "item 0:" in str(refused.value)

@@ -130,7 +130,7 @@ def test_a_plain_field_wins_over_its_old_prefixed_twin_unless_it_is_empty() -> N
 
 
 @pytest.mark.parametrize("value", [False, "false", "", None])
-def test_a_google_field_that_is_switched_off_is_no_reason_to_refuse(value: object) -> None:
+def test_a_google_field_that_is_switched_off_is_ignored(value: object) -> None:
     assert read_connection(google({"project": "demo", "is_anonymous": value})).project_id == "demo"
 
 
@@ -177,7 +177,7 @@ def test_the_host_becomes_the_base_url(fields: dict[str, Any], expected: str | N
     assert read_connection(gemini(**fields)).base_url == expected
 
 
-def test_a_connection_written_as_a_uri_is_read_as_well() -> None:
+def test_a_connection_written_as_a_uri_is_also_read() -> None:
     conn = Connection.from_uri("gemini-batch://:any-key@127.0.0.1:8787/http?timeout=5", conn_id="c")
     settings = read_connection(conn)
     assert (settings.base_url, settings.api_key, settings.timeout) == ("http://127.0.0.1:8787", "any-key", 5.0)

@@ -107,7 +107,7 @@ def ended(client: BatchClient, emulator: Emulator, *names: str) -> Callable[[], 
     return end
 
 
-def test_an_end_is_told_once_and_those_of_before_are_not(client: BatchClient, emulator: Emulator) -> None:
+def test_an_end_is_reported_once_and_earlier_ones_are_not(client: BatchClient, emulator: Emulator) -> None:
     made(client, "old")
     emulator.control.advance(600.0)
     running = made(client, "running")
@@ -134,7 +134,7 @@ def test_an_end_is_told_once_and_those_of_before_are_not(client: BatchClient, em
         ({"labels": {"team": "a"}}, []),
     ],
 )
-def test_only_jobs_that_are_asked_for_are_told(
+def test_only_jobs_that_are_asked_for_are_reported(
     client: BatchClient, emulator: Emulator, arguments: dict[str, Any], names: list[str]
 ) -> None:
     end = ended(client, emulator, "notebook-1", "other", "[nightly] 1")
@@ -142,7 +142,7 @@ def test_only_jobs_that_are_asked_for_are_told(
     assert sorted(payload["display_name"] for payload in payloads) == names
 
 
-def test_a_restart_leaves_no_end_out_and_tells_none_again(client: BatchClient, emulator: Emulator) -> None:
+def test_a_restart_skips_no_end_and_reports_none_twice(client: BatchClient, emulator: Emulator) -> None:
     store = Store()
     first = told(emulator, trigger(store), when_watching=ended(client, emulator, "a", "b"))
     assert sorted(payload["display_name"] for payload in first) == ["a", "b"]
@@ -244,7 +244,7 @@ def test_ends_of_long_ago_are_forgotten(client: BatchClient, emulator: Emulator)
         emulator.control.advance(9 * 86_400.0)
 
 
-def test_ends_that_show_up_late_and_out_of_order_are_told(client: BatchClient, emulator: Emulator) -> None:
+def test_ends_that_show_up_late_and_out_of_order_are_reported(client: BatchClient, emulator: Emulator) -> None:
     names = [made(client), made(client)]
     emulator.control.advance(600.0)
     first, second = sorted((client.get(name, brief=True) for name in names), key=ended_at)

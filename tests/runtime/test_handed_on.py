@@ -193,7 +193,7 @@ def asked(conn_id: str) -> None:
 
 
 @pytest.mark.parametrize("act", [begun, asked])
-def test_a_refused_key_is_told_with_the_connection_and_the_field(
+def test_a_refused_key_is_an_error_that_names_the_connection_and_the_field(
     act: Callable[[str], None], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_MY_GEMINI", emulator.connection(password="bad-key"))

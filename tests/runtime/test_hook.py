@@ -309,13 +309,17 @@ def test_a_trigger_in_dags_test_finds_a_connection_that_only_airflows_database_h
 # What the Test button says.
 
 
-def test_good_google_credentials_are_told_so(monkeypatch: pytest.MonkeyPatch, vertex: str) -> None:
+def test_good_google_credentials_pass_the_test_of_their_connection(
+    monkeypatch: pytest.MonkeyPatch, vertex: str
+) -> None:
     good, said = connect(monkeypatch, vertex).test_connection()
     assert good
     assert said.startswith("Vertex AI took the credentials and listed the batch jobs of project ")
 
 
-def test_vertex_without_a_project_or_credentials_is_told_so(monkeypatch: pytest.MonkeyPatch, vertex: str) -> None:
+def test_vertex_without_a_project_or_credentials_fails_the_test_of_its_connection(
+    monkeypatch: pytest.MonkeyPatch, vertex: str
+) -> None:
     bare = {**json.loads(vertex), "extra": {"backend": "vertex"}}
     good, said = connect(monkeypatch, bare).test_connection()
     assert not good
@@ -323,7 +327,7 @@ def test_vertex_without_a_project_or_credentials_is_told_so(monkeypatch: pytest.
     assert "project" in said
 
 
-def test_a_project_that_is_not_the_accounts_is_told_so(
+def test_a_project_that_is_not_the_accounts_fails_the_test_of_its_connection(
     monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator, vertex: str
 ) -> None:
     gemini_batch_emulator.control.faults(http={"operation": "list", "status": 403})
@@ -332,7 +336,7 @@ def test_a_project_that_is_not_the_accounts_is_told_so(
     assert "somebody-elses" in said
 
 
-def test_a_token_endpoint_that_refuses_the_key_is_told_so(
+def test_a_token_endpoint_that_refuses_the_key_fails_the_test_of_its_connection(
     monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator, vertex: str
 ) -> None:
     key = json.loads(vertex)["extra"]["keyfile_dict"]
@@ -344,7 +348,9 @@ def test_a_token_endpoint_that_refuses_the_key_is_told_so(
     assert not gemini_batch_emulator.control.books()["jobs"]
 
 
-def test_a_token_endpoint_that_does_not_answer_is_told_so(monkeypatch: pytest.MonkeyPatch, vertex: str) -> None:
+def test_a_token_endpoint_that_does_not_respond_fails_the_test_of_its_connection(
+    monkeypatch: pytest.MonkeyPatch, vertex: str
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{free.getsockname()[1]}/token"
@@ -384,7 +390,7 @@ def test_each_refusal_has_its_words(error: errors.GeminiBatchError, backend: str
     assert said.endswith("(said)")
 
 
-def test_a_good_key_is_told_so(hook: GeminiBatchHook) -> None:
+def test_a_good_key_passes_the_test_of_its_connection(hook: GeminiBatchHook) -> None:
     good, said = hook.test_connection()
     assert good
     assert said.startswith("The Gemini Developer API took the key and listed its batches.")
@@ -397,7 +403,7 @@ def test_a_refused_key_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, g
     assert "hunter2" not in said
 
 
-def test_a_host_where_nobody_listens_is_told_so(
+def test_a_host_where_nobody_listens_fails_the_test_of_its_connection(
     monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator
 ) -> None:
     with socket.socket() as free:
@@ -410,7 +416,7 @@ def test_a_host_where_nobody_listens_is_told_so(
     assert "127.0.0.1" in said
 
 
-def test_a_host_that_is_something_else_is_told_so(
+def test_a_host_that_is_not_the_service_fails_the_test_of_its_connection(
     monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator
 ) -> None:
     host = f"{gemini_batch_emulator.url}/elsewhere"
@@ -426,7 +432,7 @@ def test_a_connection_without_a_key_says_where_the_key_goes(
     assert (good, said.startswith("Connection 'c', field 'password': holds no API key")) == (False, True)
 
 
-def test_a_connection_that_does_not_exist_is_told_so() -> None:
+def test_a_connection_that_does_not_exist_fails_its_test() -> None:
     good, said = GeminiBatchHook("not_there").test_connection()
     assert not good
     assert "not_there" in said

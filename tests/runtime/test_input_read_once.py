@@ -339,7 +339,7 @@ def test_a_task_that_waits_for_no_job_fails_when_rows_are_left_that_cannot_be_se
     assert task.sizes() == [3, 3, 3]
 
 
-def test_a_task_that_does_not_defer_waits_for_its_turn_as_well(
+def test_a_task_that_does_not_defer_also_waits_for_its_turn(
     make: Any, service: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_GEMINI_BATCH_DEFAULT", service.connection(max_active_jobs=1))
@@ -438,7 +438,7 @@ def test_a_task_of_version_0_1_0_that_waits_is_landed_and_what_is_missing_counte
         ("some.where.OtherExecutor", 1),
     ],
 )
-def test_a_local_path_where_other_workers_may_go_on_is_told(
+def test_a_local_path_where_other_workers_may_continue_gives_a_warning(
     executor: str, times: int, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []

@@ -41,7 +41,7 @@ KEY = TaskInstanceKey(dag_id="d", task_id="t", run_id="r", try_number=1, map_ind
         ("projects/p/../locations/l/batchPredictionJobs/4", ""),
     ],
 )
-def test_a_jobs_name_tells_its_page(name: object, url: str) -> None:
+def test_the_page_of_a_job_follows_from_its_name(name: object, url: str) -> None:
     assert job_url(name) == url
 
 
@@ -107,6 +107,6 @@ def test_the_first_link_opens_the_page_of_the_batch(
     )
 
 
-def test_airflow_is_told_of_the_links_by_their_import_paths() -> None:
+def test_airflow_finds_the_links_by_their_import_paths() -> None:
     links = (GeminiBatchLink, GeminiBatchJobLink, GeminiBatchOutputLink)
     assert PROVIDER_INFO["extra-links"] == [f"{link.__module__}.{link.__qualname__}" for link in links]

@@ -98,7 +98,7 @@ def test_media_without_a_place_is_refused_before_a_job_is_made(service: Emulator
     assert service.control.books()["jobs"] == []
 
 
-def test_media_that_comes_unasked_is_told_by_its_row(service: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+def test_unasked_media_is_reported_by_its_row(service: Emulator, caplog: pytest.LogCaptureFixture) -> None:
     service.control.faults(answer_kinds=["text", "image"])
     run, done = attempt(
         model="gemini-2.5-flash", inlined_requests=[{"key": "a", "text": "1"}, {"key": "b", "text": "2"}]

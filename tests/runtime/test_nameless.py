@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     ],
     ids=["nothing", "a name", "an address"],
 )
-def test_an_airflow_without_a_name_is_told_so_by_the_test_of_a_connection_alone(
+def test_only_the_test_of_a_connection_says_that_this_airflow_has_no_name(
     setting: dict[str, str],
     is_told: bool,  # noqa: FBT001
     emulator: Emulator,

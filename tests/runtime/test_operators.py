@@ -138,7 +138,7 @@ def test_a_task_that_does_not_wait_ends_as_soon_as_the_job_exists(service: Emula
     assert run.xcom("t", "job_name") == job["name"]
 
 
-def test_the_name_of_a_job_that_failed_is_in_xcom_all_the_same(service: Emulator) -> None:
+def test_the_name_of_a_failed_job_is_also_in_xcom(service: Emulator) -> None:
     service.control.faults(job_ending={"state": "FAILED", "code": 3, "message": "no"})
     run = one(inlined_requests=ROWS)
     assert run.attempt("t").state == "failed"
@@ -591,7 +591,7 @@ def test_mapped_tasks_whose_template_may_differ_are_not_refused(value: str, serv
 # `airflow dags test`
 
 
-def test_dags_test_which_drops_the_arguments_of_defer_goes_on_all_the_same(service: Emulator) -> None:
+def test_dags_test_which_drops_the_arguments_of_defer_still_goes_on(service: Emulator) -> None:
     run = one(inlined_requests=ROWS)
     outcome = run.attempt("t", keeps_kwargs=False)
     assert outcome.state == "success", outcome.message
@@ -599,7 +599,7 @@ def test_dags_test_which_drops_the_arguments_of_defer_goes_on_all_the_same(servi
     assert run.xcom("t")["job_name"] == run.xcom("t", "job_name")
 
 
-def test_a_wait_without_a_job_survives_dags_test_as_well(service: Emulator) -> None:
+def test_a_wait_without_a_job_also_survives_dags_test(service: Emulator) -> None:
     service.control.faults(http={"operation": "create", "status": 429, "times": 1, "retry_after": 1})
     run = one(inlined_requests=ROWS)
     outcome = run.attempt("t", keeps_kwargs=False)
@@ -635,7 +635,7 @@ def test_a_retry_after_an_expired_job_pays_only_for_the_rows_without_an_answer(s
 
 
 @needs_notes
-def test_a_task_that_is_cleared_after_its_rows_were_delivered_runs_anew(service: Emulator) -> None:
+def test_a_task_that_is_cleared_after_its_rows_were_delivered_runs_from_the_start(service: Emulator) -> None:
     run = one(inlined_requests=ROWS)
     run.attempt("t")
     run.clear("t")

@@ -226,7 +226,7 @@ def test_a_file_that_cannot_be_sent_is_refused_by_line(
     ],
     ids=["no JSON", "a job that vanished"],
 )
-def test_an_answer_that_is_of_no_use_is_told_with_the_call_and_the_host(
+def test_a_useless_response_is_an_error_that_names_the_call_and_the_host(
     faults: dict[str, Any], words: str, service: Emulator
 ) -> None:
     service.control.faults(**faults)

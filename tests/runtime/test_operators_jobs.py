@@ -152,9 +152,7 @@ def test_answers_of_a_job_that_has_not_ended_are_not_waited_for(service: Emulato
     assert f"{name} has not ended" in outcome.message
 
 
-def test_a_running_job_is_cancelled_and_one_that_has_ended_is_no_error(
-    service: Emulator, hook: GeminiBatchHook
-) -> None:
+def test_a_running_job_is_cancelled_and_an_ended_one_is_not_an_error(service: Emulator, hook: GeminiBatchHook) -> None:
     ended = somebody_elses_job(hook, service)
     service.control.faults(hold_running=True)
     running = hook.create(MODEL, inlined_requests=["One."]).name

@@ -87,7 +87,7 @@ def test_an_output_whose_place_cannot_be_reached_just_now_is_tried_again(error: 
         lambda path: list_files(Paths(), path),
     ],
 )
-def test_a_home_folder_that_this_machine_does_not_have_is_told(use: Callable[[str], Any], path: str) -> None:
+def test_a_home_folder_that_this_machine_does_not_have_is_named(use: Callable[[str], Any], path: str) -> None:
     with pytest.raises(ConfigurationError, match="home folder of a user whom this machine does not know"):
         use(path)
 

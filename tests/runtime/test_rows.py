@@ -303,7 +303,7 @@ def test_what_needs_a_functions_rows_again_is_refused_without_a_place_for_them(
     assert (author.asked, service.control.books()["requests"]) == (0, {})
 
 
-def test_a_function_without_a_place_for_its_rows_is_called_once_all_the_same(service: Emulator) -> None:
+def test_a_function_without_a_place_for_its_rows_is_still_called_once(service: Emulator) -> None:
     author = Author()
     run = one(inlined_requests=author)
     outcome = run.attempt("t")

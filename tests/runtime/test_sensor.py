@@ -136,7 +136,7 @@ def test_a_worker_that_pokes_waits_until_the_job_has_ended(client: BatchClient, 
     assert run(sensor(name, deferrable=False))["state"] == "SUCCEEDED"
 
 
-def test_a_worker_may_also_come_back_for_each_look(client: BatchClient) -> None:
+def test_a_worker_may_also_come_back_for_each_poll(client: BatchClient) -> None:
     class Ti:
         def get_first_reschedule_date(self, _context: Any) -> None:
             return None
@@ -237,7 +237,7 @@ OUTPUT = {"job_name": "batches/a", "responses": ["swordfish"]}
     ],
 )
 @pytest.mark.usefixtures("emulator")
-def test_what_is_no_name_is_refused_by_its_type_and_shown_nowhere(
+def test_what_is_not_a_name_is_refused_by_its_type_and_shown_nowhere(
     arguments: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(AirflowFailException, match=words.replace("[", r"\[")) as refused:

@@ -217,7 +217,7 @@ def test_masks_that_the_service_refuses_are_left_out_and_the_call_is_repeated(
     assert run(trigger(name)).reason is Reason.ENDED
 
 
-def test_a_trigger_survives_being_written_down_and_read_again() -> None:
+def test_a_trigger_survives_serialisation() -> None:
     given: dict[str, Any] = {
         "job_name": ["batches/a", "batches/b"],
         "gemini_conn_id": "c",
@@ -412,7 +412,7 @@ def test_a_trigger_that_was_lost_to_another_does_not_cancel_what_has_ended(
     assert not emulator.control.books()["requests"].get("cancel")
 
 
-def test_a_state_that_cannot_be_had_leaves_the_job_running(
+def test_a_state_that_cannot_be_read_leaves_the_job_running(
     client: BatchClient, emulator: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trigger_task, "_STATE_PATIENCE", 0.1)
@@ -468,7 +468,7 @@ class OwnTrigger(GeminiBatchJobTrigger):
         super().__init__(**arguments)
 
 
-def test_a_class_of_the_author_s_own_is_written_down_with_the_arguments_of_ours() -> None:
+def test_an_authors_subclass_is_serialised_with_the_arguments_of_its_base() -> None:
     path, arguments = OwnTrigger(job_name="batches/1", poll_interval=5.0).serialize()
     assert path.endswith("test_trigger.OwnTrigger")
     assert OwnTrigger(**arguments).serialize() == (path, arguments)

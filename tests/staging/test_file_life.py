@@ -220,7 +220,7 @@ def test_media_that_take_long_are_waited_for_without_a_worker(media: AttachmentU
 
 
 @pytest.mark.parametrize("processing", [0, 5])
-def test_media_that_failed_are_uploaded_anew(
+def test_media_that_failed_are_uploaded_again(
     media: AttachmentUploader, client: BatchClient, emulator: Emulator, processing: int
 ) -> None:
     emulator.control.faults(file_processing=processing, file_failed={"value": True, "times": 1})
@@ -228,7 +228,7 @@ def test_media_that_failed_are_uploaded_anew(
     assert starts(emulator) == 2
 
 
-def test_media_that_an_earlier_task_left_failed_are_uploaded_anew(
+def test_media_that_an_earlier_task_left_failed_are_uploaded_again(
     media: AttachmentUploader, client: BatchClient, emulator: Emulator
 ) -> None:
     name = bring(media)
@@ -252,7 +252,7 @@ def test_media_that_fail_twice_fail_with_the_services_words_also_after_a_long_wa
     assert client.list_files().files == ()
 
 
-def test_media_that_will_expire_soon_are_uploaded_anew(
+def test_media_that_will_expire_soon_are_uploaded_again(
     media: AttachmentUploader, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = bring(media)
@@ -272,7 +272,7 @@ def test_media_are_compared_by_content_and_not_by_name(
     assert starts(emulator) == 3
 
 
-def test_media_that_vanish_while_they_are_processed_are_uploaded_anew(
+def test_media_that_vanish_while_they_are_processed_are_uploaded_again(
     media: AttachmentUploader, client: BatchClient, emulator: Emulator
 ) -> None:
     gone: dict[str, Any] = {"operation": "file_get", "status": 404, "times": 1, "skip": 1}

@@ -116,7 +116,7 @@ def test_without_scripts_a_page_can_be_read(browser: Browser, many: str) -> None
         assert page.locator("h1").inner_text()
 
 
-def test_somebody_who_is_not_signed_in_is_told_so(browser: Browser, many: str) -> None:
+def test_somebody_who_is_not_signed_in_sees_that_on_the_page(browser: Browser, many: str) -> None:
     with tab(browser) as page:
         answer = page.goto(f"{many}/")
         assert answer is not None

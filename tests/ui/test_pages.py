@@ -386,7 +386,7 @@ def test_costs_are_summed_by_day_dag_and_model(page: TestClient, seeder: Seeder)
 
 
 @pytest.mark.parametrize("state", ["up_for_reschedule", "a later version's word"])
-def test_a_batch_in_an_odd_state_is_no_failure_of_the_page(page: TestClient, seeder: Seeder, state: str) -> None:
+def test_a_batch_in_an_odd_state_does_not_break_the_page(page: TestClient, seeder: Seeder, state: str) -> None:
     add(seeder, replace(Overview(), usd=1.5, phase="running"), state=state, ended=seeder.now)
     for path in ("/", "/cost"):
         assert read(page, path), path

@@ -89,7 +89,7 @@ def test_a_data_set_has_its_whole_name_and_no_credential(uri: str, namespace: st
     assert [(each.namespace, each.name) for each in facets.outputs] == [(namespace, name)]
 
 
-def test_a_task_that_delivered_nothing_tells_nothing(bench: Bench) -> None:
+def test_a_task_that_delivered_nothing_reports_nothing(bench: Bench) -> None:
     run = bench.run(inlined_requests=["One."], dry_run=True)
     assert run.attempt("batch").state == "success"
 

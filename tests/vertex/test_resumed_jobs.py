@@ -283,7 +283,7 @@ def test_an_author_s_table_of_yesterday_is_not_gone_on_from(life: Life) -> None:
     assert life.done == [(0, 0), (10, 0)]
 
 
-def test_without_the_library_a_table_is_done_anew(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_a_table_is_done_from_the_start(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     life.arguments = {"gcs_uri": None, "bigquery_uri": "bq://p.d.in", "output_path": None}
     monkeypatch.setitem(sys.modules, "google.cloud.bigquery", None)
     monkeypatch.setitem(sys.modules, "google.cloud", None)
