@@ -111,7 +111,9 @@ class AttachmentUploader:
             self._await(upload, file)
 
     def _identify(self, path: str) -> Attachment:
-        mime_type = mimetypes.guess_type(path.partition("?")[0])[0]
+        mime_type, packing = mimetypes.guess_type(path.partition("?")[0])
+        if packing is not None:
+            raise InputError(f"media_field: the file is packed ({packing}), which no model unpacks: give it unpacked")
         if mime_type is None:
             raise InputError(
                 "media_field: the kind of the file cannot be told from its name; give it an ending such as .png"
@@ -145,6 +147,8 @@ class AttachmentUploader:
                     head += block[: HEAD_BYTES - len(head)]
         except (*NEVER_READABLE, ValueError) as error:
             raise InputError("media_field: the file cannot be read") from error
+        if not size:
+            raise InputError("media_field: the file is empty")
         return digest.hexdigest(), FileSample(size, head, pages.pages)
 
     def _present(self, upload: _Upload) -> File:

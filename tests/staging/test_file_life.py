@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_gemini_batch.api.client import BatchClient
-from airflow_provider_gemini_batch.api.errors import ApiError, FileFailed, FileNotReady
+from airflow_provider_gemini_batch.api.errors import ApiError, FileFailed, FileNotReady, InputError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.batch.tag import Tag, tag_of
 from airflow_provider_gemini_batch.rows.layout import ShardFile
@@ -293,3 +293,20 @@ def test_a_job_keeps_the_name_that_the_response_to_its_create_call_leaves_out(
         found = tag_of(service.create(service.prepare(TAG, None, reuse=False), TAG))
     assert found == TAG
     assert found.wrapped == own_rows
+
+
+@pytest.mark.parametrize("service", Service)
+@pytest.mark.parametrize("name", ["notes.txt.gz", "gs://bucket/drawing.svgz", "scan.pdf.bz2", "photo.jpeg.br"])
+def test_a_packed_file_which_would_be_read_as_what_is_in_it_is_refused(
+    client: BatchClient, service: Service, name: str
+) -> None:
+    uploader = AttachmentUploader(lambda: client, service, lambda _: io.BytesIO(PICTURE), "gs://bucket/staging")
+    with pytest.raises(InputError, match=r"packed \((gzip|bzip2|br)\)"):
+        uploader.attach(name)
+
+
+@pytest.mark.parametrize("service", Service)
+def test_an_empty_file_is_refused(client: BatchClient, service: Service) -> None:
+    uploader = AttachmentUploader(lambda: client, service, lambda _: io.BytesIO(), "gs://bucket/staging")
+    with pytest.raises(InputError, match="the file is empty"):
+        uploader.attach("photo.png")
