@@ -7,6 +7,7 @@ notes when the body is first read. If sending fails before that, the service has
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,7 @@ MAX_VALUES: Final = 500_000
 # The limit when only some fields are requested: many polls run at a time, in a process that many tasks share.
 MAX_POLL_BYTES: Final = 4 * 2**20
 _PIECE = 1 << 16
+_TEXT = re.compile(rb'"[^"]*"')
 _LONGEST_TIMEOUT = 86400.0
 # Reading a whole response may take so many times the time-out of a single read.
 _READS = 2.0
@@ -120,6 +122,16 @@ class Call:
         return f"{self.operation}{about} on {urlsplit(self.url).netloc.rpartition('@')[2]}"
 
 
+def _values(body: bytes) -> int:
+    """Return how many values JSON has at most, by its commas and brackets."""
+    return body.count(b",") + body.count(b"{") + body.count(b"[")
+
+
+def _without_texts(body: bytes) -> bytes:
+    """Return JSON without its texts, which may be full of commas."""
+    return _TEXT.sub(b"", body.replace(rb"\\", b"").replace(rb"\"", b""))
+
+
 @dataclass(frozen=True)
 class WholeResponse:
     """A response with a 2xx status, read to its end."""
@@ -133,7 +145,7 @@ class WholeResponse:
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object. Raises :class:`UnexpectedResponse` if it is not one."""
         # Count values before parsing: "[]," takes three bytes of text, but a hundred in memory.
-        if self.body.count(b",") + self.body.count(b"{") + self.body.count(b"[") > self.max_values:
+        if _values(self.body) > self.max_values and _values(_without_texts(self.body)) > self.max_values:
             raise ResponseTooLarge(f"{self.description}: the response holds more than {self.max_values} values")
         # The body may hold responses that were paid for, so it is read as leniently as a file of them.
         value = read_json(self.body)

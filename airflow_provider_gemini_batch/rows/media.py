@@ -52,6 +52,8 @@ _MODEL_WORDS = {
     "image": "image", "imagen": "image", "nano-banana": "image", "tts": "audio", "native-audio": "audio",
     "lyria": "audio", "veo": "video", "omni": "video",
 }  # fmt: skip
+# Requests for pictures, sound, further candidates or a dozen numbers for each token. A prompt may say such a word, too.
+_LARGE = re.compile(rb"response_?modalities|code_?execution|candidate_?count|logprobs", re.IGNORECASE)
 _URL_SAFE = str.maketrans("-_", "+/", " \t\r\n")
 
 
@@ -234,3 +236,8 @@ def response_modality(model: str) -> str | None:
     """Return the modality of a model's responses, by its name: ``image``, ``audio`` or ``video``; None for text."""
     found = _MEDIA_MODEL.search(model.rpartition("/")[2])
     return _MODEL_WORDS[found[1]] if found else None
+
+
+def may_be_large(model: str, lines: bytes) -> bool:
+    """Return whether responses to these requests may be too large to be read in one piece, as pictures are."""
+    return response_modality(model) is not None or _LARGE.search(lines) is not None

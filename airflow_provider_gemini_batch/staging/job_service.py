@@ -30,6 +30,7 @@ from airflow_provider_gemini_batch.api.requests.request import CheckedLine
 from airflow_provider_gemini_batch.batch.adoption import is_of_earlier_run
 from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, display_name, label_value, tag_of
 from airflow_provider_gemini_batch.polling.policy import job_age, longest_wait
+from airflow_provider_gemini_batch.rows.media import may_be_large
 from airflow_provider_gemini_batch.staging import places
 
 if TYPE_CHECKING:
@@ -192,9 +193,13 @@ class ClientJobService:
         self._supply.bring_media(shard.path)
         if self._client.service is Service.VERTEX:
             return self._stage(tag, shard)
-        if shard.bytes <= _INLINE_BYTES and shard.rows <= _INLINE_ROWS:
+        if self._fits_inline(shard):
             return ReadyInput({"inlined_requests": _requests(shard.path)}, lines=shard.path)
         return self._upload(tag, shard.path, reuse=reuse)
+
+    def _fits_inline(self, shard: ShardFile) -> bool:
+        is_small = shard.bytes <= _INLINE_BYTES and shard.rows <= _INLINE_ROWS
+        return is_small and not may_be_large(self._settings.model, shard.path.read_bytes())
 
     def _existing(self, tag: Tag) -> ReadyInput:
         named = self._settings.source.get("file_name")

@@ -87,6 +87,15 @@ def test_an_answer_of_very_many_values_is_not_taken_in(here: BatchClient, listen
         here.list(brief=True)
 
 
+@pytest.mark.parametrize("text", ["[1,2],{", r"\",[", "\\\\"], ids=["plain", "quotes", "backslashes"])
+def test_commas_and_brackets_in_texts_are_no_values(here: BatchClient, listener: Listener, text: str) -> None:
+    parts = [{"text": text * 300_000 + "\\"}, {"text": "x"}]
+    item = {"metadata": {"key": "a"}, "response": {"candidates": [{"content": {"parts": parts}}]}}
+    metadata = {"state": "BATCH_STATE_SUCCEEDED", "output": {"inlinedResponses": {"inlinedResponses": [item] * 12}}}
+    listener.answer = (200, {}, json.dumps({"name": "batches/a", "done": True, "metadata": metadata}).encode())
+    assert [result.error for result in here.get_responses("batches/a")] == [None] * 12
+
+
 def test_a_page_of_a_thousand_jobs_is_far_from_any_limit(here: BatchClient, listener: Listener) -> None:
     job = {"name": "batches/abc", "metadata": {"displayName": "x" * 512, "batchStats": {"requestCount": "1"}}}
     listener.answer = (200, {}, json.dumps({"operations": [job] * 1000}).encode())

@@ -316,6 +316,17 @@ def test_many_rows_travel_as_an_upload(service: Emulator, adapter: GeminiBatchAd
     assert sorted(item.index for item in adapter.iter_results(made.batch_id)) == list(range(600))
 
 
+@pytest.mark.parametrize("params", [{"logprobs": 5}, {"candidate_count": 2}], ids=["logprobs", "candidates"])
+def test_rows_whose_responses_may_be_large_travel_as_an_upload(
+    adapter: GeminiBatchAdapter, params: dict[str, Any]
+) -> None:
+    requests: Any = [{"prompt": "Hello?", "params": params}]
+    made = adapter.submit(
+        requests, model="gemini-2.5-flash", idempotency_key="a" * 16, input_fingerprint="f" * 64, output_spec=TEXT
+    )
+    assert made.provider_input_ref is not None
+
+
 def test_a_request_for_another_model_is_refused_before_anything_is_sent(
     service: Emulator, adapter: GeminiBatchAdapter
 ) -> None:

@@ -60,6 +60,35 @@ def service(client: BatchClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return ClientJobService(client, settings, supply=OneFile(tmp_path / "rows.jsonl"))
 
 
+class SmallRow(OneFile):
+    """A supply of one row with this generationConfig."""
+
+    def __init__(self, path: Path, config: str) -> None:
+        super().__init__(path)
+        line = LINE.replace(b"]}}", b'],"generationConfig":' + config.encode() + b"}}")
+        path.write_bytes(line)
+        self._shard = ShardFile(path=path, rows=1, bytes=len(line), numbers=[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "is_upload"),
+    [
+        (FLASH, '{"temperature":0}', False),
+        (f"{FLASH}-image", "{}", True),
+        (FLASH, '{"responseModalities":["IMAGE"]}', True),
+        (FLASH, '{"response_modalities":["AUDIO"]}', True),
+        (FLASH, '{"responseLogprobs":true,"logprobs":20}', True),
+        (FLASH, '{"candidateCount":8}', True),
+    ],
+)
+def test_requests_whose_responses_may_be_too_large_for_one_piece_are_uploaded(
+    client: BatchClient, tmp_path: Path, model: str, config: str, *, is_upload: bool
+) -> None:
+    settings = JobSettings(model=model, kind=JobKind.GENERATION)
+    service = ClientJobService(client, settings, supply=SmallRow(tmp_path / "rows.jsonl", config))
+    assert ("file_name" in service.prepare(TAG, None, reuse=False).source) is is_upload
+
+
 def starts(emulator: Emulator) -> int:
     return int(emulator.control.books()["requests"].get("upload_start", 0))
 
