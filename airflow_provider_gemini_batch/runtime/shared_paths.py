@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, TemplateSyntaxError, meta
@@ -41,7 +42,7 @@ _ACTIVE = frozenset({"scheduled", "queued", "running", "deferred", "up_for_retry
 def check_mapped(task: BaseOperator, context: Any) -> None:
     """Refuse in a mapped task what several of them share: one would take or replace another's rows.
 
-    Where the Dag file gives one value to all of them, the first may be the only one, and goes on.
+    In a mapped group it is not known how many there are: the first goes on.
 
     :raises ConfigurationError: names the argument.
     """
@@ -52,22 +53,56 @@ def check_mapped(task: BaseOperator, context: Any) -> None:
     if written is task:  # which holds the rendered values
         return
     in_group = next(iter(written.iter_mapped_task_groups()), None) is not None
+    mapped = _Mapped(getattr(getattr(written, "expand_input", None), "value", None), context)
     for name, instead in (("part_key", ""), ("output_path", ", or a folder (a path that ends in /) for all of them")):
         if name == "output_path" and _writes_parts(task):
             continue
         value = _as_written(written, name)
         # In a mapped group, what another task returns may be another value for each.
         is_same = _is_of_the_run(value) or (not in_group and comes_from_a_task(value))
-        if map_index > 0 and is_same:
+        if is_same and (map_index > 0 or mapped.tasks() > 1):
             raise ConfigurationError(
                 f"{name} is the same for all mapped tasks: give each its own, with {{{{ ti.map_index }}}} in it"
                 f"{instead}"
             )
-        if _is_expanded_twice(written, name, context):
+        if mapped.repeats(name):
             raise ConfigurationError(
                 f"{name} is the same for several mapped tasks: expand() makes a task for each combination of its "
                 "lists. Give each task its own, with expand_kwargs()"
             )
+
+
+class _Mapped:
+    """What tasks are mapped over: the lists of ``expand()``, or the dicts of ``expand_kwargs()``."""
+
+    def __init__(self, given: Any, context: Any) -> None:
+        self._given = given
+        self._context = context
+
+    def tasks(self) -> int:
+        """Return how many tasks there are; 1 if that cannot be told."""
+        lists = self._given.values() if isinstance(self._given, Mapping) else filter(None, [self._given])
+        count = 1
+        with best_effort("the number of mapped tasks"):
+            count = prod(len(self._resolved(each)) for each in lists)
+        return max(count, 1)
+
+    def repeats(self, name: str) -> bool:
+        """Return whether several tasks get the same value of an argument."""
+        if self._given is None or (isinstance(self._given, Mapping) and name not in self._given):
+            return False
+        values: list[Any] = []
+        with best_effort("the other mapped tasks"):
+            if isinstance(self._given, Mapping):
+                values = list(self._resolved(self._given[name]))
+            else:
+                values = [each.get(name) for each in self._resolved(self._given) if isinstance(each, Mapping)]
+        known = [str(value) for value in values if _is_of_the_run(value)]
+        in_combinations = isinstance(self._given, Mapping) and self.tasks() > len(values)
+        return bool(known) and (in_combinations or len(set(known)) < len(known))
+
+    def _resolved(self, value: Any) -> Any:
+        return value.resolve(self._context) if comes_from_a_task(value) else value
 
 
 def check_other_tasks(task: BaseOperator, ti: Any) -> None:
@@ -89,32 +124,6 @@ def check_other_tasks(task: BaseOperator, ti: Any) -> None:
             f"output_path is also that of the task {active[0]!r}, which has not ended: the rows of one would replace "
             "those of the other. Give each its own"
         )
-
-
-def _is_expanded_twice(written: Any, name: str, context: Any) -> bool:
-    """Return whether several mapped tasks get the same value of an argument that is mapped over."""
-    values: list[Any] = []
-    repeats = False
-    with best_effort("the other mapped tasks"):
-        values, repeats = _expanded(getattr(getattr(written, "expand_input", None), "value", None), name, context)
-    known = [str(value) for value in values if _is_of_the_run(value)]
-    return bool(known) and (repeats or len(set(known)) < len(known))
-
-
-def _expanded(mapped: Any, name: str, context: Any) -> tuple[list[Any], bool]:
-    """Return what ``expand()`` or ``expand_kwargs()`` gives for an argument, and whether each comes several times."""
-    if isinstance(mapped, Mapping):
-        if name not in mapped:
-            return [], False
-        lists = {each: _resolved(value, context) for each, value in mapped.items()}
-        values = lists.pop(name)
-        return list(values), any(len(others) > 1 for others in lists.values())
-    dicts = _resolved(mapped, context) if mapped is not None else []
-    return [each.get(name) for each in dicts if isinstance(each, Mapping)], False
-
-
-def _resolved(value: Any, context: Any) -> Any:
-    return value.resolve(context) if comes_from_a_task(value) else value
 
 
 def _others(task: BaseOperator) -> Iterator[str]:
