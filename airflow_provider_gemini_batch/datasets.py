@@ -8,6 +8,7 @@ Rules of this file: importing it loads nothing beyond what Airflow has loaded wh
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup
@@ -224,7 +225,8 @@ class GeminiBatchDataset(TaskGroup):
         others is an empty part.
     :param embeddings: embed the rows instead of generating.
     :param outlets: assets whose event the commit makes, with the sums.
-    :param arguments: any other argument of :class:`GeminiCreateBatchJobOperator`, for each part.
+    :param arguments: arguments of Airflow's ``TaskGroup`` (``default_args``, ``tooltip``), for the group, and any other
+        argument of :class:`GeminiCreateBatchJobOperator`, for each part.
     """
 
     def __init__(
@@ -249,13 +251,13 @@ class GeminiBatchDataset(TaskGroup):
         location: str | None = None,
         project_id: str | None = None,
         outlets: Any = None,
-        tooltip: str = "",
         **arguments: Any,
     ) -> None:
+        of_group = {name: arguments.pop(name) for name in signature(TaskGroup).parameters if name in arguments}
         with naming_the_task(type(self).__name__, group_id):
             embeddings = flag("embeddings", embeddings)
             _check_of_parts({"model": model, **arguments})
-        super().__init__(group_id=group_id, tooltip=tooltip)
+        super().__init__(group_id=group_id, **of_group)
         place = {"gemini_conn_id": gemini_conn_id, "location": location, "project_id": project_id}
         shared = {name: value for name, value in place.items() if value is not None}
         create = GeminiCreateEmbeddingsBatchJobOperator if embeddings else GeminiCreateBatchJobOperator

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.rows.python_rows import refuse_asynchronous
+from airflow_provider_gemini_batch.runtime.dag_errors import naming_the_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +37,11 @@ class _GeminiBatchDecoratedOperator(DecoratedOperator, GeminiCreateBatchJobOpera
         },
     }
     _makes_its_own_rows: ClassVar[bool] = True
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        with naming_the_task("@task.gemini_batch", self.task_id):
+            refuse_asynchronous(self.python_callable)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit what the function returns or yields, wait, and return the summary."""

@@ -56,14 +56,14 @@ class GeminiBatchHook(BaseHook):
 
     def __init__(
         self,
-        gemini_conn_id: str = DEFAULT_CONN_ID,
+        gemini_conn_id: str | None = DEFAULT_CONN_ID,
         *,
         location: str | None = None,
         project_id: str | None = None,
     ) -> None:
         super().__init__()
         # Anything but a text may be the output of a task, which must be neither looked up nor shown.
-        self.gemini_conn_id = text("gemini_conn_id", gemini_conn_id)
+        self.gemini_conn_id = DEFAULT_CONN_ID if gemini_conn_id is None else text("gemini_conn_id", gemini_conn_id)
         self.location = None if location is None else text("location", location)
         self.project_id = None if project_id is None else text("project_id", project_id)
 
@@ -207,8 +207,8 @@ class GeminiBatchHook(BaseHook):
             labels=labels,
         )
 
-    def get(self, name: str, *, brief: bool = False) -> BatchJob:
-        """Return a job; with ``brief``, only its state and counts are read."""
+    def get(self, name: BatchJob | str, *, brief: bool = False) -> BatchJob:
+        """Return a job as it is now; with ``brief``, only its state and counts are read."""
         return self.client.get(name, brief=brief)
 
     def list(
@@ -232,17 +232,17 @@ class GeminiBatchHook(BaseHook):
         """Yield all jobs, newest first; pages are read as they are needed."""
         return self.client.list_all(page_size=page_size, filter=filter, brief=brief)
 
-    def cancel(self, name: str) -> None:
+    def cancel(self, name: BatchJob | str) -> None:
         """Request the cancellation of a job, which ends a little later."""
         self.client.cancel(name)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: BatchJob | str) -> None:
         """Delete a job and its results from the service."""
         self.client.delete(name)
 
     def wait(
         self,
-        name: str,
+        name: BatchJob | str,
         *,
         poll_interval: float | timedelta = 60.0,
         timeout: float | timedelta | None = None,
@@ -270,11 +270,12 @@ class GeminiBatchHook(BaseHook):
         :param output_schema: pydantic model that each response must fit; its value is in the row's ``parsed``.
         :param keep_response: put the service's whole response into each row.
         """
+        from airflow_provider_gemini_batch.api.models import BatchJob
         from airflow_provider_gemini_batch.rows.landing import iter_rows
         from airflow_provider_gemini_batch.rows.schema import OutputSchema
         from airflow_provider_gemini_batch.runtime.responses_task import spec_of_job
 
-        known = self.client.get(job) if isinstance(job, str) else job
+        known = job if isinstance(job, BatchJob) else self.client.get(job)
         schema = None if output_schema is None else OutputSchema(output_schema)
         landing = spec_of_job(known, keep_response=keep_response, schema=schema)
         return iter_rows(self.client.get_responses(known), landing)

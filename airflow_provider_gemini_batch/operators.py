@@ -7,7 +7,7 @@ reads or stages is imported when a task runs.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
@@ -30,6 +30,7 @@ from airflow_provider_gemini_batch.runtime.arguments import (
     read_arguments,
 )
 from airflow_provider_gemini_batch.runtime.dag_errors import naming_the_task
+from airflow_provider_gemini_batch.runtime.rendering import Uncalled, renderable
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
+    from jinja2 import Environment
     from pydantic import BaseModel
 
     from airflow_provider_gemini_batch.hooks import GeminiBatchHook
@@ -49,16 +51,6 @@ _ATTRIBUTES = {"dry_run": "is_dry_run", "task_type": "embedding_task_type"}
 _NOT_RENDERED = {"prompt_template", "output_schema"}
 _OF_GENERATION = {"generation_config", "system_instruction", "output_schema", "media_field", "media_root"}
 _OF_EMBEDDINGS = {"task_type", "output_dimensionality", "title_field"}
-
-
-class _Uncalled(NamedTuple):
-    """A function that returns rows, wrapped, because Airflow calls any callable in a templated field."""
-
-    function: Callable[[], Iterable[Any]]
-
-    def __repr__(self) -> str:
-        """Return the function's name without its address, since Airflow 3.2.0 makes a new Dag version of a new text."""
-        return f"<function {getattr(self.function, '__module__', '')}.{getattr(self.function, '__qualname__', '')}>"
 
 
 def _templated(form: type[Any], *, without: Iterable[str] = ()) -> tuple[str, ...]:
@@ -112,6 +104,13 @@ class _GeminiOperator(BaseOperator):
         """Return the author's arguments as they are now: as written, or rendered."""
         attributes = {name: _ATTRIBUTES.get(name, name) for name in argument_names(self._form)}
         return {name: getattr(self, held) for name, held in attributes.items() if hasattr(self, held)}
+
+    def render_template(
+        self, content: Any, context: Context, jinja_env: Environment | None = None, seen_oids: set[int] | None = None
+    ) -> Any:
+        """Return a value with its templates rendered, those in typed requests and in paths too."""
+        is_resolved = seen_oids is not None and id(content) in seen_oids
+        return super().render_template(content if is_resolved else renderable(content), context, jinja_env, seen_oids)
 
     def _check_arguments(self) -> None:
         """Refuse, when the Dag is parsed, what cannot work whatever the templates become.
@@ -190,7 +189,7 @@ class _CreateBatchJob(_GeminiOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.model = model
-        self.inlined_requests: Any = _Uncalled(inlined_requests) if callable(inlined_requests) else inlined_requests
+        self.inlined_requests: Any = Uncalled(inlined_requests) if callable(inlined_requests) else inlined_requests
         self.file_name = file_name
         self.input_path = input_path
         self.gcs_uri = gcs_uri
@@ -246,7 +245,7 @@ class _CreateBatchJob(_GeminiOperator):
     def _given(self) -> dict[str, Any]:
         given = super()._given()
         rows = given["inlined_requests"]
-        return {**given, "inlined_requests": rows.function} if isinstance(rows, _Uncalled) else given
+        return {**given, "inlined_requests": rows.of(self)} if isinstance(rows, Uncalled) else given
 
     @property
     def first_job_name(self) -> str:

@@ -55,7 +55,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         self,
         *,
         job_name: str | list[str],
-        gemini_conn_id: str = DEFAULT_CONN_ID,
+        gemini_conn_id: str | None = DEFAULT_CONN_ID,
         location: str | None = None,
         project_id: str | None = None,
         deferrable: bool | None = None,
@@ -63,7 +63,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.job_name = job_name
-        self.gemini_conn_id = gemini_conn_id
+        self.gemini_conn_id = DEFAULT_CONN_ID if gemini_conn_id is None else gemini_conn_id
         self.location = location
         self.project_id = project_id
         self.deferrable = default_deferrable() if deferrable is None else flag("deferrable", deferrable)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
 from airflow_provider_gemini_batch.api.google.files import LONGEST_PROCESSING, GeminiFiles
 from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.models import JobKind, Service
-from airflow_provider_gemini_batch.api.names import in_words, job_page_url
+from airflow_provider_gemini_batch.api.names import job_page_url, name_of_job
 from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION
 from airflow_provider_gemini_batch.api.responses.results import responses
@@ -33,7 +34,7 @@ from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_ur
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
     from typing_extensions import Self
@@ -312,19 +313,23 @@ class BatchClient:
         if len(given) != 1:
             what = f"{' and '.join(given)} are given" if given else "none is given"
             raise ConfigurationError(f"Exactly one source is needed, of {', '.join(sources)}: {what}")
-        if isinstance(new.inlined_requests, (str, bytes, dict)):
+        rows = new.inlined_requests
+        if rows is not None and (isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable)):
             raise InputError("inlined_requests must be a list, one element for each request")
+        if hasattr(rows, "columns"):
+            raise InputError("inlined_requests is a frame: give a list of texts or of dicts in the service's form")
         if not isinstance(new.priority, int | None) or isinstance(new.priority, bool):
             raise ConfigurationError("priority must be a whole number")
         return self._backend.create(new)
 
-    def get(self, name: str, *, brief: bool = False) -> BatchJob:
-        """Return one job.
+    def get(self, name: BatchJob | str, *, brief: bool = False) -> BatchJob:
+        """Return one job as it is now.
 
+        :param name: the job, or its name.
         :param brief: return state, counts, times and error only, without ``src`` and ``dest``.
         :raises NotFound: the service does not know it, or not with these credentials.
         """
-        return self._backend.get(name, brief=brief)
+        return self._backend.get(name_of_job(name), brief=brief)
 
     def list(
         self,
@@ -359,25 +364,25 @@ class BatchClient:
         ):
             yield from page.batch_jobs
 
-    def cancel(self, name: str) -> None:
+    def cancel(self, name: BatchJob | str) -> None:
         """Request the cancellation of a job. It takes a while and may come too late; a job that has ended stays so.
 
         :raises NotFound: the service does not know the job.
         """
         try:
-            self._backend.cancel(name)
+            self._backend.cancel(name_of_job(name))
         except ApiError as error:
             # How a service refuses a cancel that comes too late is not documented, so the job's state decides.
             if type(error) not in {ApiError, NotFound} or not self.get(name, brief=True).is_done:
                 raise
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: BatchJob | str) -> None:
         """Delete a job. Vertex AI refuses while it runs; cancel it first."""
-        self._backend.delete(name)
+        self._backend.delete(name_of_job(name))
 
     def wait(
         self,
-        name: str,
+        name: BatchJob | str,
         *,
         poll_interval: float = 60.0,
         timeout: float | None = None,
@@ -400,8 +405,6 @@ class BatchClient:
         :raises AccessDenied: the credentials were refused, twice.
         :raises ApiError: the service refused to show the job, twice, a minute apart.
         """
-        if not isinstance(name, str):
-            raise ConfigurationError(f"wait takes the name of one job, not {in_words(name)}")
         if poll_interval <= 0:
             raise ConfigurationError(f"poll_interval must be above 0 seconds, not {poll_interval:g}")
         # The only imports that point upwards: polling needs this module's values, so it cannot be imported at the top.
@@ -420,7 +423,7 @@ class BatchClient:
             return last
 
         deadline = inf if timeout is None else self._clock() + timeout
-        wait = JobWait([name], WaitPolicy(deadline, poll_interval))
+        wait = JobWait([name_of_job(name)], WaitPolicy(deadline, poll_interval))
         driver = BlockingWait(wait, read, now=self._clock, renew=renew, on_news=on_progress)
         report = driver.run(self._transport.sleep)
         if report.reason is Reason.ENDED and last is not None:
@@ -465,7 +468,7 @@ class BatchClient:
             or the service cannot do this.
         :raises NotFound: the service does not know the job.
         """
-        return self._backend.output_source(job if isinstance(job, str) else job.name)
+        return self._backend.output_source(name_of_job(job))
 
     def upload_file(
         self,

@@ -39,11 +39,18 @@ def in_words(value: object) -> str:
         return repr(value) if _SHOWABLE.match(value) else f"a text of {len(value)} characters"
     hint = ""
     if isinstance(value, Mapping):
-        member = next((name for name in ("job_name", "name") if name in value), "job_name")
-        hint = f' (of a task, take the member that is meant: task.output["{member}"])'
+        of_task = ': task.output["job_name"]' if "job_name" in value or "name" not in value else ', its "name"'
+        hint = f" (of a task, take the member that is meant{of_task})"
     elif isinstance(getattr(value, "name", None), str):
         hint = " (give its name)"
     return f"a value of type {type(value).__name__}{hint}"
+
+
+def name_of_job(job: BatchJob | str) -> str:
+    """Return the name of a job that is given itself or by its name."""
+    if not isinstance(name := getattr(job, "name", job), str):
+        raise ConfigurationError(f"Invalid job {in_words(job)}: expected a job, or its name.")
+    return name
 
 
 def gemini_model(model: str) -> str:
@@ -152,7 +159,7 @@ def job_page_url(job: BatchJob | str) -> str:
 
     AI Studio has one page for all batches of a project; the Cloud console has one for each job.
     """
-    name = job if isinstance(job, str) else job.name
+    name = name_of_job(job)
     found = _VERTEX_JOB.match(name)
     if found is None:
         gemini_job(name)

@@ -34,7 +34,8 @@ _CHUNK = 1024
 _INSTEAD = {
     "set": "its order changes from process to process; give a sorted list",
     "frozenset": "its order changes from process to process; give a sorted list",
-    "dict": "a dict is one row: put it into a list; of a task's output take the member that holds the rows",
+    "dict": 'a dict is one row: put it into a list; of a batch\'s output take its rows: task.output["responses"], with '
+    "multiple_outputs=True on that task",
     "str": "a text is one row: put it into a list; of another task give task.output, since a template makes a text "
     "where the Dag does not set render_template_as_native_obj=True",
     "bytes": "decode it, and put it into a list",
@@ -76,6 +77,7 @@ def refuse_rows(given: Any) -> None:
             "inlined_requests: the input is a generator or iterator, which can be read only once: hand over the "
             "function itself"
         )
+    refuse_asynchronous(given)
     if not callable(given):
         _check_type(given)
     elif wanted := _required_arguments(given):
@@ -83,6 +85,15 @@ def refuse_rows(given: Any) -> None:
             f"inlined_requests: the function is called without arguments and wants {', '.join(wanted)}: bind them with "
             "functools.partial, or decorate it with @task.gemini_batch"
         )
+
+
+def refuse_asynchronous(function: Any) -> None:
+    """Refuse an asynchronous function. It is not called.
+
+    :raises ConfigurationError: says what to hand over instead.
+    """
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"inlined_requests: {_INSTEAD['coroutine']}")
 
 
 def python_rows(given: Any) -> PythonRows:

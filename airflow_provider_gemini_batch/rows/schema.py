@@ -53,8 +53,8 @@ class OutputSchema:
             return self._adapter.dump_python(value, mode="json"), ""
         except ValidationError as error:
             return None, _faults(error)
-        except ValueError as error:
-            return None, f"the value cannot be written as JSON ({type(error).__name__})"
+        except Exception as error:  # noqa: BLE001  (validators and serializers are the author's own code)
+            return None, f"the schema's own code failed on the response ({type(error).__name__})"
 
 
 def response_schema(json_schema: Mapping[str, Any]) -> dict[str, Any]:

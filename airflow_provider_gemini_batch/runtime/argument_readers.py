@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from numbers import Real
+from pathlib import PurePath
 from typing import Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -36,8 +37,14 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0
 def is_unknown(value: object) -> bool:
     """Return whether a value is known only when the task runs: a template, what a task returns, or what holds that."""
     if isinstance(value, (list, tuple, Mapping)):
-        return any(map(comes_from_a_task, value.values() if isinstance(value, Mapping) else value))
-    return comes_from_a_task(value) or (isinstance(value, str) and ("{{" in value or "{%" in value))
+        return any(map(_is_unknown, value.values() if isinstance(value, Mapping) else value))
+    return _is_unknown(value)
+
+
+def _is_unknown(value: object) -> bool:
+    if isinstance(value, (str, PurePath)):
+        return "{{" in str(value) or "{%" in str(value)
+    return comes_from_a_task(value)
 
 
 def comes_from_a_task(value: object) -> bool:
@@ -247,6 +254,8 @@ def codec(name: str, value: Any) -> str:
 def columns(name: str, value: Any) -> tuple[str, ...]:
     """Return names of columns; one alone may be given as a text."""
     if isinstance(value, str):
+        if value.startswith(("['", '["')):
+            raise ConfigurationError(f"{name}: {LIST_AS_TEXT}")
         return (value,)
     if not is_list(value):
         raise _wrong(name, "must be a list of column names", value)
@@ -302,7 +311,9 @@ def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
     hint = ""
     if isinstance(value, Mapping):
         member = "output" if name.endswith("_path") else name if name in value else "job_name"
-        hint = f'; take the member that is meant from the output of a task: task.output["{member}"]'
+        # Airflow knows a member as an XCom of its own; of ours, only job_name always is one.
+        how = "" if member == "job_name" else ", with multiple_outputs=True on that task"
+        hint = f'; take the member that is meant from the output of a task: task.output["{member}"]{how}'
     elif hasattr(value, "task_id") and hasattr(value, "output"):
         hint = '; it is a task: give its output, for the name of a job task.output["job_name"]'
     elif comes_from_a_task(value):

@@ -315,8 +315,8 @@ def _readers(form: Any) -> Iterable[tuple[str, Reader, Any]]:
 def _read(name: str, reader: Reader, value: Any, default: Any) -> Any:
     if isinstance(value, Enum):
         value = value.value
-    # A template renders None as a text.
-    if value is None or (value == "None" and reader not in _OF_TEXTS):
+    # A template renders None as a text. A frame compares each of its cells, so only texts are compared.
+    if value is None or (isinstance(value, str) and value == "None" and reader not in _OF_TEXTS):
         value = default
         if default != "":
             return default

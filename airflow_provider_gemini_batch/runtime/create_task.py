@@ -425,7 +425,15 @@ class TaskRun:
         state = BatchState.from_json(step.memo) or BatchState()
         jobs = [self._active[one.name] for one in state.in_use() if one.name in self._active]
         total = sum(job.completion_stats.total or 0 for job in jobs if job.completion_stats is not None)
-        log.info("Not waiting for %s (wait_for_completion=False).", ", ".join(step.job_names))
+        names = ", ".join(step.job_names)
+        if self._arguments.output_path:
+            log.warning(
+                "Not waiting for %s (wait_for_completion=False): nothing is written to output_path. Read the rows with "
+                "GeminiGetBatchResponsesOperator when the job has ended.",
+                names,
+            )
+        else:
+            log.info("Not waiting for %s (wait_for_completion=False).", names)
         self._overview.submitted()
         # This task does not come back, and nobody else needs its rows.
         return self._publish(summary_of(jobs, counts={"total": total, "succeeded": 0, "failed": 0}))

@@ -353,6 +353,20 @@ def test_the_group_is_three_tasks_and_its_budget_and_limits_are_those_of_the_who
     assert group.commit.upstream_task_ids == {"g.plan", "g.part"}
 
 
+def test_the_arguments_of_a_task_group_are_the_groups_own() -> None:
+    with DAG("d", schedule=None) as dag:
+        GeminiBatchDataset(
+            group_id="g",
+            model=MODEL,
+            input_path="/in/",
+            output_path="/out/",
+            tooltip="Summaries",
+            default_args={"retries": 3},
+            prefix_group_id=False,
+        )
+    assert {name: task.retries for name, task in dag.task_dict.items()} == {"plan": 3, "part": 3, "commit": 3}
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

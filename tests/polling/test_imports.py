@@ -24,6 +24,7 @@ OURS = {
     f"{NAME}.runtime",
     f"{NAME}.runtime.arguments",
     f"{NAME}.runtime.dag_errors",
+    f"{NAME}.runtime.rendering",
     f"{NAME}.runtime.argument_readers",
     f"{NAME}.sensors",
     f"{NAME}.triggers",

@@ -108,6 +108,10 @@ def test_a_large_frame_is_read_in_pieces_and_in_order() -> None:
     assert [row["id"] for row in found.rows] == list(range(3000))
 
 
+async def coroutine() -> Any:
+    return ["a"]
+
+
 async def asynchronous() -> Any:
     yield "a"
 
@@ -168,6 +172,7 @@ def wanting(context: Any, *, rows: int) -> list[str]:
         (lambda: None, "returned nothing"),
         (lambda: "swordfish", "str cannot be rows"),
         (asynchronous, "is asynchronous"),
+        (coroutine, "is asynchronous"),
         (lambda: io.StringIO("swordfish"), "give the path of a file as input_path"),
     ],
 )

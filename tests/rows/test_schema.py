@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_serializer, field_validator
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.rows.schema import OutputSchema
@@ -133,3 +133,26 @@ def test_no_text_crashes_the_reader(text: str) -> None:
 def test_values_come_back_in_plain_json_types() -> None:
     value, _ = OutputSchema(list[dt.date]).read('["2026-01-02"]')
     assert json.dumps(value) == '["2026-01-02"]'
+
+
+class Fragile(BaseModel):
+    """A model whose own code meets a value that its author did not expect."""
+
+    number: int
+
+    @field_validator("number")
+    @classmethod
+    def _look_up(cls, value: int) -> int:
+        return {1: 1}[value]
+
+    @field_serializer("number")
+    def _divide(self, value: int) -> float:
+        return 1 / (value - 1)
+
+
+@pytest.mark.parametrize("number", [99, 1])
+def test_code_of_a_model_that_fails_costs_its_row_alone(number: int) -> None:
+    value, fault = OutputSchema(Fragile).read(f'{{"number": {number}}}')
+    assert value is None
+    assert "the schema's own code failed" in fault
+    assert "99" not in fault

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Asset, ObjectStoragePath, task
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 from upath import UPath
 
@@ -51,6 +52,22 @@ class Elapsed:
 
 Real.register(Elapsed)
 
+
+class DataFrame:
+    """Stands for that of pandas: a comparison gives another frame, which is neither true nor false."""
+
+    __module__ = "pandas.core.frame"
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise ValueError("The truth value of a DataFrame is ambiguous.")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+FRAME = DataFrame()
 OUTPUT = {"job_name": "batches/abc", "responses": [{"text": "swordfish"}], "model": "gemini-2.5-flash"}
 
 
@@ -121,6 +138,7 @@ def read(**arguments: Any) -> BatchArguments:
         ("location", "None", "None"),
         ("system_instruction", "None", None),
         ("input_path", UserList(["/a.txt", "/b.txt"]), ["/a.txt", "/b.txt"]),
+        ("inlined_requests", FRAME, FRAME),
         ("carry", UserList(["a"]), ("a",)),
         ("media_root", UserList(["/a"]), ("/a",)),
         ("gcs_uri", UserList(["gs://b/a"]), ["gs://b/a"]),
@@ -134,7 +152,7 @@ def read(**arguments: Any) -> BatchArguments:
 def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any) -> None:
     source = {"inlined_requests": None} if argument in {"input_path", "gcs_uri"} else {}
     found = getattr(read(**{argument: given}, **source), argument)
-    assert (found, type(found)) == (value, type(value))
+    assert found is value or (found, type(found)) == (value, type(value))
     if isinstance(found, str):
         assert f"{found}" == value  # a choice of an Enum shows its own name otherwise
 
@@ -156,6 +174,8 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
         ("on_empty", "panic", "on_empty must be 'fail' or 'skip' or 'succeed', not 'panic'"),
         ("carry", [7], "carry must be a list of column names, not int"),
         ("carry", {"a": 1}, "carry must be a list of column names, not dict"),
+        ("carry", "['a', 'b']", "carry: a template makes a text of a list"),
+        ("carry", '["a"]', "carry: a template makes a text of a list"),
         ("labels", "a=b", "labels must be a dict, or the text of a JSON object"),
         ("generation_config", "{'a': 1}", "generation_config must be a dict, or the text of a JSON object"),
         ("generation_config", "[1]", "generation_config must be a dict, not list"),
@@ -168,7 +188,7 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
         ("model", "None", "model is empty"),
         ("output_path", b"/data/out.jsonl", "output_path must be a path: .*, not bytes"),
         ("output_path", 7, "output_path must be a path: a text, a pathlib.Path or an ObjectStoragePath, not int"),
-        ("output_path", OUTPUT, 'task.output\\["output"\\]'),
+        ("output_path", OUTPUT, 'task.output\\["output"\\], with multiple_outputs=True on that task'),
         ("output_path", "rows/out.jsonl", "output_path: 'rows/out.jsonl' is relative; give the whole path"),
         ("output_path", "None", "output_path is empty"),
         ("staging_path", "stage", "staging_path: 'stage' is relative"),
@@ -308,6 +328,24 @@ def test_a_decorated_function_is_named_by_its_task_and_line() -> None:
         with pytest.raises(ConfigurationError) as refused:
             prompts()
     assert "'prompts' (test_arguments.py, line " in str(refused.value)
+
+
+def test_an_asynchronous_function_is_refused_when_the_dag_is_parsed() -> None:
+    with DAG("d", schedule=None):
+
+        @gemini_batch_task(model="gemini-2.5-flash")
+        async def prompts() -> list[str]:
+            return ["x"]
+
+        with pytest.raises(ConfigurationError, match=r"'prompts' \(test_arguments.py, line \d+\): .* asynchronous"):
+            prompts()
+
+
+def test_an_argument_of_a_mapped_task_that_cannot_work_names_no_line_and_is_not_tried_again() -> None:
+    with DAG("d", schedule=None):
+        mapped = GeminiCreateBatchJobOperator.partial(task_id="t", model="m").expand(inlined_requests=["a", "b"])
+    with pytest.raises(AirflowFailException, match=r"^GeminiCreateBatchJobOperator 't': inlined_requests: str cannot"):
+        mapped.unmap({"inlined_requests": "a"})
 
 
 def test_several_outputs_are_honoured_when_asked_for_and_never_inferred() -> None:

@@ -33,6 +33,7 @@ from airflow_provider_gemini_batch.runtime.client import (
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from airflow_provider_gemini_batch.emulator import Emulator
@@ -117,6 +118,59 @@ def test_the_times_of_a_wait_may_be_spans_or_texts_and_are_refused_in_words_if_t
             hook.wait(name, **wrong)
     gemini_batch_emulator.control.advance(60)
     assert hook.wait(name, poll_interval=timedelta(seconds=0.01), timeout="60").succeeded  # type: ignore[arg-type]
+
+
+def test_a_job_stands_for_its_name_wherever_a_name_is_asked_for(
+    hook: GeminiBatchHook, gemini_batch_emulator: Emulator
+) -> None:
+    with hook:
+        made = hook.create(MODEL, inlined_requests=["One."])
+        assert hook.get(made).name == made.name
+        hook.cancel(made)
+        gemini_batch_emulator.control.advance(60)
+        assert hook.wait(made, poll_interval=0.01).is_done
+        hook.delete(made)
+        assert not hook.list().batch_jobs
+
+
+@pytest.mark.parametrize("method", ["get", "wait", "cancel", "delete", "get_responses", "iter_results"])
+@pytest.mark.parametrize("given", [None, 7, {"name": "batches/a"}, ["batches/a"]], ids=["None", "int", "dict", "list"])
+def test_what_is_no_job_is_refused_in_words(hook: GeminiBatchHook, method: str, given: Any) -> None:
+    with hook, pytest.raises(errors.ConfigurationError, match=f"Invalid job a value of type {type(given).__name__}"):
+        getattr(hook, method)(given)
+
+
+class Values:
+    """Stands for an array, which is neither true nor false."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["One.", "Two."])
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+
+class Frame(Values):
+    """Stands for a frame, whose elements are its columns."""
+
+    columns = ("One.", "Two.")
+
+
+def test_rows_of_other_types_are_taken_or_refused_in_words(hook: GeminiBatchHook) -> None:
+    refused: Any
+    with hook:
+        stats = hook.create(MODEL, inlined_requests=Values()).completion_stats
+        assert stats is not None
+        assert stats.total == 2
+        for refused in ("x", {"text": "x"}, 7, list):
+            with pytest.raises(errors.InputError, match="inlined_requests must be a list"):
+                hook.create(MODEL, inlined_requests=refused)
+        with pytest.raises(errors.InputError, match="inlined_requests is a frame: give a list"):
+            hook.create(MODEL, inlined_requests=Frame())
+
+
+def test_no_connection_named_means_the_default_one() -> None:
+    assert GeminiBatchHook(None).gemini_conn_id == "gemini_batch_default"
 
 
 class Gist(BaseModel):

@@ -137,6 +137,24 @@ def test_a_task_that_does_not_wait_ends_as_soon_as_the_job_exists(service: Emula
     assert run.xcom("t", "job_name") == job["name"]
 
 
+def test_a_task_that_does_not_wait_says_that_it_writes_no_output(
+    service: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = one(inlined_requests=ROWS, wait_for_completion=False, output_path=f"{tmp_path}/out.jsonl")
+    assert run.attempt("t").state == "success"
+    assert "nothing is written to output_path" in caplog.text
+    assert len(jobs(service)) == 1
+
+
+def test_the_rows_of_one_batch_are_the_input_of_the_next(service: Emulator) -> None:
+    with DAG("chain", schedule=None) as dag:
+        first: Any = create("first", inlined_requests=ROWS, multiple_outputs=True)
+        create("second", inlined_requests=first.output["responses"], prompt_template="{text}", key_field="key")
+    run = dags_test(dag)
+    assert [row["key"] for row in run.xcom("second")["responses"]] == ["0", "1", "2", "3"]
+    assert len(jobs(service)) == 2
+
+
 def test_the_name_of_a_failed_job_is_also_in_xcom(service: Emulator) -> None:
     service.control.faults(job_ending={"state": "FAILED", "code": 3, "message": "no"})
     run = one(inlined_requests=ROWS)

@@ -251,6 +251,10 @@ def test_whether_it_defers_may_be_said_in_words() -> None:
         sensor("batches/a", deferrable="perhaps")
 
 
+def test_no_connection_named_means_the_default_one() -> None:
+    assert sensor("batches/a", gemini_conn_id=None).gemini_conn_id == "gemini_batch_default"
+
+
 def test_job_and_place_are_templates() -> None:
     assert set(GeminiBatchJobSensor.template_fields) == {"job_name", "gemini_conn_id", "location", "project_id"}
 

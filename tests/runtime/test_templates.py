@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 
+from airflow_provider_gemini_batch.api.requests.request import BatchRequest
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 
 if TYPE_CHECKING:
@@ -53,3 +55,53 @@ def test_prompts_in_a_list_are_rendered_at_any_depth() -> None:
     task = operator(inlined_requests=["{{ ds }}", {"contents": [{"parts": [{"text": "{{ run_id }}"}]}]}])
     task.render_template_fields(CONTEXT)
     assert task.inlined_requests == ["2026-01-01", {"contents": [{"parts": [{"text": "r"}]}]}]
+
+
+def test_a_typed_request_is_rendered_as_a_dict_would_be() -> None:
+    given = BatchRequest(text="{{ run_id }}", key="{{ ds }}", extra={"labels": {"day": "{{ ds }}"}})
+    task = operator(inlined_requests=[given])
+    task.render_template_fields(CONTEXT)
+    assert task.inlined_requests == [{"text": "r", "key": "2026-01-01", "labels": {"day": "2026-01-01"}}]
+    assert given.text == "{{ run_id }}", "the next task of this process renders it anew"
+
+
+def test_a_template_in_a_path_object_is_rendered() -> None:
+    task = operator(input_path=[Path("/data/{{ ds }}.csv")], output_path=Path("/data") / "{{ ds }}" / "out.jsonl")
+    task.render_template_fields(CONTEXT)
+    assert (task.input_path, task.output_path) == (["/data/2026-01-01.csv"], "/data/2026-01-01/out.jsonl")
+
+
+def test_a_list_may_hold_a_template_for_a_whole_path() -> None:
+    task = operator(input_path=["{{ ds }}", "/b.csv"])
+    task.render_template_fields({"ds": "/a.csv"})
+    assert task.input_path == ["/a.csv", "/b.csv"]
+
+
+class OfTable(GeminiCreateBatchJobOperator):
+    """An author's own operator, whose rows are made by a method."""
+
+    template_fields = (*GeminiCreateBatchJobOperator.template_fields, "table")
+
+    def __init__(self, *, table: str, **arguments: Any) -> None:
+        super().__init__(inlined_requests=self.prompts, model="gemini-2.5-flash", **arguments)
+        self.table = table
+
+    def prompts(self) -> list[str]:
+        return [f"Describe {self.table}."]
+
+
+def test_a_method_that_gives_the_rows_sees_the_rendered_attributes() -> None:
+    with DAG("d", schedule=None):
+        written = OfTable(task_id="t", table="t_{{ ds }}")
+    task = written.prepare_for_execution()  # a copy, as a worker makes it
+    task.render_template_fields(CONTEXT)
+    assert task._given()["inlined_requests"]() == ["Describe t_2026-01-01."]
+    assert written.table == "t_{{ ds }}"
+
+
+def test_a_method_of_something_else_stays_as_it_is() -> None:
+    with DAG("d", schedule=None):
+        other = OfTable(task_id="other", table="x")
+        task = OfTable(task_id="t", table="y")
+    assert operator(inlined_requests=other.prompts)._given()["inlined_requests"]() == ["Describe x."]
+    assert task._given()["inlined_requests"]() == ["Describe y."]

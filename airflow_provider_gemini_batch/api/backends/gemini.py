@@ -220,7 +220,7 @@ def _inline_items(new: NewJob) -> list[bytes]:
     warnings: set[str] = set()
     first_use: dict[str, int] = {}
     items: list[bytes] = []
-    for position, row in enumerate(new.inlined_requests or ()):
+    for position, row in enumerate(() if new.inlined_requests is None else new.inlined_requests):
         if isinstance(row, CheckedLine):
             items.append(inline_line(row))
             continue

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_gemini_batch.api.backends import Outcome
 from airflow_provider_gemini_batch.api.errors import JobError, JobFailed, NotFound, ResultsGone
 from airflow_provider_gemini_batch.api.models import BatchJob, JobState
+from airflow_provider_gemini_batch.api.names import name_of_job
 from airflow_provider_gemini_batch.api.responses.refusal import check_is_service
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _MAY_HAVE_NONE = frozenset({JobState.CANCELLED, JobState.EXPIRED})
 
 def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float], None]) -> Iterator[BatchResult]:
     """Yield the responses of a job; see :meth:`.BatchClient.get_responses`."""
-    name = job if isinstance(job, str) else job.name
+    name = name_of_job(job)
     outcome = _filled(_outcome(backend, name, known=None if isinstance(job, str) else job))
     if not outcome.job.is_done:
         raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}", job=outcome.job)

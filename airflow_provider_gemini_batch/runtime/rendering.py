@@ -1,0 +1,38 @@
+"""What Airflow's rendering of templates passes over or would do by mistake: functions, typed requests, paths.
+
+Rules of this file: it is imported when a Dag file is parsed, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Uncalled(NamedTuple):
+    """A function that returns rows, wrapped, because Airflow calls any callable in a templated field."""
+
+    function: Callable[[], Iterable[Any]]
+
+    def __repr__(self) -> str:
+        """Return the function's name without its address, since Airflow 3.2.0 makes a new Dag version of a new text."""
+        return f"<function {getattr(self.function, '__module__', '')}.{getattr(self.function, '__qualname__', '')}>"
+
+    def of(self, task: Any) -> Callable[[], Iterable[Any]]:
+        """Return the function; a method of the operator is one of ``task``, the copy whose attributes are rendered."""
+        owner: Any = getattr(self.function, "__self__", None)
+        is_own = type(owner) is type(task) and owner.task_id == task.task_id
+        return getattr(task, self.function.__name__) if is_own else self.function
+
+
+def renderable(value: Any) -> Any:
+    """Return a value in a form that Airflow renders, if it may hold templates in another one."""
+    if isinstance(value, PurePath):
+        text = str(value)
+        return text if "{{" in text or "{%" in text else value
+    if type(value).__name__ == "BatchRequest" and hasattr(value, "members"):
+        return value.members()
+    return value
