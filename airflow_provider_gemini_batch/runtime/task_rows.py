@@ -203,7 +203,11 @@ def _saved_rows(setup: TaskSetup) -> SavedRows | None:
         return None
     place = None if arguments.dry_run else setup.kept_file(_SAVED_ROWS)
     if place is not None:
-        return SavedRows(place[0], paths, place[1], anew=setup.is_anew)
+        path, conn_id = place
+        # As version 0.1 named them beside an output, for tasks that were waiting when it was upgraded.
+        older = f"{path.removesuffix('.jsonl')}.jsonl"
+        is_older = older != path and not setup.is_anew and paths.files_of(older, conn_id).exists(older)
+        return SavedRows(older if is_older else path, paths, conn_id, anew=setup.is_anew)
     for argument in ("carry", "repair_rounds"):
         if getattr(arguments, argument) and setup.lands:
             raise ConfigurationError(

@@ -282,14 +282,34 @@ def test_a_function_is_called_once_for_a_submission_and_its_rows_are_kept_until_
         **places,
     )
     assert run.attempt("t", dies_waiting=True).state == "deferred"
-    assert len(list((tmp_path / place).glob("*.rows.jsonl"))) == 1
+    assert len(list((tmp_path / place).glob("*.rows*"))) == 1
     service.control.clear_faults()
     outcome = run.attempt("t")
     assert outcome.state == "success", outcome.message
     assert sizes(service) == [8, 2]
     assert author.asked == 1
-    assert [path.name for path in tmp_path.rglob("*.rows.jsonl")] == []
+    assert [path.name for path in tmp_path.rglob("*.rows*")] == []
     assert [row["key"] for row in read_lines(tmp_path / "output" / "out.jsonl")] == [f"row-{n}" for n in range(1, 9)]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_rows_that_version_0_1_kept_beside_an_output_are_found_after_the_upgrade(
+    service: Emulator, tmp_path: Path
+) -> None:
+    service.control.faults(row_error_every={"value": 4, **ONCE}, hold_running=True)
+    author = Author()
+    run = one(
+        inlined_requests=author, repair_rounds=1, max_failed_rows=0, retries=1, output_path=f"{tmp_path}/out.jsonl"
+    )
+    assert run.attempt("t", dies_waiting=True).state == "deferred"
+    (kept,) = tmp_path.glob("*.rows")
+    kept.rename(tmp_path / f"{kept.name}.jsonl")
+    service.control.clear_faults()
+    outcome = run.attempt("t")
+    assert outcome.state == "success", outcome.message
+    assert sizes(service) == [8, 2]
+    assert author.asked == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
 
 
 @pytest.mark.parametrize("argument", [{"carry": ["key"]}, {"repair_rounds": 1}])
