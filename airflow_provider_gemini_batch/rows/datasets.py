@@ -20,12 +20,13 @@ from airflow_provider_gemini_batch.rows.columns import records_of, word_of
 from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, format_of_file, from_file, open_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 _ROW_GROUPS = re.compile(r"(.+)#row_groups=([0-9]+)-([0-9]+)(?:,([0-9a-f]{8}))?\Z", re.DOTALL)
 _PARTITION = re.compile(r"([^=]+)=(.*)\Z", re.DOTALL)
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _BATCH_ROWS = 1024
+_BATCH_BYTES = 2 << 20
 
 
 class InputFile(NamedTuple):
@@ -154,6 +155,7 @@ def from_files(
     asked_for: Collection[str] | None = None,
     elsewhere: Collection[str] = (),
     typed: Collection[str] = (),
+    needed: Callable[[Sequence[str]], Collection[str]] | None = None,
     **options: Any,
 ) -> RowSource:
     """Return the rows of several files, one after the other.
@@ -162,6 +164,7 @@ def from_files(
         requests, get only these columns from the names of folders.
     :param elsewhere: columns that other files of a dataset of Parquet have: where these lack them, they are null.
     :param typed: the columns that need one type over all files of Parquet.
+    :param needed: returns those of all columns of Parquet that are read; None: all are.
     :param options: how each file that is not Parquet is read; see :func:`.sources.from_file`.
     :raises ConfigurationError: the files are of several formats, or name other columns than the first.
     """
@@ -179,7 +182,7 @@ def from_files(
             raise ConfigurationError(f"{name} is for CSV and text files only; the input is Parquet")
     options["file_format"] = form
     made = (
-        _ParquetRows(files, opener, elsewhere, typed)
+        _ParquetRows(files, opener, elsewhere, typed, needed)
         if form == "parquet"
         else _TextRows(files, opener, options, asked_for)
     )
@@ -297,9 +300,15 @@ class _ParquetRows(_Rows):
     """Rows of Parquet files, or of some of their row groups."""
 
     def __init__(
-        self, files: Sequence[InputFile], opener: Opener, elsewhere: Collection[str], typed: Collection[str]
+        self,
+        files: Sequence[InputFile],
+        opener: Opener,
+        elsewhere: Collection[str],
+        typed: Collection[str],
+        needed: Callable[[Sequence[str]], Collection[str]] | None,
     ) -> None:
         super().__init__(files, opener)
+        self._needed = needed
         facts: dict[str, ParquetFacts] = {}
         for one in files:
             if one.path not in facts:
@@ -317,12 +326,28 @@ class _ParquetRows(_Rows):
         table = open_parquet(handle, one.path)
         first, last = one.row_groups or (0, table.metadata.num_row_groups - 1)
         partitions = one.partitions
-        missing = dict.fromkeys(self.columns or ())
+        names = self.columns or ()
+        missing = dict.fromkeys(names if self._needed is None else self._needed(names))
         place = sum(table.metadata.row_group(group).num_rows for group in range(first))
-        for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=list(range(first, last + 1))):
+        # What nobody asks for may be large, or such that Python cannot hold it.
+        columns = [name for name in table.schema_arrow.names if name in missing] or table.schema_arrow.names[:1]
+        groups = range(first, last + 1)
+        size = _batch_rows(table.metadata, groups, columns)
+        for batch in table.iter_batches(size, row_groups=list(groups), columns=columns, use_threads=False):
             with naming_file(one.path):
                 records = records_of(batch)
             for value in records:
                 yield Row(place, {**missing, **partitions, **value}), "row"
                 place += 1
         self._stack.close()
+
+
+def _batch_rows(meta: Any, groups: range, columns: Sequence[str]) -> int:
+    """Return how many rows are read at a time, so that those with long texts take no more memory than others."""
+    roots = {name.partition(".")[0] for name in columns}
+    most = 1
+    for group in map(meta.row_group, groups):
+        parts = map(group.column, range(group.num_columns))
+        size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in roots)
+        most = max(most, size // max(1, group.num_rows))
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // most))

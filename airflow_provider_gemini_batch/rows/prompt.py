@@ -54,6 +54,11 @@ class Template:
         """Whether the template names any column."""
         return len(self._pieces) > 1
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the template names."""
+        return self._pieces[1::2]
+
     def _split(self, template: str) -> None:
         opened: list[str] = []  # braces that wait for their partner, of JSON or doubled
         position = 0

@@ -258,10 +258,21 @@ def _arrow(value: Any, batches: Iterable[Any]) -> PythonRows:
     )
 
 
+def _batches(dataset: Any) -> Iterable[Any]:
+    """Return the batches of a dataset, a few rows at a time; left alone, pyarrow reads far ahead and keeps it all."""
+    options = {"batch_size": _CHUNK, "batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
+    if getattr(getattr(dataset, "format", None), "default_extname", "") == "parquet":
+        from pyarrow.dataset import ParquetFragmentScanOptions
+
+        options["fragment_scan_options"] = ParquetFragmentScanOptions(pre_buffer=False)
+    found: Iterable[Any] = dataset.to_batches(**options)
+    return found
+
+
 _FRAMES: Mapping[str, Callable[[Any], PythonRows]] = {
     "pandas.DataFrame": _pandas,
     "polars.DataFrame": _polars,
     "pyarrow.Table": lambda table: _arrow(table, table.to_batches(max_chunksize=_CHUNK)),
     "pyarrow.RecordBatch": lambda batch: _arrow(batch, [batch]),
-    "pyarrow.Dataset": lambda dataset: _arrow(dataset, dataset.to_batches()),
+    "pyarrow.Dataset": lambda dataset: _arrow(dataset, _batches(dataset)),
 }

@@ -303,7 +303,10 @@ def open_parquet(handle: BinaryIO, path: str = "the input") -> Any:
             "Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]'"
         ) from error
     try:
-        table = parquet.ParquetFile(handle)
+        # pyarrow would keep all that it has read until the end. A column of a row group is read at once from an object
+        # store, where each jump between columns is another request, and a piece at a time from a disk.
+        pieces = _READ_BYTES if isinstance(handle, io.BufferedReader) else 0
+        table = parquet.ParquetFile(handle, pre_buffer=False, buffer_size=pieces)
     except ArrowInvalid:
         raise InputError(f"{path} is not a Parquet file") from None
     names = table.schema_arrow.names

@@ -14,6 +14,7 @@ from array import array
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -28,7 +29,7 @@ from airflow_provider_gemini_batch.rows.datasets import from_files
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.layout import Layout, Shard, ShardFile
 from airflow_provider_gemini_batch.rows.sources import Row, RowSource, from_file, from_python
-from airflow_provider_gemini_batch.rows.templates import ColumnTypes, carried_line, named_columns
+from airflow_provider_gemini_batch.rows.templates import ColumnTypes, carried_line, named_columns, needed_columns
 from airflow_provider_gemini_batch.rows.wire_lines import LineMaker
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def open_source(spec: InputSpec) -> RowSource:
     """Return the rows of a spec, from any source. A file is opened at once. Raises ConfigurationError."""
     spec.check()
     typed = set(spec.carry) - set(spec.carry_types)
+    of_parquet: dict[str, Any] = {"typed": typed, "needed": partial(needed_columns, spec)}
     if spec.files is not None:
         asked_for = None if spec.prompt_template is not None else {name for _, name in named_columns(spec)}
         elsewhere = spec.carry_types if spec.is_part else ()
@@ -89,11 +91,11 @@ def open_source(spec: InputSpec) -> RowSource:
             opener=spec.opener,
             asked_for=asked_for,
             elsewhere=elsewhere,
-            typed=typed,
+            **of_parquet,
             **_reading(spec),
         )
     if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
-        return from_files([spec.path], opener=spec.opener, typed=typed, **_reading(spec))
+        return from_files([spec.path], opener=spec.opener, **of_parquet, **_reading(spec))
     if spec.path is not None:
         found = from_file(spec.path, opener=spec.opener, **_reading(spec))
         return found._replace(where=lambda line: f"item {line - 1}") if spec.is_saved else found

@@ -202,6 +202,12 @@ def named_columns(spec: InputSpec) -> list[tuple[str, str]]:
     return [(argument, name) for argument, name in named if name is not None] + [("carry", name) for name in spec.carry]
 
 
+def needed_columns(spec: InputSpec, columns: Sequence[str]) -> set[str]:
+    """Return the columns of a table that its rows are made of. Raises ConfigurationError."""
+    texts = [text_of_columns(columns)] if spec.prompt_template is None else Template(spec.prompt_template).columns
+    return {*texts, *(name for _, name in named_columns(spec))}
+
+
 def text_of_columns(columns: Sequence[str]) -> str:
     """Return the column that holds the prompt when there is no template. Raises ConfigurationError."""
     if len(columns) == 1:

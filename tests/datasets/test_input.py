@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import closing
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pytest
@@ -18,7 +19,7 @@ from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.rows.datasets import InputFile, from_files
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.sources import guess_format, open_local
-from airflow_provider_gemini_batch.rows.stage import stage
+from airflow_provider_gemini_batch.rows.stage import open_source, stage
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
 from airflow_provider_gemini_batch.runtime.paths import Paths
 
@@ -127,6 +128,51 @@ def test_row_groups_of_a_file_are_read_alone(tmp_path: Path) -> None:
         read(f"{path}#row_groups=3-7")
     with pytest.raises(ConfigurationError, match="has no row groups: only Parquet does"):
         read([put(tmp_path / "x.jsonl", [{"text": "x"}]) + "#row_groups=0-1"])
+
+
+@pytest.mark.parametrize("buffering", [0, 1 << 20], ids=["a store", "a disk"])
+def test_parquet_is_read_without_what_nobody_asks_for_and_forgotten_row_by_row(tmp_path: Path, buffering: int) -> None:
+    path, size = tmp_path / "wide.parquet", 2 << 20
+    schema = pa.schema([("text", pa.string()), ("scan", pa.binary()), ("until", pa.timestamp("us"))])
+    with parquet.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+        for group in range(24):
+            # A day that Python cannot hold stops only those who ask for it.
+            rows = {"text": [f"{group}" * 5_000] * 200, "scan": [bytes(10_000)] * 200, "until": [1 << 62] * 200}
+            writer.write_table(pa.table(rows, schema=schema))
+
+    def opened(name: str) -> BinaryIO:
+        return Path(name).open("rb", buffering=buffering)
+
+    spec = InputSpec(
+        service=Service.GEMINI,
+        model="m",
+        path=str(path),
+        opener=opened,
+        prompt_template="{text}",
+    )
+    source = open_source(spec)
+    tracemalloc.start()
+    try:
+        with closing(source):
+            assert sum(len(row.value["text"]) for row in source.rows) > 10 * size
+        assert tracemalloc.get_traced_memory()[1] < 6 * size
+    finally:
+        tracemalloc.stop()
+
+
+def test_long_texts_of_parquet_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    path, size = tmp_path / "long.parquet", 1 << 20
+    schema = pa.schema([("text", pa.string())])
+    with parquet.ParquetWriter(path, schema, compression="none", use_dictionary=False, write_batch_size=1) as writer:
+        writer.write_table(pa.table({"text": [f"{number:02d}" * (size // 2) for number in range(60)]}))
+    source = open_source(InputSpec(service=Service.GEMINI, model="m", path=str(path)))
+    tracemalloc.start()
+    try:
+        with closing(source):
+            assert sum(1 for _ in source.rows) == 60
+        assert tracemalloc.get_traced_memory()[1] < 15 * size
+    finally:
+        tracemalloc.stop()
 
 
 def test_parquet_files_have_one_schema_over_all_of_them(tmp_path: Path) -> None:

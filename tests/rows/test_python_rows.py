@@ -18,7 +18,7 @@ from uuid import UUID
 import pyarrow as pa
 import pytest
 from airflow.sdk import task
-from pyarrow import dataset
+from pyarrow import dataset, parquet
 from pydantic_core import from_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
@@ -332,3 +332,14 @@ def test_frames_of_polars_become_rows_as_they_are_meant(tmp_path: Path) -> None:
     for other, words in ((pl.DataFrame(given).lazy(), "call its collect()"), (pl.Series([1]), "call its to_list()")):
         with pytest.raises(ConfigurationError, match=re.escape(words)):
             python_rows(other)
+
+
+def test_an_arrow_dataset_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    schema = pa.schema([("text", pa.string())])
+    with parquet.ParquetWriter(tmp_path / "a.parquet", schema, compression="none", use_dictionary=False) as writer:
+        for group in range(24):
+            writer.write_table(pa.table({"text": [f"{group:02d}" * 5_000] * 200}))
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in python_rows(dataset.dataset(tmp_path)).rows]
+    assert len(held) == 24 * 200
+    assert max(held) < 24 << 20  # half of it
