@@ -30,6 +30,7 @@ _FILLED = {
 }
 _LARGE_IMAGES = frozenset({"2K", "4K"})
 _FACTS = ("contents", "content")
+_OF_GEMINI_API = ("https://generativelanguage.googleapis.com/", "files/")
 
 
 def check_job(model: str, location: str, *, source_table: bool, answer_table: bool) -> None:
@@ -108,6 +109,9 @@ def _check_content(content: Any) -> None:
         # Nearly all parts consist of one text; skip these quickly.
         if isinstance(part, Mapping) and not (len(part) == 1 and "text" in part):
             _check(part, "parts", 4)
+            uri = either(either(part, "fileData"), "fileUri")
+            if isinstance(uri, str) and uri.startswith(_OF_GEMINI_API):
+                raise InputError("parts.fileData: Vertex AI reads no files of the Gemini API: give a gs:// address")
 
 
 def _check(value: Any, path: str, depth: int) -> None:

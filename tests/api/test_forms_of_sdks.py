@@ -131,6 +131,13 @@ def test_a_content_with_an_empty_role_is_the_users(tmp_path: Path, role: object)
     assert with_roles(row)["contents"][0]["role"] == "user"
 
 
+@pytest.mark.parametrize("uri", ["https://generativelanguage.googleapis.com/v1beta/files/abc", "files/abc"])
+def test_a_file_of_the_gemini_api_is_refused_for_vertex_ai(uri: str) -> None:
+    part = {"file_data": {"file_uri": uri, "mime_type": "image/png"}}
+    with pytest.raises(InputError, match="reads no files of the Gemini API"):
+        check_request({"contents": [{"role": "user", "parts": [{"text": "x"}, part]}]})
+
+
 @pytest.mark.parametrize(
     ("member", "value"), [("store", False), ("tools", [{"file_search": {}}]), ("tools", {"fileSearch": {"topK": 3}})]
 )
