@@ -424,7 +424,7 @@ class BatchClient:
 
         deadline = inf if timeout is None else self._clock() + timeout
         wait = JobWait([name_of_job(name)], WaitPolicy(deadline, poll_interval))
-        driver = BlockingWait(wait, read, now=self._clock, renew=renew, on_news=on_progress)
+        driver = BlockingWait(wait, read, now=self._clock, renew=renew, on_progress=on_progress)
         report = driver.run(self._transport.sleep)
         if report.reason is Reason.ENDED and last is not None:
             return last

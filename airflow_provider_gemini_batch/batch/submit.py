@@ -24,7 +24,7 @@ from airflow_provider_gemini_batch.batch.ports import TaskFailed
 from airflow_provider_gemini_batch.batch.state import UNRECORDED, JobRecord
 from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.batch.verdict import SentTooOften, judge
-from airflow_provider_gemini_batch.polling.policy import next_look
+from airflow_provider_gemini_batch.polling.policy import next_lookup
 from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Submitter:
                 if record.job is not None:
                     state.record_created(record.job, clock.now())
                     log.info("Found %s: a create call whose response was lost had created it.", record.name)
-            pause = next_look(pending.waited, lookup_timeout=self._task.policy.lookup_timeout, in_flight=in_flight)
+            pause = next_lookup(pending.waited, lookup_timeout=self._task.policy.lookup_timeout, in_flight=in_flight)
             if found or pause is None:
                 break
             now = clock.now()

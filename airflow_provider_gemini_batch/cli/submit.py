@@ -50,7 +50,7 @@ class _Shards:
         """Unused: the command line does not send rows again."""
         raise NotImplementedError(name, len(rows))
 
-    def bring_media(self, lines: Path) -> None:
+    def upload_attachments(self, lines: Path) -> None:
         """Do nothing: rows of the command line have no attachments."""
 
 

@@ -76,14 +76,6 @@ def usage_metadata(
 ) -> dict[str, Any]:
     """Return ``usageMetadata``; ``cached`` is a part of the prompt, the others are not."""
     asked, said = sum(prompt.values()), sum(answered.values())
-    if asked and said and not (thoughts or tool or cached) and len(prompt) == len(answered) == 1 and "TEXT" in answered:
-        # What nearly all rows are.
-        return {
-            "promptTokenCount": asked,
-            "candidatesTokenCount": said,
-            "totalTokenCount": asked + said,
-            "promptTokensDetails": details(prompt),
-        }
     usage: dict[str, Any] = {"promptTokenCount": asked}
     if cached:
         usage["cachedContentTokenCount"] = min(cached, asked)

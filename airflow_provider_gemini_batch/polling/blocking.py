@@ -26,7 +26,7 @@ class BlockingWait:
     :param now: the clock of the wait's deadline, in seconds.
     :param renew: looks the credentials up again, for ``read`` to use; called when they were refused.
     :param log: called with the level and the text of each line of the wait's log.
-    :param on_news: called with a job whose state or counts have changed.
+    :param on_progress: called with a job whose state or counts have changed.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class BlockingWait:
         now: Callable[[], float],
         renew: Callable[[], None] | None = None,
         log: Callable[[int, str], None] | None = None,
-        on_news: Callable[[BatchJob], None] | None = None,
+        on_progress: Callable[[BatchJob], None] | None = None,
     ) -> None:
         self.wait = wait
         self._read = read
         self._now = now
         self._renew = renew
         self._log = log
-        self._on_news = on_news
+        self._on_progress = on_progress
         self._words = WaitLog(wait)
         self._credentials = 0
         self._broke_off: float | None = None
@@ -77,13 +77,13 @@ class BlockingWait:
             before = job.progress
             pause = self.wait.record(job, answer, self._now(), credentials=self._credentials)
             self._pauses[job.name] = (pause, pause)
-            if self._on_news is not None and found is not None and job.progress != before:
-                self._on_news(found)
+            if self._on_progress is not None and found is not None and job.progress != before:
+                self._on_progress(found)
         if any(job.refused_credentials == self._credentials for job in self.wait.jobs):
             if self._renew is not None:
                 self._renew()
             self._credentials += 1
-        for level, line in self._words.news(self._now()):
+        for level, line in self._words.new_lines(self._now()):
             if self._log is not None:
                 self._log(level, line)
 

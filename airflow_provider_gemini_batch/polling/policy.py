@@ -107,7 +107,7 @@ def _interval_factor(age: float | None, poll_interval: float) -> float:
 # -- looking for a job whose creation was not answered -----------------------------------------------------------------
 
 
-def next_look(waited: float, *, lookup_timeout: float, in_flight: float = 0.0) -> float | None:
+def next_lookup(waited: float, *, lookup_timeout: float, in_flight: float = 0.0) -> float | None:
     """Return the pause before the next search of the service's list, in seconds; None if the job cannot appear later.
 
     Pauses grow as the wait grows (searches at 0, 1, 2, 4, 8 ... seconds), and the last search is at the very end.

@@ -90,31 +90,31 @@ class PollConnection(Protocol):
 
 
 class Subscription:
-    """A wait that a poller keeps up to date, and a place to sleep until there is news."""
+    """A wait that a poller keeps up to date, and a place to sleep until something has changed."""
 
-    __slots__ = ("_has_news", "_sleeper", "targets", "wait")
+    __slots__ = ("_has_changed", "_sleeper", "targets", "wait")
 
     def __init__(self, wait: JobWait) -> None:
         self.wait = wait
         self.targets: Sequence[SubscribedJob] = tuple(SubscribedJob(job, self) for job in wait.jobs)
         self._sleeper: asyncio.Future[None] | None = None
-        self._has_news = False
+        self._has_changed = False
 
     def wake(self) -> None:
         """Wake the sleeper; if nobody sleeps, let the next sleep end at once."""
-        self._has_news = True
+        self._has_changed = True
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
 
-    async def wait_for_news(self) -> None:
-        """Sleep until there is news."""
-        if not self._has_news:
+    async def wait_for_change(self) -> None:
+        """Sleep until something has changed."""
+        if not self._has_changed:
             self._sleeper = asyncio.get_running_loop().create_future()
             try:
                 await self._sleeper
             finally:
                 self._sleeper = None
-        self._has_news = False
+        self._has_changed = False
 
 
 class SubscribedJob(PollTarget):

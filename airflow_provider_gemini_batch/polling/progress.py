@@ -49,7 +49,7 @@ class WaitLog:
         #: When a job was first seen to run, in seconds since the epoch.
         self.running_since: float | None = None
 
-    def news(self, now: float) -> Iterator[tuple[int, str]]:
+    def new_lines(self, now: float) -> Iterator[tuple[int, str]]:
         """Yield the level and the text of each line that the log should have now.
 
         :param now: the wall clock, in seconds since the epoch.

@@ -161,11 +161,11 @@ class OwnRows(TaskWork):
     def _estimated_cost(self, staged: Staged) -> Cost:
         return estimated_cost(staged.expected, self._arguments.kind)
 
-    def bring_media(self, lines: Path) -> None:
+    def upload_attachments(self, lines: Path) -> None:
         """Upload or stage the files that go with the rows of one job."""
         if self._media is not None:
             with lines.open("rb") as handle:
-                self._media.bring(handle)
+                self._media.upload(handle)
 
     def shard(self, index: int) -> ShardFile:
         """Return the lines of one job."""

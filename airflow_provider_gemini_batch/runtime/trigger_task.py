@@ -171,11 +171,11 @@ class TriggerTask:
         alarm: asyncio.TimerHandle | None = None
         try:
             while True:
-                await subscription.wait_for_news()
+                await subscription.wait_for_change()
                 if alarm is not None:
                     alarm.cancel()
                 now = time.time()
-                await self._write(list(words.news(now)))
+                await self._write(list(words.new_lines(now)))
                 self._report_watched(
                     sum(one.progress is None or not one.progress.state.is_terminal for one in wait.jobs)
                 )
@@ -189,7 +189,7 @@ class TriggerTask:
                     if pushed:
                         is_first = False
                         continue
-                # The next news may be hours away: a job that has just begun to run would be shown as queued.
+                # The next change may be hours away: a job that has just begun to run would be shown as queued.
                 pause = max(push_at - moment, _XCOM_SECONDS * (0.5 + random() / 2))  # noqa: S311  no secret
                 alarm = asyncio.get_running_loop().call_later(pause, subscription.wake)
         finally:

@@ -95,7 +95,7 @@ class AttachmentUploader:
             known = self._known[path] = self._identify(self._address(path))
         return known
 
-    def bring(self, lines: Iterable[bytes]) -> None:
+    def upload(self, lines: Iterable[bytes]) -> None:
         """Upload the files that these lines name and that are not there yet."""
         named = {digest for line in lines for digest in _NAMED.findall(line)}
         uploads: list[_Upload] = []

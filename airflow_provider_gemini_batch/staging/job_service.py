@@ -69,7 +69,7 @@ class RowSupply(Protocol):
     def subset(self, rows: Sequence[int], name: str) -> ShardFile:
         """Return a new file with the lines of some rows."""
 
-    def bring_media(self, lines: Path) -> None:
+    def upload_attachments(self, lines: Path) -> None:
         """Upload or stage the files that go with these rows."""
 
 
@@ -190,7 +190,7 @@ class ClientJobService:
         if self._supply is None:
             return self._what_is_left(tag, completes) if completes else self._existing(tag)
         shard = self._supply.shard(tag.shard) if rows is None else self._supply.subset(rows, str(tag))
-        self._supply.bring_media(shard.path)
+        self._supply.upload_attachments(shard.path)
         if self._client.service is Service.VERTEX:
             return self._stage(tag, shard)
         if self._fits_inline(shard):

@@ -43,7 +43,7 @@ class Scene:
         self.poller.join(subscription)
         try:
             while (report := subscription.wait.report()) is None:
-                await subscription.wait_for_news()
+                await subscription.wait_for_change()
         finally:
             self.poller.leave(subscription)
         return report, self.loop.time() - began

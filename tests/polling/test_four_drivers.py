@@ -167,7 +167,7 @@ def by_poller(service: Service, names: Sequence[str], policy: WaitPolicy) -> Wai
         subscription = subscribe(*names, **policy._asdict())
         shared.join(subscription)
         while (report := subscription.wait.report("memo")) is None:
-            await subscription.wait_for_news()
+            await subscription.wait_for_change()
         shared.leave(subscription)
         shared.close()
         return report

@@ -15,7 +15,7 @@ from airflow_provider_gemini_batch.polling.policy import (
     doubt,
     job_age,
     longest_wait,
-    next_look,
+    next_lookup,
     poll_delay,
 )
 
@@ -104,7 +104,7 @@ def test_a_doubt_lasts_a_minute_two_for_a_job_that_was_never_seen_and_a_clock_th
 def lookup_pauses(lookup_timeout: float, *, in_flight: float = 0.0) -> list[float]:
     """All pauses between looks, from the moment of sending."""
     pauses: list[float] = []
-    while (pause := next_look(sum(pauses), lookup_timeout=lookup_timeout, in_flight=in_flight)) is not None:
+    while (pause := next_lookup(sum(pauses), lookup_timeout=lookup_timeout, in_flight=in_flight)) is not None:
         pauses.append(pause)
     return pauses
 
@@ -120,5 +120,5 @@ def test_looks_are_spread_over_the_whole_time_in_which_a_job_may_appear(timeout:
 
 def test_looks_come_at_growing_pauses_until_the_time_is_over() -> None:
     assert lookup_pauses(120) == [1, 1, 2, 4, 8, 16, 32, 56]
-    assert next_look(120, lookup_timeout=120) is None
-    assert next_look(120, lookup_timeout=120, in_flight=60) == 60
+    assert next_lookup(120, lookup_timeout=120) is None
+    assert next_lookup(120, lookup_timeout=120, in_flight=60) == 60

@@ -198,17 +198,17 @@ async def test_failing_polls_are_waited_out_and_told_once() -> None:
     scene.service.fail = lambda _verb, _name: TransportError("reset", sent=True)
     subscription = subscribe(*names(1), poll_interval=5.0)
     scene.poller.join(subscription)
-    news = 0
+    changes = 0
 
     async def listen() -> None:
-        nonlocal news
+        nonlocal changes
         while not subscription.wait.is_over:
-            await subscription.wait_for_news()
-            news += 1
+            await subscription.wait_for_change()
+            changes += 1
 
     task = asyncio.create_task(listen())
     await asyncio.sleep(300.0)
-    assert news == 1
+    assert changes == 1
     scene.service.fail = lambda _verb, _name: None
     scene.service.finish("batches/00000")
     await task

@@ -33,7 +33,7 @@ class Told:
         for job, answer in zip(self.wait.jobs, answers, strict=True):
             snapshot = JobSnapshot(job.name, answer) if isinstance(answer, JobProgress) else answer
             self.wait.record(job, snapshot, T + at)
-        return [line for _, line in self.log.news(T + at)]
+        return [line for _, line in self.log.new_lines(T + at)]
 
 
 def seen(done: int = 0, failed: int = 0, total: int | None = 1000, state: JobState = JobState.RUNNING) -> JobProgress:
@@ -112,7 +112,7 @@ def test_failures_are_warnings_and_all_else_is_not() -> None:
     levels = []
     for answer in (DOWN, DOWN, DOWN, JobSnapshot("batches/a", seen(5))):
         told.wait.record(told.wait.jobs[0], answer, T)
-        levels += [level for level, _ in told.log.news(T)]
+        levels += [level for level, _ in told.log.new_lines(T)]
     assert levels == [logging.WARNING, logging.INFO, logging.INFO, logging.INFO]
 
 

@@ -76,7 +76,6 @@ class Job:
     good: dict[int, bool] = field(default_factory=dict)
     finished: dict[int, float] = field(default_factory=dict)
     cancel_asked: float | None = None
-    cancelled_by: str = ""
     deleted: bool = False
     denied: float = 0.0
 
@@ -161,7 +160,7 @@ class World:
         now = self._clock.now
         if job.state(now).is_terminal or job.cancel_asked is not None:
             return
-        job.cancel_asked, job.cancelled_by = now, by
+        job.cancel_asked = now
         self.on_stop(job, by)
         self._clock.note(f"service: {by} asks for the end of {job.name}")
         end = now + self._random.uniform(0.0, self.weather.cancel_delay)

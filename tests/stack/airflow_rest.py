@@ -149,10 +149,6 @@ class AirflowRest:
         """Mark a run success or failed, as the button in the UI does."""
         self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": state})
 
-    def delete_run(self, dag_id: str, run_id: str) -> None:
-        """Delete a run (Airflow refuses one that is running)."""
-        self.call("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
-
     # Task instances
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ class OneFile:
     def subset(self, rows: Sequence[int], name: str) -> ShardFile:
         raise AssertionError((rows, name))
 
-    def bring_media(self, lines: Path) -> None:
+    def upload_attachments(self, lines: Path) -> None:
         """There is none."""
 
 
@@ -221,10 +221,10 @@ def media(client: BatchClient) -> AttachmentUploader:
     return AttachmentUploader(lambda: client, Service.GEMINI, lambda _: io.BytesIO(PICTURE), None)
 
 
-def bring(media: AttachmentUploader, path: str = "/pictures/red.png") -> str:
+def uploaded(media: AttachmentUploader, path: str = "/pictures/red.png") -> str:
     """Bring one file; gives its name at the service."""
     part = media.attach(path).part
-    media.bring([json.dumps(part).encode()])
+    media.upload([json.dumps(part).encode()])
     return f"files/{part['fileData']['fileUri'].rpartition('/')[2]}"
 
 
@@ -232,19 +232,19 @@ def test_media_are_waited_for_and_used_again(
     media: AttachmentUploader, client: BatchClient, emulator: Emulator, clock: VirtualTime
 ) -> None:
     emulator.control.faults(file_processing=5)
-    name = bring(media)
+    name = uploaded(media)
     assert client.get_file(name).state == "ACTIVE"
     assert clock.pauses == [1, 2, 4]
-    assert bring(media) == name
+    assert uploaded(media) == name
     assert starts(emulator) == 1
 
 
 def test_media_that_take_long_are_waited_for_without_a_worker(media: AttachmentUploader, emulator: Emulator) -> None:
     emulator.control.faults(file_processing=100)
     with pytest.raises(FileNotReady):
-        bring(media)
+        uploaded(media)
     emulator.control.advance(100)
-    bring(media)
+    uploaded(media)
     assert starts(emulator) == 1
 
 
@@ -253,18 +253,18 @@ def test_media_that_failed_are_uploaded_again(
     media: AttachmentUploader, client: BatchClient, emulator: Emulator, processing: int
 ) -> None:
     emulator.control.faults(file_processing=processing, file_failed={"value": True, "times": 1})
-    assert client.get_file(bring(media)).state == "ACTIVE"
+    assert client.get_file(uploaded(media)).state == "ACTIVE"
     assert starts(emulator) == 2
 
 
 def test_media_that_an_earlier_task_left_failed_are_uploaded_again(
     media: AttachmentUploader, client: BatchClient, emulator: Emulator
 ) -> None:
-    name = bring(media)
+    name = uploaded(media)
     client.delete_file(name)
     emulator.control.faults(file_failed={"value": True, "times": 1})
     client.upload_file(io.BytesIO(PICTURE), name=name, mime_type="image/png", wait=0)
-    assert client.get_file(bring(media)).state == "ACTIVE"
+    assert client.get_file(uploaded(media)).state == "ACTIVE"
 
 
 def test_media_that_fail_twice_fail_with_the_services_words_also_after_a_long_wait(
@@ -273,10 +273,10 @@ def test_media_that_fail_twice_fail_with_the_services_words_also_after_a_long_wa
     emulator.control.faults(file_processing=50, file_failed="Too odd.")
     for _ in range(2):
         with pytest.raises(FileNotReady):
-            bring(media)
+            uploaded(media)
         emulator.control.advance(50)
     with pytest.raises(FileFailed, match="media_field"):
-        bring(media)
+        uploaded(media)
     assert starts(emulator) == 2
     assert client.list_files().files == ()
 
@@ -284,19 +284,19 @@ def test_media_that_fail_twice_fail_with_the_services_words_also_after_a_long_wa
 def test_media_that_will_expire_soon_are_uploaded_again(
     media: AttachmentUploader, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = bring(media)
+    name = uploaded(media)
     monkeypatch.setattr(attachments, "_YOUNG", timedelta(seconds=-1))
-    assert bring(media) == name
+    assert uploaded(media) == name
     assert starts(emulator) == 2
 
 
 def test_media_are_compared_by_content_and_not_by_name(
     media: AttachmentUploader, client: BatchClient, emulator: Emulator
 ) -> None:
-    name = bring(media)
+    name = uploaded(media)
     client.delete_file(name)
     client.upload_file(io.BytesIO(b"something else"), name=name, mime_type="image/png")
-    assert bring(media) == name
+    assert uploaded(media) == name
     assert client.get_file(name).sha256_hex == hashlib.sha256(PICTURE).hexdigest()
     assert starts(emulator) == 3
 
@@ -306,7 +306,7 @@ def test_media_that_vanish_while_they_are_processed_are_uploaded_again(
 ) -> None:
     gone: dict[str, Any] = {"operation": "file_get", "status": 404, "times": 1, "skip": 1}
     emulator.control.faults(file_processing=5, http=gone)
-    assert client.get_file(bring(media)).state == "ACTIVE"
+    assert client.get_file(uploaded(media)).state == "ACTIVE"
     assert starts(emulator) == 2
 
 

@@ -49,9 +49,9 @@ def test_a_file_is_staged_whole_or_not_at_all(
     part = uploader.attach("/pictures/red.png").part
     line = json.dumps(part).encode()
     with pytest.raises(error):
-        uploader.bring([line])
+        uploader.upload([line])
     assert client.storage.filesystem.find(folder) == []
-    uploader.bring([line])
+    uploader.upload([line])
     assert b"".join(client.storage.iter_bytes(part["fileData"]["fileUri"])) == PICTURE
 
 
@@ -59,6 +59,6 @@ def test_only_the_files_that_the_lines_of_a_job_name_are_staged(client: BatchCli
     folder = f"gs://stage/{tmp_path.name}"
     uploader = AttachmentUploader(lambda: client, Service.VERTEX, lambda path: io.BytesIO(path.encode()), folder)
     parts = [uploader.attach(f"/pictures/{name}.png").part for name in ("red", "green", "blue")]
-    uploader.bring([json.dumps(parts[0]).encode(), json.dumps(parts[2]).encode(), b'{"text": "no file"}'])
+    uploader.upload([json.dumps(parts[0]).encode(), json.dumps(parts[2]).encode(), b'{"text": "no file"}'])
     staged = {f"gs://{each}" for each in client.storage.filesystem.find(folder)}
     assert staged == {parts[index]["fileData"]["fileUri"] for index in (0, 2)}
