@@ -27,9 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _BRACES = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
-# A name in double braces with blanks around it is Jinja, which these templates are not. After another brace, it is an
-# escaped pair.
-_JINJA = re.compile(r"(?<!\{)(?:\{\{-?\s+[\w.\[\]'\"]+(?:\s*\|[^{}]*)?\s+-?\}\}|\{%)")
+# A name in double braces with blanks around it, or one that only Airflow has, is Jinja, which these templates are not.
+# After another brace, it is an escaped pair.
+_JINJA = re.compile(
+    r"""(?<!\{) (?:
+        \{\{-? \s+ [\w.\[\]'"]+ (?:\s*\|[^{}]*)? \s+ -?\}\}
+      | \{\{-? \s* (?:data_interval_(?:start|end)|[dt]s(?:_nodash)?|logical_date|run_id)\b [^{}:]* \}\}
+      | \{\{-? \s* (?:conn|dag|dag_run|macros|params|task|ti|var)[.\[] [^{}:]* \}\}
+      | \{%
+    )""",
+    re.VERBOSE,
+)
 _LITERAL_BRACES = "for braces that are meant write {{ and }}"
 
 

@@ -79,10 +79,23 @@ def test_a_brace_without_a_partner_is_refused(template: str) -> None:
         Template(template)
 
 
-@pytest.mark.parametrize("template", ["{{ text }}", "Sum {{ params.lang }} {text}", "{{ text | upper }}", "{% if x %}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        *("{{ text }}", "Sum {{ params.lang }} {text}", "{{ text | upper }}", "{% if x %}"),
+        *("On {{ds}}: {text}", "{{ts_nodash|lower}} {text}", "{{params['lang']}} {text}", "{{-var.value.x-}} {text}"),
+    ],
+)
 def test_a_template_of_jinja_is_refused(template: str) -> None:
     with pytest.raises(ConfigurationError, match="not rendered by Jinja"):
         Template(template)
+
+
+@pytest.mark.parametrize(
+    "template", ["{{name}} {text}", "{{dsn}} {text}", "{{params}} {text}", "{{ds: 1}}", "{{{ds}}}"]
+)
+def test_braces_that_are_meant_are_not_taken_for_jinja(template: str) -> None:
+    Template(template)
 
 
 @pytest.mark.parametrize("template", ["Sum text", "Sum %(text)s", "Sum $text", "Sum <text>", "Sum [text]", ""])
