@@ -5,6 +5,7 @@ Rules of this file: it is imported when a Dag file is parsed, so it imports noth
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,9 +24,15 @@ class Uncalled(NamedTuple):
 
     def of(self, task: Any) -> Callable[[], Iterable[Any]]:
         """Return the function; a method of the operator is one of ``task``, the copy whose attributes are rendered."""
-        owner: Any = getattr(self.function, "__self__", None)
-        is_own = type(owner) is type(task) and owner.task_id == task.task_id
-        return getattr(task, self.function.__name__) if is_own else self.function
+        return _of(self.function, task)
+
+
+def _of(function: Any, task: Any) -> Any:
+    if isinstance(function, partial):
+        return partial(_of(function.func, task), *function.args, **function.keywords)
+    owner = getattr(function, "__self__", None)
+    is_own = owner is not None and type(owner) is type(task) and owner.task_id == task.task_id
+    return getattr(task, function.__name__) if is_own else function
 
 
 def renderable(value: Any) -> Any:

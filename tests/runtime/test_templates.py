@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.runtime.rendering import Uncalled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +97,8 @@ def test_a_method_that_gives_the_rows_sees_the_rendered_attributes() -> None:
         written = OfTable(task_id="t", table="t_{{ ds }}")
     task = written.prepare_for_execution()  # a copy, as a worker makes it
     task.render_template_fields(CONTEXT)
+    assert task._given()["inlined_requests"]() == ["Describe t_2026-01-01."]
+    task.inlined_requests = Uncalled(partial(written.prompts))
     assert task._given()["inlined_requests"]() == ["Describe t_2026-01-01."]
     assert written.table == "t_{{ ds }}"
 
