@@ -30,7 +30,7 @@ from airflow_provider_gemini_batch.runtime.arguments import (
     read_arguments,
 )
 from airflow_provider_gemini_batch.runtime.dag_errors import naming_the_task
-from airflow_provider_gemini_batch.runtime.rendering import Uncalled, renderable
+from airflow_provider_gemini_batch.runtime.rendering import Uncalled, is_without_templates, renderable
 
 if TYPE_CHECKING:
     import os
@@ -109,6 +109,8 @@ class _GeminiOperator(BaseOperator):
         self, content: Any, context: Context, jinja_env: Environment | None = None, seen_oids: set[int] | None = None
     ) -> Any:
         """Return a value with its templates rendered, those in typed requests and in paths too."""
+        if is_without_templates(content, jinja_env) and not self.template_ext:
+            return content
         is_resolved = seen_oids is not None and id(content) in seen_oids
         return super().render_template(content if is_resolved else renderable(content), context, jinja_env, seen_oids)
 

@@ -109,3 +109,19 @@ def test_a_method_of_something_else_stays_as_it_is() -> None:
         task = OfTable(task_id="t", table="y")
     assert operator(inlined_requests=other.prompts)._given()["inlined_requests"]() == ["Describe x."]
     assert task._given()["inlined_requests"]() == ["Describe y."]
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_text_without_templates_is_sent_as_it_stands(*, native: bool) -> None:
+    prompts = ['"To be or not to be"', "[1, 2]", "{'a': 1}", "007", "one\r\ntwo\n", ""]
+    with DAG("d", schedule=None, render_template_as_native_obj=native):
+        task = GeminiCreateBatchJobOperator(task_id="t", model="m", inlined_requests=[*prompts, "{{ run_id }}"])
+    task.render_template_fields(CONTEXT)
+    assert task.inlined_requests == [*prompts, "r"]
+
+
+def test_delimiters_of_the_dags_own_are_honoured() -> None:
+    with DAG("d", schedule=None, jinja_environment_kwargs={"variable_start_string": "[[", "variable_end_string": "]]"}):
+        task = GeminiCreateBatchJobOperator(task_id="t", model="m", inlined_requests=["[[ run_id ]]", "{{ run_id }}"])
+    task.render_template_fields(CONTEXT)
+    assert task.inlined_requests == ["r", "{{ run_id }}"]
