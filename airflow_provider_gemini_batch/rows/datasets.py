@@ -81,6 +81,10 @@ class ParquetFacts:
                 found.update(repr((column.path_in_schema, sizes, _extremes(column))).encode())
         return found.hexdigest()[:8]
 
+    def bytes_of(self, first: int, last: int, columns: Collection[str]) -> int:
+        """Return the bytes of some columns in some row groups, before they are packed."""
+        return sum(_bytes_of(self.meta.row_group(group), columns) for group in range(first, last + 1))
+
 
 def _extremes(column: Any) -> Any:
     statistics = column.statistics
@@ -342,12 +346,15 @@ class _ParquetRows(_Rows):
         self._stack.close()
 
 
-def _batch_rows(meta: Any, groups: range, columns: Sequence[str]) -> int:
+def _batch_rows(meta: Any, groups: range, columns: Collection[str]) -> int:
     """Return how many rows are read at a time, so that those with long texts take no more memory than others."""
+    found = map(meta.row_group, groups)
+    most: int = max((_bytes_of(group, columns) // max(1, group.num_rows) for group in found), default=1)
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, most)))
+
+
+def _bytes_of(group: Any, columns: Collection[str]) -> int:
+    """Return the unpacked bytes of columns in a row group; those within a column are known by its name."""
     roots = {name.partition(".")[0] for name in columns}
-    most = 1
-    for group in map(meta.row_group, groups):
-        parts = map(group.column, range(group.num_columns))
-        size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in roots)
-        most = max(most, size // max(1, group.num_rows))
-    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // most))
+    parts = map(group.column, range(group.num_columns))
+    return sum(int(part.total_uncompressed_size) for part in parts if part.path_in_schema.partition(".")[0] in roots)

@@ -32,7 +32,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
 from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.input_spec import check_carry, check_types
 from airflow_provider_gemini_batch.rows.sources import format_of_file, open_unpacked
-from airflow_provider_gemini_batch.rows.templates import Shaper
+from airflow_provider_gemini_batch.rows.templates import Shaper, needed_columns
 from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, read_arguments
 from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, find_files, list_files
 from airflow_provider_gemini_batch.runtime.paths import Paths
@@ -103,14 +103,14 @@ def _plan(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str, Any
     if len(forms) > 1:
         raise ConfigurationError(f"the input has files of several formats: {', '.join(sorted(forms))}")
     form = forms.pop()
+    spec = input_spec(of_parts, access.settings, paths)
     if form == "parquet":
-        parts, types = _parquet_parts(arguments, paths, files)
+        parts, types = _parquet_parts(arguments, spec, files)
     else:
         parts = [_Part(_key(one.path, 0), one.path) for one in files]
         types = _text_types(arguments, form)
     _refuse_too_many(len(parts), arguments)
     shared = {"carry_types": {name: types[name] for name in arguments.carry}} if arguments.carry else {}
-    spec = input_spec(of_parts, access.settings, paths)
     if arguments.part_arguments is not None:
         _check_columns(spec, parts)
     if arguments.max_cost_usd is not None:
@@ -142,20 +142,26 @@ def _key(path: str, number: int) -> str:
 
 
 def _parquet_parts(
-    arguments: PlanArguments, paths: Paths, files: Sequence[FoundFile]
+    arguments: PlanArguments, spec: InputSpec, files: Sequence[FoundFile]
 ) -> tuple[list[_Part], Mapping[str, str]]:
+    sent = replace(spec, key_field=None, media_field=None, carry=())
+    is_known = arguments.max_cost_usd is not None and arguments.part_arguments is not None
     parts: list[_Part] = []
     schemas = []
     partitions: dict[str, str] = {}
     for one in files:
-        facts = parquet_facts(one.path, paths.open_for_reading)
+        facts = parquet_facts(one.path, spec.opener)
         schemas.append((one.path, facts.types))
         own = InputFile.parse(one.path).partitions
         partitions.update(dict.fromkeys(own, "str"))
-        for number, (first, last, rows, size) in enumerate(_cut(facts.groups, arguments)):
+        columns = (*facts.types, *own)
+        with naming_file(one.path):
+            texts = needed_columns(sent, columns) if is_known else columns
+        for number, (first, last, rows) in enumerate(_cut(facts.groups, arguments)):
             whole = (first, last) == (0, len(facts.groups) - 1)
             file = InputFile(one.path) if whole else InputFile(one.path, (first, last), facts.checksum(first, last))
-            parts.append(_Part(_key(one.path, number), file.address, rows, size, (*facts.types, *own)))
+            size = facts.bytes_of(first, last, texts)
+            parts.append(_Part(_key(one.path, number), file.address, rows, size, columns))
     there = partitions.keys() | {name for _, types in schemas for name in types}
     absent = [name for name in arguments.carry if name not in there]
     if absent:
@@ -164,16 +170,16 @@ def _parquet_parts(
     return parts, {**partitions, **one_schema(schemas, set(arguments.carry) - set(given)), **given}
 
 
-def _cut(groups: Sequence[tuple[int, int]], arguments: PlanArguments) -> Iterator[tuple[int, int, int, int]]:
-    """Yield first and last row group, rows and bytes of each part; appended groups do not change earlier parts."""
+def _cut(groups: Sequence[tuple[int, int]], arguments: PlanArguments) -> Iterator[tuple[int, int, int]]:
+    """Yield first and last row group and rows of each part; appended groups do not change earlier parts."""
     first = rows = size = 0
     for index, (more, bytes_) in enumerate(groups):
         if rows and (rows + more > arguments.rows_per_part or size + bytes_ > arguments.bytes_per_part):
-            yield first, index - 1, rows, size
+            yield first, index - 1, rows
             first, rows, size = index, 0, 0
         rows, size = rows + more, size + bytes_
     if rows:
-        yield first, len(groups) - 1, rows, size
+        yield first, len(groups) - 1, rows
 
 
 def _text_types(arguments: PlanArguments, form: str) -> Mapping[str, str]:
@@ -269,7 +275,8 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
     absent = [key for key, manifest in found.items() if manifest is None or not files.exists(targets[key].output)]
     if absent:
         raise ConfigurationError(
-            f"{len(absent)} of {len(found)} parts are not whole: {_some(absent)}. Clear their tasks, then this one"
+            f"{len(absent)} of {len(found)} parts are not whole: {_some(absent)}. Clear their tasks (and the "
+            "plan, if files have gone), then this one"
         )
     manifests = [manifest for manifest in found.values() if manifest is not None]
     _refuse_mixed_types(manifests)

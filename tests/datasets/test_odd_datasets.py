@@ -533,6 +533,20 @@ def test_a_budget_counts_what_is_packed_and_what_each_row_is_sent_with(board: Bo
     assert 0 < 2 * (brief - plain) < long - plain
 
 
+def test_a_budget_counts_only_columns_of_parquet_that_are_sent(board: Board) -> None:
+    board.source.mkdir()
+    texts = {"id": [f"{number}" for number in range(500)], "text": [f"Text {number}." for number in range(500)]}
+    wide = {"scan": [bytes(10_000)] * 500, "note.text": ["note " * 100] * 500}
+    given: Any = {"max_cost_usd": 0.000001, "part_arguments": {"generation_config": {"maxOutputTokens": 1}}}
+    said = []
+    for more, carry in (({}, []), (wide, []), (wide, ["note.text", "id"])):
+        parquet.write_table(pa.table({**texts, **more}), board.source / "a.parquet", use_dictionary=False)
+        with pytest.raises(AirflowFailException, match="the estimate is") as refused:
+            board.plan(carry=carry, **given)
+        said.append(str(refused.value))
+    assert said[1:] == said[:1] * 2
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "found"),
     [
