@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from airflow_provider_gemini_batch.api.backends import Outcome
+from airflow_provider_gemini_batch.api.backends import Outcome, gemini
 from airflow_provider_gemini_batch.api.errors import JobError, JobFailed, NotFound, ResultsGone
 from airflow_provider_gemini_batch.api.models import BatchJob, JobDestination, JobState, Service
+from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, objects_of_list
 from airflow_provider_gemini_batch.api.responses.results import responses
 
 if TYPE_CHECKING:
@@ -119,6 +121,44 @@ def test_a_job_that_was_cut_short_may_have_no_row(client: BatchClient, emulator:
     job = made(client, source)
     emulator.control.advance(1e6)
     assert list(client.get_responses(job)) == []
+
+
+@pytest.mark.parametrize(("limit", "most"), [("_MOST_INLINE_BYTES", 1000), ("_MOST_INLINE_VALUES", 50)])
+def test_a_job_with_large_inline_responses_gives_them_one_by_one(
+    client: BatchClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    emulator.control.faults(row_error_every=3, row_error_code=3, null_every=4)
+    name = made(client, "inline", 9).name
+    emulator.control.advance(60)
+    wanted = list(client.get_responses(name))
+    monkeypatch.setattr(gemini, limit, most)
+    assert list(client.get_responses(name)) == wanted
+    job = client.get(name)
+    assert job.succeeded
+    assert job.dest == JobDestination(inlined=True)
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 10_000])
+@pytest.mark.parametrize("indent", [None, 1], ids=["one line", "lines"])
+def test_the_objects_of_a_list_are_found_in_pieces_of_any_size(piece: int, indent: int | None) -> None:
+    tricky = {"a": 'x]}{["\\', "b": [{"c": "]"}], "d": {}}
+    for items in ([], [None], [tricky], [None, tricky, None], [{}, tricky, {"t": '"inlinedResponses": ['}]):
+        output = {"inlinedResponses": {"inlinedResponses": items}}
+        metadata = {"displayName": '"inlinedResponses": [{}]', "output": output, "batchStats": {"n": "1"}}
+        body = json.dumps({"metadata": metadata, "response": output}, indent=indent).encode()
+        chunks = (body[at : at + piece] for at in range(0, len(body), piece))
+        assert [json.loads(row) for row in objects_of_list(chunks, gemini._INLINE_LIST)] == [
+            item or {} for item in items
+        ]
+
+
+def test_an_object_of_a_list_that_is_too_long_is_told() -> None:
+    body = json.dumps({"inlinedResponses": [{"key": "a", "x": "x" * 5000}, {"key": "b"}]}).encode()
+    chunks = (body[at : at + 100] for at in range(0, len(body), 100))
+    first, second = objects_of_list(chunks, gemini._INLINE_LIST, limit=1000)
+    assert isinstance(first, OverlongLine)
+    assert first.startswith(b'{"key": "a"')
+    assert json.loads(second) == {"key": "b"}
 
 
 class OneOutcome:

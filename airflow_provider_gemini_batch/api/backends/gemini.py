@@ -17,9 +17,10 @@ from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     InputError,
     NotFound,
+    ResponseTooLarge,
     UnexpectedResponse,
 )
-from airflow_provider_gemini_batch.api.google.files import API_VERSION
+from airflow_provider_gemini_batch.api.google.files import API_VERSION, iter_resuming
 from airflow_provider_gemini_batch.api.models import (
     BatchJob,
     BatchJobPage,
@@ -41,7 +42,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
     normalise,
     request_defaults,
 )
-from airflow_provider_gemini_batch.api.responses.lines import result_rows
+from airflow_provider_gemini_batch.api.responses.lines import objects_of_list, result_rows
 from airflow_provider_gemini_batch.api.responses.reading import (
     INLINE_RESPONSES,
     inline_results,
@@ -77,8 +78,10 @@ _VERBS = {JobKind.GENERATION: "batchGenerateContent", JobKind.EMBEDDINGS: "async
 _JOB_MASK = (
     "name,done,error,metadata(model,displayName,state,batchStats,createTime,startTime,updateTime,endTime,priority)"
 )
-# A job may hold the responses to 20 MiB of inline requests; calls that only need its state leave them out.
-_MOST_INLINE_BYTES = 512 * 2**20
+# A job may hold the responses to 20 MiB of inline requests; calls that only need its state leave them out. From so
+# many bytes or values on, they are read one by one.
+_MOST_INLINE_BYTES = 64 * 2**20
+_INLINE_LIST = re.compile(rb'(?<!\\)"(?:%b)"\s{0,100}:\s{0,100}\[' % "|".join(INLINE_RESPONSES).encode())
 _MOST_INLINE_VALUES = 10_000_000
 _IN_AN_ADDRESS = re.compile(r"https?://[^?#]*/(files/[\w-]+)")
 _CANCELLED = 1  # of google.rpc.Code
@@ -141,7 +144,9 @@ class GeminiBackend:
 
     def get(self, name: str, *, brief: bool) -> BatchJob:
         """Return one job."""
-        response = self._get(name, mask=_JOB_MASK if brief else None)
+        if not brief:
+            return self._fetch(name)[0]
+        response = self._get(name, mask=_JOB_MASK)
         return _job(response.json(), response)
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
@@ -178,11 +183,12 @@ class GeminiBackend:
 
     def outcome(self, name: str) -> Outcome:
         """Return one job and its responses; an output file that does not exist yet counts as no responses."""
-        response = self._get(name, mask=None)
-        operation = response.json()
-        job = _job(operation, response)
+        job, operation = self._fetch(name)
         if job.dest is None or not job.is_done:
             return Outcome(job, None)
+        if operation is None:
+            chunks = iter_resuming(self._transport, self._call(name))
+            return Outcome(job, read_lines(objects_of_list(chunks, _INLINE_LIST), parse_result_line))
         if job.dest.file_name is None:
             return Outcome(job, inline_results(_output(operation)))
         try:
@@ -201,8 +207,20 @@ class GeminiBackend:
         chunks = self._files.iter_download(file_name)
         return read_lines(result_rows(chunks), parse_result_line)
 
+    def _fetch(self, name: str) -> tuple[BatchJob, dict[str, Any] | None]:
+        """Return one job and its operation; None for the latter if its inline responses are too large for one piece."""
+        try:
+            response = self._get(name, mask=None)
+            operation = response.json()
+        except ResponseTooLarge:
+            return self.get(name, brief=True).model_copy(update={"dest": JobDestination(inlined=True)}), None
+        return _job(operation, response), operation
+
+    def _call(self, name: str) -> Call:
+        return Call("get", "GET", f"{self._root}/{names.gemini_job(name)}", subject=name)
+
     def _get(self, name: str, *, mask: str | None) -> WholeResponse:
-        return self._get_masked("get", f"{self._root}/{names.gemini_job(name)}", name, {}, mask)
+        return self._get_masked("get", self._call(name).url, name, {}, mask)
 
     def _get_masked(
         self, operation: str, url: str, subject: str, params: dict[str, str], mask: str | None

@@ -134,6 +134,45 @@ def _objects_of(chunks: Iterable[bytes], *, limit: int) -> Iterator[bytes]:
         yield from _lines_in_list(begun, limit) if size <= limit else _end_line(begun, size, limit)
 
 
+def objects_of_list(
+    chunks: Iterable[bytes], begin: re.Pattern[bytes], *, limit: int = MOST_BYTES_OF_A_ROW
+) -> Iterator[bytes]:
+    """Yield each object of the first list in JSON whose bracket ``begin`` ends with; a null is an empty one."""
+    braces = _Braces()
+    begun: list[bytes] = []  # of an object, or of what stands between two
+    size = 0
+    for chunk in _behind(begin, iter(chunks)):
+        start = 0
+        for brace in braces.outermost(chunk):
+            opens = brace[0] == b"{"
+            end = brace.start() if opens else brace.end()
+            begun.append(chunk[start:end])
+            if opens:
+                between, ends, _ = b"".join(begun).partition(b"]")
+                yield from [b"{}\n"] * between.count(b"null")
+                if ends:
+                    return
+            else:
+                yield from _end_line([*begun, b"\n"], size + end - start + 1, limit)
+            begun, size, start = [], 0, end
+        begun.append(chunk[start:])
+        size += len(chunk) - start
+        begun = begun if size <= limit else [_head(begun)]
+        if not braces.depth and b"]" in begun[-1]:
+            break
+    yield from [b"{}\n"] * b"".join(begun).partition(b"]")[0].count(b"null")
+
+
+def _behind(begin: re.Pattern[bytes], stream: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield what follows the first match in a stream; a match has at most a few bytes."""
+    head = b""
+    for chunk in stream:
+        head = head[-_HEAD_BYTES:] + chunk
+        if found := begin.search(head):
+            yield head[found.end() :]
+            yield from stream
+
+
 class _Braces:
     """Finds the braces around the outermost objects of JSON that comes in pieces."""
 
