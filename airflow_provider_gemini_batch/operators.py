@@ -319,7 +319,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
         (templated)
     :param system_instruction: default for every request. (templated)
     :param request_defaults: any other member of every request: safetySettings, tools, cachedContent ... (templated)
-    :param output_schema: pydantic model that each answer must fit; sent as ``responseSchema``.
+    :param output_schema: pydantic model that each response must fit; sent as ``responseSchema``.
     :param media_field: column with a file (path or URI) that goes with the row.
     :param media_root: folder, or several, below which rows may name files; default: the folder of ``input_path``.
     :param prompt_template: text in which ``{column}`` is replaced by the row's value; ``{{`` and ``}}`` are braces.
@@ -340,7 +340,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param output_path: where result rows are landed, JSON lines or Parquet by its ending: a local path or any address
         that ObjectStoragePath writes. (templated)
     :param output_conn_id: connection for ``output_path`` and ``media_path``. (templated)
-    :param media_path: folder for pictures and sound in answers; default: one beside ``output_path``. (templated)
+    :param media_path: folder for pictures and sound in responses; default: one beside ``output_path``. (templated)
     :param staging_path: folder for what must outlive the wait (and for Vertex input). (templated)
     :param wait_for_completion: False: end as soon as the job exists.
     :param deferrable: False: wait in the worker instead of the triggerer; default: ``[operators] default_deferrable``
@@ -488,7 +488,7 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
     :param job_name: the job. (templated)
     :param output_path: where rows are landed, JSON lines or Parquet by its ending. (templated)
     :param output_conn_id: connection for ``output_path`` and ``media_path``. (templated)
-    :param media_path: folder for pictures and sound in answers; default: one beside ``output_path``. (templated)
+    :param media_path: folder for pictures and sound in responses; default: one beside ``output_path``. (templated)
     :param max_xcom_bytes: result rows go to XCom only when they fit into this.
     :param keep_response: add the service's whole response to each result row.
     :returns: the same summary as the create operators.

@@ -50,8 +50,12 @@ class JobState(str, Enum):
         """True when the job will never change again. UNKNOWN is not: waiting goes on until the deadline."""
         return self in _TERMINAL
 
+    @property
+    def ended_well(self) -> bool:
+        """True when the job ended with all its responses, or with those that it could get."""
+        return self in _ENDED_WELL
 
-_TERMINAL = frozenset(
-    {JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
-)
+
+_ENDED_WELL = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
+_TERMINAL = _ENDED_WELL | {JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
 NEVER_STARTED = frozenset({JobState.QUEUED, JobState.PENDING})

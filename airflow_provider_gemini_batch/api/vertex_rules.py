@@ -33,14 +33,14 @@ _FACTS = ("contents", "content")
 _OF_GEMINI_API = ("https://generativelanguage.googleapis.com/", "files/")
 
 
-def check_job(model: str, location: str, *, source_table: bool, answer_table: bool) -> None:
+def check_job(model: str, location: str, *, source_table: bool, response_table: bool) -> None:
     """Refuse a combination of model, location and source that Vertex AI does not support.
 
-    :param source_table: the rows are in BigQuery. :param answer_table: the responses go to BigQuery.
+    :param source_table: the rows are in BigQuery. :param response_table: the responses go to BigQuery.
     :raises ConfigurationError: says what works.
     """
     bare = model.rpartition("/")[2]
-    tables = source_table or answer_table
+    tables = source_table or response_table
     if tables and bare.startswith("gemini-embedding"):
         raise ConfigurationError(
             f"model: {bare} works on Cloud Storage only, not on BigQuery: give gcs_uri or rows of your own, and a "

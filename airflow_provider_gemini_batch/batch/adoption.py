@@ -142,7 +142,7 @@ class _Candidate:
     @property
     def is_good(self) -> bool:
         """Whether the job can be used as it is; one whose cancellation was asked for cannot."""
-        if self.record.is_answered:
+        if self.record.ended_well:
             return not self.is_used_up and not (self.older and self.record.results_expired)
         return self.record.is_active and not self.record.cancelled_by_us
 
@@ -197,7 +197,7 @@ def standing_input(
         if record.tag is not None
         and (record.tag.clear_count == clear_count or record.inherited)
         and (reattach or record.is_own)
-        and (record.is_answered or (record.is_active and not record.cancelled_by_us))
+        and (record.ended_well or (record.is_active and not record.cancelled_by_us))
         and not record.results_expired
     }
     return None if reads in usable or noted not in usable else noted
@@ -331,7 +331,7 @@ def _left_running(one: _Candidate) -> str:
 
 def _why_adopted(one: _Candidate) -> str:
     before = "before the task was cleared" if one.older else "by an earlier try"
-    now = f"has {one.job.state.words}" if one.record.is_answered else f"is {one.job.state.words}"
+    now = f"has {one.job.state.words}" if one.record.ended_well else f"is {one.job.state.words}"
     return f"it was created {before} from the same input and {now}"
 
 

@@ -75,5 +75,5 @@ def _belongs(record: JobRecord, state: BatchState, round_: int, base: int) -> bo
         and tag.round >= round_
         and base <= tag.clear_count
         and (tag.clear_count == state.clear_count or not record.was_delivered)
-        and (not record.is_done or record.is_answered or record.has_finished_rows)
+        and (not record.is_done or record.ended_well or record.has_finished_rows)
     )

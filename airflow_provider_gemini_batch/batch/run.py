@@ -324,7 +324,7 @@ class _Advance:
         for record in self._state.in_use():
             if record.job is None or record.tag is None or not slot.has(record.tag):
                 continue
-            if record.is_done and not record.is_answered and record.cancelled_by_us:
+            if record.is_done and not record.ended_well and record.cancelled_by_us:
                 self._state.happened(JobEvent.RELEASED, record.name)
                 continue
             return record.name

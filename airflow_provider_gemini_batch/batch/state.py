@@ -45,8 +45,6 @@ _VERSION: Final = 2
 MOST_SENDS: Final = 5
 #: The key of a pending create that an earlier try may have sent without recording it.
 UNRECORDED: Final = "?"
-ANSWERED: Final = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
-"""Judged by its rows; the failed rows of a job that is called partially succeeded are mended by a repair."""
 PARTIAL: Final = frozenset({JobState.EXPIRED, JobState.CANCELLED})
 
 
@@ -133,9 +131,9 @@ class JobRecord:
         return self.job is not None and not self.job.is_done and self.job.state is not JobState.CANCELLING
 
     @property
-    def is_answered(self) -> bool:
-        """Whether the job ended with responses, so that the task is judged by its rows."""
-        return self.job is not None and self.job.state in ANSWERED
+    def ended_well(self) -> bool:
+        """Whether the job ended with responses, so that the task is judged by its rows; repair rounds mend these."""
+        return self.job is not None and self.job.state.ended_well
 
     @property
     def was_cut_short(self) -> bool:
@@ -164,7 +162,7 @@ class JobRecord:
         if job.state is JobState.FAILED:
             return self.was_cut_short and stats is not None and stats.success > 0
         untouched = stats is not None and stats.total is not None and stats.pending == stats.total
-        return job.state in ANSWERED or (job.state in PARTIAL and not untouched)
+        return job.state.ended_well or (job.state in PARTIAL and not untouched)
 
     def after(self, event: JobEvent) -> JobRecord:
         """Return the record as the table has it after an event. Raises :class:`NotAllowed`."""
@@ -360,7 +358,7 @@ class BatchState:
         return [
             record.name
             for record in self.in_use()
-            if record.is_done and not record.is_answered and not record.cancelled_by_us
+            if record.is_done and not record.ended_well and not record.cancelled_by_us
         ]
 
     def newest_fingerprint(self, clear_count: int | None = None) -> str:

@@ -44,7 +44,7 @@ def check_settings(arguments: BatchArguments, service: Service, location: str) -
         model,
         location,
         source_table=arguments.bigquery_uri is not None,
-        answer_table=destination.startswith("bq://") or (arguments.bigquery_uri is not None and not destination),
+        response_table=destination.startswith("bq://") or (arguments.bigquery_uri is not None and not destination),
     )
     labels(arguments.labels or {})
     if arguments.priority is not None:

@@ -14,7 +14,6 @@ from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, Service
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
-from airflow_provider_gemini_batch.batch.state import ANSWERED
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
@@ -153,7 +152,7 @@ class ExistingSource(TaskWork):
             landing = super().land(jobs)
             sent = max((job.completion_stats.total or 0 for job in jobs if job.completion_stats), default=0)
             return landing.with_missing(max(0, sent - landing.total))
-        job = max(reversed(jobs), key=lambda one: (one.state in ANSWERED, _stats(one).success))
+        job = max(reversed(jobs), key=lambda one: (one.state.ended_well, _stats(one).success))
         stats = _stats(job)
         return Landing(
             total=stats.total or stats.success + stats.failure,
@@ -169,7 +168,7 @@ class ExistingSource(TaskWork):
     def _sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
         """Return the responses of one job: the last, unless it was cut short and another has more good ones."""
         chosen = jobs[-1]
-        if len(jobs) > 1 and chosen.state not in ANSWERED:
+        if len(jobs) > 1 and not chosen.state.ended_well:
             chosen = max(reversed(jobs), key=lambda job: sum(one.error is None for one in self._responses(job)))
         return super()._sources([chosen])
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 def chosen(*names: str, **sizes: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Objects of ten bytes by their names: which are read, which are missed, which nobody knows."""
     files = choose(StoredObject(name, sizes.get(name.partition(".")[0], 10)) for name in names)
-    return files.answers, files.missing, files.unknown
+    return files.responses, files.missing, files.unknown
 
 
 def shards(pattern: str, count: int) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def test_a_partial_dump_is_read_beside_errors_and_beside_shards_that_lack_some(e
     assert chosen("errors_0001.jsonl", dump, "predictions_0001.jsonl", predictions_0001=0)[0][0] == dump
     shard = "predictions.jsonl-00000-of-00002"
     files = choose(StoredObject(name, 10) for name in (dump, shard))
-    assert (files.answers, files.missing, files.others) == ((shard,), (shard.replace("-00000", "-00001"),), (dump,))
+    assert (files.responses, files.missing, files.others) == ((shard,), (shard.replace("-00000", "-00001"),), (dump,))
 
 
 def test_notes_and_empty_objects_are_neither_read_nor_missed() -> None:
@@ -139,14 +139,14 @@ def test_notes_and_empty_objects_are_neither_read_nor_missed() -> None:
     files = choose(
         [StoredObject("predictions.jsonl-00000-of-00002", 0), StoredObject("predictions.jsonl-00001-of-00002", 3)]
     )
-    assert (files.answers, files.missing) == (("predictions.jsonl-00001-of-00002",), ())
+    assert (files.responses, files.missing) == (("predictions.jsonl-00001-of-00002",), ())
     assert choose([StoredObject("predictions.jsonl", 0)])[:4] == ((), True, (), ())
 
 
 @pytest.mark.parametrize("size", [10, 20])
 def test_shards_that_were_put_together_and_not_removed_are_read_once(size: int) -> None:
     shards = [StoredObject(f"predictions.jsonl-0000{n}-of-00002", 10) for n in range(2)]
-    answers = choose([*shards, StoredObject("predictions.jsonl", size)]).answers
+    answers = choose([*shards, StoredObject("predictions.jsonl", size)]).responses
     assert len(answers) == (1 if size == 20 else 3)
     assert "predictions.jsonl" in answers
 
@@ -171,8 +171,8 @@ def test_shards_of_several_attempts_are_never_mixed(listed: dict[str, tuple[int,
         for total, numbers in listed.items()
         for n in numbers
     )
-    assert {name[-9:] for name in files.answers} == {used}
-    assert len(files.answers) + len(files.missing) == int(used[-1])
+    assert {name[-9:] for name in files.responses} == {used}
+    assert len(files.responses) + len(files.missing) == int(used[-1])
     is_whole = not files.missing
     assert {name[-9:] for name in files.doubles if is_whole} == (listed.keys() - {used} if is_whole else set())
     assert {name[-9:] for name in files.others} == (set() if is_whole else listed.keys() - {used})
@@ -181,15 +181,15 @@ def test_shards_of_several_attempts_are_never_mixed(listed: dict[str, tuple[int,
 def test_shards_whose_names_differ_in_form_are_of_several_attempts_too() -> None:
     two, one = shards("predictions-{n:05d}-of-{count:05d}.jsonl", 2), ("predictions.jsonl-00000-of-00001",)
     files = choose([StoredObject(name, 10) for name in (*two, *one, "errors-00000-of-00001")])
-    assert files.answers == (*two, "errors-00000-of-00001")
+    assert files.responses == (*two, "errors-00000-of-00001")
     assert files.doubles == one
 
 
 def test_a_packed_copy_of_an_object_is_not_read_beside_it() -> None:
     files = choose([StoredObject("predictions.jsonl.gz", 3), StoredObject("predictions.jsonl", 10)])
-    assert (files.answers, files.doubles) == (("predictions.jsonl",), ("predictions.jsonl.gz",))
+    assert (files.responses, files.doubles) == (("predictions.jsonl",), ("predictions.jsonl.gz",))
     files = choose([StoredObject("predictions.jsonl.gz", 3), StoredObject("predictions.jsonl", 0)])
-    assert files.answers == ("predictions.jsonl.gz",)
+    assert files.responses == ("predictions.jsonl.gz",)
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_a_packed_copy_of_an_object_is_not_read_beside_it() -> None:
 def test_a_packed_copy_of_a_shard_is_not_read_beside_it_and_may_stand_for_it(names: tuple[str, ...]) -> None:
     packed = tuple(f"{name}.gz" for name in names)
     files = choose([StoredObject(name, 10) for name in (*names, *packed)])
-    assert (files.answers, files.missing, files.doubles, files.others) == (names, (), packed, ())
+    assert (files.responses, files.missing, files.doubles, files.others) == (names, (), packed, ())
     files = choose([StoredObject(name, 10) for name in (*names, packed[-1])])
-    assert (files.answers, files.missing, files.doubles) == (names, (), packed[-1:])
+    assert (files.responses, files.missing, files.doubles) == (names, (), packed[-1:])
     files = choose([StoredObject(name, 10) for name in (*names[:-1], packed[-1])])
-    assert (files.answers, files.missing, files.doubles) == ((*names[:-1], packed[-1]), (), ())
+    assert (files.responses, files.missing, files.doubles) == ((*names[:-1], packed[-1]), (), ())
 
 
 def test_a_missing_shard_among_packed_ones_has_a_packed_name() -> None:
@@ -236,8 +236,8 @@ def test_other_names_are_reported(name: str) -> None:
 def test_any_listing_is_taken(listed: list[tuple[str, int]]) -> None:
     files = choose(StoredObject(name, size) for name, size in listed)
     names = {name for name, _ in listed}
-    assert set(files.answers) <= names
-    assert not set(files.answers) & set(files.unknown)
+    assert set(files.responses) <= names
+    assert not set(files.responses) & set(files.unknown)
 
 
 @pytest.fixture(scope="module")

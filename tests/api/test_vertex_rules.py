@@ -46,7 +46,7 @@ def test_a_place_that_cannot_be_is_refused_with_the_way_out(
     model: str, location: str, source: Any, answers: Any, way_out: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=way_out):
-        check_job(model, location, source_table=source, answer_table=answers)
+        check_job(model, location, source_table=source, response_table=answers)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_place_that_cannot_be_is_refused_with_the_way_out(
     ],
 )
 def test_a_place_that_can_be_is_taken(model: str, location: str, tables: Any) -> None:
-    check_job(model, location, source_table=tables, answer_table=tables)
+    check_job(model, location, source_table=tables, response_table=tables)
 
 
 @given(
@@ -88,7 +88,7 @@ def test_the_emulator_takes_what_is_let_through_and_nothing_else(
             return True
         return False
 
-    ours = refused(check_job, model, location, source_table=source, answer_table=answers)
+    ours = refused(check_job, model, location, source_table=source, response_table=answers)
     assert ours == refused(check_place, model, location, spec)
 
 

@@ -189,8 +189,8 @@ FAULTS = (
     Fault(
         "retry_after_failed_landing",
         "batch/adoption.py",
-        "        if self.record.is_answered:\n",
-        "        if self.record.is_answered and not self.record.created:\n",
+        "        if self.record.ended_well:\n",
+        "        if self.record.ended_well and not self.record.created:\n",
         f"{_GUARANTEES}test_results_that_could_not_be_landed_are_landed_by_the_retry",
     ),
     Fault(
@@ -373,7 +373,7 @@ FAULTS = (
     Fault(
         f"{_RESUMED}test_rows_of_the_first_job_count_if_the_last_try_ends_early_without_any",
         "runtime/task_rows.py",
-        "if len(jobs) > 1 and chosen.state not in ANSWERED:",
+        "if len(jobs) > 1 and not chosen.state.ended_well:",
         "if not jobs:",
         f"{_RESUMED}test_rows_of_the_first_job_count_if_the_last_try_ends_early_without_any",
     ),

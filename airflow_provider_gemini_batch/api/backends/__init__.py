@@ -56,7 +56,7 @@ class Outcome:
     """
 
     job: BatchJob
-    answers: Iterator[BatchResult] | None
+    responses: Iterator[BatchResult] | None
     problem: UnknownOutput | None = None
 
 

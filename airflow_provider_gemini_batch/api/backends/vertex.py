@@ -135,7 +135,7 @@ class VertexBackend:
             model,
             self._place.location,
             source_table=new.bigquery_uri is not None,
-            answer_table=str(new.destination).startswith("bq://"),
+            response_table=str(new.destination).startswith("bq://"),
         )
         body = {
             "displayName": new.display_name or _NAMELESS,

@@ -30,15 +30,15 @@ class StoredObject(NamedTuple):
 class OutputFiles(NamedTuple):
     """What a folder holds.
 
-    :param answers: names of the objects to read, in order; none of them is empty.
+    :param responses: names of the objects to read, in order; none of them is empty.
     :param exists: whether there is any object for responses, even an empty one.
     :param missing: names of shards that should exist, judged by the names of the others.
     :param unknown: unknown names of objects that are not empty.
     :param doubles: names of objects that repeat what others hold, or are another attempt's.
-    :param others: names of objects of other attempts and of partial dumps, if what is in ``answers`` is not whole.
+    :param others: names of objects of other attempts and of partial dumps, if what is in ``responses`` is not whole.
     """
 
-    answers: tuple[str, ...]
+    responses: tuple[str, ...]
     exists: bool
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -92,7 +92,7 @@ def choose(objects: Iterable[StoredObject]) -> OutputFiles:
     beside = [item for item in listed if item.name in others]
     spare = dumped if missing and has_responses else []
     return OutputFiles(
-        answers=tuple(item.name for item in chosen if item.size),
+        responses=tuple(item.name for item in chosen if item.size),
         exists=bool(chosen),
         missing=missing,
         unknown=tuple(unknown),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import UnknownOutput
 from airflow_provider_gemini_batch.api.google.output_folder import choose, some
-from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.api.wire import text_at, time_of
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ _log = logging.getLogger(__name__)
 _FOLDER = re.compile(r"predictions?[-_].{0,200}?(\d{4})[-_](\d\d)[-_](\d\d)T(\d\d)[:_-](\d\d)[:_-](\d\d)")
 # A folder's time is not exactly the job's creation or start, and may be a little outside of the job's times.
 _BEFORE, _AFTER = timedelta(minutes=1), timedelta(minutes=10)
-_WHOLE = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
 # Two names that end in so many equal characters do not do so by chance.
 _NAME_END = 30
 # bq://project.dataset.table
@@ -60,7 +58,7 @@ class VertexOutput:
         folder = text_at(raw, "outputInfo", "gcsOutputDirectory")
         if folder is not None and folder.startswith("gs://"):
             return self._in_folder(job, folder)
-        is_whole = job.state in _WHOLE
+        is_whole = job.state.ended_well
         if job.dest is not None and job.dest.bigquery_uri is not None:
             is_told = text_at(raw, "outputInfo", "bigqueryOutputTable") is not None
             return LeftOutput(table=_table(job, job.dest.bigquery_uri)) if is_told or is_whole else LeftOutput()
@@ -108,7 +106,7 @@ class VertexOutput:
                 )
             return LeftOutput()
         # A job that ended early may lack some shards; those that exist have been paid for.
-        if files.missing and job.state in _WHOLE:
+        if files.missing and job.state.ended_well:
             raise UnknownOutput(
                 f"{job.name} ended well, but its responses in {base} are not whole: {some(files.missing)} is not "
                 "there. If somebody has moved or removed objects, put them back and clear the task."
@@ -119,8 +117,8 @@ class VertexOutput:
             _log.warning("%s: objects that repeat others are passed over: %s", base, some(files.doubles))
         if files.others:
             _log.warning("%s: no attempt is whole, so these are read too: %s", base, some(files.others))
-        answers, others = ([f"{base}/{name}" for name in names] for names in (files.answers, files.others))
-        return LeftOutput(files=tuple(answers), others=tuple(others))
+        responses, others = ([f"{base}/{name}" for name in names] for names in (files.responses, files.others))
+        return LeftOutput(files=tuple(responses), others=tuple(others))
 
 
 def _is_named_after(job: BatchJob, prefix: str) -> bool:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _LATE_OUTPUT_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 # Longer than this after the end of a job, a missing output is not late but gone.
 _LATE_OUTPUT_AGE = 600.0
-_OWE_ANSWERS = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED})
 _MAY_HAVE_NONE = frozenset({JobState.CANCELLED, JobState.EXPIRED})
 
 
@@ -33,17 +32,17 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
     if not outcome.job.is_done:
         raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}", job=outcome.job)
     pauses = iter(_LATE_OUTPUT_PAUSES)
-    while outcome.answers is None and (outcome.job.state in _OWE_ANSWERS or _names_file(outcome.job)):
+    while outcome.responses is None and (outcome.job.state.ended_well or _names_file(outcome.job)):
         pause = next(pauses, None) if _ended_recently(outcome.job) else None
         if pause is None:
             break
         sleep(pause)
         outcome = _filled(_outcome(backend, name, known=outcome.job))
-    if outcome.answers is not None:
-        return outcome.answers
+    if outcome.responses is not None:
+        return outcome.responses
     if outcome.problem is not None:
         raise outcome.problem
-    if outcome.job.state in _OWE_ANSWERS:
+    if outcome.job.state.ended_well:
         raise ResultsGone(f"{name} ended well, but its output is not kept any more, or it is empty")
     if outcome.job.state in _MAY_HAVE_NONE:
         return iter(())
@@ -58,7 +57,7 @@ def _outcome(backend: Backend, name: str, *, known: BatchJob | None) -> Outcome:
         return backend.outcome(name)
     except NotFound as error:
         check_is_service(error)
-        if known is None or known.state not in _OWE_ANSWERS:
+        if known is None or not known.state.ended_well:
             raise
         if known.dest is not None and known.dest.file_name:
             try:
@@ -73,10 +72,10 @@ def _filled(outcome: Outcome) -> Outcome:
 
     Otherwise all rows would count as missing, and be bought again.
     """
-    if outcome.answers is None or outcome.job.state not in _OWE_ANSWERS:
+    if outcome.responses is None or not outcome.job.state.ended_well:
         return outcome
-    first = next(outcome.answers, None)
-    return replace(outcome, answers=None if first is None else chain([first], outcome.answers))
+    first = next(outcome.responses, None)
+    return replace(outcome, responses=None if first is None else chain([first], outcome.responses))
 
 
 def _names_file(job: BatchJob) -> bool:
