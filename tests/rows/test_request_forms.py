@@ -544,9 +544,29 @@ def test_a_new_member_of_the_configuration_can_be_sent() -> None:
         request_defaults(JobKind.GENERATION, generation_config={"new_knob": 1})
 
 
-def test_a_schema_with_references_is_refused_before_it_fails_each_row() -> None:
-    schemas: list[dict[str, Any]] = [{"$defs": {}}, {"properties": {"a": {"anyOf": [{"$ref": "#"}]}}}]
-    for schema in schemas:
-        with pytest.raises(InputError, match="responseSchema holds references"):
-            request_defaults(JobKind.GENERATION, generation_config={"responseSchema": schema})
-    request_defaults(JobKind.GENERATION, generation_config={"responseJsonSchema": {"$defs": {}}})
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"$defs": {}}, "holds references"),
+        ({"properties": {"a": {"anyOf": [{"$ref": "#"}]}}}, "holds references"),
+        ({"properties": {"a": {"type": ["STRING", "null"]}}}, "a 'type' that is a list"),
+        ({"type_": "OBJECT"}, "'type_'"),
+        ({"type": "ARRAY", "items": {"type_": 1}}, "'type_'"),
+    ],
+)
+def test_a_schema_that_is_not_geminis_is_refused_before_it_fails_each_row(schema: dict[str, Any], words: str) -> None:
+    contents = [{"role": "user", "parts": [{"text": "x"}]}]
+    for config in ({"responseSchema": schema}, {"response_schema": schema}):
+        with pytest.raises(InputError, match=words):
+            request_defaults(JobKind.GENERATION, generation_config=config)
+        for row in ({"generationConfig": config}, {"generation_config": config}, {"config": config}):
+            with pytest.raises(InputError, match=words):
+                normalise({"contents": contents, **row})
+    with pytest.raises(InputError, match=words):
+        is_ready({"contents": contents, "generationConfig": {"responseSchema": schema}}, JobKind.GENERATION)
+
+
+def test_a_property_may_have_the_name_of_a_member_of_schemas() -> None:
+    properties = {"type": {"type": "STRING"}, "type_": {"type": "STRING"}}
+    config = {"responseSchema": {"type": "OBJECT", "properties": properties}, "responseJsonSchema": {"$defs": {}}}
+    assert request_defaults(JobKind.GENERATION, generation_config=config)

@@ -87,9 +87,7 @@ def _place(
     if kind is JobKind.GENERATION and name in CONFIG_MEMBERS:
         if not inside:
             warnings.add(f"'{name}' was moved into generationConfig, where the service looks for it")
-        if name == "responseSchema":
-            _refuse_references(value)
-        elif name == "speechConfig" and isinstance(value, str):
+        if name == "speechConfig" and isinstance(value, str):
             value = {"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": value}}}
         _put(config, name, value)
     elif name in MEMBERS[kind] or (not inside and name in trusted):
@@ -106,12 +104,25 @@ def _place(
         raise InputError(f"'{shown(name)}' is not a member of {where}{hint(name, kind, inside=is_config)}")
 
 
-def _refuse_references(schema: Any) -> None:
-    """Refuse a schema with references: the service fails each row with it, hours later.
+def check_schema(request: Mapping[str, Any]) -> None:
+    """Raise InputError for a schema that is not Gemini's: the service fails the job or, hours later, each row with it.
 
-    Source: https://ai.google.dev/api/caching#Schema, which has no such members.
+    Source: https://ai.google.dev/api/caching#Schema
     """
+    config = request.get("generationConfig")
+    if isinstance(config, Mapping) and "responseSchema" in config:
+        _check_schema(config["responseSchema"])
+
+
+def _check_schema(schema: Any) -> None:
     if isinstance(schema, Mapping):
+        if isinstance(schema.get("type"), (list, tuple)):
+            raise InputError("responseSchema has a 'type' that is a list: give one type, and nullable: true beside it")
+        # A property of this name is an object.
+        if isinstance(schema.get("type_"), (str, int)):
+            raise InputError(
+                "responseSchema has 'type_', as a class of Python's spells it: the service's name is 'type'"
+            )
         if not schema.keys().isdisjoint(("$ref", "$defs")):
             raise InputError(
                 "responseSchema holds references ($ref, $defs), which Gemini's schema does not have: give the type as "
@@ -119,7 +130,7 @@ def _refuse_references(schema: Any) -> None:
             )
         schema = list(schema.values())
     for one in schema if isinstance(schema, (list, tuple)) else ():
-        _refuse_references(one)
+        _check_schema(one)
 
 
 def _put(target: dict[str, Any], name: str, value: Any) -> None:

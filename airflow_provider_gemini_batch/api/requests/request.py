@@ -47,7 +47,7 @@ from airflow_provider_gemini_batch.api.requests.fields import (
     shown,
     snake,
 )
-from airflow_provider_gemini_batch.api.requests.forms import check_contents, from_text, rest_form
+from airflow_provider_gemini_batch.api.requests.forms import check_contents, check_schema, from_text, rest_form
 from airflow_provider_gemini_batch.api.requests.openai_form import is_openai_row, native_request
 from airflow_provider_gemini_batch.api.vertex_rules import (
     check_request,
@@ -157,6 +157,7 @@ def request_defaults(
     if "contents" in merged or "content" in merged:
         raise InputError("contents belong in the rows, not in request_defaults")
     _check_cache(merged)
+    check_schema(merged)
     merged |= _lists(merged)
     merged = {name: json_form(value, f"{snake(name)} holds") for name, value in merged.items()}
     config = merged.pop("generationConfig", {})
@@ -193,6 +194,7 @@ def normalise(
     if not _is_rest(request, kind):
         request = rest_form(request, kind, defaults.trusted, warnings)
     check_contents(request, kind)
+    check_schema(request)
     request = _merge(request, defaults)
     if "model" in request:
         request = _without_model(request, defaults.model)
@@ -205,6 +207,7 @@ def is_ready(request: Mapping[str, Any], kind: JobKind) -> bool:
     if not _is_rest(request, kind) or "model" in request:
         return False
     check_contents(request, kind)
+    check_schema(request)
     _check_cache(request)
     return True
 
