@@ -254,11 +254,10 @@ def _check_json(path: str, handle: BinaryIO) -> BinaryIO:
 def _json_lines(handle: BinaryIO) -> Iterator[Row]:
     for number, line in enumerate(handle, start=1):
         raw = line.strip()
-        if not raw:
-            continue
         if number == 1:
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
-        yield Row(number, None, raw)
+            raw = raw.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if raw:
+            yield Row(number, None, raw)
 
 
 def _json_fault(raw: bytes, error: ValueError) -> str:

@@ -175,9 +175,10 @@ def test_tools_in_a_tuple_are_seen_by_the_estimate_and_by_the_rules_of_vertex(wh
         stage(spec(service=Service.VERTEX, project="p", location="us-central1", **given), tmp_path)
 
 
-def test_json_lines_of_every_form_are_read_and_blank_ones_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beginning", ["\ufeff", "\ufeff\r\n", "\ufeff \n"])
+def test_json_lines_of_every_form_are_read_and_blank_ones_left_out(beginning: str, tmp_path: Path) -> None:
     lines = [KEYED % ("a", "1"), "", BARE % "2", '"3"', '{"text": "4", "key": "d"}', "  "]
-    staged = stage(spec(path=write(tmp_path, "in.jsonl", "\ufeff" + "\n".join(lines))), tmp_path)
+    staged = stage(spec(path=write(tmp_path, "in.jsonl", beginning + "\n".join(lines))), tmp_path)
     assert [item["key"] for item in wire(staged)] == ["r0-a", "r1", "r2", "r3-d"]
     assert texts(staged) == ["1", "2", "3", "4"]
 
