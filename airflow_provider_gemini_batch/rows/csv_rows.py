@@ -10,11 +10,12 @@ import codecs
 import csv
 import io
 import re
-import sys
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, AnyStr, BinaryIO, NamedTuple, cast
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.requests.fields import shown
+from airflow_provider_gemini_batch.api.responses.lines import MOST_BYTES_OF_A_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,6 +69,20 @@ def peek(handle: BinaryIO, size: int = _SAMPLE_BYTES) -> tuple[bytes, BinaryIO]:
     while len(head) < size and (more := handle.read(size - len(head))):
         head += more
     return head, cast("BinaryIO", io.BufferedReader(cast("Any", _Rejoined(head, handle)), buffer_size=1 << 20))
+
+
+def lines_of(stream: IO[AnyStr]) -> Iterator[AnyStr]:
+    """Yield the lines of a stream, none of which may be too long for memory.
+
+    :raises InputError: names the line.
+    """
+    most = MOST_BYTES_OF_A_ROW
+    for number, line in enumerate(iter(partial(stream.readline, most + 1), stream.readline(0)), start=1):
+        if len(line) > most:
+            raise InputError(
+                f"line {number} is longer than {most >> 20} MiB, and each row must be a line of its own: write them so"
+            )
+        yield line
 
 
 def text_encoding(head: bytes, given: str | None) -> str:
@@ -162,9 +177,10 @@ def read_csv(
         first_line = 2
     if delimiter is None:
         delimiter = _find_delimiter(sample, len(head) < _SAMPLE_BYTES, default)
-    # The csv module limits a cell to 128 KiB, for the whole process: too small for texts.
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    # The csv module limits a cell to 128 KiB, for the whole process: too small for texts. Without a limit, a quote that
+    # is never closed would take all memory.
+    csv.field_size_limit(MOST_BYTES_OF_A_ROW)
+    reader = csv.reader(lines_of(text), delimiter=delimiter, strict=True)
     try:
         columns = tuple(next(record for record in reader if record))
     except StopIteration:
@@ -205,7 +221,7 @@ def _records(
             return
         except csv.Error as error:
             # After a broken quote, the rest cannot be split into records.
-            yield number, None, f"not CSV from here on ({type(error).__name__})"
+            yield number, None, f"not CSV from here on ({type(error).__name__}), perhaps a quote that is never closed"
             return
         if not cells:
             continue

@@ -30,6 +30,7 @@ from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.rows.columns import records_of
 from airflow_provider_gemini_batch.rows.csv_rows import (
     encoding_fault,
+    lines_of,
     peek,
     read_csv,
     refuse_json,
@@ -252,7 +253,7 @@ def _check_json(path: str, handle: BinaryIO) -> BinaryIO:
 
 
 def _json_lines(handle: BinaryIO) -> Iterator[Row]:
-    for number, line in enumerate(handle, start=1):
+    for number, line in enumerate(lines_of(handle), start=1):
         raw = line.strip()
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -271,11 +272,11 @@ def _json_fault(raw: bytes, error: ValueError) -> str:
 
 def _text_lines(handle: BinaryIO, encoding: str) -> Iterator[Row]:
     with io.TextIOWrapper(handle, encoding=encoding, errors="strict", newline=None) as text:
-        number = 0
+        lines, number = lines_of(text), 0
         while True:
             number += 1
             try:
-                line = text.readline()
+                line = next(lines, "")
             except UnicodeDecodeError:
                 yield Row(number, None, fault=encoding_fault(encoding))
                 return

@@ -21,6 +21,7 @@ from pyarrow import parquet
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest
+from airflow_provider_gemini_batch.rows import csv_rows
 from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec, job_limits
 from airflow_provider_gemini_batch.rows.layout import Layout, ShardFile
 from airflow_provider_gemini_batch.rows.record import InputRecord, RecordWriter
@@ -173,6 +174,26 @@ def test_tools_in_a_tuple_are_seen_by_the_estimate_and_by_the_rules_of_vertex(wh
     assert "searches are billed by the query" in " ".join(stage(spec(**given), tmp_path).expected.unknown)
     with pytest.raises(InputError, match="google_search is empty, which fails Vertex AI's import"):
         stage(spec(service=Service.VERTEX, project="p", location="us-central1", **given), tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "txt", "csv", "jsonl.gz"])
+def test_a_line_that_no_memory_holds_is_named_before_it_is_read(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_rows, "MOST_BYTES_OF_A_ROW", 1 << 20)
+    long = "x" * (1 << 20) + "\nrest"
+    content = f'"text"\n"{long}'
+    path = tmp_path / f"in.{ending}"
+    path.write_bytes(gzip.compress(content.encode()) if ending.endswith("gz") else content.encode())
+    with pytest.raises(InputError, match="line 2 is longer than 1 MiB, and each row must be a line of its own"):
+        stage(spec(path=str(path)), tmp_path)
+
+
+def test_a_quote_that_is_never_closed_ends_before_memory_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "MOST_BYTES_OF_A_ROW", 1 << 20)
+    path = write(tmp_path, "in.csv", 'text\n"open' + "\nmore and more" * 200_000)
+    with pytest.raises(InputError, match=r"line 2: not CSV from here on .*, perhaps a quote that is never closed"):
+        stage(spec(path=path), tmp_path)
 
 
 @pytest.mark.parametrize("beginning", ["\ufeff", "\ufeff\r\n", "\ufeff \n"])
