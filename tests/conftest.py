@@ -50,6 +50,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def _airflow_database() -> None:
+    """Give the test process a migrated database and Airflow's execution API."""
+    from dag_runs import make_database, start_execution_api
+
+    make_database()
+    start_execution_api()
+
+
 @pytest.fixture(autouse=True)
 def _no_secrets_of_other_tests() -> Iterator[None]:
     """Forget what was masked: Airflow compiles all secrets that a process has seen into one pattern, every time."""

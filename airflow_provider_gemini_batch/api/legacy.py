@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchResult
 
 _NAMES = ("text-embedding-", "textembedding-", "text-multilingual-embedding-")
-_MEMBERS = ("content", "task_type", "title")
+INSTANCE = ("content", "task_type", "title")
+"""What identifies a response where the row has no key."""
 
 
 def is_legacy(model: str) -> bool:
@@ -30,7 +31,7 @@ def is_legacy(model: str) -> bool:
 
 def instance_key(instance: Mapping[str, Any]) -> str:
     """Return a key made from the embedded content, for responses that have no other."""
-    parts = [instance.get(name) for name in _MEMBERS]
+    parts = [instance.get(name) for name in INSTANCE]
     return f"instance-{hashlib.sha256(to_json(parts)).hexdigest()[:20]}"
 
 
@@ -44,7 +45,7 @@ def instance_of(line: bytes) -> dict[str, Any]:
     if not all(isinstance(part.get("text"), str) and len(part) == 1 for part in parts):
         raise InputError("this embedding model takes texts only; gemini-embedding models take more")
     config = request.get("embed_content_config") or {}
-    if more := sorted(config.keys() - set(_MEMBERS)):
+    if more := sorted(config.keys() - set(INSTANCE)):
         raise InputError(
             f"this embedding model takes no {', '.join(more)} in a batch; gemini-embedding-001 and later models do"
         )

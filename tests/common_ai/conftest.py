@@ -6,19 +6,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
-from dag_runs import make_database, start_execution_api
 
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
 
 if find_spec("airflow.providers") is None or find_spec("airflow.providers.common.ai") is None:
     collect_ignore_glob = ["test_*.py"]
-
-
-@pytest.fixture(scope="session")
-def _airflow_database() -> None:
-    make_database()
-    start_execution_api()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from airflow.sdk.io import attach, store
-from dag_runs import make_database, start_execution_api
 from datasets.board import Board
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def service(gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+def service(_airflow_database: None, gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
     """The emulator with a fast clock, as ``gemini_batch_default`` reaches it, and an Airflow to run Dags in."""
-    make_database()
-    start_execution_api()
     gemini_batch_emulator.control.speed(60)
     # Airflow 3.2 does not say whether a part has run before: it sits out what an earlier try may have sent.
     connection = gemini_batch_emulator.connection(timeout=60.0 if HAS_STORE else 0.6)

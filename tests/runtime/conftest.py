@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from dag_runs import make_database, start_execution_api
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.polling import policy
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
 
 # A job takes three seconds of the emulator's clock.
 SPEED = 60.0
-
-
-@pytest.fixture(scope="session")
-def _airflow_database() -> None:
-    """Give the test process a migrated database and Airflow's execution API."""
-    make_database()
-    start_execution_api()
 
 
 @pytest.fixture

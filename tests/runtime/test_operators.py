@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import DAG, task
 from dag_runs import Run, dags_test
+from runtime.tasks import MODEL, create, jobs, keyed, needs_notes
 
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest
 from airflow_provider_gemini_batch.batch import timeouts
@@ -20,7 +21,6 @@ from airflow_provider_gemini_batch.operators import (
     GeminiCreateEmbeddingsBatchJobOperator,
 )
 from airflow_provider_gemini_batch.staging import job_service
-from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,17 +28,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
 
 pytestmark = pytest.mark.slow
-MODEL = "gemini-2.5-flash"
 ROWS = ["One.", "Two.", "Three.", "Four."]
-needs_notes = pytest.mark.skipif(
-    not HAS_STORE,
-    reason="Airflow 3.2 keeps no notes between tries: a retry looks for jobs as long as one may show up, for minutes",
-)
 STUDIO = "https://aistudio.google.com/batches"
-
-
-def create(task_id: str, **arguments: Any) -> GeminiCreateBatchJobOperator:
-    return GeminiCreateBatchJobOperator(task_id=task_id, **{"model": MODEL, "poll_interval": 0.1, **arguments})
 
 
 def one(**arguments: Any) -> Run:
@@ -47,18 +38,9 @@ def one(**arguments: Any) -> Run:
     return Run(dag)
 
 
-def jobs(service: Emulator) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = service.control.books()["jobs"]
-    return found
-
-
 def requests(service: Emulator) -> dict[str, int]:
     found: dict[str, int] = service.control.books()["requests"]
     return found
-
-
-def keyed(key: str, text: str) -> dict[str, Any]:
-    return {"key": key, "request": {"contents": [{"parts": [{"text": text}]}]}}
 
 
 def rows_file(folder: Path, count: int) -> Path:

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from dag_runs import Run, dags_test
+from runtime.tasks import keyed
 
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import (
@@ -39,10 +40,6 @@ def hook(service: Emulator) -> Iterator[GeminiBatchHook]:
     del service  # the connection leads to it
     with GeminiBatchHook() as hook:
         yield hook
-
-
-def keyed(key: str, text: str) -> dict[str, Any]:
-    return {"key": key, "request": {"contents": [{"parts": [{"text": text}]}]}}
 
 
 def done(task: type[BaseOperator], **arguments: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.bases.xcom import BaseXCom
 from dag_runs import Run
+from runtime.tasks import needs_notes
 
 from airflow_provider_gemini_batch.batch.overview import (
     OVERVIEW_KEY,
@@ -19,7 +20,6 @@ from airflow_provider_gemini_batch.batch.overview import (
 )
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY
-from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 ROWS = ["One.", "Two.", "Three.", "Four."]
-needs_notes = pytest.mark.skipif(not HAS_STORE, reason="without notes a retry looks for jobs for minutes")
 
 
 def one(**arguments: Any) -> Run:

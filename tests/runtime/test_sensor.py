@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
     TaskDeferred,
 )
+from runtime.tasks import made
 
 from airflow_provider_gemini_batch import sensors
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -31,10 +32,6 @@ from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.emulator import Emulator
-
-
-def made(client: BatchClient, rows: int = 2) -> str:
-    return client.create("gemini-2.5-flash", inlined_requests=[f"row {number}" for number in range(rows)]).name
 
 
 def sensor(job_name: Any, **arguments: Any) -> GeminiBatchJobSensor:

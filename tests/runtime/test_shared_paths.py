@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import DAG, task, task_group
 from dag_runs import Run, dags_test
+from runtime.tasks import MODEL, create, jobs, needs_notes
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
-from stack.local_airflow import HAS_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,20 +18,6 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.emulator import Emulator
 
 pytestmark = pytest.mark.slow
-MODEL = "gemini-2.5-flash"
-needs_notes = pytest.mark.skipif(
-    not HAS_STORE,
-    reason="Airflow 3.2 keeps no notes between tries: a retry looks for jobs as long as one may show up, for minutes",
-)
-
-
-def create(task_id: str, **arguments: Any) -> GeminiCreateBatchJobOperator:
-    return GeminiCreateBatchJobOperator(task_id=task_id, **{"model": MODEL, "poll_interval": 0.1, **arguments})
-
-
-def jobs(service: Emulator) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = service.control.books()["jobs"]
-    return found
 
 
 def test_a_file_that_another_task_of_the_run_has_written_is_not_replaced(service: Emulator, tmp_path: Path) -> None:

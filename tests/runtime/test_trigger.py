@@ -19,6 +19,7 @@ import structlog
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
 from polling.fake_service import own_threads
+from runtime.tasks import made
 from waiting import wait_for
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
@@ -88,10 +89,6 @@ def _polls(emulator: Emulator) -> int:
     """How often the jobs have been asked for."""
     requests = emulator.control.books()["requests"]
     return int(requests.get("list", 0) + requests.get("get", 0))
-
-
-def made(client: BatchClient, rows: int = 2) -> str:
-    return client.create("gemini-2.5-flash", inlined_requests=[f"row {number}" for number in range(rows)]).name
 
 
 def trigger(job_name: str | list[str], **arguments: Any) -> GeminiBatchJobTrigger:

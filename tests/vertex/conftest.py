@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dag_runs import make_database, start_execution_api
 from vertex.bench import Bench
 
 from airflow_provider_gemini_batch.api.client import BatchClient
@@ -40,13 +39,6 @@ def gcs() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def airflow_database() -> None:
-    """Give the test process a migrated database and Airflow's execution API."""
-    make_database()
-    start_execution_api()
-
-
-@pytest.fixture(scope="session")
 def store(gcs: str) -> Iterator[ObjectStore]:
     """The objects, seen without the code under test's own client."""
     with BatchClient.for_vertex("p", credentials=object(), storage_endpoint=gcs) as client:
@@ -55,7 +47,7 @@ def store(gcs: str) -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def bench(
-    airflow_database: None,  # noqa: ARG001
+    _airflow_database: None,
     gcs: str,
     store: ObjectStore,
     tmp_path: Path,

@@ -22,6 +22,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnknownOutput,
 )
+from airflow_provider_gemini_batch.api.legacy import INSTANCE
 from airflow_provider_gemini_batch.api.responses.reading import vertex_result_of
 from airflow_provider_gemini_batch.api.responses.refusal import error_from_status
 from airflow_provider_gemini_batch.api.urls import is_local_url, is_secure
@@ -37,8 +38,6 @@ NO_LIBRARY = (
 )
 # The only column of a response table that is not read. The author's own columns are read: they name the rows.
 _REQUEST = "request"
-# The request of an older embedding model, which identifies the response where the row has no key.
-_INSTANCE = ("content", "task_type", "title")
 _ANSWERS = frozenset({"response", "predictions"})
 _PAGE_ROWS = 1000
 _SECONDS = 60.0
@@ -118,7 +117,7 @@ def _plain(row: Any) -> dict[str, Any]:
     for name, value in row.items():
         members[name] = value if isinstance(value, Decimal) else _to_json_value(value)
     if "content" in members and "predictions" in members:
-        members.setdefault("instance", {name: members[name] for name in _INSTANCE if members.get(name) is not None})
+        members.setdefault("instance", {name: members[name] for name in INSTANCE if members.get(name) is not None})
     return members
 
 
