@@ -143,8 +143,10 @@ class InputSpec:
             if not SCHEMAS.isdisjoint(map(camel, (*config, *(self.request_defaults or ())))):
                 raise ConfigurationError("give either output_schema or generation_config with a schema, not both")
             config["responseSchema"] = self.response_schema
-            if not {"responseMimeType", "response_mime_type"} & config.keys():
-                config["responseMimeType"] = "application/json"
+            given = [config.pop(name, None) for name in ("responseMimeType", "response_mime_type")]
+            if any(one not in (None, "application/json") for one in given):
+                raise ConfigurationError("output_schema needs responses in JSON: leave responseMimeType out")
+            config["responseMimeType"] = "application/json"
         return request_defaults(
             self.kind,
             model=self.model,

@@ -40,8 +40,9 @@ class OutputSchema:
             self._adapter: TypeAdapter[Any] = TypeAdapter(model)
             drawn = self._adapter.json_schema(mode="validation")
         except (PydanticUserError, SchemaError, TypeError) as error:
+            why = f" ({error.message.splitlines()[0]})" if isinstance(error, PydanticUserError) else ""
             raise ConfigurationError(
-                "output_schema must be a pydantic model that has a JSON schema; a schema of your own goes into "
+                f"output_schema must be a pydantic model that has a JSON schema{why}; a schema of your own goes into "
                 "generation_config, as responseSchema"
             ) from error
         self.response_schema: dict[str, Any] = response_schema(drawn)

@@ -318,6 +318,8 @@ def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
         hint = '; it is a task: give its output, for the name of a job task.output["job_name"]'
     elif comes_from_a_task(value):
         hint = "; it is known only when the other task has run"
+    elif hasattr(value, "model_dump"):
+        hint = "; give its model_dump(mode='json', exclude_none=True)"
     elif is_list(value):
         hint = "; for one task each, map the task over the list with .expand()"
     return ConfigurationError(f"{name} {wanted}, not {type(value).__name__}{hint}")

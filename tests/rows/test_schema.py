@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Literal
 
@@ -106,6 +107,11 @@ def test_lists_and_plain_types_work_too() -> None:
 def test_what_has_no_schema_is_refused_in_our_words(given: Any) -> None:
     with pytest.raises(ConfigurationError, match="output_schema must be a pydantic model"):
         OutputSchema(given)
+
+
+def test_what_pydantic_says_of_a_type_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"has a JSON schema \(Cannot generate a JsonSchema for .*Callable"):
+        OutputSchema(Callable[[int], int])
 
 
 @pytest.mark.parametrize(

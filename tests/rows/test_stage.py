@@ -597,6 +597,19 @@ def test_a_schema_goes_into_every_request(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["responseMimeType", "response_mime_type"])
+def test_a_schema_and_responses_that_are_not_json_are_refused(name: str, tmp_path: Path) -> None:
+    def staged(kind: str | None) -> Staged:
+        given = spec(rows=["a"], response_schema={"type": "STRING"}, generation_config={name: kind})
+        return stage(given, tmp_path)
+
+    for kind in ("text/plain", "text/x.enum"):
+        with pytest.raises(ConfigurationError, match="output_schema needs responses in JSON"):
+            staged(kind)
+    for fine in (None, "application/json"):
+        assert wire(staged(fine))[0]["request"]["generationConfig"]["responseMimeType"] == "application/json"
+
+
 def test_the_input_is_closed_whatever_happens(tmp_path: Path) -> None:
     handles: list[io.BytesIO] = []
 

@@ -19,6 +19,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from upath import UPath
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.requests.request import BatchRequest
 from airflow_provider_gemini_batch.decorators import gemini_batch_task
 from airflow_provider_gemini_batch.operators import (
     GeminiCancelBatchJobOperator,
@@ -179,6 +180,7 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
         ("labels", "a=b", "labels must be a dict, or the text of a JSON object"),
         ("generation_config", "{'a': 1}", "generation_config must be a dict, or the text of a JSON object"),
         ("generation_config", "[1]", "generation_config must be a dict, not list"),
+        ("generation_config", BatchRequest(text="swordfish"), r"not BatchRequest; give its model_dump\(mode='json'"),
         ("timeout", Elapsed(), "timeout must be a number of seconds or a timedelta, not Elapsed"),
         ("timeout", 10**400, "timeout must be a number of seconds or a timedelta, and no larger than 1e\\+12"),
         ("timeout", timedelta.max, "timeout must be at most 315360000 seconds, which are ten years"),
