@@ -33,7 +33,7 @@ _JINJA = re.compile(
     r"""(?<!\{) (?:
         \{\{-? \s+ [\w.\[\]'"]+ (?:\s*\|[^{}]*)? \s+ -?\}\}
       | \{\{-? \s* (?:data_interval_(?:start|end)|[dt]s(?:_nodash)?|logical_date|run_id)\b [^{}:]* \}\}
-      | \{\{-? \s* (?:conn|dag|dag_run|macros|params|task|ti|var)[.\[] [^{}:]* \}\}
+      | \{\{-? \s* (?:conn|dag|dag_run|macros|params|task|task_instance|ti|var)[.\[] [^{}:]* \}\}
       | \{%
     )""",
     re.VERBOSE,

@@ -83,6 +83,8 @@ def test_a_brace_without_a_partner_is_refused(template: str) -> None:
     "template",
     [
         *("{{ text }}", "Sum {{ params.lang }} {text}", "{{ text | upper }}", "{% if x %}"),
+        # What an f-string makes of the output of another task.
+        "{{ task_instance.xcom_pull(task_ids='a', dag_id='d', key='return_value') }} {text}",
         *("On {{ds}}: {text}", "{{ts_nodash|lower}} {text}", "{{params['lang']}} {text}", "{{-var.value.x-}} {text}"),
     ],
 )
