@@ -142,7 +142,8 @@ def test_a_known_member_in_another_form_is_kept_as_it_came(part: dict[str, Any])
 
 
 @pytest.mark.parametrize(
-    "name", ["partMetadata", "videoMetadata", "mediaResolution", "audioMetadata", "toolCall", "toolResponse"]
+    "name",
+    ["partMetadata", "videoMetadata", "mediaResolution", "audioMetadata", "speechMetadata", "toolCall", "toolResponse"],
 )
 def test_metadata_of_a_part_alone_is_not_content(name: str) -> None:
     assert row(response({"thoughtSignature": "c2ln", name: {"a": 1}}))["status"] == "invalid_output"
@@ -177,6 +178,7 @@ def test_sources_and_log_probabilities_reach_the_row() -> None:
         "citationMetadata": {"citations": [{"uri": "https://example.com"}]},
         "logprobsResult": {"chosenCandidates": [{"token": "a"}]},
         "finishMessage": "why",
+        "continuationToken": "bW9yZQ==",
     }
     for name, value in beside.items():
         said = response({"text": "fine"}, **{name: value})

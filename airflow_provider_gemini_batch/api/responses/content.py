@@ -27,7 +27,10 @@ _NUMBERED = ("FINISH_REASON_UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECIT
 GOOD_REASONS = frozenset({None, "STOP", "FINISH_REASON_UNSPECIFIED"})
 """Finish reasons of a whole response. None: the service left it out."""
 
-_METADATA = ("groundingMetadata", "urlContextMetadata", "citationMetadata", "logprobsResult", "finishMessage")
+_METADATA = (
+    "groundingMetadata", "urlContextMetadata", "citationMetadata", "logprobsResult", "finishMessage",
+    "continuationToken",
+)  # fmt: skip
 
 _CODE = ("executableCode", "codeExecutionResult")
 _MARKS = frozenset({"thought", "thoughtSignature", "thought_signature"})
@@ -46,7 +49,7 @@ _MEDIA = {"inlineData": "data", "fileData": "fileUri"}
 # Exchanges with the service's own tools, and metadata of another part: by themselves these are not content.
 _NO_CONTENT = frozenset({
     "toolCall", "toolResponse", "partMetadata", "mediaResolution", "mediaProcessing",
-    "videoMetadata", "audioMetadata", "documentMetadata", "spreadsheetMetadata",
+    "videoMetadata", "audioMetadata", "documentMetadata", "spreadsheetMetadata", "speechMetadata",
 })  # fmt: skip
 
 

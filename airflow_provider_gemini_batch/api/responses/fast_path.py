@@ -88,6 +88,7 @@ class _Candidate(Struct, gc=False, frozen=True):
     citationMetadata: None = None  # noqa: N815
     logprobsResult: None = None  # noqa: N815
     finishMessage: Literal[""] | None = None  # noqa: N815
+    continuationToken: Literal[""] | None = None  # noqa: N815
 
 
 class _Vector(Struct, gc=False, frozen=True):
