@@ -151,3 +151,26 @@ def test_metadata_can_be_carried(tmp_path: Path) -> None:
     with record:
         stage(spec_of(rows=[{"contents": "x", "metadata": {"tenant": "t"}}], carry=("metadata",)), tmp_path, record)
     assert '{"metadata":{"tenant":"t"}}' in str(record.finish().text)
+
+
+@pytest.mark.parametrize("kind", JobKind)
+@pytest.mark.parametrize(
+    ("inline", "words"),
+    [
+        ({"mimeType": "image/png", "data": "data:image/png;base64,AAAA"}, "behind the comma alone"),
+        ({"mime_type": "image/png", "data": "data:image/png;base64,AAAA"}, "behind the comma alone"),
+        ({"data": "AAAA"}, "needs a 'mimeType'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["inlineData", "inline_data"])
+def test_media_that_no_service_can_read_is_refused(
+    kind: JobKind, inline: dict[str, str], words: str, name: str
+) -> None:
+    content = {"role": "user", "parts": [{"text": "x"}, {name: inline}]}
+    with pytest.raises(InputError, match=words):
+        normalise({"contents": [content]}, kind=kind)
+
+
+def test_media_is_sent_as_it_is() -> None:
+    content = {"role": "user", "parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}
+    assert normalise({"contents": [content]})[1] == {"contents": [content]}

@@ -235,3 +235,16 @@ def _check_content(content: Any, name: str) -> None:
     for part in parts:
         if not part or (type(part) is not dict and not isinstance(part, Mapping)):
             raise InputError(f"a part of '{name}' must be an object with at least one member")
+        if "text" not in part:
+            _check_media(either(part, "inlineData"))
+
+
+def _check_media(inline: Any) -> None:
+    """Raise InputError for media that the service cannot read, for which it refuses the job, or hours later the row."""
+    data = inline.get("data") if isinstance(inline, Mapping) else None
+    if not isinstance(data, str):
+        return
+    if not either(inline, "mimeType"):
+        raise InputError("'inlineData' needs a 'mimeType', such as image/png")
+    if data.startswith("data:"):
+        raise InputError("'inlineData' has an address (data:...) as its 'data': give the base64 behind the comma alone")

@@ -331,7 +331,8 @@ def _open_envelope(
         for name in beside:
             if camel(name) not in CONFIG_NAMES and not known(camel(name), kind):
                 raise InputError(
-                    f"'{shown(name)}' beside 'request' would be ignored by the service: move it into the request"
+                    f"'{shown(name)}' beside 'request' would be ignored by the service: move it into the request, "
+                    "or name it in key_field or carry if it is a column"
                 )
             if name in request or camel(name) in request:
                 raise InputError(f"'{shown(name)}' is given twice, in the request and beside it")
