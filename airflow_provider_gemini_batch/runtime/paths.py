@@ -122,12 +122,19 @@ class Paths:
         # Its file system, since methods of a path without a connection go past what Airflow's attach() was given.
         def exists(name: str) -> bool:
             found = object_path(name, conn_id)
-            return bool(found.fs.exists(found.path))
+            try:
+                found.fs.info(found.path)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            # exists() of many file systems takes every error for absence: what is whole would be paid again.
+            return True
 
         def removed(name: str) -> None:
             found = object_path(name, conn_id)
-            if found.fs.exists(found.path):
-                found.fs.rm_file(found.path)
+            # rm() takes a name for a pattern, and would remove other files; not every file system has rm_file().
+            remove = found.fs.rm if WILD.search(name) is None else found.fs.rm_file
+            if exists(name):
+                remove(found.path)
 
         return OpenedFiles(opened, exists, removed)
 

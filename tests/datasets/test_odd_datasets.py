@@ -25,7 +25,7 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyIn
 from airflow_provider_gemini_batch.datasets import GeminiBatchDataset
 from airflow_provider_gemini_batch.rows import delivery
 from airflow_provider_gemini_batch.rows.python_rows import python_rows
-from airflow_provider_gemini_batch.runtime import readiness
+from airflow_provider_gemini_batch.runtime import create_task, readiness
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of
 from airflow_provider_gemini_batch.runtime.paths import Paths
 
@@ -501,6 +501,28 @@ def test_an_object_that_cannot_be_seen_just_now_is_not_taken_for_a_pattern_witho
         patch.setattr(type(bucket), "info", reset)
         with pytest.raises(TransportError, match=r"cannot list memory://bucket/a\[1\]\.csv just now"):
             addresses_of(Paths(), "memory://bucket/a[1].csv")
+
+
+def test_a_part_that_cannot_be_seen_just_now_is_not_taken_for_one_that_is_missing(
+    board: Board, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reset(*_: object, **__: object) -> None:
+        raise ConnectionResetError
+
+    write_part(board.source / "a.parquet", 2)
+    on_store: Any = "memory://bucket/out"
+    board.again("one", target=on_store).run_whole()
+    again = board.again("again", target=on_store)
+    parts = again.plan()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bucket), "info", reset)
+        patch.setattr(create_task, "check_readiness", lambda *_: None)
+        for step in (lambda: again.run_all(parts), lambda: again.commit(parts)):
+            with pytest.raises(ConnectionResetError):
+                step()
+    assert len(board.states()) == 1
+    assert again.run_all(parts)
+    assert again.commit(parts)["parts"] == 1
 
 
 def test_a_folder_that_cannot_be_listed_says_why_also_where_its_error_has_no_text(
