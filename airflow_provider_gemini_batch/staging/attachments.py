@@ -27,6 +27,7 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.rows.input_spec import Attachment
 from airflow_provider_gemini_batch.rows.media_tokens import HEAD_BYTES, FileSample, PageCount
+from airflow_provider_gemini_batch.staging.job_service import AGAIN, LONGEST_HOLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,10 +45,6 @@ _NAME_DIGITS = 36
 _NAMED = re.compile(rb"(?:files/gb-|/media/)([0-9a-f]{%d})" % _NAME_DIGITS)
 # Uploads live 48 hours and a job may start only after a day in the queue.
 _YOUNG = timedelta(hours=20)
-# A longer wait for a file is deferred, so that no worker is held.
-_LONGEST_HOLD = 30.0
-# Marks the second upload of the same content, after which there is no third.
-_AGAIN = " again"
 
 
 class _Upload(NamedTuple):
@@ -162,9 +159,9 @@ class AttachmentUploader:
         self._remove(there)
         if not there.has_failed:
             return self._send(upload, upload.name)
-        if there.display_name.endswith(_AGAIN):
+        if there.display_name.endswith(AGAIN):
             raise FileFailed(f"media_field: {there.name} could not be processed by the service, twice")
-        return self._send(upload, f"{upload.name}{_AGAIN}")
+        return self._send(upload, f"{upload.name}{AGAIN}")
 
     @staticmethod
     def _is_usable(upload: _Upload, there: File) -> bool:
@@ -200,9 +197,9 @@ class AttachmentUploader:
         :raises FileFailed: the service failed to process it twice.
         """
         try:
-            ready = self._client().wait_for_file(file, timeout=_LONGEST_HOLD)
+            ready = self._client().wait_for_file(file, timeout=LONGEST_HOLD)
         except (FileFailed, NotFound) as error:
-            if last or file.display_name.endswith(_AGAIN):
+            if last or file.display_name.endswith(AGAIN):
                 self._remove(file)
                 raise FileFailed(f"media_field: {error}") from error
             log.warning("media_field: %s: uploading it once more.", error)
@@ -210,7 +207,7 @@ class AttachmentUploader:
             if last or ready.sha256_hex in {upload.digest, None}:
                 return
         self._remove(file)
-        self._await(upload, self._send(upload, f"{upload.name}{_AGAIN}"), last=True)
+        self._await(upload, self._send(upload, f"{upload.name}{AGAIN}"), last=True)
 
     def _remove(self, file: File) -> None:
         with suppress(NotFound):

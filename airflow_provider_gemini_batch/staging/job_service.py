@@ -53,9 +53,9 @@ _INLINE_ROWS = 500
 # An upload lives 48 hours; one that a crash left behind is used again only while the job can read it in time.
 _YOUNG_UPLOAD = timedelta(hours=24)
 # A longer wait for a file is deferred, so that no worker is held.
-_LONGEST_HOLD = 30.0
-# Marks the second upload of the same rows, after which there is no third.
-_AGAIN = " again"
+LONGEST_HOLD = 30.0
+# Marks the second upload of the same content, after which there is no third.
+AGAIN = " again"
 _BLAMED_FILE = re.compile(r"\bFile (?:files/)?([a-z0-9-]{1,40}) is not\b")
 _LABEL_REFUSED = re.compile(r"[^a-z0-9_-]+")
 
@@ -360,7 +360,7 @@ class ClientJobService:
 
     def _upload(self, tag: Tag, path: Path, *, reuse: bool) -> ReadyInput:
         """Upload rows and wait until they can be used; upload them once more if the service fails to process them."""
-        again = f"{tag}{_AGAIN}"
+        again = f"{tag}{AGAIN}"
         found = self._earlier_upload((again, str(tag)), path.stat().st_size) if reuse else None
         for name in (str(tag), again):
             if found is None:
@@ -380,7 +380,7 @@ class ClientJobService:
 
     def _await_file(self, name: str) -> None:
         """Wait for a file for as long as a worker may be held; after that FileNotReady makes the task defer."""
-        self._client.wait_for_file(name, timeout=_LONGEST_HOLD)
+        self._client.wait_for_file(name, timeout=LONGEST_HOLD)
 
     def _earlier_upload(self, wanted: Sequence[str], size: int) -> File | None:
         """Return the upload of these very rows (the tag has their fingerprint) that an earlier try left; else None."""

@@ -258,7 +258,7 @@ def test_rows_come_back_whole_through_a_download_that_is_redirected(service: Emu
 def test_an_upload_that_is_processed_for_a_while_is_waited_for_without_a_worker(
     service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_service, "_LONGEST_HOLD", 0.0)
+    monkeypatch.setattr(job_service, "LONGEST_HOLD", 0.0)
     monkeypatch.setattr(timeouts, "_FIRST_PAUSE", 0.01)
     service.control.faults(file_processing={"looks": 3})
     output = tmp_path / "out.jsonl"
