@@ -64,11 +64,20 @@ def rows(name: str, value: Any) -> Any:  # noqa: ARG001  (its errors name the ar
 
 
 def required(reader: Reader) -> Reader:
-    """Return a reader that also refuses an empty text, and None as a template renders it."""
+    """Return a reader of names that also refuses an empty text, and None, a list or a dict as a template renders it."""
 
     def read(name: str, value: Any) -> Any:
-        if isinstance(value, str) and value.strip() in {"", "None"}:
-            raise ConfigurationError(f"{name} is empty; a task or template that should give it has given nothing")
+        if isinstance(value, str):
+            value = value.strip()  # a template over several lines renders with blanks around it
+            if value in {"", "None"}:
+                raise ConfigurationError(f"{name} is empty; a task or template that should give it has given nothing")
+            if value.startswith("['"):
+                raise ConfigurationError(f"{name}: {LIST_AS_TEXT}")
+            if value.startswith("{'"):
+                raise ConfigurationError(
+                    f"{name}: a template makes a text of a dict: take the member that is meant, such as "
+                    "{{ ti.xcom_pull('...')['job_name'] }}"
+                )
         return reader(name, value)
 
     return read

@@ -65,7 +65,9 @@ class SensorRun:
         wrong = next((name for name in names if not isinstance(name, (str, type(None)))), None)
         if wrong is not None:
             raise AirflowFailException(f"job_name must be a list of names of jobs, not of {in_words(wrong)}")
-        if not names or not all(name and name.strip() not in ("", "None") for name in names):
+        # A template over several lines renders with blanks around it.
+        names = [(name or "").strip() for name in names]
+        if not names or not all(name not in ("", "None") for name in names):
             raise AirflowFailException("job_name is empty: give the name of a job, or a list of names")
         if long := next((name for name in names if in_words(name) != repr(name)), None):
             if long.startswith("['"):

@@ -136,6 +136,7 @@ def read(**arguments: Any) -> BatchArguments:
         ("timeout", "None", None),
         ("cancel_on_kill", "None", True),
         ("on_empty", "None", "fail"),
+        ("model", "\n  gemini-2.5-flash\n", "gemini-2.5-flash"),
         ("location", "None", "None"),
         ("system_instruction", "None", None),
         ("input_path", UserList(["/a.txt", "/b.txt"]), ["/a.txt", "/b.txt"]),
@@ -303,6 +304,25 @@ def test_a_whole_output_where_a_name_is_meant_is_refused_with_the_member_and_wit
         assert "job_name must be a text, not dict; take the member that is meant" in str(error.value)
         assert '.output["job_name"]' in str(error.value)
         assert "swordfish" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rendered", "words"),
+    [
+        (str(OUTPUT), r"job_name: a template makes a text of a dict: take the member .*\['job_name'\]"),
+        (str(["batches/abc"]), "job_name: a template makes a text of a list"),
+    ],
+)
+def test_what_a_template_makes_of_an_output_is_refused_where_a_name_is_meant(rendered: str, words: str) -> None:
+    with DAG("d", schedule=None), pytest.raises(ConfigurationError, match=words) as refused:
+        GeminiGetBatchJobOperator(task_id="t", job_name=rendered)
+    assert "swordfish" not in str(refused.value)
+
+
+def test_blanks_that_a_template_leaves_around_a_name_are_dropped() -> None:
+    with DAG("d", schedule=None):
+        made = GeminiGetBatchJobOperator(task_id="t", job_name="\n  batches/abc\n")
+    assert made._name() == "batches/abc"
 
 
 @pytest.mark.parametrize("nothing", [None, "", " ", "None"])

@@ -242,6 +242,13 @@ def test_what_is_not_a_name_is_refused_by_its_type_and_shown_nowhere(
     assert "swordfish" not in str(refused.value) + caplog.text
 
 
+def test_blanks_that_a_template_leaves_around_a_name_are_dropped(client: BatchClient) -> None:
+    name = made(client)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(f"\n  {name}\n").execute({})
+    assert deferred.value.trigger.job_name == [name]
+
+
 def test_whether_it_defers_may_be_said_in_words() -> None:
     assert [sensor("batches/a", deferrable=said).deferrable for said in ("False", "true", 0)] == [False, True, False]
     with pytest.raises(ConfigurationError, match="deferrable must be True or False"):
