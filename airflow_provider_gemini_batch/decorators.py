@@ -40,7 +40,7 @@ class _GeminiBatchDecoratedOperator(DecoratedOperator, GeminiCreateBatchJobOpera
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        with naming_the_task("@task.gemini_batch", self.task_id):
+        with naming_the_task(self.operator_name, self.task_id):
             refuse_asynchronous(self.python_callable)
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class _GeminiOperator(BaseOperator):
 
         :raises ConfigurationError: names the task and the argument, and says what to do.
         """
-        with naming_the_task(type(self).__name__, self.task_id):
+        with naming_the_task(self.operator_name, self.task_id):
             check_parsed(self._form, self._given(), not_rendered=_NOT_RENDERED)
 
 
@@ -241,7 +241,7 @@ class _CreateBatchJob(_GeminiOperator):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        with naming_the_task(type(self).__name__, self.task_id):
+        with naming_the_task(self.operator_name, self.task_id):
             check_one_source(self._given(), makes_own_rows=self._makes_its_own_rows)
 
     def _given(self) -> dict[str, Any]:

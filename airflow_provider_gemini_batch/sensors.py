@@ -14,6 +14,7 @@ from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_gemini_batch.runtime.argument_readers import flag
 from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID, default_deferrable
+from airflow_provider_gemini_batch.runtime.dag_errors import naming_the_task
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         self.gemini_conn_id = DEFAULT_CONN_ID if gemini_conn_id is None else gemini_conn_id
         self.location = location
         self.project_id = project_id
-        self.deferrable = default_deferrable() if deferrable is None else flag("deferrable", deferrable)
+        with naming_the_task(self.operator_name, self.task_id):
+            self.deferrable = default_deferrable() if deferrable is None else flag("deferrable", deferrable)
 
     @cached_property
     def _run(self) -> SensorRun:

@@ -251,7 +251,9 @@ def test_blanks_that_a_template_leaves_around_a_name_are_dropped(client: BatchCl
 
 def test_whether_it_defers_may_be_said_in_words() -> None:
     assert [sensor("batches/a", deferrable=said).deferrable for said in ("False", "true", 0)] == [False, True, False]
-    with pytest.raises(ConfigurationError, match="deferrable must be True or False"):
+    with pytest.raises(
+        ConfigurationError, match=r"GeminiBatchJobSensor '\w+' \(test_sensor.py, line \d+\): deferrable must be"
+    ):
         sensor("batches/a", deferrable="perhaps")
 
 
