@@ -17,8 +17,9 @@ if find_spec("airflow.providers") is None or find_spec("airflow.providers.common
 @pytest.fixture
 def service(_airflow_database: None, gemini_batch_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
     """The emulator, as common.ai's own default connection reaches it."""
-    # common.ai polls every 30 seconds at most: its first question finds the job ended.
-    gemini_batch_emulator.control.speed(100_000.0)
+    # common.ai polls every 30 seconds at most: its first question finds the job ended. Its output lasts for 48 hours of
+    # this clock, which are minutes.
+    gemini_batch_emulator.control.speed(1_000.0)
     connection = f'{{"conn_type": "pydanticai", "host": "{gemini_batch_emulator.url}", "password": "hidden-key"}}'
     monkeypatch.setenv("AIRFLOW_CONN_PYDANTICAI_DEFAULT", connection)
     return gemini_batch_emulator
