@@ -217,13 +217,14 @@ def test_mapped_tasks_that_get_their_own_output_paths_or_a_folder_go_on(service:
 
 
 @pytest.mark.parametrize(
-    "value", ["{{ ti.map_index }}", "{{ task.part_key }}", "{{ macros.uuid.uuid4() }}", "{{ task_instance.map_index }}"]
+    "value",
+    ["{{ ti.map_index }}", "{{ task.display_name }}", "{{ macros.uuid.uuid4() }}", "{{ task_instance.map_index }}"],
 )
 def test_mapped_tasks_whose_template_may_differ_are_not_refused(value: str, service: Emulator, tmp_path: Path) -> None:
     with DAG("differ", schedule=None) as dag:
         GeminiCreateBatchJobOperator.partial(
             task_id="m", model=MODEL, poll_interval=0.1, output_path=f"{tmp_path}/{value}.jsonl"
-        ).expand_kwargs([{"inlined_requests": [key], "part_key": key} for key in ("one", "two")])
+        ).expand_kwargs([{"inlined_requests": [key], "display_name": key} for key in ("one", "two")])
     run = Run(dag)
     assert [run.attempt("m", map_index=index).state for index in (0, 1)] == ["success", "success"]
     assert len(jobs(service)) == 2
