@@ -7,11 +7,12 @@ loaded even later, in a thread.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import logging
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from random import random
@@ -30,7 +31,7 @@ from airflow_provider_gemini_batch.runtime.log_lines import many
 from airflow_provider_gemini_batch.runtime.telemetry import WatchedJobs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow.sdk import Connection
 
@@ -69,7 +70,23 @@ class _PollConnection:
 
     def client(self) -> PollClient:
         """Return a client that sends each call once, since the poller decides when to ask again."""
-        return client_from_connection(self._conn, location=self._location, project_id=self._project_id, attempts=1)
+        with _collecting_later():  # the first client of a process is imported here
+            return client_from_connection(self._conn, location=self._location, project_id=self._project_id, attempts=1)
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Keep Python's full garbage collection, which stops every thread for a tenth of a second, out of the block.
+
+    A triggerer that has just started owes one: the objects of an import would set it off, in the middle of it.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class XComGate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import threading
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from airflow.sdk import Connection
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, GetXCom, SetXCom, TaskStatesResult, XComResult
 from polling.fake_service import own_threads
@@ -470,3 +472,26 @@ def test_an_authors_subclass_is_serialised_with_the_arguments_of_its_base() -> N
     assert path.endswith("test_trigger.OwnTrigger")
     assert OwnTrigger(**arguments).serialize() == (path, arguments)
     assert (arguments["job_name"], arguments["poll_interval"], arguments["memo"]) == ("batches/1", 5.0, "")
+
+
+def test_hardly_any_garbage_is_collected_while_the_client_is_imported_and_made() -> None:
+    collections: list[str] = []
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        collections.append(phase)
+
+    connection = Connection(conn_id="c", conn_type="gemini_batch", host="http://127.0.0.1:1", password="k")
+    looked_up = trigger_task._PollConnection(connection, None, None)
+    before = gc.get_threshold()
+    gc.callbacks.append(note)
+    gc.set_threshold(1, 1, 1)
+    try:
+        collections.clear()
+        client = looked_up.client()
+        in_all = len(collections)
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(note)
+    client.close()
+    assert gc.isenabled()
+    assert in_all <= 10  # before the block and behind it; hundreds within
