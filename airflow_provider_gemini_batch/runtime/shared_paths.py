@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def check_mapped(task: BaseOperator, context: Any) -> None:
     if written is task:  # which holds the rendered values
         return
     in_group = next(iter(written.iter_mapped_task_groups()), None) is not None
-    mapped = _Mapped(getattr(getattr(written, "expand_input", None), "value", None), context)
+    mapped = _Mapped(written, context)
     for name, instead in (("part_key", ""), ("output_path", ", or a folder (a path that ends in /) for all of them")):
         if name == "output_path" and _writes_parts(task):
             continue
@@ -67,39 +68,49 @@ def check_mapped(task: BaseOperator, context: Any) -> None:
             )
         if mapped.repeats(name):
             raise ConfigurationError(
-                f"{name} is the same for several mapped tasks: expand() makes a task for each combination of its "
-                "lists. Give each task its own, with expand_kwargs()"
+                f"{name} is the same for several mapped tasks: it is given twice, or expand() combines it with each "
+                "item of another list. Give each task its own, with expand_kwargs()"
             )
 
 
 class _Mapped:
     """What tasks are mapped over: the lists of ``expand()``, or the dicts of ``expand_kwargs()``."""
 
-    def __init__(self, given: Any, context: Any) -> None:
-        self._given = given
+    def __init__(self, written: Any, context: Any) -> None:
+        # A decorated task is mapped over the arguments of its function, which are not those of the operator.
+        of_function = getattr(written, "op_kwargs_expand_input", None)
+        self._is_of_function = of_function is not None
+        self._given: Any = getattr(of_function or getattr(written, "expand_input", None), "value", None)
         self._context = context
 
     def tasks(self) -> int:
         """Return how many tasks there are; 1 if that cannot be told."""
-        lists = self._given.values() if isinstance(self._given, Mapping) else filter(None, [self._given])
         count = 1
         with best_effort("the number of mapped tasks"):
-            count = prod(len(self._resolved(each)) for each in lists)
+            count = prod(map(len, self._lists.values())) if isinstance(self._given, Mapping) else len(self._dicts)
         return max(count, 1)
 
     def repeats(self, name: str) -> bool:
         """Return whether several tasks get the same value of an argument."""
-        if self._given is None or (isinstance(self._given, Mapping) and name not in self._given):
+        if self._is_of_function or (isinstance(self._given, Mapping) and name not in self._given):
             return False
         values: list[Any] = []
         with best_effort("the other mapped tasks"):
             if isinstance(self._given, Mapping):
-                values = list(self._resolved(self._given[name]))
+                values = list(self._lists[name])
             else:
-                values = [each.get(name) for each in self._resolved(self._given) if isinstance(each, Mapping)]
+                values = [each.get(name) for each in self._dicts if isinstance(each, Mapping)]
         known = [str(value) for value in values if _is_of_the_run(value)]
         in_combinations = isinstance(self._given, Mapping) and self.tasks() > len(values)
         return bool(known) and (in_combinations or len(set(known)) < len(known))
+
+    @cached_property
+    def _lists(self) -> dict[str, Any]:
+        return {name: self._resolved(value) for name, value in self._given.items()}
+
+    @cached_property
+    def _dicts(self) -> Any:
+        return [] if self._given is None else self._resolved(self._given)
 
     def _resolved(self, value: Any) -> Any:
         return value.resolve(self._context) if comes_from_a_task(value) else value

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
+def expect_refusals(run: Run, task_id: str, words: str) -> None:
+    """Run the first two tasks of a mapped one, which must fail with these words."""
+    for index in (0, 1):
+        result = run.attempt(task_id, map_index=index)
+        assert result.state == "failed"
+        assert words in result.message
+
+
 def test_a_file_that_another_task_of_the_run_has_written_is_not_replaced(service: Emulator, tmp_path: Path) -> None:
     with DAG("clash", schedule=None) as dag:
         for name in ("first", "second"):
@@ -86,11 +94,27 @@ def test_mapped_tasks_that_would_share_a_part_or_a_file_are_refused_before_they_
             inlined_requests=[["Uno."], ["Due."]]
         )
     run = Run(dag)
-    for index in (0, 1):
-        result = run.attempt("m", map_index=index)
-        assert result.state == "failed"
-        assert f"{given} is the same for all mapped tasks" in result.message
+    expect_refusals(run, "m", f"{given} is the same for all mapped tasks")
     assert jobs(service) == []
+
+
+def test_decorated_tasks_that_would_share_a_file_are_refused_before_they_pay(service: Emulator, tmp_path: Path) -> None:
+    with DAG("decorated", schedule=None) as dag:
+
+        @task.gemini_batch(model=MODEL, poll_interval=0.1, output_path=f"{tmp_path}/{{{{ ds }}}}.jsonl")
+        def shared(text: str) -> list[str]:
+            return [text]
+
+        @task.gemini_batch(model=MODEL, poll_interval=0.1)
+        def apart(output_path: str) -> list[str]:
+            return [output_path]
+
+        shared.expand(text=["Uno.", "Due."])
+        apart.expand(output_path=["the same argument", "the same argument"])
+    run = Run(dag)
+    expect_refusals(run, "shared", "output_path is the same for all mapped tasks")
+    assert jobs(service) == []
+    assert {run.attempt("apart", map_index=index).state for index in (0, 1)} == {"success"}
 
 
 def test_a_file_may_be_given_to_all_mapped_tasks_if_there_is_only_one(service: Emulator, tmp_path: Path) -> None:
@@ -132,10 +156,7 @@ def test_mapped_tasks_that_would_share_what_another_task_returns_as_their_file_a
         )
     run = Run(dag)
     assert run.attempt("path").state == "success"
-    for index in (0, 1):
-        result = run.attempt("m", map_index=index)
-        assert result.state == "failed"
-        assert "output_path is the same for all mapped tasks" in result.message
+    expect_refusals(run, "m", "output_path is the same for all mapped tasks")
     assert jobs(service) == []
 
 
@@ -164,10 +185,7 @@ def test_mapped_tasks_of_which_several_get_one_output_path_are_refused_before_th
     with DAG("several", schedule=None) as dag:
         map_tasks([f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl"], [["Uno."], ["Due."]])
     run = Run(dag)
-    for index in (0, 1):
-        result = run.attempt("m", map_index=index)
-        assert result.state == "failed"
-        assert "output_path is the same for several mapped tasks" in result.message
+    expect_refusals(run, "m", "output_path is the same for several mapped tasks")
     assert jobs(service) == []
 
 
