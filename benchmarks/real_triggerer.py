@@ -129,6 +129,10 @@ class Triggerer:
             cause = blocked.cause(warned, collections, held)
             print(f"    blocked for {warned.blocked - blocked.SLEEP:.2f} s {cause.value}", flush=True)
             print(f"      {blocked.places(warned, held)}", flush=True)
+            for each in collections:
+                if each.within(warned.began, warned.at):
+                    took = each.ended - each.began
+                    print(f"      a full collection of {took:.2f} s, set off by {each.what}", flush=True)
             self._causes.append(cause)
 
     def _look(self) -> Look:
