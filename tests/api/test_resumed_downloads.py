@@ -149,3 +149,37 @@ def test_the_web_page_of_a_gateway_holds_no_rows_whatever_its_type(page: bytes, 
         download(url)
     with saying(CUT, answer) as (url, _), pytest.raises(UnexpectedResponse, match="has changed"):
         download(url)
+
+
+LINES = b'{"key": "a"}\n{"key": "b", "error": {}}\n'
+# Without a length, and without chunks: the end of the connection is the end of the file.
+UNTIL_CLOSED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+REST = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-%d/*\r\n\r\n%b"
+BEHIND = b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n"
+NO_RANGES = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", [5, LINES.index(b", "), LINES.index(b"}}") + 1])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_file_whose_end_nothing_tells_goes_on_where_it_broke_off_within_a_row(cut: int, *, whole: bool) -> None:
+    rest = UNTIL_CLOSED + LINES if whole else REST % (cut, len(LINES) - 1, LINES[cut:])
+    with saying(UNTIL_CLOSED + LINES[:cut], rest) as (url, asked):
+        assert download(url) == LINES
+    assert b"Range: bytes=%d-" % cut in asked[1]
+
+
+@pytest.mark.parametrize("answer", [BEHIND, NO_RANGES, UNTIL_CLOSED + LINES[:5]], ids=["416", "400", "the same"])
+def test_a_last_row_that_is_broken_at_the_service_is_asked_for_once(answer: bytes) -> None:
+    with saying(UNTIL_CLOSED + LINES[:5], answer) as (url, asked):
+        assert download(url) == LINES[:5]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [LINES, LINES[:-1], b"[1]", b"", LINES.decode().encode("utf-16")],
+    ids=["newline", "row", "list", "empty", "utf-16"],
+)
+def test_a_file_that_ends_with_a_row_is_asked_for_once(body: bytes) -> None:
+    with saying(UNTIL_CLOSED + body) as (url, _):
+        assert download(url) == body

@@ -36,6 +36,7 @@ from airflow_provider_gemini_batch.api.errors import (
     UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import File, FilePage
+from airflow_provider_gemini_batch.api.responses.reading import read_json
 from airflow_provider_gemini_batch.api.transport import Call, FilePart, Retry, may_repeat
 from airflow_provider_gemini_batch.api.urls import is_secure
 from airflow_provider_gemini_batch.api.wire import (
@@ -68,6 +69,10 @@ _PROCESSING_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 _OWN_NAME = re.compile(r"files/[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+(\d{1,18})-(?:\d{1,18}/(\d{1,18}))?")
 _MIME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)?\Z")
+# HTTP statuses that are about a call, not about one of its rows.
+_OF_CALLS = frozenset({401, 403, 404, 408, 429, 499, *range(500, 600)})
+# What the last byte of a whole file of results may be, in any encoding.
+_LAST = b"}]\n\r\0"
 
 
 class _SessionGone(Exception):
@@ -339,7 +344,12 @@ class GeminiFiles:
         except ApiError as error:
             if not _may_lack_path(error):
                 raise
-        return iter_resuming(self._transport, replace(long, url=f"{self._base}/{path}"))
+            missing = error
+        try:
+            return iter_resuming(self._transport, replace(long, url=f"{self._base}/{path}"))
+        except ApiError as error:
+            # On this path the service may refuse the long id of an output that it has said it does not keep.
+            raise missing if missing.status and type(error) is ApiError else error from None
 
     def download(self, name: str, target: str | os.PathLike[str] | BinaryIO) -> int:
         """Download to a path, which appears when complete, or an open file; return the number of bytes."""
@@ -365,11 +375,23 @@ def iter_resuming(transport: Transport, call: Call) -> Iterator[bytes]:
     """Yield a stream of bytes in pieces. Opening it is retried; a Range request resumes a broken connection."""
     pieces = _pieces(transport, call, _open_at(transport, call, 0))
     first = next(pieces, b"")
-    if first.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+    if odd := _what_is_no_file(first):
         pieces.close()
-        what = f"{call.description}: {HTTPStatus.OK:d}, but the response is not JSON (HTML)"
+        what = f"{call.description}: {HTTPStatus.OK:d}, but the response is {odd}"
         raise ServiceUnavailable(what, http_status=HTTPStatus.OK)
     return chain([first], pieces)
+
+
+def _what_is_no_file(head: bytes) -> str:
+    """Return what a gateway sends in place of a file: a web page, or an error of the whole call; else empty."""
+    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return "not JSON (HTML)"
+    found = read_json(head) if head.lstrip()[:1] == b"{" and len(head) < READ_BYTES else None
+    if not isinstance(found, dict) or found.keys() != {"error"}:
+        return ""
+    # That of a row without a key has a number of gRPC, or says that the request is wrong.
+    error, code = error_of(found["error"]), int_of(dict_at(found, "error").get("code"))
+    return f"an error: {error.message or code}" if error is not None and code in _OF_CALLS else ""
 
 
 def _open_at(transport: Transport, call: Call, offset: int) -> requests.Response:
@@ -380,7 +402,7 @@ def _open_at(transport: Transport, call: Call, offset: int) -> requests.Response
 
 
 def _pieces(transport: Transport, call: Call, response: requests.Response) -> Generator[bytes]:
-    done, failures, asked = 0, 0, 0
+    done, failures, asked, last = 0, 0, 0, b""
     is_encoded, version = _is_encoded(response), _version(response)
     while True:
         trouble: TransportError | None = None
@@ -392,10 +414,14 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> Ge
                     if fresh:
                         failures = 0
                         done += len(fresh)
+                        last = fresh
                         yield fresh
         except TransportError as error:
             trouble = error
-        if done >= version.size if version.size is not None else trouble is None:
+        has_ended = trouble is None
+        # Of an unknown length: a gateway may end a response well whose source broke off. Then ask for more, once.
+        is_whole = has_ended and (is_encoded or failures > 0 or _ends_a_row(last))
+        if done >= version.size if version.size is not None else is_whole:
             return
         failures += 1
         trouble = trouble or TransportError(f"{call.description}: the download ended early", sent=True)
@@ -407,12 +433,19 @@ def _pieces(transport: Transport, call: Call, response: requests.Response) -> Ge
         try:
             response = _open_at(transport, call, asked)
         except ApiError as error:
-            if error.http_status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and version.size is None:
-                return  # the connection broke after the last byte
+            is_behind = error.http_status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE  # the last byte
+            if version.size is None and (is_behind or (has_ended and type(error) is ApiError)):
+                return
             raise
         if version.differs_from(_version(response)):
             response.close()
             raise UnexpectedResponse(f"{call.description}: the file has changed since its download began: retry")
+
+
+def _ends_a_row(chunk: bytes) -> bool:
+    """Return whether a file of results may end with this chunk."""
+    _, newline, row = chunk.rpartition(b"\n")
+    return chunk[-1:] in _LAST and (not newline or row[-1:] != b"}" or read_json(row) is not None)
 
 
 class _Version(NamedTuple):
