@@ -38,6 +38,7 @@ from airflow_provider_gemini_batch.api.names import gemini_model
 from airflow_provider_gemini_batch.api.requests.fields import camel
 from airflow_provider_gemini_batch.api.requests.forms import mapping_of
 from airflow_provider_gemini_batch.api.requests.request import normalise
+from airflow_provider_gemini_batch.api.responses.refusal import only_the_service
 from airflow_provider_gemini_batch.api.wire import json_bytes
 from airflow_provider_gemini_batch.rows.media import may_be_large
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker, RowStatus
@@ -220,7 +221,8 @@ class GeminiBatchAdapter(BatchAdapter):
         except NotFound:
             time.sleep(self.gone_after)
             try:
-                job = self._client.get(batch_id, brief=brief)
+                with only_the_service():
+                    job = self._client.get(batch_id, brief=brief)
             except NotFound as error:
                 raise BatchNotFound(
                     str(error), http_status=error.http_status, status=error.status, reason=error.reason
@@ -230,8 +232,9 @@ class GeminiBatchAdapter(BatchAdapter):
     def cancel_batch(self, batch_id: str) -> None:
         """Request the cancellation of a job; do nothing for one that has ended or is gone."""
         try:
-            if not self._client.get(batch_id, brief=True).is_done:
-                self._client.cancel(batch_id)
+            with only_the_service():
+                if not self._client.get(batch_id, brief=True).is_done:
+                    self._client.cancel(batch_id)
         except NotFound:
             log.info("%s is gone already.", batch_id)
         except ApiError:

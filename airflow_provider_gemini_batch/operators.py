@@ -93,12 +93,14 @@ class _GeminiOperator(BaseOperator):
     @contextmanager
     def _connected(self) -> Iterator[GeminiBatchHook]:
         """Yield the open hook; errors are raised in Airflow's terms, those about credentials name the connection."""
+        from airflow_provider_gemini_batch.api.responses.refusal import only_the_service
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
 
         opened: list[GeminiBatchHook] = []
         with airflow_errors(lambda: vars(opened[0]).get("settings") if opened else None), self.hook() as hook:
             opened.append(hook)
-            yield hook
+            with only_the_service():
+                yield hook
 
     def _given(self) -> dict[str, Any]:
         """Return the author's arguments as they are now: as written, or rendered."""

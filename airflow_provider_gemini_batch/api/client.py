@@ -27,7 +27,7 @@ from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.api.names import job_page_url, name_of_job
 from airflow_provider_gemini_batch.api.paging import pages_of
-from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION
+from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION, only_the_service
 from airflow_provider_gemini_batch.api.responses.results import responses
 from airflow_provider_gemini_batch.api.transport import Transport
 from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url
@@ -369,16 +369,18 @@ class BatchClient:
 
         :raises NotFound: the service does not know the job.
         """
-        try:
-            self._backend.cancel(name_of_job(name))
-        except ApiError as error:
-            # How a service refuses a cancel that comes too late is not documented, so the job's state decides.
-            if type(error) not in {ApiError, NotFound} or not self.get(name, brief=True).is_done:
-                raise
+        with only_the_service():
+            try:
+                self._backend.cancel(name_of_job(name))
+            except ApiError as error:
+                # How a service refuses a cancel that comes too late is not documented, so the job's state decides.
+                if type(error) not in {ApiError, NotFound} or not self.get(name, brief=True).is_done:
+                    raise
 
     def delete(self, name: BatchJob | str) -> None:
         """Delete a job. Vertex AI refuses while it runs; cancel it first."""
-        self._backend.delete(name_of_job(name))
+        with only_the_service():
+            self._backend.delete(name_of_job(name))
 
     def wait(
         self,

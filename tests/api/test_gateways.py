@@ -13,7 +13,9 @@ from api.test_resumed_downloads import saying
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
+    NotFound,
     QuotaExceeded,
+    ResultsGone,
     ServiceUnavailable,
     UnexpectedResponse,
 )
@@ -190,3 +192,60 @@ def test_an_upload_that_the_service_ends_with_an_error_quotes_it() -> None:
     refused = http("200 OK", b'{"error": {"code": 400, "message": "No room."}}', "x-goog-upload-status: final")
     with pytest.raises(UnexpectedResponse, match=r"dropped 3 upload sessions; the last: .*an error: No room\."):
         upload(START, refused, START, refused, START, refused)
+
+
+OWN_404 = b'{"error": {"code": 404, "status": "NOT_FOUND", "message": "Requested entity was not found."}}'
+
+
+@pytest.mark.parametrize("operation", ["cancel", "delete"])
+def test_a_job_is_not_gone_because_a_gateway_says_404(
+    here: tuple[BatchClient, str], listener: Listener, operation: str
+) -> None:
+    """It runs on, and is paid for, if nobody cancels it."""
+    client, name = here
+    act = {"cancel": client.cancel, "delete": client.delete}[operation]
+    for page in (b"404 page not found", b"<html>", b'{"message": "no route"}'):
+        listener.answer = (404, {}, page)
+        with pytest.raises(ServiceUnavailable, match="404"):
+            act(name)
+    listener.answer = (404, {}, OWN_404)
+    with pytest.raises(NotFound):
+        act(name)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("code", [403, 404, 429, 503])
+def test_an_error_in_place_of_a_file_is_no_row_of_it(listener: Listener, code: int, indent: int | None) -> None:
+    error = json.dumps({"error": {"code": code, "message": "Not now."}}, indent=indent).encode()
+    with BatchClient.for_gemini("a-key", base_url=listener.url, sleep=lambda _: None) as client:
+        job = json.dumps(SUCCEEDED).encode()
+        listener.answer = lambda path: (200, {}, error if "/files/" in path else job)
+        with pytest.raises(ServiceUnavailable, match=r"200, but the response is an error: Not now\."):
+            client.get_responses("batches/a")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"error": {"code": 13}}', b'{"error": {"code": 400}}', b'{"key": "a", "error": {"code": 503}}'],
+    ids=["13", "400", "key"],
+)
+def test_an_error_of_a_row_is_one(listener: Listener, line: bytes) -> None:
+    with BatchClient.for_gemini("a-key", base_url=listener.url) as client:
+        listener.answer = lambda path: (200, {}, line if "/files/" in path else json.dumps(SUCCEEDED).encode())
+        assert [result.error is not None for result in client.get_responses("batches/a")] == [True]
+
+
+def test_an_output_that_the_service_does_not_keep_is_gone_though_its_id_is_too_long_for_the_other_path(
+    listener: Listener,
+) -> None:
+    too_long = b'{"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "File ID cannot be more than 40."}}'
+    with BatchClient.for_gemini("a-key", base_url=listener.url, sleep=lambda _: None) as client:
+        listener.answer = lambda path: (
+            (404, {}, OWN_404)
+            if path.startswith("/download/")
+            else (400, {}, too_long)
+            if "/files/" in path
+            else (200, {}, json.dumps(SUCCEEDED).encode())
+        )
+        with pytest.raises(ResultsGone):
+            client.get_responses("batches/a")

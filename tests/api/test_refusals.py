@@ -71,6 +71,10 @@ def test_a_refused_api_key_is_a_400_with_a_reason() -> None:
         ([{"@type": "google.rpc.RetryInfo", "retryDelay": "0.5s"}], {"Retry-After": "7"}, 0.5),
         ([], {"Retry-After": "7"}, 7.0),
         ([], {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0),
+        # By the clock of whoever says so, which may be far from ours.
+        ([], {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT", "Date": "Sun, 06 Nov 1994 08:48:07 GMT"}, 90.0),
+        ([], {"Retry-After": "Sun, 06 Nov 2094 08:49:37 GMT", "Date": "Sat, 06 Nov 2094 08:49:27 GMT"}, 10.0),
+        ([], {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT", "Date": "today"}, 0.0),
         ([], {"Retry-After": "soon"}, None),
     ],
 )

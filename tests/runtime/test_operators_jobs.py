@@ -190,3 +190,21 @@ def test_a_call_that_may_succeed_later_is_left_to_airflows_retries(service: Emul
     service.control.faults(http={"operation": "get", "status": 503})
     _, outcome = tried(GeminiGetBatchJobOperator, job_name=name, retries=1)
     assert (outcome.state, type(outcome.error)) == ("up_for_retry", AirflowException)
+
+
+@pytest.mark.parametrize(
+    ("task", "operation"),
+    [
+        (GeminiGetBatchJobOperator, "get"),
+        (GeminiCancelBatchJobOperator, "cancel"),
+        (GeminiDeleteBatchJobOperator, "delete"),
+    ],
+)
+def test_a_404_of_a_gateway_does_not_say_that_a_job_is_gone(
+    service: Emulator, hook: GeminiBatchHook, task: type[BaseOperator], operation: str
+) -> None:
+    service.control.faults(hold_running=True)
+    name = hook.create(MODEL, inlined_requests=["One."]).name
+    service.control.faults(http={"operation": operation, "status": 404, "body": "html"})
+    _, outcome = tried(task, job_name=name, retries=1)
+    assert (outcome.state, type(outcome.error)) == ("up_for_retry", AirflowException)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -27,7 +28,7 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.service_words import message_words, status_word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 # A day: a longer wait only means "not now".
 _LONGEST_RETRY_AFTER = 86400.0
@@ -120,6 +121,16 @@ def check_is_service(error: NotFound) -> None:
         raise ServiceUnavailable(str(error), http_status=error.http_status) from error
 
 
+@contextmanager
+def only_the_service() -> Iterator[None]:
+    """Raise ServiceUnavailable in place of a 404 that is not in the service's form: a job may be there, and run on."""
+    try:
+        yield
+    except NotFound as error:
+        check_is_service(error)
+        raise
+
+
 def _is_about_a_file(message: str) -> bool:
     return "may not exist" in message.lower().partition("access the file ")[2]
 
@@ -145,7 +156,7 @@ def _retry_after(details: list[dict[str, Any]], headers: Mapping[str, str]) -> f
     header = headers.get("Retry-After")
     if header is None:
         return None
-    return _seconds(header) if header.strip().isdigit() else _until(header)
+    return _seconds(header) if header.strip().isdigit() else _until(header, headers.get("Date"))
 
 
 def _seconds(text: str) -> float | None:
@@ -156,9 +167,10 @@ def _seconds(text: str) -> float | None:
     return min(max(0.0, seconds), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
-def _until(text: str) -> float | None:
-    moment = http_date(text)
-    return None if moment is None else _seconds(str((moment - datetime.now(timezone.utc)).total_seconds()))
+def _until(text: str, date: str | None) -> float | None:
+    """Return the seconds to a moment, by the clock of whoever names it, if it tells the time."""
+    moment, now = http_date(text), http_date(date) or datetime.now(timezone.utc)
+    return None if moment is None else _seconds(str((moment - now).total_seconds()))
 
 
 def http_date(text: str | None) -> datetime | None:
