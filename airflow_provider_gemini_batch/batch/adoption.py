@@ -10,7 +10,7 @@ succeeded, or partially succeeded           adopted                             
                                                                                   longer kept
 failed                                      next submission                       next submission
 expired, or cancelled by this task;         finished rows count, rest is sent     the same unless delivered
-failed on Vertex AI with finished rows
+failed with finished rows
 cancelled by somebody else                  adopted, so that the judge refuses    as expired
 being cancelled                             adopted, to see how it ends           the same
 ==========================================  ====================================  ====================================

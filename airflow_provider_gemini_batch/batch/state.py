@@ -33,7 +33,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow_provider_gemini_batch.api.models import BatchJob, JobState, Service
+from airflow_provider_gemini_batch.api.models import BatchJob, JobState
 from airflow_provider_gemini_batch.batch.tag import Tag, tag_of
 from airflow_provider_gemini_batch.polling.policy import job_age
 
@@ -137,11 +137,9 @@ class JobRecord:
 
     @property
     def was_cut_short(self) -> bool:
-        """Whether the job ended early and may have left finished rows; on Vertex AI a failed job may, too."""
+        """Whether the job ended early and may have left finished rows; a failed one may, too, if it has an output."""
         job = self.job
-        return job is not None and (
-            job.state in PARTIAL or (job.state is JobState.FAILED and job.service is Service.VERTEX)
-        )
+        return job is not None and (job.state in PARTIAL or (job.state is JobState.FAILED and job.dest is not None))
 
     @property
     def was_delivered(self) -> bool:

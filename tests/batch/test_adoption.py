@@ -9,7 +9,7 @@ from batch.made_up_jobs import INPUT, OTHER_INPUT, TASK, job, record, slot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, Service, ServiceError
+from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, JobState, ServiceError
 from airflow_provider_gemini_batch.batch import adoption
 from airflow_provider_gemini_batch.batch.adoption import Adopt, Cleanup, Decision, Slot, Submit, standing_input
 from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, TaskIdentity, label_value
@@ -108,7 +108,7 @@ def test_after_a_clear_a_job_that_succeeded_is_adopted_only_if_it_was_never_deli
 @pytest.mark.parametrize("clear_count", [0, 1])
 @pytest.mark.parametrize("can_resend", [True, False])
 def test_a_failed_job_is_followed_by_the_next_submission(clear_count: int, *, can_resend: bool) -> None:
-    decision = decide([job(JobState.FAILED, finished=5)], slot(clear_count=clear_count), can_resend=can_resend)
+    decision = decide([job(JobState.FAILED)], slot(clear_count=clear_count), can_resend=can_resend)
     assert submission(decision) == 1
     assert decision.rows_from == ()
 
@@ -136,13 +136,14 @@ def test_where_rows_cannot_be_sent_again_everything_is(state: JobState) -> None:
 
 
 @pytest.mark.parametrize("state", [JobState.FAILED, *PARTIAL])
-def test_on_vertex_a_job_that_failed_may_have_finished_rows_too(state: JobState) -> None:
-    cut_short = job(state, finished=4).model_copy(update={"service": Service.VERTEX})
+def test_a_job_that_failed_may_have_finished_rows_too(state: JobState) -> None:
+    cut_short = job(state, finished=4)
     decision = decide([cut_short], slot(), can_resend=True)
     assert isinstance(decision, Submit)
     assert decision.rows_from == decision.completes == (cut_short.name,)
-    silent = job(JobState.FAILED).model_copy(update={"service": Service.VERTEX})
-    assert decide([silent], slot(), can_resend=True).rows_from == ()
+    for lacking in ({"dest": None}, {"completion_stats": None}, {"completion_stats": CompletionStats(total=9)}):
+        silent = job(JobState.FAILED, finished=4).model_copy(update=lacking)
+        assert decide([silent], slot(), can_resend=True).rows_from == ()
 
 
 def test_an_output_that_the_service_refused_as_input_is_not_given_to_it_again() -> None:

@@ -447,6 +447,7 @@ def test_an_error_whose_code_says_that_all_is_well_costs_no_answer() -> None:
     [
         {"predictions": [{"embeddings": {"values": [1, 2], "statistics": {"tokenCount": 3}}}]},
         {"prediction": {"embeddings": {"values": [1, 2], "statistics": {"token_count": 3}}}},
+        {"predictions": [{"embeddings": {"Values": [1, 2], "statistics": {"token_count": 3}}}]},
         {"predictions": json.dumps(json.dumps([{"embeddings": {"values": [1, 2], "statistics": {"token_count": 3}}}]))},
         {"response": {"embeddings": [{"values": [1, 2]}], "tokenCount": "3"}},
         {"response": json.dumps(json.dumps({"embedding": {"values": [1, 2]}, "tokenCount": 3}))},

@@ -272,22 +272,22 @@ class VertexBackend:
 
     def _results(self, files: Sequence[str], others: Sequence[str]) -> Iterator[BatchResult]:
         """Yield the responses in objects; of those in ``others``, only what ``files`` lack."""
-        found = read_lines((line for uri in files for line in self._lines(uri)), parse_vertex_line)
         if not others:
-            yield from found
+            yield from self._read(files)
             return
-        # By a hash of its key, whether a row has a good response.
-        are_good: dict[int, bool] = {}
-        for result in found:
-            if result.key is not None:
-                are_good[hash(result.key)] = result.error is None
-            yield result
-        # Their places mean nothing beside those of the files.
-        for result in read_lines((line for uri in others for line in self._lines(uri)), parse_vertex_line):
-            row, is_good = hash(result.key), result.error is None
-            if result.key is not None and (row not in are_good or (is_good and not are_good[row])):
-                are_good[row] = is_good
-                yield result
+        # By a hash of its key, each row that was yielded. What failed in one attempt may be good in another.
+        found: set[int] = set()
+        for wants_good in (True, False):
+            for uris in (files, others):
+                for result in self._read(uris):
+                    row, is_good = hash(result.key), result.error is None
+                    # In the others, the place of a row without a key means nothing.
+                    if is_good is wants_good and row not in found and (result.key is not None or uris is files):
+                        yield result
+                        found.update({row} if result.key is not None else ())
+
+    def _read(self, uris: Sequence[str]) -> Iterator[BatchResult]:
+        return read_lines((line for uri in uris for line in self._lines(uri)), parse_vertex_line)
 
     def _lines(self, uri: str) -> Iterator[bytes]:
         return result_rows(self._storage.iter_bytes(uri))
@@ -371,8 +371,10 @@ def _destination(raw: dict[str, Any]) -> JobDestination | None:
     folder = text_at(info, "gcsOutputDirectory") or text_at(config, "gcsDestination", "outputUriPrefix")
     table = text_at(config, "bigqueryDestination", "outputUri")
     dataset, name = text_at(info, "bigqueryOutputDataset"), text_at(info, "bigqueryOutputTable")
-    if dataset and name:
-        table = name if name.startswith("bq://") else f"{dataset}.{name}"
+    if name and name.startswith("bq://"):
+        table = name
+    elif dataset and name:
+        table = f"{dataset}.{name}"
     return JobDestination(gcs_uri=folder, bigquery_uri=table) if folder or table else None
 
 

@@ -436,4 +436,5 @@ def _read_predictions(predictions: Any) -> Any:
     counts = statistics if isinstance(statistics, dict) else {}
     count = counts.get("token_count", counts.get("tokenCount"))
     told = {"tokenCount": count, "truncated": counts.get("truncated")}
-    return {"embedding": {"values": found.get("values")}, **{name: one for name, one in told.items() if one}}
+    values = found.get("values", found.get("Values"))  # the guide to tables prints the second
+    return {"embedding": {"values": values}, **{name: one for name, one in told.items() if one}}
