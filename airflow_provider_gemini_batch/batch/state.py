@@ -327,6 +327,15 @@ class BatchState:
             self.records[job.name] = replace(record, submitted_at=min(pending.sent, now))
         return self.observe(job, now)
 
+    @property
+    def identity(self) -> str:
+        """The identity in the tags of this task's jobs; empty while there are none.
+
+        It stays when the name of the deployment changes: the task would miss its own jobs and buy them again.
+        """
+        tags = [record.tag for record in self.records.values()] + [Tag.parse(tag) for tag in self.pending]
+        return next((tag.identity for tag in tags if tag is not None), "")
+
     def seen(self) -> list[JobRecord]:
         """Return the records of the jobs that this process has seen and that carry a tag, in the order they came."""
         return [record for record in self.records.values() if record.job is not None and record.tag is not None]

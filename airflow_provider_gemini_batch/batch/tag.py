@@ -29,7 +29,8 @@ class TaskIdentity:
     """One task instance over all its tries: what stays the same when Airflow runs it again.
 
     ``deployment`` tells Airflows that share a key apart. ``part`` is the map index, -1 for a task that is not mapped,
-    or the key of a dataset's part, which stays the same when other parts come and go.
+    or the key of a dataset's part, which stays the same when other parts come and go. ``noted`` is the digest that the
+    task's jobs have, where its notes say so: the deployment may have got another name since.
     """
 
     deployment: str
@@ -37,10 +38,13 @@ class TaskIdentity:
     task_id: str
     run_id: str
     part: int | str = -1
+    noted: str = ""
 
     @property
     def digest(self) -> str:
         """Ten lower-case base32 characters (50 bits). The parts are hashed as a list, so a/bc differs from ab/c."""
+        if self.noted:
+            return self.noted
         parts = json.dumps([self.deployment, self.dag_id, self.task_id, self.run_id, self.part])
         return b32encode(hashlib.sha256(parts.encode()).digest()).decode().lower()[:_DIGEST]
 

@@ -18,6 +18,7 @@ rows. pandas, polars and Arrow are not imported here: code that hands over their
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
@@ -47,7 +48,6 @@ _INSTEAD = {
     "coroutine": "the function is asynchronous; give one that returns or yields the rows",
     "async_generator": "the function is asynchronous; give one that returns or yields the rows",
     "DataFrameGroupBy": "give a frame",
-    "PurePath": "give the path of a file as input_path",
 }
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _TO_LISTS = ("to_pylist", "to_list", "tolist")
@@ -149,8 +149,16 @@ def is_missing(value: Any) -> bool:
         return type(value).__name__ == "NAType"
 
 
+def path_text(value: object) -> str | None:
+    """Return the address of a path object, of whichever library; None for anything else."""
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    # UPath and ObjectStoragePath are not PathLike in all versions.
+    return str(value) if hasattr(value, "protocol") and hasattr(value, "storage_options") else None
+
+
 def plain(value: Any) -> Any:
-    """Return a value in JSON's types: None for a missing one, Python's for numpy's, an enum member's value."""
+    """Return a value in JSON's types: None for a missing one, Python's for numpy's, an enum's value, a path's text."""
     kind = type(value)
     if kind in _AS_IT_IS or (kind is float and value == value):  # noqa: PLR0124  (see is_missing)
         return value
@@ -164,7 +172,8 @@ def plain(value: Any) -> Any:
         return plain(value.value)
     if kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
         return plain(value.tolist())
-    return value
+    text = path_text(value)
+    return value if text is None else text
 
 
 def _check_type(value: Any) -> None:
@@ -193,8 +202,8 @@ def _refusal(value: Any, what: str | None = None) -> ConfigurationError:
         instead = _INSTEAD["dict"]
     if instead is None and hasattr(value, "output") and hasattr(value, "task_id"):
         instead = "it is a task: give its output, task.output"
-    if instead is None and _is_file(value):
-        instead = _INSTEAD["PurePath"]
+    if instead is None and (_is_file(value) or path_text(value) is not None):
+        instead = "give the path of a file as input_path"
     if instead is None and (method := next((each for each in _TO_LISTS if hasattr(value, each)), None)):
         instead = f"call its {method}()"
     words = what or f"{name} cannot be rows"

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import to_json
@@ -97,7 +96,7 @@ class Shaper:
         found = plain(row.get(self._spec.media_field))
         if found is None or found == "":
             return ()
-        paths = [str(one) if isinstance(one, PurePath) else one for one in (found if type(found) is list else [found])]
+        paths = found if type(found) is list else [found]
         if not all(isinstance(path, str) and path for path in paths):
             raise InputError(f"media_field: '{shown(self._spec.media_field)}' must hold a path or a list of paths")
         return tuple(self._spec.attach(path) for path in paths)

@@ -19,7 +19,7 @@ from typing import Any
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.names import in_words
-from airflow_provider_gemini_batch.rows.python_rows import is_list, refuse_rows
+from airflow_provider_gemini_batch.rows.python_rows import is_list, path_text, refuse_rows
 
 Reader = Callable[[str, Any], Any]
 
@@ -181,11 +181,10 @@ def usd(name: str, value: Any) -> float:
 
 def path(name: str, value: Any) -> str:
     """Return the address of a path: a text, ``pathlib.Path``, asset, UPath or ObjectStoragePath with its connection."""
-    is_remote = hasattr(value, "protocol") and hasattr(value, "storage_options")  # not a PathLike in all versions
-    if not isinstance(value, (str, os.PathLike)) and not is_remote:
+    address = value if isinstance(value, str) else path_text(value)
+    if address is None:
         raise _wrong(name, "must be a path: a text, a pathlib.Path or an ObjectStoragePath", value)
-    # A template over several lines renders with blanks around it.
-    address = (str(value) if is_remote else os.fsdecode(value)).strip()
+    address = address.strip()  # a template over several lines renders with blanks around it
     if address.startswith("['"):
         raise ConfigurationError(f"{name}: {LIST_AS_TEXT}")
     conn_id = getattr(value, "conn_id", None)

@@ -122,7 +122,7 @@ class TaskRun:
         self._overview = OverviewWriter(
             context["ti"], arguments.model, clock=self._clock, is_killed=lambda: self._killed
         )
-        self._saved_context = SavedContext(context, task)
+        self._saved_context = SavedContext(context)
         self._gives_rows_by_function = callable(arguments.inlined_requests)
 
     def __enter__(self) -> Self:
@@ -134,9 +134,7 @@ class TaskRun:
             stack.enter_context(airflow_errors(lambda: self._settings))
             stack.callback(self._hook.close)
             self._settings = self._hook.settings
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-"))
-            self._run = self._make_run(Path(folder))
-            stack.callback(self._work.close)
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-batch-")))
             # Up to here, an error is raised in Airflow's terms and leaves nothing open.
             self._stack = stack.pop_all()
         return self
@@ -158,6 +156,7 @@ class TaskRun:
 
     def begin(self) -> dict[str, Any]:
         """Run a try from its beginning, and return the summary; a dry run ends when the input has been read."""
+        self._make_run("")
         if self._arguments.dry_run:
             return self._dry_run()
         check_mapped(self._task, self._context)
@@ -211,6 +210,7 @@ class TaskRun:
         report = from_event(event)
         if not report.memo:
             report = replace(report, memo=memo)
+        self._make_run(report.memo)
         # Before the input is read again, which takes a while.
         state = BatchState.from_json(report.memo) or BatchState()
         self._running = {one.name for one in state.in_use()} - {job.name for job in report.jobs if job.is_done}
@@ -490,11 +490,13 @@ class TaskRun:
 
     # -- assembling the ports
 
-    def _make_run(self, folder: Path) -> BatchRun:
+    def _make_run(self, memo: str) -> None:
         arguments, ti = self._arguments, self._context["ti"]
-        setup = TaskSetup.of(arguments, self._hook, folder, self._context, retries=self._task.retries or 0)
+        retries = self._task.retries or 0
+        setup = TaskSetup.of(arguments, self._hook, self._folder, self._context, retries=retries, memo=memo)
         self._anew, self._is_fresh = setup.is_anew, setup.is_fresh
         self._work = work = make_work(setup)
+        self._stack.callback(work.close)
         self._telemetry = TaskTelemetry(ti, arguments, self._hook.service)
         self._service = ClientJobService(
             self._hook.client,
@@ -502,7 +504,7 @@ class TaskRun:
             supply=work.supply,
             before_create=self._before_create,
         )
-        return BatchRun(
+        self._run = BatchRun(
             TaskTry(
                 identity=setup.task.digest,
                 clear_count=setup.clear_count,

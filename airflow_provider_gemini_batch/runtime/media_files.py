@@ -108,10 +108,9 @@ class MediaFiles:
 
     def _object(self, named: str) -> str:
         scheme, _, rest = named.partition("://")
-        bucket, _, key = rest.partition("/")
+        place, _, key = rest.partition("/")
+        own, at_own, bucket = place.rpartition("@")
         folded = key.casefold()
-        if "@" in bucket:
-            raise InputError("media_field: a row may not name a connection; it is the one of media_root")
         if any(part in {"", ".", ".."} for part in key.split("/")) or "%2e" in folded or "%2f" in folded:
             raise InputError(_FOREIGN)
         for prefix in self._prefixes:
@@ -119,8 +118,10 @@ class MediaFiles:
             connection, at, root = (
                 root_rest.rpartition("@") if "@" in root_rest.partition("/")[0] else ("", "", root_rest)
             )
-            if root_scheme == scheme and f"{bucket}/{key}".startswith(root):
+            if root_scheme == scheme and f"{bucket}/{key}".startswith(root) and own in {"", connection}:
                 return f"{scheme}://{connection}{at}{bucket}/{key}"
+        if at_own:
+            raise InputError("media_field: a row may not name a connection other than that of media_root")
         # Relative to a root that carries its connection: the bucket was checked without it.
         raise InputError(_FOREIGN)
 

@@ -1,7 +1,7 @@
 """What a function leaves in Airflow's context while it makes the rows: saved before the wait, put back after it.
 
-Airflow reads the context when the task ends: the names in ``map_index_template``, the extras of ``outlet_events``.
-After a wait that is another process, in which the function is not called again.
+Airflow reads the context when the task ends: the names in ``map_index_template``, the extras and partitions
+of ``outlet_events``. After a wait that is another process, in which the function is not called again.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import Asset, AssetAlias
 from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.runtime.best_effort import best_effort
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-    from airflow.sdk import BaseOperator
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +27,14 @@ _MOST_BYTES = 16 * 1024
 class SavedContext:
     """What one process of a task adds to its context; what was there from the start is Airflow's own."""
 
-    def __init__(self, context: Any, task: BaseOperator) -> None:
+    def __init__(self, context: Any) -> None:
         self._context = context
-        self._task = task
         self._own: Collection[str] = frozenset(context)
 
     def save(self) -> None:
         """Save what was added, before the process ends in a deferral."""
         with best_effort("what the function left in the context"):
-            left = {"names": self._names(), "assets": self._assets(), "aliases": self._aliases()}
+            left = {"names": self._names(), "events": self._events()}
             if not any(left.values()):
                 return
             text = to_json(left).decode()
@@ -63,37 +61,32 @@ class SavedContext:
             left = from_json(text)
             for name, value in left["names"].items():
                 self._context.setdefault(name, value)
-            events = self._context["outlet_events"]
-            for outlet in self._task.outlets or ():
-                uri = getattr(outlet, "uri", None)
-                if uri in left["assets"]:
-                    events[outlet].extra.update(left["assets"][uri])
-                for alias, name, address, extra in left["aliases"]:
-                    if uri is None and getattr(outlet, "name", None) == alias:
-                        from airflow.sdk import Asset
-
-                        events[outlet].add(Asset(name=name, uri=address), extra=extra)
+            for name, uri, extra, partitions, of_alias in left["events"]:
+                event = self._context["outlet_events"][Asset(name=name, uri=uri) if uri else AssetAlias(name)]
+                event.extra.update(extra)
+                if partitions:
+                    event.add_partitions(partitions)
+                for part_name, part_uri, part_extra in of_alias:
+                    event.add(Asset(name=part_name, uri=part_uri), extra=part_extra)
 
     def _names(self) -> dict[str, Any]:
         return {name: value for name, value in self._context.items() if name not in self._own and _is_plain(value)}
 
-    def _assets(self) -> dict[str, Any]:
-        found = {}
-        for outlet in self._task.outlets or ():
-            if getattr(outlet, "uri", None):
-                extra = self._context["outlet_events"][outlet].extra
-                if extra and _is_plain(extra):
-                    found[outlet.uri] = extra
+    def _events(self) -> list[Any]:
+        """Return what the function said of assets and aliases, by whichever of their names it reached them."""
+        found = []
+        for key in self._context["outlet_events"]:
+            event = self._context["outlet_events"][key]
+            extra = event.extra if _is_plain(event.extra) else {}
+            partitions = sorted(getattr(event, "partition_keys", ()))  # Airflow 3.3
+            of_alias = [
+                [one.dest_asset_key.name, one.dest_asset_key.uri, one.extra]
+                for one in event.asset_alias_events
+                if _is_plain(one.extra)
+            ]
+            if extra or partitions or of_alias:
+                found.append([key.name, getattr(key, "uri", None), extra, partitions, of_alias])
         return found
-
-    def _aliases(self) -> list[Any]:
-        return [
-            [event.source_alias_name, event.dest_asset_key.name, event.dest_asset_key.uri, event.extra]
-            for outlet in self._task.outlets or ()
-            if getattr(outlet, "uri", None) is None and hasattr(outlet, "name")
-            for event in self._context["outlet_events"][outlet].asset_alias_events
-            if _is_plain(event.extra)
-        ]
 
 
 def _is_plain(value: Any) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _OF_THE_RUN = frozenset(
     (
         *("run_id", "dag", "dag_run", "params", "conn", "var", "macros", "inlet_events", "triggering_asset_events"),
+        *("partition_key", "partition_date"),
         *("logical_date", "data_interval_start", "data_interval_end", "ds", "ds_nodash"),
         *("ts", "ts_nodash", "ts_nodash_with_tz", "prev_start_date_success", "prev_end_date_success"),
         *("prev_data_interval_start_success", "prev_data_interval_end_success"),

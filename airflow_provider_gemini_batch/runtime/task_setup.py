@@ -55,22 +55,30 @@ class TaskSetup:
 
     @classmethod
     def of(
-        cls, arguments: BatchArguments, access: ServiceAccess, folder: Path, context: Context, *, retries: int
+        cls,
+        arguments: BatchArguments,
+        access: ServiceAccess,
+        folder: Path,
+        context: Context,
+        *,
+        retries: int,
+        memo: str = "",
     ) -> Self:
         """Return the setup of a process whose connection is open.
 
         :param retries: how often Airflow itself tries the task again.
+        :param memo: the notes that came with an event; empty when a try begins.
         """
         ti, run_began = context["ti"], context["dag_run"].start_date
         store = TaskStateStore(context, part=arguments.part_key or "")
-        noted = BatchState.from_json(store.load()) if ti.try_number <= 1 or arguments.skip_whole_parts else None
+        noted = BatchState.from_json(memo) or BatchState.from_json(store.load())
         has_notes = noted is not None and bool(noted.fingerprint)
         is_cleared = ti.max_tries > retries
         return cls(
             arguments,
             access,
             folder,
-            identity_of(ti, arguments.part_key),
+            identity_of(ti, arguments.part_key, noted=noted.identity if noted is not None else ""),
             store,
             clear_count=ti.max_tries,
             first_clear_count=retries,
@@ -157,10 +165,11 @@ def policy_of(arguments: BatchArguments, settings: ConnectionSettings) -> Policy
     )
 
 
-def identity_of(ti: Any, part_key: str | None = None) -> TaskIdentity:
+def identity_of(ti: Any, part_key: str | None = None, *, noted: str = "") -> TaskIdentity:
     """Return the identity of a task instance.
 
     :param part_key: the part of a dataset that it does.
+    :param noted: the digest that its jobs have, as far as its notes say.
     """
     map_index = -1 if ti.map_index is None else ti.map_index
-    return TaskIdentity(deployment(), ti.dag_id, ti.task_id, ti.run_id, part_key or map_index)
+    return TaskIdentity(deployment(), ti.dag_id, ti.task_id, ti.run_id, part_key or map_index, noted)

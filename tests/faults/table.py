@@ -501,4 +501,11 @@ FAULTS = (
         "                self._sleep(pause)\n        return None\n",
         "tests/runtime/test_state_store.py::test_a_store_that_stays_away_is_an_error_so_that_nothing_is_sent_without_notes",
     ),
+    Fault(
+        "tests/runtime/test_renamed_deployment.py::test_a_deferred_task_lands_its_own_job",
+        "runtime/task_setup.py",
+        'noted=noted.identity if noted is not None else "")',
+        'noted="")',
+        "tests/runtime/test_renamed_deployment.py::test_without_notes_the_event_says_whose_the_job_is",
+    ),
 )

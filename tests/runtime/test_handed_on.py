@@ -119,6 +119,8 @@ def test_what_a_function_leaves_in_the_context_is_there_after_the_wait(
         current[-1]["a_client"] = object()  # nothing that could be kept
         current[-1]["outlet_events"][ASSET].extra = {"customers": 3}
         current[-1]["outlet_events"][ALIAS].add(Asset(name="part", uri="s3://bucket/part"), extra={"rows": 1})
+        if hasattr(current[-1]["outlet_events"][ASSET], "add_partitions"):  # Airflow 3.3
+            current[-1]["outlet_events"][ASSET].add_partitions(["us", "eu"])
         yield "x"
 
     task = operator(inlined_requests=rows, output_path=f"{tmp_path}/out.jsonl", outlets=[ASSET, ALIAS])
@@ -127,6 +129,7 @@ def test_what_a_function_leaves_in_the_context_is_there_after_the_wait(
     assert "a_client" not in last
     extra = last["outlet_events"][ASSET].extra
     assert (extra["customers"], extra["job_name"]) == (3, summary["job_name"])
+    assert getattr(last["outlet_events"][ASSET], "partition_keys", {"eu", "us"}) == {"eu", "us"}
     (event,) = last["outlet_events"][ALIAS].asset_alias_events
     assert (event.dest_asset_key.uri, event.extra) == ("s3://bucket/part", {"rows": 1})
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk import ObjectStoragePath
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from task_context import task_context
+from upath import UPath
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
@@ -111,6 +114,7 @@ def test_nothing_outside_the_roots_is_reached_and_the_name_is_not_repeated(root:
         (["gs://b/pics"], "gs://b/pics/a.png", "gs://b/pics/a.png"),
         (["gs://b/pics/"], "a.png", "gs://b/pics/a.png"),
         (["s3://conn@b/pics"], "s3://b/pics/x/a.png", "s3://conn@b/pics/x/a.png"),
+        (["s3://conn@b/pics"], "s3://conn@b/pics/x/a.png", "s3://conn@b/pics/x/a.png"),
         (["s3://conn@b/pics"], "a.png", "s3://conn@b/pics/a.png"),
         (["gs://b"], "gs://b/x/a.png", "gs://b/x/a.png"),
         (["/nowhere", "gs://b/pics"], "gs://b/pics/a.png", "gs://b/pics/a.png"),
@@ -132,13 +136,39 @@ def test_an_object_is_read_over_the_scheme_and_connection_of_its_root(
         ("gs://b/pics//a.png", "not below media_root"),
         ("gs://other/pics/a.png", "not below media_root"),
         ("s3://b/pics/a.png", "not below media_root"),
-        ("gs://conn@b/pics/a.png", "may not name a connection"),
+        ("gs://conn@b/pics/a.png", "may not name a connection other than that of media_root"),
         ("gs://b/pics", "not below media_root"),
     ],
 )
 def test_an_object_beside_its_root_or_with_a_connection_of_its_own_is_refused(named: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         MediaFiles(["gs://b/pics"], nobody).address(named)
+
+
+@pytest.mark.parametrize("from_function", [False, True])
+def test_files_are_named_by_path_objects_of_any_library(
+    root: Path,
+    from_function: bool,  # noqa: FBT001
+    emulator: Emulator,
+) -> None:
+    name = f"{root}/red.png"
+    with os.scandir(root) as entries:
+        entry = next(one for one in entries if one.name == "red.png")
+    paths = [name, root / "red.png", PurePosixPath(name), UPath(name), ObjectStoragePath(f"file://{name}"), entry]
+    rows = [{"of": one, "text": "What is it?"} for one in paths] + [{"of": paths, "text": "And these?"}]
+    task = GeminiCreateBatchJobOperator(
+        task_id="t",
+        model="gemini-2.5-flash",
+        inlined_requests=(lambda: rows) if from_function else rows,
+        prompt_template="{text} {of}",
+        media_field="of",
+        media_root=str(root),
+        output_path=f"{root}/out.jsonl",
+    )
+    with pytest.raises(TaskDeferred), task.task_run(task_context()) as run:
+        run.begin()
+    (job,) = emulator.control.books()["jobs"]
+    assert job["rows"] == len(rows)
 
 
 def test_only_regular_files_of_a_bounded_size_are_read_within_a_bounded_time(root: Path) -> None:

@@ -83,6 +83,7 @@ def test_an_output_path_that_names_its_task_is_shared_with_no_other(service: Emu
         ("output_path", "{{ ds }}/{{ macros.ds_add(ds, 1) }}.jsonl"),
         ("output_path", "{% if params.x %}a{% else %}b{% endif %}.jsonl"),
         ("output_path", "{{ dag_run.run_id | length }}.jsonl"),
+        ("output_path", "{{ partition_key }}.jsonl"),
     ],
 )
 def test_mapped_tasks_that_would_share_a_part_or_a_file_are_refused_before_they_pay(
