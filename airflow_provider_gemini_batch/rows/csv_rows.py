@@ -10,7 +10,6 @@ import codecs
 import csv
 import io
 import re
-from functools import partial
 from typing import IO, TYPE_CHECKING, Any, AnyStr, BinaryIO, NamedTuple, cast
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
@@ -76,13 +75,24 @@ def lines_of(stream: IO[AnyStr]) -> Iterator[AnyStr]:
 
     :raises InputError: names the line.
     """
-    most = MOST_BYTES_OF_A_ROW
-    for number, line in enumerate(iter(partial(stream.readline, most + 1), stream.readline(0)), start=1):
-        if len(line) > most:
-            raise InputError(
-                f"line {number} is longer than {most >> 20} MiB, and each row must be a line of its own: write them so"
-            )
+    number = 1
+    while line := whole_line(stream, number):
         yield line
+        number += 1
+
+
+def whole_line(stream: IO[AnyStr], number: int, begun: int = 0) -> AnyStr:
+    """Read a line, or the rest of one that has ``begun``; ``number`` names it in errors.
+
+    :raises InputError: the line is too long for memory.
+    """
+    line = stream.readline(MOST_BYTES_OF_A_ROW + 1 - begun)
+    if begun + len(line) > MOST_BYTES_OF_A_ROW:
+        raise InputError(
+            f"line {number} is longer than {MOST_BYTES_OF_A_ROW >> 20} MiB, and each row must be a line of its own: "
+            "write them so"
+        )
+    return line
 
 
 def text_encoding(head: bytes, given: str | None) -> str:

@@ -28,6 +28,7 @@ BYTES_PER_TOKEN = 4
 OUTPUT_TOKENS_GUESSED = 1024
 """Output tokens per candidate that an estimate assumes where ``maxOutputTokens`` is not set."""
 
+_LONG_BYTES = LONG_PROMPT * BYTES_PER_TOKEN
 _NO_CONFIG: Mapping[str, Any] = {}
 _NO_MEDIA: Mapping[str, int] = {}
 _SEARCHES = frozenset({"googlesearch", "googlesearchretrieval", "googlemaps", "enterprisewebsearch"})
@@ -73,6 +74,7 @@ class Expected:
         self._unknown: set[str] = set()
         self._config: Any = defaults.get("generationConfig")
         self._common = _config(self._config)
+        self._makes_text = self._modality is None and self._common.response_modality is None
         self._note(defaults)
 
     @property
@@ -106,8 +108,7 @@ class Expected:
         self.rows += 1
         self._text_bytes += size
         if isinstance(request, TextRequest):
-            makes_text = self._modality is None and self._common.response_modality is None
-            if makes_text and size <= LONG_PROMPT * BYTES_PER_TOKEN:
+            if self._makes_text and size <= _LONG_BYTES:
                 self._add_text(request)
                 return
             request = request.costs
@@ -128,6 +129,17 @@ class Expected:
         if prompt > LONG_PROMPT:
             usage = _usage(prompt, output, own_media, written)
             self._long = LongPrompts(self._long.rows + 1, self._long.usage.plus(usage))
+
+    def add_texts(self, requests: Sequence[TextRequest], sizes: Sequence[int]) -> None:
+        """Count requests of text, each of which has a size in bytes on the wire."""
+        if not self._makes_text or max(sizes) > _LONG_BYTES:
+            for request, size in zip(requests, sizes, strict=True):
+                self.add(request, size)
+            return
+        self.rows += len(requests)
+        self._text_bytes += sum(sizes)
+        for request in requests:
+            self._add_text(request)
 
     def add_rows(self, rows: int, text_bytes: int, *, files: int = 0) -> None:
         """Count rows of which only the number and the size are known, and the ``files`` that go with them."""

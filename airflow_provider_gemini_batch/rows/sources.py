@@ -19,7 +19,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -36,6 +36,7 @@ from airflow_provider_gemini_batch.rows.csv_rows import (
     refuse_json,
     refuse_table,
     text_encoding,
+    whole_line,
 )
 from airflow_provider_gemini_batch.rows.local import local_file
 from airflow_provider_gemini_batch.rows.python_rows import Rows, python_rows
@@ -61,6 +62,7 @@ _NOT_READ = {
     (".doc", ".docx", ".pdf", ".md", ".html"): "give a function that yields a text for each row",
 }
 _READ_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
 _PARQUET_ROWS = 1024
 
 
@@ -97,11 +99,29 @@ class Row:
         return Row(self.place, {**columns, **value}) if isinstance(value, dict) else self
 
 
+class Block(NamedTuple):
+    """Lines of JSON, as they are and one by one, and the number of the first."""
+
+    first: int
+    data: bytes
+    lines: Sequence[bytes]
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the lines that are not blank."""
+        for number, line in enumerate(self.lines, start=self.first):
+            raw = line.strip()
+            if number == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf").lstrip()
+            if raw:
+                yield Row(number, None, raw)
+
+
 class RowSource(NamedTuple):
     """A stream of rows, the word for a row's place in messages, and the columns where they are known in advance.
 
     ``types`` are the types of the columns (see :mod:`.columns`), if the source has types. ``where`` describes a place
-    in words, for a source of several files.
+    in words, for a source of several files. ``blocks`` are the same rows, many at a time, if the source is a file of
+    JSON lines; read either them or the rows.
 
     The caller must call ``close`` at the end, even if no row was read.
     """
@@ -112,6 +132,7 @@ class RowSource(NamedTuple):
     close: Callable[[], None] = lambda: None
     types: Mapping[str, str] | None = None
     where: Callable[[int], str] | None = None
+    blocks: Iterator[Block] | None = None
 
 
 def open_local(path: str) -> BinaryIO:
@@ -174,7 +195,8 @@ def from_file(
     with ExitStack() as stack:
         handle = stack.enter_context(open_unpacked(path, opener))
         if form == "jsonl":
-            source = RowSource(_json_lines(_check_json(path, handle)), "line")
+            blocks = _blocks(_check_json(path, handle))
+            source = RowSource((row for block in blocks for row in block.rows()), "line", blocks=blocks)
         elif form == "text":
             head, whole = peek(handle)
             encoding = text_encoding(head, encoding)
@@ -252,13 +274,19 @@ def _check_json(path: str, handle: BinaryIO) -> BinaryIO:
     return whole
 
 
-def _json_lines(handle: BinaryIO) -> Iterator[Row]:
-    for number, line in enumerate(lines_of(handle), start=1):
-        raw = line.strip()
-        if number == 1:
-            raw = raw.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if raw:
-            yield Row(number, None, raw)
+def _blocks(handle: BinaryIO) -> Iterator[Block]:
+    """Yield the lines of a file. Raises InputError for one that is too long for memory."""
+    first = 1
+    while data := handle.read(_BLOCK_BYTES):
+        lines = data.split(b"\n")
+        if lines[-1]:
+            rest = whole_line(handle, first + len(lines) - 1, len(lines[-1]))
+            data += rest
+            lines[-1] += rest.removesuffix(b"\n")
+        else:
+            del lines[-1]
+        yield Block(first, data, lines)
+        first += len(lines)
 
 
 def _json_fault(raw: bytes, error: ValueError) -> str:

@@ -15,6 +15,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -30,10 +31,10 @@ from airflow_provider_gemini_batch.rows.expected import Expected
 from airflow_provider_gemini_batch.rows.layout import Layout, Shard, ShardFile
 from airflow_provider_gemini_batch.rows.sources import Row, RowSource, from_file, from_python
 from airflow_provider_gemini_batch.rows.templates import ColumnTypes, carried_line, named_columns, needed_columns
-from airflow_provider_gemini_batch.rows.wire_lines import LineMaker
+from airflow_provider_gemini_batch.rows.wire_lines import LineMaker, PlainRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
@@ -158,7 +159,7 @@ class _Pass:
         hasher = self._out.hasher
         hasher.update(self._header())
         try:
-            self._take(self._source.rows)
+            self._take_all()
         finally:
             shards = self._out.close()
         self._check_whole()
@@ -185,13 +186,40 @@ class _Pass:
         parts = [spec.service.value, spec.project, spec.location, spec.kind.value, self._defaults.model]
         return request_json([*parts, defaults])
 
+    def _take_all(self) -> None:
+        """Process the input, many rows at a time as far as they are plain."""
+        blocks = self._source.blocks
+        if blocks is None or self._spec.carry or self._keyless_model:
+            self._take(self._source.rows)
+            return
+        for block in blocks:
+            made = None if self._bad.places else self._maker.make_all(block, self._out.rows)
+            if made is not None and self._out.has_room_for(made.lines):
+                self._take_plain(block.first, made)
+            else:
+                self._take(block.rows())
+
+    def _take_plain(self, place: int, rows: PlainRows) -> None:
+        """Process rows of consecutive places, the first of which is given."""
+        self._note_place(place, self._out.rows)
+        self.keys.add(rows.keys)
+        self._expected.add_texts(rows.requests, list(map(len, rows.lines)))
+        self._out.write_all(rows.lines)
+        if self._record is not None:
+            for key in rows.keys_json or repeat(b"", len(rows.lines)):
+                self._record.add(key, b"", b"")
+
+    def _note_place(self, place: int, row: int) -> None:
+        """Note by how much the place of a row and its number differ, if all rows have the same difference."""
+        if place - row != self._shift:
+            self._shift = place if row == 0 else None
+
     def _take(self, rows: Iterable[Row]) -> None:
-        """Process all rows and note what is wrong with them; after the first bad row, no line is written."""
+        """Process rows and note what is wrong with them; after the first bad row, no line is written."""
         make, write, expect, bad = self._maker.make, self._out.write, self._expected.add, self._bad
         add_key, record, carry = self.keys.add, self._record, self._spec.carry
         keeps = bool(carry) or self._keyless_model
-        number = 0
-        shift: int | None = None
+        number = self._out.rows
         carried = instance = b""
         for row in rows:
             if row.fault is not None:
@@ -204,20 +232,19 @@ class _Pass:
                 if bad.places:
                     continue
                 if key is not None:
-                    add_key(key)
+                    add_key((key,))
                 expect(request, len(line), attachments)
                 write(line, hash_as)
             except (InputError, RecursionError) as error:
                 bad.add(row.place, str(error) if isinstance(error, InputError) else "the row is nested too deeply")
                 continue
-            if row.place - number != shift:
-                shift = row.place if number == 0 else None
+            if row.place - number != self._shift:
+                self._note_place(row.place, number)
             number += 1
             if carry:
                 self._carry_types.add(row.value)
             if record is not None:
                 record.add(key_json or b"", carried, instance)
-        self._shift = shift
 
     def _kept(self, row: Row, line: bytes) -> tuple[bytes, bytes]:
         """Return the carried columns of a row, and for models that return no keys what identifies it.
@@ -277,6 +304,20 @@ class _ShardWriter:
         self.hasher = hashlib.sha256()
         self.rows = 0
         self.files: dict[int, ShardFile] = {}
+
+    def has_room_for(self, lines: Sequence[bytes]) -> bool:
+        """Return whether the job that was begun can take so many lines."""
+        fits = self._size + sum(map(len, lines)) <= self._max_bytes
+        return fits and self.rows + len(lines) - self._first_row <= self._max_rows
+
+    def write_all(self, lines: Sequence[bytes]) -> None:
+        """Add lines for which there is room."""
+        begun = len(self._block)
+        self._block += b"".join(lines)
+        self._size += len(self._block) - begun
+        self.rows += len(lines)
+        if len(self._block) >= _BLOCK_BYTES:
+            self._flush()
 
     def write(self, line: bytes, hash_as: bytes | None) -> None:
         """Add a line; ``hash_as`` replaces it in the fingerprint. Raises InputError if no job can hold the line."""
@@ -368,13 +409,14 @@ class _Keys:
         self._extents: list[list[int]] = [[] for _ in range(_KEY_BUCKETS)]
         self._file: IO[bytes] | None = None
 
-    def add(self, key: str) -> None:
-        hashed = hash(key)
-        number = hashed % _KEY_BUCKETS
-        bucket = self._buckets[number]
-        bucket.append(hashed)
-        if len(bucket) == _HASHES_HELD:
-            self._write(number)
+    def add(self, keys: Sequence[str]) -> None:
+        buckets = self._buckets
+        for hashed in map(hash, keys):
+            number = hashed % _KEY_BUCKETS
+            bucket = buckets[number]
+            bucket.append(hashed)
+            if len(bucket) == _HASHES_HELD:
+                self._write(number)
 
     def doubtful(self) -> set[int]:
         """Return hashes that came more than once."""

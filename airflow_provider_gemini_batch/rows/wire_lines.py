@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import DecodeError, Raw
 from msgspec.json import Decoder, Encoder, decode
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.models import JobKind, Service
-from airflow_provider_gemini_batch.api.requests.fast_path import TextRequest, text_request
+from airflow_provider_gemini_batch.api.requests.fast_path import TextRequest, text_request, text_requests
 from airflow_provider_gemini_batch.api.requests.fields import EMBEDDING_OPTIONS
 from airflow_provider_gemini_batch.api.requests.request import (
     RequestDefaults,
@@ -20,6 +21,7 @@ from airflow_provider_gemini_batch.api.requests.request import (
     request_body,
     request_json,
     wire_line,
+    wire_lines,
     with_roles,
 )
 from airflow_provider_gemini_batch.api.vertex_rules import check_request, takes_instructions_in_text
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_gemini_batch.rows.input_spec import Attachment, InputSpec
-    from airflow_provider_gemini_batch.rows.sources import Row, RowSource
+    from airflow_provider_gemini_batch.rows.sources import Block, Row, RowSource
 
 # Lines of another layout are written again. Each repetition of a group takes memory, so there are few.
 _LAYOUT = re.compile(rb'\{"key":( ?)("[^"\\]*(?:\\.[^"\\]*){0,1000}"),\1"request":\1(?=\s*\{)')
@@ -49,6 +51,15 @@ the line itself), the request (perhaps without the defaults of all requests) and
 
 A plain tuple: there are millions, and a named tuple would take a tenth more time for each row.
 """
+
+
+class PlainRows(NamedTuple):
+    """Rows in columns: their keys and these as JSON (none of both, or one for each row), their lines and requests."""
+
+    keys: Sequence[str]
+    keys_json: Sequence[bytes]
+    lines: Sequence[bytes]
+    requests: Sequence[TextRequest]
 
 
 class LineMaker:
@@ -73,6 +84,19 @@ class LineMaker:
         key, written, body, hash_as, request, attachments = made or self._shape_row(row)
         line = wire_line(self._service, self._kind, wrap_key_json(number, written), body)
         return key, written, line, hash_as, request, attachments
+
+    def make_all(self, block: Block, number: int) -> PlainRows | None:
+        """Return the rows of a block, from ``number`` on, as :meth:`make` would; None if any needs more than a look.
+
+        Twice as fast, and so for nearly all rows of most large files.
+        """
+        found = None if self._raw is None else self._raw.read_all(block)
+        if found is None:
+            return None
+        keys, written, bodies, requests = found
+        wire_keys = [wrap_key_json(row, key) for row, key in enumerate(written or repeat(None, len(bodies)), number)]
+        lines = wire_lines(self._service, self._kind, wire_keys, bodies)
+        return PlainRows(keys, written, lines, requests)
 
     def _shape_row(self, row: Row) -> _Written:
         """Return a row in the service's form, with its attachments."""
@@ -128,13 +152,42 @@ class _RawBody:
             body = body[:-1] + self._tail
         return key, written, body, None, request, ()
 
+    def read_all(self, block: Block) -> PlainRows | None:
+        """Return the rows of a block, with requests for lines; None if any is not plain.
+
+        Plain are lines of one layout, each with a request of text. :meth:`read` would return the same for them.
+        """
+        if self._off or not self._generates or (block.data.find(b"\\") >= 0 and b"\\u" in block.data):
+            return None
+        keys: Sequence[str] = ()
+        written: Sequence[bytes] = ()
+        bodies = block.lines
+        if lead := _LAYOUT.match(bodies[0]):
+            begin, middle = b'{"key":%b"' % lead[1], b'",%b"request":%b' % (lead[1], lead[1])
+            parts = [line.partition(middle) for line in bodies]
+            found = _keys([head for head, _, _ in parts], begin)
+            if found is None or {body[-2:] for _, _, body in parts} != {b"}}"}:
+                return None
+            keys, written = found
+            bodies = [body[:-1] for _, _, body in parts]
+        elif {line[:1] + line[-1:] for line in bodies} != {b"{}"}:
+            return None
+        requests = text_requests(bodies)
+        if requests is None or (self._may_need_changes and not all(map(self._suits, requests))):
+            return None
+        if self._tail:
+            bodies = [body[:-1] + self._tail for body in bodies]
+        return PlainRows(keys, written, bodies, requests)
+
     def _text(self, body: bytes) -> TextRequest | None:
         """Return a request of text, unless the defaults or Vertex AI require a change."""
         request = text_request(body) if self._generates else None
-        if request is None or not self._may_need_changes:
-            return request
-        suits = self._members.isdisjoint(request.members) and (request.suits_vertex or not self._is_vertex)
-        return request if suits else None
+        return request if request is not None and self._suits(request) else None
+
+    def _suits(self, request: TextRequest) -> bool:
+        if not self._may_need_changes:
+            return True
+        return self._members.isdisjoint(request.members) and (request.suits_vertex or not self._is_vertex)
 
     def _request(self, value: Any, key: str | None, body: bytes) -> Mapping[str, Any] | None:
         """Return the request of a line if nothing has to be corrected, else None."""
@@ -163,6 +216,21 @@ def _key(written: bytes) -> str | None:
     except (DecodeError, UnicodeDecodeError):
         return None
     return key if key and _encode(key) == written else None
+
+
+def _keys(heads: Sequence[bytes], begin: bytes) -> tuple[list[str], list[bytes]] | None:
+    """Return the keys that lines begin with, and as JSON; None if one is empty, or would be written differently."""
+    start = len(begin)
+    try:
+        keys = [str(head[start:], "utf-8") for head in heads]
+    except UnicodeDecodeError:
+        return None
+    if "" in keys or {head[:start] for head in heads} != {begin}:
+        return None
+    written = list(map(_encode, keys))
+    # Whatever has to be escaped, a quotation mark among it, makes a key longer.
+    is_same = sum(map(len, written)) == sum(map(len, heads)) - len(heads) * (start - len(b'""'))
+    return (keys, written) if is_same else None
 
 
 def _is_one(body: bytes) -> bool:

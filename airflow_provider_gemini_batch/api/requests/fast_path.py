@@ -6,10 +6,13 @@ that is accepted here would also pass :func:`.request.is_ready`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType
 from msgspec.json import Decoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class _Part(Struct, gc=False, frozen=True, forbid_unknown_fields=True):
@@ -74,5 +77,13 @@ def text_request(request: bytes) -> TextRequest | None:
     """Return a request of text, or None for a request of any other kind."""
     try:
         return _decode(request)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def text_requests(requests: Sequence[bytes]) -> list[TextRequest] | None:
+    """Return several requests of text; None if one is of any other kind."""
+    try:
+        return [_decode(request) for request in requests]
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -222,9 +222,15 @@ def request_body(service: Service, kind: JobKind, request: Mapping[str, Any]) ->
 
 def wire_line(service: Service, kind: JobKind, key: bytes, body: bytes) -> bytes:
     """Return a line of key and request, both JSON already (Vertex: ``custom_id`` for generation, else ``key``)."""
+    return wire_lines(service, kind, (key,), (body,))[0]
+
+
+def wire_lines(service: Service, kind: JobKind, keys: Iterable[bytes], bodies: Iterable[bytes]) -> list[bytes]:
+    """Return a line for each key and request; see :func:`wire_line`."""
+    rows = zip(keys, bodies, strict=True)
     if service is _VERTEX and kind is _GENERATION:
-        return b"".join((b'{"request":', body, b',"custom_id":', key, b"}\n"))
-    return b"".join((b'{"key":', key, b',"request":', body, b"}\n"))
+        return [b"".join((b'{"request":', body, b',"custom_id":', key, b"}\n")) for key, body in rows]
+    return [b"".join((b'{"key":', key, b',"request":', body, b"}\n")) for key, body in rows]
 
 
 class CheckedLine(bytes):
