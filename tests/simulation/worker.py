@@ -61,6 +61,9 @@ class SimTaskRun(TaskRun):
     def __enter__(self) -> Self:
         self._is_open = True
         self._stack.enter_context(airflow_errors())
+        return self
+
+    def _make_run(self, memo: str) -> None:  # noqa: ARG002  the deployment keeps its name here
         worker, airflow = self._worker, self._worker.airflow
         self._service: Any = worker.service(self._before_create)
         self._run = BatchRun(
@@ -77,7 +80,6 @@ class SimTaskRun(TaskRun):
                 on_job=self._announce,
             )
         )
-        return self
 
     def _cancel_now(self) -> bool:
         for name in sorted(self._running):
