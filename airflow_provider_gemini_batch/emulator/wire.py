@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from datetime import datetime, timezone
 from typing import Any
 
@@ -205,47 +206,40 @@ def parse_mask(text: str) -> Mask:
 
     An empty tree below a name means everything below it. Raises ApiError 400 for a mask that cannot be read.
     """
-    tree, rest = _parse_names(text.replace(" ", ""))
-    if rest or not tree:
-        raise _bad_mask(text)
+    pieces = re.findall(r"[,/()]|[^,/()]+", text.replace(" ", ""))[::-1]
+    try:
+        tree = _take_fields(pieces)
+    except (IndexError, ValueError):
+        tree = {}
+    if pieces or not tree:
+        raise ApiError(400, f"Request contains an invalid argument. Invalid field selection {text}")
     return tree
 
 
-def _parse_names(text: str) -> tuple[Mask, str]:
+def _take_fields(pieces: list[str]) -> Mask:
+    """Take ``a,b(c),d/e`` off the end of the pieces. Raises IndexError or ValueError where no field follows."""
     tree: Mask = {}
     while True:
-        length = next((i for i, c in enumerate(text) if c in ",/()"), len(text))
-        name, text = text[:length], text[length:]
-        if not name:
-            raise _bad_mask(name)
-        below: Mask = {}
-        if text.startswith("/"):
-            below, text = _parse_one(text[1:])
-        elif text.startswith("("):
-            below, text = _parse_names(text[1:])
-            if not text.startswith(")"):
-                raise _bad_mask(name)
-            text = text[1:]
-        _join(tree, {name: below})
-        if not text.startswith(","):
-            return tree, text
-        text = text[1:]
+        _join(tree, _take_field(pieces))
+        if pieces[-1:] != [","]:
+            return tree
+        pieces.pop()
 
 
-def _parse_one(text: str) -> tuple[Mask, str]:
-    length = next((i for i, c in enumerate(text) if c in ",)"), len(text))
-    depth_end = length if "(" not in text[:length] else _closing(text) + 1
-    tree, rest = _parse_names(text[:depth_end])
-    return tree, rest + text[depth_end:]
-
-
-def _closing(text: str) -> int:
-    depth = 0
-    for index, char in enumerate(text):
-        depth += (char == "(") - (char == ")")
-        if char == ")" and depth == 0:
-            return index
-    raise _bad_mask(text)
+def _take_field(pieces: list[str]) -> Mask:
+    name = pieces.pop()
+    if name in {",", "/", "(", ")"}:
+        raise ValueError(name)
+    below: Mask = {}
+    if pieces[-1:] == ["/"]:
+        pieces.pop()
+        below = _take_field(pieces)
+    elif pieces[-1:] == ["("]:
+        pieces.pop()
+        below = _take_fields(pieces)
+        if pieces.pop() != ")":
+            raise ValueError(name)
+    return {name: below}
 
 
 def _join(tree: Mask, other: Mask) -> None:
@@ -254,11 +248,6 @@ def _join(tree: Mask, other: Mask) -> None:
             _join(tree[name], below)
         else:
             tree[name] = {} if name in tree else below
-
-
-def _bad_mask(text: str) -> ApiError:
-    message = f"Request contains an invalid argument. Invalid field selection {text}"
-    return ApiError(400, message)
 
 
 def apply_mask(document: Any, mask: Mask) -> Any:

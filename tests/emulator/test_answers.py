@@ -158,6 +158,10 @@ def test_a_shuffle_keeps_every_line(lines: list[bytes]) -> None:
         ("name", {"name": "n"}),
         ("name,metadata/state", {"name": "n", "metadata": {"state": "S"}}),
         ("metadata(state,batchStats/a)", {"metadata": {"state": "S", "batchStats": {"a": 1}}}),
+        (
+            "metadata/batchStats(a,b),metadata( state ),name/x",
+            {"name": "n", "metadata": {"state": "S", "batchStats": {"a": 1, "b": 2}}},
+        ),
         ("metadata/state,metadata/x", {"metadata": {"state": "S", "x": 1}}),
         ("*", {"name": "n", "metadata": {"state": "S", "x": 1, "batchStats": {"a": 1, "b": 2}}}),
     ],
@@ -167,7 +171,7 @@ def test_a_mask_keeps_what_it_names(mask: str, kept: dict[str, Any]) -> None:
     assert apply_mask(document, parse_mask(mask)) == kept
 
 
-@pytest.mark.parametrize("mask", ["", "a(", "a)", "a,,b", "/a", "a/b(c"])
+@pytest.mark.parametrize("mask", ["", "a(", "a)", "a,,b", "/a", "a/", "a/b(c", "a(b)/c", "a()", "a(b)c", ","])
 def test_a_broken_mask_is_refused(mask: str) -> None:
     with pytest.raises(ApiError):
         parse_mask(mask)
