@@ -8,7 +8,7 @@ from enum import Enum
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_provider_gemini_batch.api.states import NEVER_STARTED
+from airflow_provider_gemini_batch.api.states import NEVER_STARTED, JobState
 from airflow_provider_gemini_batch.batch.overview import (
     LARGEST,
     JobOverview,
@@ -72,6 +72,16 @@ _TONES: Final = {
     State.FAILED: "red",
     State.SKIPPED: "grey",
 }
+# Of jobs.
+_JOB_TONES: Final[dict[str, str]] = {
+    JobState.QUEUED: "violet",
+    JobState.PENDING: "violet",
+    JobState.SUCCEEDED: "green",
+    JobState.PARTIALLY_SUCCEEDED: "amber",
+    JobState.FAILED: "red",
+    JobState.EXPIRED: "red",
+    JobState.CANCELLED: "grey",
+}
 _BY_TASK: Final = {
     "success": State.SUCCEEDED,
     "failed": State.FAILED,
@@ -89,6 +99,11 @@ _BY_PHASE: Final = {
     "landing": State.LANDING,
     "repairing": State.REPAIRING,
 }
+
+
+def job_tone(job_state: str) -> str:
+    """Return the name of the colour for the state of a job."""
+    return _JOB_TONES.get(job_state, "blue")
 
 
 def state_of(task_state: str | None, phase: str, *, has_started: bool) -> State:

@@ -44,19 +44,13 @@ class Sum:
         self.is_open_bound |= other.is_open_bound
         return self
 
-    def add(self, batch: Short) -> None:
-        """Add one batch."""
+    @classmethod
+    def of(cls, batch: Short) -> Self:
+        """Return the sum of one batch."""
         read, written = batch.tokens
-        self.batches += 1
-        self.rows += batch.rows or 0
-        self.input_tokens += read
-        self.output_tokens += written
         usd = batch.usd
-        if usd is not None:
-            self.priced += 1
-            self.usd += usd
-        self.is_upper_bound |= batch.is_upper_bound
-        self.is_open_bound |= batch.is_open_bound
+        bounds = batch.is_upper_bound, batch.is_open_bound
+        return cls(1, batch.rows or 0, read, written, usd or 0.0, int(usd is not None), *bounds)
 
     @property
     def tokens(self) -> int:
@@ -152,5 +146,5 @@ def add_up(batches: Iterable[Short], *, now: datetime, days: int) -> Costs:
             continue
         day = batch.ended.astimezone(timezone.utc).date()
         if known[0] <= day <= known[-1]:
-            found[day, batch.dag_id, batch.model].add(batch)
+            found[day, batch.dag_id, batch.model] += Sum.of(batch)
     return Costs(known, found)

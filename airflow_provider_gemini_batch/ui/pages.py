@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from airflow_provider_gemini_batch.ui import addresses, charts, texts
+from airflow_provider_gemini_batch.ui import addresses, batches, charts, texts
 
 _environment = Environment(
     loader=PackageLoader("airflow_provider_gemini_batch", "ui/templates"),
@@ -26,6 +26,7 @@ _environment.filters.update(
     clock=texts.clock,
     breakable=texts.breakable,
     rough=texts.rough,
+    job_tone=batches.job_tone,
 )
 _environment.globals.update(
     addresses=addresses,

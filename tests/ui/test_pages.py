@@ -102,6 +102,24 @@ def test_the_newest_batch_comes_first(page: TestClient, seeder: Seeder) -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "tone"),
+    [
+        ("PENDING", "violet"),
+        ("RUNNING", "blue"),
+        ("SUCCEEDED", "green"),
+        ("PARTIALLY_SUCCEEDED", "amber"),
+        ("EXPIRED", "red"),
+        ("CANCELLED", "grey"),
+        ("A_LATER_VERSIONS_STATE", "blue"),
+    ],
+)
+def test_a_job_has_the_colour_of_its_state(page: TestClient, seeder: Seeder, state: str, tone: str) -> None:
+    add(seeder, replace(OVERVIEW, jobs=()).with_job(JobOverview(JOB, state=state)))
+    shown = f'<span class="state {tone}"><span class="dot" aria-hidden="true"></span>{state.lower().replace("_", " ")}'
+    assert shown in detail(page)
+
+
+@pytest.mark.parametrize(
     ("task_state", "phase", "progress", "shown"),
     [
         ("running", "submitting", None, "submitting"),
