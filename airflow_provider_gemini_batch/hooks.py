@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from airflow_provider_gemini_batch.api.backends import Row
+    from airflow_provider_gemini_batch.api.backends import RequestLike
     from airflow_provider_gemini_batch.api.client import BatchClient
     from airflow_provider_gemini_batch.api.models import BatchJob, BatchJobPage, BatchResult, File, FilePage, JobSource
     from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
@@ -133,10 +133,10 @@ class GeminiBatchHook(BaseHook):
         except AirflowNotFoundException as error:
             return False, str(error)
         if self.service is Service.GEMINI:
-            said = "The Gemini Developer API took the key and listed its batches."
+            said = "The Gemini Developer API accepted the key and listed its batches."
         else:
             said = (
-                f"Vertex AI took the credentials and listed the batch jobs of {project_words(self.settings)} "
+                f"Vertex AI accepted the credentials and listed the batch jobs of {project_words(self.settings)} "
                 f"in {self.settings.location}."
             )
         return True, said if deployment() else f"{said} {NAMELESS}"
@@ -145,7 +145,7 @@ class GeminiBatchHook(BaseHook):
         self,
         model: str,
         *,
-        inlined_requests: Iterable[Row] | None = None,
+        inlined_requests: Iterable[RequestLike] | None = None,
         file_name: str | None = None,
         gcs_uri: str | Sequence[str] | None = None,
         bigquery_uri: str | None = None,
@@ -178,7 +178,7 @@ class GeminiBatchHook(BaseHook):
         self,
         model: str,
         *,
-        inlined_requests: Iterable[Row] | None = None,
+        inlined_requests: Iterable[RequestLike] | None = None,
         file_name: str | None = None,
         gcs_uri: str | Sequence[str] | None = None,
         bigquery_uri: str | None = None,

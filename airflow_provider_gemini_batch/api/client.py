@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from airflow_provider_gemini_batch.api.backends import Backend, Row
+    from airflow_provider_gemini_batch.api.backends import Backend, RequestLike
     from airflow_provider_gemini_batch.api.models import (
         BatchJob,
         BatchJobPage,
@@ -213,7 +213,7 @@ class BatchClient:
         self,
         model: str,
         *,
-        inlined_requests: Iterable[Row] | None = None,
+        inlined_requests: Iterable[RequestLike] | None = None,
         file_name: str | None = None,
         gcs_uri: str | Sequence[str] | None = None,
         bigquery_uri: str | None = None,
@@ -264,7 +264,7 @@ class BatchClient:
         self,
         model: str,
         *,
-        inlined_requests: Iterable[Row] | None = None,
+        inlined_requests: Iterable[RequestLike] | None = None,
         file_name: str | None = None,
         gcs_uri: str | Sequence[str] | None = None,
         bigquery_uri: str | None = None,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
 log = logging.getLogger(__name__)
+
+_LONGEST_REASON: Final = 500
 
 Step = WaitForJobs | SleepUntil | Done
 
@@ -192,7 +194,7 @@ class _Advance:
 
     def _sleep(self, at: float, reason: str, turn: TurnRequest | None = None) -> SleepUntil:
         state = self._state
-        state.wait_until, state.is_sleeping = at, True
+        state.wait_until, state.is_sleeping, state.waited_for = at, True, reason[:_LONGEST_REASON]
         # Otherwise the next process would read the state as the last try left it, without what this one has learnt.
         self._submitter.save()
         return SleepUntil(

@@ -239,8 +239,8 @@ class BatchState:
     calls in a row whose job never appeared; the next is not sent before ``resend_at``. ``turn_since``: when it began to
     wait for its turn. ``kept``: by tag, the name of input that was brought to the service for later, and when.
     ``errors``: failed calls in a row. ``wait_until``: the end of the last wait by our clock; ``is_sleeping``: whether
-    that wait was for a moment and not for jobs. ``trigger_ahead``: by how many seconds the triggerer's clock is ahead;
-    negative if it is behind.
+    that wait was for a moment and not for jobs, and then ``waited_for`` says why. ``trigger_ahead``: by how many
+    seconds the triggerer's clock is ahead; negative if it is behind.
     """
 
     clear_count: int = 0
@@ -265,6 +265,7 @@ class BatchState:
     errors: int = 0
     wait_until: float = 0.0
     is_sleeping: bool = False
+    waited_for: str = ""
     trigger_ahead: float = 0.0
 
     def next_try(self, clear_count: int) -> BatchState:

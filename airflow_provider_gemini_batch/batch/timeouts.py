@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TOO_LATE: Final = (
-    "Timed out before all rows were submitted: the service's quota left no room, or calls failed (see the log above). "
-    "Raise `timeout`, or clear the task later: what is done already is used."
+    "Timed out before all rows were submitted: {why}. Raise `timeout`, or clear the task later: what is done already "
+    "is used."
 )
 # Transient errors are waited out at growing pauses; this is the first, in seconds.
 _FIRST_PAUSE: Final = 15.0
@@ -152,7 +152,8 @@ class Timeouts:
                 self._canceller.wait_for_ends(stopped)
         now = self._task.clock.now()
         late = [Deadline(one.name, one.age(now), stopped.get(one.name, False)) for one in active]
-        raise TaskFailed(judge_all(late) if late else judge(Refused(_TOO_LATE, retry=True)), deadline=True)
+        too_late = _TOO_LATE.format(why=self._state.waited_for.rstrip(".") or "calls took too long")
+        raise TaskFailed(judge_all(late) if late else judge(Refused(too_late, retry=True)), deadline=True)
 
 
 def _is_queued(record: JobRecord) -> bool:

@@ -173,7 +173,9 @@ def judge(
             what = f"{name} {how} for {_span(stuck_for)}{_ending_clause(cancelled=cancelled)}"
             return _failed(f"{what}.", "A new job may fare better.", retry=True)
         case Gone(name):
-            return _failed(f"The service does not know {name} any more: deleted, or made with another key.", retry=True)
+            what = f"The service does not know {name} any more: deleted, or made with another key."
+            advice = "If the key or project of the connection has changed since, change it back before a retry."
+            return _failed(what, advice, retry=True)
         case ResultsMissing(name):
             return _failed(
                 f"The results of {name} are no longer kept, or its output is empty: clear the task to run it again.",
@@ -235,7 +237,7 @@ def _judge_rows(job: BatchJob, counts: Counts | None, *, limits: Limits, can_rep
     broken = limits.exceeded_by(counts)
     if broken is None:
         return Verdict(success=True, retry=False, what=f"{rows}.")
-    advice = "A retry sends them again" if can_repair else "The output says why; clear the task to run it again"
+    advice = "A retry sends them again" if can_repair else "The output says why: mend the cause, then clear the task"
     return _failed(f"{rows}: {broken}.", f"{advice}.", retry=can_repair)
 
 

@@ -220,4 +220,7 @@ def refuse_above(cost: Cost, max_cost_usd: float) -> None:
     if cost.usd is None or cost.open_bound:
         raise ConfigurationError(f"max_cost_usd cannot be checked: {cost.note}; nothing was sent")
     if cost.usd > max_cost_usd:
-        raise ConfigurationError(f"the estimate is {cost}, above max_cost_usd={max_cost_usd:g}; nothing was sent")
+        raise ConfigurationError(
+            f"the estimate is {cost}, above max_cost_usd={max_cost_usd:g}; nothing was sent: raise the limit, let "
+            "responses be shorter (maxOutputTokens), or send fewer rows"
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -70,6 +71,22 @@ class OpenAccess(ServiceAccess, Protocol):
 _API_OF = {
     Service.GEMINI: "Generative Language API (generativelanguage.googleapis.com)",
     Service.VERTEX: "Vertex AI API (aiplatform.googleapis.com)",
+}
+_NOT_OFFERED = (
+    "The service is not open to this project from where this runs; enable billing for the project, or run this in a "
+    "region that the service supports."
+)
+_OTHER_CALLERS = "The API key is kept for other callers than this machine; change the key's restrictions."
+# By the reason in an error. Source: https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto
+_LACKING = {
+    "SERVICE_DISABLED": "The {api} is not enabled in the project; enable it and wait some minutes.",
+    "BILLING_DISABLED": "The project has no billing account; link one to it and wait some minutes.",
+    "CONSUMER_SUSPENDED": "Google has suspended the project; its console says why.",
+    "USER_PROJECT_DENIED": "The account may not use the project that pays for its calls; give it the role Service "
+    "Usage Consumer there.",
+    "API_KEY_SERVICE_BLOCKED": "The API key may not be used for the {api}; change the key's restrictions.",
+    "API_KEY_IP_ADDRESS_BLOCKED": _OTHER_CALLERS,
+    "API_KEY_HTTP_REFERRER_BLOCKED": _OTHER_CALLERS,
 }
 
 
@@ -210,8 +227,9 @@ def with_connection(error: GeminiBatchError, settings: ConnectionSettings | None
     if settings is None or not isinstance(error, AccessDenied):
         return str(error)
     # The error ends with advice of its own, which this one replaces.
-    said = str(error).partition(" Check the credentials in ")[0]
-    return f"Connection {settings.conn_id!r}: {_denied(error, settings)} ({said})"
+    said = re.split(" Check the (?:credentials|API key) in ", str(error))[0]
+    advice = _denied(error, settings) or "The credentials lack a permission; give it to their account."
+    return f"Connection {settings.conn_id!r}: {advice} ({said})"
 
 
 def explain(error: GeminiBatchError, settings: ConnectionSettings | None = None) -> str:
@@ -231,7 +249,10 @@ def _verdict(error: GeminiBatchError, settings: ConnectionSettings) -> str:
     if isinstance(error, QuotaExceeded):
         return "The credentials are good, but their quota is used up for now."
     if isinstance(error, AccessDenied):
-        return _denied(error, settings)
+        return _denied(error, settings) or (
+            f"The credentials may not list batch jobs in {project_words(settings)}: check its name, and that the "
+            "account has the permission aiplatform.batchPredictionJobs.list."
+        )
     if isinstance(error, NotFound) and vertex:
         return f"{project_words(settings)} or location {settings.location} was not found; check both."
     if isinstance(error, NotFound):
@@ -242,20 +263,21 @@ def _verdict(error: GeminiBatchError, settings: ConnectionSettings) -> str:
 
 
 def _denied(error: AccessDenied, settings: ConnectionSettings) -> str:
+    """Return what refused credentials lack; empty for a permission of an account, which only the call tells."""
     vertex = settings.service is Service.VERTEX
-    if error.reason == "SERVICE_DISABLED":
-        return f"The {_API_OF[settings.service]} is not enabled in the project; enable it and wait some minutes."
-    if error.reason == "API_KEY_SERVICE_BLOCKED":
-        return f"The API key may not be used for the {_API_OF[settings.service]}; change the key's restrictions."
+    if error.reason in _LACKING:
+        return _LACKING[error.reason].format(api=_API_OF[settings.service])
+    if error.status == "FAILED_PRECONDITION":
+        return _NOT_OFFERED
     if not vertex and (error.reason.startswith("API_KEY") or error.http_status in {400, 401}):
         return "The API key was refused; paste a valid one into the field API key."
     if error.http_status == HTTPStatus.UNAUTHORIZED:
         return "The credentials were refused; check the key and the service account behind it."
     if vertex:
-        return (
-            f"The credentials may not list batch jobs in {project_words(settings)}: check its name, and that the "
-            "account has the permission aiplatform.batchPredictionJobs.list."
-        )
+        return ""
+    # A text, since such an error has no reason.
+    if "reported as leaked" in str(error):
+        return "Google has blocked the API key, since it was published; create another one."
     return "The API key has no permission; check that it belongs to the right project."
 
 

@@ -67,7 +67,7 @@ def test_what_a_try_learnt_before_a_pause_is_not_read_back_as_the_try_before_lef
 def test_nothing_is_submitted_when_the_time_is_over(desk: Desk) -> None:
     desk.work.shards = 2
     desk.service.lost = [TransportError("reset", sent=True)]
-    with pytest.raises(TaskFailed, match="Timed out before all rows"):
+    with pytest.raises(TaskFailed, match="Timed out before all rows were submitted: the job of a create call without"):
         until_it_ends(desk, timeout=60.0)
     first = [tag for tag in desk.service.created if "-0.0.0-" in tag]
     assert len(first) == 1, "the call was sent again after the time was over"

@@ -53,8 +53,8 @@ def get_answers(status: int, **more: Any) -> dict[str, Any]:
     return {"http": {"operation": "get", "status": status, **more}}
 
 
-def create_answers(status: int, message: str) -> dict[str, Any]:
-    return {"http": {"operation": "create", "status": status, "message": message}}
+def create_answers(status: int, message: str, **more: Any) -> dict[str, Any]:
+    return {"http": {"operation": "create", "status": status, "message": message, **more}}
 
 
 ENDINGS = [
@@ -132,9 +132,9 @@ ENDINGS = [
     Ending("permission_missing", create_answers(403, "Permission denied."), FINAL, "Permission denied"),
     Ending(
         "region_not_served",
-        create_answers(400, "User location is not supported for the API use."),
+        create_answers(400, "User location is not supported for the API use.", error_status="FAILED_PRECONDITION"),
         FINAL,
-        "User location is not supported",
+        "is not open to this project from where this runs",
     ),
 ]
 

@@ -29,6 +29,7 @@ from airflow_provider_gemini_batch.runtime.client import (
     airflow_errors,
     client_from_connection,
     explain,
+    with_connection,
 )
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
 
@@ -58,8 +59,8 @@ def changed(connection: str, **fields: Any) -> dict[str, Any]:
     return {**json.loads(connection), **fields}
 
 
-def refused(reason: str, *, status: int = 403) -> errors.AccessDenied:
-    return errors.AccessDenied("said", http_status=status, status="PERMISSION_DENIED", reason=reason)
+def refused(reason: str, *, status: int = 403, word: str = "PERMISSION_DENIED") -> errors.AccessDenied:
+    return errors.AccessDenied("said", http_status=status, status=word, reason=reason)
 
 
 @pytest.fixture
@@ -368,7 +369,7 @@ def test_good_google_credentials_pass_the_test_of_their_connection(
 ) -> None:
     good, said = connect(monkeypatch, vertex).test_connection()
     assert good
-    assert said.startswith("Vertex AI took the credentials and listed the batch jobs of project ")
+    assert said.startswith("Vertex AI accepted the credentials and listed the batch jobs of project ")
 
 
 def test_vertex_without_a_project_or_credentials_fails_the_test_of_its_connection(
@@ -429,6 +430,14 @@ def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, vert
         (refused("SERVICE_DISABLED"), "gemini", "Generative Language API"),
         (refused("SERVICE_DISABLED"), "vertex", "aiplatform.googleapis.com) is not enabled"),
         (refused("API_KEY_SERVICE_BLOCKED"), "gemini", "restrictions"),
+        (refused("API_KEY_IP_ADDRESS_BLOCKED"), "gemini", "other callers than this machine"),
+        (refused("BILLING_DISABLED"), "vertex", "no billing account"),
+        (refused("USER_PROJECT_DENIED"), "vertex", "Service Usage Consumer"),
+        (
+            refused("", status=400, word="FAILED_PRECONDITION"),
+            "gemini",
+            "not open to this project from where this runs",
+        ),
         (refused(""), "gemini", "right project"),
         (refused(""), "vertex", "aiplatform.batchPredictionJobs.list"),
         (refused("ACCESS_TOKEN_EXPIRED", status=401), "vertex", "credentials were refused"),
@@ -444,10 +453,38 @@ def test_each_refusal_has_its_words(error: errors.GeminiBatchError, backend: str
     assert said.endswith("(said)")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("create: 403: No. Check the credentials in connection 'c', and more.", "create: 403: No."),
+        ("read of gs://b/x: 403, these credentials may not", "read of gs://b/x: 403, these credentials may not"),
+    ],
+)
+def test_a_permission_that_one_call_lacks_is_not_said_to_be_that_of_the_list(text: str, said: str) -> None:
+    error = errors.AccessDenied(text, http_status=403, reason="IAM_PERMISSION_DENIED")
+    vertex = ConnectionSettings(conn_id="c", service=Service.VERTEX, project_id="demo")
+    assert with_connection(error, vertex) == (
+        f"Connection 'c': The credentials lack a permission; give it to their account. ({said})"
+    )
+
+
+def test_a_key_that_google_has_blocked_is_not_said_to_belong_to_another_project() -> None:
+    error = errors.AccessDenied("Your API key was reported as leaked. Please use another API key.", http_status=403)
+    said = explain(error, ConnectionSettings(conn_id="c", service=Service.GEMINI))
+    assert said.startswith("Google has blocked the API key, since it was published; create another")
+
+
+def test_advice_of_an_error_gives_way_to_that_about_its_connection() -> None:
+    text = "create: 400: No. Check the API key in connection 'c', and more."
+    error = errors.AccessDenied(text, http_status=400, reason="API_KEY_INVALID")
+    said = with_connection(error, ConnectionSettings(conn_id="c", service=Service.GEMINI))
+    assert said.endswith("The API key was refused; paste a valid one into the field API key. (create: 400: No.)")
+
+
 def test_a_good_key_passes_the_test_of_its_connection(hook: GeminiBatchHook) -> None:
     good, said = hook.test_connection()
     assert good
-    assert said.startswith("The Gemini Developer API took the key and listed its batches.")
+    assert said.startswith("The Gemini Developer API accepted the key and listed its batches.")
 
 
 def test_a_refused_key_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, gemini_batch_emulator: Emulator) -> None:

@@ -82,7 +82,10 @@ STORIES = [
     Story("response_of_the_create_call_lost", ({"reset": {"operation": "create", "when": "after", "times": 1}},)),
     Story("quota_wait", (create(429, times=1, retry_after=1, message="Quota exceeded."),)),
     Story("quota_wait_waiting", (create(429, times=1, retry_after=1, message="Quota."),), {"deferrable": False}),
-    Story("region_refused", (create(400, message="User location is not supported for the API use."),)),
+    Story(
+        "region_refused",
+        (create(400, error_status="FAILED_PRECONDITION", message="User location is not supported for the API use."),),
+    ),
     Story("empty_input_fails", arguments={"inlined_requests": no_rows}),
     Story("empty_input_is_skipped", arguments={"inlined_requests": no_rows, "on_empty": "skip"}),
     Story("empty_input_succeeds", arguments={"inlined_requests": no_rows, "on_empty": "succeed"}),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from airflow_provider_gemini_batch.api.requests.request import BatchRequest, CheckedLine
 
-    Row: TypeAlias = str | Mapping[str, Any] | BatchRequest | CheckedLine
+    RequestLike: TypeAlias = str | Mapping[str, Any] | BatchRequest | CheckedLine
 
 CREATE_TIMEOUT_FACTOR: Final = 5.0
 """How many times longer a create call may take: the service first checks every line of a file of up to 2 GB."""
@@ -37,7 +37,7 @@ class NewJob:
 
     kind: JobKind
     model: str
-    inlined_requests: Iterable[Row] | None = field(default=None, repr=False)
+    inlined_requests: Iterable[RequestLike] | None = field(default=None, repr=False)
     file_name: str | None = None
     gcs_uris: tuple[str, ...] = ()
     bigquery_uri: str | None = None
