@@ -322,7 +322,8 @@ def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse
     """Give the work of landing answers that come in pieces."""
     from airflow_provider_gemini_batch.api.models import JobKind
     from airflow_provider_gemini_batch.api.responses.lines import lines_of
-    from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin, deliver, target_of
+    from airflow_provider_gemini_batch.rows.delivery import Origin, deliver, target_of
+    from airflow_provider_gemini_batch.rows.files import LocalFiles
     from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource
     from airflow_provider_gemini_batch.rows.media import MediaFolder
 

@@ -13,6 +13,8 @@ from urllib.parse import quote
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow_provider_gemini_batch.api.models import BatchJob
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}\Z")
@@ -44,6 +46,13 @@ def in_words(value: object) -> str:
     elif isinstance(getattr(value, "name", None), str):
         hint = " (give its name)"
     return f"a value of type {type(value).__name__}{hint}"
+
+
+def a_few(names: Iterable[str], most: int = 5) -> str:
+    """Return names for a message: the first of them, and how many more there are."""
+    listed = list(names)
+    shown = ", ".join(listed[:most])
+    return f"{shown} and {len(listed) - most} more" if len(listed) > most else shown
 
 
 def name_of_job(job: BatchJob | str) -> str:

@@ -205,7 +205,7 @@ def _results(arguments: Namespace) -> int:
 
 
 def _check_target(path: str) -> None:
-    if "://" in path or Path(path).is_dir() or not path.endswith((".jsonl", ".ndjson", ".parquet")):
+    if "://" in path or Path(path).is_dir() or not path.lower().endswith((".jsonl", ".ndjson", ".parquet")):
         raise ConfigurationError(f"--to {path}: must be a file on this machine, ending in .jsonl, .ndjson or .parquet")
 
 
@@ -213,7 +213,7 @@ def _target(path: str | None, stack: contextlib.ExitStack) -> Any:
     """Return where to write rows: standard output, or a file that appears when it is complete."""
     if path is None:
         return sys.stdout.buffer
-    from airflow_provider_gemini_batch.rows.delivery import LocalFiles
+    from airflow_provider_gemini_batch.rows.files import LocalFiles
 
     return stack.enter_context(LocalFiles().write_whole(str(Path(path).absolute())))
 

@@ -295,7 +295,7 @@ class JobWait:
         messages = [one.message for one in reports if one.reason is reason]
         more = len(messages) - _MOST_NAMED
         if more > 0:
-            messages[_MOST_NAMED:] = [f"the same holds for {more} more jobs"]
+            messages[_MOST_NAMED:] = [f"and {more} more jobs likewise"]
         return WaitReport(
             reason,
             tuple(job.as_job() for job in self.jobs),

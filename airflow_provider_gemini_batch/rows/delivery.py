@@ -11,31 +11,27 @@ else is in ``_gemini_batch/``, which such readers skip, and ``_SUCCESS`` is writ
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 import shutil
-from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
-from airflow_provider_gemini_batch.api.google.storage import closed_or_discarded
 from airflow_provider_gemini_batch.api.models import Usage
 from airflow_provider_gemini_batch.rows.columns import arrow_type
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
-from airflow_provider_gemini_batch.rows.local import local_file
 from airflow_provider_gemini_batch.rows.sources import open_parquet
 from airflow_provider_gemini_batch.rows.writers import MISFIT, check_output_path, open_sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_gemini_batch.api.models import BatchResult
+    from airflow_provider_gemini_batch.rows.files import Files
 
 META_FOLDER = "_gemini_batch"
 """The folder of a dataset for everything that is not rows."""
@@ -46,91 +42,6 @@ _VERSION = 1
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 # Others may write to the folder of an output: what is larger is not a manifest of ours.
 _MANIFEST_BYTES = 16 << 20
-
-
-class Files(Protocol):
-    """The operations that delivery needs from a file system."""
-
-    def read(self, path: str) -> BinaryIO:
-        """Open for reading. Raises FileNotFoundError."""
-
-    def write_whole(self, path: str) -> AbstractContextManager[BinaryIO]:
-        """Open for writing; the file is there when the block ends well, and not when it raises."""
-
-    def exists(self, path: str) -> bool:
-        """True when there is a file."""
-
-    def remove(self, path: str) -> None:
-        """Remove the file, if it exists."""
-
-
-@dataclass(frozen=True)
-class LocalFiles:
-    """Files of this machine; folders are made as needed, ``file://`` is understood.
-
-    ``private``: only the owner can read what is written, whatever the umask.
-    """
-
-    private: bool = False
-
-    def read(self, path: str) -> BinaryIO:
-        """Open for reading."""
-        return local_file(path).open("rb")
-
-    @contextmanager
-    def write_whole(self, path: str) -> Iterator[BinaryIO]:
-        """Write under a temporary name in the same folder and rename at the end."""
-        target = local_file(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # The beginning of the name, since a file system bounds how long one may be.
-        partial = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
-        try:
-            mode = 0o600 if self.private else 0o666
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:
-                yield handle
-                handle.flush()
-                os.fsync(handle.fileno())
-            partial.replace(target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-
-    def exists(self, path: str) -> bool:
-        """True when there is a file."""
-        return local_file(path).exists()
-
-    def remove(self, path: str) -> None:
-        """Remove it."""
-        local_file(path).unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class OpenedFiles:
-    """Files of an object store, through three callables: ``open(path, mode)``, ``exists(path)``, ``remove(path)``."""
-
-    open: Callable[[str, str], BinaryIO]
-    exists_: Callable[[str], bool]
-    remove_: Callable[[str], None]
-
-    def read(self, path: str) -> BinaryIO:
-        """Open for reading."""
-        return self.open(path, "rb")
-
-    @contextmanager
-    def write_whole(self, path: str) -> Iterator[BinaryIO]:
-        """Write under the final name: an object appears when it is closed, and is discarded when the block raises."""
-        handle = self.open(path, "wb")
-        with closed_or_discarded(handle):
-            yield handle
-
-    def exists(self, path: str) -> bool:
-        """True when there is an object."""
-        return self.exists_(path)
-
-    def remove(self, path: str) -> None:
-        """Remove it."""
-        with suppress(FileNotFoundError):
-            self.remove_(path)
 
 
 @dataclass(frozen=True)

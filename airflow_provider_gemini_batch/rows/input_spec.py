@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_provider_gemini_batch.rows.media_tokens import FileSample
-    from airflow_provider_gemini_batch.rows.python_rows import Rows
 
 
 class JobLimits(NamedTuple):
@@ -94,7 +93,7 @@ class InputSpec:
     model: str
     project: str = ""
     location: str = ""
-    rows: Rows | None = field(default=None, repr=False)
+    rows: Any = field(default=None, repr=False)
     path: str | None = None
     is_saved: bool = False
     file_format: str | None = None

@@ -10,13 +10,13 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from airflow_provider_gemini_batch.api.responses.content import Media
+    from airflow_provider_gemini_batch.rows.files import Files
 
 NO_PLACE = "its media is not kept, since there is neither media_path nor output_path"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -57,24 +57,14 @@ _LARGE = re.compile(rb"response_?modalities|code_?execution|candidate_?count|log
 _URL_SAFE = str.maketrans("-_", "+/", " \t\r\n")
 
 
-class Target(Protocol):
-    """Where files are written: whole, or not at all."""
-
-    def write_whole(self, path: str) -> AbstractContextManager[BinaryIO]:
-        """Open for writing; the file is there when the block ends well, and not when it raises."""
-
-    def remove(self, path: str) -> None:
-        """Remove it; nothing happens when it is not there."""
-
-
 class MediaFolder:
     """A folder for the media of one landing. ``mark`` goes into each name where several tasks share a folder."""
 
-    def __init__(self, path: str, target: Target, *, mark: str = "") -> None:
+    def __init__(self, path: str, to: Files, *, mark: str = "") -> None:
         self.path = path.rstrip("/")
         self.files = 0
         self.bytes = 0
-        self._target = target
+        self._to = to
         self._mark = f"-{mark}" if mark else ""
         self._replaceable: dict[int, set[str]] = {}
 
@@ -101,7 +91,7 @@ class MediaFolder:
                 data = list(wave_file(mime_type, data))
                 mime_type = "audio/wav"
             path = f"{self.path}/{self._name(key, row, candidate, first.part)}.{file_ending(mime_type)}"
-            with self._target.write_whole(path) as handle:
+            with self._to.write_whole(path) as handle:
                 size = sum(handle.write(piece) for piece in data)
             self.files += 1
             self.bytes += size
@@ -111,7 +101,7 @@ class MediaFolder:
     def settle(self, row: int, paths: Sequence[str], *, final: bool) -> None:
         """Remove the files of an earlier response to this row; remember these if the row may still be replaced."""
         for path in self._replaceable.pop(row, set()).difference(paths):
-            self._target.remove(path)
+            self._to.remove(path)
             self.files -= 1
         if paths and not final:
             self._replaceable[row] = set(paths)

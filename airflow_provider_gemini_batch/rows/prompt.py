@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.api.names import a_few
 from airflow_provider_gemini_batch.api.requests.fields import HAVE_TEXTS, check_json, kind_of, shown
 from airflow_provider_gemini_batch.api.wire import what_json_lacks
 from airflow_provider_gemini_batch.rows.python_rows import plain
@@ -159,9 +160,8 @@ def as_text(value: Any) -> str:
 
 def list_names(columns: Sequence[object]) -> str:
     """Return the first twenty column names for a message; names with blanks at an end are put in quotes."""
-    names = [shown(name) for name in columns[:20]]
-    some = ", ".join(repr(name) if name != name.strip() else name for name in names)
-    return f"{some} and {len(columns) - 20} more" if len(columns) > 20 else some or "none"  # noqa: PLR2004
+    names = map(shown, columns)
+    return a_few([repr(name) if name != name.strip() else name for name in names], 20) or "none"
 
 
 def no_column(argument: str, name: str, columns: Sequence[str]) -> str:

@@ -27,9 +27,6 @@ from typing import Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
-Rows = Any
-"""The types that :func:`python_rows` accepts."""
-
 _CHUNK = 1024
 # By the name of the class, or of one above it.
 _INSTEAD = {
@@ -37,8 +34,8 @@ _INSTEAD = {
     "frozenset": "its order changes from process to process; give a sorted list",
     "dict": 'a dict is one row: put it into a list; of a batch\'s output take its rows: task.output["responses"], with '
     "multiple_outputs=True on that task",
-    "str": "a text is one row: put it into a list; of another task give task.output, since a template makes a text "
-    "where the Dag does not set render_template_as_native_obj=True",
+    "str": "a text is one row: put it into a list; for what another task returns, give its task.output: a template "
+    "makes a text of it unless the Dag sets render_template_as_native_obj=True",
     "bytes": "decode it, and put it into a list",
     "NoneType": "the task or function that should give the rows returned nothing",
     "LazyFrame": "call its collect()",

@@ -174,5 +174,5 @@ def _strip_fence(text: str) -> str:
 def _faults(error: ValidationError) -> str:
     """Return where and what is wrong, without the values: these are in the row's text."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg']}" for one in found[:5])
+    faults = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'response'}: {one['msg']}" for one in found[:5])
     return f"not what the schema wants: {faults}" + (f"; and {len(found) - 5} more" if len(found) > 5 else "")  # noqa: PLR2004

@@ -38,8 +38,8 @@ from airflow_provider_gemini_batch.rows.csv_rows import (
     text_encoding,
     whole_line,
 )
-from airflow_provider_gemini_batch.rows.local import local_file
-from airflow_provider_gemini_batch.rows.python_rows import Rows, python_rows
+from airflow_provider_gemini_batch.rows.files import local_file
+from airflow_provider_gemini_batch.rows.python_rows import python_rows
 
 Opener = Callable[[str], BinaryIO]
 
@@ -167,7 +167,7 @@ def format_of_file(path: str) -> str:
     )
 
 
-def from_python(rows: Rows) -> RowSource:
+def from_python(rows: Any) -> RowSource:
     """Return the rows of a Python value or of a function. Raises ConfigurationError for other types."""
     found = python_rows(rows)
     return RowSource((Row(index, value) for index, value in enumerate(found.rows)), "item", found.columns)

@@ -32,6 +32,7 @@ from airflow_provider_gemini_batch.rows.layout import Layout, Shard, ShardFile
 from airflow_provider_gemini_batch.rows.sources import Row, RowSource, from_file, from_python
 from airflow_provider_gemini_batch.rows.templates import ColumnTypes, carried_line, named_columns, needed_columns
 from airflow_provider_gemini_batch.rows.wire_lines import LineMaker, PlainRows
+from airflow_provider_gemini_batch.rows.writers import is_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -95,7 +96,7 @@ def open_source(spec: InputSpec) -> RowSource:
             **of_parquet,
             **_reading(spec),
         )
-    if spec.path is not None and spec.file_format is None and spec.path.lower().endswith((".parquet", ".pq")):
+    if spec.path is not None and spec.file_format is None and is_parquet(spec.path):
         return from_files([spec.path], opener=spec.opener, **of_parquet, **_reading(spec))
     if spec.path is not None:
         found = from_file(spec.path, opener=spec.opener, **_reading(spec))

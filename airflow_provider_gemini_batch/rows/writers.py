@@ -29,7 +29,11 @@ WRITER = b"airflow-provider-gemini-batch"
 MISFIT = "the column cannot hold this row's value"
 """What a row's ``warning`` says of a value that became null."""
 
-_NO_SINK = (".csv", ".tsv", ".xlsx", ".txt", ".gz", ".json", "/")
+# Formats that we do not write: a file of JSON lines with such a name would mislead its readers.
+_NO_SINK = (
+    ".csv", ".tsv", ".txt", ".json", ".xml", ".html", ".xlsx", ".xls", ".ods", ".avro", ".orc", ".feather", ".arrow",
+    ".gz", ".zip", ".zst", ".bz2", ".xz", "/",
+)  # fmt: skip
 
 
 class Sink(Protocol):
@@ -40,6 +44,11 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Write what is buffered; the file itself stays open."""
+
+
+def is_parquet(path: str) -> bool:
+    """Return whether a file is Parquet, by its name."""
+    return path.lower().endswith((".parquet", ".pq"))
 
 
 def check_output_path(path: str) -> None:
@@ -60,7 +69,7 @@ def open_sink(
     carried: Mapping[str, str] | None = None,
 ) -> Sink:
     """Return the sink for an output path. ``carried`` names columns and their types; see :mod:`.columns`."""
-    if path.lower().endswith((".parquet", ".pq")):
+    if is_parquet(path):
         return ParquetSink(handle, kind=kind, parsed=parsed, response=response, carried=carried or {})
     return JsonlSink(handle)
 

@@ -15,6 +15,7 @@ from pydantic_core import to_json
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput
 from airflow_provider_gemini_batch.api.models import Usage
+from airflow_provider_gemini_batch.api.names import a_few
 from airflow_provider_gemini_batch.api.requests.request import request_json
 from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
@@ -42,14 +43,13 @@ from airflow_provider_gemini_batch.runtime.task_rows import input_spec
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from airflow_provider_gemini_batch.rows.delivery import Files
+    from airflow_provider_gemini_batch.rows.files import Files
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
     from airflow_provider_gemini_batch.runtime.arguments import CommitArguments, PlanArguments
     from airflow_provider_gemini_batch.runtime.client import ServiceAccess
 
 log = logging.getLogger(__name__)
 
-_NAMED = 5
 # About what a request has beside its texts.
 _REQUEST_BYTES = 120
 DATASET_MANIFEST = "dataset.json"
@@ -269,13 +269,13 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
     if len(targets) < len(arguments.parts):
         twice = [key for key, count in Counter(arguments.parts).items() if count > 1]
         raise ConfigurationError(
-            f"part_key: two parts have the same key, so that one has replaced the other: {_some(twice)}"
+            f"part_key: two parts have the same key, so that one has replaced the other: {a_few(twice)}"
         )
     found = {key: manifest_at(files, target.manifest) for key, target in targets.items()}
     absent = [key for key, manifest in found.items() if manifest is None or not files.exists(targets[key].output)]
     if absent:
         raise ConfigurationError(
-            f"{len(absent)} of {len(found)} parts are not whole: {_some(absent)}. Clear their tasks (and the "
+            f"{len(absent)} of {len(found)} parts are not whole: {a_few(absent)}. Clear their tasks (and the "
             "plan, if files have gone), then this one"
         )
     manifests = [manifest for manifest in found.values() if manifest is not None]
@@ -290,7 +290,7 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
         worst = sorted((one for one in manifests if one.counts["failed"]), key=lambda one: -one.counts["failed"])
         raise AirflowFailException(
             f"{counts['failed']} of {counts['total']} rows failed over all {len(manifests)} parts, {exceeded}. They "
-            f"are at {folder}, without {SUCCESS}. Most failed in {_some([one.output for one in worst])}: to run a part "
+            f"are at {folder}, without {SUCCESS}. Most failed in {a_few([one.output for one in worst])}: to run a part "
             "again, remove its file and clear the group."
         )
     removed = _remove_others(Paths.of(access), arguments, files, {one.origin.writer for one in manifests})
@@ -347,7 +347,7 @@ def _remove_others(paths: Paths, arguments: CommitArguments, files: Files, write
     found = {match[1] for match in map(_PART_FILE.fullmatch, names) if match}
     others = sorted(found - {part_target(folder, key).part for key in arguments.parts})
     if others and not arguments.parts:
-        log.warning("The plan has no parts, and %s holds %s: nothing is removed.", folder, _some(others))
+        log.warning("The plan has no parts, and %s holds %s: nothing is removed.", folder, a_few(others))
         return 0
     removed = 0
     for part in others:
@@ -383,7 +383,3 @@ def _files_in(paths: Paths, folder: str, conn_id: str | None, *, is_flat: bool =
         if isinstance(error, EmptyInput) or isinstance(error.__cause__, FileNotFoundError):
             return []
         raise
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

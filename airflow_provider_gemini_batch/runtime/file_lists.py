@@ -19,7 +19,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
 )
 from airflow_provider_gemini_batch.rows.datasets import InputFile, is_data, is_dataset
-from airflow_provider_gemini_batch.rows.local import local_file
+from airflow_provider_gemini_batch.rows.files import local_file
 from airflow_provider_gemini_batch.runtime.paths import WILD, is_lasting, is_local, local_path, object_path
 
 if TYPE_CHECKING:

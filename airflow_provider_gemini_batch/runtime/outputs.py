@@ -32,7 +32,7 @@ from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSumma
 from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.python_rows import plain, python_rows
 from airflow_provider_gemini_batch.rows.templates import check_columns, named_columns, text_of_columns
-from airflow_provider_gemini_batch.rows.writers import JsonlSink
+from airflow_provider_gemini_batch.rows.writers import JsonlSink, is_parquet
 from airflow_provider_gemini_batch.runtime.paths import Paths, is_local, local_path, path_error
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_provider_gemini_batch.batch.tag import TaskIdentity
-    from airflow_provider_gemini_batch.rows.delivery import Files, Manifest, Target
+    from airflow_provider_gemini_batch.rows.delivery import Manifest, Target
+    from airflow_provider_gemini_batch.rows.files import Files
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
     from airflow_provider_gemini_batch.runtime.arguments import OutputArguments
     from airflow_provider_gemini_batch.runtime.client import ServiceAccess
@@ -237,7 +238,7 @@ class Output:
         return manifest if manifest.origin.carried_types == types else self._with_types(manifest, types)
 
     def _with_types(self, manifest: Manifest, types: Mapping[str, str]) -> Manifest | None:
-        if not self.landing_path.endswith((".parquet", ".pq")):
+        if not is_parquet(self.landing_path):
             return None
         return with_types(self._files(), self._target(), manifest, types)
 

@@ -16,7 +16,7 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.api.states import Service
-from airflow_provider_gemini_batch.rows.local import local_file
+from airflow_provider_gemini_batch.rows.files import local_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_gemini_batch.api.google.storage import ObjectStore
-    from airflow_provider_gemini_batch.rows.delivery import Files
+    from airflow_provider_gemini_batch.rows.files import Files
     from airflow_provider_gemini_batch.runtime.client import ServiceAccess
 
 _BUFFER = 1 << 20
@@ -105,7 +105,7 @@ class Paths:
 
         :param private: files on this machine are readable by their owner only.
         """
-        from airflow_provider_gemini_batch.rows.delivery import LocalFiles, OpenedFiles
+        from airflow_provider_gemini_batch.rows.files import LocalFiles, OpenedFiles
 
         if is_local(path):
             local_path(path)
@@ -146,7 +146,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class StoreFiles:
-    """Objects of a client's Cloud Storage as landing uses files; see :class:`~..rows.delivery.Files`."""
+    """Objects of a client's Cloud Storage as landing uses files; see :class:`~..rows.files.Files`."""
 
     store: ObjectStore
 

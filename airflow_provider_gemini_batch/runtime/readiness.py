@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, TransportError
+from airflow_provider_gemini_batch.rows.writers import is_parquet
 from airflow_provider_gemini_batch.runtime.file_lists import plain_address, reads
 from airflow_provider_gemini_batch.runtime.paths import path_error
 from airflow_provider_gemini_batch.staging.places import source_of
@@ -47,7 +48,7 @@ def check_readiness(arguments: BatchArguments, output: Output, paths: Paths, sta
     """
     if arguments.wait_for_completion and arguments.output_path is not None:
         target = output.landing_path
-        if target.endswith((".parquet", ".pq")) and not is_installed("pyarrow"):
+        if is_parquet(target) and not is_installed("pyarrow"):
             raise ConfigurationError(
                 "output_path: Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]', or let "
                 "output_path end in .jsonl"

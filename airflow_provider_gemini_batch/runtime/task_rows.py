@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.legacy import is_legacy
 from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, Service
+from airflow_provider_gemini_batch.api.names import a_few
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
@@ -233,9 +234,7 @@ def _media(setup: TaskSetup) -> AttachmentUploader:
 
 def _shown_path(path: str | Sequence[str] | None) -> str | None:
     """Return the input path as one text."""
-    if path is None or isinstance(path, str):
-        return path
-    return f"{path[0]} and {len(path) - 1} more" if len(path) > 1 else "".join(path)
+    return path if path is None or isinstance(path, str) else a_few(path, 1)
 
 
 def _schema(arguments: BatchArguments) -> OutputSchema | None:

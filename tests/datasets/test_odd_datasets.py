@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, GeminiBatchError, TransportError
 from airflow_provider_gemini_batch.datasets import GeminiBatchDataset
 from airflow_provider_gemini_batch.rows import delivery
+from airflow_provider_gemini_batch.rows.files import LocalFiles
 from airflow_provider_gemini_batch.rows.python_rows import python_rows
 from airflow_provider_gemini_batch.runtime import create_task, readiness
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of
@@ -69,7 +70,7 @@ def kill_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return call
 
     for name in ("remove", "write_whole"):
-        monkeypatch.setattr(delivery.LocalFiles, name, counted(getattr(delivery.LocalFiles, name)))
+        monkeypatch.setattr(LocalFiles, name, counted(getattr(LocalFiles, name)))
 
 
 #: What the commit below does to files: four removals, then the manifest of the dataset and its mark.

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, Usage
 from airflow_provider_gemini_batch.api.responses.reading import parse_result_line
-from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin, deliver, target_of
+from airflow_provider_gemini_batch.rows.delivery import Origin, deliver, target_of
 from airflow_provider_gemini_batch.rows.expected import Expected
+from airflow_provider_gemini_batch.rows.files import LocalFiles
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary
 from airflow_provider_gemini_batch.rows.media import MediaFolder, decode_base64, file_ending
 from airflow_provider_gemini_batch.rows.result_rows import PARTS, RowMaker

@@ -14,15 +14,14 @@ from pyarrow import parquet
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, Usage
 from airflow_provider_gemini_batch.rows.delivery import (
-    LocalFiles,
     Manifest,
-    OpenedFiles,
     Origin,
     check_target,
     deliver,
     read_manifest,
     target_of,
 )
+from airflow_provider_gemini_batch.rows.files import LocalFiles, OpenedFiles
 from airflow_provider_gemini_batch.rows.landing import LandingSpec
 from airflow_provider_gemini_batch.rows.result_rows import PARTS
 from airflow_provider_gemini_batch.rows.writers import check_output_path
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_provider_gemini_batch.rows.delivery import Files
+    from airflow_provider_gemini_batch.rows.files import Files
 
 
 class Bucket:
@@ -252,7 +251,9 @@ def test_parquet_keeps_vectors_as_the_service_makes_them(tmp_path: Path) -> None
     assert column.to_pylist()[1:] == [pytest.approx([0.1, -0.25]), None]
 
 
-@pytest.mark.parametrize("path", ["", "out.csv", "out.json", "out.jsonl.gz", "out.txt"])
+@pytest.mark.parametrize(
+    "path", ["", "out.csv", "out.json", "out.jsonl.gz", "out.txt", "out.avro", "out.XLSX", "out.zip"]
+)
 def test_a_path_that_promises_another_format_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match=r"\.jsonl"):
         check_output_path(path)

@@ -29,7 +29,8 @@ from airflow_provider_gemini_batch.api.responses.reading import (
     vertex_result_of,
 )
 from airflow_provider_gemini_batch.api.wire import key_text
-from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin, deliver, target_of
+from airflow_provider_gemini_batch.rows.delivery import Origin, deliver, target_of
+from airflow_provider_gemini_batch.rows.files import LocalFiles
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, iter_rows
 from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.runtime.outputs import storable

@@ -19,7 +19,7 @@ from task_context import StateStore, task_context
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
-from airflow_provider_gemini_batch.rows.delivery import LocalFiles
+from airflow_provider_gemini_batch.rows.files import LocalFiles
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.stage import stage
 from airflow_provider_gemini_batch.runtime.outputs import SavedRows

@@ -9,7 +9,8 @@ import pytest
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, TransportError
 from airflow_provider_gemini_batch.api.models import Service
-from airflow_provider_gemini_batch.rows.delivery import LocalFiles, Origin
+from airflow_provider_gemini_batch.rows.delivery import Origin
+from airflow_provider_gemini_batch.rows.files import LocalFiles
 from airflow_provider_gemini_batch.rows.sources import guess_format, open_local
 from airflow_provider_gemini_batch.runtime.arguments import OutputArguments
 from airflow_provider_gemini_batch.runtime.file_lists import list_files, means_several

@@ -378,11 +378,12 @@ def test_nothing_is_left_where_it_was_tried_to_write(emulator: Emulator, tmp_pat
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("name", ["out.parquet", "out.pq", "OUT.PARQUET"])
 def test_parquet_without_its_library_is_refused_before_a_job_is_made(
-    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    words = outcome(emulator, inlined_requests=["x"], output_path=f"{tmp_path}/out.parquet")
+    words = outcome(emulator, inlined_requests=["x"], output_path=f"{tmp_path}/{name}")
     assert "pip install 'airflow-provider-gemini-batch[parquet]', or let output_path end in .jsonl" in words
     assert jobs(emulator) == 0
 

@@ -15,6 +15,8 @@ from collections import defaultdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_provider_gemini_batch.api.names import a_few
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -139,9 +141,7 @@ def _rank(attempt: tuple[_Family, list[StoredObject]]) -> tuple[bool, datetime, 
 
 def some(names: Iterable[str]) -> str:
     """Return names for a message, not more than a few."""
-    listed = list(names)
-    shown = ", ".join(repr(name[:_LONGEST_NAME]) for name in listed[:_MOST_NAMES])
-    return shown if len(listed) <= _MOST_NAMES else f"{shown} and {len(listed) - _MOST_NAMES} more"
+    return a_few([repr(name[:_LONGEST_NAME]) for name in names], _MOST_NAMES)
 
 
 def _without_shard(name: str) -> str:
