@@ -120,7 +120,9 @@ class GeminiBatchJobTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the jobs if a user has ended the task, and if they are this task's own; Airflow 3.3 calls it."""
         if self.cancel_on_kill:
-            await self._task().cancel_jobs_of_ended_task()
+            from airflow_provider_gemini_batch.polling.within import to_the_end  # not where Dag files are parsed
+
+            await to_the_end(self._task().cancel_jobs_of_ended_task())
 
     def _task(self) -> TriggerTask:
         """Return the running side of this trigger."""

@@ -1,8 +1,9 @@
-"""Await something for a bounded time, so that a cancellation is never lost."""
+"""Await something for a bounded time, so that a cancellation is never lost; or to its end, whoever cancels."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ async def within(seconds: float, awaitable: Awaitable[_T], *, cancels: bool = Tr
         response, which the next question would read. Such a question goes on by itself, and only the wait is over.
     :raises asyncio.TimeoutError: it takes longer.
     """
-    task = asyncio.ensure_future(awaitable)
-    _going_on.add(task)
-    task.add_done_callback(_settle)
+    task = _started(awaitable)
     try:
         await asyncio.wait([task], timeout=seconds)
         if not task.done():
@@ -38,6 +37,26 @@ async def within(seconds: float, awaitable: Awaitable[_T], *, cancels: bool = Tr
         if cancels and not task.done():
             task.cancel()
             await asyncio.wait([task])
+
+
+async def to_the_end(awaitable: Awaitable[_T]) -> _T:
+    """Return what an awaitable gives, which has bounds of its own, even if this is cancelled meanwhile.
+
+    Airflow 3.3 cancels the trigger of an ended task again with each sync, so once a second, until it is gone: an
+    ``on_kill`` that takes longer would not come to its end.
+    """
+    task = _started(awaitable)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    return task.result()
+
+
+def _started(awaitable: Awaitable[_T]) -> asyncio.Future[_T]:
+    task = asyncio.ensure_future(awaitable)
+    _going_on.add(task)
+    task.add_done_callback(_settle)
+    return task
 
 
 def _settle(task: asyncio.Future[Any]) -> None:

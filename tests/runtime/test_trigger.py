@@ -54,6 +54,7 @@ class Supervisor:
         self.silent = False
         self.seconds = 0.0
         self.was_kept_waiting = False
+        self.speaks: asyncio.Event | None = None
         self.kept: Any = None
 
     async def asend(self, message: Any) -> Any:
@@ -62,6 +63,9 @@ class Supervisor:
         if self.silent:
             self.was_kept_waiting = True
             await asyncio.Event().wait()
+        if self.speaks is not None:
+            self.was_kept_waiting = True
+            await self.speaks.wait()
         await asyncio.sleep(self.seconds)
         if isinstance(message, SetXCom):
             self.pushed.append(message)
@@ -389,6 +393,28 @@ def test_a_task_that_a_person_ended_takes_its_job_with_it(
     assert client.get(name).state in (JobState.CANCELLED, JobState.CANCELLING)
     assert supervisor.asked[0].task_ids == ["t"]
     assert supervisor.asked[0].run_ids == ["run"]
+
+
+def test_a_job_is_cancelled_though_airflow_cancels_the_trigger_again_and_again_meanwhile(
+    client: BatchClient, emulator: Emulator, supervisor: Supervisor
+) -> None:
+    name = made(client)
+    supervisor.state = "failed"
+
+    async def play() -> None:
+        supervisor.speaks = asyncio.Event()
+        killing = asyncio.create_task(asyncio.wait_for(trigger(name, cancel_on_kill=True).on_kill(), 30.0))
+        await asyncio.to_thread(wait_for, lambda: supervisor.was_kept_waiting, "the question for the task's state")
+        for _ in range(3):
+            killing.cancel("user-action")
+            await asyncio.sleep(0)
+        supervisor.speaks.set()
+        await asyncio.gather(killing, return_exceptions=True)
+        requests = emulator.control.books
+        await asyncio.to_thread(wait_for, lambda: requests()["requests"].get("cancel"), "the cancellation")
+
+    asyncio.run(play())
+    assert client.get(name).state in (JobState.CANCELLED, JobState.CANCELLING)
 
 
 @pytest.mark.parametrize("state", ["deferred", "queued", "scheduled", "running", "restarting", "up_for_retry"])
