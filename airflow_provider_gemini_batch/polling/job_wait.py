@@ -23,6 +23,8 @@ credentials refused (401, 403, a bad key)              poll again soon, after lo
                                                        job that was never seen: it may have been created just now;
                                                        ten for a 404 that is a gateway's, not in the service's form)
 any other 4xx                                          poll again; REFUSED when repeated a minute later
+a 401, 403 or other 4xx that is a gateway's, of a job  poll again; REFUSED when repeated ten minutes later
+that was seen
 429, 5xx, no answer, an unreadable answer              poll again at growing pauses, or when the service says
 =====================================================  =================================================================
 
@@ -108,19 +110,22 @@ class ErrorStreak:
         self.last = error
         if isinstance(error, ConfigurationError):
             return Reason.REFUSED
+        # Not in the service's form: a gateway out of order may have said so.
+        vague = isinstance(error, ApiError) and not error.status
         if isinstance(error, AccessDenied):
-            if self.refused_credentials is None:
+            if self.refused_credentials is None or credentials <= self.refused_credentials:
                 self.refused_credentials = credentials
-            return (
-                Reason.REFUSED if credentials > self.refused_credentials else min(_RENEWED_AFTER, policy.poll_interval)
-            )
+                return min(_RENEWED_AFTER, policy.poll_interval)
+            if never_seen or not vague:
+                return Reason.REFUSED
+            self.refused_credentials = credentials
         if isinstance(error, (NotFound, JobGone)):
             self.missing_since = now if self.missing_since is None else self.missing_since
-            vague = isinstance(error, NotFound) and not error.status
             return doubt(self.missing_since, now, never_seen=never_seen, vague=vague) or Reason.GONE
         if isinstance(error, ApiError) and not error.retryable:
             self.refused_since = now if self.refused_since is None else self.refused_since
-            return doubt(self.refused_since, now, never_seen=False) or Reason.REFUSED
+            patient = vague and not never_seen
+            return doubt(self.refused_since, now, never_seen=False, vague=patient) or Reason.REFUSED
         retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
         return poll_delay(None, policy.poll_interval, failures=self.failures, retry_after=retry_after)
 

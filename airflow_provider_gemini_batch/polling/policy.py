@@ -66,7 +66,7 @@ def doubt(since: float, now: float, *, never_seen: bool, vague: bool = False) ->
     """Return for how many more seconds an answer first given at ``since`` is doubted; 0 when it is believed.
 
     :param never_seen: the service has not shown the job yet; it may just have been created.
-    :param vague: a "not found" that is not in the service's form.
+    :param vague: an answer that is not in the service's form.
     """
     patience = BELIEVED_AFTER * (VAGUE_FACTOR if vague else UNSEEN_FACTOR if never_seen else 1.0)
     # At most a minute, so that the question is repeated that often, and a clock that was set back delays nothing.

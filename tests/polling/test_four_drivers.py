@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 START = 1_000_000.0
-DENIED = AccessDenied("key refused", http_status=401)
-FORBIDDEN = AccessDenied("not yours", http_status=403)
+DENIED = AccessDenied("key refused", http_status=401, status="UNAUTHENTICATED")
+FORBIDDEN = AccessDenied("not yours", http_status=403, status="PERMISSION_DENIED")
 MISSING = NotFound("no such job", http_status=404, status="NOT_FOUND")
 REFUSAL = ApiError("precondition", http_status=400)
 BUSY = QuotaExceeded("slower", http_status=429)

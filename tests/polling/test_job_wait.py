@@ -24,6 +24,7 @@ from airflow_provider_gemini_batch.api.errors import (
     UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import CompletionStats, JobSnapshot, JobState
+from airflow_provider_gemini_batch.api.responses.refusal import error_from_response
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
@@ -201,6 +202,22 @@ def test_credentials_are_refused_for_good_only_when_they_have_been_looked_up_sin
     assert one.reason is Reason.REFUSED
     assert one.job.report is not None
     assert one.job.report.error is error
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 451])
+def test_a_refusal_of_a_gateway_is_doubted_for_ten_minutes_once_the_job_was_seen(status: int) -> None:
+    said = error_from_response(status, {}, b"<html>No.</html>", what="get")
+    one = One()
+    one.take(seen(JobState.RUNNING), T)
+    for lookups in range(1, 11):
+        assert 0 < one.take(said, T + 60 * lookups, credentials=lookups) <= 60
+    one.take(said, T + 780, credentials=11)
+    assert one.reason is Reason.REFUSED
+    # Of a job that was never seen, the key may never have been right.
+    one = One()
+    one.take(said, T, credentials=1)
+    one.take(said, T + 60, credentials=2)
+    assert one.reason is Reason.REFUSED
 
 
 def test_a_good_answer_forgets_the_errors_before_it() -> None:
