@@ -23,8 +23,7 @@ credentials refused (401, 403, a bad key)              poll again soon, after lo
                                                        job that was never seen: it may have been created just now;
                                                        ten for a 404 that is a gateway's, not in the service's form)
 any other 4xx                                          poll again; REFUSED when repeated a minute later
-a 401, 403 or other 4xx that is a gateway's, of a job  poll again; REFUSED when repeated ten minutes later
-that was seen
+such a refusal in a gateway's form, of a seen job      the same, but REFUSED when repeated ten minutes later
 429, 5xx, no answer, an unreadable answer              poll again at growing pauses, or when the service says
 =====================================================  =================================================================
 
