@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SIMPLE = ("bool", "int", "float", "str", "json", "date", "timestamp", "timestamp_utc")
+_UNREADABLE = (OverflowError, ValueError, LookupError)
 _DECIMAL = re.compile(r"decimal\(([1-9][0-9]?),\s?([0-9]{1,2})\)")
 
 
@@ -64,21 +65,24 @@ def records_of(batch: Any) -> list[dict[str, Any]]:
         batch = pa.Table.from_batches([batch]).cast(wanted, safe=False)
     try:
         found: list[dict[str, Any]] = batch.to_pylist()
-    except (OverflowError, ValueError):
-        raise InputError(
-            f"the column {_column_out_of_range(batch)!r} holds a date or time before the year 1 or after 9999: replace "
-            "it by a null, or make the column a text"
-        ) from None
+    except _UNREADABLE:
+        raise InputError(_fault_of_column(batch)) from None
     return found
 
 
-def _column_out_of_range(batch: Any) -> str:
+def _fault_of_column(batch: Any) -> str:
     for name in batch.schema.names:
         try:
             batch.column(name).to_pylist()
-        except (OverflowError, ValueError):  # noqa: PERF203  a column, not a row
-            return str(name)
-    return ""
+        except UnicodeDecodeError:  # noqa: PERF203  a column, not a row
+            return f"the column {name!r} holds bytes that are not UTF-8, and says that it is a text: write it as UTF-8"
+        except _UNREADABLE:
+            return (
+                f"the column {name!r} holds a date or time before the year 1 or after 9999, a time zone that this "
+                "machine does not know, or a struct with two members of one name: replace it by a null, or make the "
+                "column a text"
+            )
+    return "a column has no form in Python"
 
 
 def _in_microseconds(kind: Any) -> Any:

@@ -10,6 +10,7 @@ import codecs
 import csv
 import io
 import re
+from collections import Counter
 from typing import IO, TYPE_CHECKING, Any, AnyStr, BinaryIO, NamedTuple, cast
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
@@ -204,10 +205,11 @@ def read_csv(
 
 
 def _check_header(columns: tuple[str, ...], line: int) -> None:
+    counts = Counter(columns)
     for number, name in enumerate(columns, start=1):
         if not name.strip():
             raise InputError(f"line {line}: the header must name each column once; column {number} has no name")
-        if columns.count(name) > 1:
+        if counts[name] > 1:
             raise InputError(f"line {line}: the header must name each column once; '{shown(name)}' is there twice")
     if len(columns) == 1 and _PROSE.search(columns[0]):
         raise InputError(

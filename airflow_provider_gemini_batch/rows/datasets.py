@@ -17,7 +17,15 @@ from urllib.parse import unquote
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, InputError
 from airflow_provider_gemini_batch.rows.columns import records_of, word_of
-from airflow_provider_gemini_batch.rows.sources import Opener, Row, RowSource, format_of_file, from_file, open_parquet
+from airflow_provider_gemini_batch.rows.sources import (
+    Opener,
+    Row,
+    RowSource,
+    format_of_file,
+    from_file,
+    open_parquet,
+    parquet_faults,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -337,9 +345,13 @@ class _ParquetRows(_Rows):
         columns = [name for name in table.schema_arrow.names if name in missing] or table.schema_arrow.names[:1]
         groups = range(first, last + 1)
         size = _batch_rows(table.metadata, groups, columns)
-        for batch in table.iter_batches(size, row_groups=list(groups), columns=columns, use_threads=False):
-            with naming_file(one.path):
-                records = records_of(batch)
+        batches = table.iter_batches(size, row_groups=list(groups), columns=columns, use_threads=False)
+        while True:
+            with parquet_faults(one.path), naming_file(one.path):
+                batch = next(batches, None)
+                records = [] if batch is None else records_of(batch)
+            if batch is None:
+                break
             for value in records:
                 yield Row(place, {**missing, **partitions, **value}), "row"
                 place += 1

@@ -48,7 +48,7 @@ _INSTEAD = {
 }
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _TO_LISTS = ("to_pylist", "to_list", "tolist")
-_AS_IT_IS = frozenset({str, bool, int, date, datetime})
+_AS_IT_IS = frozenset({str, bool, int, date})
 _ITERATORS_WITHOUT_ORDER = {"set_iterator"}
 
 
@@ -161,6 +161,10 @@ def plain(value: Any) -> Any:
         return value
     if is_missing(value):
         return None
+    if isinstance(value, datetime):
+        # Local times of old have seconds in their offset from UTC, which would be left out in JSON.
+        offset = value.utcoffset()
+        return value if offset is None or not offset.seconds % 60 else str(value)
     if kind is dict or isinstance(value, Mapping):
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)) and not hasattr(value, "_asdict"):

@@ -20,7 +20,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from pydantic_core import from_json
@@ -91,11 +91,13 @@ class Row:
         return self._value
 
     def with_columns(self, columns: Mapping[str, Any]) -> Row:
-        """Return the row with further columns if it is an object; its own columns win."""
+        """Return the row with further columns; its own columns win, and a text is the column ``text``."""
         try:
             value = self.value
         except InputError as error:
             return Row(self.place, fault=str(error))
+        if isinstance(value, str):
+            value = {"text": value}
         return Row(self.place, {**columns, **value}) if isinstance(value, dict) else self
 
 
@@ -319,24 +321,36 @@ def _text_lines(handle: BinaryIO, encoding: str) -> Iterator[Row]:
                 yield Row(number, found)
 
 
+@contextmanager
+def parquet_faults(path: str) -> Iterator[None]:
+    """Raise InputError, with the file's path, where a Parquet file cannot be read."""
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except (ArrowException, OSError) as error:
+        # What pyarrow finds out has no number, unlike what a storage says.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        raise InputError(f"{path}: it is not a Parquet file, or is damaged or not whole") from None
+
+
 def open_parquet(handle: BinaryIO, path: str = "the input") -> Any:
     """Return pyarrow's ``ParquetFile``.
 
     :raises ConfigurationError: pyarrow is missing. :raises InputError: this is not Parquet, or names a column twice.
     """
     try:
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import parquet
     except ImportError as error:
         raise ConfigurationError(
             "Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]'"
         ) from error
-    try:
+    with parquet_faults(path):
         # pyarrow would keep all that it has read until the end. A column of a row group is read at once from an object
         # store, where each jump between columns is another request, and a piece at a time from a disk.
         pieces = _READ_BYTES if isinstance(handle, io.BufferedReader) else 0
         table = parquet.ParquetFile(handle, pre_buffer=False, buffer_size=pieces)
-    except ArrowInvalid:
-        raise InputError(f"{path} is not a Parquet file") from None
     names = table.schema_arrow.names
     if len(set(names)) != len(names):
         raise InputError(f"{path}: two columns of the Parquet file have the same name")

@@ -113,7 +113,7 @@ def carried_line(row: Any, carry: Sequence[str]) -> bytes:
             check_json(value, f"carry: the column '{shown(name)}' holds")
     try:
         # Older versions of pydantic-core do not know the addresses of ipaddress.
-        return to_json(carried, inf_nan_mode="null", fallback=str) + b"\n"
+        return to_json(carried, inf_nan_mode="strings", fallback=str) + b"\n"
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"carry: a column cannot be written as JSON: it holds {what_json_lacks(error)}") from None
 

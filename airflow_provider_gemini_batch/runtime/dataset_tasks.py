@@ -138,7 +138,11 @@ def _kind(arguments: PlanArguments) -> JobKind:
 
 
 def _key(path: str, number: int) -> str:
-    return f"{number:05d}-{sha256(path.encode()).hexdigest()[:12]}"
+    try:
+        named = path.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"input_path: the name of {path!r} is not UTF-8: rename the file") from None
+    return f"{number:05d}-{sha256(named).hexdigest()[:12]}"
 
 
 def _parquet_parts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from contextlib import closing
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputEr
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.rows.datasets import InputFile, from_files
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
+from airflow_provider_gemini_batch.rows.record import RecordWriter
 from airflow_provider_gemini_batch.rows.sources import guess_format, open_local
 from airflow_provider_gemini_batch.rows.stage import open_source, stage
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
@@ -109,6 +111,32 @@ def test_hive_partitions_are_columns(ending: str, tmp_path: Path) -> None:
         {"day": "2026-01-01", "kind": "a b", "text": "t 2026-01-01"},
         {"day": "2026-01-02", "kind": None, "text": "t 2026-01-02"},
     ]
+
+
+def test_texts_have_the_columns_of_their_folders_too(tmp_path: Path) -> None:
+    path = tmp_path / "day=2026-01-01" / "x.txt"
+    path.parent.mkdir()
+    path.write_text("One.\n\nTwo.\n")
+    spec = InputSpec(
+        service=Service.GEMINI,
+        model="m",
+        path="in",
+        files=lambda: [str(path)],
+        prompt_template="{text} ({day})",
+        carry=("day",),
+    )
+    with RecordWriter(store=True, file=None, needed=True) as record:
+        lines = stage(spec, tmp_path, record).files[0].path.read_text().splitlines()
+    assert [json.loads(line)["request"]["contents"][0]["parts"][0]["text"] for line in lines] == [
+        "One. (2026-01-01)",
+        "Two. (2026-01-01)",
+    ]
+    assert str(record.finish().text).count('{"day":"2026-01-01"}') == 2
+    plain = replace(spec, prompt_template=None)
+    with RecordWriter(store=True, file=None, needed=True) as record:
+        lines = stage(plain, tmp_path, record).files[0].path.read_text().splitlines()
+    assert [json.loads(line)["request"]["contents"][0]["parts"][0]["text"] for line in lines] == ["One.", "Two."]
+    assert str(record.finish().text).count('{"day":"2026-01-01"}') == 2
 
 
 @pytest.mark.parametrize(
@@ -248,6 +276,16 @@ def test_a_bad_row_is_named_by_its_file_and_line(tmp_path: Path) -> None:
         stage(spec, tmp_path)
 
 
+def _damaged(*, footer: bool) -> bytes:
+    """Return a Parquet file of which a piece is nonsense, as a broken copy leaves it."""
+    whole = pa.BufferOutputStream()
+    options: Any = {"compression": "gzip", "use_dictionary": False, "write_statistics": False}
+    parquet.write_table(pa.table({"y": [f"text {number}" for number in range(999)]}), whole, **options)
+    data = whole.getvalue().to_pybytes()
+    place = len(data) - 30 if footer else 100
+    return data[:place] + b"\xff" * 20 + data[place + 20 :]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -258,6 +296,10 @@ def test_a_bad_row_is_named_by_its_file_and_line(tmp_path: Path) -> None:
         ("b.parquet", pa.Table.from_arrays([pa.array(["a"])] * 2, names=["x", "x"]), "two columns .* the same name"),
         ("b.parquet", pa.table({"day": pa.array([-(10**11)], pa.timestamp("s"))}), "the column 'day' holds a date"),
         ("b.parquet", pa.table({"day": pa.array([10**7], pa.int32()).cast(pa.date32())}), "the column 'day' holds"),
+        ("b.parquet", pa.table({"y": pa.array([b"caf\xe9"]).view(pa.string())}), "the column 'y' .* not UTF-8"),
+        ("b.parquet", pa.table({"y": pa.array([1], pa.timestamp("s", "Mars/Phobos"))}), "'y' .* a time zone that"),
+        pytest.param("b.parquet", _damaged(footer=False), "not a Parquet file, or is damaged", id="rows"),
+        pytest.param("b.parquet", _damaged(footer=True), "not a Parquet file, or is damaged", id="footer"),
     ],
 )
 def test_a_fault_of_a_whole_file_is_told_with_its_name(name: str, content: Any, words: str, tmp_path: Path) -> None:
