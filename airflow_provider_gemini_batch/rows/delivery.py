@@ -23,11 +23,12 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputEr
 from airflow_provider_gemini_batch.api.models import Usage
 from airflow_provider_gemini_batch.rows.columns import arrow_type
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
-from airflow_provider_gemini_batch.rows.sources import open_parquet
-from airflow_provider_gemini_batch.rows.writers import MISFIT, check_output_path, open_sink
+from airflow_provider_gemini_batch.rows.result_rows import ROW_MEMBERS
+from airflow_provider_gemini_batch.rows.sources import open_parquet, parquet_faults
+from airflow_provider_gemini_batch.rows.writers import carried_table, check_output_path, misfit, open_sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_gemini_batch.api.models import BatchResult
@@ -237,64 +238,73 @@ def deliver(
         part=target.part,
         media=None if landing.media is None else landing.media.summary(),
     )
-    with files.write_whole(target.manifest) as handle:
-        handle.write(manifest.to_json())
+    _write_manifest(files, target, manifest)
     mark_whole(files, target)
     return summary, manifest
 
 
-def with_types(files: Files, target: Target, manifest: Manifest, types: Mapping[str, str]) -> Manifest | None:
-    """Write a part again with other types of its carried columns, and return its manifest; None where that may lose.
+def with_carried(
+    files: Files, target: Target, manifest: Manifest, origin: Origin, carried: Iterator[bytes], *, response: bool
+) -> Manifest | None:
+    """Write a part again with other carried columns, and return its manifest; None where its responses are others.
 
-    A file that was added to a dataset can make a type wider, and no other part is paid again for that. The old manifest
-    stays until the new one is written: whoever dies between them is followed by one who does the same again.
+    Other columns, values or types are no reason to pay for responses that are there.
+
+    :param origin: of the input of today.
+    :param carried: the carried columns of its rows, as lines of JSON.
+    :param response: whether rows have the service's own JSON.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
+    before, types = manifest.origin.carried_types, origin.carried_types
     try:
-        with files.read(target.output) as handle:
+        with parquet_faults(target.output), files.read(target.output) as handle:
             part = open_parquet(handle, target.output)
-            schema = part.schema_arrow
-            for name, word in types.items():
-                schema = schema.set(schema.get_field_index(name), pa.field(name, arrow_type(word)))
+            own = [field for field in part.schema_arrow if field.name not in {*before, *types}]
+            names = [field.name for field in own]
+            is_same = set(names) <= set(ROW_MEMBERS) and ("response" in names) == response
+            if not is_same or part.metadata.num_rows != manifest.rows:
+                return None
+            place = len(own) - response
+            fields = [*own[:place], *((name, arrow_type(word)) for name, word in types.items()), *own[place:]]
+            schema = pa.schema(fields, metadata=part.schema_arrow.metadata)
             with files.write_whole(target.output) as out:
                 with parquet.ParquetWriter(out, schema) as writer:
                     for number in range(part.num_row_groups):
-                        writer.write_table(_cast(part.read_row_group(number), schema))
+                        writer.write_table(_carrying(part.read_row_group(number), carried, before, schema, types))
                 if target.success:
                     files.remove(target.success)
-    except (pa.ArrowInvalid, InputError):
+                # Whoever dies from here on is followed by one who does the same again: no input has this hash.
+                between = replace(manifest.origin, carried_types={**before, **types}, content_hash="")
+                _write_manifest(files, target, replace(manifest, origin=between))
+    except InputError:
         return None
-    changed = replace(manifest, origin=replace(manifest.origin, carried_types=dict(types)))
-    with files.write_whole(target.manifest) as handle:
-        handle.write(changed.to_json())
+    now = replace(manifest.origin, carried_types=dict(types), content_hash=origin.content_hash)
+    changed = replace(manifest, origin=now)
+    _write_manifest(files, target, changed)
     return changed
 
 
-def _cast(table: Any, schema: Any) -> Any:
-    """Return rows with wider types. Raises ArrowInvalid where a value does not fit, or did not before."""
+def _carrying(
+    table: Any, carried: Iterator[bytes], before: Iterable[str], schema: Any, types: Mapping[str, str]
+) -> Any:
+    """Return rows with these carried columns in place of those ``before``."""
     import pyarrow as pa
 
-    if any(MISFIT in (words or "") for words in table.column("warning").to_pylist()):
-        raise pa.ArrowInvalid
-    for index, field_ in enumerate(schema):
-        column = table.column(index)
-        if column.type == field_.type:
-            continue
-        kinds = (column.type, field_.type)
-        if column.null_count == len(column):
-            column = pa.nulls(len(column), field_.type)
-        elif not all(
-            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) for kind in kinds
-        ):
-            raise pa.ArrowInvalid
-        elif pa.types.is_integer(column.type) and pa.types.is_decimal(field_.type):
-            # Arrow asks for room for any number of this type, whatever the values are.
-            column = column.cast(pa.decimal256(76, field_.type.scale))
-        column = column.cast(field_.type, safe=not pa.types.is_floating(field_.type))
-        table = table.set_column(index, field_, column)
-    return table
+    misfits = set(map(misfit, before))
+    warnings = [
+        "; ".join(one for one in (words or "").split("; ") if one not in misfits) or None
+        for words in table.column("warning").to_pylist()
+    ]
+    added = carried_table(carried, warnings, types)
+    columns = [(added if name in added.column_names else table).column(name) for name in schema.names]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _write_manifest(files: Files, target: Target, manifest: Manifest) -> None:
+    with files.write_whole(target.manifest) as handle:
+        handle.write(manifest.to_json())
 
 
 def _begin_manifest(files: Files, target: Target, writer: str) -> None:

@@ -18,16 +18,13 @@ from airflow_provider_gemini_batch.rows.columns import arrow_type, reader_of
 from airflow_provider_gemini_batch.rows.result_rows import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 _BLOCK_BYTES = 1 << 20
 _GROUP_BYTES = 8 << 20
 _GROUP_ROWS = 20_000
 WRITER = b"airflow-provider-gemini-batch"
 """A name in the footer of Parquet files that this package has written."""
-
-MISFIT = "the column cannot hold this row's value"
-"""What a row's ``warning`` says of a value that became null."""
 
 # Formats that we do not write: a file of JSON lines with such a name would mislead its readers.
 _NO_SINK = (
@@ -109,14 +106,11 @@ class ParquetSink:
             raise ConfigurationError(
                 "Parquet needs pyarrow: pip install 'airflow-provider-gemini-batch[parquet]'"
             ) from error
-        self._arrow = pa
         schema = _arrow_schema(pa, kind=kind, parsed=parsed, response=response, carried=carried)
-        self._schema = schema.with_metadata({WRITER: b"1"})
-        json_names = [name for name, form in carried.items() if form == "json"]
-        readers = ((name, reader_of(form)) for name, form in carried.items())
-        self._readers = [(name, reader) for name, reader in readers if reader is not None]
-        self._as_json = frozenset(json_names + ["parsed"] * parsed + ["response"] * response)
-        self._writer = parquet.ParquetWriter(handle, self._schema)
+        schema = schema.with_metadata({WRITER: b"1"})
+        self._tables = _Tables(schema, carried)
+        self._as_json = frozenset(["parsed"] * parsed + ["response"] * response)
+        self._writer = parquet.ParquetWriter(handle, schema)
         self._held: list[dict[str, Any]] = []
         self._bytes = 0
 
@@ -137,34 +131,50 @@ class ParquetSink:
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         names = self._as_json if _JSON_PARTS.isdisjoint(row) else self._as_json | _JSON_PARTS
         for name in names:
-            value = row.get(name)
-            row[name] = None if value is None else to_json(value, inf_nan_mode="null").decode()
+            row[name] = _json_text(row.get(name))
         if row["usage"] is not None:
             row["usage"] = {**_NO_USAGE, **row["usage"]}
         return row
 
     def _write_group(self) -> None:
         if self._held:
-            for name, read in self._readers:
-                for row in self._held:
-                    row[name] = read(row.get(name))
-            try:
-                table = self._arrow.Table.from_pylist(self._held, schema=self._schema)
-            except (self._arrow.ArrowException, OverflowError, TypeError, ValueError):
-                for row in self._held:
-                    self._mend(row)
-                table = self._arrow.Table.from_pylist(self._held, schema=self._schema)
-            self._writer.write_table(table)
+            self._writer.write_table(self._tables.make(self._held))
             self._held.clear()
             self._bytes = 0
 
+
+class _Tables:
+    """Makes tables of rows, whose carried columns are as JSON has them.
+
+    A value that does not fit its column becomes null, and the row's ``warning`` says so.
+    """
+
+    def __init__(self, schema: Any, carried: Mapping[str, str]) -> None:
+        import pyarrow as pa
+
+        self._arrow = pa
+        self._schema = schema
+        readers = ((name, _json_text if form == "json" else reader_of(form)) for name, form in carried.items())
+        self._readers = [(name, reader) for name, reader in readers if reader is not None]
+
+    def make(self, rows: list[dict[str, Any]]) -> Any:
+        """Return a table; the rows may be changed."""
+        for name, read in self._readers:
+            for row in rows:
+                row[name] = read(row.get(name))
+        try:
+            return self._arrow.Table.from_pylist(rows, schema=self._schema)
+        except (self._arrow.ArrowException, OverflowError, TypeError, ValueError):
+            for row in rows:
+                self._mend(row)
+            return self._arrow.Table.from_pylist(rows, schema=self._schema)
+
     def _mend(self, row: dict[str, Any]) -> None:
-        """Replace values that do not fit their columns by null, and add a warning."""
         bad = [field.name for field in self._schema if not self._fits(row.get(field.name), field)]
         row.update(dict.fromkeys(bad))
         if bad:
             words = [row["warning"]] if row.get("warning") else []
-            row["warning"] = "; ".join([*words, *(f"{name}: {MISFIT}" for name in bad)])
+            row["warning"] = "; ".join([*words, *map(misfit, bad)])
 
     def _fits(self, value: Any, field: Any) -> bool:
         try:
@@ -172,6 +182,28 @@ class ParquetSink:
         except (self._arrow.ArrowException, OverflowError, TypeError, ValueError):
             return False
         return True
+
+
+def _json_text(value: Any) -> str | None:
+    return None if value is None else to_json(value, inf_nan_mode="null").decode()
+
+
+def misfit(name: str) -> str:
+    """Return what a row's ``warning`` says of a value that became null."""
+    return f"{name}: the column cannot hold this row's value"
+
+
+def carried_table(lines: Iterator[bytes], warnings: Sequence[str | None], carried: Mapping[str, str]) -> Any:
+    """Return carried columns, behind a column ``warning``, as :class:`ParquetSink` writes them.
+
+    :param lines: the carried columns of each row as JSON; those at the end may be missing.
+    :param warnings: of each row, without those that carried columns cause.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([("warning", pa.string()), *((name, arrow_type(form)) for name, form in carried.items())])
+    rows = [{"warning": warning, **from_json(next(lines, b"").strip() or b"{}")} for warning in warnings]
+    return _Tables(schema, carried).make(rows)
 
 
 _JSON_PARTS = frozenset({"function_calls", "executed_code", "other_parts", "candidate_metadata", "more_candidates"})

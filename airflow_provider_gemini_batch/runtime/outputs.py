@@ -26,7 +26,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
     mark_whole,
     read_manifest,
     target_of,
-    with_types,
+    with_carried,
 )
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.media import MediaFolder
@@ -36,7 +36,7 @@ from airflow_provider_gemini_batch.rows.writers import JsonlSink, is_parquet
 from airflow_provider_gemini_batch.runtime.paths import Paths, is_local, local_path, path_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from typing_extensions import Self
 
@@ -224,23 +224,25 @@ class Output:
             return None
         return manifest if set(manifest.origin.job_names) == set(job_names) else None
 
-    def whole(self, content_hash: str, types: Mapping[str, str]) -> Manifest | None:
+    def whole(self, origin: Origin, carried: Iterator[bytes]) -> Manifest | None:
         """Return the manifest of an output that holds all rows of this input, whichever run landed it; else None.
 
-        :param types: of the carried columns, which are given to them where they had others.
+        :param origin: of what would be landed.
+        :param carried: the carried columns of each row, which are given to them where they had others.
         """
         manifest = self._manifest()
-        if manifest is None or manifest.origin.content_hash != content_hash:
-            return None
         # Its own path may be one that the dataset was copied from.
-        if not self._files().exists(self.landing_path):
+        if manifest is None or not self._files().exists(self.landing_path):
             return None
-        return manifest if manifest.origin.carried_types == types else self._with_types(manifest, types)
-
-    def _with_types(self, manifest: Manifest, types: Mapping[str, str]) -> Manifest | None:
-        if not is_parquet(self.landing_path):
+        found = manifest.origin
+        if (found.content_hash, found.carried_types) == (origin.content_hash, origin.carried_types):
+            return manifest
+        is_sent = origin.content_hash == found.content_hash or origin.fingerprint == found.fingerprint
+        if not is_sent or not is_parquet(self.landing_path):
             return None
-        return with_types(self._files(), self._target(), manifest, types)
+        return with_carried(
+            self._files(), self._target(), manifest, origin, carried, response=self.arguments.keep_response
+        )
 
     def is_of_this_task(self, fingerprint: str) -> bool:
         """Return whether an earlier try has landed this very input here."""
@@ -288,7 +290,7 @@ class Output:
         self, sources: Sequence[ResponseSource], landing: LandingSpec
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
         small = self.folder / "responses.jsonl"
-        with small.open("wb", buffering=0) as handle:
+        with small.open("wb") as handle:
             sink = JsonlSink(handle)
             summary = land(sources, sink, landing, self.folder)
             sink.close()

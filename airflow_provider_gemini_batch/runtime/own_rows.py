@@ -116,7 +116,8 @@ class OwnRows(TaskWork):
     def whole_already(self) -> Landing | None:
         """Return what another run landed of this very input, if few enough of its rows failed; else None."""
         self._read_before = self._rows.read(again=False)
-        manifest = self.output.whole(self._content_hash(), self._rows.carried_types)
+        record = self._rows.record()
+        manifest = self.output.whole(self._origin(()), iter(()) if record is None else record.carried())
         if manifest is None:
             return None
         landing = self._landed_already(manifest)
@@ -286,5 +287,6 @@ class OwnRows(TaskWork):
             super()._origin(jobs),
             fingerprint=layout.fingerprint if layout is not None else "",
             carried_types=carried_types,
-            content_hash=self._content_hash(),
+            # Rows without their columns are not all that another run would find.
+            content_hash="" if self._rows.lacking else self._content_hash(),
         )

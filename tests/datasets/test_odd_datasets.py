@@ -9,6 +9,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import datetime, timezone
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -102,9 +103,10 @@ def test_a_commit_that_was_killed_between_two_writes_is_completed_by_the_next(
     assert files == {"_SUCCESS", f"{name}.parquet", f"_gemini_batch/{name}.json", "_gemini_batch/dataset.json"}
 
 
-@pytest.mark.parametrize("writes", range(3))
-def test_a_part_that_died_while_it_got_wider_types_is_not_paid_again(
-    writes: int, board: Board, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("carry", [["v"], ["v", "id"]], ids=["wider", "more"])
+@pytest.mark.parametrize("writes", range(4))
+def test_a_part_that_died_while_it_got_other_columns_is_not_paid_again(
+    writes: int, carry: list[str], board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board.carry = ["v"]
     board.source.mkdir()
@@ -113,15 +115,18 @@ def test_a_part_that_died_while_it_got_wider_types_is_not_paid_again(
         parquet.write_table(table, board.source / f"{run}.parquet")
         if run == "a":
             board.again(run).run_whole()
+    board.carry = carry
     parts = board.plan()
     with monkeypatch.context() as patch:
         patch.setattr(readiness, "_try_to_write", lambda *_: None)
         kill_after(writes, patch)
-        with pytest.raises(Killed):  # before the part, _SUCCESS or the manifest
+        with pytest.raises(Killed):  # before the part, _SUCCESS or one of two manifests
             board.again("b").run_part(0, parts[0])
     assert (board.target / "_SUCCESS").exists() == (writes < 2)
-    board.again("c").run_whole()
-    assert sorted(row["v"] for row in rows_of(board)) == [0.5, 1.0, 2.0, 2.5]
+    for run, again in (("c", ["v"]), ("d", carry)):
+        board.again(run, carry=again).run_whole()
+        found = {tuple(row[name] for name in again) for row in rows_of(board)}
+        assert found == {one[: len(again)] for one in ((1.0, "a1"), (2.0, "a2"), (0.5, "b1"), (2.5, "b2"))}
     assert len(board.states()) == 2
 
 
@@ -360,6 +365,12 @@ def test_files_may_have_any_name(name: str, board: Board, bucket: Any) -> None:
     assert remote.run_whole()["counts"]["succeeded"] == 2
 
 
+def test_a_name_that_is_not_utf_8_is_refused(board: Board) -> None:
+    write_csv(board.source / os.fsdecode(b"caf\xe9.csv"), 2)
+    with pytest.raises(AirflowFailException, match=r"caf\\udce9\.csv' is not UTF-8: rename the file"):
+        board.plan()
+
+
 @pytest.mark.parametrize("is_remote", [False, True])
 def test_a_folder_named_like_a_pattern_is_not_a_file(is_remote: bool, bucket: Any, tmp_path: Path) -> None:  # noqa: FBT001
     for name in ("run[1]/a.csv", "run1", "run2/b.csv", "run[2].csv"):
@@ -577,10 +588,16 @@ def test_a_budget_counts_only_columns_of_parquet_that_are_sent(board: Board) -> 
         (pa.timestamp("ns", "UTC"), 1_789, datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=timezone.utc)),
         (pa.time64("ns"), 1_789, "00:00:00.000001"),
         (pa.list_(pa.struct([("t", pa.timestamp("ns"))])), [{"t": 1_789}], '[{"t":"1970-01-01T00:00:00.000001"}]'),
+        # Amsterdam was 19 minutes and 32 seconds ahead.
+        (pa.timestamp("s", "Europe/Amsterdam"), -2_208_988_800, datetime(1900, 1, 1, tzinfo=timezone.utc)),
+        (pa.list_(pa.timestamp("s", "Europe/Amsterdam")), [-2_208_988_800], '["1900-01-01 00:19:32+00:19:32"]'),
+        (pa.float64(), -inf, -inf),
     ],
     ids=str,
 )
-def test_times_in_nanoseconds_are_carried_in_microseconds(kind: Any, value: Any, found: Any, board: Board) -> None:
+def test_values_that_json_has_no_form_for_are_carried_as_they_are_and_nanoseconds_as_microseconds(
+    kind: Any, value: Any, found: Any, board: Board
+) -> None:
     board.carry = ["v"]
     board.arguments = {"key_field": None}
     board.source.mkdir()

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, Asset, Param
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 from datasets.board import CARRY, MODEL, Board, write_part
 from pyarrow import dataset as arrow_dataset
@@ -467,20 +467,56 @@ def test_the_event_of_the_dataset_has_the_sums_and_the_runs_partition(board: Boa
 # What the rows hold beside the responses
 
 
-def test_a_part_whose_carried_columns_have_changed_is_not_whole(board: Board) -> None:
+def test_carried_columns_that_have_changed_are_written_without_paying_for_the_responses_again(board: Board) -> None:
     for name in "ab":
         write_part(board.source / f"{name}.parquet", 3)
     board.run_whole()
+    texts = arrow_dataset.dataset(board.target).to_table(columns=["id", "text", "day"]).to_pylist()
     table = parquet.read_table(board.source / "a.parquet")
     table = table.set_column(table.schema.get_field_index("note"), "note", pa.array(["new"] * 3))
     parquet.write_table(table, board.source / "a.parquet")
     board.again("second").run_whole()
     notes = arrow_dataset.dataset(board.target).to_table(columns=["note"]).column("note").to_pylist()
     assert sorted(notes) == ["new", "new", "new", "note 0", "note 1", "note 2"]
-    assert len(board.states()) == 3
-    board.again("third", carry=CARRY[:-1]).run_whole()
-    assert "note" not in arrow_dataset.dataset(board.target).schema.names
-    assert len(board.states()) == 5
+    for run, carry in (("fewer", CARRY[:1]), ("none", ()), ("more", CARRY)):
+        board.again(run, carry=carry).run_whole()
+        found = arrow_dataset.dataset(board.target)
+        assert [name for name in found.schema.names if name in CARRY] == [*carry]
+    assert found.to_table(columns=["id", "text", "day"]).to_pylist() == texts
+    assert len({parquet.read_schema(path) for path in board.target.glob("*.parquet")}) == 1
+    assert len(board.states()) == 2
+
+
+def test_columns_that_were_out_of_reach_when_a_part_was_landed_come_with_the_next_run(board: Board) -> None:
+    board.carry = ["v"]
+    board.source.mkdir()
+    path = board.source / "a.csv"
+    path.write_text("id,text,v\n1,One.,a\n2,Two.,b\n")
+    parts = board.plan()
+    board.run_part(0, parts[0])
+    whole = path.read_text()
+    path.write_text("id,text,v\n1,Another.,c\n")
+    (record,) = [name for name in board.instances[0].store if name.startswith("gemini_batch_input")]
+    del board.instances[0].store[record]
+    board.end_all()
+    with pytest.raises(AirflowException, match="Columns to be carried into the output are out of reach"):
+        board.run_part(0, parts[0])
+    assert arrow_dataset.dataset(board.target).to_table().column("v").to_pylist() == [None, None]
+    path.write_text(whole)
+    board.again("next").run_whole()
+    assert arrow_dataset.dataset(board.target).to_table().column("v").to_pylist() == ["a", "b"]
+    assert len(board.states()) == 1
+
+
+def test_the_services_own_json_stays_behind_carried_columns_that_change(board: Board) -> None:
+    board.arguments = {"keep_response": True}
+    write_part(board.source / "a.parquet", 3)
+    for run, carry in (("a", ["id"]), ("b", ["day", "id"])):
+        board.again(run, carry=carry).run_whole()
+        found = arrow_dataset.dataset(board.target)
+        assert found.schema.names[-len(carry) - 1 :] == [*carry, "response"]
+        assert all("responseId" in row["response"] for row in found.to_table().to_pylist())
+    assert len(board.states()) == 1
 
 
 @pytest.mark.parametrize(
@@ -559,7 +595,13 @@ def test_a_value_that_a_type_has_lost_is_not_taken_from_the_old_part(board: Boar
     (board.source / "a.csv").write_text("id,text,v\n1,One.,1.5\n2,Two.,2\n")
     for run, kind, values in (("a", "int", [None, 2]), ("b", "float", [1.5, 2.0])):
         board.again(run).run_whole(carry_types={"v": kind})
-        assert arrow_dataset.dataset(board.target).to_table().column("v").to_pylist() == values
+        found = arrow_dataset.dataset(board.target).to_table()
+        assert found.column("v").to_pylist() == values
+        assert found.column("warning").to_pylist() == [
+            "v: the column cannot hold this row's value" * (run == "a") or None,
+            None,
+        ]
+    assert len(board.states()) == 1
 
 
 def test_a_carried_column_that_a_file_lacks_is_null_in_its_part(board: Board) -> None:
