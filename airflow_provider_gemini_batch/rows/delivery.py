@@ -25,7 +25,7 @@ from airflow_provider_gemini_batch.rows.columns import arrow_type
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.result_rows import ROW_MEMBERS
 from airflow_provider_gemini_batch.rows.sources import open_parquet, parquet_faults
-from airflow_provider_gemini_batch.rows.writers import carried_table, check_output_path, misfit, open_sink
+from airflow_provider_gemini_batch.rows.writers import ParquetSink, carried_table, check_output_path, misfit, open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -219,8 +219,13 @@ def deliver(
             response=landing.keep_response,
             carried=origin.carried_types,
         )
-        summary = land(sources, sink, landing, workdir)
-        sink.close()
+        try:
+            summary = land(sources, sink, landing, workdir)
+            sink.close()
+        except BaseException:
+            if isinstance(sink, ParquetSink):
+                sink.abandon()
+            raise
         # From here on, an old manifest would describe rows that are being replaced.
         if target.success:
             files.remove(target.success)

@@ -128,6 +128,10 @@ class ParquetSink:
         self._write_group()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Keep pyarrow from writing a footer when the writer is collected, into a file that is closed by then."""
+        self._writer.is_open = False
+
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         names = self._as_json if _JSON_PARTS.isdisjoint(row) else self._as_json | _JSON_PARTS
         for name in names:

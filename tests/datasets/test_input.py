@@ -283,7 +283,7 @@ def _damaged(*, footer: bool) -> bytes:
     parquet.write_table(pa.table({"y": [f"text {number}" for number in range(999)]}), whole, **options)
     data = whole.getvalue().to_pybytes()
     place = len(data) - 30 if footer else 100
-    return data[:place] + b"\xff" * 20 + data[place + 20 :]
+    return bytes(data[:place] + b"\xff" * 20 + data[place + 20 :])
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import stat
+import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
@@ -154,6 +156,16 @@ def test_a_broken_landing_leaves_the_old_output_and_its_manifest_alone(tmp_path:
     assert (tmp_path / "out.jsonl").read_bytes() == old
     assert read_manifest(LocalFiles(), target_of(output)) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_out.jsonl.manifest.json", "out.jsonl"]
+
+
+def test_a_broken_landing_of_parquet_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    with pytest.raises(ConnectionError):
+        put(str(tmp_path / "out.parquet"), tmp_path, found=_Breaks())
+    gc.collect()
+    assert said == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_broken_landing_makes_no_object(tmp_path: Path) -> None:
