@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, InputError
+from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.rows.columns import records_of, word_of
 from airflow_provider_gemini_batch.rows.sources import (
     Opener,
@@ -107,6 +108,18 @@ def is_dataset(path: str) -> bool:
 def is_data(below: str) -> bool:
     """Return whether a file is data, by its path below a folder: names that begin with ``_`` or ``.`` are skipped."""
     return not any(name.startswith(("_", ".")) for name in below.split("/") if name)
+
+
+def check_output_folders(folder: str, columns: Collection[str]) -> None:
+    """Refuse the folder of a dataset whose path names a column, as in Hive, that the rows have themselves.
+
+    :raises ConfigurationError: says so: pandas and pyarrow cannot read both, and others read one in place of the other.
+    """
+    if twice := sorted(InputFile(folder).partitions.keys() & set(columns)):
+        raise ConfigurationError(
+            f"output_path: its folders name the column {shown(twice[0])}, which the rows have as well, and readers "
+            "take only one of them: leave it out of carry, or let the folder have another name"
+        )
 
 
 def parquet_facts(path: str, opener: Opener) -> ParquetFacts:

@@ -20,7 +20,14 @@ from airflow_provider_gemini_batch.api.requests.request import request_json
 from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.batch.verdict import Counts, Limits
 from airflow_provider_gemini_batch.rows.cost import cost_of, estimated_cost, refuse_above
-from airflow_provider_gemini_batch.rows.datasets import InputFile, from_files, naming_file, one_schema, parquet_facts
+from airflow_provider_gemini_batch.rows.datasets import (
+    InputFile,
+    check_output_folders,
+    from_files,
+    naming_file,
+    one_schema,
+    parquet_facts,
+)
 from airflow_provider_gemini_batch.rows.delivery import (
     META_FOLDER,
     SUCCESS,
@@ -96,6 +103,7 @@ def _plan(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str, Any
     if folder is not None:
         # A part gets the address of its file, which does not show that the next plan would find the file of a part.
         check_apart(paths, given, part_target(folder, _key(folder, 0)).output, arguments.output_conn_id)
+        check_output_folders(folder, arguments.carry)
     of_parts = _arguments_of_parts(arguments)
     check_folders(of_parts, paths, of_parts.staging_path or access.settings.staging_path)
     files = find_files(paths, given)

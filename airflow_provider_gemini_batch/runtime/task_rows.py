@@ -15,6 +15,7 @@ from airflow_provider_gemini_batch.api.models import BatchJob, CompletionStats, 
 from airflow_provider_gemini_batch.api.names import a_few
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
+from airflow_provider_gemini_batch.rows.datasets import check_output_folders
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
@@ -83,6 +84,8 @@ def make_work(setup: TaskSetup) -> TaskWork:
             raise ConfigurationError(f"{name} cannot be read by {_named(service)}; give {_INSTEAD[service]}")
     check_settings(arguments, service, access.settings.location)
     check_places(arguments, service, setup.staging)
+    if (arguments.output_path or "").endswith("/"):
+        check_output_folders(arguments.output_path or "", arguments.carry)
     for name, value in existing.items():
         of_our_rows = _OF_OUR_ROWS if service is Service.VERTEX else (*_OF_OUR_ROWS, "repair_rounds")
         for argument in (*of_our_rows, *_DEFAULTS):

@@ -365,6 +365,18 @@ def test_files_may_have_any_name(name: str, board: Board, bucket: Any) -> None:
     assert remote.run_whole()["counts"]["succeeded"] == 2
 
 
+def test_a_column_that_the_folders_of_the_output_name_cannot_be_carried_too(board: Board) -> None:
+    write_part(board.source / "a.parquet", 2)
+    board.target = board.target / "day=2026-01-01"
+    parts = board.plan(carry=["id"])
+    for refused in (board.plan, lambda: board.run_part(0, parts[0])):
+        with pytest.raises(AirflowFailException, match="its folders name the column day, which the rows have as well"):
+            refused()
+    assert board.states() == []
+    board.again("without", carry=["id"]).run_whole()
+    assert parquet.read_table(board.target.parent).column("day").to_pylist() == ["2026-01-01"] * 2
+
+
 def test_a_name_that_is_not_utf_8_is_refused(board: Board) -> None:
     write_csv(board.source / os.fsdecode(b"caf\xe9.csv"), 2)
     with pytest.raises(AirflowFailException, match=r"caf\\udce9\.csv' is not UTF-8: rename the file"):
