@@ -7,6 +7,7 @@ reads or stages is imported when a task runs.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from numbers import Number
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -121,8 +122,12 @@ class _GeminiOperator(BaseOperator):
 
         :raises ConfigurationError: names the task and the argument, and says what to do.
         """
+        given = self._given()
+        if self.has_dag() and self.dag.jinja_environment_kwargs:  # type: ignore[no-untyped-call]
+            # The Dag may write templates in its own way, so any text may hold one, or a list of texts.
+            given = {name: one for name, one in given.items() if name in _NOT_RENDERED or isinstance(one, Number)}
         with naming_the_task(self.operator_name, self.task_id):
-            check_parsed(self._form, self._given(), not_rendered=_NOT_RENDERED)
+            check_parsed(self._form, given, not_rendered=_NOT_RENDERED)
 
 
 class _CreateBatchJob(_GeminiOperator):

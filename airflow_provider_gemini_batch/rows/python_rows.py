@@ -192,6 +192,18 @@ def is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
 
 
+def listed(values: Any) -> Any:
+    """Return what tasks returned as a list, if it is one of Airflow's lazy sequences: one request in place of many."""
+    if type(values).__name__ == "LazyXComSequence":
+        return values[:]
+    if type(values).__name__ == "_MapResult":  # of .map(), whose functions take one value each
+        found = listed(values.value)
+        for function in values.callables:
+            found = [function(one) for one in found]
+        return found
+    return values
+
+
 def _is_file(value: Any) -> bool:
     return hasattr(value, "readline")
 

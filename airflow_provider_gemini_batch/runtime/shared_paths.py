@@ -13,9 +13,10 @@ from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, TemplateSyntaxError, meta
+from jinja2 import TemplateSyntaxError, meta
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.rows.python_rows import listed
 from airflow_provider_gemini_batch.runtime.argument_readers import comes_from_a_task
 from airflow_provider_gemini_batch.runtime.arguments import OutputArguments
 from airflow_provider_gemini_batch.runtime.best_effort import best_effort
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow.sdk import BaseOperator
+    from jinja2 import Environment
 
 # Names in templates that have one value for all tasks of a run.
 _OF_THE_RUN = frozenset(
@@ -61,7 +63,7 @@ def check_mapped(task: BaseOperator, context: Any) -> None:
             continue
         value = _as_written(written, name)
         # In a mapped group, what another task returns may be another value for each.
-        is_same = _is_of_the_run(value) or (not in_group and comes_from_a_task(value))
+        is_same = _is_of_the_run(value, mapped.templates) or (not in_group and comes_from_a_task(value))
         if is_same and (map_index > 0 or mapped.tasks() > 1):
             raise ConfigurationError(
                 f"{name} is the same for all mapped tasks: give each its own, with {{{{ ti.map_index }}}} in it"
@@ -82,6 +84,8 @@ class _Mapped:
         of_function = getattr(written, "op_kwargs_expand_input", None)
         self._is_of_function = of_function is not None
         self._given: Any = getattr(of_function or getattr(written, "expand_input", None), "value", None)
+        #: How the Dag writes templates.
+        self.templates: Environment = written.dag.get_template_env()
         self._context = context
 
     def tasks(self) -> int:
@@ -101,7 +105,7 @@ class _Mapped:
                 values = list(self._lists[name])
             else:
                 values = [each.get(name) for each in self._dicts if isinstance(each, Mapping)]
-        known = [str(value) for value in values if _is_of_the_run(value)]
+        known = [str(value) for value in values if _is_of_the_run(value, self.templates)]
         in_combinations = isinstance(self._given, Mapping) and self.tasks() > len(values)
         return bool(known) and (in_combinations or len(set(known)) < len(known))
 
@@ -114,7 +118,7 @@ class _Mapped:
         return [] if self._given is None else self._resolved(self._given)
 
     def _resolved(self, value: Any) -> Any:
-        return value.resolve(self._context) if comes_from_a_task(value) else value
+        return listed(value.resolve(self._context)) if comes_from_a_task(value) else value
 
 
 def check_other_tasks(task: BaseOperator, ti: Any) -> None:
@@ -144,7 +148,7 @@ def _others(task: BaseOperator) -> Iterator[str]:
         return
     written = task.dag.task_dict.get(task.task_id, task)
     path = _as_written(written, "output_path")
-    if _writes_parts(task) or not _is_of_the_run(path):
+    if _writes_parts(task) or not _is_of_the_run(path, task.dag.get_template_env()):
         return
     for other in task.dag.task_dict.values():
         if other.task_id != task.task_id and _lands_rows(other) and _as_written(other, "output_path") == path:
@@ -166,13 +170,16 @@ def _as_written(task: Any, name: str) -> Any:
     return (getattr(task, "partial_kwargs", None) or vars(task)).get(name)
 
 
-def _is_of_the_run(value: Any) -> bool:
-    """Return whether a path or text is the same for all tasks of a run."""
+def _is_of_the_run(value: Any, templates: Environment) -> bool:
+    """Return whether a path or text is the same for all tasks of a run.
+
+    :param templates: how its Dag writes them.
+    """
     if not isinstance(value, (str, os.PathLike)) or comes_from_a_task(value):
         return False
     text = str(value)
     try:
-        names = meta.find_undeclared_variables(Environment(autoescape=True).parse(text))
+        names = meta.find_undeclared_variables(templates.parse(text))
     except TemplateSyntaxError:
         return False
     return names <= _OF_THE_RUN and _CHANGING.search(text) is None

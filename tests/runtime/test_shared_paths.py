@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG, task, task_group
+from airflow.sdk.execution_time.lazy_sequence import LazyXComSequence
 from dag_runs import Run, dags_test
 from runtime.tasks import MODEL, create, jobs, needs_notes
 
@@ -97,6 +98,58 @@ def test_mapped_tasks_that_would_share_a_part_or_a_file_are_refused_before_they_
     run = Run(dag)
     expect_refusals(run, "m", f"{given} is the same for all mapped tasks")
     assert jobs(service) == []
+
+
+def test_a_path_with_the_map_index_in_it_is_known_by_the_dags_own_marks_of_templates(
+    service: Emulator, tmp_path: Path
+) -> None:
+    marks = {"variable_start_string": "<<", "variable_end_string": ">>"}
+    with DAG("marks", schedule=None, jinja_environment_kwargs=marks, params={"folder": str(tmp_path)}) as dag:
+        mapped = GeminiCreateBatchJobOperator.partial(
+            task_id="m", model=MODEL, poll_interval=0.1, output_path=f"{tmp_path}/<< ti.map_index >>.jsonl"
+        )
+        mapped.expand(inlined_requests=[["Uno."], ["Due."]])
+        create("whole", inlined_requests=["Tre."], output_path="<< params.folder >>/whole.jsonl")
+        GeminiCreateBatchJobOperator.partial(
+            task_id="same", model=MODEL, output_path="<< params.folder >>/same.jsonl"
+        ).expand(inlined_requests=[["Uno."], ["Due."]])
+    run = Run(dag)
+    assert [run.attempt("m", map_index=index).state for index in (0, 1)] == ["success", "success"]
+    assert run.attempt("whole").state == "success"
+    expect_refusals(run, "same", "output_path is the same for all mapped tasks")
+    assert len(jobs(service)) == 3
+
+
+def test_what_tasks_are_mapped_over_is_asked_for_in_one_request(
+    service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    real = LazyXComSequence.__getitem__
+
+    def get(values: Any, key: Any) -> Any:
+        asked.append(key)
+        return real(values, key)
+
+    monkeypatch.setattr(LazyXComSequence, "__getitem__", get)
+    with DAG("lazy", schedule=None) as dag:
+
+        @task
+        def plan(name: str) -> dict[str, Any]:
+            return {"inlined_requests": [name], "name": name}
+
+        def with_path(made: dict[str, Any]) -> dict[str, Any]:
+            return {"inlined_requests": made["inlined_requests"], "output_path": f"{tmp_path}/{made['name']}.jsonl"}
+
+        plans = plan.expand(name=["a", "b", "c", "c"])
+        GeminiCreateBatchJobOperator.partial(task_id="m", model=MODEL, poll_interval=0.1).expand_kwargs(
+            plans.map(with_path)
+        )
+    run = dags_test(dag)
+    assert [run.instance("m", index).state for index in range(4)] == ["failed"] * 4
+    assert jobs(service) == []
+    # Airflow asks for the one that a task is mapped over.
+    assert [key for key in asked if isinstance(key, slice)] == [slice(None)] * 4
+    assert len(asked) == 8
 
 
 def test_decorated_tasks_that_would_share_a_file_are_refused_before_they_pay(service: Emulator, tmp_path: Path) -> None:
