@@ -251,6 +251,13 @@ FAULTS = (
         f"{_TRIGGER}test_a_task_that_a_person_ended_takes_its_job_with_it[failed]",
     ),
     Fault(
+        f"{_TRIGGER}test_a_job_is_cancelled_though_airflow_cancels_the_trigger_again_and_again_meanwhile",
+        "triggers.py",
+        "await to_the_end(self._task().cancel_jobs_of_ended_task())",
+        "await self._task().cancel_jobs_of_ended_task()",
+        f"{_TRIGGER}test_a_job_is_cancelled_though_airflow_cancels_the_trigger_again_and_again_meanwhile",
+    ),
+    Fault(
         "mark_success_while_deferred",
         "runtime/trigger_task.py",
         _ENDED_BY,
