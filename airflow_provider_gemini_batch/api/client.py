@@ -369,7 +369,7 @@ class BatchClient:
 
         :raises NotFound: the service does not know the job.
         """
-        with only_the_service():
+        with only_the_service(ApiError):
             try:
                 self._backend.cancel(name_of_job(name))
             except ApiError as error:
@@ -379,7 +379,7 @@ class BatchClient:
 
     def delete(self, name: BatchJob | str) -> None:
         """Delete a job. Vertex AI refuses while it runs; cancel it first."""
-        with only_the_service():
+        with only_the_service(ApiError):
             self._backend.delete(name_of_job(name))
 
     def wait(

@@ -92,6 +92,11 @@ class ApiError(GeminiBatchError):
         self.status = status
         self.reason = reason
 
+    @property
+    def is_vague(self) -> bool:
+        """Whether it is not in the service's form: a gateway may have refused the call, and that may pass."""
+        return not self.status
+
 
 class AccessDenied(ApiError):
     """The key was refused, a permission is missing, or the region is not supported."""

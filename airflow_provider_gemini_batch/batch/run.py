@@ -243,7 +243,7 @@ class _Advance:
             record = state.record_missing(name, now)
             since = record.missing_since or now
             # A trigger that says "gone" has asked twice already.
-            left = doubt(since, now, never_seen=False, vague=not error.status) if now >= since else 0.0
+            left = doubt(since, now, never_seen=False, vague=error.is_vague) if now >= since else 0.0
             if self._report.reason is not Reason.GONE and left:
                 self._submitter.save()
                 what = f"the service says that it does not know {name}: asking again"

@@ -6,7 +6,7 @@ import logging
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from airflow_provider_gemini_batch.api.errors import QuotaExceeded, UnexpectedResponse
+from airflow_provider_gemini_batch.api.errors import ApiError, QuotaExceeded, UnexpectedResponse
 from airflow_provider_gemini_batch.batch.ports import TaskFailed
 from airflow_provider_gemini_batch.batch.verdict import Deadline, Refused, Stalled, judge, judge_all
 from airflow_provider_gemini_batch.polling.policy import poll_delay
@@ -74,7 +74,10 @@ class Timeouts:
         limit = self.limit()
         if state.pending and now >= limit:
             limit = max(limit, max(one.sent for one in state.pending.values()) + _LOOKING_ON)
-        passes = error.retryable or (isinstance(error, UnexpectedResponse) and state.errors < _UNREADABLE_ANSWERS)
+        unreadable = isinstance(error, UnexpectedResponse)
+        # Of a gateway that let calls through before; otherwise it is the connection that is wrong.
+        unreadable |= isinstance(error, ApiError) and error.is_vague and bool(state.records)
+        passes = error.retryable or (unreadable and state.errors < _UNREADABLE_ANSWERS)
         if not passes or now >= limit:
             return None
         state.errors += 1

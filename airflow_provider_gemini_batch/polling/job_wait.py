@@ -109,8 +109,7 @@ class ErrorStreak:
         self.last = error
         if isinstance(error, ConfigurationError):
             return Reason.REFUSED
-        # Not in the service's form: a gateway out of order may have said so.
-        vague = isinstance(error, ApiError) and not error.status
+        vague = isinstance(error, ApiError) and error.is_vague
         if isinstance(error, AccessDenied):
             if self.refused_credentials is None or credentials <= self.refused_credentials:
                 self.refused_credentials = credentials

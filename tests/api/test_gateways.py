@@ -198,15 +198,15 @@ OWN_404 = b'{"error": {"code": 404, "status": "NOT_FOUND", "message": "Requested
 
 
 @pytest.mark.parametrize("operation", ["cancel", "delete"])
-def test_a_job_is_not_gone_because_a_gateway_says_404(
+def test_a_job_is_not_gone_or_beyond_reach_because_a_gateway_says_so(
     here: tuple[BatchClient, str], listener: Listener, operation: str
 ) -> None:
     """It runs on, and is paid for, if nobody cancels it."""
     client, name = here
     act = {"cancel": client.cancel, "delete": client.delete}[operation]
-    for page in (b"404 page not found", b"<html>", b'{"message": "no route"}'):
-        listener.answer = (404, {}, page)
-        with pytest.raises(ServiceUnavailable, match="404"):
+    for status, page in ((404, b"404 page not found"), (403, b"<html>"), (405, b'{"message": "no route"}')):
+        listener.answer = (status, {}, page)
+        with pytest.raises(ServiceUnavailable, match=str(status)):
             act(name)
     listener.answer = (404, {}, OWN_404)
     with pytest.raises(NotFound):

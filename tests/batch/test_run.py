@@ -17,6 +17,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
 )
 from airflow_provider_gemini_batch.api.models import CompletionStats, JobState
+from airflow_provider_gemini_batch.api.responses.refusal import error_from_response
 from airflow_provider_gemini_batch.batch.ports import (
     Done,
     Landing,
@@ -277,7 +278,10 @@ def refuse_questions(desk: Desk, error: Exception, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("clear_count", [0, 1], ids=["retry", "clear"])
 @pytest.mark.parametrize(
     ("error", "last_try"),
-    [(AccessDenied("403", http_status=403), False), (RuntimeError("a defect"), True)],
+    [
+        (AccessDenied("403", http_status=403, status="PERMISSION_DENIED"), False),
+        (RuntimeError("a defect"), True),
+    ],
     ids=["no_other_try_helps", "last_try"],
 )
 def test_a_task_that_fails_for_good_before_it_has_come_to_the_jobs_of_earlier_tries_cancels_them(
@@ -289,6 +293,24 @@ def test_a_task_that_fails_for_good_before_it_has_come_to_the_jobs_of_earlier_tr
     with pytest.raises(type(error)):
         desk.run(first_try=False, last_try=last_try, clear_count=clear_count).advance(None)
     assert desk.service.cancelled == ["batches/1", "batches/2"]
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405])
+def test_the_page_of_a_gateway_costs_no_job_that_runs(desk: Desk, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    page = error_from_response(status, {}, b"<html>No.</html>", what="get")
+    with pytest.raises(type(page)):
+        # Where nothing was created yet, the connection is wrong.
+        Desk(Service(lost=[page])).run().advance(None)
+    desk.work.shards = 2
+    desk.service.lost = []
+    step = until_it_waits(desk)
+    with monkeypatch.context() as patch:
+        refuse_questions(desk, page, patch)
+        paused = desk.run().advance(woken(step))
+        assert isinstance(paused, SleepUntil)
+    desk.clock.time = paused.at
+    assert isinstance(desk.run().advance(woken(paused)), WaitForJobs)
+    assert desk.service.cancelled == []
 
 
 def test_a_task_that_fails_for_good_leaves_alone_what_is_not_its_own_any_more(

@@ -513,7 +513,7 @@ def _open_source(source: str | os.PathLike[str] | BinaryIO) -> Iterator[_Content
 
 def _may_lack_path(error: ApiError) -> bool:
     """Return whether the host may not know the path: a 404, or a gateway's page that is not in Google's form."""
-    return error.http_status == 404 or (error.http_status in {200, 400, 403, 405} and not error.status)  # noqa: PLR2004
+    return error.http_status == 404 or (error.http_status in {200, 400, 403, 405} and error.is_vague)  # noqa: PLR2004
 
 
 def _written(file: BinaryIO, chunk: bytes) -> int:

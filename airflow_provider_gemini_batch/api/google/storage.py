@@ -293,5 +293,6 @@ def _translate_error(what: str, error: Exception) -> GeminiBatchError:
     if status:
         return error_from_status(status, what)
     if type(error).__module__.startswith("google.auth"):
-        return AccessDenied(f"{what}: Google gave no access token ({type(error).__name__})", http_status=401)
+        text = f"{what}: Google gave no access token ({type(error).__name__})"
+        return AccessDenied(text, http_status=401, status="UNAUTHENTICATED")
     return TransportError(f"{what} failed: {type(error).__name__}", sent=True)

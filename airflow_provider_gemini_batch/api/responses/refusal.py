@@ -107,7 +107,8 @@ def error_from_status(status: int, what: str) -> ApiError:
     :param what: the operation and the address, as the beginning of the message.
     """
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return AccessDenied(f"{what}: {status}, these credentials may not", http_status=status)
+        word = "PERMISSION_DENIED" if status == HTTPStatus.FORBIDDEN else "UNAUTHENTICATED"
+        return AccessDenied(f"{what}: {status}, these credentials may not", http_status=status, status=word)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return QuotaExceeded(f"{what}: {status}, too many requests", http_status=status)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -115,18 +116,18 @@ def error_from_status(status: int, what: str) -> ApiError:
     return ApiError(f"{what}: {status}", http_status=status)
 
 
-def check_is_service(error: NotFound) -> None:
-    """Raise ServiceUnavailable for a 404 that is not in the service's form: paid responses may be there."""
-    if not error.status:
+def check_is_service(error: ApiError) -> None:
+    """Raise ServiceUnavailable for a refusal, such as a 404, that is not in the service's form: a job may be there."""
+    if error.is_vague and not error.retryable:
         raise ServiceUnavailable(str(error), http_status=error.http_status) from error
 
 
 @contextmanager
-def only_the_service() -> Iterator[None]:
-    """Raise ServiceUnavailable in place of a 404 that is not in the service's form: a job may be there, and run on."""
+def only_the_service(refusals: type[ApiError] = NotFound) -> Iterator[None]:
+    """Raise ServiceUnavailable in place of such refusals that are not in the service's form."""
     try:
         yield
-    except NotFound as error:
+    except refusals as error:
         check_is_service(error)
         raise
 
