@@ -470,7 +470,8 @@ class BatchClient:
             or the service cannot do this.
         :raises NotFound: the service does not know the job.
         """
-        return self._backend.output_source(name_of_job(job))
+        with only_the_service():
+            return self._backend.output_source(name_of_job(job))
 
     def upload_file(
         self,

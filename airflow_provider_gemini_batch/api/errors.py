@@ -95,7 +95,7 @@ class ApiError(GeminiBatchError):
     @property
     def is_vague(self) -> bool:
         """Whether it is not in the service's form: a gateway may have refused the call, and that may pass."""
-        return not self.status
+        return not (self.status or self.reason)
 
 
 class AccessDenied(ApiError):

@@ -23,7 +23,7 @@ credentials refused (401, 403, a bad key)              poll again soon, after lo
                                                        job that was never seen: it may have been created just now;
                                                        ten for a 404 that is a gateway's, not in the service's form)
 any other 4xx                                          poll again; REFUSED when repeated a minute later
-such a refusal in a gateway's form, of a seen job      the same, but REFUSED when repeated ten minutes later
+such a refusal that is not in the service's form       the same, but REFUSED when repeated ten minutes later
 429, 5xx, no answer, an unreadable answer              poll again at growing pauses, or when the service says
 =====================================================  =================================================================
 
@@ -114,7 +114,7 @@ class ErrorStreak:
             if self.refused_credentials is None or credentials <= self.refused_credentials:
                 self.refused_credentials = credentials
                 return min(_RENEWED_AFTER, policy.poll_interval)
-            if never_seen or not vague:
+            if not vague:
                 return Reason.REFUSED
             self.refused_credentials = credentials
         if isinstance(error, (NotFound, JobGone)):
@@ -122,8 +122,7 @@ class ErrorStreak:
             return doubt(self.missing_since, now, never_seen=never_seen, vague=vague) or Reason.GONE
         if isinstance(error, ApiError) and not error.retryable:
             self.refused_since = now if self.refused_since is None else self.refused_since
-            patient = vague and not never_seen
-            return doubt(self.refused_since, now, never_seen=False, vague=patient) or Reason.REFUSED
+            return doubt(self.refused_since, now, never_seen=False, vague=vague) or Reason.REFUSED
         retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
         return poll_delay(None, policy.poll_interval, failures=self.failures, retry_after=retry_after)
 

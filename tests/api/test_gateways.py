@@ -213,6 +213,18 @@ def test_a_job_is_not_gone_or_beyond_reach_because_a_gateway_says_so(
         act(name)
 
 
+def test_the_output_of_a_job_is_not_lost_because_a_gateway_says_404(listener: Listener) -> None:
+    with BatchClient.for_vertex(
+        "p", "us-central1", credentials=FixedToken(), base_url=listener.url, sleep=lambda _: None
+    ) as client:
+        listener.answer = (404, {}, b"404 page not found")
+        with pytest.raises(ServiceUnavailable):
+            client.output_source(VERTEX_JOB)
+        listener.answer = (404, {}, OWN_404)
+        with pytest.raises(NotFound):
+            client.output_source(VERTEX_JOB)
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("code", [403, 404, 429, 503])
 def test_an_error_in_place_of_a_file_is_no_row_of_it(listener: Listener, code: int, indent: int | None) -> None:

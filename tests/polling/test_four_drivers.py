@@ -50,7 +50,7 @@ START = 1_000_000.0
 DENIED = AccessDenied("key refused", http_status=401, status="UNAUTHENTICATED")
 FORBIDDEN = AccessDenied("not yours", http_status=403, status="PERMISSION_DENIED")
 MISSING = NotFound("no such job", http_status=404, status="NOT_FOUND")
-REFUSAL = ApiError("precondition", http_status=400)
+REFUSAL = ApiError("precondition", http_status=400, status="FAILED_PRECONDITION")
 BUSY = QuotaExceeded("slower", http_status=429)
 LATER = QuotaExceeded("much slower", http_status=429, retry_after=200.0)
 DOWN = ServiceUnavailable("down", http_status=503)

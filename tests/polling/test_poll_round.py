@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.polling.poll_round import PollAnswer
 
-DENIED = AccessDenied("no", http_status=401)
-FORBIDDEN = AccessDenied("not yours", http_status=403)
+DENIED = AccessDenied("no", http_status=401, status="UNAUTHENTICATED")
+FORBIDDEN = AccessDenied("not yours", http_status=403, status="PERMISSION_DENIED")
 BUSY = QuotaExceeded("slower", http_status=429, retry_after=7.0)
 DOWN = ServiceUnavailable("down", http_status=503)
 

@@ -22,8 +22,8 @@ from airflow_provider_gemini_batch.api.errors import (
 from airflow_provider_gemini_batch.api.models import JobState
 from airflow_provider_gemini_batch.polling.report import Reason
 
-DENIED = AccessDenied("key refused", http_status=401)
-FORBIDDEN = AccessDenied("not yours", http_status=403)
+DENIED = AccessDenied("key refused", http_status=401, status="UNAUTHENTICATED")
+FORBIDDEN = AccessDenied("not yours", http_status=403, status="PERMISSION_DENIED")
 DOWN = ServiceUnavailable("down", http_status=503)
 
 
