@@ -331,7 +331,7 @@ class GeminiCreateBatchJobOperator(_CreateBatchJob):
     :param media_root: folder, or several, below which rows may name files; default: the folder of ``input_path``.
     :param prompt_template: text in which ``{column}`` is replaced by the row's value; ``{{`` and ``}}`` are braces.
     :param key_field: column that names the row in the output.
-    :param carry: columns that are copied into the output row.
+    :param carry: columns that are copied into the result row.
     :param csv_delimiter: the character between the cells of a CSV; found out when absent.
     :param encoding: of a CSV or text file; UTF-8, or what its byte order mark says, when absent.
     :param on_empty: what a task without rows does: ``fail``, ``skip`` or ``succeed``.

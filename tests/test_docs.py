@@ -168,7 +168,7 @@ def test_every_argument_of_the_operators_is_in_the_page_and_no_other() -> None:
 
 def test_arguments_in_the_tables_belong_to_the_create_operators() -> None:
     page = text_of(ROOT / "docs" / "operators.md")
-    tables = page[page.index("### Source") : page.index("An output row")]
+    tables = page[page.index("### Source") : page.index("A result row has")]
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+)", tables, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     ours = arguments(operators.GeminiCreateBatchJobOperator) | arguments(
@@ -189,7 +189,7 @@ def test_the_defaults_in_the_tables_are_those_of_the_code() -> None:
 
 def test_the_two_arguments_that_are_not_templated_are_named_and_no_other_is_marked() -> None:
     page = text_of(ROOT / "docs" / "operators.md")
-    tables = page[page.index("### Source") : page.index("An output row")]
+    tables = page[page.index("### Source") : page.index("A result row has")]
     marked = set(re.findall(r"^\| `(\w+)` (?:\| )?\*t\*", tables, re.MULTILINE))
     both = (operators.GeminiCreateBatchJobOperator, operators.GeminiCreateEmbeddingsBatchJobOperator)
     templated = {

@@ -41,11 +41,12 @@ def job_limits(service: Service, kind: JobKind, model: str = "") -> JobLimits:
 
 
 def check_carry(carry: tuple[str, ...], kind: JobKind) -> None:
-    """Raise ConfigurationError for columns that have the name of a member of the output row, or are listed twice."""
+    """Raise ConfigurationError for columns that have the name of a column of result rows, or are listed twice."""
     absent = "text" if kind is JobKind.EMBEDDINGS else "embedding"
     if taken := sorted(set(carry) & set(ROW_MEMBERS) - {absent}):
         raise ConfigurationError(
-            f"carry cannot take {', '.join(taken)}: the output row has members of that name; rename the column"
+            f"carry cannot take {', '.join(taken)}: result rows have columns of that name themselves; rename it in the "
+            "input"
         )
     if len(set(carry)) != len(carry):
         raise ConfigurationError("carry names a column twice")

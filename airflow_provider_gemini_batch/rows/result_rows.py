@@ -1,4 +1,4 @@
-"""From one response of the service to one output row: its status, and the JSON that is written.
+"""From one response of the service to one result row: its status, and the JSON that is written.
 
 The row has these members, in this order, whichever service answered:
 

@@ -448,9 +448,8 @@ class TaskRun:
         goes_to_xcom = landing.responses is not None and self._task.do_xcom_push
         if not goes_to_xcom and not landing.output and landing.total:
             log.warning(
-                "The %d rows %s and there is no output_path: they stay with the service as long as it keeps them. Set "
-                "output_path, or read them with GeminiGetBatchResponsesOperator.",
-                landing.total,
+                "The result rows %s and there is no output_path: they stay with the service as long as it keeps them. "
+                "Set output_path, or read them with GeminiGetBatchResponsesOperator.",
                 f"do not fit into XCom (max_xcom_bytes={self._arguments.max_xcom_bytes})"
                 if landing.responses is None
                 else "do not go into XCom (do_xcom_push=False)",

@@ -60,7 +60,12 @@ def test_a_refused_api_key_is_a_400_with_a_reason() -> None:
     error = refused(400, "INVALID_ARGUMENT", "API key not valid.", {"@type": "x", "reason": "API_KEY_INVALID"})
     assert isinstance(error, AccessDenied)
     assert error.reason == "API_KEY_INVALID"
-    assert "Check the API key in the connection" in str(error)
+    assert "400 INVALID_ARGUMENT: API key not valid. Check the API key in the connection" in str(error)
+
+
+def test_advice_begins_a_sentence_of_its_own() -> None:
+    said = str(refused(403, "PERMISSION_DENIED", "The caller does not have permission"))
+    assert "The caller does not have permission. Check the credentials in the connection" in said
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_answers_without_keys_come_with_their_position(client: BatchClient, emul
 @both
 def test_the_error_says_that_a_job_has_not_ended(client: BatchClient, source: str) -> None:
     job = made(client, source)
-    with pytest.raises(JobError, match=rf"{job.name} has not ended: it is PENDING") as caught:
+    with pytest.raises(JobError, match=rf"{job.name} has not ended: it is PENDING; wait for its end") as caught:
         client.get_responses(job)
     assert caught.value.job is not None
 

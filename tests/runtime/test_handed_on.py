@@ -57,7 +57,7 @@ def test_rows_that_go_neither_into_xcom_nor_to_a_path_are_not_lost_without_a_wor
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     through(emulator, operator(do_xcom_push=False), context)
-    assert "The 1 rows do not go into XCom (do_xcom_push=False) and there is no output_path" in caplog.text
+    assert "The result rows do not go into XCom (do_xcom_push=False) and there is no output_path" in caplog.text
 
 
 def fail(*_: Any, **__: Any) -> Any:

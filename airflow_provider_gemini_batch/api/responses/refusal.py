@@ -81,7 +81,8 @@ def error_from_response(
         wait = _retry_after(details, headers)
         return QuotaExceeded(text, http_status=status, status=canonical, reason=reason, retry_after=wait)
     if kind is AccessDenied:
-        text += f" {_HINTS.get(status, '').format(owner=owner)}"
+        # Not all of the service's messages end as sentences do.
+        text = f"{text.rstrip('.')}. {_HINTS.get(status, '').format(owner=owner)}"
     return kind(text, http_status=status, status=canonical, reason=reason)
 
 

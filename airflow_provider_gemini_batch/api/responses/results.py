@@ -30,7 +30,7 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
     name = name_of_job(job)
     outcome = _filled(_outcome(backend, name, known=None if isinstance(job, str) else job))
     if not outcome.job.is_done:
-        raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}", job=outcome.job)
+        raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}; wait for its end", job=outcome.job)
     pauses = iter(_LATE_OUTPUT_PAUSES)
     while outcome.responses is None and (outcome.job.state.ended_well or _names_file(outcome.job)):
         pause = next(pauses, None) if _ended_recently(outcome.job) else None
