@@ -433,7 +433,7 @@ class BatchClient:
         (ended,) = wait.jobs
         if ended.report is not None and ended.report.error is not None:
             raise ended.report.error
-        raise JobTimedOut(f"Waited {timeout or 0.0:g} s: {report.message}; the job goes on", job=last)
+        raise JobTimedOut(f"Waited {round(timeout or 0.0, 1):g} s: {report.message}; the job goes on", job=last)
 
     def get_responses(self, job: BatchJob | str) -> Iterator[BatchResult]:
         """Yield the responses of a job that has ended, in the service's order and with its keys.

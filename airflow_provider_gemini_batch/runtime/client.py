@@ -226,10 +226,8 @@ def with_connection(error: GeminiBatchError, settings: ConnectionSettings | None
     """Return the text of an error; for refused credentials it names the connection and the field to check."""
     if settings is None or not isinstance(error, AccessDenied):
         return str(error)
-    # The error ends with advice of its own, which this one replaces.
-    said = re.split(" Check the (?:credentials|API key) in ", str(error))[0]
     advice = _denied(error, settings) or "The credentials lack a permission; give it to their account."
-    return f"Connection {settings.conn_id!r}: {advice} ({said})"
+    return f"Connection {settings.conn_id!r}: {advice} ({_without_advice(error)})"
 
 
 def explain(error: GeminiBatchError, settings: ConnectionSettings | None = None) -> str:
@@ -239,7 +237,12 @@ def explain(error: GeminiBatchError, settings: ConnectionSettings | None = None)
     """
     if settings is None or isinstance(error, ConfigurationError):
         return str(error)
-    return f"{_verdict(error, settings)} ({error})"
+    return f"{_verdict(error, settings)} ({_without_advice(error)})"
+
+
+def _without_advice(error: GeminiBatchError) -> str:
+    """Return the text of an error without the advice that one about credentials ends with, as better is at hand."""
+    return re.split(" Check the (?:credentials|API key) in ", str(error))[0]
 
 
 def _verdict(error: GeminiBatchError, settings: ConnectionSettings) -> str:

@@ -338,8 +338,8 @@ def test_waiting_gives_up_at_the_time_out_and_leaves_the_job_alone(
     emulator.control.set_job(job.name, state="BATCH_STATE_NAPPING")
     began = clock.now
     with pytest.raises(JobTimedOut, match=r"Waited 100 s: .*; it was BATCH_STATE_NAPPING; the") as caught:
-        client.wait(job.name, poll_interval=60, timeout=100)
-    assert clock.now - began == pytest.approx(100)
+        client.wait(job.name, poll_interval=60, timeout=100.04321)
+    assert clock.now - began == pytest.approx(100.04321)
     assert caught.value.job is not None
     assert calls(emulator, "cancel") == 0
 

@@ -15,7 +15,13 @@ from waiting import wait_for
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.credentials import google_loader
-from airflow_provider_gemini_batch.api.errors import AccessDenied, ApiError, ConfigurationError, GeminiBatchError
+from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
+    ApiError,
+    ConfigurationError,
+    GeminiBatchError,
+    TransportError,
+)
 from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables
 from airflow_provider_gemini_batch.api.google.storage import ObjectStore
 from airflow_provider_gemini_batch.api.urls import is_secure
@@ -191,6 +197,19 @@ def test_an_upload_session_of_cloud_storage_shows_in_no_log_and_no_error(
     assert isinstance(caught.value, AccessDenied) == (status == 403)
     assert "upload_id=***" in caplog.text
     assert "hidden" not in caplog.text + "".join(traceback.format_exception(caught.value))
+
+
+def test_a_storage_that_is_not_reached_is_told_in_the_words_of_the_system() -> None:
+    class Unreached:
+        """gcsfs where a name is not known; it tries for half a minute."""
+
+        def exists(self, _uri: str) -> bool:
+            raise OSError(-2, "Name or service not known")
+
+    store = ObjectStore(None, project="p", endpoint=None)  # type: ignore[arg-type]
+    store._made = Unreached()
+    with pytest.raises(TransportError, match=r"^look-up of gs://bucket/x failed: Name or service not known$"):
+        store.exists("gs://bucket/x")
 
 
 @pytest.mark.parametrize("status", [400, 403])

@@ -477,8 +477,10 @@ def test_a_key_that_google_has_blocked_is_not_said_to_belong_to_another_project(
 def test_advice_of_an_error_gives_way_to_that_about_its_connection() -> None:
     text = "create: 400: No. Check the API key in connection 'c', and more."
     error = errors.AccessDenied(text, http_status=400, reason="API_KEY_INVALID")
-    said = with_connection(error, ConnectionSettings(conn_id="c", service=Service.GEMINI))
-    assert said.endswith("The API key was refused; paste a valid one into the field API key. (create: 400: No.)")
+    settings = ConnectionSettings(conn_id="c", service=Service.GEMINI)
+    told = "The API key was refused; paste a valid one into the field API key. (create: 400: No.)"
+    assert with_connection(error, settings) == f"Connection 'c': {told}"
+    assert explain(error, settings) == told
 
 
 def test_a_good_key_passes_the_test_of_its_connection(hook: GeminiBatchHook) -> None:

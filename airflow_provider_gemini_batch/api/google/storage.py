@@ -295,4 +295,6 @@ def _translate_error(what: str, error: Exception) -> GeminiBatchError:
     if type(error).__module__.startswith("google.auth"):
         text = f"{what}: Google gave no access token ({type(error).__name__})"
         return AccessDenied(text, http_status=401, status="UNAUTHENTICATED")
-    return TransportError(f"{what} failed: {type(error).__name__}", sent=True)
+    # Of the network's errors the system's own words are safe: "Name or service not known".
+    reason = getattr(error, "strerror", None) if isinstance(error, OSError) else None
+    return TransportError(f"{what} failed: {reason or type(error).__name__}", sent=True)
