@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -33,6 +33,11 @@ class Files(Protocol):
         """Remove the file, if it exists."""
 
 
+def _partial_name(name: str) -> str:
+    # The beginning of the name, since a file system bounds how long one may be.
+    return f".{name[:40]}.{secrets.token_hex(6)}.part"
+
+
 @dataclass(frozen=True)
 class LocalFiles:
     """Files of this machine; folders are made as needed, ``file://`` is understood.
@@ -51,8 +56,7 @@ class LocalFiles:
         """Write under a temporary name in the same folder and rename at the end."""
         target = local_file(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The beginning of the name, since a file system bounds how long one may be.
-        partial = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
+        partial = target.with_name(_partial_name(target.name))
         try:
             mode = 0o600 if self.private else 0o666
             with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:
@@ -75,11 +79,15 @@ class LocalFiles:
 
 @dataclass(frozen=True)
 class OpenedFiles:
-    """Files of an object store, through three callables: ``open(path, mode)``, ``exists(path)``, ``remove(path)``."""
+    """Files of an object store, through three callables: ``open(path, mode)``, ``exists(path)``, ``remove(path)``.
+
+    ``move(path, new_path)`` is for file systems on which a file grows under its name while it is written.
+    """
 
     open: Callable[[str, str], BinaryIO]
     exists_: Callable[[str], bool]
     remove_: Callable[[str], None]
+    move: Callable[[str, str], None] | None = None
 
     def read(self, path: str) -> BinaryIO:
         """Open for reading."""
@@ -87,10 +95,25 @@ class OpenedFiles:
 
     @contextmanager
     def write_whole(self, path: str) -> Iterator[BinaryIO]:
-        """Write under the final name: an object appears when it is closed, and is discarded when the block raises."""
-        handle = self.open(path, "wb")
-        with closed_or_discarded(handle):
-            yield handle
+        """Write under the final name, where an object appears when it is closed; a file that grows gets it at the end.
+
+        Both are discarded when the block raises.
+        """
+        if self.move is None:
+            handle = self.open(path, "wb")
+            with closed_or_discarded(handle):
+                yield handle
+            return
+        folder, slash, name = path.rpartition("/")
+        partial = f"{folder}{slash}{_partial_name(name)}"
+        try:
+            with closing(self.open(partial, "wb")) as handle:
+                yield handle
+            self.move(partial, path)
+        except BaseException:
+            with suppress(Exception):
+                self.remove(partial)
+            raise
 
     def exists(self, path: str) -> bool:
         """True when there is an object."""

@@ -116,32 +116,65 @@ class Paths:
 
         _check_file_system(path, conn_id)
 
-        def opened(name: str, mode: str) -> BinaryIO:
-            return cast("BinaryIO", object_path(name, conn_id).open(mode))  # type: ignore[no-untyped-call]
-
-        # Its file system, since methods of a path without a connection go past what Airflow's attach() was given.
-        def exists(name: str) -> bool:
-            found = object_path(name, conn_id)
-            try:
-                found.fs.info(found.path)
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-            # exists() of many file systems takes every error for absence: what is whole would be paid again.
-            return True
-
-        def removed(name: str) -> None:
-            found = object_path(name, conn_id)
-            # rm() takes a name for a pattern, and would remove other files; not every file system has rm_file().
-            remove = found.fs.rm if WILD.search(name) is None else found.fs.rm_file
-            if exists(name):
-                remove(found.path)
-
-        return OpenedFiles(opened, exists, removed)
+        remote = _Remote(conn_id, is_store=object_path(path, conn_id).fs.async_impl)
+        return OpenedFiles(remote.open, remote.exists, remote.remove, None if remote.is_store else remote.move)
 
     def store_for(self, path: str, conn_id: str | None = None) -> ObjectStore | None:
         """Return the task's own Cloud Storage if an address goes through it, else None."""
         named = conn_id is not None or "@" in path.partition("://")[2].partition("/")[0]
         return self.store() if self.store is not None and path.startswith("gs://") and not named else None
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """What the file systems of fsspec do with the files of one connection.
+
+    ``is_store``: they are objects, whose stores are asynchronous in fsspec. Elsewhere (SFTP, SMB, HDFS) a file grows
+    while it is written, in a folder that is there.
+
+    The file system of a path is used: methods of one without a connection go past what Airflow's attach() was given.
+    """
+
+    conn_id: str | None
+    is_store: bool
+
+    def open(self, name: str, mode: str) -> BinaryIO:
+        found = object_path(name, self.conn_id)
+        if mode == "wb" and not self.is_store:
+            found.fs.makedirs(found.path.rpartition("/")[0], exist_ok=True)
+        return cast("BinaryIO", found.open(mode))  # type: ignore[no-untyped-call]
+
+    def exists(self, name: str) -> bool:
+        found = object_path(name, self.conn_id)
+        try:
+            found.fs.info(found.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        # exists() of many file systems takes every error for absence: what is whole would be paid again.
+        return True
+
+    def remove(self, name: str) -> None:
+        found = object_path(name, self.conn_id)
+        # rm() takes a name for a pattern, and would remove other files; not every file system has rm_file().
+        remove = found.fs.rm if WILD.search(name) is None else found.fs.rm_file
+        if self.exists(name):
+            remove(found.path)
+
+    def move(self, name: str, to: str) -> None:
+        source, target = object_path(name, self.conn_id), object_path(to, self.conn_id)
+        if "mv" not in vars(type(source.fs)):
+            # fsspec's own also takes a name for a pattern.
+            source.fs.cp_file(source.path, target.path)
+            self.remove(name)
+            return
+        try:
+            source.fs.mv(source.path, target.path)
+        except OSError:
+            # Some do not replace what is there.
+            if not (self.exists(name) and self.exists(to)):
+                raise
+            self.remove(to)
+            source.fs.mv(source.path, target.path)
 
 
 @dataclass(frozen=True)
