@@ -22,12 +22,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 
 _CHUNK = 1024
+# Of what mapped tasks returned; each may be large.
+_SLICE = 256
 # By the name of the class, or of one above it.
 _INSTEAD = {
     "set": "its order changes from process to process; give a sorted list",
@@ -184,7 +186,7 @@ def _check_type(value: Any) -> None:
 
 def _rows_of(value: Any) -> PythonRows:
     kind = _frame_kind(value)
-    return PythonRows(iter(value)) if kind is None else _FRAMES[kind](value)
+    return PythonRows(elements(value)) if kind is None else _FRAMES[kind](value)
 
 
 def is_list(value: object) -> bool:
@@ -192,16 +194,27 @@ def is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
 
 
-def listed(values: Any) -> Any:
-    """Return what tasks returned as a list, if it is one of Airflow's lazy sequences: one request in place of many."""
-    if type(values).__name__ == "LazyXComSequence":
-        return values[:]
-    if type(values).__name__ == "_MapResult":  # of .map(), whose functions take one value each
-        found = listed(values.value)
+def elements(values: Any) -> Iterator[Any]:
+    """Return the elements of a sequence; those of Airflow's lazy ones in slices, since each alone is a request."""
+    kind = type(values).__name__
+    if kind == "LazyXComSequence":
+        return _sliced(values)
+    if kind == "_MapResult" and is_list(values.value):  # of .map(), whose functions take one value each
+        found = elements(values.value)
         for function in values.callables:
-            found = [function(one) for one in found]
+            found = map(function, found)
         return found
-    return values
+    if kind == "_ConcatResult" and all(map(is_list, values.values)):
+        return chain.from_iterable(map(elements, values.values))
+    return iter(values)
+
+
+def _sliced(values: Any) -> Iterator[Any]:
+    for start in count(0, _SLICE):
+        some = values[start : start + _SLICE]
+        yield from some
+        if len(some) < _SLICE:
+            return
 
 
 def _is_file(value: Any) -> bool:

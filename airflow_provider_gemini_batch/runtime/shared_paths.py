@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateSyntaxError, meta
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
-from airflow_provider_gemini_batch.rows.python_rows import listed
+from airflow_provider_gemini_batch.rows.python_rows import elements
 from airflow_provider_gemini_batch.runtime.argument_readers import comes_from_a_task
 from airflow_provider_gemini_batch.runtime.arguments import OutputArguments
 from airflow_provider_gemini_batch.runtime.best_effort import best_effort
@@ -118,7 +118,7 @@ class _Mapped:
         return [] if self._given is None else self._resolved(self._given)
 
     def _resolved(self, value: Any) -> Any:
-        return listed(value.resolve(self._context)) if comes_from_a_task(value) else value
+        return list(elements(value.resolve(self._context))) if comes_from_a_task(value) else value
 
 
 def check_other_tasks(task: BaseOperator, ti: Any) -> None:

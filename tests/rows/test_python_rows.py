@@ -12,12 +12,13 @@ from enum import Enum
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pyarrow as pa
 import pytest
 from airflow.sdk import task
+from airflow.sdk.definitions.xcom_arg import _ConcatResult, _MapResult
 from pyarrow import dataset, parquet
 from pydantic_core import from_json
 
@@ -31,6 +32,16 @@ from airflow_provider_gemini_batch.rows.stage import Staged, stage
 from airflow_provider_gemini_batch.rows.templates import carried_line
 
 RECORDS = [{"id": 1, "text": "a"}, {"id": 2, "text": None}]
+
+
+class LazyXComSequence(UserList[Any]):
+    """Stands for Airflow's, where each element and each slice is a request."""
+
+    asked: ClassVar[list[Any]] = []
+
+    def __getitem__(self, key: Any) -> Any:
+        self.asked.append(key)
+        return self.data[key]
 
 
 class Frame:
@@ -343,3 +354,18 @@ def test_an_arrow_dataset_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
     held = [pa.total_allocated_bytes() - before for _ in python_rows(dataset.dataset(tmp_path)).rows]
     assert len(held) == 24 * 200
     assert max(held) < 24 << 20  # half of it
+
+
+@pytest.mark.parametrize("count", [0, 3, 256, 600])
+def test_what_mapped_tasks_returned_is_asked_for_in_slices(count: int) -> None:
+    texts = [f"row {number}" for number in range(count)]
+    lazy = LazyXComSequence(texts)
+    for given, expected in (
+        (lazy, texts),
+        (_MapResult(lazy, [str.upper, str.lower]), texts),
+        (_ConcatResult([lazy, ["last"], _MapResult(lazy, [str.title])]), [*texts, "last", *map(str.title, texts)]),
+    ):
+        LazyXComSequence.asked.clear()
+        assert list(python_rows(given).rows) == expected
+        assert all(isinstance(key, slice) for key in LazyXComSequence.asked)
+        assert len(LazyXComSequence.asked) <= 2 * (count // 256 + 1)

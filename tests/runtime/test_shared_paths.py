@@ -148,7 +148,7 @@ def test_what_tasks_are_mapped_over_is_asked_for_in_one_request(
     assert [run.instance("m", index).state for index in range(4)] == ["failed"] * 4
     assert jobs(service) == []
     # Airflow asks for the one that a task is mapped over.
-    assert [key for key in asked if isinstance(key, slice)] == [slice(None)] * 4
+    assert len([key for key in asked if isinstance(key, slice)]) == 4
     assert len(asked) == 8
 
 
