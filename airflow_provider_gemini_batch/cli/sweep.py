@@ -1,9 +1,9 @@
 """``gemini-batch sweep``: jobs and uploads that tasks of this Airflow left behind.
 
-A job's tag holds a hash of its task instance. The task instances in Airflow's database are hashed in the same way, so a
-tag leads to a task and its state. A tag without a task belongs to a deleted run, or to another Airflow with the same
-key: such jobs are touched only with ``--unknown``. A running job of a successful task is never touched: with
-``wait_for_completion=False`` it is meant to run on.
+A job's tag holds a hash of its task instance. The task instances in Airflow's database are hashed in the same way, and
+tasks have written down the tags of their jobs, so a tag leads to a task and its state. A tag without a task belongs to
+a deleted run, or to another Airflow with the same key: such jobs are touched only with ``--unknown``. A running job of
+a successful task is never touched: with ``wait_for_completion=False`` it is meant to run on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, NotFound
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.paging import pages_of
+from airflow_provider_gemini_batch.batch.overview import OVERVIEW_KEY
 from airflow_provider_gemini_batch.batch.tag import Tag, TaskIdentity, tag_of
 from airflow_provider_gemini_batch.cli.printing import Printer
 from airflow_provider_gemini_batch.cli.session import DONE, REFUSED, open_client
@@ -98,12 +99,14 @@ def _owners() -> dict[str, _Owner]:
     )
     try:
         with create_session() as session:
-            part_keys = _part_keys(session)
+            part_keys, noted = _part_keys(session), _noted(session)
             for dag_id, task_id, run_id, map_index, state in session.execute(select(*columns)):
                 suffix = "" if map_index < 0 else f"[{map_index}]"
                 owner = _Owner(f"{dag_id}.{task_id}{suffix} {run_id}", str(getattr(state, "value", state)))
                 parts = [map_index, *part_keys.get((dag_id, task_id, run_id, map_index), ())]
                 found.update((TaskIdentity(place, dag_id, task_id, run_id, part).digest, owner) for part in parts)
+                if (identity := noted.get((dag_id, task_id, run_id, map_index))) is not None:
+                    found[identity] = owner
     except SQLAlchemyError as error:
         raise ConfigurationError(
             f"Airflow's database cannot be read ({type(error).__name__}): check [database] sql_alchemy_conn"
@@ -122,6 +125,22 @@ def _part_keys(session: Any) -> dict[tuple[str, str, str, int], list[str]]:
         key = (rendered or {}).get("part_key")
         if isinstance(key, str) and key:
             found[dag_id, task_id, run_id, map_index] = [key]
+    return found
+
+
+def _noted(session: Any) -> dict[tuple[str, str, str, int], str]:
+    """Return what is in the tags of jobs by task instance: workers may have had other settings than this command."""
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import select
+
+    columns = (XComModel.dag_id, XComModel.task_id, XComModel.run_id, XComModel.map_index, XComModel.value)
+    found: dict[tuple[str, str, str, int], str] = {}
+    for dag_id, task_id, run_id, map_index, value in session.execute(
+        select(*columns).where(XComModel.key == OVERVIEW_KEY)
+    ):
+        tag = Tag.parse(str(value.get("display_name"))) if isinstance(value, dict) else None
+        if tag is not None:
+            found[dag_id, task_id, run_id, map_index] = tag.identity
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import DAG
 from dag_runs import Run
 
+from airflow_provider_gemini_batch.batch.tag import Tag
 from airflow_provider_gemini_batch.cli.parser import main
 from airflow_provider_gemini_batch.hooks import GeminiBatchHook
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
@@ -67,6 +68,17 @@ def test_a_job_whose_task_may_still_want_it_is_not_named(submitted: tuple[Run, s
     assert job_name not in sweep(capsys, "--yes", "--unknown")
 
 
+def test_a_job_is_known_where_workers_have_had_another_name_for_this_airflow(
+    submitted: tuple[Run, str], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, job_name = submitted
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://another.example/execution/")
+    run._update(run.instance("submit"), state="deferred")
+    assert job_name not in sweep(capsys, "--yes", "--unknown")
+    run._update(run.instance("submit"), state="failed")
+    assert sweep(capsys)[job_name]["task"].startswith("sweeping.submit")
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_job_of_a_datasets_part_is_known_by_the_parts_key(service: Emulator, capsys: Any) -> None:
     run, job_name = submit(service, part_key="00000-abc", lookup_timeout=0.0)
@@ -75,14 +87,14 @@ def test_a_job_of_a_datasets_part_is_known_by_the_parts_key(service: Emulator, c
     assert sweep(capsys)[job_name]["task"].startswith("sweeping.submit")
 
 
-def test_a_job_of_a_task_that_nobody_knows_is_touched_only_on_demand(
-    submitted: tuple[Run, str], capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, job_name = submitted
-    # Under another name this Airflow does not know its own tasks: as if another Airflow had made the job.
-    monkeypatch.setenv("AIRFLOW__GEMINI_BATCH__DEPLOYMENT_ID", "another")
+def test_a_job_of_a_task_that_nobody_knows_is_touched_only_on_demand(service: Emulator, capsys: Any) -> None:
+    service.control.faults(hold_running=True)
+    with GeminiBatchHook() as hook:
+        # As another Airflow makes it.
+        tag = Tag("abcdefghij", 0, 0, 0, 0, "0123456789ab")
+        job_name = hook.create("gemini-2.5-flash", inlined_requests=["Hello?"], display_name=str(tag)).name
     assert sweep(capsys, "--yes")[job_name]["result"] == "left alone: add --unknown"
-    assert state_of(job_name) == "RUNNING"
+    assert [job["cancel_calls"] for job in service.control.books()["jobs"]] == [0]
     assert sweep(capsys, "--yes", "--unknown")[job_name]["result"] == "cancelled"
 
 
