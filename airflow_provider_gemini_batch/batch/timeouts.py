@@ -76,7 +76,8 @@ class Timeouts:
             limit = max(limit, max(one.sent for one in state.pending.values()) + _LOOKING_ON)
         unreadable = isinstance(error, UnexpectedResponse)
         # Of a gateway that let calls through before; otherwise it is the connection that is wrong.
-        unreadable |= isinstance(error, ApiError) and error.is_vague and bool(state.records)
+        has_begun = state.records or state.pending or self._task.try_number > 1
+        unreadable |= isinstance(error, ApiError) and error.is_vague and bool(has_begun)
         passes = error.retryable or (unreadable and state.errors < _UNREADABLE_ANSWERS)
         if not passes or now >= limit:
             return None

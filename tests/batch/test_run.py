@@ -313,6 +313,18 @@ def test_the_page_of_a_gateway_costs_no_job_that_runs(desk: Desk, monkeypatch: p
     assert desk.service.cancelled == []
 
 
+@pytest.mark.parametrize("first_try", [True, False])
+@pytest.mark.parametrize("status", [403, 404])
+def test_the_page_of_a_gateway_does_not_end_the_search_for_a_job(desk: Desk, status: int, *, first_try: bool) -> None:
+    page = error_from_response(status, {}, b"<html>No.</html>", what="list")
+    desk.service.lost, desk.service.down = [TransportError("reset", sent=True)], page
+    step = desk.run(first_try=first_try).advance(None)
+    assert isinstance(step, SleepUntil)
+    desk.service.down = None
+    desk.clock.time = step.at
+    assert not isinstance(desk.run(first_try=first_try).advance(woken(step)), Done)
+
+
 def test_a_task_that_fails_for_good_leaves_alone_what_is_not_its_own_any_more(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
