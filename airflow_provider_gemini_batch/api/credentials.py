@@ -112,7 +112,7 @@ class GoogleCredential:
                 raise
             except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
                 # Not as the cause: google-auth's errors hold the whole response of the token endpoint.
-                raise _google_failure(error, description, self._owner) from None
+                raise google_failure(error, description, self._owner) from None
             headers = {"Authorization": f"Bearer {credentials.token}"}
             quota_project = getattr(credentials, "quota_project_id", None)
             return {**headers, "x-goog-user-project": quota_project} if quota_project else headers
@@ -234,7 +234,7 @@ def _is_metadata_server(url: str) -> bool:
         return False
 
 
-def _google_failure(error: Exception, description: str, owner: str) -> GeminiBatchError:
+def google_failure(error: Exception, description: str, owner: str) -> GeminiBatchError:
     """Return our error for a refusal by a token endpoint or google-auth."""
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
     from google.auth.exceptions import TransportError as GoogleTransportError

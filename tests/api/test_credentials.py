@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from api.test_resumed_downloads import saying
+from gcsfs.retry import HttpError
+from google.auth.exceptions import RefreshError
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.credentials import GoogleCredential, google_loader
 from airflow_provider_gemini_batch.api.errors import AccessDenied, ConfigurationError, TransportError
+from airflow_provider_gemini_batch.api.google.storage import ObjectStore, _storage_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -248,3 +252,26 @@ def test_a_refused_impersonation_is_not_an_outage(emulator: Emulator) -> None:
     refusal = said(b'{"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "No."}}', "403 Forbidden")
     with pytest.raises(AccessDenied, match="PERMISSION_DENIED"):
         authorization(emulator, refusal, impersonates=True)
+
+
+def test_a_token_endpoint_that_is_out_of_order_does_not_refuse_cloud_storage(emulator: Emulator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    load, _ = google_loader(
+        keyfile_dict={**emulator.service_account_info(), "token_uri": f"http://127.0.0.1:{port}/token"}
+    )
+    store = ObjectStore(GoogleCredential(load), project="p", endpoint=None)
+    with pytest.raises(TransportError, match=r"look-up of gs://b/a: the token endpoint gave no usable response"):
+        store.exists("gs://b/a")
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [(RefreshError("busy", retryable=True), TransportError), (RefreshError("no"), AccessDenied)],  # type: ignore[no-untyped-call]
+    ids=["outage", "refusal"],
+)
+def test_a_wrong_key_that_gcsfs_speaks_of_is_one_only_if_google_auth_says_so(
+    reason: Exception, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind), _storage_errors("read", "gs://b/a"):
+        raise HttpError({"code": 401, "message": "Invalid Credentials"}) from reason

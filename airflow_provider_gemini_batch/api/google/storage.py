@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_gemini_batch.api import names
+from airflow_provider_gemini_batch.api.credentials import google_failure
 from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
     ApiError,
@@ -24,7 +25,7 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
 )
 from airflow_provider_gemini_batch.api.google.output_folder import StoredObject
-from airflow_provider_gemini_batch.api.responses.refusal import error_from_status
+from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION, error_from_status
 from airflow_provider_gemini_batch.api.urls import checked_base_url, is_local_url
 from airflow_provider_gemini_batch.api.wire import time_of
 
@@ -286,15 +287,16 @@ def _storage_errors(operation: str, uri: str) -> Iterator[None]:
 
 
 def _translate_error(what: str, error: Exception) -> GeminiBatchError:
+    # Of a token that could not be had, gcsfs makes a 401 of a key that is wrong.
+    for one in (error, error.__cause__):
+        if type(one).__module__.startswith("google.auth") and isinstance(one, Exception):
+            return google_failure(one, what, THE_CONNECTION)
     code = getattr(error, "code", None) or getattr(error, "status", None)
     status = int(code) if isinstance(code, (int, str)) and str(code).isdigit() else 0
     if isinstance(error, OSError) and str(error).startswith("Forbidden: "):  # which is all that gcsfs says of a 403
         status = 403
     if status:
         return error_from_status(status, what)
-    if type(error).__module__.startswith("google.auth"):
-        text = f"{what}: Google gave no access token ({type(error).__name__})"
-        return AccessDenied(text, http_status=401, status="UNAUTHENTICATED")
     # Of the network's errors the system's own words are safe: "Name or service not known".
     reason = getattr(error, "strerror", None) if isinstance(error, OSError) else None
     return TransportError(f"{what} failed: {reason or type(error).__name__}", sent=True)
