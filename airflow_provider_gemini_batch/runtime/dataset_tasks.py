@@ -109,7 +109,8 @@ def _plan(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str, Any
     files = find_files(paths, given)
     forms = {format_of_file(one.path) for one in files}
     if len(forms) > 1:
-        raise ConfigurationError(f"the input has files of several formats: {', '.join(sorted(forms))}")
+        named = ", ".join(sorted(forms))
+        raise ConfigurationError(f"the input has files of several formats: {named}; take one of them by a pattern")
     form = forms.pop()
     spec = input_spec(of_parts, access.settings, paths)
     if form == "parquet":
@@ -211,7 +212,7 @@ def _refuse_too_many(parts: int, arguments: PlanArguments) -> None:
 
     most = conf.getint("core", "max_map_length", fallback=1024)
     if not parts:
-        raise EmptyInput("the input has no rows")
+        raise EmptyInput("the input has no rows; set on_empty to 'skip' or 'succeed' if that may happen")
     if parts > most:
         raise ConfigurationError(
             f"the input makes {parts} parts, and [core] max_map_length is {most}: raise rows_per_part "

@@ -269,12 +269,13 @@ class Output:
     ) -> tuple[LandingSummary, list[dict[str, Any]] | None]:
         """Land the responses; the rows themselves come back only where there is no path and they fit into XCom."""
         landing = replace(landing, media=self._media())
-        rows = None
+        rows, aside = None, None
         if self.path is None:
             summary, rows = self._for_xcom(sources, landing)
         else:
-            summary, _ = deliver(self._target(), self._files(), sources, landing, origin, workdir=self.folder)
-        _log_oddities(summary)
+            summary, manifest = deliver(self._target(), self._files(), sources, landing, origin, workdir=self.folder)
+            aside = manifest.aside
+        _log_oddities(summary, aside)
         return summary, rows
 
     def _media(self) -> MediaFolder | None:
@@ -309,8 +310,8 @@ def storable(value: Any) -> Any:
     return [storable(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _log_oddities(summary: LandingSummary) -> None:
-    """Warn about rows that did not fail but have something odd."""
+def _log_oddities(summary: LandingSummary, aside: str | None) -> None:
+    """Warn about rows that did not fail but have something odd, and about responses that no row takes."""
     if summary.warnings:
         names = ", ".join(shown(name) for name in summary.warned)
         more = ", ..." if summary.warnings > len(summary.warned) else ""
@@ -320,6 +321,13 @@ def _log_oddities(summary: LandingSummary) -> None:
             "%d rows have no name but the position of their response, which is not the order of the input. Give "
             "key_field, or a column 'key', 'custom_id' or 'id' in the input.",
             summary.by_position,
+        )
+    if summary.extra or summary.duplicate:
+        log.warning(
+            "Responses that belong to no row (%d), or to one that has another (%d), are %s.",
+            summary.extra,
+            summary.duplicate,
+            f"in {aside}" if aside else "left out",
         )
 
 

@@ -266,7 +266,7 @@ def test_csv_of_any_dialect_packed_or_not_are_one_dataset(board: Board) -> None:
 def test_packed_text_and_parquet_do_not_go_together(board: Board) -> None:
     write_csv(board.source / "a.csv.gz", 2)
     write_part(board.source / "b.parquet", 2)
-    with pytest.raises(AirflowFailException, match="several formats: csv, parquet"):
+    with pytest.raises(AirflowFailException, match="several formats: csv, parquet; take one"):
         board.plan()
 
 

@@ -53,6 +53,18 @@ def through(emulator: Emulator, task: GeminiCreateBatchJobOperator, make: Callab
         return run.resume(None, (deferred.value.kwargs or {})["memo"]), last
 
 
+def test_responses_that_no_row_takes_are_told_with_their_place(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    emulator.control.faults(extra_rows=1, duplicate_every=1)
+    through(emulator, operator(output_path=f"{tmp_path}/out.jsonl"), context)
+    aside = tmp_path / "_out.jsonl.aside.jsonl"
+    assert f"belong to no row (1), or to one that has another (1), are in {aside}." in caplog.text
+    assert len(aside.read_text().splitlines()) == 2
+    through(emulator, operator(), context)
+    assert "belong to no row (1), or to one that has another (1), are left out." in caplog.text
+
+
 def test_rows_that_go_neither_into_xcom_nor_to_a_path_are_not_lost_without_a_word(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
