@@ -168,15 +168,15 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
                 content_hash=str(members.get("content_hash", "")),
                 writer=str(members.get("writer", "")),
             ),
-            counts=dict(members["counts"]),
-            usage=Usage(**members["usage"]),
+            counts={name: int(count) for name, count in members["counts"].items()},
+            usage=Usage(**{name: int(count) for name, count in members["usage"].items()}),
             output=str(members["output"]),
             rows=int(members["rows"]),
             aside=members.get("aside"),
             part=str(members.get("part", "")),
             media=members.get("media"),
         )
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

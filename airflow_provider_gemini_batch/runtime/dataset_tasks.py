@@ -60,7 +60,8 @@ log = logging.getLogger(__name__)
 # About what a request has beside its texts.
 _REQUEST_BYTES = 120
 DATASET_MANIFEST = "dataset.json"
-_PART_FILE = re.compile(r"part-(.+)\.(?:parquet|json)")
+# A name that is not UTF-8 is nobody's part.
+_PART_FILE = re.compile(r"part-([^\ud800-\udfff]+)\.(?:parquet|json)")
 
 
 @dataclass(frozen=True)
@@ -355,7 +356,7 @@ def _remove_others(paths: Paths, arguments: CommitArguments, files: Files, write
     names = (
         path.rpartition("/")[2]
         for each in ("", f"{META_FOLDER}/")
-        for path in _files_in(paths, folder + each, conn_id, is_flat=True)
+        for path in _files_in(paths, folder + each, conn_id, named="part-*")
     )
     found = {match[1] for match in map(_PART_FILE.fullmatch, names) if match}
     others = sorted(found - {part_target(folder, key).part for key in arguments.parts})
@@ -388,10 +389,10 @@ def _remove_others(paths: Paths, arguments: CommitArguments, files: Files, write
     return removed
 
 
-def _files_in(paths: Paths, folder: str, conn_id: str | None, *, is_flat: bool = False) -> list[str]:
+def _files_in(paths: Paths, folder: str, conn_id: str | None, *, named: str | None = None) -> list[str]:
     """Return the files of a folder, none if it does not exist."""
     try:
-        return [one.path for one in list_files(paths, folder, conn_id=conn_id, is_flat=is_flat)]
+        return [one.path for one in list_files(paths, folder, conn_id=conn_id, named=named)]
     except ConfigurationError as error:
         if isinstance(error, EmptyInput) or isinstance(error.__cause__, FileNotFoundError):
             return []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     EmptyInput,
+    GeminiBatchError,
     InputError,
     TransportError,
 )
@@ -103,22 +104,24 @@ def _is_object(paths: Paths, address: str) -> bool:
         raise TransportError(f"cannot list {address} just now: {type(error).__name__}", sent=False) from error
 
 
-def list_files(paths: Paths, given: str, *, conn_id: str | None = None, is_flat: bool = False) -> list[FoundFile]:
+def list_files(paths: Paths, given: str, *, conn_id: str | None = None, named: str | None = None) -> list[FoundFile]:
     """Return the data files below a folder, or those that a pattern means (``*``, ``**``, ``?``), sorted by path.
 
     Names that begin with ``_`` or ``.`` are skipped, as other readers of datasets do.
 
-    :param is_flat: only the files of the folder itself.
+    :param named: a pattern for files of the folder itself, of which no other is looked at.
     :raises EmptyInput: there are none. :raises ConfigurationError: they cannot be listed.
     :raises TransportError: they cannot be listed just now.
     """
     if is_local(given):
         local_path(given)  # which refuses a relative one
-    root, wanted = (f"{given.rstrip('/')}/", _Wanted("*")) if is_flat else _root_and_pattern(given)
+    root, wanted = (f"{given.rstrip('/')}/", _Wanted(named)) if named else _root_and_pattern(given)
     try:
         listed = _local(root, wanted) if is_local(root) else _remote(paths, root, wanted, conn_id)
         # Writers of datasets leave empty files, without even a header, for partitions without rows.
         found = sorted(one for one in listed if one.size != 0)
+    except GeminiBatchError:
+        raise
     except (OSError, ImportError, ValueError) as error:
         if is_lasting(error):
             raise ConfigurationError(

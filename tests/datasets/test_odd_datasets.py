@@ -163,6 +163,15 @@ def test_a_copy_that_a_person_made_of_a_part_is_left_alone(board: Board, caplog:
     assert "part-copy.parquet is not of this dataset's plan" in caplog.text
 
 
+def test_links_and_names_of_others_in_the_folder_do_not_fail_a_commit(board: Board) -> None:
+    board.carry = ["id"]
+    write_part(board.source / "a.parquet", 2)
+    board.target.mkdir()
+    (board.target / "latest").symlink_to(board.target / "gone")
+    (board.target / os.fsdecode(b"part-\xff.parquet")).write_bytes(b"x")
+    assert board.run_whole()["counts"]["succeeded"] == 2
+
+
 @pytest.mark.parametrize("name", ["a b", "x" * 90])
 def test_a_copy_with_the_name_of_a_key_that_no_file_can_have_does_not_remove_its_part(
     board: Board, caplog: pytest.LogCaptureFixture, name: str

@@ -186,7 +186,7 @@ def test_another_task_of_the_same_run_is_refused_and_another_run_is_not(tmp_path
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-@pytest.mark.parametrize("changed", [{"whole": False}, {"version": 9}])
+@pytest.mark.parametrize("changed", [{"whole": False}, {"version": 9}, {"counts": {"total": "x"}}, {"usage": [1]}])
 def test_a_manifest_that_does_not_say_whole_does_not_count(text: str, changed: dict[str, Any], tmp_path: Path) -> None:
     output = str(tmp_path / "out.jsonl")
     put(output, tmp_path)
