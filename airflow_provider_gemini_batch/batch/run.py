@@ -162,7 +162,7 @@ class _Advance:
         except GeminiBatchError as error:
             return self._wait_out(error)
         if state.errors and isinstance(step, WaitForJobs):
-            state.errors = 0
+            state.errors = state.unreadable = 0
             step = replace(step, memo=state.to_json())
         return step
 

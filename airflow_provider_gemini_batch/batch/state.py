@@ -238,9 +238,10 @@ class BatchState:
     when its time counts. ``extra_round``: a repair round beyond those that the author asked for. ``unanswered``: create
     calls in a row whose job never appeared; the next is not sent before ``resend_at``. ``turn_since``: when it began to
     wait for its turn. ``kept``: by tag, the name of input that was brought to the service for later, and when.
-    ``errors``: failed calls in a row. ``wait_until``: the end of the last wait by our clock; ``is_sleeping``: whether
-    that wait was for a moment and not for jobs, and then ``waited_for`` says why. ``trigger_ahead``: by how many
-    seconds the triggerer's clock is ahead; negative if it is behind.
+    ``errors``: failed calls in a row, ``unreadable`` of them without a readable answer. ``wait_until``: the end of the
+    last wait by our clock; ``is_sleeping``: whether that wait was for a moment and not for jobs, and then
+    ``waited_for`` says why. ``trigger_ahead``: by how many seconds the triggerer's clock is ahead; negative if it is
+    behind.
     """
 
     clear_count: int = 0
@@ -263,6 +264,7 @@ class BatchState:
     turn_since: float | None = None
     kept: dict[str, list[Any]] = field(default_factory=dict)
     errors: int = 0
+    unreadable: int = 0
     wait_until: float = 0.0
     is_sleeping: bool = False
     waited_for: str = ""

@@ -74,14 +74,15 @@ class Timeouts:
         limit = self.limit()
         if state.pending and now >= limit:
             limit = max(limit, max(one.sent for one in state.pending.values()) + _LOOKING_ON)
-        unreadable = isinstance(error, UnexpectedResponse)
-        # Of a gateway that let calls through before; otherwise it is the connection that is wrong.
-        has_begun = state.records or state.pending or self._task.try_number > 1
-        unreadable |= isinstance(error, ApiError) and error.is_vague and bool(has_begun)
-        passes = error.retryable or (unreadable and state.errors < _UNREADABLE_ANSWERS)
+        # A page of a gateway that let calls through before; otherwise it is the connection that is wrong.
+        has_begun = bool(state.records or state.pending or self._task.try_number > 1)
+        is_page = isinstance(error, ApiError) and error.is_vague and has_begun
+        unreadable = not error.retryable and (is_page or isinstance(error, UnexpectedResponse))
+        passes = error.retryable or (unreadable and state.unreadable < _UNREADABLE_ANSWERS)
         if not passes or now >= limit:
             return None
         state.errors += 1
+        state.unreadable += unreadable
         retry_after = error.retry_after if isinstance(error, QuotaExceeded) else None
         return min(now + poll_delay(None, _FIRST_PAUSE, failures=state.errors, retry_after=retry_after), limit)
 

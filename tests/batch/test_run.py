@@ -10,11 +10,13 @@ from batch.made_up_jobs import INPUT, OTHER_INPUT, job, slot
 
 from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
+    ApiError,
     NotFound,
     QuotaExceeded,
     ResultsGone,
     ServiceUnavailable,
     TransportError,
+    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.models import CompletionStats, JobState
 from airflow_provider_gemini_batch.api.responses.refusal import error_from_response
@@ -311,6 +313,27 @@ def test_the_page_of_a_gateway_costs_no_job_that_runs(desk: Desk, monkeypatch: p
     desk.clock.time = paused.at
     assert isinstance(desk.run().advance(woken(paused)), WaitForJobs)
     assert desk.service.cancelled == []
+
+
+@pytest.mark.parametrize(
+    "last", [UnexpectedResponse("not JSON"), ApiError("a page", http_status=403)], ids=["200", "403"]
+)
+def test_a_gateway_that_is_back_after_a_long_outage_may_not_speak_clearly_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, last: Exception
+) -> None:
+    step: SleepUntil | WaitForJobs | Done = until_it_waits(desk)
+    for error in [*[ServiceUnavailable("503", http_status=503)] * 7, *[last] * 5]:
+        with monkeypatch.context() as patch:
+            refuse_questions(desk, error, patch)
+            step = desk.run().advance(woken(step))
+        assert isinstance(step, SleepUntil)
+        desk.clock.time = step.at
+    with monkeypatch.context() as patch:
+        refuse_questions(desk, last, patch)
+        with pytest.raises(type(last)):
+            desk.run().advance(woken(step))
+    # Five in a row are believed; a good answer forgets them.
+    assert isinstance(desk.run().advance(woken(step)), WaitForJobs)
 
 
 @pytest.mark.parametrize("first_try", [True, False])
