@@ -12,6 +12,7 @@ from bisect import bisect_right
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
@@ -358,7 +359,10 @@ class _ParquetRows(_Rows):
         columns = [name for name in table.schema_arrow.names if name in missing] or table.schema_arrow.names[:1]
         groups = range(first, last + 1)
         size = _batch_rows(table.metadata, groups, columns)
-        batches = table.iter_batches(size, row_groups=list(groups), columns=columns, use_threads=False)
+        # One row group after the other: pyarrow cannot join some nested types of several into one batch.
+        batches = chain.from_iterable(
+            table.iter_batches(size, row_groups=[group], columns=columns, use_threads=False) for group in groups
+        )
         while True:
             with parquet_faults(one.path), naming_file(one.path):
                 batch = next(batches, None)

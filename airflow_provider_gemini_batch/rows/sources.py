@@ -332,6 +332,8 @@ def parquet_faults(path: str) -> Iterator[None]:
         # What pyarrow finds out has no number, unlike what a storage says.
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
+        if isinstance(error, NotImplementedError):
+            raise InputError(f"{path}: the pyarrow of this machine cannot read it: {error}") from None
         raise InputError(f"{path}: it is not a Parquet file, or is damaged or not whole") from None
 
 

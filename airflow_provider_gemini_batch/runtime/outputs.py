@@ -234,11 +234,11 @@ class Output:
         # Its own path may be one that the dataset was copied from.
         if manifest is None or not self._files().exists(self.landing_path):
             return None
-        found = manifest.origin
-        if (found.content_hash, found.carried_types) == (origin.content_hash, origin.carried_types):
+        found, is_typed = manifest.origin, is_parquet(self.landing_path)
+        holds_all = found.content_hash == origin.content_hash
+        if holds_all and (found.carried_types == origin.carried_types or not is_typed):
             return manifest
-        is_sent = origin.content_hash == found.content_hash or origin.fingerprint == found.fingerprint
-        if not is_sent or not is_parquet(self.landing_path):
+        if not is_typed or not (holds_all or found.fingerprint == origin.fingerprint):
             return None
         return with_carried(
             self._files(), self._target(), manifest, origin, carried, response=self.arguments.keep_response

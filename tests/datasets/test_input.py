@@ -158,6 +158,16 @@ def test_row_groups_of_a_file_are_read_alone(tmp_path: Path) -> None:
         read([put(tmp_path / "x.jsonl", [{"text": "x"}]) + "#row_groups=0-1"])
 
 
+def test_categories_within_a_column_are_read_over_several_row_groups(tmp_path: Path) -> None:
+    categories = pa.array(["a", "b", "a"]).dictionary_encode()
+    parquet.write_table(
+        pa.table({"kinds": pa.ListArray.from_arrays([0, 1, 2, 3], categories)}),
+        tmp_path / "x.parquet",
+        row_group_size=1,
+    )
+    assert read(f"{tmp_path}/") == [{"kinds": ["a"]}, {"kinds": ["b"]}, {"kinds": ["a"]}]
+
+
 @pytest.mark.parametrize("buffering", [0, 1 << 20], ids=["a store", "a disk"])
 def test_parquet_is_read_without_what_nobody_asks_for_and_forgotten_row_by_row(tmp_path: Path, buffering: int) -> None:
     path, size = tmp_path / "wide.parquet", 2 << 20

@@ -508,6 +508,18 @@ def test_columns_that_were_out_of_reach_when_a_part_was_landed_come_with_the_nex
     assert len(board.states()) == 1
 
 
+def test_types_of_carried_columns_do_not_matter_to_json_lines(board: Board, tmp_path: Path) -> None:
+    board.carry = ["v"]
+    (tmp_path / "a.csv").write_text("id,text,v\n1,One.,5\n")
+    for run, types in (("a", {}), ("b", {"v": "int"})):
+        part = {"input_path": f"{tmp_path}/a.csv", "output_path": f"{tmp_path}/o.jsonl", "carry_types": types}
+        again = board.again(run)
+        again.run_part(0, part)
+        again.end_all()
+        again.run_part(0, part)
+    assert len(board.states()) == 1
+
+
 def test_the_services_own_json_stays_behind_carried_columns_that_change(board: Board) -> None:
     board.arguments = {"keep_response": True}
     write_part(board.source / "a.parquet", 3)
