@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +43,13 @@ def here(request: pytest.FixtureRequest, listener: Listener) -> Iterator[tuple[B
         )
     with made as client:
         yield client, JOBS[request.param]
+
+
+@pytest.fixture(params=["cancel", "delete"])
+def act(request: pytest.FixtureRequest, here: tuple[BatchClient, str]) -> Callable[[], None]:
+    """A call that ends a job there."""
+    client, name = here
+    return partial({"cancel": client.cancel, "delete": client.delete}[request.param], name)
 
 
 def http(status: str, body: bytes = b"", *headers: str) -> bytes:
@@ -98,12 +106,7 @@ def test_an_empty_page_is_one(here: tuple[BatchClient, str], listener: Listener,
     assert not here[0].list().batch_jobs
 
 
-@pytest.mark.parametrize("operation", ["cancel", "delete"])
-def test_a_page_or_an_error_does_not_pass_for_a_cancel_or_delete(
-    here: tuple[BatchClient, str], listener: Listener, operation: str
-) -> None:
-    client, name = here
-    act = {"cancel": client.cancel, "delete": client.delete}[operation]
+def test_a_page_or_an_error_does_not_pass_for_a_cancel_or_delete(act: Callable[[], None], listener: Listener) -> None:
     for body, words in (
         (b"<html>Sign in</html>", r"not JSON \(HTML\)"),
         (b'{"name": "operations/1", "done": true, "error": {"code": 9, "message": "It runs."}}', "an error: It runs."),
@@ -111,10 +114,10 @@ def test_a_page_or_an_error_does_not_pass_for_a_cancel_or_delete(
     ):
         listener.answer = (200, {}, body)
         with pytest.raises(UnexpectedResponse, match=words):
-            act(name)
+            act()
     for body in (b"", b"{}", b"OK", b'{"done": true, "response": {}}', b'{"error": {}}'):
         listener.answer = (200, {}, body)
-        act(name)
+        act()
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 412])
@@ -197,20 +200,17 @@ def test_an_upload_that_the_service_ends_with_an_error_quotes_it() -> None:
 OWN_404 = b'{"error": {"code": 404, "status": "NOT_FOUND", "message": "Requested entity was not found."}}'
 
 
-@pytest.mark.parametrize("operation", ["cancel", "delete"])
 def test_a_job_is_not_gone_or_beyond_reach_because_a_gateway_says_so(
-    here: tuple[BatchClient, str], listener: Listener, operation: str
+    act: Callable[[], None], listener: Listener
 ) -> None:
     """It runs on, and is paid for, if nobody cancels it."""
-    client, name = here
-    act = {"cancel": client.cancel, "delete": client.delete}[operation]
     for status, page in ((404, b"404 page not found"), (403, b"<html>"), (405, b'{"message": "no route"}')):
         listener.answer = (status, {}, page)
         with pytest.raises(ServiceUnavailable, match=str(status)):
-            act(name)
+            act()
     listener.answer = (404, {}, OWN_404)
     with pytest.raises(NotFound):
-        act(name)
+        act()
 
 
 def test_the_output_of_a_job_is_not_lost_because_a_gateway_says_404(listener: Listener) -> None:

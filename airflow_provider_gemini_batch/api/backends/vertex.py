@@ -280,11 +280,15 @@ class VertexBackend:
         for wants_good in (True, False):
             for uris in (files, others):
                 for result in self._read(uris):
-                    row, is_good = hash(result.key), result.error is None
-                    # In the others, the place of a row without a key means nothing.
-                    if is_good is wants_good and row not in found and (result.key is not None or uris is files):
+                    if result.key is None:
+                        # Known by its place alone: so all in their order, and none of the others.
+                        is_due = wants_good and uris is files
+                    else:
+                        row = hash(result.key)
+                        is_due = (result.error is None) is wants_good and row not in found
+                        found.update({row} if is_due else ())
+                    if is_due:
                         yield result
-                        found.update({row} if result.key is not None else ())
 
     def _read(self, uris: Sequence[str]) -> Iterator[BatchResult]:
         return read_lines((line for uri in uris for line in self._lines(uri)), parse_vertex_line)
