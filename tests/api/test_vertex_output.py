@@ -380,8 +380,8 @@ def test_rows_that_only_an_unfinished_attempt_of_a_job_that_was_cut_short_holds_
     assert sorted(results) == sorted([("k99", False), *((key, True) for key in first + rest)])
     # Rows without a key are known by their order alone.
     put(client.storage, uri, b'{"response": {"x": 1}}\n{"status": "INTERNAL"}\n{"response": {"x": 2}}')
-    results = [(result.position, result.error is None) for result in client.get_responses(name) if result.key is None]
-    assert results == [(0, True), (1, False), (2, True)]
+    keyless = [(result.position, result.error is None) for result in client.get_responses(name) if result.key is None]
+    assert keyless == [(0, True), (1, False), (2, True)]
 
 
 @pytest.mark.parametrize("counts", [{}, {"successfulCount": 5, "failedCount": 0}])
