@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
+from msgspec import DecodeError, Raw
+from msgspec.json import decode
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_gemini_batch.api.errors import (
@@ -41,7 +43,7 @@ from airflow_provider_gemini_batch.api.urls import is_host, origin
 from airflow_provider_gemini_batch.api.wire import error_of, text_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from airflow_provider_gemini_batch.api.credentials import Credential
@@ -144,9 +146,7 @@ class WholeResponse:
 
     def json(self) -> dict[str, Any]:
         """Return the body as a JSON object. Raises :class:`UnexpectedResponse` if it is not one."""
-        # Count values before parsing: "[]," takes three bytes of text, but a hundred in memory.
-        if _values(self.body) > self.max_values and _values(_without_texts(self.body)) > self.max_values:
-            raise ResponseTooLarge(f"{self.description}: the response holds more than {self.max_values} values")
+        self._check_values()
         # The body may hold responses that were paid for, so it is read as leniently as a file of them.
         value = read_json(self.body)
         if value is None:
@@ -158,18 +158,48 @@ class WholeResponse:
             raise self._holds_error(value)
         return value
 
-    def page(self, member: str) -> tuple[list[dict[str, Any]], str | None]:
+    def _check_values(self) -> None:
+        """Count values before they are parsed: "[]," takes three bytes of text, but a hundred in memory."""
+        if _values(self.body) > self.max_values and _values(_without_texts(self.body)) > self.max_values:
+            raise ResponseTooLarge(f"{self.description}: the response holds more than {self.max_values} values")
+
+    def page(self, member: str) -> tuple[Iterable[dict[str, Any]], str | None]:
         """Return the objects on a page of a list and the token of the next page; both are left out when empty.
+
+        The objects come one by one, each parsed in its turn: a hundred jobs at once are enough objects to set off a
+        garbage collection, which stops all threads of a triggerer.
 
         :raises UnexpectedResponse: the response is something else. It must not pass for an empty page: a job that
             exists would be created again.
         """
+        self._check_values()
+        try:
+            members = decode(self.body, type=dict[str, Raw])
+            objects = decode(members[member], type=list[Raw])
+        except (DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+            return self._whole_page(member)
+        token = read_json(bytes(members.get("nextPageToken", b"null")))
+        return self._parsed(objects), text_at({"nextPageToken": token}, "nextPageToken")
+
+    def _parsed(self, objects: Iterable[Raw]) -> Iterator[dict[str, Any]]:
+        for item in map(bytes, objects):
+            value = read_json(item)
+            if value is None and item != b"null":
+                raise self._no_page()
+            if isinstance(value, dict):
+                yield value
+
+    def _whole_page(self, member: str) -> tuple[list[dict[str, Any]], str | None]:
+        """Return the same of a page without entries, or of one that only the lenient parser can read."""
         page = self.json()
         if page and not page.keys() & {member, "nextPageToken", "unreachable"}:
-            raise UnexpectedResponse(f"{self.description}: {self.status}, but the response is not a page of a list")
+            raise self._no_page()
         found = page.get(member)
         objects = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
         return objects, text_at(page, "nextPageToken")
+
+    def _no_page(self) -> UnexpectedResponse:
+        return UnexpectedResponse(f"{self.description}: {self.status}, but the response is not a page of a list")
 
     def check_accepted(self) -> None:
         """Raise UnexpectedResponse if a 2xx to a cancel or delete holds an error or is a web page, as of a gateway."""

@@ -54,7 +54,7 @@ class _Answers:
     """A transport that brings the same answer to every call."""
 
     def __init__(self, answer: object) -> None:
-        self._body = json.dumps(answer).encode()
+        self._body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
 
     def send(self, call: Call) -> WholeResponse:  # noqa: ARG002
         return WholeResponse(200, {}, self._body)
@@ -135,3 +135,10 @@ def test_a_page_without_jobs_gives_no_snapshots(answer: object) -> None:
 def test_an_answer_that_is_not_a_page_of_jobs_is_refused(answer: object) -> None:
     with pytest.raises(UnexpectedResponse):
         gemini(answer).snapshots(page_size=1, page_token=None)
+
+
+def test_a_job_on_a_page_that_only_a_lenient_parser_reads_is_read() -> None:
+    jobs = b'{"name": "batches/\xff1"}, null, 5, {"name": "batches/2", "x": "a\tb"}'
+    page = gemini(b'{"operations": [%b], "nextPageToken": "t"}' % jobs).snapshots(page_size=1, page_token=None)
+    assert [snapshot.name[-1] for snapshot in page.snapshots] == ["1", "2"]
+    assert page.next_page_token == "t"
