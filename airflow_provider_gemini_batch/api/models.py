@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_gemini_batch.api.states import NEVER_STARTED, JobKind, JobState, Service
@@ -157,7 +158,7 @@ class BatchJobPage(_Value):
         return bool(self.next_page_token)
 
 
-class JobProgress(NamedTuple):
+class JobProgress(Struct, frozen=True, gc=False):
     """What changes in a job while it runs. ``counted`` is False when the service reports no counts."""
 
     state: JobState = JobState.UNKNOWN
@@ -193,11 +194,11 @@ class JobProgress(NamedTuple):
         return self.raw_state if self.state is JobState.UNKNOWN and self.raw_state else self.state.words
 
 
-class JobSnapshot(NamedTuple):
-    """One job as of a moment, in two tuples, where a :class:`BatchJob` takes a dozen objects.
+class JobSnapshot(Struct, frozen=True, gc=False):
+    """One job as of a moment, in two objects that garbage collection does not count.
 
-    This is for polling thousands of jobs: the more objects are alive, the more often Python runs its full garbage
-    collection, which stops every thread.
+    This is for polling thousands of jobs: the more counted objects live at a time, the more often Python runs its full
+    garbage collection, which stops every thread. A :class:`BatchJob` takes a dozen of them.
     """
 
     name: str

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from api.virtual_time import VirtualTime
+from msgspec.structs import replace
 
 from airflow_provider_gemini_batch.api.backends.vertex import VertexPlace
 from airflow_provider_gemini_batch.api.client import BatchClient
@@ -92,10 +93,10 @@ def test_lists_are_filtered_and_masked(vertex: BatchClient, emulator: Emulator) 
         (found,) = vertex.list_all(filter="labels.team=b", brief=brief)
         assert (found.name, found.display_name, found.labels) == (wanted.name, "two", {"team": "b"})
         assert bool(found.src.gcs_uris) is not brief
-    told = [JobSnapshot.of(job)._replace(as_of=None) for job in vertex.list_all(brief=True)]
+    told = [replace(JobSnapshot.of(job), as_of=None) for job in vertex.list_all(brief=True)]
     first = vertex.snapshots(page_size=1)
     rest = vertex.snapshots(page_token=first.next_page_token)
-    assert [snapshot._replace(as_of=None) for snapshot in first.snapshots + rest.snapshots] == told
+    assert [replace(snapshot, as_of=None) for snapshot in first.snapshots + rest.snapshots] == told
     emulator.control.faults(refuse_fields=True)
     before = emulator.control.books()["requests"]["list"]
     assert len(list(vertex.list_all(page_size=1, brief=True))) == 2

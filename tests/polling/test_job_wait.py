@@ -10,6 +10,7 @@ import pytest
 from batch.made_up_jobs import NOON, job
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
@@ -51,7 +52,8 @@ any_error = st.sampled_from([DENIED, FORBIDDEN, MISSING, REFUSAL, ConfigurationE
 def seen(state: JobState, *, age: float | None = None, done: int | None = None, name: str = NAME) -> JobSnapshot:
     stats = None if done is None else CompletionStats(total=100, success=done)
     as_of = None if age is None else NOON + timedelta(seconds=age)
-    return JobSnapshot.of(job(state, as_of=as_of).model_copy(update={"completion_stats": stats}))._replace(name=name)
+    known = JobSnapshot.of(job(state, as_of=as_of).model_copy(update={"completion_stats": stats}))
+    return structs.replace(known, name=name)
 
 
 class One:
@@ -116,7 +118,7 @@ def test_a_job_that_never_left_the_queue_is_stuck_by_the_services_own_times(stat
     one.take(seen(state, age=HOUR - 1))
     assert not one.wait.is_over
     one.take(seen(JobState.RUNNING, age=9 * HOUR))
-    one.take(seen(state, age=9 * HOUR)._replace(start_time=NOON))
+    one.take(structs.replace(seen(state, age=9 * HOUR), start_time=NOON))
     assert not one.wait.is_over
     one.take(seen(state, age=HOUR))
     assert one.reason is Reason.QUEUE_TIMEOUT
