@@ -109,7 +109,7 @@ class Expected:
         self._text_bytes += size
         if isinstance(request, TextRequest):
             if self._makes_text and size <= _LONG_BYTES:
-                self._add_text(request)
+                self._add_outputs((request,))
                 return
             request = request.costs
         own = request.get("generationConfig", self._config)
@@ -138,8 +138,7 @@ class Expected:
             return
         self.rows += len(requests)
         self._text_bytes += sum(sizes)
-        for request in requests:
-            self._add_text(request)
+        self._add_outputs(requests)
 
     def add_rows(self, rows: int, text_bytes: int, *, files: int = 0) -> None:
         """Count rows of which only the number and the size are known, and the ``files`` that go with them."""
@@ -148,12 +147,17 @@ class Expected:
         self._unseen_files += files
         self._add_output(self._common, rows)
 
-    def _add_text(self, request: TextRequest) -> None:
-        own = request.generationConfig
-        most, several = (self._common.most, self._common.several) if own is UNSET else (own.maxOutputTokens, 1)
-        if most is None:
-            self.unbounded_rows += 1
-        self.output_tokens += (most or OUTPUT_TOKENS_GUESSED) * several
+    def _add_outputs(self, requests: Sequence[TextRequest]) -> None:
+        """Count the output of requests of text."""
+        unbounded = tokens = 0
+        for request in requests:
+            own = request.generationConfig
+            most, several = (self._common.most, self._common.several) if own is UNSET else (own.maxOutputTokens, 1)
+            if most is None:
+                unbounded += 1
+            tokens += (most or OUTPUT_TOKENS_GUESSED) * several
+        self.unbounded_rows += unbounded
+        self.output_tokens += tokens
 
     def _add_output(self, config: _Config, rows: int = 1) -> tuple[int, Mapping[str, int]]:
         """Count the output of rows; return its tokens, and those that are not text by their modality."""

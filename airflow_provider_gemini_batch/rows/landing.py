@@ -458,15 +458,17 @@ class _Known(_Base):
         elif self._fault_of and self._fault_of[row]:
             self._fault_of[row] = 0
             self._failed_names.pop(row, None)
-        is_final = status is _OK or row < limit
         # A failed row that no later job holds was final, yet this job responded to it.
         was_final = by and row < self._final_below
+        is_final = not was_final and (status is _OK or row < limit)
         spill = self._spill
-        if row == self._next and is_final and not was_final:
+        if is_final and row == self._next:
             self._emit(line)
         else:
-            spill.add(row, line, is_final and not was_final)
-        if spill.waiting and row >> spill.shift <= self._next >> spill.shift:
+            spill.add(row, line, is_final)
+            if row >> spill.shift > self._next >> spill.shift:
+                return
+        if spill.waiting:
             self._drain()
 
     def _note_fault(self, row: int, fault: _Fault) -> None:

@@ -104,13 +104,23 @@ class RecordWriter:
             self._empty += 1
             return
         self._carried.update(carried)
+        self._add(1, b"%b\t%b\t%b\n" % (key, carried, instance))
+
+    def add_keys(self, keys: Sequence[bytes]) -> None:
+        """Add rows of which only the keys are kept, all of them or none; see :meth:`add`."""
+        if any(keys):
+            self._add(len(keys), _EMPTY.join(keys) + _EMPTY)
+        else:
+            self._empty += len(keys)
+
+    def _add(self, rows: int, lines: bytes) -> None:
         if self._dropped:
             return
         if self._empty:
             self._put(_EMPTY * self._empty)
             self._empty = 0
-        self._rows += 1
-        self._put(b"%b\t%b\t%b\n" % (key, carried, instance))
+        self._rows += rows
+        self._put(lines)
 
     def _put(self, piece: bytes) -> None:
         self._held += piece

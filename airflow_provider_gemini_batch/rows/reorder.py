@@ -1,8 +1,8 @@
 """A file for rows that arrive too early: added in any order, taken out in the order of their numbers.
 
 Rows are gathered in buckets of neighbours; a bucket that has filled its buffer is appended to the file as one extent,
-and each bucket is read back as a whole, so that neither writing nor reading costs a system call per row. Memory holds
-the buffers (at most 8 MiB) and one bucket (a 512th of the file), and nothing else of a row.
+many of them at a time, and each bucket is read back as a whole, so that neither writing nor reading costs a system call
+per row. Memory holds the buffers (at most 8 MiB) and one bucket (a 512th of the file), and nothing else of a row.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 from array import array
+from contextlib import suppress
+from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
 _BUCKETS_LOG2 = 9
 _EXTENT_BYTES = 16 << 10
 _PIECE_ROWS = 128
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 18
 
 
 class _Extent(NamedTuple):
-    """A piece of the file: the numbers and lengths of some lines, eight bytes each, then the lines."""
+    """A piece of the file: some lines, then their rows' numbers, eight bytes each."""
 
     start: int
     rows: int
@@ -31,12 +33,13 @@ class _Extent(NamedTuple):
 
 
 class _Bucket:
-    """Neighbouring rows: ``lines`` by row, older ones in ``extents``; ``final`` counts the final ones."""
+    """Neighbouring rows: ``lines`` and their ``rows``, older ones in ``extents``; ``final`` counts the final ones."""
 
-    __slots__ = ("extents", "final", "lines", "width")
+    __slots__ = ("extents", "final", "lines", "rows", "width")
 
     def __init__(self) -> None:
-        self.lines: dict[int, bytes] = {}
+        self.lines: list[bytes] = []
+        self.rows = array("q")
         self.width = 0
         self.final = 0
         self.extents: list[_Extent] = []
@@ -59,9 +62,13 @@ class Spill:
         self.waiting = 0
 
     def add(self, row: int, line: bytes, is_final: bool = False) -> None:  # noqa: FBT001, FBT002  (for each row)
-        """Add the line of a row. ``is_final``: no other line can replace it; pass it at most once for each row."""
+        """Add the line of a row, newline included.
+
+        :param is_final: no other line can replace it; pass it at most once for each row.
+        """
         bucket = self._buckets[row >> self.shift]
-        bucket.lines[row] = line
+        bucket.rows.append(row)
+        bucket.lines.append(line)
         bucket.width += len(line)
         bucket.final += is_final
         self.waiting += is_final
@@ -99,49 +106,47 @@ class Spill:
     def close(self) -> None:
         """Remove the file."""
         if self._handle is not None:
-            self._handle.close()
-            self._handle = None
             self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # a full disk has no room for the last block, which nobody needs any more
+                self._handle.close()
+            self._handle = None
 
     def _write(self, bucket: _Bucket) -> None:
         if self._handle is None:
-            self._handle = self._path.open("w+b", buffering=0)
-        head = array("q", bucket.lines)
-        head.extend(map(len, bucket.lines.values()))
-        block = b"".join((head.tobytes(), *bucket.lines.values()))
-        if os.pwrite(self._handle.fileno(), block, self._size) != len(block):
-            raise OSError(errno.ENOSPC, "no room for the rows that wait for their turn")
+            self._handle = self._path.open("w+b", buffering=_BLOCK_BYTES)
+        block = b"".join((*bucket.lines, bucket.rows))
+        self._handle.write(block)
         bucket.extents.append(_Extent(self._size, len(bucket.lines), len(block)))
         self._extents += 1
         self._size += len(block)
         bucket.lines.clear()
+        del bucket.rows[:]
         bucket.width = 0
 
     def _read(self, number: int, first: int, end: int) -> list[bytes]:
         """Return the lines of a bucket from ``first`` on, and forget it."""
         bucket, self._buckets[number] = self._buckets[number], _Bucket()
-        found = [b""] * (end - first)
-        for extent in bucket.extents:
-            assert self._handle is not None  # noqa: S101  (an extent is in it)
-            block = os.pread(self._handle.fileno(), extent.width, extent.start)
-            if len(block) != extent.width:
-                raise OSError(errno.EIO, "the file of the rows that wait for their turn was cut")
-            place = 16 * extent.rows
-            head = array("q", block[:place])
-            for row, width in zip(head[: extent.rows], head[extent.rows :], strict=True):
-                if row >= first:
-                    found[row - first] = block[place : place + width]
-                place += width
-        for row, line in bucket.lines.items():
-            if row >= first:
-                found[row - first] = line
+        begin = number << self.shift
+        found = [b""] * (end - begin)
+        if self._handle is not None and bucket.extents:
+            self._handle.flush()
+            for extent in bucket.extents:
+                block = os.pread(self._handle.fileno(), extent.width, extent.start)
+                if len(block) != extent.width:
+                    raise OSError(errno.EIO, "the file of the rows that wait for their turn was cut")
+                rows = array("q", block[-8 * extent.rows :])
+                for row, line in zip(rows, BytesIO(block), strict=False):  # BytesIO yields lines
+                    found[row - begin] = line
+            self._extents -= len(bucket.extents)
+            if not self._extents:
+                # Nothing waits on the disk any more.
+                self._handle.seek(0)
+                self._handle.truncate()
+                self._size = 0
+        for row, line in zip(bucket.rows, bucket.lines, strict=True):
+            found[row - begin] = line
         self.waiting -= bucket.final
-        self._extents -= len(bucket.extents)
-        if bucket.extents and not self._extents and self._handle is not None:
-            # Nothing waits on the disk any more.
-            self._handle.truncate(0)
-            self._size = 0
-        return found
+        return found[first - begin :]
 
 
 class Waiting:

@@ -102,7 +102,7 @@ class Row:
 
 
 class Block(NamedTuple):
-    """Lines of JSON, as they are and one by one, and the number of the first."""
+    """Lines of JSON, as they are and one by one, each with a line feed at its end, and the number of the first."""
 
     first: int
     data: bytes
@@ -139,7 +139,7 @@ class RowSource(NamedTuple):
 
 def open_local(path: str) -> BinaryIO:
     """Open a file of this machine for reading; ``file://`` and ``~`` are understood."""
-    return local_file(path).open("rb", buffering=_READ_BYTES)
+    return local_file(path).open("rb", buffering=4 * _BLOCK_BYTES)
 
 
 def guess_format(path: str) -> str:
@@ -280,13 +280,11 @@ def _blocks(handle: BinaryIO) -> Iterator[Block]:
     """Yield the lines of a file. Raises InputError for one that is too long for memory."""
     first = 1
     while data := handle.read(_BLOCK_BYTES):
-        lines = data.split(b"\n")
-        if lines[-1]:
+        lines = io.BytesIO(data).readlines()  # much faster than split()
+        if not data.endswith(b"\n"):
             rest = whole_line(handle, first + len(lines) - 1, len(lines[-1]))
             data += rest
-            lines[-1] += rest.removesuffix(b"\n")
-        else:
-            del lines[-1]
+            lines[-1] += rest.removesuffix(b"\n") + b"\n"
         yield Block(first, data, lines)
         first += len(lines)
 

@@ -15,7 +15,6 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import repeat
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -195,7 +194,7 @@ class _Pass:
             return
         for block in blocks:
             made = None if self._bad.places else self._maker.make_all(block, self._out.rows)
-            if made is not None and self._out.has_room_for(made.lines):
+            if made is not None and self._out.has_room_for(made):
                 self._take_plain(block.first, made)
             else:
                 self._take(block.rows())
@@ -204,11 +203,10 @@ class _Pass:
         """Process rows of consecutive places, the first of which is given."""
         self._note_place(place, self._out.rows)
         self.keys.add(rows.keys)
-        self._expected.add_texts(rows.requests, list(map(len, rows.lines)))
-        self._out.write_all(rows.lines)
+        self._expected.add_texts(rows.requests, rows.sizes)
+        self._out.write_all(rows)
         if self._record is not None:
-            for key in rows.keys_json or repeat(b"", len(rows.lines)):
-                self._record.add(key, b"", b"")
+            self._record.add_keys(rows.keys_json or [b""] * len(rows.sizes))
 
     def _note_place(self, place: int, row: int) -> None:
         """Note by how much the place of a row and its number differ, if all rows have the same difference."""
@@ -306,19 +304,18 @@ class _ShardWriter:
         self.rows = 0
         self.files: dict[int, ShardFile] = {}
 
-    def has_room_for(self, lines: Sequence[bytes]) -> bool:
-        """Return whether the job that was begun can take so many lines."""
-        fits = self._size + sum(map(len, lines)) <= self._max_bytes
-        return fits and self.rows + len(lines) - self._first_row <= self._max_rows
+    def has_room_for(self, rows: PlainRows) -> bool:
+        """Return whether the job that was begun can take all these rows."""
+        fits = self._size + len(rows.data) <= self._max_bytes
+        return fits and self.rows + len(rows.sizes) - self._first_row <= self._max_rows
 
-    def write_all(self, lines: Sequence[bytes]) -> None:
-        """Add lines for which there is room."""
-        begun = len(self._block)
-        self._block += b"".join(lines)
-        self._size += len(self._block) - begun
-        self.rows += len(lines)
-        if len(self._block) >= _BLOCK_BYTES:
-            self._flush()
+    def write_all(self, rows: PlainRows) -> None:
+        """Add rows for which there is room."""
+        self._flush()
+        self._hash(rows.data)
+        self._write(rows.data)
+        self._size += len(rows.data)
+        self.rows += len(rows.sizes)
 
     def write(self, line: bytes, hash_as: bytes | None) -> None:
         """Add a line; ``hash_as`` replaces it in the fingerprint. Raises InputError if no job can hold the line."""

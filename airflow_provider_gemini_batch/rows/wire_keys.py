@@ -7,7 +7,9 @@ into a number.
 
 from __future__ import annotations
 
-_LONGEST_NUMBER = 18
+import re
+
+_WRAPPED = re.compile(r"r(0|[1-9][0-9]{0,17})(?:-(.*))?", re.DOTALL).fullmatch
 
 
 def wrap_key(row: int, author_key: str | None) -> str:
@@ -17,13 +19,8 @@ def wrap_key(row: int, author_key: str | None) -> str:
 
 def unwrap_key(wire_key: str | None) -> tuple[int | None, str | None]:
     """Return row number and author's key; ``(None, key)`` for a key that :func:`wrap_key` did not make."""
-    if wire_key is not None and wire_key[:1] == "r":
-        number, _, author_key = wire_key[1:].partition("-")
-        # Only what wrap_key writes is ours; int() accepts more.
-        plain = number.isascii() and number.isdecimal() and len(number) <= _LONGEST_NUMBER
-        if plain and (number[0] != "0" or number == "0"):
-            return int(number), author_key or None
-    return None, wire_key
+    found = None if wire_key is None else _WRAPPED(wire_key)
+    return (None, wire_key) if found is None else (int(found[1]), found[2] or None)
 
 
 def wrap_key_json(row: int, author_key_json: bytes | None) -> bytes:

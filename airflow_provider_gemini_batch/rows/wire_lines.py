@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # Lines of another layout are written again. Each repetition of a group takes memory, so there are few.
 _LAYOUT = re.compile(rb'\{"key":( ?)("[^"\\]*(?:\\.[^"\\]*){0,1000}"),\1"request":\1(?=\s*\{)')
+# Finding it takes a third of the time that ``in`` takes.
+_UNICODE_ESCAPE = re.compile(rb"\\u")
 _decode_text = Decoder(str).decode
 _encode = Encoder().encode
 
@@ -54,12 +56,16 @@ A plain tuple: there are millions, and a named tuple would take a tenth more tim
 
 
 class PlainRows(NamedTuple):
-    """Rows in columns: their keys and these as JSON (none of both, or one for each row), their lines and requests."""
+    """Rows in columns: their keys and these as JSON (none of both, or one for each row), their requests and lines.
+
+    ``data`` are the lines, each of which has the size that ``sizes`` says.
+    """
 
     keys: Sequence[str]
     keys_json: Sequence[bytes]
-    lines: Sequence[bytes]
     requests: Sequence[TextRequest]
+    data: bytes
+    sizes: Sequence[int]
 
 
 class LineMaker:
@@ -96,7 +102,7 @@ class LineMaker:
         keys, written, bodies, requests = found
         wire_keys = [wrap_key_json(row, key) for row, key in enumerate(written or repeat(None, len(bodies)), number)]
         lines = wire_lines(self._service, self._kind, wire_keys, bodies)
-        return PlainRows(keys, written, lines, requests)
+        return PlainRows(keys, written, requests, b"".join(lines), list(map(len, lines)))
 
     def _shape_row(self, row: Row) -> _Written:
         """Return a row in the service's form, with its attachments."""
@@ -132,7 +138,7 @@ class _RawBody:
         """Return the row as its line has it; None if it must be parsed and written again."""
         # A line with escapes is written again without them: batches reportedly corrupt escaped surrogate pairs.
         # Finding one byte is faster than two, and ``find`` faster than ``in``.
-        if self._off or (raw.find(b"\\") >= 0 and b"\\u" in raw):
+        if self._off or (raw.find(b"\\") >= 0 and _UNICODE_ESCAPE.search(raw)):
             return None
         key = written = None
         body = raw
@@ -152,32 +158,36 @@ class _RawBody:
             body = body[:-1] + self._tail
         return key, written, body, None, request, ()
 
-    def read_all(self, block: Block) -> PlainRows | None:
-        """Return the rows of a block, with requests for lines; None if any is not plain.
+    def read_all(
+        self, block: Block
+    ) -> tuple[Sequence[str], Sequence[bytes], Sequence[bytes], Sequence[TextRequest]] | None:
+        """Return the keys of a block, these as JSON, its requests as JSON and these read; None if any is not plain.
 
         Plain are lines of one layout, each with a request of text. :meth:`read` would return the same for them.
         """
-        if self._off or not self._generates or (block.data.find(b"\\") >= 0 and b"\\u" in block.data):
+        data, lines = block.data, block.lines
+        if self._off or not self._generates or (data.find(b"\\") >= 0 and _UNICODE_ESCAPE.search(data)):
             return None
         keys: Sequence[str] = ()
         written: Sequence[bytes] = ()
-        bodies = block.lines
-        if lead := _LAYOUT.match(bodies[0]):
+        if lead := _LAYOUT.match(lines[0]):
             begin, middle = b'{"key":%b"' % lead[1], b'",%b"request":%b' % (lead[1], lead[1])
-            parts = [line.partition(middle) for line in bodies]
-            found = _keys([head for head, _, _ in parts], begin)
-            if found is None or {body[-2:] for _, _, body in parts} != {b"}}"}:
+            heads, _, rests = zip(*[line.partition(middle) for line in lines], strict=True)
+            found = _keys(heads, begin)
+            if found is None or not all(map(bytes.endswith, rests, repeat(b"}}\n"))):
                 return None
             keys, written = found
-            bodies = [body[:-1] for _, _, body in parts]
-        elif {line[:1] + line[-1:] for line in bodies} != {b"{}"}:
+            bodies = [rest[:-2] for rest in rests]
+        elif {line[:1] + line[-2:] for line in lines} == {b"{}\n"}:
+            bodies = [line[:-1] for line in lines]
+        else:
             return None
         requests = text_requests(bodies)
         if requests is None or (self._may_need_changes and not all(map(self._suits, requests))):
             return None
         if self._tail:
             bodies = [body[:-1] + self._tail for body in bodies]
-        return PlainRows(keys, written, bodies, requests)
+        return keys, written, bodies, requests
 
     def _text(self, body: bytes) -> TextRequest | None:
         """Return a request of text, unless the defaults or Vertex AI require a change."""
@@ -220,16 +230,16 @@ def _key(written: bytes) -> str | None:
 
 def _keys(heads: Sequence[bytes], begin: bytes) -> tuple[list[str], list[bytes]] | None:
     """Return the keys that lines begin with, and as JSON; None if one is empty, or would be written differently."""
-    start = len(begin)
     try:
-        keys = [str(head[start:], "utf-8") for head in heads]
+        # Many at once: this takes a third of the time.
+        _, *keys = str(b"".join(heads), "utf-8").split(begin.decode())
     except UnicodeDecodeError:
         return None
-    if "" in keys or {head[:start] for head in heads} != {begin}:
+    if "" in keys or len(keys) != len(heads) or not all(map(bytes.startswith, heads, repeat(begin))):
         return None
     written = list(map(_encode, keys))
     # Whatever has to be escaped, a quotation mark among it, makes a key longer.
-    is_same = sum(map(len, written)) == sum(map(len, heads)) - len(heads) * (start - len(b'""'))
+    is_same = sum(map(len, written)) == sum(map(len, heads)) - len(heads) * (len(begin) - len(b'""'))
     return (keys, written) if is_same else None
 
 

@@ -20,7 +20,7 @@ from airflow_provider_gemini_batch.rows.result_rows import PARTS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 18
 _GROUP_BYTES = 8 << 20
 _GROUP_ROWS = 20_000
 WRITER = b"airflow-provider-gemini-batch"
@@ -72,7 +72,7 @@ def open_sink(
 
 
 class JsonlSink:
-    """Writes rows as they are, in blocks of 1 MiB."""
+    """Writes rows as they are, in blocks that a processor's cache can hold."""
 
     def __init__(self, handle: BinaryIO) -> None:
         self._handle = handle

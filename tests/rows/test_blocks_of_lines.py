@@ -36,6 +36,8 @@ ODD = [
     f'{{"key": "b", "request":  {TEXT}}}'.encode(),
     f'{{"key": "c", "request": {TEXT}}} '.encode(),
     f'{{"key": "d", "request": {TEXT}]'.encode(),
+    f'{{"key": "d{{"key": "e", "request": {TEXT}}}'.encode(),
+    f'{{"kex": "f", "request": {TEXT}}}'.encode(),
     f'{{"key": "e", "x": "y", "request": {TEXT}}}'.encode(),
     f'{{"key": "f", "request": {TEXT}{TEXT}}}'.encode(),
     f'{{"key": "\\u00e4", "request": {TEXT}}}'.encode(),

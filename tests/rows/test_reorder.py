@@ -72,7 +72,7 @@ def test_whole_neighbourhoods_come_out_in_one_piece(place: Path) -> None:
 
 def test_a_file_that_was_cut_is_an_error_and_no_row_is_written_half(place: Path) -> None:
     spill = Spill(place, 2)
-    spill.add(1, b"x" * 40_000 + b"\n")
+    spill.add(1, b"x" * 400_000 + b"\n")
     os.truncate(place, 20_000)
     with pytest.raises(OSError, match="was cut"):
         list(spill.pieces(0))

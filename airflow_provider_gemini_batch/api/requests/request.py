@@ -22,6 +22,7 @@ import json
 from collections.abc import Iterable, Mapping, MutableSet
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -227,10 +228,11 @@ def wire_line(service: Service, kind: JobKind, key: bytes, body: bytes) -> bytes
 
 def wire_lines(service: Service, kind: JobKind, keys: Iterable[bytes], bodies: Iterable[bytes]) -> list[bytes]:
     """Return a line for each key and request; see :func:`wire_line`."""
-    rows = zip(keys, bodies, strict=True)
     if service is _VERTEX and kind is _GENERATION:
-        return [b"".join((b'{"request":', body, b',"custom_id":', key, b"}\n")) for key, body in rows]
-    return [b"".join((b'{"key":', key, b',"request":', body, b"}\n")) for key, body in rows]
+        parts = zip(repeat(b'{"request":'), bodies, repeat(b',"custom_id":'), keys, repeat(b"}\n"))
+    else:
+        parts = zip(repeat(b'{"key":'), keys, repeat(b',"request":'), bodies, repeat(b"}\n"))
+    return list(map(b"".join, parts))
 
 
 class CheckedLine(bytes):

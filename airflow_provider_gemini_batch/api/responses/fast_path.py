@@ -122,6 +122,8 @@ class PlainResult(BatchResult):
 
     __slots__ = ("_line", "_read", "_whole_result", "counts", "response_id", "text", "vector")
 
+    error = None
+
     def __init__(  # noqa: PLR0917  (made for each of millions of rows)
         self,
         key: str,
@@ -134,7 +136,6 @@ class PlainResult(BatchResult):
         read: Callable[[bytes, int], BatchResult],
     ) -> None:
         self.key = key
-        self.error = None
         self.position = position
         self.text = text
         self.vector = vector
@@ -142,11 +143,10 @@ class PlainResult(BatchResult):
         self.response_id = response_id
         self._line = line
         self._read = read
-        self._whole_result: BatchResult | None = None
 
     @property
     def _whole(self) -> BatchResult:
-        if self._whole_result is None:
+        if not hasattr(self, "_whole_result"):
             self._whole_result = self._read(self._line, self.position)
         return self._whole_result
 
