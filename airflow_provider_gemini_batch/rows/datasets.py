@@ -20,6 +20,7 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyIn
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.rows.columns import records_of, word_of
 from airflow_provider_gemini_batch.rows.sources import (
+    Block,
     Opener,
     Row,
     RowSource,
@@ -27,10 +28,11 @@ from airflow_provider_gemini_batch.rows.sources import (
     from_file,
     open_parquet,
     parquet_faults,
+    rows_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 _ROW_GROUPS = re.compile(r"(.+)#row_groups=([0-9]+)-([0-9]+)(?:,([0-9a-f]{8}))?\Z", re.DOTALL)
 _PARTITION = re.compile(r"([^=]+)=(.*)\Z", re.DOTALL)
@@ -212,7 +214,9 @@ def from_files(
         if form == "parquet"
         else _TextRows(files, opener, options, asked_for)
     )
-    return RowSource(made.rows(), "row", made.columns, made.close, made.types, made.where)
+    blocks = made.blocks()
+    rows = made.rows() if blocks is None else rows_of(blocks)
+    return RowSource(rows, "row", made.columns, made.close, made.types, made.where, blocks)
 
 
 @contextmanager
@@ -260,12 +264,20 @@ class _Rows:
             for row, noun in self._of(one):
                 if first is None:
                     first = row.place
-                    self._starts.append(start)
-                    self._places.append((one.path, noun, first))
+                    self._begin(start, one.path, noun, first)
                 last = start + row.place - first
                 row.place = last
                 yield row
             start = last + 1
+
+    def blocks(self) -> Iterator[Block] | None:
+        """Return the rows many at a time, where that is possible; read either them or the rows."""
+        return None
+
+    def _begin(self, start: int, path: str, noun: str, first: int) -> None:
+        """Note that the rows of a file begin at a place, with what is the first in the file."""
+        self._starts.append(start)
+        self._places.append((path, noun, first))
 
     def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
         raise NotImplementedError
@@ -290,21 +302,55 @@ class _TextRows(_Rows):
         partitions = list(files[0].partitions)
         self.columns = None if own is None else (*own, *(name for name in partitions if name not in own))
 
+    def blocks(self) -> Iterator[Block] | None:
+        """Return lines of JSON as they are, unless folders add columns to them."""
+        is_plain = self._options["file_format"] == "jsonl" and not any(map(self._added, self._files))
+        return self._blocks() if is_plain else None
+
+    def _blocks(self) -> Iterator[Block]:
+        start = 0
+        for one in self._files:
+            source = self._open(one)
+            first: int | None = None
+            last: Iterable[Row] = ()
+            with naming_file(one.path):
+                for block in source.blocks or ():
+                    if (row := next(block.rows(), None)) is None:
+                        continue
+                    if first is None:
+                        first = row.place
+                        self._begin(start, one.path, source.noun, first)
+                    shifted = block._replace(shift=start - first)
+                    yield shifted
+                    last = shifted.rows()
+            for row in last:
+                start = row.place + 1
+            self._stack.close()
+
     def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
+        source = self._open(one)
+        added = self._added(one)
+        with naming_file(one.path):
+            for row in source.rows:
+                yield (row.with_columns(added) if added else row), source.noun
+        self._stack.close()
+
+    def _open(self, one: InputFile) -> RowSource:
         with naming_file(one.path):
             source = from_file(one.path, opener=self._opener, **self._options)
         self._stack.callback(source.close)
         if self._own is not None and set(source.columns or ()) != self._own:
             raise InputError(f"{one.path} has other columns than {self._files[0].path}")
-        partitions = one.partitions
-        if sorted(partitions) != sorted(self._files[0].partitions):
+        if sorted(one.partitions) != sorted(self._files[0].partitions):
             raise InputError(f"{one.path}: its folders name other columns than those of {self._files[0].path}")
+        return source
+
+    def _added(self, one: InputFile) -> Mapping[str, str | None]:
+        """Return the columns that the rows of a file get from the names of its folders."""
+        found = one.partitions
         if self._own is None and self._asked_for is not None:
-            partitions = {name: value for name, value in partitions.items() if name in self._asked_for}
-        with naming_file(one.path):
-            for row in source.rows:
-                yield (row.with_columns(partitions) if partitions else row), source.noun
-        self._stack.close()
+            return {name: value for name, value in found.items() if name in self._asked_for}
+        return found
 
 
 def _refuse_replaced(one: InputFile, facts: ParquetFacts) -> None:

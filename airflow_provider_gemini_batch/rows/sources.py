@@ -19,7 +19,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -102,11 +102,15 @@ class Row:
 
 
 class Block(NamedTuple):
-    """Lines of JSON, as they are and one by one, each with a line feed at its end, and the number of the first."""
+    """Lines of JSON, as they are and one by one, each with a line feed at its end, and the number of the first.
+
+    The place of a row is the number of its line and ``shift``.
+    """
 
     first: int
     data: bytes
     lines: Sequence[bytes]
+    shift: int = 0
 
     def rows(self) -> Iterator[Row]:
         """Yield the lines that are not blank."""
@@ -115,15 +119,15 @@ class Block(NamedTuple):
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf").lstrip()
             if raw:
-                yield Row(number, None, raw)
+                yield Row(number + self.shift, None, raw)
 
 
 class RowSource(NamedTuple):
     """A stream of rows, the word for a row's place in messages, and the columns where they are known in advance.
 
     ``types`` are the types of the columns (see :mod:`.columns`), if the source has types. ``where`` describes a place
-    in words, for a source of several files. ``blocks`` are the same rows, many at a time, if the source is a file of
-    JSON lines; read either them or the rows.
+    in words, for a source of several files. ``blocks`` are the same rows, many at a time, if the source has lines of
+    JSON; read either them or the rows.
 
     The caller must call ``close`` at the end, even if no row was read.
     """
@@ -198,7 +202,7 @@ def from_file(
         handle = stack.enter_context(open_unpacked(path, opener))
         if form == "jsonl":
             blocks = _blocks(_check_json(path, handle))
-            source = RowSource((row for block in blocks for row in block.rows()), "line", blocks=blocks)
+            source = RowSource(rows_of(blocks), "line", blocks=blocks)
         elif form == "text":
             head, whole = peek(handle)
             encoding = text_encoding(head, encoding)
@@ -274,6 +278,11 @@ def _check_json(path: str, handle: BinaryIO) -> BinaryIO:
         what = "one JSON array" if start.startswith(b"[") else "one JSON object over several lines"
         raise InputError(f"the file is {what}; write one object per line, as JSON lines (.jsonl)")
     return whole
+
+
+def rows_of(blocks: Iterable[Block]) -> Iterator[Row]:
+    """Yield the rows of blocks."""
+    return (row for block in blocks for row in block.rows())
 
 
 def _blocks(handle: BinaryIO) -> Iterator[Block]:

@@ -195,7 +195,7 @@ class _Pass:
         for block in blocks:
             made = None if self._bad.places else self._maker.make_all(block, self._out.rows)
             if made is not None and self._out.has_room_for(made):
-                self._take_plain(block.first, made)
+                self._take_plain(block.first + block.shift, made)
             else:
                 self._take(block.rows())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import tracemalloc
 from contextlib import closing
 from dataclasses import replace
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
@@ -332,6 +335,24 @@ def test_requests_as_they_stand_may_lie_in_folders_that_name_columns(tmp_path: P
     assert [row.value for row in plain.rows] == lines
     asked = from_files(addresses, opener=open_local, asked_for=["day"])
     assert [row.value["day"] for row in asked.rows] == ["2026-01-01"] * 3
+
+
+@given(files=st.lists(st.lists(st.sampled_from(["", " ", '"Say hello."']), max_size=5), min_size=1, max_size=4))
+def test_lines_have_the_same_places_many_at_a_time_and_one_by_one(files: list[list[str]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "day=2026-01-01"
+        folder.mkdir()
+        addresses = [str(folder / f"{number}.jsonl") for number in range(len(files))]
+        for address, lines in zip(addresses, files, strict=True):
+            Path(address).write_text("\n".join(lines), encoding="utf-8")
+
+        def places(asked_for: list[str]) -> list[tuple[int, str]]:
+            with closing(from_files(addresses, opener=open_local, asked_for=asked_for)) as source:
+                assert (source.blocks is None) == bool(asked_for)
+                assert source.where is not None
+                return [(row.place, source.where(row.place)) for row in source.rows]
+
+        assert places([]) == places(["day"])
 
 
 @pytest.mark.parametrize("form", ["{}/", "file://{}/", "{}//", "{}/*.csv", "file://{}/**/*.csv", "{}/../in/[ab].csv"])

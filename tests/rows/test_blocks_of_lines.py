@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.rows import stage as staging
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.record import RecordWriter
-from airflow_provider_gemini_batch.rows.stage import stage
+from airflow_provider_gemini_batch.rows.stage import open_source
 
 REQUEST = {
     "contents": [{"role": "user", "parts": [{"text": "Say hello. " * 300}]}],
@@ -61,19 +64,18 @@ PLAIN = st.builds(
 LINES = st.lists(PLAIN | st.just(TEXT.encode()) | st.sampled_from(ODD), min_size=1, max_size=6)
 
 
-def read(given: InputSpec, folder: Path) -> tuple[Any, ...]:
-    """Everything that is known of an input, its lines among it; what is wrong with it, without the name of the file."""
+def read(given: InputSpec, *, one_by_one: bool = False) -> tuple[Any, ...]:
+    """Everything that is known of an input, its lines among it, or what is wrong with it."""
     kept = io.BytesIO()
-    try:
-        with RecordWriter(store=True, file=None, needed=True) as record:
-            staged = stage(given, folder, record)
-    except InputError as error:
-        # Where a key was used first is said in other words if there may be several files.
-        return (
-            "a key was used before" if "was used before" in str(error) else str(error).replace(f"{given.path}, ", ""),
-        )
-    kept.write((record.finish().text or "").partition("\n")[2].encode())
-    sent = [file.path.read_bytes() for file in staged.files.values()]
+    opened = (lambda spec: open_source(spec)._replace(blocks=None)) if one_by_one else open_source
+    with tempfile.TemporaryDirectory() as folder, patch.object(staging, "open_source", opened):
+        try:
+            with RecordWriter(store=True, file=None, needed=True) as record:
+                staged = staging.stage(given, Path(folder), record)
+        except InputError as error:
+            return (str(error),)
+        kept.write((record.finish().text or "").partition("\n")[2].encode())
+        sent = [file.path.read_bytes() for file in staged.files.values()]
     return staged.layout, staged.expected.usage, staged.expected.rows, staged.warnings, sent, kept.getvalue()
 
 
@@ -81,6 +83,7 @@ def read(given: InputSpec, folder: Path) -> tuple[Any, ...]:
     lines=LINES,
     end=st.sampled_from([b"", b"\n", b"\r\n"]),
     copies=st.sampled_from([1, 30]),
+    files=st.integers(1, 3),
     service=st.sampled_from(list(Service)),
     config=st.sampled_from([None, {"temperature": 0.5}, {"maxOutputTokens": 7}]),
     most=st.sampled_from([None, 2]),
@@ -90,24 +93,24 @@ def test_lines_are_the_same_rows_one_by_one_and_many_at_a_time(
     lines: list[bytes],
     end: bytes,
     copies: int,
+    files: int,
     service: Service,
     config: dict[str, Any] | None,
     most: int | None,
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        path = folder / "in.jsonl"
-        path.write_bytes(b"\n".join(lines * copies) + end)
-        same: dict[str, Any] = {
-            "service": service,
-            "project": "p",
-            "location": "us-central1",
-            "model": "gemini-2.5-flash",
-            "generation_config": config,
-            "max_rows_per_job": most,
-        }
-        (folder / "a").mkdir()
-        (folder / "b").mkdir()
-        together = read(InputSpec(path=str(path), **same), folder / "a")
-        one_by_one = read(InputSpec(path=str(path), files=lambda: [str(path)], **same), folder / "b")
-        assert together == one_by_one
+        paths = [Path(name) / f"{number}.jsonl" for number in range(files)]
+        for number, path in enumerate(paths):
+            path.write_bytes(b"\n".join((lines * copies)[number::files]) + end)
+        given = InputSpec(
+            service=service,
+            project="p",
+            location="us-central1",
+            model="gemini-2.5-flash",
+            generation_config=config,
+            max_rows_per_job=most,
+            path=str(paths[0]),
+        )
+        assert read(given) == read(given, one_by_one=True)
+        folder = replace(given, files=lambda: list(map(str, paths)))
+        assert read(folder) == read(folder, one_by_one=True)
