@@ -1,4 +1,4 @@
-"""Dags for a real triggerer: tasks that wait with Airflow's own trigger, many of ours, one that blocks the loop."""
+"""Dags for a real triggerer: tasks that wait with Airflow's own trigger, many of ours, two that hold the loop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from airflow.sdk import DAG, BaseOperator
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
 from benchmarks.blocker import BlockingTrigger
+from benchmarks.collector import CollectingTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
 ROWS = [[f"Row of {number}."] for number in range(int(os.environ["BENCH_TASKS"]))]
 
@@ -36,11 +38,18 @@ class WaitOperator(BaseOperator):
         """End."""
 
 
-class BlockOperator(BaseOperator):
-    """Have a trigger block the event loop for half a second."""
+class HoldOperator(BaseOperator):
+    """Have a trigger hold the event loop.
+
+    :param trigger: the one that does.
+    """
+
+    def __init__(self, *, trigger: BaseTrigger, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.trigger = trigger
 
     def execute(self, context: Context) -> None:  # noqa: ARG002  Airflow's own signature
-        self.defer(trigger=BlockingTrigger(0.5), method_name="done")
+        self.defer(trigger=self.trigger, method_name="done")
 
     def done(self, context: Context, event: Any) -> None:
         """End."""
@@ -54,5 +63,8 @@ with DAG("ours", schedule=None, catchup=False, max_active_tasks=128):
         task_id="wait", model="gemini-2.5-flash", poll_interval=float(os.environ["BENCH_INTERVAL"])
     ).expand(inlined_requests=ROWS)
 
+with DAG("collecting", schedule=None, catchup=False):
+    HoldOperator(task_id="wait", trigger=CollectingTrigger())  # type: ignore[no-untyped-call]
+
 with DAG("blocking", schedule=None, catchup=False):
-    BlockOperator(task_id="wait")
+    HoldOperator(task_id="wait", trigger=BlockingTrigger(0.5))
