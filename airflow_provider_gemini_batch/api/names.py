@@ -22,6 +22,8 @@ _TUNED_VERTEX = re.compile(r"projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/(models|
 _GEMINI_JOB = re.compile(r"batches/[A-Za-z0-9_-]{1,128}\Z")
 _VERTEX_JOB = re.compile(r"projects/([a-z0-9.:-]+)/locations/([a-z0-9-]+)/batchPredictionJobs/([0-9]{1,40})\Z")
 _FILE = re.compile(r"files/[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
+# What the service itself calls an output.
+_OUTPUT = re.compile(r"files/[A-Za-z0-9][\w.~-]{0,200}\Z", re.ASCII)
 # Longer ids are those of batch outputs: these can be downloaded, but not looked up or deleted.
 _LONGEST_FILE_ID = 40
 _GCS = re.compile(r"gs://[a-z0-9][a-z0-9._-]{0,220}(?:/[^\r\n]*)?\Z")
@@ -120,6 +122,11 @@ def file_name(name: str) -> str:
             f"Invalid file name {in_words(name)}: expected 'files/<id>', as upload_file returns it."
         )
     return name
+
+
+def any_file_name(name: str) -> str:
+    """Return a file's name after checking that it cannot lead elsewhere: the service chooses those of its outputs."""
+    return name if isinstance(name, str) and _OUTPUT.match(name) else file_name(name)
 
 
 def is_output_file(name: str) -> bool:

@@ -31,16 +31,17 @@ from airflow_provider_gemini_batch.api.errors import (
     NotFound,
     QuotaExceeded,
     ResponseTooLarge,
+    ServiceUnavailable,
     TransportError,
     UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.api.network_errors import LONGEST_CONNECT, cause_of, may_have_been_sent
-from airflow_provider_gemini_batch.api.responses.lines import unzipped
+from airflow_provider_gemini_batch.api.responses.lines import unzipped, without_lists
 from airflow_provider_gemini_batch.api.responses.reading import read_json
 from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION, error_from_response, http_date
 from airflow_provider_gemini_batch.api.sessions import new_session, response_within
 from airflow_provider_gemini_batch.api.urls import is_host, origin
-from airflow_provider_gemini_batch.api.wire import error_of, text_at
+from airflow_provider_gemini_batch.api.wire import error_of, in_camel_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -102,6 +103,7 @@ class Call:
     :param anonymous: send no credentials.
     :param max_bytes: the most bytes of a whole response, unpacked.
     :param max_values: the most values in its JSON: each takes about a hundred bytes of memory, however short it is.
+    :param without: begins lists that are left empty, whatever they hold; see :func:`.without_lists`.
     """
 
     operation: str
@@ -116,6 +118,7 @@ class Call:
     anonymous: bool = False
     max_bytes: int = MAX_BYTES
     max_values: int = MAX_VALUES
+    without: re.Pattern[bytes] | None = None
 
     @property
     def description(self) -> str:
@@ -148,7 +151,7 @@ class WholeResponse:
         """Return the body as a JSON object. Raises :class:`UnexpectedResponse` if it is not one."""
         self._check_values()
         # The body may hold responses that were paid for, so it is read as leniently as a file of them.
-        value = read_json(self.body)
+        value = in_camel_case(read_json(self.body))
         if value is None:
             start = "HTML" if self.body.lstrip()[:1] == b"<" else f"{len(self.body)} bytes"
             raise UnexpectedResponse(f"{self.description}: {self.status}, but the response is not JSON ({start})")
@@ -171,32 +174,36 @@ class WholeResponse:
 
         :raises UnexpectedResponse: the response is something else. It must not pass for an empty page: a job that
             exists would be created again.
+        :raises ServiceUnavailable: the page may lack what the service did not reach.
         """
         self._check_values()
         try:
-            members = decode(self.body, type=dict[str, Raw])
-            objects = decode(members[member], type=list[Raw])
+            page = in_camel_case(decode(self.body, type=dict[str, Raw]))
+            found: Any = decode(page.pop(member), type=list[Raw])
+            page = {name: read_json(bytes(value)) for name, value in page.items()}
         except (DecodeError, UnicodeDecodeError, RecursionError, KeyError):
-            return self._whole_page(member)
-        token = read_json(bytes(members.get("nextPageToken", b"null")))
-        return self._parsed(objects), text_at({"nextPageToken": token}, "nextPageToken")
-
-    def _parsed(self, objects: Iterable[Raw]) -> Iterator[dict[str, Any]]:
-        for item in map(bytes, objects):
-            value = read_json(item)
-            if value is None and item != b"null":
-                raise self._no_page()
-            if isinstance(value, dict):
-                yield value
-
-    def _whole_page(self, member: str) -> tuple[list[dict[str, Any]], str | None]:
-        """Return the same of a page without entries, or of one that only the lenient parser can read."""
-        page = self.json()
-        if page and not page.keys() & {member, "nextPageToken", "unreachable"}:
+            # A page without entries, or one that only the lenient parser can read.
+            page = self.json()
+            if page and not page.keys() & {member, "nextPageToken", "unreachable"}:
+                raise self._no_page() from None
+            found = page.get(member) or []
+        token = page.get("nextPageToken") or ""
+        if not isinstance(found, list) or type(token) not in {str, int}:
             raise self._no_page()
-        found = page.get(member)
-        objects = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-        return objects, text_at(page, "nextPageToken")
+        if error_of(page.get("error")) is not None:
+            raise self._holds_error(page)
+        if page.get("unreachable"):
+            what = f"{self.description}: {self.status}, but the page lacks what the service could not reach"
+            raise ServiceUnavailable(what, http_status=self.status)
+        return self._entries(found), str(token) or None
+
+    def _entries(self, found: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        for item in found:
+            value = read_json(bytes(item)) if isinstance(item, Raw) else item
+            if isinstance(value, dict):
+                yield in_camel_case(value)
+            elif value is not None or (isinstance(item, Raw) and bytes(item) != b"null"):
+                raise self._no_page()
 
     def _no_page(self) -> UnexpectedResponse:
         return UnexpectedResponse(f"{self.description}: {self.status}, but the response is not a page of a list")
@@ -411,9 +418,12 @@ class Transport:
     def _read(self, call: Call, response: requests.Response, start: int | None = None) -> bytes:
         """Return the whole body, or its first ``start`` bytes."""
         pieces: list[bytes] = []
+        content: Iterable[bytes] = response.iter_content(_PIECE)
+        if call.without is not None:
+            content = without_lists(content, call.without)
         size = 0
         try:
-            for piece in response.iter_content(_PIECE):
+            for piece in content:
                 pieces.append(piece)
                 size += len(piece)
                 if start is not None and size >= start:

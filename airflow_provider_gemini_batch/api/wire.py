@@ -12,6 +12,7 @@ from uuid import UUID
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import JobState, ServiceError
+from airflow_provider_gemini_batch.api.requests.fields import camel
 from airflow_provider_gemini_batch.api.service_words import job_words
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ _GRPC_NUMBERS = {
     "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9, "ABORTED": 10, "OUT_OF_RANGE": 11,
     "UNIMPLEMENTED": 12, "INTERNAL": 13, "UNAVAILABLE": 14, "DATA_LOSS": 15, "UNAUTHENTICATED": 16,
 }  # fmt: skip
-_GRPC_FROM_HTTP = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 416: 11, 429: 8, 499: 1, 500: 13, 501: 12, 503: 14, 504: 4}
+_GRPC_FROM_HTTP = {400: 3, 401: 16, 403: 7, 404: 5, 408: 4, 409: 10, 416: 11, 429: 8, 499: 1, 500: 13, 501: 12, 504: 4}
+_UNAVAILABLE = 14
 _MOST_CODE = 2**31 - 1
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?\Z")
 
@@ -32,7 +34,10 @@ _STATES = {state.value: state for state in JobState if state is not JobState.UNK
 
 def state_of(raw: str) -> JobState:
     """Return the state with this name, in upper or lower case; UNKNOWN for any other name."""
-    return _STATES.get(raw.upper().removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_"), JobState.UNKNOWN)
+    # An SDK may have written JobState.JOB_STATE_PENDING.
+    return _STATES.get(
+        raw.upper().rpartition(".")[2].removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_"), JobState.UNKNOWN
+    )
 
 
 def time_of(value: object) -> datetime | None:
@@ -86,7 +91,8 @@ def grpc_code(fault: Mapping[str, Any]) -> tuple[int | None, str]:
         return None, ""
     if abs(code) > _MOST_CODE:
         return None, f" (the code {str(code)[:40]} is beyond 32 bits)"
-    return _GRPC_FROM_HTTP.get(code, code), ""
+    # Any other 5xx, such as those of gateways, means that the service is not available.
+    return _GRPC_FROM_HTTP.get(code, _UNAVAILABLE if code in range(500, 600) else code), ""
 
 
 def json_bytes(value: Any) -> bytes:
@@ -140,6 +146,23 @@ def key_text(value: object) -> str | None:
     if isinstance(value, (Integral, float, Decimal, UUID)):
         return str(value)
     return value.isoformat() if isinstance(value, (date, time)) else None
+
+
+# The names within these are the author's.
+_OF_AUTHORS = frozenset({"labels", "userMetadata", "user_metadata"})
+
+
+def in_camel_case(value: Any) -> Any:
+    """Return an object with names in lowerCamel, as the services write them; some gateways write snake_case.
+
+    Lists stay as they are: those of a job hold responses, whose names are read elsewhere.
+    """
+    if not isinstance(value, dict):
+        return value
+    made = {name: inner if name in _OF_AUTHORS else in_camel_case(inner) for name, inner in value.items()}
+    for name in [name for name in made if "_" in name]:
+        made.setdefault(camel(name), made.pop(name))
+    return made
 
 
 def dict_at(value: Mapping[str, Any], *path: str) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from airflow_provider_gemini_batch.api.errors import (
     GeminiBatchError,
     QuotaExceeded,
     ServiceUnavailable,
-    UnexpectedResponse,
 )
 from airflow_provider_gemini_batch.batch.ports import TaskFailed
 from airflow_provider_gemini_batch.batch.state import UNRECORDED, JobRecord
@@ -43,7 +42,8 @@ _QUOTA_PAUSES: Final = (60.0, 120.0, 300.0, 600.0)
 _RESEND_PAUSES: Final = (0.0, 60.0, 300.0, 1200.0)
 # An upload lives 48 hours, within which the job must have read it: one older than this is uploaded again.
 _KEPT_FOR: Final = 24 * 3600.0
-# With these statuses Google itself gives the call up. A gateway's 502 or 504 does not say what happened behind it.
+# With these statuses, in its own form, Google itself gives the call up. A gateway's page does not say what happened
+# behind it, whatever its status.
 _FINAL_STATUS: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
@@ -254,6 +254,4 @@ def _are_all(records: Sequence[JobRecord], state: BatchState, plan: Plan) -> boo
 
 def _is_answer(error: GeminiBatchError) -> bool:
     """Return whether the service itself answered, so that it can no longer act on the call."""
-    if isinstance(error, ServiceUnavailable):
-        return error.http_status in _FINAL_STATUS
-    return isinstance(error, UnexpectedResponse)
+    return isinstance(error, ServiceUnavailable) and error.http_status in _FINAL_STATUS and not error.is_vague

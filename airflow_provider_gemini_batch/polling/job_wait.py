@@ -18,7 +18,8 @@ running, same counts for ``progress_timeout``          PROGRESS_TIMEOUT; not for
 any other state, also an unknown one                   poll again: young jobs sooner, old ones later
 a setting that cannot work                             REFUSED
 credentials refused (401, 403, a bad key)              poll again soon, after looking the connection up again where
-                                                       there is one; REFUSED when its credentials are refused, too
+                                                       there is one; REFUSED when its credentials are refused, too,
+                                                       and again a minute later if the job has been seen before
 404                                                    poll again; GONE when repeated a minute later (two minutes for a
                                                        job that was never seen: it may have been created just now;
                                                        ten for a 404 that is a gateway's, not in the service's form)
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 
 #: After so many failures in a row, the task's log says so.
 LOGGED_FAILURES: Final = 3
+#: The same for refusals of the credentials, once they have been looked up again.
+LOGGED_REFUSALS: Final = 2
 #: The pause before credentials that were refused are tried again, in seconds.
 _RENEWED_AFTER: Final = 5.0
 # Which reason ends a wait for several jobs with different ones: what no waiting can repair comes first.
@@ -93,8 +96,8 @@ class ErrorStreak:
 
     @property
     def is_logged(self) -> bool:
-        """Whether the task's log should mention it."""
-        return self.failures >= LOGGED_FAILURES
+        """Whether the task's log should mention it: refused credentials sooner than errors that may pass."""
+        return self.failures >= (LOGGED_FAILURES if self.refused_credentials is None else LOGGED_REFUSALS)
 
     @property
     def is_in_doubt(self) -> bool:
@@ -114,7 +117,7 @@ class ErrorStreak:
             if self.refused_credentials is None or credentials <= self.refused_credentials:
                 self.refused_credentials = credentials
                 return min(_RENEWED_AFTER, policy.poll_interval)
-            if not vague:
+            if never_seen and not vague:
                 return Reason.REFUSED
             self.refused_credentials = credentials
         if isinstance(error, (NotFound, JobGone)):
@@ -222,9 +225,10 @@ class WatchedJob:
                 Reason.DEADLINE, f"{self.name} was not seen to end before the deadline; the last poll failed: {error}"
             )
         streak = self.errors = self.errors or ErrorStreak()
+        was_logged = streak.is_logged
         result = streak.record(error, policy, now, credentials=credentials, never_seen=self.progress is None)
         if not isinstance(result, Reason):
-            self.has_news = streak.failures == LOGGED_FAILURES
+            self.has_news = streak.is_logged and not was_logged
             return result
         what = f"The service does not know {self.name}" if result is Reason.GONE else f"Could not poll {self.name}"
         return self._end(result, f"{what}: {error}", error)

@@ -181,6 +181,8 @@ class WaitLog:
     def _failing_line(self, failing: Mapping[str, ErrorStreak], now: float) -> str:
         errors = next(iter(failing.values()))
         what = f"Polling {_some(failing)} failed {errors.failures} times ({errors.last})"
+        if errors.is_in_doubt:
+            return f"{what}; asking again for some minutes before this is believed."
         return f"{what}; will keep trying{until_words(self._wait.policy.deadline, now)}."
 
 

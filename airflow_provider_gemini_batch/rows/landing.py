@@ -49,11 +49,12 @@ class ResponseSource(NamedTuple):
     """The responses of one job. ``row_numbers``, where known, are the rows sent in it, in the order of its input.
 
     With them, failed rows that no later job can replace are written early, and the responses of a job that returned no
-    keys at all are matched by position.
+    keys at all are matched by position, if they come ``in_order``: those of Vertex AI do not.
     """
 
     open: Callable[[], Iterable[BatchResult]]
     row_numbers: Sequence[int] | None = None
+    in_order: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -422,7 +423,8 @@ class _Known(_Base):
                 keyed += 1
                 self._set_stray_aside(result, "extra")
         if keyless:
-            numbers = source.row_numbers if keyed == 0 and keyless == len(source.row_numbers or ()) else None
+            is_told = (source.in_order or keyless == 1) and keyed == 0
+            numbers = source.row_numbers if is_told and keyless == len(source.row_numbers or ()) else None
             self._place_keyless(numbers, index + 1, limit)
         self._settle(index + 1, limit)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api.errors import JobFailed, ResultsGone
+from airflow_provider_gemini_batch.api.states import Service
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource
 
@@ -114,7 +115,8 @@ class TaskWork:
         """Remove what was kept until the results were delivered."""
 
     def _sources(self, jobs: Sequence[BatchJob]) -> list[ResponseSource]:
-        return [ResponseSource(lambda job=job: self._responses(job), self._rows_of(job)) for job in jobs]  # type: ignore[misc]
+        in_order = self._access.service is not Service.VERTEX
+        return [ResponseSource(lambda job=job: self._responses(job), self._rows_of(job), in_order) for job in jobs]  # type: ignore[misc]
 
     def _responses(self, job: BatchJob) -> Iterator[BatchResult]:
         """Return the responses of a job; one that failed may have none."""

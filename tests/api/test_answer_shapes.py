@@ -126,19 +126,21 @@ def test_texts_of_a_file_and_of_a_source_hold_nothing_that_a_database_refuses() 
     assert {file.mime_type, file.uri, file.state, file.source, *job.src.gcs_uris} == {"a\ufffd?b"}
 
 
-@pytest.mark.parametrize("answer", [{}, {"operations": 1}, {"operations": [1, None]}])
+@pytest.mark.parametrize("answer", [{}, {"operations": None}, {"operations": [None]}])
 def test_a_page_without_jobs_gives_no_snapshots(answer: object) -> None:
     assert gemini(answer).snapshots(page_size=1, page_token=None).snapshots == []
 
 
-@pytest.mark.parametrize("answer", [[], "text", 1, None, {"operations": [{"name": 1}]}])
+@pytest.mark.parametrize(
+    "answer", [[], "text", 1, None, {"operations": 1}, {"operations": [1, None]}, {"operations": [{"name": 1}]}]
+)
 def test_an_answer_that_is_not_a_page_of_jobs_is_refused(answer: object) -> None:
     with pytest.raises(UnexpectedResponse):
         gemini(answer).snapshots(page_size=1, page_token=None)
 
 
 def test_a_job_on_a_page_that_only_a_lenient_parser_reads_is_read() -> None:
-    jobs = b'{"name": "batches/\xff1"}, null, 5, {"name": "batches/2", "x": "a\tb"}'
+    jobs = b'{"name": "batches/\xff1"}, null, {"name": "batches/2", "x": "a\tb"}'
     page = gemini(b'{"operations": [%b], "nextPageToken": "t"}' % jobs).snapshots(page_size=1, page_token=None)
     assert [snapshot.name[-1] for snapshot in page.snapshots] == ["1", "2"]
     assert page.next_page_token == "t"

@@ -8,10 +8,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.api_core.exceptions import Forbidden
 from vertex.tables import table_server
 
-from airflow_provider_gemini_batch.api.errors import NotFound, UnknownOutput
-from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables, _plain
+from airflow_provider_gemini_batch.api.errors import AccessDenied, ApiError, NotFound, QuotaExceeded, UnknownOutput
+from airflow_provider_gemini_batch.api.google.bigquery import ResponseTables, _plain, _table_errors
 from airflow_provider_gemini_batch.api.legacy import instance_key
 from airflow_provider_gemini_batch.api.models import JobKind, ServiceError
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, land
@@ -74,6 +75,16 @@ def test_a_table_without_answers_is_not_taken_for_gone(tables: Tables, answers: 
     tables.columns[TABLE] = {"request": "JSON", "answer": "JSON"}
     with pytest.raises(UnknownOutput, match="neither a column 'response' nor 'predictions'"):
         answers.results(f"bq://{TABLE}")
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("rateLimitExceeded", QuotaExceeded), ("quotaExceeded", QuotaExceeded), ("accessDenied", AccessDenied)],
+)
+def test_a_quota_is_told_from_a_permission_though_both_are_a_403(reason: str, kind: type[ApiError]) -> None:
+    with pytest.raises(ApiError) as raised, _table_errors(f"bq://{TABLE}"):
+        raise Forbidden("No.", errors=[{"reason": reason}])  # type: ignore[no-untyped-call]
+    assert type(raised.value) is kind
 
 
 def test_a_table_that_is_not_there_is_not_found(tables: Tables, answers: ResponseTables) -> None:

@@ -9,6 +9,7 @@ import socket
 import threading
 import tracemalloc
 from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api import sessions
+from airflow_provider_gemini_batch.api.backends import gemini
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import (
     ApiError,
@@ -27,7 +29,9 @@ from airflow_provider_gemini_batch.api.errors import (
     TransportError,
     UnexpectedResponse,
 )
+from airflow_provider_gemini_batch.api.models import CompletionStats, JobDestination, JobState
 from airflow_provider_gemini_batch.api.paging import pages_of
+from airflow_provider_gemini_batch.api.responses import lines
 from airflow_provider_gemini_batch.api.responses.refusal import error_from_response, http_date
 from airflow_provider_gemini_batch.api.wire import json_bytes, time_of
 
@@ -334,3 +338,25 @@ def test_emoji_in_names_and_prompts_arrive(listener: Listener, here: BatchClient
     with pytest.raises(GeminiBatchError):
         here.create("gemini-2.5-flash", inlined_requests=["half \ud83d"])
     assert len(listener.seen) == 1
+
+
+def test_a_job_is_seen_to_end_though_its_large_responses_come_unasked(here: BatchClient, listener: Listener) -> None:
+    """Some gateways drop the parameter that leaves them out."""
+    item = {"metadata": {"key": "a"}, "response": {"embedding": {"values": [0.25] * 300_000}, "tokenCount": "1"}}
+    output = {"inlinedResponses": {"inlinedResponses": [item] * 4}}
+    metadata = {"output": output, "state": "BATCH_STATE_SUCCEEDED", "batchStats": {"requestCount": "4"}}
+    job = {"name": "batches/a", "metadata": metadata, "done": True, "response": output}
+    listener.answer = (200, {}, json.dumps(job).encode())
+    with pytest.raises(ResponseTooLarge):
+        here.list(brief=True)
+    seen = here.get("batches/a", brief=True)
+    assert (seen.state, seen.completion_stats) == (JobState.SUCCEEDED, CompletionStats(total=4, pending=0))
+    assert here.wait("batches/a").dest == JobDestination(inlined=True)
+    assert [result.error for result in here.get_responses("batches/a")] == [None] * 4
+
+
+def test_a_job_whose_responses_never_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_MOST_LEFT_OUT", 10_000)
+    body = chain([b'{"inlinedResponses": ["'], repeat(b"x" * 999))
+    with pytest.raises(ResponseTooLarge, match="responses of a job"):
+        list(lines.without_lists(body, gemini._INLINE_LIST))

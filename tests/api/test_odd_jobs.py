@@ -10,7 +10,9 @@ from api.conftest import FixedToken
 from api.listener import Listener, listening
 
 from airflow_provider_gemini_batch.api.client import BatchClient
+from airflow_provider_gemini_batch.api.errors import ConfigurationError, ServiceUnavailable
 from airflow_provider_gemini_batch.api.models import JobState
+from airflow_provider_gemini_batch.api.requests.fields import snake
 from airflow_provider_gemini_batch.api.wire import state_of
 
 if TYPE_CHECKING:
@@ -194,3 +196,130 @@ def test_a_list_is_always_asked_for_with_the_size_of_its_pages(
     gemini.list_files()
     assert len(listener.seen) == 5
     assert all("pageSize=" in path for _, path, _ in listener.seen)
+
+
+def in_snake_case(value: Any) -> Any:
+    """Return JSON as a gateway sends it that writes Python's or protobuf's own names."""
+    if isinstance(value, list):
+        return [in_snake_case(one) for one in value]
+    return {snake(name): in_snake_case(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+TIMES = dict.fromkeys(("createTime", "startTime", "updateTime", "endTime"), "2026-11-22T10:00:00Z")
+GEMINI_JOB: dict[str, Any] = {
+    "name": NAME,
+    "done": True,
+    "metadata": {
+        **TIMES,
+        "state": "BATCH_STATE_SUCCEEDED",
+        "displayName": "nightly gb1-x",
+        "model": "models/gemini-2.5-flash",
+        "priority": "5",
+        "batchStats": {"requestCount": "3", "successfulRequestCount": "2", "failedRequestCount": "1"},
+        "inputConfig": {"fileName": "files/in"},
+        "output": {"inlinedResponses": {"inlinedResponses": [ITEM]}},
+    },
+}
+VERTEX_JOB: dict[str, Any] = {
+    "name": VERTEX_NAME,
+    **TIMES,
+    "state": "JOB_STATE_SUCCEEDED",
+    "displayName": "nightly gb1-x",
+    "completionStats": {"successfulCount": "2", "failedCount": "1"},
+    "labels": {"cost_center": "a_b"},
+    "inputConfig": {"gcsSource": {"uris": ["gs://a/in_put"]}},
+    "outputConfig": {"gcsDestination": {"outputUriPrefix": "gs://a/out"}},
+    "outputInfo": {"gcsOutputDirectory": "gs://a/out/prediction"},
+}
+
+
+@pytest.mark.parametrize("service", ["gemini", "vertex"])
+def test_a_gateway_may_write_the_names_of_a_job_in_snake_case(
+    request: pytest.FixtureRequest, listener: Listener, service: str
+) -> None:
+    client: BatchClient = request.getfixturevalue(service)
+    job, listed = {"gemini": (GEMINI_JOB, "operations"), "vertex": (VERTEX_JOB, "batchPredictionJobs")}[service]
+    name = str(job["name"])
+    found: list[Any] = []
+    for write in (dict, in_snake_case):
+        answers = {"list": write({listed: [job], "nextPageToken": "t"}), "get": write(job)}
+        listener.answer = lambda path, answers=answers: (  # type: ignore[misc]
+            (200, {}, json.dumps(answers["get" if path.partition("?")[0].endswith(name) else "list"]).encode())
+        )
+        page, snapshots = client.list(), client.snapshots()
+        jobs = [one.model_copy(update={"as_of": None}) for one in (client.get(name), *page.batch_jobs)]
+        looks = [one._replace(as_of=None) for one in snapshots.snapshots]
+        found.append((jobs, looks, page.next_page_token, snapshots.next_page_token))
+        if service == "gemini":
+            found[-1] += ([result.response for result in client.get_responses(name)],)
+    camel, snaked = found
+    assert camel == snaked
+    assert camel[2] == "t"
+    assert service == "gemini" or camel[0][0].labels == {"cost_center": "a_b"}
+
+
+def test_a_gateway_may_write_the_names_of_a_file_in_snake_case(gemini: BatchClient, listener: Listener) -> None:
+    file = {"name": "files/a", "displayName": "x", "sizeBytes": "5", **TIMES, "expirationTime": TIMES["createTime"]}
+    pages = []
+    for write in (dict, in_snake_case):
+        says(listener, write({"files": [file], "nextPageToken": "t"}))
+        pages.append(gemini.list_files())
+    assert pages[0] == pages[1]
+    assert pages[0].files[0].size_bytes == 5
+
+
+@pytest.mark.parametrize("raw", ["JobState.JOB_STATE_SUCCEEDED", "BatchState.BATCH_STATE_SUCCEEDED"])
+def test_a_state_may_be_written_as_an_sdk_shows_it(raw: str) -> None:
+    assert state_of(raw) is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("operation", "state"),
+    [
+        ({"response": {"inlinedResponses": {"inlinedResponses": [ITEM]}}}, JobState.SUCCEEDED),
+        ({"error": {"code": 13, "message": "Internal."}}, JobState.FAILED),
+        ({"done": "true"}, JobState.SUCCEEDED),
+        ({"done": "True", "metadata": {"state": "BATCH_STATE_RUNNING"}}, JobState.SUCCEEDED),
+        ({"done": "false", "metadata": {"state": "BATCH_STATE_RUNNING"}}, JobState.RUNNING),
+        ({"response": {}, "metadata": {}}, JobState.UNKNOWN),
+        ({"response": {"@type": "x"}, "metadata": {"state": "BATCH_STATE_RUNNING"}}, JobState.RUNNING),
+    ],
+)
+def test_an_operation_without_done_and_state_has_ended_when_it_holds_its_outcome(
+    gemini: BatchClient, listener: Listener, operation: dict[str, Any], state: JobState
+) -> None:
+    says(listener, {"name": NAME, **operation})
+    assert gemini.get(NAME).state is state
+
+
+@pytest.mark.parametrize("name", ["batch-abc", "files/Batch_a.1", "https://x.test/v1/files/Batch_a.1:download"])
+def test_an_output_file_is_read_whatever_the_service_calls_it(
+    gemini: BatchClient, listener: Listener, name: str
+) -> None:
+    job = {"name": NAME, "done": True, "metadata": {"output": {"responsesFile": name}}}
+    line = json.dumps({"key": "a", **ITEM}).encode()
+    listener.answer = lambda path: (200, {}, line if ":download" in path else json.dumps(job).encode())
+    assert [result.key for result in gemini.get_responses(NAME)] == ["a"]
+    path = listener.seen[-1][1]
+    assert path in {
+        "/download/v1beta/files/batch-abc:download?alt=media",
+        "/download/v1beta/files/Batch_a.1:download?alt=media",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["files/../batches/a", "files/.", "files/a/b", "files/a:cancel", "files/a?x", "gs://a/b"]
+)
+def test_the_name_of_an_output_leads_nowhere_else(gemini: BatchClient, listener: Listener, name: str) -> None:
+    says(listener, {"name": NAME, "done": True, "metadata": {"output": {"responsesFile": name}}})
+    with pytest.raises(ConfigurationError, match="Invalid file name"):
+        gemini.get_responses(NAME)
+    assert len(listener.seen) == 1
+
+
+def test_the_description_of_a_file_is_not_its_content(gemini: BatchClient, listener: Listener) -> None:
+    job = {"name": NAME, "done": True, "metadata": {"output": {"responsesFile": "files/abc"}}}
+    file = {"name": "files/abc", "mimeType": "application/jsonl", "downloadUri": "https://x"}
+    listener.answer = lambda path: (200, {}, json.dumps(file if ":download" in path else job).encode())
+    with pytest.raises(ServiceUnavailable, match="200, but the response is a description of the file"):
+        gemini.get_responses(NAME)

@@ -36,6 +36,11 @@ def refused(
         (ApiError, 400, "FAILED_PRECONDITION", "The job has ended."),
         (AccessDenied, 400, "FAILED_PRECONDITION", "User location is not supported for the API use."),
         (AccessDenied, 400, "FAILED_PRECONDITION", "Please enable billing on the project."),
+        # Some gateways give each error of the service one status of their own.
+        (QuotaExceeded, 400, "RESOURCE_EXHAUSTED", "You exceeded your current quota."),
+        (QuotaExceeded, 403, "RESOURCE_EXHAUSTED", "You exceeded your current quota."),
+        (ServiceUnavailable, 400, "UNAVAILABLE", "The model is overloaded."),
+        (ServiceUnavailable, 403, "INTERNAL", "An internal error has occurred."),
         (AccessDenied, 401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
         (AccessDenied, 403, "PERMISSION_DENIED", "Method doesn't allow unregistered callers."),
         (AccessDenied, 403, "PERMISSION_DENIED", "Permission 'x' denied on resource '//y' (or it may not exist)."),

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_gemini_batch.api.backends import Outcome, gemini
 from airflow_provider_gemini_batch.api.errors import JobError, JobFailed, NotFound, ResultsGone
 from airflow_provider_gemini_batch.api.models import BatchJob, JobDestination, JobState, Service
-from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, objects_of_list
+from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, objects_of_list, without_lists
 from airflow_provider_gemini_batch.api.responses.results import responses
 
 if TYPE_CHECKING:
@@ -289,3 +289,16 @@ def test_a_cut_in_the_middle_of_the_answers_does_not_show(client: BatchClient, e
     emulator.control.advance(60)
     emulator.control.faults(download_cut={"value": 7001, "times": 4})
     assert [answer.key for answer in client.get_responses(job)] == [f"k{n}" for n in range(300)]
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 5000, 1_000_000])
+@pytest.mark.parametrize("names", [("inlinedResponses", "output"), ("inlined_responses", "output")])
+def test_a_job_is_read_without_its_lists_in_pieces_of_any_size(piece: int, names: tuple[str, str]) -> None:
+    inner, outer = names
+    tricky = {"a": 'x]}{["\\', "b": [{"c": "]"}], "d": [[], [1]], "t": '"inlinedResponses": [', "long": "[" * 9000}
+    whole = {"displayName": '"inlinedResponses": [{}]', outer: {inner: {inner: [tricky, None] * 3}}, "n": [1]}
+    body = json.dumps({"metadata": whole, "response": {inner: []}, "done": True}).encode()
+    chunks = (body[at : at + piece] for at in range(0, len(body), piece))
+    left = json.loads(b"".join(without_lists(chunks, gemini._INLINE_LIST)))
+    assert left["metadata"].pop(outer) == {inner: {inner: []}}
+    assert left == {"metadata": {"displayName": whole["displayName"], "n": [1]}, "response": {inner: []}, "done": True}

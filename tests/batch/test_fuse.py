@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 LOST = TransportError("reset", sent=True)
+BUSY = ServiceUnavailable("503", http_status=503, status="UNAVAILABLE")
 
 
 def clocked() -> Desk:
@@ -146,7 +147,7 @@ def test_however_the_clocks_jump_a_try_makes_one_job(
         assert len(desk.service.created) - before <= 1
 
 
-@pytest.mark.parametrize("error", [LOST, ServiceUnavailable("503", http_status=503), UnexpectedResponse("not JSON")])
+@pytest.mark.parametrize("error", [LOST, BUSY, UnexpectedResponse("not JSON")])
 @pytest.mark.parametrize("lasting", [True, False])
 def test_create_calls_whose_jobs_never_appear_are_sent_a_handful_of_times(
     error: GeminiBatchError, *, lasting: bool
@@ -219,10 +220,12 @@ def seconds_until_sent_again(desk: Desk, error: GeminiBatchError, **policy: Any)
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
-        (ServiceUnavailable("500", http_status=500), 120.0),
-        (ServiceUnavailable("503", http_status=503), 120.0),
-        (UnexpectedResponse("not JSON"), 120.0),
+        (ServiceUnavailable("500", http_status=500, status="INTERNAL"), 120.0),
+        (ServiceUnavailable("503", http_status=503, status="UNAVAILABLE"), 120.0),
         # A gateway's word, or none: the service may still be at it.
+        (ServiceUnavailable("a page", http_status=500), 420.0),
+        (ServiceUnavailable("a page", http_status=503), 420.0),
+        (UnexpectedResponse("not JSON"), 420.0),
         (ServiceUnavailable("502", http_status=502), 420.0),
         (ServiceUnavailable("504", http_status=504), 420.0),
         (TransportError("reset", sent=True), 420.0),
@@ -251,7 +254,7 @@ def test_a_clock_that_jumps_neither_ends_nor_lengthens_the_search_for_a_lost_job
 
 def search_between_two_workers(desk: Desk, *, most: int = 300) -> float:
     """Return the seconds until a lost call is sent again by workers five hours apart that are woken too early."""
-    desk.service.lost = [ServiceUnavailable("503", http_status=503)]
+    desk.service.lost = [BUSY]
     report: WaitReport | None = None
     for number in range(most):
         desk.clock.ahead = -5 * HOUR if number % 2 == 0 else 0.0
@@ -286,7 +289,7 @@ def test_a_date_header_that_stands_still_or_goes_back_does_not_lengthen_the_sear
 
     desk = Desk(service=Stopped(hidden=True))
     desk.service.clock = desk.clock
-    assert seconds_until_sent_again(desk, ServiceUnavailable("503", http_status=503)) == pytest.approx(120.0, abs=2.0)
+    assert seconds_until_sent_again(desk, BUSY) == pytest.approx(120.0, abs=2.0)
 
 
 def test_a_triggerer_whose_clock_is_ahead_is_not_asked_again_and_again() -> None:

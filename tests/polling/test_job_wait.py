@@ -206,6 +206,20 @@ def test_credentials_are_refused_for_good_only_when_they_have_been_looked_up_sin
     assert one.job.report.error is error
 
 
+@pytest.mark.parametrize("error", [DENIED, FORBIDDEN])
+def test_credentials_that_worked_are_refused_for_good_a_minute_later(error: AccessDenied) -> None:
+    """An outage of what checks keys or permissions is no reason to give up a job that runs, and is paid for."""
+    one = One()
+    one.take(seen(JobState.RUNNING), T - 60)
+    assert one.take(error, T, credentials=1) == 5
+    assert one.take(error, T + 5, credentials=2) == 60
+    assert one.job.has_news  # now the log says so
+    assert one.take(error, T + 64, credentials=3) == 1
+    assert one.report is None
+    one.take(error, T + 65, credentials=4)
+    assert one.reason is Reason.REFUSED
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 405, 451])
 @pytest.mark.parametrize("was_seen", [False, True])
 def test_a_refusal_of_a_gateway_is_doubted_for_ten_minutes(status: int, *, was_seen: bool) -> None:

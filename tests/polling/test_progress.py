@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_gemini_batch.api.errors import TransportError
+from airflow_provider_gemini_batch.api.errors import AccessDenied, TransportError
 from airflow_provider_gemini_batch.api.models import JobProgress, JobSnapshot, JobState
 from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
@@ -96,6 +96,16 @@ def test_failing_polls_are_told_once_with_reason_and_deadline_and_once_when_they
     line = "Polling batches/a failed 3 times (connection refused); will keep trying until 14:00 UTC."
     assert said == [[], [], [line], [], [], [], []]
     assert told.lines(seen(5), at=8.0)[0] == "Polling batches/a works again after 7 failures."
+
+
+def test_refused_credentials_are_told_when_they_were_looked_up_again_and_with_no_deadline() -> None:
+    """A gateway's refusal ends the wait only after ten minutes: until then, the log is all that there is."""
+    told = Told(deadline=T + 6 * 3600)
+    page = AccessDenied("401 and no message", http_status=401)
+    assert told.lines(page) == []
+    (line,) = told.lines(page, at=5.0)
+    assert line.startswith("Polling batches/a failed 2 times (401 and no message); asking again for some minutes")
+    assert told.lines(page, at=65.0) == []
 
 
 def test_a_deadline_of_another_day_has_its_date_and_none_is_not_named() -> None:

@@ -448,3 +448,11 @@ def test_whatever_comes_every_row_comes_out_once_and_in_order(  # noqa: PLR0917
 
 def answer(job: int, row: int, outcome: str) -> BatchResult:
     return good(row, f"{job}/{row}") if outcome == "good" else bad(row, 3 if outcome == "fatal" else 13)
+
+
+def test_answers_without_any_key_in_no_known_order_find_no_row_unless_there_is_only_one(tmp_path: Path) -> None:
+    answers = [BatchResult(None, response(text), None, place) for place, text in enumerate("ab")]
+    rows, summary = landed(tmp_path, ResponseSource(answers.__iter__, range(2), in_order=False), rows=2)
+    assert ([row["status"] for row in rows], summary.extra) == (["missing"] * 2, 2)
+    rows, _ = landed(tmp_path, ResponseSource(answers[:1].__iter__, range(1), in_order=False), rows=1)
+    assert rows[0]["text"] == "a"

@@ -20,6 +20,7 @@ from airflow_provider_gemini_batch.api.responses.reading import (
 )
 from airflow_provider_gemini_batch.emulator.oddities import make_odd
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, iter_rows, land
+from airflow_provider_gemini_batch.rows.result_rows import RowMaker, RowStatus
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
 
 if TYPE_CHECKING:
@@ -186,3 +187,31 @@ def test_a_response_that_nobody_can_read_leaves_the_cost_open(tmp_path: Path) ->
     results = [result_of({"key": "a", "response": response}, 0) for response in (GOOD, "plain", None)]
     summary = land([lambda: results], JsonlSink(BytesIO()), SPEC, tmp_path)
     assert (summary.usage.input_tokens, summary.usage.uncounted_answers) == (5, 1)
+
+
+@pytest.mark.parametrize("thought", [False, "false", "False", None, 0])
+def test_a_text_is_no_thought_however_that_is_written(thought: object) -> None:
+    parts = [{"text": "hm", "thought": "true"}, {"text": "fine", "thought": thought}]
+    response = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}
+    status, row, *_ = RowMaker(JobKind.GENERATION).members(result_of({"key": "a", "response": response}, 0), "a")
+    assert (status.word, row["text"], row["thoughts"]) == ("ok", "fine", "hm")
+
+
+@pytest.mark.parametrize(("code", "retried"), [(502, True), (529, True), (408, True), ("520", True), (422, False)])
+def test_a_row_that_met_an_error_of_http_is_repaired_if_that_passes(code: object, *, retried: bool) -> None:
+    status, *_ = RowMaker(JobKind.GENERATION).members(result_of({"key": "a", "error": {"code": code}}, 0), "a")
+    assert (status is RowStatus.TRANSIENT_ERROR) is retried
+
+
+@pytest.mark.parametrize("values", ['["0.5","-2e-3"]', '["0.5",-0.002]'])
+def test_the_numbers_of_a_vector_may_be_texts(values: str) -> None:
+    line = f'{{"key":"a","response":{{"embedding":{{"values":{values}}},"tokenCount":"1"}}}}'
+    _, row, *_ = RowMaker(JobKind.EMBEDDINGS).members(parse_result_line(line.encode(), 0), "a")
+    assert row["embedding"] == [0.5, -0.002]
+
+
+def test_an_inline_response_may_be_written_as_text() -> None:
+    item = {"metadata": json.dumps({"key": "a"}), "response": GOOD}
+    for one in (item, json.dumps(item), {**item, "metadata": {"key": "a"}, "response": json.dumps(GOOD)}):
+        found = result_of(one, 0)
+        assert (found.key, found.response) == ("a", GOOD)

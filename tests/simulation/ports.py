@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
-from airflow_provider_gemini_batch.api.errors import InputError, ServiceUnavailable, UnexpectedResponse
+from airflow_provider_gemini_batch.api.errors import InputError, ServiceUnavailable
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.batch.tag import Tag, display_name, tag_of
 
@@ -195,8 +195,8 @@ class SimService:
         clock = self._steps.clock
         if error is None or error.may_have_acted:
             self._on_sent(tag, error is not None, acted == "never")
-        if isinstance(error, (ServiceUnavailable, UnexpectedResponse)):
-            late = min(late, 0.4)  # the service has answered: it acts on the call no more
+        if isinstance(error, ServiceUnavailable):
+            late = min(late, 0.4)  # the service itself has answered, not a gateway: it acts on the call no more
         if acted == "late":
             clock.after(late, lambda: self._world.make(name, prepared.rows, by=self._by))
         job = self._world.make(name, prepared.rows, by=self._by) if acted == "now" else None

@@ -283,7 +283,7 @@ class World:
         error: GeminiBatchError = rnd.choice(
             [
                 TransportError("reset", sent=True),
-                ServiceUnavailable("503", http_status=503),
+                ServiceUnavailable("503", http_status=503, status="UNAVAILABLE"),
                 UnexpectedResponse("not JSON"),
                 TransportError("refused", sent=False),
                 ApiError("bad request", http_status=400),

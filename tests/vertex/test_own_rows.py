@@ -160,3 +160,15 @@ def test_what_an_older_embedding_model_cannot_do_is_refused_before_a_job_is_made
     assert result.state == "failed"
     assert "takes no output_dimensionality" in result.message
     assert bench.jobs == []
+
+
+def test_answers_that_lost_their_keys_do_not_land_in_the_rows_of_others(bench: Bench) -> None:
+    """The order of the output is not that of the input."""
+    bench.emulator.control.faults(shuffle=True, missing_key_every=1)
+    output = bench.folder / "out.jsonl"
+    texts = [f"Row {n}." for n in range(7)]
+    result = bench.run(inlined_requests=texts, output_path=str(output)).attempt("batch")
+    assert "7 of 7 rows failed" in str(result.error)
+    rows = rows_of(output.read_bytes())
+    assert [row["status"] for row in rows] == ["missing"] * 7
+    assert len(rows_of((bench.folder / "_out.jsonl.aside.jsonl").read_bytes())) == 7

@@ -34,6 +34,7 @@ from airflow_provider_gemini_batch.api.models import (
     Service,
     SnapshotPage,
 )
+from airflow_provider_gemini_batch.api.requests.fields import snake
 from airflow_provider_gemini_batch.api.requests.request import (
     INLINE_LIMIT_BYTES,
     CheckedLine,
@@ -51,7 +52,7 @@ from airflow_provider_gemini_batch.api.responses.reading import (
 )
 from airflow_provider_gemini_batch.api.responses.refusal import check_is_service
 from airflow_provider_gemini_batch.api.service_words import name_word
-from airflow_provider_gemini_batch.api.transport import Call, Retry
+from airflow_provider_gemini_batch.api.transport import MAX_POLL_BYTES, Call, Retry
 from airflow_provider_gemini_batch.api.wire import (
     dict_at,
     error_of,
@@ -81,9 +82,10 @@ _JOB_MASK = (
 # A job may hold the responses to 20 MiB of inline requests; calls that only need its state leave them out. From so
 # many bytes or values on, they are read one by one.
 _MOST_INLINE_BYTES = 64 * 2**20
-_INLINE_LIST = re.compile(rb'(?<!\\)"(?:%b)"\s{0,100}:\s{0,100}\[' % "|".join(INLINE_RESPONSES).encode())
+_LISTS = (*INLINE_RESPONSES, *map(snake, INLINE_RESPONSES))
+_INLINE_LIST = re.compile(rb'(?<!\\)"(?:%b)"\s{0,100}:\s{0,100}\[' % "|".join(_LISTS).encode())
 _MOST_INLINE_VALUES = 10_000_000
-_IN_AN_ADDRESS = re.compile(r"https?://[^?#]*/(files/[\w-]+)")
+_IN_AN_ADDRESS = re.compile(r"https?://[^?#]*/(files/[\w.~-]+)")
 _CANCELLED = 1  # of google.rpc.Code
 _PAGE_MASK = f"nextPageToken,operations({_JOB_MASK})"
 
@@ -146,8 +148,15 @@ class GeminiBackend:
         """Return one job."""
         if not brief:
             return self._fetch(name)[0]
-        response = self._get(name, mask=_JOB_MASK)
-        return _job(response.json(), response)
+        try:
+            response = self._get(name, mask=_JOB_MASK)
+            operation = response.json()
+        except ResponseTooLarge:
+            # The mask went unread: some gateways drop the parameters that they do not know.
+            call = replace(self._call(name), without=_INLINE_LIST, max_bytes=MAX_POLL_BYTES)
+            response = self._transport.send(call)
+            operation = response.json()
+        return _job(operation, response)
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Return a page of jobs, newest first."""
@@ -285,7 +294,9 @@ def _file_name(output: dict[str, Any]) -> str | None:
     """Return the name of an output file, which may be given as an address."""
     name = text_at(output, "responsesFile") or text_at(output, "fileName")
     address = name and _IN_AN_ADDRESS.search(name)
-    return address[1] if address else name
+    name = address[1] if address else name
+    # The reference calls it an id.
+    return name if name is None or "/" in name else f"files/{name}"
 
 
 def _destination(output: dict[str, Any]) -> JobDestination | None:
@@ -302,11 +313,13 @@ def _error(operation: dict[str, Any]) -> ServiceError | None:
 def _state(operation: dict[str, Any], raw: str) -> JobState:
     """Return the state. Where ``done`` contradicts it, ``done`` counts; the raw name is kept.
 
+    Without either, an operation that holds a response or an error has ended.
     An operation that was cancelled ends with the error code 1:
     https://github.com/googleapis/googleapis/blob/master/google/longrunning/operations.proto (CancelOperation)
     """
     state, error = state_of(raw), _error(operation)
-    if operation.get("done") is not True or state.is_terminal:
+    has_ended = str(operation.get("done")).lower() == "true" or (not raw and bool(error or operation.get("response")))
+    if state.is_terminal or not has_ended:
         return state
     if state is JobState.CANCELLING or (error is not None and error.code == _CANCELLED):
         return JobState.CANCELLED

@@ -39,6 +39,8 @@ NO_LIBRARY = (
 # The only column of a response table that is not read. The author's own columns are read: they name the rows.
 _REQUEST = "request"
 _ANSWERS = frozenset({"response", "predictions"})
+# https://cloud.google.com/bigquery/docs/error-messages
+_OF_QUOTA = frozenset({"rateLimitExceeded", "quotaExceeded"})
 _PAGE_ROWS = 1000
 _SECONDS = 60.0
 
@@ -154,6 +156,10 @@ def _table_errors(uri: str) -> Iterator[None]:
 def _translate_error(what: str, status: int, error: Exception) -> GeminiBatchError:
     if status == HTTPStatus.NOT_FOUND:
         return NotFound(f"{what}: the table does not exist", http_status=status, status="NOT_FOUND")
+    found = getattr(error, "errors", None)
+    reasons = {one.get("reason") for one in found if isinstance(one, Mapping)} if isinstance(found, list) else set()
+    if reasons & _OF_QUOTA:  # a 403, like a refusal of the credentials
+        status = HTTPStatus.TOO_MANY_REQUESTS
     if status:
         return error_from_status(status, what)
     return TransportError(f"{what} failed: {type(error).__name__}", sent=True)

@@ -242,8 +242,11 @@ class GeminiFiles:
         return urlunsplit((base.scheme, base.netloc, path, session.query, ""))
 
     def _send(self, session: _Session, content: _Content) -> File:
-        """Send chunks until the service has all. After an error, ask how much arrived; give up without progress."""
-        offset, failures = 0, 0
+        """Send chunks until the service has all. After an error, ask how much arrived; give up without progress.
+
+        What the service had and lost again is no progress, or it could go on for ever.
+        """
+        offset = furthest = failures = 0
         while True:
             trouble: GeminiBatchError | None = None
             try:
@@ -264,8 +267,8 @@ class GeminiFiles:
                 continue
             if progress.file is not None:
                 return progress.file
-            if progress.received > offset:
-                failures = 0
+            if progress.received > furthest:
+                furthest, failures = progress.received, 0
             offset = progress.received
 
     def _chunk(self, session: _Session, content: _Content, offset: int) -> _Progress | None:
@@ -337,7 +340,7 @@ class GeminiFiles:
         The path under ``/download/`` is the documented one (https://ai.google.dev/gemini-api/docs/batch-api); the
         short one, which the SDKs use, is for gateways that support only that.
         """
-        path = f"{API_VERSION}/{names.file_name(name)}:download"
+        path = f"{API_VERSION}/{names.any_file_name(name)}:download"
         long = Call("download", "GET", f"{self._base}/download/{path}", subject=name, params={"alt": "media"})
         try:
             return iter_resuming(self._transport, long)
@@ -387,6 +390,8 @@ def _what_is_no_file(head: bytes) -> str:
     if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         return "not JSON (HTML)"
     found = read_json(head) if head.lstrip()[:1] == b"{" and len(head) < READ_BYTES else None
+    if isinstance(found, dict) and "response" not in found and str(found.get("name")).startswith("files/"):
+        return "a description of the file"  # some gateways drop the parameter that asks for its content
     if not isinstance(found, dict) or found.keys() != {"error"}:
         return ""
     # That of a row without a key has a number of gRPC, or says that the request is wrong.

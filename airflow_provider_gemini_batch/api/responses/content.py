@@ -107,7 +107,7 @@ def content_of(candidate: Mapping[str, Any]) -> Content:
     thoughts: list[str] = []
     for part in parts:
         if isinstance(part.get("text"), str):
-            (thoughts if part.get("thought") else texts).append(part["text"])
+            (thoughts if _is_thought(part) else texts).append(part["text"])
     return Content(
         "".join(texts) if texts else None,
         "".join(thoughts) or None,
@@ -166,12 +166,14 @@ def vector_of(response: Mapping[str, Any]) -> tuple[list[float] | None, str]:
     values = found.get("values") if isinstance(found, dict) else found
     if not values:
         return None, "the response has no embedding"
-    if not isinstance(values, list) or not all(type(value) in (float, int) for value in values):
+    if not isinstance(values, list) or not all(type(value) in (float, int, str) for value in values):
         return None, "the embedding is not a list of numbers"
     try:
         floats = [float(value) for value in values]
     except OverflowError:
         return None, "the embedding holds a number that is too large"
+    except ValueError:
+        return None, "the embedding is not a list of numbers"
     # Comparing with NaN is false.
     if not all(-_MOST_FLOAT <= value <= _MOST_FLOAT for value in floats):
         return None, "the embedding holds a value that is not a finite number of 32 bits"
@@ -205,9 +207,13 @@ def _in_camel_case(part: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+def _is_thought(part: Mapping[str, Any]) -> bool:
+    return str(part.get("thought") or False).lower() != "false"
+
+
 def _media(parts: list[dict[str, Any]]) -> Iterator[Media]:
     for index, part in enumerate(parts):
-        thought = bool(part.get("thought"))
+        thought = _is_thought(part)
         inline, file = part.get("inlineData"), part.get("fileData")
         if isinstance(inline, dict) and isinstance(inline.get("data"), str) and inline["data"]:
             yield Media(index, _text(inline.get("mimeType")), inline["data"], None, thought)
@@ -217,7 +223,7 @@ def _media(parts: list[dict[str, Any]]) -> Iterator[Media]:
 
 def _others(part: dict[str, Any]) -> dict[str, Any]:
     """Return members that are unknown, or of an unexpected type: they may be what was paid for."""
-    if part.get("thought"):
+    if _is_thought(part):
         return {}
     return {
         name: value

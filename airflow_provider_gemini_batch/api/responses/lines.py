@@ -10,7 +10,7 @@ from io import BytesIO
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from airflow_provider_gemini_batch.api.errors import UnexpectedResponse
+from airflow_provider_gemini_batch.api.errors import ResponseTooLarge, UnexpectedResponse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,7 +36,10 @@ _ROW_BEGINS = re.compile(rb"\n[ \t,]*\[?\{[ \t]*\"")
 # Enough to tell: a byte order mark and two bytes that are not blank.
 _TOLD_BY = 5
 # A backslash may also be the last byte of a piece.
-_TOKEN = re.compile(rb'\\.|\\\Z|["{}]', re.DOTALL)
+_BRACES = re.compile(rb'\\.|\\\Z|["{}]', re.DOTALL)
+_BRACKETS = re.compile(rb'\\.|\\\Z|["\[\]]', re.DOTALL)
+# An input of 20 MiB, which is the most for inline requests, has no responses that are longer.
+_MOST_LEFT_OUT = 1 << 30
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 
 
@@ -163,6 +166,34 @@ def objects_of_list(
     yield from [b"{}\n"] * b"".join(begun).partition(b"]")[0].count(b"null")
 
 
+def without_lists(chunks: Iterable[bytes], begin: re.Pattern[bytes]) -> Iterator[bytes]:
+    """Yield JSON in which the lists whose brackets ``begin`` ends with are empty; holds a few kilobytes.
+
+    :raises ResponseTooLarge: the lists hold more than a job has any reason to.
+    """
+    kept, left_out = b"", 0
+    brackets: _Braces | None = None
+    for chunk in chunks:
+        kept += chunk
+        while kept:
+            if brackets is None:
+                found = begin.search(kept)
+                end = found.end() if found else max(0, len(kept) - _HEAD_BYTES)
+                yield kept[:end]
+                kept = kept[end:]
+                if found is None:
+                    break
+                brackets = _Braces(_BRACKETS, depth=1)
+            end = next((one.start() for one in brackets.outermost(kept)), len(kept))
+            left_out += end
+            if left_out > _MOST_LEFT_OUT:
+                raise ResponseTooLarge(f"the responses of a job have more than {_MOST_LEFT_OUT / 2**30:g} GiB")
+            kept = kept[end:]
+            if kept:
+                brackets = None
+    yield kept
+
+
 def _behind(begin: re.Pattern[bytes], stream: Iterator[bytes]) -> Iterator[bytes]:
     """Yield what follows the first match in a stream; a match has at most a few bytes."""
     head = b""
@@ -174,15 +205,16 @@ def _behind(begin: re.Pattern[bytes], stream: Iterator[bytes]) -> Iterator[bytes
 
 
 class _Braces:
-    """Finds the braces around the outermost objects of JSON that comes in pieces."""
+    """Finds the braces around the outermost objects of JSON that comes in pieces, or the brackets around lists."""
 
-    def __init__(self) -> None:
-        self.depth = 0
+    def __init__(self, tokens: re.Pattern[bytes] = _BRACES, *, depth: int = 0) -> None:
+        self.depth = depth
+        self._tokens = tokens
         self._in_string = self._skips = False
 
     def outermost(self, chunk: bytes) -> Iterator[re.Match[bytes]]:
         """Yield the braces in the next piece that begin or end such an object, in turn."""
-        tokens = _TOKEN.finditer(chunk, int(self._skips))
+        tokens = self._tokens.finditer(chunk, int(self._skips))
         self._skips = False
         for token in tokens:
             mark = token[0]
@@ -192,11 +224,11 @@ class _Braces:
                 self._in_string = not self._in_string
             elif self._in_string:
                 continue
-            elif mark == b"{":
+            elif mark in b"{[":
                 self.depth += 1
                 if self.depth == 1:
                     yield token
-            elif mark == b"}" and self.depth:
+            elif self.depth:
                 self.depth -= 1
                 if not self.depth:
                     yield token

@@ -39,7 +39,7 @@ _COUNTS = ("usageMetadata", "tokenCount")
 # Lists of these are several responses, not the chunks of one.
 _OF_CHUNKS = frozenset({"embedding", "embeddings", "choices", "values", "response"})
 # Members of a response that an SDK has written, in its spelling; and those whose own members have others' names.
-_SNAKE = frozenset({"usage_metadata", "prompt_feedback", "model_version", "response_id"})
+_SNAKE = frozenset({"usage_metadata", "prompt_feedback", "model_version", "response_id", "token_count"})
 _FOREIGN = frozenset({"args", "response"})
 _SUCCESS = frozenset({"0", "200", "OK"})
 _NOT_BESIDE = frozenset({"request", "response", "predictions", "prediction", "instance"})
@@ -148,6 +148,7 @@ def inline_results(output: Mapping[str, Any]) -> Iterator[BatchResult]:
 
 def result_of(item: Any, position: int) -> BatchResult:
     """Return one response from JSON: a line of a file, or an inline item, whose key is in ``metadata``."""
+    item = _object(item) if isinstance(item, str) else item
     if not isinstance(item, dict):
         return BatchResult(None, None, _UNREADABLE, position)
     return _make_result(item, _as_object(item.get("response")), position)
@@ -383,7 +384,7 @@ def _key(item: Mapping[str, Any]) -> str | None:
     plain = item["key"] if "key" in item else item.get("custom_id")
     if type(plain) is str:
         return plain
-    metadata = item.get("metadata")
+    metadata = _as_object(item.get("metadata"))
     places = (
         item.get("key"),
         item.get("custom_id"),

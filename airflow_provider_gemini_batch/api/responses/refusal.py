@@ -37,6 +37,7 @@ _LONGEST_DATE = 100
 _GIVEN_UP = 499
 # Dates outside of these years cannot be right.
 _YEARS = range(1970, 2200)
+_PASSING = frozenset({"UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"})
 _NOT_ACTIVE = re.compile(r"\bnot in an? ACTIVE state\b", re.IGNORECASE)
 _REGION = re.compile(r"location is not supported|billing", re.IGNORECASE)
 _KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"})
@@ -93,13 +94,13 @@ def _kind(status: int, canonical: str, reason: str, message: str) -> type[ApiErr
     # A file that is unknown, expired or another project's is a 403 with this text, never a 404.
     if status == HTTPStatus.NOT_FOUND or (status == HTTPStatus.FORBIDDEN and _is_about_a_file(message)):
         return NotFound
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return AccessDenied
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
+    # Some gateways give every error of the service a status of their own, and leave its words.
+    if status == HTTPStatus.TOO_MANY_REQUESTS or canonical == "RESOURCE_EXHAUSTED":
         return QuotaExceeded
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {HTTPStatus.REQUEST_TIMEOUT, _GIVEN_UP}:
+    passes = status in {HTTPStatus.REQUEST_TIMEOUT, _GIVEN_UP} or canonical in _PASSING
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or passes:
         return ServiceUnavailable
-    return ApiError
+    return AccessDenied if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} else ApiError
 
 
 def error_from_status(status: int, what: str) -> ApiError:

@@ -32,7 +32,7 @@ def responses(backend: Backend, job: BatchJob | str, *, sleep: Callable[[float],
     if not outcome.job.is_done:
         raise JobError(f"{name} has not ended: it is {_state_words(outcome.job)}; wait for its end", job=outcome.job)
     pauses = iter(_LATE_OUTPUT_PAUSES)
-    while outcome.responses is None and (outcome.job.state.ended_well or _names_file(outcome.job)):
+    while outcome.responses is None and (outcome.job.state.ended_well or _promises_rows(outcome.job)):
         pause = next(pauses, None) if _ended_recently(outcome.job) else None
         if pause is None:
             break
@@ -78,9 +78,10 @@ def _filled(outcome: Outcome) -> Outcome:
     return replace(outcome, responses=None if first is None else chain([first], outcome.responses))
 
 
-def _names_file(job: BatchJob) -> bool:
-    """Return whether the service says that a job has an output file: so does one that was cut short, but has rows."""
-    return job.dest is not None and job.dest.file_name is not None
+def _promises_rows(job: BatchJob) -> bool:
+    """Return whether the service names an output file, or counts good rows: so it does of a job that was cut short."""
+    names_file = job.dest is not None and job.dest.file_name is not None
+    return names_file or (job.completion_stats is not None and job.completion_stats.success > 0)
 
 
 def _state_words(job: BatchJob) -> str:
