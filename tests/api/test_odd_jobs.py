@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from api.conftest import FixedToken
 from api.listener import Listener, listening
+from msgspec.structs import replace
 
 from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, ServiceUnavailable
@@ -248,7 +249,7 @@ def test_a_gateway_may_write_the_names_of_a_job_in_snake_case(
         )
         page, snapshots = client.list(), client.snapshots()
         jobs = [one.model_copy(update={"as_of": None}) for one in (client.get(name), *page.batch_jobs)]
-        looks = [one._replace(as_of=None) for one in snapshots.snapshots]
+        looks = [replace(one, as_of=None) for one in snapshots.snapshots]
         found.append((jobs, looks, page.next_page_token, snapshots.next_page_token))
         if service == "gemini":
             found[-1] += ([result.response for result in client.get_responses(name)],)
