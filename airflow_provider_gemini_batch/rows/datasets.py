@@ -12,13 +12,15 @@ from bisect import bisect_right
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, EmptyInput, InputError
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.rows.columns import records_of, word_of
+from airflow_provider_gemini_batch.rows.result_rows import ROW_MEMBERS
 from airflow_provider_gemini_batch.rows.sources import (
     Block,
     Opener,
@@ -109,19 +111,25 @@ def is_dataset(path: str) -> bool:
 
 
 def is_data(below: str) -> bool:
-    """Return whether a file is data, by its path below a folder: names that begin with ``_`` or ``.`` are skipped."""
-    return not any(name.startswith(("_", ".")) for name in below.split("/") if name)
+    """Return whether a file is data, by its path below a folder: names that begin with ``_`` or ``.`` are skipped.
+
+    A folder ``_day=2026-01-01`` is one of Hive's, as for Spark.
+    """
+    *folders, name = below.split("/")
+    is_hidden = any(one.startswith(".") or (one.startswith("_") and "=" not in one) for one in folders)
+    return not is_hidden and not name.startswith(("_", "."))
 
 
-def check_output_folders(folder: str, columns: Collection[str]) -> None:
+def check_output_folders(folder: str, carry: Collection[str]) -> None:
     """Refuse the folder of a dataset whose path names a column, as in Hive, that the rows have themselves.
 
     :raises ConfigurationError: says so: pandas and pyarrow cannot read both, and others read one in place of the other.
     """
-    if twice := sorted(InputFile(folder).partitions.keys() & set(columns)):
+    if twice := sorted(InputFile(folder).partitions.keys() & {*carry, *ROW_MEMBERS}):
+        leave = "leave it out of carry, or " if twice[0] in carry else ""
         raise ConfigurationError(
             f"output_path: its folders name the column {shown(twice[0])}, which the rows have as well, and readers "
-            "take only one of them: leave it out of carry, or let the folder have another name"
+            f"take only one of them: {leave}let the folder have another name"
         )
 
 
@@ -184,6 +192,7 @@ def from_files(
     elsewhere: Collection[str] = (),
     typed: Collection[str] = (),
     needed: Callable[[Sequence[str]], Collection[str]] | None = None,
+    required: Callable[[Sequence[str]], Collection[str]] | None = None,
     **options: Any,
 ) -> RowSource:
     """Return the rows of several files, one after the other.
@@ -193,6 +202,7 @@ def from_files(
     :param elsewhere: columns that other files of a dataset of Parquet have: where these lack them, they are null.
     :param typed: the columns that need one type over all files of Parquet.
     :param needed: returns those of all columns of Parquet that are read; None: all are.
+    :param required: returns those of all columns of Parquet without which a file makes no requests; None: none.
     :param options: how each file that is not Parquet is read; see :func:`.sources.from_file`.
     :raises ConfigurationError: the files are of several formats, or name other columns than the first.
     """
@@ -210,7 +220,7 @@ def from_files(
             raise ConfigurationError(f"{name} is for CSV and text files only; the input is Parquet")
     options["file_format"] = form
     made = (
-        _ParquetRows(files, opener, elsewhere, typed, needed)
+        _ParquetRows(files, opener, elsewhere, typed, needed=needed, required=required)
         if form == "parquet"
         else _TextRows(files, opener, options, asked_for)
     )
@@ -296,8 +306,13 @@ class _TextRows(_Rows):
         super().__init__(files, opener)
         self._options = options
         self._asked_for = asked_for
-        with naming_file(files[0].path), closing(from_file(files[0].path, opener=opener, **options)) as first:
-            own = first.columns
+        # Of CSV the first that has a header: some hold a byte order mark, or a line end, and nothing else.
+        for one in files:
+            with naming_file(one.path), closing(from_file(one.path, opener=opener, **options)) as first:
+                own = first.columns
+            self._first = one.path
+            if own is not None or options["file_format"] != "csv":
+                break
         self._own = None if own is None else set(own)
         partitions = list(files[0].partitions)
         self.columns = None if own is None else (*own, *(name for name in partitions if name not in own))
@@ -339,8 +354,8 @@ class _TextRows(_Rows):
         with naming_file(one.path):
             source = from_file(one.path, opener=self._opener, **self._options)
         self._stack.callback(source.close)
-        if self._own is not None and set(source.columns or ()) != self._own:
-            raise InputError(f"{one.path} has other columns than {self._files[0].path}")
+        if source.columns is not None and set(source.columns) != self._own:
+            raise InputError(f"{one.path} has other columns than {self._first}")
         if sorted(one.partitions) != sorted(self._files[0].partitions):
             raise InputError(f"{one.path}: its folders name other columns than those of {self._files[0].path}")
         return source
@@ -377,20 +392,30 @@ class _ParquetRows(_Rows):
         opener: Opener,
         elsewhere: Collection[str],
         typed: Collection[str],
+        *,
         needed: Callable[[Sequence[str]], Collection[str]] | None,
+        required: Callable[[Sequence[str]], Collection[str]] | None,
     ) -> None:
         super().__init__(files, opener)
         self._needed = needed
-        facts: dict[str, ParquetFacts] = {}
-        for one in files:
-            if one.path not in facts:
-                facts[one.path] = parquet_facts(one.path, opener)
-            _refuse_replaced(one, facts[one.path])
-        own = [name for each in facts.values() for name in each.types]
+        types: dict[str, Mapping[str, Any]] = {}
+        for path, pieces in groupby(files, key=attrgetter("path")):
+            facts = parquet_facts(path, opener)
+            types[path] = facts.types  # the rest of a footer is large
+            for one in pieces:
+                _refuse_replaced(one, facts)
+        own = [name for each in types.values() for name in each]
         partitions = [name for one in files for name in one.partitions]
         self.columns = tuple(dict.fromkeys((*own, *partitions, *elsewhere)))
-        types = [(path, each.types) for path, each in facts.items()]
-        self.types = {**dict.fromkeys(partitions, "str"), **one_schema(types, typed)}
+        self.types = {**dict.fromkeys(partitions, "str"), **one_schema(list(types.items()), typed)}
+        if required is not None and len(types) > 1:
+            asked = {*required(self.columns)} & {*self.columns}
+            for one in files:
+                if absent := sorted(asked - types[one.path].keys() - one.partitions.keys()):
+                    raise InputError(
+                        f"{one.path}: there is no column '{shown(absent[0])}', which other files of the input have: "
+                        "add it, or leave the file out"
+                    )
 
     def _of(self, one: InputFile) -> Iterator[tuple[Row, str]]:
         handle = self._opener(one.path)

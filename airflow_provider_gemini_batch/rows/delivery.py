@@ -15,7 +15,7 @@ import re
 import shutil
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic_core import from_json, to_json
 
@@ -23,12 +23,19 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputEr
 from airflow_provider_gemini_batch.api.models import Usage
 from airflow_provider_gemini_batch.rows.columns import arrow_type
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
-from airflow_provider_gemini_batch.rows.result_rows import ROW_MEMBERS
+from airflow_provider_gemini_batch.rows.result_rows import ROW_MEMBERS, json_line
 from airflow_provider_gemini_batch.rows.sources import open_parquet, parquet_faults
-from airflow_provider_gemini_batch.rows.writers import ParquetSink, carried_table, check_output_path, misfit, open_sink
+from airflow_provider_gemini_batch.rows.writers import (
+    ParquetSink,
+    carried_table,
+    check_output_path,
+    is_parquet,
+    misfit,
+    open_sink,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_gemini_batch.api.models import BatchResult
@@ -43,6 +50,7 @@ _VERSION = 1
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 # Others may write to the folder of an output: what is larger is not a manifest of ours.
 _MANIFEST_BYTES = 16 << 20
+_OTHERS = "the rows are not those that the manifest of the output tells of"
 
 
 @dataclass(frozen=True)
@@ -251,7 +259,7 @@ def deliver(
 def with_carried(
     files: Files, target: Target, manifest: Manifest, origin: Origin, carried: Iterator[bytes], *, response: bool
 ) -> Manifest | None:
-    """Write a part again with other carried columns, and return its manifest; None where its responses are others.
+    """Write an output again with other carried columns, and return its manifest; None where its responses are others.
 
     Other columns, values or types are no reason to pay for responses that are there.
 
@@ -259,36 +267,78 @@ def with_carried(
     :param carried: the carried columns of its rows, as lines of JSON.
     :param response: whether rows have the service's own JSON.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
     before, types = manifest.origin.carried_types, origin.carried_types
     try:
-        with parquet_faults(target.output), files.read(target.output) as handle:
-            part = open_parquet(handle, target.output)
-            own = [field for field in part.schema_arrow if field.name not in {*before, *types}]
-            names = [field.name for field in own]
-            is_same = set(names) <= set(ROW_MEMBERS) and ("response" in names) == response
-            if not is_same or part.metadata.num_rows != manifest.rows:
-                return None
-            place = len(own) - response
-            fields = [*own[:place], *((name, arrow_type(word)) for name, word in types.items()), *own[place:]]
-            schema = pa.schema(fields, metadata=part.schema_arrow.metadata)
-            with files.write_whole(target.output) as out:
-                with parquet.ParquetWriter(out, schema) as writer:
-                    for number in range(part.num_row_groups):
-                        writer.write_table(_carrying(part.read_row_group(number), carried, before, schema, types))
-                if target.success:
-                    files.remove(target.success)
-                # Whoever dies from here on is followed by one who does the same again: no input has this hash.
-                between = replace(manifest.origin, carried_types={**before, **types}, content_hash="")
-                _write_manifest(files, target, replace(manifest, origin=between))
+        with files.read(target.output) as handle, files.write_whole(target.output) as out:
+            if is_parquet(target.output):
+                _parquet_again(handle, out, manifest, carried, types, response=response)
+            else:
+                _lines_again(handle, out, manifest, carried, response=response)
+            if target.success:
+                files.remove(target.success)
+            # Whoever dies from here on is followed by one who does the same again: no input has this hash.
+            between = replace(manifest.origin, carried_types={**before, **types}, content_hash="")
+            _write_manifest(files, target, replace(manifest, origin=between))
     except InputError:
         return None
     now = replace(manifest.origin, carried_types=dict(types), content_hash=origin.content_hash)
     changed = replace(manifest, origin=now)
     _write_manifest(files, target, changed)
     return changed
+
+
+def _parquet_again(
+    handle: BinaryIO,
+    out: BinaryIO,
+    manifest: Manifest,
+    carried: Iterator[bytes],
+    types: Mapping[str, str],
+    *,
+    response: bool,
+) -> None:
+    """Write the rows of a Parquet file with other carried columns.
+
+    :raises InputError: the file is damaged, or its rows are not those of the manifest.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    before = manifest.origin.carried_types
+    part = open_parquet(handle)
+    own = [field for field in part.schema_arrow if field.name not in {*before, *types}]
+    _check_same({field.name for field in own}, part.metadata.num_rows, manifest, response=response)
+    place = len(own) - response
+    fields = [*own[:place], *((name, arrow_type(word)) for name, word in types.items()), *own[place:]]
+    schema = pa.schema(fields, metadata=part.schema_arrow.metadata)
+    with parquet.ParquetWriter(out, schema) as writer:
+        for number in range(part.num_row_groups):
+            with parquet_faults("the output"):
+                table = part.read_row_group(number)
+            writer.write_table(_carrying(table, carried, before, schema, types))
+
+
+def _lines_again(
+    handle: BinaryIO, out: BinaryIO, manifest: Manifest, carried: Iterator[bytes], *, response: bool
+) -> None:
+    """Write JSON lines with other carried columns. Raises InputError as :func:`_parquet_again` does."""
+    names: set[str] = set()
+    count = 0
+    for line in handle:
+        try:
+            row = {name: value for name, value in from_json(line).items() if name not in manifest.origin.carried_types}
+        except (ValueError, AttributeError):
+            raise InputError(_OTHERS) from None
+        names.update(row)
+        count += 1
+        last = {"response": row.pop("response")} if "response" in row else {}
+        out.write(json_line({**row, **from_json(next(carried, b"").strip() or b"{}"), **last}))
+    _check_same(names, count, manifest, response=response)
+
+
+def _check_same(names: Collection[str], rows: int, manifest: Manifest, *, response: bool) -> None:
+    """Raise InputError unless an output has as many rows as its manifest says, and columns that we write."""
+    if not set(names) <= set(ROW_MEMBERS) or ("response" in names) != response or rows != manifest.rows:
+        raise InputError(_OTHERS)
 
 
 def _carrying(

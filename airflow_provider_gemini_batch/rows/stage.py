@@ -13,7 +13,7 @@ import zlib
 from array import array
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
@@ -83,7 +83,11 @@ def open_source(spec: InputSpec) -> RowSource:
     """Return the rows of a spec, from any source. A file is opened at once. Raises ConfigurationError."""
     spec.check()
     typed = set(spec.carry) - set(spec.carry_types)
-    of_parquet: dict[str, Any] = {"typed": typed, "needed": partial(needed_columns, spec)}
+    of_parquet: dict[str, Any] = {
+        "typed": typed,
+        "needed": partial(needed_columns, spec),
+        "required": partial(needed_columns, replace(spec, carry=())),
+    }
     if spec.files is not None:
         asked_for = None if spec.prompt_template is not None else {name for _, name in named_columns(spec)}
         elsewhere = spec.carry_types if spec.is_part else ()

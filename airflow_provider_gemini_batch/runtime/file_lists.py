@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
+# The folders that say which of the files beside them are in a table; the others are of its earlier versions.
+_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 
 
 class FoundFile(NamedTuple):
@@ -116,8 +118,9 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None, named: s
     if is_local(given):
         local_path(given)  # which refuses a relative one
     root, wanted = (f"{given.rstrip('/')}/", _Wanted(named)) if named else _root_and_pattern(given)
+    tables: dict[str, str] = {}
     try:
-        listed = _local(root, wanted) if is_local(root) else _remote(paths, root, wanted, conn_id)
+        listed = _local(root, wanted, tables) if is_local(root) else _remote(paths, root, wanted, conn_id, tables)
         # Writers of datasets leave empty files, without even a header, for partitions without rows.
         found = sorted(one for one in listed if one.size != 0)
     except GeminiBatchError:
@@ -133,6 +136,12 @@ def list_files(paths: Paths, given: str, *, conn_id: str | None = None, named: s
             f"input_path: {given} holds no files, or only empty ones; set on_empty to 'skip' or 'succeed' if that may "
             "happen"
         )
+    for folder, kind in tables.items():
+        if any(one.path.startswith(folder) for one in found):
+            raise ConfigurationError(
+                f"input_path: {folder} is a {kind} table, and files of its earlier versions lie there as well: give a "
+                "list of its current files, or a function that yields its rows"
+            )
     return found
 
 
@@ -219,7 +228,7 @@ class _Wanted:
         """Return whether there may be files in a folder that are meant."""
         names = below.split("/")
         fit = all(one.fullmatch(name) for one, name in zip(self._folders, names))  # noqa: B905  either may be longer
-        return is_data(below) and fit and (self._is_deep or len(names) <= len(self._folders))
+        return is_data(f"{below}/") and fit and (self._is_deep or len(names) <= len(self._folders))
 
 
 def _root_and_pattern(given: str) -> tuple[str, _Wanted]:
@@ -232,8 +241,8 @@ def _root_and_pattern(given: str) -> tuple[str, _Wanted]:
     return f"{root.rstrip('/')}/", _Wanted(given[len(root) :])
 
 
-def _local(root: str, wanted: _Wanted) -> Iterator[FoundFile]:
-    """Yield the files of this machine that are meant.
+def _local(root: str, wanted: _Wanted, tables: dict[str, str]) -> Iterator[FoundFile]:
+    """Yield the files of this machine that are meant, and note the folders of ``tables``.
 
     :raises OSError: a folder cannot be listed: a dataset without its files would lose the parts that they have.
     :raises ConfigurationError: a link leads nowhere, or to a folder elsewhere.
@@ -247,6 +256,7 @@ def _local(root: str, wanted: _Wanted) -> Iterator[FoundFile]:
         with suppress(FileNotFoundError), os.scandir(top / above) as entries:  # it may be removed meanwhile
             for entry in entries:
                 below = f"{above}{entry.name}"
+                _note_table(entry.path, tables)
                 may_be_meant = wanted.file(below) or wanted.folder(below)
                 mode, size = _mode_and_size(entry) if may_be_meant and entry.name != "lost+found" else (0, 0)
                 is_folder = stat.S_ISDIR(mode)
@@ -283,8 +293,10 @@ def _lies_inside(entry: os.DirEntry[str], top: Path, is_meant: Callable[[str], b
     return inside == "." or (not inside.startswith("../") and is_meant(inside))
 
 
-def _remote(paths: Paths, root: str, wanted: _Wanted, conn_id: str | None) -> Iterator[FoundFile]:
-    """Yield the objects that are meant."""
+def _remote(
+    paths: Paths, root: str, wanted: _Wanted, conn_id: str | None, tables: dict[str, str]
+) -> Iterator[FoundFile]:
+    """Yield the objects that are meant, and note the folders of ``tables``."""
     store = paths.store_for(root, conn_id)
     scheme, _, rest = root.partition("://")
     user, at, _ = rest.partition("/")[0].rpartition("@")
@@ -295,8 +307,16 @@ def _remote(paths: Paths, root: str, wanted: _Wanted, conn_id: str | None) -> It
         filesystem, folder = path.fs, path.path
     for facts in _listed(filesystem, folder.rstrip("/"), wanted):
         address = f"{scheme}://{user}{at}{facts['name'].lstrip('/')}"
+        _note_table(address, tables)
         if facts.get("type", "file") == "file" and wanted.file(address.removeprefix(root)):
             yield FoundFile(address, facts.get("size"))
+
+
+def _note_table(path: str, tables: dict[str, str]) -> None:
+    for log, kind in _LOGS.items():
+        folder, found, _ = f"{path}/".partition(f"/{log}/")
+        if found:
+            tables[f"{folder}/"] = kind
 
 
 def _listed(filesystem: Any, top: str, wanted: _Wanted) -> Iterator[Mapping[str, Any]]:
@@ -313,9 +333,9 @@ def _listed(filesystem: Any, top: str, wanted: _Wanted) -> Iterator[Mapping[str,
         with suppress(FileNotFoundError):
             for facts in filesystem.ls(folder, detail=True):
                 name = facts["name"].rstrip("/")
-                if facts.get("type", "file") != "directory":
-                    yield facts
-                elif name != folder and wanted.folder(name.removeprefix(f"{top}/")):
+                yield facts
+                is_folder = facts.get("type", "file") == "directory"
+                if is_folder and name != folder and wanted.folder(name.removeprefix(f"{top}/")):
                     waiting.append(name)
 
 

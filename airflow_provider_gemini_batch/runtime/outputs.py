@@ -238,7 +238,7 @@ class Output:
         holds_all = found.content_hash == origin.content_hash
         if holds_all and (found.carried_types == origin.carried_types or not is_typed):
             return manifest
-        if not is_typed or not (holds_all or found.fingerprint == origin.fingerprint):
+        if not holds_all and found.fingerprint != origin.fingerprint:
             return None
         return with_carried(
             self._files(), self._target(), manifest, origin, carried, response=self.arguments.keep_response

@@ -11,7 +11,8 @@ import io
 import logging
 import socket
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.runtime.state_store import TaskStateStore
 
 log = logging.getLogger(__name__)
+
+# The note travels with the task; an input of more files is listed anew by each process.
+_MOST_FILES_NOTED = 1000
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,9 @@ class TaskInput:
         :param record_needed: the author asked for something (carried columns) that only the record holds.
         :param remove_older: removes what was kept before the task was cleared.
         """
-        self._spec = spec
+        self._list_files = spec.files
+        self._spec = spec if spec.files is None else replace(spec, files=self._files)
+        self._found: Sequence[str] | None = None
         self._folder = folder
         self._places = places
         self._saved_rows = saved_rows
@@ -145,6 +151,7 @@ class TaskInput:
         :param again: jobs were created from it before, so a function is not called.
         :raises ConfigurationError: rows cannot be sent, or there is no place for what must be kept.
         """
+        self._note, self._found = {}, None
         with self._places.writer(needed=self._record_needed) as writer:
             staged = stage(self._readable(again=again), self._folder, writer)
         record = self._places.keep(writer.finish())
@@ -161,7 +168,7 @@ class TaskInput:
         types = note["carried"]
         carried = {name: types[name] for name in self._spec.carry if name in types}
         self._use(Layout.from_plain(note), carried, note["record"], None, str(note.get("digest", "")))
-        self._note = note
+        self._note, self._found = note, None
         if not self._record_needed:
             return ""
         try:
@@ -248,12 +255,22 @@ class TaskInput:
             "host": socket.gethostname(),
             "source": self._source(),
             "tokens": staged.estimated_input_tokens if staged is not None else 0,
+            "files": "".join(map(_mark, self._found or ())) if len(self._found or ()) <= _MOST_FILES_NOTED else "",
         }
 
     def _source(self) -> str:
         if self._saved_rows is not None:
             return f"the function's rows at {self._saved_rows.path}" if self._saved_rows.lasting else "the function"
         return self._spec.path or "the list of the task's rows"
+
+    def _files(self) -> Sequence[str]:
+        """Return the files of the input, without those that came after its jobs were planned."""
+        if self._found is None:
+            assert self._list_files is not None  # noqa: S101  (only then is this called)
+            noted = str(self._note.get("files", ""))
+            known = {noted[place : place + 8] for place in range(0, len(noted), 8)}
+            self._found = [file for file in self._list_files() if not known or _mark(file) in known]
+        return self._found
 
     def _readable(self, *, again: bool) -> InputSpec:
         return self._spec if self._saved_rows is None else self._saved_rows.spec(self._spec, again=again)
@@ -298,3 +315,8 @@ class TaskInput:
             f"this is {here}. Put it where every worker can read it (an object store or a shared disk) and as it was, "
             "or clear the task to run it again with the input of today."
         )
+
+
+def _mark(file: str) -> str:
+    """Return eight digits by which a file is known again."""
+    return sha256(file.encode(errors="surrogateescape")).hexdigest()[:8]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 import tracemalloc
@@ -30,6 +31,9 @@ from airflow_provider_gemini_batch.runtime.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+GZIP = b"\x1f\x8b"
 
 
 def put(path: Path, rows: list[dict[str, Any]], **options: Any) -> str:
@@ -214,6 +218,64 @@ def test_long_texts_of_parquet_are_read_a_few_at_a_time(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 15 * size
     finally:
         tracemalloc.stop()
+
+
+def _resident() -> int:
+    """Return how many bytes of memory this process holds, those of pyarrow too."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) << 12
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says what a process holds")
+def test_the_footers_of_many_files_are_not_held_at_a_time(tmp_path: Path) -> None:
+    wide = {f"column_{number}": [f"value {number}"] * 30 for number in range(60)}
+    path = put(tmp_path / "0.parquet", pa.table({"text": ["One."] * 30, **wide}).to_pylist(), row_group_size=1)
+    files = [path, *(f"{tmp_path}/{number}.parquet" for number in range(1, 100))]
+    for file in files[1:]:
+        Path(file).hardlink_to(path)
+    held: list[int] = []
+
+    def opened(name: str) -> BinaryIO:
+        held.append(_resident())
+        return open_local(name)
+
+    from_files(files, opener=opened).close()
+    assert held[-1] - held[0] < 50 * Path(path).stat().st_size
+
+
+@pytest.mark.parametrize("place", ["a", "z"])
+@pytest.mark.parametrize("empty", [b"\xef\xbb\xbf", b"\r\n", gzip.compress(b"")], ids=["mark", "line end", "packed"])
+def test_a_csv_without_even_a_header_has_no_rows(empty: bytes, place: str, tmp_path: Path) -> None:
+    put(tmp_path / "m.csv", [{"id": 1, "text": "m"}])
+    (tmp_path / f"{place}.csv{'.gz' * empty.startswith(GZIP)}").write_bytes(empty)
+    assert read(f"{tmp_path}/") == [{"id": "1", "text": "m"}]
+    put(tmp_path / "n.csv", [{"id": 2, "body": "n"}])
+    with pytest.raises(InputError, match=r"n\.csv has other columns than .*m\.csv"):
+        read(f"{tmp_path}/")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"prompt_template": "{title}: {text}"},
+        {"prompt_template": "{title}: {day}"},
+        {"key_field": "text", "prompt_template": "{title}"},
+        {"media_field": "text", "prompt_template": "{title}"},
+        {},
+    ],
+    ids=str,
+)
+def test_a_parquet_file_without_a_column_that_makes_the_request_is_refused(
+    given: dict[str, Any], tmp_path: Path
+) -> None:
+    put(tmp_path / "day=1" / "a.parquet", [{"title": "A", "text": "One.", "size": 1}])
+    put(tmp_path / "b.parquet", [{"title": "B", "Text": "Two."}])
+    spec = InputSpec(
+        service=Service.GEMINI, model="m", path="in", files=lambda: addresses_of(Paths(), f"{tmp_path}/"), **given
+    )
+    with pytest.raises(InputError, match=r"b\.parquet: there is no column '(text|day)', which other files"):
+        stage(spec, tmp_path)
+    carrying = replace(spec, prompt_template="{title}", key_field=None, media_field=None, carry=("size",))
+    assert stage(carrying, tmp_path).rows == 2
 
 
 def test_parquet_files_have_one_schema_over_all_of_them(tmp_path: Path) -> None:

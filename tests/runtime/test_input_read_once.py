@@ -8,8 +8,10 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from pyarrow import csv, parquet
 from task_context import StateStore, task_context
 
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
@@ -213,6 +215,40 @@ def test_rows_that_failed_are_not_sent_again_from_an_input_that_is_not_the_same(
     assert "read on host host-a" in caplog.text
     assert "as it was, or clear the task" in caplog.text
     assert [row["status"] for row in read_rows(tmp_path / "out.jsonl")].count("ok") == 9
+
+
+@pytest.mark.parametrize(
+    "more", [{"max_rows_per_job": 5, "max_active_jobs": 1}, {"repair_rounds": 1}], ids=["jobs", "repair"]
+)
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_files_that_come_while_jobs_run_do_not_change_the_rows_that_are_still_to_be_sent(
+    more: dict[str, int], form: str, make: Any, service: Emulator, tmp_path: Path
+) -> None:
+    def put(name: str, first: int) -> None:
+        path = tmp_path / "in" / f"{name}.{form}"
+        path.parent.mkdir(exist_ok=True)
+        table = pa.Table.from_pylist(ROWS[first : first + 4])
+        if form == "parquet":
+            parquet.write_table(table, path)
+        elif form == "csv":
+            csv.write_csv(table, path)
+        else:
+            write_rows(path, table.to_pylist())
+
+    for first, name in enumerate("bdf"):
+        put(name, 4 * first)
+    if "repair_rounds" in more:
+        service.control.faults(missing_every=3)
+    task = make(input_path=f"{tmp_path}/in/", output_path=f"{tmp_path}/out.jsonl", **more, **COLUMNS)
+    assert task.process("host-a") is None
+    service.control.clear_faults()
+    for name in "aceg":
+        put(name, 0)
+    hosts = iter("bcde")
+    while (done := task.process(f"host-{next(hosts)}")) is None:
+        pass
+    assert done["counts"] == {"total": 12, "succeeded": 12, "failed": 0}
+    assert [row["key"] for row in read_rows(tmp_path / "out.jsonl")] == [row["id"] for row in ROWS]
 
 
 def test_rows_that_failed_are_sent_again_from_the_same_input(make: Any, service: Emulator, tmp_path: Path) -> None:
