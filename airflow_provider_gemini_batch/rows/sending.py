@@ -1,7 +1,7 @@
 """The lines of one job at a time, read from the input again when they are needed, and checked to be unchanged.
 
 The lines of at most two jobs are on the local disk: while the caller uploads those of one, a thread writes those of the
-next. Rows before the wanted ones are skipped without being parsed.
+next, many at a time where they are plain. Rows before the wanted ones are skipped without being parsed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_gemini_batch.rows.input_spec import InputSpec
-    from airflow_provider_gemini_batch.rows.sources import Row
-    from airflow_provider_gemini_batch.rows.wire_lines import WireLine
+    from airflow_provider_gemini_batch.rows.sources import Block, Row
 
 _WRITE_BYTES = 1 << 20
 
@@ -48,7 +47,9 @@ class ShardReader:
         self._is_stopping = False
         self._open = ExitStack()
         self._maker: LineMaker | None = None
+        # Of a source with blocks: the rows that are left of one, and the blocks behind it.
         self._rows: Iterator[Row] = iter(())
+        self._blocks: Iterator[Block] = iter(())
         self._next = 0
 
     def shard(self, index: int) -> ShardFile:
@@ -77,13 +78,13 @@ class ShardReader:
         with path.open("wb", buffering=_WRITE_BYTES) as handle:
             for shard, wanted in self._by_shard(row_numbers):
                 # Read to the end, even when full: only there is it certain that the rows are those that were checked.
-                for number, made in self._lines(shard):
+                for number, line in self._lines(shard):
                     if number not in wanted or is_full:
                         continue
-                    is_full = size + len(made[2]) > max_bytes or len(taken) == max_rows
+                    is_full = size + len(line) > max_bytes or len(taken) == max_rows
                     if not is_full:
                         taken.append(number)
-                        size += handle.write(made[2])
+                        size += handle.write(line)
                 if is_full:
                     break
         self._close_input()
@@ -139,29 +140,57 @@ class ShardReader:
     def _write(self, shard: Shard) -> ShardFile:
         path = self._path(shard.index)
         with path.open("wb", buffering=_WRITE_BYTES) as handle:
-            handle.writelines(made[2] for _, made in self._lines(shard))
+            handle.writelines(lines for _, lines in self._lines(shard, together=True))
         return ShardFile(path, shard.rows, shard.bytes, shard.numbers())
 
-    def _lines(self, shard: Shard) -> Iterator[tuple[int, WireLine]]:
-        """Yield the rows of a job; after the last one, raise InputUnavailable unless they are the same as before."""
+    def _lines(self, shard: Shard, *, together: bool = False) -> Iterator[tuple[int, bytes]]:
+        """Yield the number and the line of each row of a job, or of plain rows all lines ``together``.
+
+        After the last one, raise InputUnavailable unless they are the same as before.
+        """
         size = checksum = 0
         maker = self._go_to(shard.first_row)
-        for number in shard.numbers():
-            row = next(self._rows, None)
-            if row is None or row.fault is not None or self._is_stopping:
+        end = shard.first_row + shard.rows
+        while self._next < end:
+            number = self._next
+            made = self._make(maker, end if together else number)
+            if made is None or self._is_stopping:
                 break
-            self._next = number + 1
-            try:
-                made = maker.make(row, number)
-            except ConfigurationError:
-                break  # the row passed the first check, so it has changed
-            _, _, line, hash_as, _, _ = made
+            line, hash_as = made
             size += len(line)
             checksum = zlib.crc32(line if hash_as is None else hash_as, checksum)
-            yield number, made
+            yield number, line
         if (size, checksum) != (shard.bytes, shard.checksum):
             self._close_input()
             raise InputUnavailable("the input has changed since it was checked and its jobs were made")
+
+    def _make(self, maker: LineMaker, end: int) -> tuple[bytes, bytes | None] | None:
+        """Return the next line and what replaces it in the checksum; None if the input has changed.
+
+        A block that comes next gives all its lines if they are plain and their rows are below ``end``.
+        """
+        row = next(self._rows, None)
+        if row is None and self._next < end and (block := next(self._blocks, None)) is not None:
+            plain = maker.make_all(block, self._next)
+            if plain is not None and self._next + len(plain.sizes) <= end:
+                self._next += len(plain.sizes)
+                return plain.data, None
+            self._rows = block.rows()
+        row = row or self._next_row()
+        if row is None or row.fault is not None:
+            return None
+        try:
+            _, _, line, hash_as, _, _ = maker.make(row, self._next)
+        except ConfigurationError:
+            return None  # the row passed the first check
+        self._next += 1
+        return line, hash_as
+
+    def _next_row(self) -> Row | None:
+        """Return the next row, of the next block if need be; None at the end of the input."""
+        while (row := next(self._rows, None)) is None and (block := next(self._blocks, None)) is not None:
+            self._rows = block.rows()
+        return row
 
     def _go_to(self, row: int) -> LineMaker:
         if self._maker is None or row < self._next:
@@ -170,7 +199,9 @@ class ShardReader:
             self._open.enter_context(closing(source))
             warnings: set[str] = set()
             self._maker = LineMaker(self._spec, self._spec.defaults(warnings), source, warnings)
-            self._rows, self._next = source.rows, 0
-        while self._next < row and next(self._rows, None) is not None:
+            self._rows = source.rows if source.blocks is None else iter(())
+            self._blocks = source.blocks or iter(())
+            self._next = 0
+        while self._next < row and self._next_row() is not None:
             self._next += 1
         return self._maker

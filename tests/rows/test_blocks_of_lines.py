@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.errors import InputError
 from airflow_provider_gemini_batch.api.models import Service
+from airflow_provider_gemini_batch.rows import sending
 from airflow_provider_gemini_batch.rows import stage as staging
 from airflow_provider_gemini_batch.rows.input_spec import InputSpec
 from airflow_provider_gemini_batch.rows.record import RecordWriter
@@ -68,14 +69,24 @@ def read(given: InputSpec, *, one_by_one: bool = False) -> tuple[Any, ...]:
     """Everything that is known of an input, its lines among it, or what is wrong with it."""
     kept = io.BytesIO()
     opened = (lambda spec: open_source(spec)._replace(blocks=None)) if one_by_one else open_source
-    with tempfile.TemporaryDirectory() as folder, patch.object(staging, "open_source", opened):
+    with (
+        tempfile.TemporaryDirectory() as name,
+        patch.object(staging, "open_source", opened),
+        patch.object(sending, "open_source", opened),
+    ):
+        folder = Path(name)
         try:
             with RecordWriter(store=True, file=None, needed=True) as record:
-                staged = staging.stage(given, Path(folder), record)
+                staged = staging.stage(given, folder, record)
         except InputError as error:
             return (str(error),)
         kept.write((record.finish().text or "").partition("\n")[2].encode())
-        sent = [file.path.read_bytes() for file in staged.files.values()]
+        again = folder / "again"
+        again.mkdir()
+        reader = sending.ShardReader(given, staged.layout, again)
+        sent = [reader.shard(shard.index).path.read_bytes() for shard in staged.layout.shards]
+        reader.close()
+        assert [file.path.read_bytes() for file in staged.files.values()] == sent[: len(staged.files)]
     return staged.layout, staged.expected.usage, staged.expected.rows, staged.warnings, sent, kept.getvalue()
 
 
@@ -86,7 +97,7 @@ def read(given: InputSpec, *, one_by_one: bool = False) -> tuple[Any, ...]:
     files=st.integers(1, 3),
     service=st.sampled_from(list(Service)),
     config=st.sampled_from([None, {"temperature": 0.5}, {"maxOutputTokens": 7}]),
-    most=st.sampled_from([None, 2]),
+    most=st.sampled_from([None, 20, 50]),
 )
 def test_lines_are_the_same_rows_one_by_one_and_many_at_a_time(
     *,
