@@ -383,7 +383,7 @@ class Stage:
         """Compare what came of it with what must come of it."""
         case = self.case
         with suppress(TimeoutError):
-            self._wait(lambda: self._states() == case.expected_states, "the jobs to end", seconds=40)
+            self._wait(lambda: self._states() == case.expected_states, "the jobs to end", seconds=120)
         found: list[str] = []
         self._ended_tries = {}
         run = self._rest.run_state(case.name, self.run_id)
