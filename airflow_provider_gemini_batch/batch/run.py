@@ -249,6 +249,9 @@ class _Advance:
                 what = f"the service says that it does not know {name}: asking again"
                 raise Postponed(now + left, what) from error
             del state.records[name]
+            if record.in_use and record.tag is not None:
+                # It may come back, as from behind a gateway with several keys: the next try looks for it first.
+                state.pending[str(record.tag)] = PendingCreate(now, answered=True)
             self._submitter.save()
             if record.in_use:
                 raise TaskFailed(judge(Gone(name))) from error

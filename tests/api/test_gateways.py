@@ -332,3 +332,22 @@ def test_an_upload_whose_bytes_are_lost_again_and_again_gives_up(listener: Liste
     ):
         client.upload_file(io.BytesIO(bytes(CHUNK_BYTES + 1)), wait=0)
     assert len(listener.seen) < 20
+
+
+def test_another_job_than_the_one_that_was_asked_for_is_not_believed(
+    here: tuple[BatchClient, str], listener: Listener
+) -> None:
+    """A gateway's cache may mix up its users: the state and the rows of others are not ours."""
+    client, name = here
+    job = {"state": "JOB_STATE_SUCCEEDED", "metadata": {"state": "BATCH_STATE_SUCCEEDED"}, "done": True}
+    listener.answer = (200, {}, json.dumps({**job, "name": f"{name}2"}).encode())
+    asks: list[Callable[[], object]] = [
+        lambda: client.get(name),
+        lambda: client.get(name, brief=True),
+        lambda: client.get_responses(name),
+    ]
+    for ask in asks:
+        with pytest.raises(UnexpectedResponse, match="describes another job"):
+            ask()
+    listener.answer = (200, {}, json.dumps({**job, "name": name.replace("projects/p/", "projects/123/")}).encode())
+    assert client.get(name).is_done

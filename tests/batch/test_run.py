@@ -439,3 +439,26 @@ def test_a_job_that_only_a_gateway_does_not_know_is_not_bought_again(
         step = desk.run().advance(woken(step))
     assert desk.clock.time == restarting
     assert len(desk.service.created) == 1
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_job_that_was_gone_and_comes_back_is_used_by_the_retry(desk: Desk, *, lasting: bool) -> None:
+    """A gateway with the keys of several projects, say, knows a job only now and then."""
+    desk.store.lasting = lasting
+    step = until_it_waits(desk)
+    away = desk.service.jobs.pop("batches/1")
+    with pytest.raises(TaskFailed, match="does not know"):
+        desk.run().advance(WaitReport(Reason.GONE, memo=step.memo))
+    desk.service.jobs["batches/1"] = away
+    assert until_it_waits(desk, first_try=False).job_names == ("batches/1",)
+    assert (len(desk.service.created), desk.service.cancelled) == (1, [])
+
+
+def test_a_job_that_stays_gone_is_replaced_once_it_was_looked_for(desk: Desk) -> None:
+    step = until_it_waits(desk)
+    desk.service.jobs.clear()
+    with pytest.raises(TaskFailed, match="does not know"):
+        desk.run().advance(WaitReport(Reason.GONE, memo=step.memo))
+    began = desk.clock.time
+    assert until_it_waits(desk, first_try=False, lookup_timeout=120.0).job_names == ("batches/2",)
+    assert desk.clock.time - began == pytest.approx(120.0, abs=2.0)

@@ -321,6 +321,13 @@ FAULTS = (
         f"{_ADOPTION}test_a_job_from_other_input_is_cancelled_only_if_this_task_made_it",
     ),
     Fault(
+        f"{_RUN}test_a_job_that_was_gone_and_comes_back_is_used_by_the_retry",
+        "batch/run.py",
+        "                state.pending[str(record.tag)] = PendingCreate(now, answered=True)",
+        "                pass",
+        f"{_RUN}test_a_job_that_was_gone_and_comes_back_is_used_by_the_retry[True]",
+    ),
+    Fault(
         f"{_GUARANTEES}test_input_that_reads_differently_on_a_retry_buys_nothing_again",
         "batch/adoption.py",
         "    return None if reads in usable or noted not in usable else noted",

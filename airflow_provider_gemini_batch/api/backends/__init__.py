@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from airflow_provider_gemini_batch.api.errors import UnexpectedResponse
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import TypeAlias
@@ -58,6 +60,15 @@ class Outcome:
     job: BatchJob
     responses: Iterator[BatchResult] | None
     problem: UnknownOutput | None = None
+
+
+def check_is_asked(name: str, asked: str | None, description: str) -> None:
+    """Raise UnexpectedResponse if the job in a response is not the one that was asked for, as from a gateway's cache.
+
+    Vertex AI may show the project's number in place of its id, so only the ends of the names are compared.
+    """
+    if asked is not None and name.rpartition("/")[2] != asked.rpartition("/")[2]:
+        raise UnexpectedResponse(f"{description}: the response describes another job")
 
 
 class Backend(Protocol):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
-from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome
+from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome, check_is_asked
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     InputError,
@@ -156,7 +156,7 @@ class GeminiBackend:
             call = replace(self._call(name), without=_INLINE_LIST, max_bytes=MAX_POLL_BYTES)
             response = self._transport.send(call)
             operation = response.json()
-        return _job(operation, response)
+        return _job(operation, response, asked=name)
 
     def list(self, *, page_size: int, page_token: str | None, filter_: str | None, brief: bool) -> BatchJobPage:
         """Return a page of jobs, newest first."""
@@ -223,7 +223,7 @@ class GeminiBackend:
             operation = response.json()
         except ResponseTooLarge:
             return self.get(name, brief=True).model_copy(update={"dest": JobDestination(inlined=True)}), None
-        return _job(operation, response), operation
+        return _job(operation, response, asked=name), operation
 
     def _call(self, name: str) -> Call:
         return Call("get", "GET", f"{self._root}/{names.gemini_job(name)}", subject=name)
@@ -347,10 +347,13 @@ def _stats(metadata: dict[str, Any]) -> CompletionStats | None:
     )
 
 
-def _name(operation: dict[str, Any], metadata: dict[str, Any], response: WholeResponse) -> str:
+def _name(
+    operation: dict[str, Any], metadata: dict[str, Any], response: WholeResponse, asked: str | None = None
+) -> str:
     name = operation.get("name") or metadata.get("name")
     if not isinstance(name, str) or not name.startswith("batches/"):
         raise UnexpectedResponse(f"{response.description}: the response describes no batch job")
+    check_is_asked(name, asked, response.description)
     return name
 
 
@@ -367,13 +370,15 @@ def _snapshot(operation: dict[str, Any], response: WholeResponse) -> JobSnapshot
     )
 
 
-def _job(operation: dict[str, Any], response: WholeResponse, *, kind: JobKind | None = None) -> BatchJob:
-    """Return the job of an operation."""
+def _job(
+    operation: dict[str, Any], response: WholeResponse, *, kind: JobKind | None = None, asked: str | None = None
+) -> BatchJob:
+    """Return the job of an operation; ``asked``: the name of the job that it must be."""
     metadata = dict_at(operation, "metadata")
     raw = name_word(metadata.get("state"))
     model = names.bare_model(shown_text(metadata.get("model")))
     return BatchJob(
-        name=_name(operation, metadata, response),
+        name=_name(operation, metadata, response, asked),
         service=Service.GEMINI,
         state=_state(operation, raw),
         raw_state=raw,

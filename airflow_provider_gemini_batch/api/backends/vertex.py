@@ -14,7 +14,7 @@ from msgspec import DecodeError, Raw
 from msgspec.json import decode
 
 from airflow_provider_gemini_batch.api import names
-from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome
+from airflow_provider_gemini_batch.api.backends import CREATE_TIMEOUT_FACTOR, Outcome, check_is_asked
 from airflow_provider_gemini_batch.api.errors import (
     AccessDenied,
     ConfigurationError,
@@ -305,7 +305,7 @@ class VertexBackend:
     def _fetch(self, name: str) -> tuple[BatchJob, dict[str, Any]]:
         response = self._transport.send(Call("get", "GET", self._url(name), subject=name, max_bytes=MAX_POLL_BYTES))
         raw = response.json()
-        return _job(raw, response), raw
+        return _job(raw, response, asked=name), raw
 
     def _url(self, name: str) -> str:
         """Return a job's URL, on the host of its own location, whichever location the connection names."""
@@ -407,10 +407,11 @@ def _reported_rows(job: BatchJob) -> int | None:
     return stats.total if stats is not None and stats.pending else None
 
 
-def _name(raw: dict[str, Any], response: WholeResponse) -> str:
+def _name(raw: dict[str, Any], response: WholeResponse, asked: str | None = None) -> str:
     name = raw.get("name")
     if not isinstance(name, str) or "/batchPredictionJobs/" not in name:
         raise UnexpectedResponse(f"{response.description}: the response describes no batch job")
+    check_is_asked(name, asked, response.description)
     return name
 
 
@@ -426,12 +427,17 @@ def _snapshot(raw: dict[str, Any], response: WholeResponse) -> JobSnapshot:
     )
 
 
-def _job(raw: dict[str, Any], response: WholeResponse, *, kind: JobKind | None = None) -> BatchJob:
-    """Return the job of a BatchPredictionJob. Its kind may have to be inferred from the model's name."""
+def _job(
+    raw: dict[str, Any], response: WholeResponse, *, kind: JobKind | None = None, asked: str | None = None
+) -> BatchJob:
+    """Return the job of a BatchPredictionJob; ``asked``: the name of the job that it must be.
+
+    Its kind may have to be inferred from the model's name.
+    """
     state = name_word(raw.get("state"))
     model = names.bare_model(shown_text(raw.get("model")))
     return BatchJob(
-        name=_name(raw, response),
+        name=_name(raw, response, asked),
         service=Service.VERTEX,
         state=_state(raw, state),
         raw_state=state,
