@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.rows.reorder import Spill
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ROWS = 5000
 
@@ -77,3 +74,20 @@ def test_a_file_that_was_cut_is_an_error_and_no_row_is_written_half(place: Path)
     with pytest.raises(OSError, match="was cut"):
         list(spill.pieces(0))
     spill.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("width", [20_000, 400_000])
+def test_a_full_disk_is_an_error_and_no_file_is_left(width: int, tmp_path: Path) -> None:
+    place = tmp_path / "spill.jsonl"
+    place.symlink_to("/dev/full")
+    spill = Spill(place, 2)
+
+    def put_in_and_take_out() -> None:
+        spill.add(1, b"x" * width + b"\n")
+        list(spill.pieces(0))
+
+    with pytest.raises(OSError, match="No space left"):
+        put_in_and_take_out()
+    spill.close()
+    assert not place.is_symlink()
