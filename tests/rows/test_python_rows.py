@@ -347,13 +347,13 @@ def test_frames_of_polars_become_rows_as_they_are_meant(tmp_path: Path) -> None:
 
 def test_an_arrow_dataset_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
     schema = pa.schema([("text", pa.string())])
-    with parquet.ParquetWriter(tmp_path / "a.parquet", schema, compression="none", use_dictionary=False) as writer:
-        for group in range(24):
-            writer.write_table(pa.table({"text": [f"{group:02d}" * 5_000] * 200}))
+    with parquet.ParquetWriter(tmp_path / "a.parquet", schema, use_dictionary=False) as writer:
+        for group in range(100):
+            writer.write_table(pa.table({"text": [f"{group:02d}" * 10_000] * 200}))
     before = pa.total_allocated_bytes()
     held = [pa.total_allocated_bytes() - before for _ in python_rows(dataset.dataset(tmp_path)).rows]
-    assert len(held) == 24 * 200
-    assert max(held) < 24 << 20  # half of it
+    assert len(held) == 100 * 200
+    assert max(held) < 200 << 20  # half of it; pyarrow reads some 60 MB ahead of whoever is slow
 
 
 @pytest.mark.parametrize("count", [0, 3, 256, 600])
