@@ -28,6 +28,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Raw, Struct
 from msgspec.json import Encoder
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -95,13 +96,33 @@ class RowStatus(IntEnum):
 _WORDS = ("missing", "ok", "invalid_output", "truncated", "blocked", "error", "error")
 REPAIRABLE = frozenset({RowStatus.MISSING, RowStatus.INVALID_OUTPUT, RowStatus.TRUNCATED, RowStatus.TRANSIENT_ERROR})
 _OK = RowStatus.OK
-# The JSON that RowMaker.members() gives for a plain good response; filling it in takes half the time of a dictionary.
-_QUICK_USAGE = b'"usage":{"input_tokens":%d,"output_tokens":%d,"thinking_tokens":%d,"cached_tokens":%d},"error":null}\n'
-_QUICK_TEXT = b'{"key":%b,"status":"ok","text":%b,"finish_reason":"STOP",' + _QUICK_USAGE
-_QUICK_VECTOR = b'{"key":%b,"status":"ok","embedding":%b,"finish_reason":null,' + _QUICK_USAGE
-
-
 _encode = Encoder().encode
+
+
+# What RowMaker.members() gives for a plain good response, in members that are encoded in half the time of a dictionary.
+class _PlainUsage(Struct, gc=False):
+    input_tokens: int
+    output_tokens: int
+    thinking_tokens: int
+    cached_tokens: int
+
+
+class _TextRow(Struct, gc=False):
+    key: str
+    status: str
+    text: str
+    finish_reason: str
+    usage: _PlainUsage
+    error: None = None
+
+
+class _VectorRow(Struct, gc=False):
+    key: str
+    status: str
+    embedding: Raw
+    finish_reason: None
+    usage: _PlainUsage
+    error: None = None
 
 
 ResponseRow = tuple[RowStatus, bytes, tuple[int, ...] | None, str, bool]
@@ -138,14 +159,17 @@ class RowMaker:
     def line(self, result: BatchResult, key: str, number: int = 0) -> ResponseRow:
         """Return the row of a response as a line of JSON; ``number`` goes into the names of media files."""
         if self._quick and type(result) is PlainResult:
+            row: _TextRow | _VectorRow | None = None
             counts = result.counts
             if not self._embeddings:
                 if result.text:
-                    return _OK, _QUICK_TEXT % (_encode(key), _encode(result.text), *counts), counts, "", False
+                    row = _TextRow(key, "ok", result.text, "STOP", _PlainUsage(*counts))
             elif result.vector and self._dimensions in (None, result.vector.count(b",") + 1):
-                return _OK, _QUICK_VECTOR % (_encode(key), result.vector, *counts), counts, "", False
-        status, row, usage, reason = self.members(result, key, number)
-        return status, json_line(row), usage, reason, "warning" in row
+                row = _VectorRow(key, "ok", Raw(result.vector), None, _PlainUsage(*counts))
+            if row is not None:
+                return _OK, _encode(row) + b"\n", counts, "", False
+        status, members, usage, reason = self.members(result, key, number)
+        return status, json_line(members), usage, reason, "warning" in members
 
     def missing(self, key: str) -> bytes:
         """Return the row for a request without a response."""
