@@ -54,6 +54,7 @@ _FOR_THE_PLAN = (
     "csv_delimiter",
     "encoding",
     "media_path",
+    "media_root",
     "staging_path",
     "destination",
 )
@@ -80,8 +81,8 @@ class GeminiPlanPartsOperator(_GeminiOperator):
     :param output_path: the folder of the parts: an input that also reads it is refused.
     :param output_conn_id: connection for ``output_path``.
     :param gemini_conn_id: connection whose credentials read ``gs://`` on Vertex AI.
-    :returns: for each part the arguments of its task, for ``expand_kwargs``: ``part_key``, ``input_path`` and, with
-        ``carry``, ``carry_types``.
+    :returns: for each part the arguments of its task, for ``expand_kwargs``: ``part_key``, ``input_path``, with
+        ``carry`` also ``carry_types``, and with ``media_field`` the ``media_root`` of the whole input.
     """
 
     _form = PlanArguments

@@ -154,19 +154,28 @@ def one_schema(types: Sequence[tuple[str, Mapping[str, Any]]], wanted: Collectio
     """
     import pyarrow as pa
 
-    found = pa.schema([])
+    found: dict[str, Any] = {}
     for path, columns in types:
         for name in columns.keys() & wanted:
+            both = [one for one in (found.get(name), _plain(columns[name])) if one is not None]
+            if any(map(pa.types.is_decimal, both)):
+                both = [_as_decimal(one) for one in both]
             try:
-                found = pa.unify_schemas(
-                    [found, pa.schema([(name, _plain(columns[name]))])], promote_options="permissive"
-                )
-            except (pa.ArrowInvalid, pa.ArrowTypeError):  # noqa: PERF203  a column, not a row
+                unified = pa.unify_schemas([pa.schema([(name, one)]) for one in both], promote_options="permissive")
+                found[name] = unified.field(name).type
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
                 raise InputError(
                     f"{path}: the type of its column {name!r} does not go together with that of the other files: give "
                     "a type in carry_types"
                 ) from None
-    return {name: word_of(found.field(name).type) for name in found.names}
+    return {name: word_of(kind) for name, kind in found.items()}
+
+
+def _as_decimal(kind: Any) -> Any:
+    """Return the decimal type for whole numbers of a type, with more digits than pyarrow would give; else the type."""
+    import pyarrow as pa
+
+    return pa.decimal128(len(str(1 << kind.bit_width)), 0) if pa.types.is_integer(kind) else kind
 
 
 def _plain(kind: Any) -> Any:

@@ -336,12 +336,20 @@ def parquet_faults(path: str) -> Iterator[None]:
     try:
         yield
     except (ArrowException, OSError) as error:
-        # What pyarrow finds out has no number, unlike what a storage says.
-        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+        if isinstance(error, OSError) and not _is_of_pyarrow(error):
             raise
         if isinstance(error, NotImplementedError):
             raise InputError(f"{path}: the pyarrow of this machine cannot read it: {error}") from None
         raise InputError(f"{path}: it is not a Parquet file, or is damaged or not whole") from None
+
+
+def _is_of_pyarrow(error: OSError) -> bool:
+    """Return whether pyarrow has found this out, and not the storage that the file lies on."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    module = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__"))
+    return type(error) is OSError and error.errno is None and module.startswith("pyarrow.")
 
 
 def open_parquet(handle: BinaryIO, path: str = "the input") -> Any:

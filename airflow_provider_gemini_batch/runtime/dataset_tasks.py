@@ -43,6 +43,7 @@ from airflow_provider_gemini_batch.rows.sources import format_of_file, open_unpa
 from airflow_provider_gemini_batch.rows.templates import Shaper, needed_columns
 from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, read_arguments
 from airflow_provider_gemini_batch.runtime.file_lists import FoundFile, find_files, list_files
+from airflow_provider_gemini_batch.runtime.media_files import default_roots
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.readiness import check_apart, check_folders
 from airflow_provider_gemini_batch.runtime.task_rows import input_spec
@@ -79,7 +80,8 @@ def plan_parts(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str
     A part is a file, or some row groups of a Parquet file. Its key is made of the file's address and the part's number
     within the file, so that adding or removing a file does not change the other keys.
 
-    :returns: the arguments of each mapped task: ``part_key``, ``input_path`` and, with ``carry``, ``carry_types``.
+    :returns: the arguments of each mapped task: ``part_key``, ``input_path`` and, if they are needed, ``carry_types``
+        and ``media_root``.
     :raises ConfigurationError: there are no files or too many parts, a file lacks a column or columns do not go
         together, the estimated cost is above ``max_cost_usd``, or the next plan would find in the input what the parts
         write; nothing was sent.
@@ -120,7 +122,9 @@ def _plan(arguments: PlanArguments, access: ServiceAccess) -> list[dict[str, Any
         parts = [_Part(_key(one.path, 0), one.path) for one in files]
         types = _text_types(arguments, form)
     _refuse_too_many(len(parts), arguments)
-    shared = {"carry_types": {name: types[name] for name in arguments.carry}} if arguments.carry else {}
+    shared: dict[str, Any] = {"carry_types": {name: types[name] for name in arguments.carry}} if arguments.carry else {}
+    if of_parts.media_field is not None and not of_parts.media_root:
+        shared["media_root"] = list(default_roots(given))
     if arguments.part_arguments is not None:
         _check_columns(spec, parts)
     if arguments.max_cost_usd is not None:

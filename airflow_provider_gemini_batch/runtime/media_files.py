@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
+from airflow_provider_gemini_batch.rows.files import local_file
 from airflow_provider_gemini_batch.runtime.paths import is_local, local_path
 
 if TYPE_CHECKING:
@@ -158,9 +159,9 @@ def default_roots(input_path: str | Sequence[str] | None) -> tuple[str, ...]:
     paths: Iterable[str] = [input_path] if isinstance(input_path, str) else input_path or ()
     folders = []
     for path in paths:
-        # Of a pattern, the part before its first wildcard.
+        # Of a pattern, the part before its first wildcard; a folder of this machine needs no slash at its end.
         fixed = path[: min((at for mark in "*?[" if (at := path.find(mark)) >= 0), default=len(path))]
-        folder = fixed.rpartition("/")[0]
+        folder = path.rstrip("/") if is_local(path) and local_file(path).is_dir() else fixed.rpartition("/")[0]
         if folder and not folder.endswith((":/", ":")):
             folders.append(folder)
     return tuple(dict.fromkeys(folders))

@@ -16,7 +16,7 @@ from airflow_provider_gemini_batch.api.names import a_few
 from airflow_provider_gemini_batch.api.requests.fields import shown
 from airflow_provider_gemini_batch.batch.ports import Landing, Plan
 from airflow_provider_gemini_batch.rows.datasets import check_output_folders
-from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry
+from airflow_provider_gemini_batch.rows.input_spec import InputSpec, check_carry, check_types
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource, land
 from airflow_provider_gemini_batch.runtime.checks import check_places, check_settings
 from airflow_provider_gemini_batch.runtime.file_lists import addresses_of, means_several
@@ -122,6 +122,7 @@ class ExistingSource(TaskWork):
     def __init__(self, setup: TaskSetup, output: Output, source: Mapping[str, Any]) -> None:
         super().__init__(setup, output)
         check_carry(setup.arguments.carry, setup.arguments.kind)
+        check_types(setup.arguments.carry, setup.arguments.carry_types or {})
         self.source = source
 
     def plan(self, *, again: bool, note: Mapping[str, Any]) -> Plan:  # noqa: ARG002
@@ -177,8 +178,10 @@ class ExistingSource(TaskWork):
         return super()._sources([chosen])
 
     def _origin(self, jobs: Sequence[BatchJob]) -> Origin:
-        # Columns of rows that were not read have no types.
-        return replace(super()._origin(jobs), carried_types=dict.fromkeys(self._arguments.carry, "str"))
+        # Columns of rows that were not read are texts, those of JSON as well, unless the author gives them a type.
+        types = {**dict.fromkeys(self._arguments.carry, "str"), **(self._arguments.carry_types or {})}
+        carried_types = {name: "str" if word == "json" else word for name, word in types.items()}
+        return replace(super()._origin(jobs), carried_types=carried_types)
 
     def _landing(self) -> LandingSpec:
         return LandingSpec(

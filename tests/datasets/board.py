@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from decimal import Decimal
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -26,6 +27,20 @@ CARRY = ("id", "day", "price", "note")
 SCHEMA = pa.schema(
     {"id": pa.string(), "text": pa.string(), "day": pa.date32(), "price": pa.decimal128(8, 2), "note": pa.string()}
 )
+
+
+class BreaksOff(BytesIO):
+    """A file of a storage whose connection ends after some reads, of which some libraries say no more than this."""
+
+    def __init__(self, content: bytes, reads: int) -> None:
+        super().__init__(content)
+        self._reads = reads
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reads -= 1
+        if self._reads < 0:
+            raise OSError("Socket is closed")
+        return super().read(size)
 
 
 @dataclass

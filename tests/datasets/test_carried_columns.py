@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 from airflow.sdk.exceptions import AirflowException
-from datasets.board import CARRY, Board, write_part
+from datasets.board import CARRY, Board, BreaksOff, write_part
 from pyarrow import dataset as arrow_dataset
 from pyarrow import parquet
 
@@ -56,6 +56,31 @@ def test_columns_that_were_out_of_reach_when_a_part_was_landed_come_with_the_nex
     path.write_text(whole)
     board.again("next").run_whole()
     assert arrow_dataset.dataset(board.target).to_table().column("v").to_pylist() == ["a", "b"]
+    assert len(board.states()) == 1
+
+
+@pytest.mark.parametrize("reads", range(4))
+def test_a_storage_that_breaks_off_while_a_part_gets_other_columns_buys_nothing(
+    reads: int, board: Board, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_part(tmp_path / "a.parquet", 3)
+    bucket.put(f"{tmp_path}/a.parquet", "/bucket/in/a.parquet")
+    remote: Any = Board(board.service, "memory://bucket/in", "memory://bucket/out", carry=["id"])  # type: ignore[arg-type]
+    remote.run_whole()
+    real = type(bucket)._open
+
+    def breaking(self: Any, path: str, mode: str = "rb", **options: Any) -> Any:
+        found = real(self, path, mode, **options)
+        is_part = mode == "rb" and "/part-" in path and path.endswith(".parquet")
+        return BreaksOff(found.getvalue(), reads) if is_part else found
+
+    again = remote.again("again", carry=["id", "day"])
+    (part,) = again.plan()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bucket), "_open", breaking)
+        with pytest.raises(OSError, match="Socket is closed"):
+            again.run_part(0, part)
+    assert again.run_part(0, part)["state"] == "WHOLE"
     assert len(board.states()) == 1
 
 
@@ -113,6 +138,8 @@ def test_the_services_own_json_stays_behind_carried_columns_that_change(board: B
         ((pa.timestamp("us", "UTC"), pa.timestamp("ms", "Europe/Berlin")), pa.timestamp("us", "UTC")),
         ((pa.int32(), pa.float64()), pa.float64()),
         ((pa.decimal128(9, 2), pa.decimal128(12, 4)), pa.decimal128(12, 4)),
+        ((pa.int64(), pa.decimal128(9, 2)), pa.decimal128(22, 2)),
+        ((pa.decimal128(9, 2), pa.uint32()), pa.decimal128(12, 2)),
         ((pa.large_string(), pa.null()), pa.string()),
         ((pa.large_string(), pa.string_view()), pa.string()),
         ((pa.uint64(), pa.int64()), pa.decimal128(20, 0)),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pytest
+from datasets.board import BreaksOff
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -384,6 +385,17 @@ def test_a_fault_of_a_whole_file_is_told_with_its_name(name: str, content: Any, 
     path.write_bytes(content) if isinstance(content, bytes) else parquet.write_table(content, path)
     with pytest.raises(InputError, match=rf"{path}: .*{words}"):
         read([first, str(path)])
+
+
+@pytest.mark.parametrize("reads", [0, 1, 2, 5])
+def test_a_storage_that_breaks_off_is_not_a_damaged_file(reads: int, tmp_path: Path) -> None:
+    path = Path(put(tmp_path / "x.parquet", [{"text": f"{number}"} for number in range(60)], row_group_size=10))
+
+    def opened(name: str) -> BinaryIO:
+        return BreaksOff(Path(name).read_bytes(), reads)
+
+    with pytest.raises(OSError, match="Socket is closed"):
+        list(from_files([str(path)], opener=opened).rows)
 
 
 def test_requests_as_they_stand_may_lie_in_folders_that_name_columns(tmp_path: Path) -> None:

@@ -259,6 +259,18 @@ def test_one_file_named_in_several_ways_is_one_part(board: Board) -> None:
     assert len(board.plan(input_path=given, carry=[])) == 1
 
 
+def test_rows_of_each_part_may_name_files_below_the_whole_input(board: Board) -> None:
+    board.carry = []
+    board.arguments = {"media_field": "file"}
+    for name in ("rows/a.csv", "rows/deep/b.csv", ".files/note.txt"):
+        path = board.source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("id,text,file\n1,Read it.,.files/note.txt\n")
+    assert board.run_whole()["counts"]["succeeded"] == 2
+    own = {"part_arguments": {"key_field": "id", "media_field": "file", "media_root": f"{board.source}/.files"}}
+    assert all("media_root" not in part for part in board.plan(**own))
+
+
 def test_csv_of_any_dialect_packed_or_not_are_one_dataset(board: Board) -> None:
     board.carry = ["id"]
     write_csv(board.source / "a.csv", 2)

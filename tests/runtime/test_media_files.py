@@ -207,6 +207,12 @@ def test_the_folder_of_the_input_is_the_root_when_none_is_given(path: Any, roots
     assert default_roots(path) == roots
 
 
+@pytest.mark.parametrize("form", ["{}", "{}/", "file://{}", "{}/*.csv"])
+def test_a_folder_of_rows_is_the_root_however_it_is_written(form: str, tmp_path: Path) -> None:
+    (root,) = default_roots(form.format(tmp_path))
+    assert root.removeprefix("file://") == str(tmp_path)
+
+
 def test_without_a_root_no_row_names_a_file() -> None:
     with pytest.raises(ConfigurationError, match="media_field: give media_root"):
         MediaFiles([], nobody)

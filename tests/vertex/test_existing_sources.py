@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyarrow import parquet
 from vertex.bench import LEGACY, rows_of
 
 if TYPE_CHECKING:
@@ -52,6 +54,21 @@ def test_answers_in_three_objects_are_landed_whole(bench: Bench, folder: str) ->
     assert summary["counts"] == {"total": 30, "succeeded": 30, "failed": 0}
 
 
+def test_carried_columns_of_objects_have_the_types_that_the_author_gives(bench: Bench, folder: str) -> None:
+    request = {"contents": [{"role": "user", "parts": [{"text": "Row."}]}]}
+    rows = [{"request": request, "id": "a", "size": 5, "day": "2026-01-01", "tags": ["x"], "name": 7}]
+    bench.put(f"{folder}/in/types.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    output = bench.folder / "out.parquet"
+    bench.go(
+        gcs_uri=f"{folder}/in/types.jsonl",
+        output_path=str(output),
+        carry=["size", "day", "tags", "name"],
+        carry_types={"size": "int", "day": "date", "tags": "json"},
+    )
+    (found,) = parquet.read_table(output).select(["key", "size", "day", "tags", "name"]).to_pylist()
+    assert found == {"key": "a", "size": 5, "day": date(2026, 1, 1), "tags": '["x"]', "name": "7"}
+
+
 def test_without_a_destination_answers_go_under_the_staging_path_and_leave_it_when_landed(
     bench: Bench, folder: str
 ) -> None:
@@ -72,6 +89,7 @@ def test_without_a_destination_answers_go_under_the_staging_path_and_leave_it_wh
         ({"inlined_requests": ["One."], "destination": "bq://p.d.t"}, "read back, which a table does not allow"),
         ({"inlined_requests": ["One."], "staging_path": "/tmp/here"}, "give staging_path"),  # noqa: S108
         ({"gcs_uri": "gs://data/x.jsonl", "generation_config": {"temperature": 0}}, "no effect on gcs_uri"),
+        ({"gcs_uri": "gs://data/x.jsonl", "carry": ["a"], "carry_types": {"a": "text"}}, "unknown type 'text'"),
         ({"file_name": "files/abc"}, "cannot be read by Vertex AI"),
         ({"gcs_uri": "s3://data/x.jsonl"}, "expected 'gs://bucket/object'"),
         ({"inlined_requests": ["One."], "labels": {"Team": "a"}}, "label 'Team': a key is a letter"),
