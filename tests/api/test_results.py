@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +12,14 @@ import pytest
 
 from airflow_provider_gemini_batch.api.backends import Outcome, gemini
 from airflow_provider_gemini_batch.api.errors import JobError, JobFailed, NotFound, ResultsGone
-from airflow_provider_gemini_batch.api.models import BatchJob, JobDestination, JobState, Service
+from airflow_provider_gemini_batch.api.models import (
+    BatchJob,
+    BatchResult,
+    CompletionStats,
+    JobDestination,
+    JobState,
+    Service,
+)
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine, objects_of_list, without_lists
 from airflow_provider_gemini_batch.api.responses.results import responses
 
@@ -188,6 +196,25 @@ def test_an_output_whose_time_is_over_is_gone_at_once() -> None:
     with pytest.raises(ResultsGone):
         responses(cast("Backend", OneOutcome(Outcome(job, None))), job, sleep=pauses.append)
     assert pauses == []
+
+
+@pytest.mark.parametrize(("good", "pauses"), [(1, [1.0, 2.0]), (0, [])])
+def test_the_late_output_of_a_job_that_ended_early_is_waited_for_where_it_counts_good_rows(
+    good: int, pauses: list[float]
+) -> None:
+    """Without its rows, which are paid for, they would be bought again."""
+
+    class Late(OneOutcome):
+        def outcome(self, name: str) -> Outcome:
+            found = super().outcome(name)
+            rows = iter([BatchResult("a", {}, None, 0)])
+            return replace(found, responses=rows) if slept == [1.0, 2.0] else found
+
+    slept: list[float] = []
+    stats = CompletionStats(total=2, success=good, pending=2 - good)
+    job = BatchJob(name="batches/a", service=Service.VERTEX, state=JobState.EXPIRED, completion_stats=stats)
+    found = list(responses(cast("Backend", Late(Outcome(job, None))), job, sleep=slept.append))
+    assert (slept, len(found)) == (pauses, good)
 
 
 def test_the_services_own_clock_tells_that_the_time_is_over(
