@@ -67,7 +67,7 @@ class GeminiPlanPartsOperator(_GeminiOperator):
 
     :param input_path: a file, a folder, a pattern or a list of them.
     :param rows_per_part: rows of a part at most; row groups of Parquet and other files are not cut. (Parquet only)
-    :param bytes_per_part: bytes of a part at most, before they are packed. (Parquet only)
+    :param bytes_per_part: bytes of a part at most, uncompressed. (Parquet only)
     :param carry: columns that the parts carry into the output: they get one type over all parts.
     :param carry_types: types of carried columns, where the input does not say them (JSON lines).
     :param max_cost_usd: refuse the plan when the estimate for all parts is higher (extra ``genai-prices``).
@@ -217,7 +217,7 @@ class GeminiBatchDataset(TaskGroup):
     :param input_path: a file, a folder, a pattern or a list of them: Parquet, CSV, JSON lines or texts. (templated)
     :param output_path: a folder, with a slash at its end. (templated)
     :param rows_per_part: rows of a part at most (Parquet; other files are a part each).
-    :param bytes_per_part: bytes of a part at most, before they are packed (Parquet).
+    :param bytes_per_part: bytes of a part at most, uncompressed (Parquet).
     :param skip_whole_parts: a part whose output holds the rows of this very input succeeds at once.
     :param max_cost_usd: one budget for all parts, checked by the plan.
     :param max_failed_rows: more failed rows than this over all parts fail the commit.

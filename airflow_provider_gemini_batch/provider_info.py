@@ -67,7 +67,8 @@ _CONNECTION_FIELDS: dict[str, Any] = {
     },
     "staging_path": {
         "label": "Staging path",
-        "description": "Folder for inputs and results in between: a local path or a URI such as gs://bucket/folder.",
+        "description": "Folder for what a task needs after its wait, and for rows on their way to Vertex AI: a local "
+        "path or a URI such as gs://bucket/folder.",
         "schema": _TEXT,
     },
     "labels": {
@@ -77,7 +78,7 @@ _CONNECTION_FIELDS: dict[str, Any] = {
     },
     "max_active_jobs": {
         "label": "Jobs at a time",
-        "description": "How many jobs of this connection may run at once, over all tasks. Empty: no limit of ours.",
+        "description": "How many jobs of this connection may run at once, over all tasks. Empty: no limit.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "timeout": {
@@ -163,8 +164,8 @@ PROVIDER_INFO: dict[str, Any] = {
                 },
                 "staging_path": {
                     "description": (
-                        "Folder for inputs and results in between, for connections and tasks that name none: a local "
-                        "path or a URI."
+                        "Folder for what a task needs after its wait, and for rows on their way to Vertex AI, for "
+                        "connections and tasks that name none: a local path or a URI."
                     ),
                     "version_added": "0.1.0",
                     "type": "string",

@@ -206,7 +206,7 @@ class BatchClient:
     def storage(self) -> ObjectStore:
         """Cloud Storage with this client's credentials; Vertex AI only."""
         if self._storage is None:
-            raise ConfigurationError("The Gemini API has no part in Cloud Storage: use a connection to Vertex AI")
+            raise ConfigurationError("The Gemini API does not use Cloud Storage: use a connection to Vertex AI")
         return self._storage
 
     def create(
@@ -464,7 +464,7 @@ class BatchClient:
         Vertex AI only: given the output of a job that failed, was cancelled or expired, the new job processes the
         unfinished rows and copies the others
         (https://cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini, "Resume a job").
-        An output that is packed, or not in lines of JSON, is first copied as such, into a folder ``_lines`` in it.
+        An output that is compressed, or not in lines of JSON, is first copied as such, into a folder ``_lines`` in it.
 
         :returns: addresses of objects, or a table; None when the job left nothing, or not a line for each of its rows,
             or the service cannot do this.

@@ -41,7 +41,5 @@ def pages_of(ask: Callable[[str | None], P]) -> Iterator[P]:
             return
         repeats += token in seen
         if repeats > _MOST_REPEATS or len(seen) >= _MOST_PAGES:
-            raise UnexpectedResponse(
-                "The service's list does not end: it repeats a page, or has more than anybody reads"
-            )
+            raise UnexpectedResponse("The service's list does not end: it repeats a page, or has too many pages")
         seen.add(token)

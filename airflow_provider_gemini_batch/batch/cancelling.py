@@ -79,7 +79,7 @@ class Canceller:
         running = [name for name in dict.fromkeys(names) if not self._state.records[name].is_done]
         for name in running:
             if name not in self._asked:
-                log.warning("Cancelling %s: the task has failed, and nobody waits for it any more.", name)
+                log.warning("Cancelling %s: the task has failed and no longer needs it.", name)
                 # Saved only once, below: the store may be what failed.
                 self.cancel(name, keep_notes=False)
         if running:

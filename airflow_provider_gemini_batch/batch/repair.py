@@ -44,7 +44,7 @@ def rows_to_repair(
             return None
         state.extra_round = round_
     log.info(
-        "%d of %d rows failed in a way that a second try can mend: sending them again.",
+        "%d of %d rows failed in a way that a second try may fix: sending them again.",
         len(survey.repairable),
         survey.total,
     )

@@ -171,7 +171,7 @@ def judge(
         case Stalled(name, kind, stuck_for, cancelled):
             how = "never left the service's queue" if kind == "queue" else "made no progress"
             what = f"{name} {how} for {_span(stuck_for)}{_ending_clause(cancelled=cancelled)}"
-            return _failed(f"{what}.", "A new job may fare better.", retry=True)
+            return _failed(f"{what}.", "A new job may succeed.", retry=True)
         case Gone(name):
             what = f"The service does not know {name} any more: deleted, or made with another key."
             advice = "If the key or project of the connection has changed since, change it back before a retry."
@@ -216,10 +216,10 @@ def _judge_job(job: BatchJob, *, counts: Counts | None, limits: Limits, can_repa
             if code in _FINAL_CODES:
                 return _failed(
                     f"{job.name} failed{words}.",
-                    "The same job would fail again: mend the cause, then clear the task.",
+                    "The same job would fail again: fix the cause, then clear the task.",
                     retry=False,
                 )
-            return _failed(f"{job.name} failed{words}.", "A new job may fare better.", retry=True)
+            return _failed(f"{job.name} failed{words}.", "A new job may succeed.", retry=True)
         case JobState.CANCELLED:
             what = f"{job.name} was cancelled by somebody else."
             return _failed(what, "Clear the task to run it again.", retry=False)
@@ -237,7 +237,7 @@ def _judge_rows(job: BatchJob, counts: Counts | None, *, limits: Limits, can_rep
     broken = limits.exceeded_by(counts)
     if broken is None:
         return Verdict(success=True, retry=False, what=f"{rows}.")
-    advice = "A retry sends them again" if can_repair else "The output says why: mend the cause, then clear the task"
+    advice = "A retry sends them again" if can_repair else "The output says why: fix the cause, then clear the task"
     return _failed(f"{rows}: {broken}.", f"{advice}.", retry=can_repair)
 
 

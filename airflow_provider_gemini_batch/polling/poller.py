@@ -203,7 +203,7 @@ class JobPoller:
             self._connecting.cancel()
         self.turns.close()
         for running in self._rounds:
-            running.round.stop(UnexpectedResponse("Nobody waits any more"))
+            running.round.stop(UnexpectedResponse("No task waits any longer"))
         self._drop_client()
 
     def prepare(self) -> None:

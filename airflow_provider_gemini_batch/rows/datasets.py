@@ -96,7 +96,7 @@ class ParquetFacts:
         return found.hexdigest()[:8]
 
     def bytes_of(self, first: int, last: int, columns: Collection[str]) -> int:
-        """Return the bytes of some columns in some row groups, before they are packed."""
+        """Return the bytes of some columns in some row groups, uncompressed."""
         return sum(_bytes_of(self.meta.row_group(group), columns) for group in range(first, last + 1))
 
 

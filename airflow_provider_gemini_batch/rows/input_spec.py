@@ -45,7 +45,7 @@ def check_carry(carry: tuple[str, ...], kind: JobKind) -> None:
     absent = "text" if kind is JobKind.EMBEDDINGS else "embedding"
     if taken := sorted(set(carry) & set(ROW_MEMBERS) - {absent}):
         raise ConfigurationError(
-            f"carry cannot take {', '.join(taken)}: result rows have columns of that name themselves; rename it in the "
+            f"carry cannot take {', '.join(taken)}: result rows already have columns of that name; rename it in the "
             "input"
         )
     if len(set(carry)) != len(carry):

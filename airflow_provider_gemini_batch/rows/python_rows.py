@@ -81,8 +81,8 @@ def refuse_rows(given: Any) -> None:
         _check_type(given)
     elif wanted := _required_arguments(given):
         raise ConfigurationError(
-            f"inlined_requests: the function is called without arguments and wants {', '.join(wanted)}: bind them with "
-            "functools.partial, or decorate it with @task.gemini_batch"
+            f"inlined_requests: the function is called without arguments and requires {', '.join(wanted)}: bind them "
+            "with functools.partial, or decorate it with @task.gemini_batch"
         )
 
 

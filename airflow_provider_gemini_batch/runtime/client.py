@@ -73,10 +73,10 @@ _API_OF = {
     Service.VERTEX: "Vertex AI API (aiplatform.googleapis.com)",
 }
 _NOT_OFFERED = (
-    "The service is not open to this project from where this runs; enable billing for the project, or run this in a "
+    "The service is not available to this project from here; enable billing for the project, or run this in a "
     "region that the service supports."
 )
-_OTHER_CALLERS = "The API key is kept for other callers than this machine; change the key's restrictions."
+_OTHER_CALLERS = "The API key's restrictions exclude this machine; change them."
 # By the reason in an error. Source: https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto
 _LACKING = {
     "SERVICE_DISABLED": "The {api} is not enabled in the project; enable it and wait some minutes.",
@@ -259,10 +259,10 @@ def _verdict(error: GeminiBatchError, settings: ConnectionSettings) -> str:
     if isinstance(error, NotFound) and vertex:
         return f"{project_words(settings)} or location {settings.location} was not found; check both."
     if isinstance(error, NotFound):
-        return "What answers there is not the Gemini Developer API; check Base URL."
+        return "The server at this address is not the Gemini Developer API; check Base URL."
     if isinstance(error, ApiError) and error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return "The service did not accept the call; check project, location and Base URL."
-    return "Something answered that cannot be used now; try again, and check Base URL if it goes on."
+    return "The response cannot be used; try again, and check Base URL if this goes on."
 
 
 def _denied(error: AccessDenied, settings: ConnectionSettings) -> str:

@@ -281,7 +281,7 @@ def _mode_and_size(entry: os.DirEntry[str]) -> tuple[int, int]:
     except FileNotFoundError:
         if not entry.is_symlink():
             return 0, 0
-        raise ConfigurationError(f"input_path: {entry.path} is a link that leads nowhere") from None
+        raise ConfigurationError(f"input_path: {entry.path} is a broken link") from None
     return facts.st_mode, facts.st_size
 
 

@@ -99,8 +99,8 @@ class OwnRows(TaskWork):
         kind = staged.expected.response_modality
         if kind is not None and self._arguments.wait_for_completion and not self.output.keeps_media:
             raise ConfigurationError(
-                f"responses will hold {kind} (by the model's name or responseModalities), which has no place to go to: "
-                "give media_path, or output_path, beside which a folder is made for it; nothing was sent"
+                f"responses will hold {kind} (by the model's name or responseModalities), and there is no place to "
+                "write them to: give media_path, or output_path, beside which a folder is made for it; nothing was sent"
             )
 
     def _check_turns(self, jobs: int) -> None:

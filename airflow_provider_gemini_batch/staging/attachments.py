@@ -110,10 +110,12 @@ class AttachmentUploader:
     def _identify(self, path: str) -> Attachment:
         mime_type, packing = mimetypes.guess_type(path.partition("?")[0])
         if packing is not None:
-            raise InputError(f"media_field: the file is packed ({packing}), which no model unpacks: give it unpacked")
+            raise InputError(
+                f"media_field: the file is compressed ({packing}), and models read no compressed files: decompress it"
+            )
         if mime_type is None:
             raise InputError(
-                "media_field: the kind of the file cannot be told from its name; give it an ending such as .png"
+                "media_field: the type of the file is not clear from its name; give it an ending such as .png"
             )
         if self._service is Service.VERTEX and path.startswith("gs://"):
             return _attachment(path, mime_type, path)

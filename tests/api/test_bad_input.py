@@ -83,7 +83,7 @@ def test_these_clients_cannot_reach_their_service(offline: BatchClient, offline_
         (lambda c: c.upload_file("/nowhere/in.jsonl"), "in.jsonl: the file cannot be read"),
         (lambda c: c.upload_file(io.BytesIO(b"x"), name="files/UPPER"), "name 'files/UPPER'"),
         (lambda c: c.upload_file(io.BytesIO(b"x"), mime_type="a\nb"), "mime_type"),
-        (lambda c: c.storage, "no part in Cloud Storage"),
+        (lambda c: c.storage, "does not use Cloud Storage"),
     ],
 )
 def test_the_gemini_api_gets_nothing_that_cannot_work(

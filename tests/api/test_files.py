@@ -255,7 +255,7 @@ def test_a_poll_that_fails_does_not_lose_an_upload(client: BatchClient, emulator
 def test_a_create_call_that_is_too_early_says_so_and_may_be_sent_again(client: BatchClient, emulator: Emulator) -> None:
     emulator.control.faults(file_processing=5)
     file = client.upload_file(io.BytesIO(b'{"request":{"contents":[{"parts":[{"text":"x"}]}]}}'), wait=0)
-    with pytest.raises(FileNotReady, match=r"not in an ACTIVE state.*Nothing was made") as caught:
+    with pytest.raises(FileNotReady, match=r"not in an ACTIVE state.*No job was created") as caught:
         client.create("gemini-2.5-flash", file_name=file.name)
     assert (caught.value.retryable, caught.value.may_have_acted) == (True, False)
     emulator.control.advance(5)

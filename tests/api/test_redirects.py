@@ -135,7 +135,7 @@ def test_only_a_get_follows_a_redirect(client: BatchClient, listener: Listener, 
     listener.answer = leading("/elsewhere", status)
     for send in (client.cancel, client.delete):
         before = len(listener.seen)
-        with pytest.raises(UnexpectedResponse, match="redirect is not followed"):
+        with pytest.raises(UnexpectedResponse, match="Redirects are not followed"):
             send("batches/a")
         assert len(listener.seen) == before + 1
 

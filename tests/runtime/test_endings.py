@@ -45,7 +45,7 @@ class Ending:
 def failed(code: int | None, state: str) -> Ending:
     ending = {"state": "FAILED"} | ({} if code is None else {"code": code, "message": "The service said so."})
     words = "without giving a reason" if code is None else f"with code {code}: The service said so"
-    advice = "The same job would fail again" if state == FINAL else "A new job may fare better"
+    advice = "The same job would fail again" if state == FINAL else "A new job may succeed"
     return Ending(f"failed_{code}", {"job_ending": ending}, state, rf"failed {words}\. {advice}")
 
 
@@ -134,7 +134,7 @@ ENDINGS = [
         "region_not_served",
         create_answers(400, "User location is not supported for the API use.", error_status="FAILED_PRECONDITION"),
         FINAL,
-        "is not open to this project from where this runs",
+        "is not available to this project from here",
     ),
 ]
 

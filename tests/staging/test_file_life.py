@@ -330,7 +330,7 @@ def test_a_packed_file_which_would_be_read_as_what_is_in_it_is_refused(
     client: BatchClient, service: Service, name: str
 ) -> None:
     uploader = AttachmentUploader(lambda: client, service, lambda _: io.BytesIO(PICTURE), "gs://bucket/staging")
-    with pytest.raises(InputError, match=r"packed \((gzip|bzip2|br)\)"):
+    with pytest.raises(InputError, match=r"compressed \((gzip|bzip2|br)\)"):
         uploader.attach(name)
 
 

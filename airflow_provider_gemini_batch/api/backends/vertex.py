@@ -253,8 +253,8 @@ class VertexBackend:
                     handle.write(_one_line(row, f"row {number} of {uri}"))
         except AccessDenied as error:
             raise AccessDenied(
-                f"{error}. The next job continues from a copy there, since {uri} is packed or not in lines of JSON: "
-                "let these credentials create objects in this folder; nothing was sent",
+                f"{error}. The next job continues from a copy there, since {uri} is compressed or not in lines of "
+                "JSON: let these credentials create objects in this folder; nothing was sent",
                 http_status=error.http_status,
                 status=error.status,
             ) from error

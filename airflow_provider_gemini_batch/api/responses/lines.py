@@ -320,9 +320,9 @@ def unzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 yield reader.decompress(packed, _PIECE)
                 packed = reader.unconsumed_tail or reader.unused_data
     except zlib.error:
-        raise UnexpectedResponse("Packed responses (gzip) are damaged") from None
+        raise UnexpectedResponse("Compressed responses (gzip) are damaged") from None
     if not reader.eof:
-        raise UnexpectedResponse("Packed responses (gzip) end early")
+        raise UnexpectedResponse("Compressed responses (gzip) end early")
 
 
 def _keep(begun: list[bytes], piece: bytes, size: int, limit: int) -> None:

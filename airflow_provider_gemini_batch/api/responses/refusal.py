@@ -74,9 +74,9 @@ def error_from_response(
     text = f"{what}: {status}{' ' + canonical if canonical else ''}"
     text += f": {message}" if message else " and no message that can be read"
     if 300 <= status < 400:  # noqa: PLR2004  (the redirections of HTTP)
-        return UnexpectedResponse(f"{text}. A redirect is not followed, for it would carry the credentials along.")
+        return UnexpectedResponse(f"{text}. Redirects are not followed: they would carry the credentials along.")
     if status == HTTPStatus.BAD_REQUEST and _NOT_ACTIVE.search(message):
-        return FileNotReady(f"{text} Nothing was made.")
+        return FileNotReady(f"{text} No job was created.")
     kind = _kind(status, canonical, reason, message)
     if kind is QuotaExceeded:
         wait = _retry_after(details, headers)
