@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_gemini_batch.runtime.argument_readers import flag
-from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID, default_deferrable
+from airflow_provider_gemini_batch.runtime.arguments import (
+    DEFAULT_CONN_ID,
+    SensorArguments,
+    argument_names,
+    check_parsed,
+    default_deferrable,
+)
 from airflow_provider_gemini_batch.runtime.dag_errors import naming_the_task
 from airflow_provider_gemini_batch.triggers import GeminiBatchJobTrigger
 
@@ -50,7 +56,7 @@ class GeminiBatchJobSensor(BaseSensorOperator):
     #: When this process began to wait, in seconds since the epoch.
     _began: float | None = None
 
-    template_fields: Sequence[str] = ("job_name", "gemini_conn_id", "location", "project_id")
+    template_fields: Sequence[str] = argument_names(SensorArguments)
 
     def __init__(
         self,
@@ -69,17 +75,18 @@ class GeminiBatchJobSensor(BaseSensorOperator):
         self.project_id = project_id
         with naming_the_task(self.operator_name, self.task_id):
             self.deferrable = default_deferrable() if deferrable is None else flag("deferrable", deferrable)
+            check_parsed(SensorArguments, {name: getattr(self, name) for name in self.template_fields})
 
     @cached_property
     def _run(self) -> SensorRun:
         from airflow_provider_gemini_batch.hooks import GeminiBatchHook  # not where Dag files are parsed
         from airflow_provider_gemini_batch.runtime.client import airflow_errors
-        from airflow_provider_gemini_batch.runtime.sensor_task import SensorArguments, SensorRun
+        from airflow_provider_gemini_batch.runtime.sensor_task import SensorRun, SensorSetup
 
         with airflow_errors():
             hook = GeminiBatchHook(self.gemini_conn_id, location=self.location, project_id=self.project_id)
         return SensorRun(
-            SensorArguments(
+            SensorSetup(
                 job_name=self.job_name,
                 poll_interval=self.poke_interval,
                 timeout=self.timeout,

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from numbers import Real
+from numbers import Number, Real
 from pathlib import PurePath
 from typing import Any
 
@@ -50,11 +50,6 @@ def _is_unknown(value: object) -> bool:
 def comes_from_a_task(value: object) -> bool:
     """Return whether a value stands for what another task will return."""
     return not isinstance(value, type) and hasattr(value, "resolve") and hasattr(value, "iter_references")
-
-
-def anything(name: str, value: Any) -> Any:  # noqa: ARG001
-    """Return the value unchanged: it is read elsewhere."""
-    return value
 
 
 def rows(name: str, value: Any) -> Any:  # noqa: ARG001  (its errors name the argument themselves)
@@ -99,9 +94,23 @@ def list_of(name: str, value: Any) -> Sequence[Any]:
     raise _wrong(name, "must be a text, or a list of texts", value)
 
 
-def instruction(name: str, value: Any) -> Any:  # noqa: ARG001  (its form is checked with those of the rows)
-    """Return a system instruction unchanged; a number, into which native rendering turns digits, as a text."""
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+def instruction(name: str, value: Any) -> Any:
+    """Return a system instruction, whose form is checked with those of the rows; a number as a text."""
+    if isinstance(value, Mapping) or is_list(value):
+        return value
+    if isinstance(value, PurePath):
+        raise _wrong(name, "must be a text, or a content as a dict", value, "; for what is in the file, read_text() it")
+    return text(name, value)
+
+
+def schema(name: str, value: Any) -> Any:
+    """Return a type for responses; what Gemini cannot take of it is refused when the task runs."""
+    if isinstance(value, (str, bytes, Number, Mapping, Sequence)) or hasattr(type(value), "model_dump"):
+        raise ConfigurationError(
+            f"{name} must be a pydantic model, the class itself, not {type(value).__name__}; a schema of your own goes "
+            "into generation_config, as responseSchema"
+        )
+    return value
 
 
 def choice(*allowed: str) -> Reader:
@@ -314,10 +323,11 @@ def _number(name: str, value: Any, wanted: str) -> float:
     return number  # type: ignore[no-any-return]  # what behaves as a number, numpy's included
 
 
-def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
+def _wrong(name: str, wanted: str, value: object, hint: str = "") -> ConfigurationError:
     """Return an error without the value, since a dict may be the output of a task, with prompts or responses in it."""
-    hint = ""
-    if isinstance(value, Mapping):
+    if hint:
+        pass
+    elif isinstance(value, Mapping):
         member = "output" if name.endswith("_path") else name if name in value else "job_name"
         # Airflow knows a member as an XCom of its own; of ours, only job_name always is one.
         how = "" if member == "job_name" else ", with multiple_outputs=True on that task"
@@ -326,6 +336,8 @@ def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
         hint = '; it is a task: give its output, for the name of a job task.output["job_name"]'
     elif comes_from_a_task(value):
         hint = "; it is known only when the other task has run"
+    elif isinstance(getattr(value, "name", None), str):
+        hint = "; give its name"
     elif hasattr(value, "model_dump"):
         hint = "; give its model_dump(mode='json', exclude_none=True)"
     elif is_list(value):

@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 from dataclasses import FrozenInstanceError, dataclass, field, fields
 from enum import Enum
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.states import JobKind
 from airflow_provider_gemini_batch.runtime.argument_readers import (
     Reader,
-    anything,
     choice,
     codec,
     columns,
@@ -34,6 +34,7 @@ from airflow_provider_gemini_batch.runtime.argument_readers import (
     rate,
     required,
     rows,
+    schema,
     seconds,
     several,
     text,
@@ -57,9 +58,10 @@ SOURCES = ("inlined_requests", "file_name", "input_path", "gcs_uri", "bigquery_u
 
 # Where an empty text, from a template, would mean another place, or no rows.
 _name, _address, _place = required(text), required(path), required(whole_path)
-_addresses, _places = several(_address), several(_place)
+_names, _addresses, _places = several(_name), several(_address), several(_place)
 _OF_TEXTS = (
-    text, path, whole_path, folder, _name, _address, _addresses, _place, _places, path_list, columns, rows, anything
+    text, path, whole_path, folder, _name, _names, _address, _addresses, _place, _places, path_list, columns, rows,
+    schema,
 )  # fmt: skip
 # https://ai.google.dev/gemini-api/docs/embeddings
 TASK_TYPES = (
@@ -128,7 +130,7 @@ class BatchArguments(OutputArguments):
     generation_config: Mapping[str, Any] | None = _argument(mapping)
     system_instruction: Any = field(default=None, metadata={"reader": instruction})
     request_defaults: Mapping[str, Any] | None = _argument(mapping)
-    output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": anything})
+    output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": schema})
     task_type: str | None = _argument(choice(*TASK_TYPES))
     output_dimensionality: int | None = _argument(whole(at_least=1))
     prompt_template: str | None = _argument(text)
@@ -186,6 +188,13 @@ class JobArguments(ConnectionArguments):
 
 
 @dataclass(init=False, repr=False, eq=False)
+class SensorArguments(ConnectionArguments):
+    """What an author asks of the sensor, beside what every sensor of Airflow's takes."""
+
+    job_name: str | Sequence[str] = _argument(_names, "")
+
+
+@dataclass(init=False, repr=False, eq=False)
 class ResponsesArguments(JobArguments, OutputArguments):
     """What an author asks of the responses of one job."""
 
@@ -209,7 +218,7 @@ class UploadArguments(ConnectionArguments):
 
 @dataclass(init=False, repr=False, eq=False)
 class PlanArguments(ConnectionArguments):
-    """What an author asks of the plan of a dataset. ``bytes_per_part`` are those of the data before it is packed.
+    """What an author asks of the plan of a dataset. ``bytes_per_part`` are those of the data uncompressed.
 
     ``output_path``: where the parts will be, if the plan is to check it. ``part_arguments`` are those of the parts, if
     the plan is to check the files against them; ``prompt_template`` and ``output_schema``, which Airflow does not
@@ -224,7 +233,7 @@ class PlanArguments(ConnectionArguments):
     carry_types: Mapping[str, str] | None = _argument(mapping)
     max_cost_usd: float | None = _argument(usd)
     prompt_template: str | None = _argument(text)
-    output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": anything})
+    output_schema: type[BaseModel] | None = field(default=None, metadata={"reader": schema})
     part_arguments: Mapping[str, Any] | None = _argument(mapping)
     on_empty: str = _argument(choice("fail", "skip", "succeed"), "fail")
     embeddings: bool = _argument(flag, default=False)
@@ -260,7 +269,9 @@ def check_parsed(form: type[Any], given: Mapping[str, Any], *, not_rendered: Col
             raise ConfigurationError(
                 f"{name} must be known when the Dag is parsed: it cannot be what another task returns"
             )
-        if name in not_rendered or not is_unknown(value):
+        # As a path, whose templates would be rendered, an instruction would be sent as the name of a file.
+        is_file = reader is instruction and isinstance(value, PurePath)
+        if name in not_rendered or is_file or not is_unknown(value):
             _read(name, reader, value, default)
 
 
@@ -289,6 +300,22 @@ def check_one_source(given: Mapping[str, Any], *, makes_own_rows: bool) -> None:
         raise ConfigurationError(f"the function gives the rows, so {sources[0]} cannot be given as well")
     if not sources and not makes_own_rows:
         raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
+
+
+def check_together(given: Mapping[str, Any]) -> None:
+    """Refuse an argument that would do nothing, since what it needs is missing: its author counts on it.
+
+    :raises ConfigurationError: names both.
+    """
+    if given.get("skip_whole_parts") is True and given.get("output_path") is None:
+        raise ConfigurationError(
+            "skip_whole_parts needs output_path, where it looks for the rows: without it, each run pays for all of them"
+        )
+    limits = (given.get("queue_timeout"), given.get("progress_timeout"))
+    if given.get("on_stall") == "resubmit" and limits == (None, None):
+        raise ConfigurationError(
+            "on_stall='resubmit' needs queue_timeout or progress_timeout, which say when a job counts as stuck"
+        )
 
 
 def check_source_is_there(given: Mapping[str, Any]) -> None:

@@ -18,8 +18,7 @@ from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.progress import span
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
-from airflow_provider_gemini_batch.rows.python_rows import is_list
-from airflow_provider_gemini_batch.runtime.argument_readers import LIST_AS_TEXT
+from airflow_provider_gemini_batch.runtime.arguments import SensorArguments, read_arguments
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 from airflow_provider_gemini_batch.runtime.log_lines import many
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SensorArguments:
+class SensorSetup:
     """What a sensor was given; times in seconds, ``began`` since the epoch.
 
     ``job_name`` may be anything that a template rendered. ``stays``: this process also makes the next poll.
@@ -55,23 +54,15 @@ class SensorRun:
     :raises AirflowFailException: there is no job to wait for.
     """
 
-    def __init__(self, arguments: SensorArguments, hook: OpenAccess) -> None:
+    def __init__(self, arguments: SensorSetup, hook: OpenAccess) -> None:
         self._arguments = arguments
         self._hook = hook
-        given = arguments.job_name
-        if not isinstance(given, (str, type(None))) and not is_list(given):
-            raise AirflowFailException(f"job_name must be the name of a job, or a list of names, not {in_words(given)}")
-        names = [given] if isinstance(given, str) else list(given or ())
-        wrong = next((name for name in names if not isinstance(name, (str, type(None)))), None)
-        if wrong is not None:
-            raise AirflowFailException(f"job_name must be a list of names of jobs, not of {in_words(wrong)}")
-        # A template over several lines renders with blanks around it.
-        names = [(name or "").strip() for name in names]
-        if not names or not all(name not in ("", "None") for name in names):
+        with airflow_errors():
+            given = read_arguments(SensorArguments, {"job_name": arguments.job_name}).job_name
+        names = [given] if isinstance(given, str) else given
+        if not names:
             raise AirflowFailException("job_name is empty: give the name of a job, or a list of names")
         if long := next((name for name in names if in_words(name) != repr(name)), None):
-            if long.startswith("['"):
-                raise AirflowFailException(f"job_name: {LIST_AS_TEXT}")
             # A template makes a text of a whole output, which may hold prompts and answers.
             raise AirflowFailException(
                 f"job_name must be the name of a job, not {in_words(long)}; of another task's output take the member: "

@@ -41,7 +41,7 @@ from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.poller import JobPoller
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 from airflow_provider_gemini_batch.runtime import sensor_task
-from airflow_provider_gemini_batch.runtime.sensor_task import SensorArguments, SensorRun
+from airflow_provider_gemini_batch.runtime.sensor_task import SensorRun, SensorSetup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -194,7 +194,7 @@ def by_sensor(
     monkeypatch.setattr(sensor_task, "time", SimpleNamespace(time=clock.now, sleep=clock.sleep))
     reader = Reader(service, names, clock.now)
     hook: Any = SimpleNamespace(client=reader, close=reader.close, renew=reader.renew)
-    arguments = SensorArguments(
+    arguments = SensorSetup(
         job_name=list(names),
         poll_interval=policy.poll_interval,
         timeout=policy.deadline - START,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 from dag_runs import Run
+from pydantic import BaseModel
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.decorators import gemini_batch_task
@@ -24,11 +26,14 @@ from airflow_provider_gemini_batch.operators import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow.sdk import BaseOperator
 
     from airflow_provider_gemini_batch.emulator import Emulator
+
+
+class Answer(BaseModel):
+    text: str
+
 
 VERTEX_JOB = "projects/demo-project/locations/us-central1/batchPredictionJobs/123"
 GCS = {"gcs_uri": "gs://bucket/in.jsonl", "destination": "gs://bucket/out"}
@@ -52,6 +57,20 @@ def yielded() -> Any:
         ({"inlined_requests": ["x"], "file_name": "files/a"}, "one source .* not inlined_requests and file_name"),
         ({"inlined_requests": ["x"], "poll_interval": 0}, "poll_interval must be above 0"),
         ({"inlined_requests": ["x"], "timeout": -1}, "timeout must be above 0"),
+        ({"inlined_requests": ["x"], "skip_whole_parts": True}, "skip_whole_parts needs output_path"),
+        ({"inlined_requests": ["x"], "on_stall": "resubmit"}, "needs queue_timeout or progress_timeout"),
+        *(
+            ({"inlined_requests": ["x"], "system_instruction": Path(name)}, r"system_instruction .*read_text\(\) it")
+            for name in ("/in/be.txt", "/in/{{ ds }}.txt")
+        ),
+        ({"inlined_requests": ["x"], "system_instruction": True}, "system_instruction must be a text, not bool"),
+        *(
+            (
+                {"inlined_requests": ["x"], "output_schema": one},
+                "output_schema must be a pydantic model, the class itself",
+            )
+            for one in ({"type": "object"}, "Review", Answer(text="x"))
+        ),
         ({"inlined_requests": ["x"], "priority": "high"}, "priority must be a whole number"),
         ({"inlined_requests": ["x"], "on_stall": "pray"}, "on_stall must be 'fail' or 'resubmit'"),
         ({"inlined_requests": ["x"], "max_failure_rate": 2}, "max_failure_rate must lie between 0 and 1"),
@@ -122,6 +141,8 @@ CREATE = [
     ({"input_path": "{{ ['/data/a.jsonl'] }}"}, "input_path: a template makes a text of a list"),
     ({"inlined_requests": ["x"], "output_path": "{{ none }}"}, "output_path is empty"),
     ({"inlined_requests": [{"a": "x"}], "prompt_template": "{b}"}, "no column 'b'"),
+    ({"inlined_requests": ["x"], "skip_whole_parts": "{{ true }}"}, "skip_whole_parts needs output_path"),
+    ({"inlined_requests": ["x"], "on_stall": "{{ 'resubmit' }}"}, "needs queue_timeout or progress_timeout"),
     ({"inlined_requests": ["x"], "max_cost_usd": 1e-9}, "max_cost_usd"),
     ({"gemini_conn_id": "vertex", "file_name": "files/a"}, "file_name cannot be read by Vertex AI; give gcs_uri"),
     ({"gemini_conn_id": "vertex", "inlined_requests": ["x"]}, "staging_path"),

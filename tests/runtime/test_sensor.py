@@ -40,6 +40,14 @@ def sensor(job_name: Any, **arguments: Any) -> GeminiBatchJobSensor:
     )
 
 
+def rendered(**values: Any) -> GeminiBatchJobSensor:
+    """A sensor whose templates became these values."""
+    made = sensor("{{ x }}")
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
 def run(sensor: GeminiBatchJobSensor) -> Any:
     """Run a sensor as Airflow does: deferred, by its trigger, and resumed in another object."""
     try:
@@ -213,8 +221,11 @@ def test_the_names_that_mapped_tasks_returned_are_a_list(emulator: Emulator, cli
 
 @pytest.mark.parametrize("job_name", ["", [], [""], None])
 def test_an_empty_name_is_refused(job_name: Any) -> None:
-    with pytest.raises(AirflowFailException, match="job_name"):
-        sensor(job_name).execute({})
+    with pytest.raises(AirflowFailException, match="job_name is empty"):
+        rendered(job_name=job_name).execute({})
+    if job_name != []:
+        with pytest.raises(ConfigurationError, match=r"GeminiBatchJobSensor 's'.*job_name is empty"):
+            sensor(job_name)
 
 
 OUTPUT = {"job_name": "batches/a", "responses": ["swordfish"]}
@@ -225,9 +236,10 @@ OUTPUT = {"job_name": "batches/a", "responses": ["swordfish"]}
     [
         ({"job_name": OUTPUT}, 'task.output["job_name"]'),
         ({"job_name": [OUTPUT]}, 'task.output["job_name"]'),
-        ({"job_name": str(OUTPUT)}, 'not a text of 53 characters; .* task.output["job_name"]'),
+        ({"job_name": str(OUTPUT)}, "job_name: a template makes a text of a dict: take the member that is meant"),
         ({"job_name": ["batches/a", "None"]}, "job_name is empty"),
-        ({"job_name": {"batches/a"}}, "not a value of type set"),
+        ({"job_name": "Who?" * 100}, 'not a text of 400 characters; .* task.output["job_name"]'),
+        ({"job_name": {"batches/a"}}, "job_name must be a text, not set"),
         ({"job_name": str(["batches/a", "batches/b"])}, "job_name: a template makes a text of a list"),
         ({"gemini_conn_id": OUTPUT}, "gemini_conn_id must be a text, not dict"),
         ({"location": OUTPUT}, "location must be a text, not dict"),
@@ -238,8 +250,14 @@ def test_what_is_not_a_name_is_refused_by_its_type_and_shown_nowhere(
     arguments: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(AirflowFailException, match=words.replace("[", r"\[")) as refused:
-        sensor(**{"job_name": "batches/a", **arguments}).execute({})
+        rendered(**{"job_name": "batches/a", **arguments}).execute({})
     assert "swordfish" not in str(refused.value) + caplog.text
+
+
+@pytest.mark.parametrize("name", ["job_name", "gemini_conn_id", "location", "project_id"])
+def test_what_no_template_can_mend_is_refused_when_the_dag_is_parsed(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"GeminiBatchJobSensor 's'.*{name} must be a text, not dict"):
+        sensor(**{"job_name": "batches/a", name: OUTPUT})
 
 
 def test_blanks_that_a_template_leaves_around_a_name_are_dropped(client: BatchClient) -> None:
