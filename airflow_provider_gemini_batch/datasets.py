@@ -260,7 +260,9 @@ class GeminiBatchDataset(TaskGroup):
             _check_of_parts({"model": model, **arguments})
         super().__init__(group_id=group_id, **of_group)
         place = {"gemini_conn_id": gemini_conn_id, "location": location, "project_id": project_id}
-        shared = {name: value for name, value in place.items() if value is not None}
+        place["output_conn_id"] = output_conn_id
+        # What is None may stand in default_args.
+        shared: dict[str, Any] = {name: value for name, value in place.items() if value is not None}
         create = GeminiCreateEmbeddingsBatchJobOperator if embeddings else GeminiCreateBatchJobOperator
         with self:
             self.plan = GeminiPlanPartsOperator(
@@ -278,14 +280,12 @@ class GeminiBatchDataset(TaskGroup):
                 on_empty=on_empty,
                 embeddings=embeddings,
                 output_path=output_path,
-                output_conn_id=output_conn_id,
                 **shared,
             )
             self.part = create.partial(
                 task_id="part",
                 model=model,
                 output_path=output_path,
-                output_conn_id=output_conn_id,
                 skip_whole_parts=skip_whole_parts,
                 carry=carry,
                 # The commit checks the limits of failed rows, since it knows the rows of all parts.
@@ -298,7 +298,6 @@ class GeminiBatchDataset(TaskGroup):
                 task_id="commit",
                 parts=self.plan.output,
                 output_path=output_path,
-                output_conn_id=output_conn_id,
                 model=model,
                 max_failed_rows=max_failed_rows,
                 max_failure_rate=max_failure_rate,

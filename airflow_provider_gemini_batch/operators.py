@@ -528,10 +528,14 @@ class GeminiGetBatchResponsesOperator(_JobOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land the responses, and return the summary."""
+        from airflow_provider_gemini_batch.runtime.best_effort import update_asset_events
         from airflow_provider_gemini_batch.runtime.responses_task import land_responses
+        from airflow_provider_gemini_batch.runtime.summary import IN_ASSET_EVENTS
 
         with self._connected() as hook:
-            return land_responses(read_arguments(ResponsesArguments, self._given()), hook, context)
+            summary = land_responses(read_arguments(ResponsesArguments, self._given()), hook, context)
+        update_asset_events(self.outlets, context, {name: summary[name] for name in IN_ASSET_EVENTS})
+        return summary
 
 
 class GeminiCancelBatchJobOperator(_JobOperator):

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
+from airflow_provider_gemini_batch.api.states import Service
 from airflow_provider_gemini_batch.runtime.client import client_from_settings
 from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.client import BatchClient
 
+_OF_VERTEX = ("location", "project_id", "staging_path")
 DONE, REFUSED, NOT_SUCCEEDED, TIMED_OUT = 0, 1, 3, 4
 INTERRUPTED, PIPE_CLOSED = 130, 141
 
@@ -38,7 +40,14 @@ def connection_settings(arguments: Namespace) -> ConnectionSettings:
         raise ConfigurationError(
             f"Connection {conn_id!r} was not found: create it in Airflow, or set {variable} in the environment"
         ) from None
-    return read_connection(conn, location=arguments.location, project_id=arguments.project_id)
+    settings = read_connection(conn, location=arguments.location, project_id=arguments.project_id)
+    for option in _OF_VERTEX:
+        if getattr(arguments, option, None) is not None and settings.service is Service.GEMINI:
+            raise ConfigurationError(
+                f"--{option.replace('_', '-')} is for Vertex AI, and connection {conn_id!r} is for the Gemini "
+                "Developer API: leave it out, or name another connection with --conn-id"
+            )
+    return settings
 
 
 def open_client(arguments: Namespace) -> BatchClient:

@@ -42,6 +42,7 @@ _REFUSED = {
 # Parts of a URL's path on Vertex, so nothing that could end the path or step out of it.
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_INVALID_NAME = "is not a valid name: lower-case letters, digits and hyphens are allowed"
 
 # What is secret in the JSON of a Google credential, wherever in it.
 _SECRET_MEMBERS = frozenset(
@@ -113,12 +114,15 @@ def read_connection(
     if service is Service.GEMINI:
         return ConnectionSettings(**common, api_key=_api_key(conn, fields))
     credentials = _credentials(fields)
-    project_id = project_id or fields.text("project_id", "project") or _project_of(credentials["keyfile_dict"])
+    own_project = fields.text("project_id", "project") or _project_of(credentials["keyfile_dict"])
+    own_location = fields.text("location") or _configured("location")
     return ConnectionSettings(
         **common,
         **credentials,
-        project_id=_named(fields, "project_id", project_id, _PROJECT),
-        location=_named(fields, "location", location or fields.text("location") or _configured("location"), _LOCATION)
+        project_id=_overriding("project_id", project_id, _PROJECT)
+        or _named(fields, "project_id", own_project, _PROJECT),
+        location=_overriding("location", location, _LOCATION)
+        or _named(fields, "location", own_location, _LOCATION)
         or DEFAULT_LOCATION,
         impersonation_chain=fields.names("impersonation_chain"),
         iam_endpoint=fields.url("iam_endpoint", fields.text("iam_endpoint")),
@@ -349,9 +353,16 @@ def _base_url(conn: Connection, fields: _Fields) -> str | None:
     return fields.url("host", host, bare_scheme=scheme, port=conn.port)
 
 
+def _overriding(name: str, value: str | None, pattern: re.Pattern[str]) -> str | None:
+    """Return what an operator, hook or command was given in place of a field."""
+    if value and not pattern.fullmatch(value):
+        raise ConfigurationError(f"{name} {_INVALID_NAME}.")
+    return value
+
+
 def _named(fields: _Fields, name: str, value: str | None, pattern: re.Pattern[str]) -> str | None:
     if value is not None and not pattern.fullmatch(value):
-        raise fields.mistake(name, "is not a valid name: lower-case letters, digits and hyphens are allowed")
+        raise fields.mistake(name, _INVALID_NAME)
     return value
 
 

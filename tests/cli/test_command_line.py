@@ -184,6 +184,24 @@ def test_rows_for_vertex_are_refused_without_a_folder_on_cloud_storage(
     assert "give --staging-path, a gs:// folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("list", "--location", "us-central1"), "--location"),
+        (("show", "batches/abc", "--project-id", "p"), "--project-id"),
+        (("check", "--staging-path", "gs://b/x"), "--staging-path"),
+        (("submit", "rows.txt", "--model", MODEL, "--staging-path", "gs://b/x"), "--staging-path"),
+    ],
+)
+@pytest.mark.usefixtures("service")
+def test_an_option_that_the_service_of_the_connection_does_not_have_is_refused(
+    words: tuple[str, ...], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(list(words)) == (3 if words[0] == "check" else 1)
+    printed = capsys.readouterr()
+    assert f"{option} is for Vertex AI, and connection 'gemini_batch_default' is for" in printed.out + printed.err
+
+
 def test_jobs_are_listed_and_shown(service: Emulator, command: Command, rows: Path) -> None:
     names = [submitted(command, rows) for _ in range(3)]
     code, jobs = command("list", "--limit", "2", "--output", "json")

@@ -367,6 +367,16 @@ def test_the_arguments_of_a_task_group_are_the_groups_own() -> None:
     assert {name: task.retries for name, task in dag.task_dict.items()} == {"plan": 3, "part": 3, "commit": 3}
 
 
+def test_connections_of_the_dag_are_those_of_a_group_that_names_none() -> None:
+    shared = {"gemini_conn_id": "vertex", "output_conn_id": "my_aws"}
+    with DAG("d", schedule=None, default_args=shared) as dag:
+        group = GeminiBatchDataset(group_id="g", model=MODEL, input_path="/in/", output_path="s3://bucket/out/")
+    assert list(dag.task_dict) == ["g.plan", "g.part", "g.commit"]
+    part = group.part.unmap({"part_key": "a", "input_path": ["/in/a.csv"]})
+    for task in (group.plan, part, group.commit):
+        assert {name: getattr(task, name) for name in shared} == shared
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

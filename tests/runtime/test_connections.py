@@ -103,6 +103,12 @@ def test_the_callers_project_and_location_override_the_connections() -> None:
     assert (settings.project_id, settings.location) == ("other", "europe-west4")
 
 
+@pytest.mark.parametrize("name", ["location", "project_id"])
+def test_an_invalid_name_that_overrides_the_connections_is_not_said_to_be_the_connections(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} is not a valid name"):
+        read_connection(vertex(location="us-central1"), **{name: "US Central"})
+
+
 def test_the_config_section_gives_location_and_staging_path_where_the_connection_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

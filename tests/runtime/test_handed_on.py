@@ -13,7 +13,11 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.observability.stats import Stats
 from task_context import StateStore, task_context
 
-from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator, GeminiGetBatchJobOperator
+from airflow_provider_gemini_batch.operators import (
+    GeminiCreateBatchJobOperator,
+    GeminiGetBatchJobOperator,
+    GeminiGetBatchResponsesOperator,
+)
 from airflow_provider_gemini_batch.runtime import create_task
 
 if TYPE_CHECKING:
@@ -109,6 +113,17 @@ def test_assets_are_told_of_a_job_that_is_only_submitted() -> None:
         summary = run.begin()
     assert now["outlet_events"][ASSET].extra["job_name"] == summary["job_name"]
     assert now["outlet_events"][ASSET].extra["job_names"] == summary["job_names"]
+
+
+def test_assets_are_told_of_responses_that_a_later_task_reads(emulator: Emulator, tmp_path: Path) -> None:
+    with operator(wait_for_completion=False).task_run(context()) as run:
+        name = run.begin()["job_name"]
+    emulator.control.advance(3600)
+    now, path = context(), f"{tmp_path}/out.jsonl"
+    read = GeminiGetBatchResponsesOperator(task_id="read", job_name=name, output_path=path, outlets=[ASSET])
+    summary = read.execute(now)
+    extra = now["outlet_events"][ASSET].extra
+    assert (extra["job_name"], extra["output"], extra["counts"]) == (name, path, summary["counts"])
 
 
 @pytest.mark.parametrize("kept_by", ["store", "XCom"])
