@@ -8,6 +8,7 @@ Rules of this file: importing it loads nothing beyond what Airflow has loaded wh
 
 from __future__ import annotations
 
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from airflow_provider_gemini_batch.runtime.arguments import (
     read_arguments,
 )
 from airflow_provider_gemini_batch.runtime.dag_errors import naming_the_task
+from airflow_provider_gemini_batch.runtime.rendering import literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,7 +133,10 @@ class GeminiPlanPartsOperator(_GeminiOperator):
         from airflow_provider_gemini_batch.runtime.dataset_tasks import plan_parts
 
         with self._connected() as hook:
-            return plan_parts(read_arguments(PlanArguments, self._given()), hook)
+            parts = plan_parts(read_arguments(PlanArguments, self._given()), hook)
+        # Airflow renders what tasks are mapped over, and whoever may write a file chooses its name.
+        as_it_is = partial(literal, environment=self.get_template_env())
+        return [{**part, "input_path": list(map(as_it_is, part["input_path"]))} for part in parts]
 
 
 class GeminiCommitPartsOperator(_GeminiOperator):

@@ -52,6 +52,13 @@ def is_without_templates(value: Any, environment: Environment | None) -> bool:
     return not by_line and not any(start in value for start in starts)
 
 
+def literal(text: str, environment: Environment) -> str:
+    """Return a text that becomes this text when it is rendered, whatever templates seem to be in it."""
+    if is_without_templates(text, environment):
+        return text
+    return f"{environment.variable_start_string} {text!r} {environment.variable_end_string}"
+
+
 def renderable(value: Any) -> Any:
     """Return a value in a form that Airflow renders, if it may hold templates in another one."""
     if isinstance(value, PurePath):

@@ -69,3 +69,27 @@ def test_a_group_without_files_skips_or_commits_a_dataset_without_rows(
     assert states == {"g.plan": ended, "g.part": "skipped", "g.commit": ended}
     assert (tmp_path / "out" / "_SUCCESS").exists() == (on_empty == "succeed")
     assert service.control.books()["jobs"] == []
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_the_name_of_a_file_is_no_template(native: bool, service: Emulator, tmp_path: Path) -> None:  # noqa: FBT001
+    names = ("{{ ds }}.csv", "{% x %}.csv", "a b{# '\"é }}\\.csv", "rows/[1].csv")
+    for name in names:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("id,text,file\n1,One.,.files/note.txt\n")
+    (tmp_path / "in" / ".files").mkdir()
+    (tmp_path / "in" / ".files" / "note.txt").write_text("A note.")
+    with DAG(f"names_{native}", schedule=None, render_template_as_native_obj=native) as dag:
+        GeminiBatchDataset(
+            group_id="group",
+            model="gemini-2.5-flash",
+            input_path=f"{tmp_path}/in/",
+            output_path=f"{tmp_path}/out/",
+            media_field="file",
+            prompt_template="{text}",
+            poll_interval=0.1,
+        )
+    run = dags_test(dag)
+    assert run.xcom("group.commit")["counts"] == {"total": 4, "succeeded": 4, "failed": 0}
+    assert len(service.control.books()["jobs"]) == len(names)
