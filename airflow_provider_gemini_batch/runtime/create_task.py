@@ -74,6 +74,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What a task that does not wait for its jobs has no use for, and what each is if nobody gives it.
+_FOR_RESPONSES = {
+    "output_path": None,
+    "media_path": None,
+    "repair_rounds": 0,
+    "max_failed_rows": None,
+    "max_failure_rate": None,
+}
 # How long cancelling from the signal handler may take: SIGKILL follows five seconds after SIGTERM.
 _KILL_TIMEOUT = 2.0
 
@@ -426,11 +434,12 @@ class TaskRun:
         jobs = [self._active[one.name] for one in state.in_use() if one.name in self._active]
         total = sum(job.completion_stats.total or 0 for job in jobs if job.completion_stats is not None)
         names = ", ".join(step.job_names)
-        if self._arguments.output_path:
+        if unused := [name for name, unset in _FOR_RESPONSES.items() if getattr(self._arguments, name) != unset]:
             log.warning(
-                "Not waiting for %s (wait_for_completion=False): nothing is written to output_path. Read the rows with "
+                "Not waiting for %s (wait_for_completion=False), so these have no effect: %s. Read the rows with "
                 "GeminiGetBatchResponsesOperator when the job has ended.",
                 names,
+                ", ".join(unused),
             )
         else:
             log.info("Not waiting for %s (wait_for_completion=False).", names)

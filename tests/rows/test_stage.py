@@ -549,7 +549,7 @@ def test_a_column_is_carried_under_any_name_that_the_output_row_does_not_have(tm
     assert carried(vectors, tmp_path) == [b'{"text":"t"}\n']
     texts = spec(rows=[row], prompt_template="{text}", carry=("embedding",))
     assert carried(texts, tmp_path) == [b'{"embedding":"e"}\n']
-    with pytest.raises(ConfigurationError, match="carry cannot take text: result rows have columns of that name"):
+    with pytest.raises(ConfigurationError, match="carry cannot take text: result rows already have columns"):
         stage(spec(rows=[row], carry=("text",)), tmp_path)
     with pytest.raises(ConfigurationError, match="carry cannot take embedding, status"):
         stage(spec(rows=[row], kind=JobKind.EMBEDDINGS, carry=("status", "embedding")), tmp_path)

@@ -119,12 +119,13 @@ def test_a_task_that_does_not_wait_ends_as_soon_as_the_job_exists(service: Emula
     assert run.xcom("t", "job_name") == job["name"]
 
 
-def test_a_task_that_does_not_wait_says_that_it_writes_no_output(
+def test_a_task_that_does_not_wait_says_what_has_no_effect(
     service: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = one(inlined_requests=ROWS, wait_for_completion=False, output_path=f"{tmp_path}/out.jsonl")
+    path = f"{tmp_path}/out.jsonl"
+    run = one(inlined_requests=ROWS, wait_for_completion=False, output_path=path, max_failed_rows=0)
     assert run.attempt("t").state == "success"
-    assert "nothing is written to output_path" in caplog.text
+    assert "so these have no effect: output_path, max_failed_rows. Read the rows with" in caplog.text
     assert len(jobs(service)) == 1
 
 

@@ -147,7 +147,7 @@ def request_defaults(
         given["systemInstruction"] = system_instruction
     for name, value in (("taskType", task_type), ("outputDimensionality", output_dimensionality)):
         if value is not None:
-            _refuse_kind(kind, JobKind.EMBEDDINGS, name)
+            _refuse_kind(kind, JobKind.EMBEDDINGS, snake(name))
             given[name] = value
     trusted = frozenset(
         name
