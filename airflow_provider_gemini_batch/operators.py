@@ -27,7 +27,7 @@ from airflow_provider_gemini_batch.runtime.arguments import (
     check_one_source,
     check_parsed,
     check_source_is_there,
-    check_together,
+    check_whole_parts,
     default_deferrable,
     read_arguments,
 )
@@ -252,7 +252,7 @@ class _CreateBatchJob(_GeminiOperator):
         with naming_the_task(self.operator_name, self.task_id):
             given = self._given()
             check_one_source(given, makes_own_rows=self._makes_its_own_rows)
-            check_together(given)
+            check_whole_parts(given)
 
     def _given(self) -> dict[str, Any]:
         given = super()._given()
@@ -287,7 +287,7 @@ class _CreateBatchJob(_GeminiOperator):
             given = self._given()
             check_source_is_there(given)
             arguments = read_arguments(BatchArguments, given, kind=self.kind)
-            check_together(vars(arguments))
+            check_whole_parts(vars(arguments))
         self._run = TaskRun(arguments, self, context, hook=self.hook(), make_trigger=GeminiBatchJobTrigger)
         return self._run
 

@@ -302,19 +302,14 @@ def check_one_source(given: Mapping[str, Any], *, makes_own_rows: bool) -> None:
         raise ConfigurationError(f"a source is missing: give one of {', '.join(SOURCES)}")
 
 
-def check_together(given: Mapping[str, Any]) -> None:
-    """Refuse an argument that would do nothing, since what it needs is missing: its author counts on it.
+def check_whole_parts(given: Mapping[str, Any]) -> None:
+    """Refuse ``skip_whole_parts`` where it would do nothing: its author counts on it.
 
     :raises ConfigurationError: names both.
     """
     if given.get("skip_whole_parts") is True and given.get("output_path") is None:
         raise ConfigurationError(
             "skip_whole_parts needs output_path, where it looks for the rows: without it, each run pays for all of them"
-        )
-    limits = (given.get("queue_timeout"), given.get("progress_timeout"))
-    if given.get("on_stall") == "resubmit" and limits == (None, None):
-        raise ConfigurationError(
-            "on_stall='resubmit' needs queue_timeout or progress_timeout, which say when a job counts as stuck"
         )
 
 

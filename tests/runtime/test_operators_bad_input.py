@@ -58,7 +58,6 @@ def yielded() -> Any:
         ({"inlined_requests": ["x"], "poll_interval": 0}, "poll_interval must be above 0"),
         ({"inlined_requests": ["x"], "timeout": -1}, "timeout must be above 0"),
         ({"inlined_requests": ["x"], "skip_whole_parts": True}, "skip_whole_parts needs output_path"),
-        ({"inlined_requests": ["x"], "on_stall": "resubmit"}, "needs queue_timeout or progress_timeout"),
         *(
             ({"inlined_requests": ["x"], "system_instruction": Path(name)}, r"system_instruction .*read_text\(\) it")
             for name in ("/in/be.txt", "/in/{{ ds }}.txt")
@@ -142,7 +141,6 @@ CREATE = [
     ({"inlined_requests": ["x"], "output_path": "{{ none }}"}, "output_path is empty"),
     ({"inlined_requests": [{"a": "x"}], "prompt_template": "{b}"}, "no column 'b'"),
     ({"inlined_requests": ["x"], "skip_whole_parts": "{{ true }}"}, "skip_whole_parts needs output_path"),
-    ({"inlined_requests": ["x"], "on_stall": "{{ 'resubmit' }}"}, "needs queue_timeout or progress_timeout"),
     ({"inlined_requests": ["x"], "max_cost_usd": 1e-9}, "max_cost_usd"),
     ({"gemini_conn_id": "vertex", "file_name": "files/a"}, "file_name cannot be read by Vertex AI; give gcs_uri"),
     ({"gemini_conn_id": "vertex", "inlined_requests": ["x"]}, "staging_path"),
