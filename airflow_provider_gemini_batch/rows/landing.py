@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch.api.responses.fast_path import PlainResult
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.api.wire import key_text
 from airflow_provider_gemini_batch.rows.reorder import Spill, Waiting
-from airflow_provider_gemini_batch.rows.result_rows import REPAIRABLE, RowMaker, RowStatus, json_line
+from airflow_provider_gemini_batch.rows.result_rows import NO_VECTOR, REPAIRABLE, RowMaker, RowStatus, json_line
 from airflow_provider_gemini_batch.rows.wire_keys import unwrap_key
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ class LandingSummary:
     paid for. A response that a later job's output repeats counts once.
 
     ``by_status`` counts rows by their status. ``extra`` responses belong to no row, ``duplicate`` ones to a row that
-    already had one; both are written to ``aside``, a file of JSON lines, if there are any. ``repairable`` rows may
-    succeed when they are sent again; of unknown input, these are the rows for which the service has no response.
+    already had one, and the vectors of ``unread`` ones are not as they should be; all are written to ``aside``, a file
+    of JSON lines, if there are any. ``repairable`` rows may succeed when they are sent again; of unknown input, these
+    are the rows for which the service has no response.
 
     ``reasons`` counts failed rows by status and by the service's word or number for it: ``{"blocked": {"SAFETY": 3}}``.
     ``warnings`` counts rows with a ``warning``; ``warned`` names the first of them. ``by_position`` counts rows whose
@@ -124,6 +125,7 @@ class LandingSummary:
     by_position: int = 0
     long_prompts: LongPrompts | None = None
     failed_keys: tuple[str, ...] = field(default=(), repr=False)
+    unread: int = 0
 
     @property
     def failed(self) -> int:
@@ -232,7 +234,7 @@ class _Base:
         self._by_position = 0
         self._aside_path = workdir / "aside.jsonl"
         self._aside: BinaryIO | None = None
-        self._strays = {"extra": 0, "duplicate": 0}
+        self._strays = {"extra": 0, "duplicate": 0, "unread": 0}
 
     def _count_usage(self, usage: tuple[int, ...] | None, result: BatchResult) -> None:
         used = self._used
@@ -260,6 +262,11 @@ class _Base:
         if len(self._failed_names) < 10 * _MOST_FAILED_KEYS:
             self._failed_names[row] = name
 
+    def _keep_unread(self, result: BatchResult, reason: str) -> None:
+        """Set aside a response whose vector is not in its row: it was paid for, and may be right in a newer form."""
+        if reason == NO_VECTOR and not self._landing.keep_response:
+            self._put_aside(result, "unread")
+
     def _put_aside(self, result: BatchResult, why: str) -> None:
         self._strays[why] += 1
         if self._aside is None:
@@ -279,6 +286,7 @@ class _Base:
             by_status=by_status,
             extra=self._strays["extra"],
             duplicate=self._strays["duplicate"],
+            unread=self._strays["unread"],
             usage=Usage(*self._used),
             repairable=repairable,
             aside=None if self._aside is None else self._aside_path,
@@ -355,6 +363,7 @@ class _Unknown(_Base):
             if status is not _OK:
                 self._faults[_fault(status, reason, self._faults)] += 1
                 self._note_failed(number, key)
+                self._keep_unread(result, reason)
             if status is RowStatus.TRANSIENT_ERROR:
                 self._transient.append(number)
             if warned:
@@ -457,6 +466,7 @@ class _Known(_Base):
         if status is not _OK:
             self._note_fault(row, _fault(status, reason, self._fault_numbers))
             self._note_failed(row, name)
+            self._keep_unread(result, reason)
         elif self._fault_of and self._fault_of[row]:
             self._fault_of[row] = 0
             self._failed_names.pop(row, None)

@@ -96,6 +96,8 @@ class RowStatus(IntEnum):
 _WORDS = ("missing", "ok", "invalid_output", "truncated", "blocked", "error", "error")
 REPAIRABLE = frozenset({RowStatus.MISSING, RowStatus.INVALID_OUTPUT, RowStatus.TRUNCATED, RowStatus.TRANSIENT_ERROR})
 _OK = RowStatus.OK
+#: The reason of a row without the vector that was asked for.
+NO_VECTOR = "embedding"
 _encode = Encoder().encode
 
 
@@ -238,7 +240,7 @@ class RowMaker:
         oddities += oddities_of_embedding(response)
         row["embedding"] = vector
         row["finish_reason"] = None
-        return (RowStatus.INVALID_OUTPUT if fault else _OK), fault, "embedding" if fault else "", {}
+        return (RowStatus.INVALID_OUTPUT if fault else _OK), fault, NO_VECTOR if fault else "", {}
 
     def _read_generation(
         self, response: dict[str, Any], row: dict[str, Any], key: str, number: int, oddities: list[str]

@@ -329,6 +329,8 @@ def _log_oddities(summary: LandingSummary, aside: str | None) -> None:
             summary.duplicate,
             f"in {aside}" if aside else "left out",
         )
+    if summary.unread and aside:
+        log.warning("Responses without the embedding that was asked for (%d) are in %s.", summary.unread, aside)
 
 
 class NullSink:

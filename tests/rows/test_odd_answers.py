@@ -440,9 +440,24 @@ def test_a_bad_vector_fails_only_its_own_row(values: str, words: str, tmp_path: 
         for key, v in (("a", values), ("b", "[1]"))
     ]
     results = [parse_result_line(line.encode(), place) for place, line in enumerate(lines)]
-    rows, _ = landed(tmp_path, results, name="out.parquet", kind=JobKind.EMBEDDINGS)
+    rows, summary = landed(tmp_path, results, name="out.parquet", kind=JobKind.EMBEDDINGS)
     assert [row["status"] for row in rows] == ["invalid_output", "ok"]
     assert words in rows[0]["error"]["message"]
+    # It was paid for, and may be right in a form that is newer than this.
+    assert summary.aside is not None
+    (line,) = summary.aside.read_bytes().splitlines()
+    kept = json.loads(line)
+    assert (kept["why"], kept["key"], [*kept["response"]]) == ("unread", "a", ["embedding", "tokenCount"])
+
+
+def test_a_vector_in_a_form_that_is_not_known_is_kept_in_its_row_or_aside(tmp_path: Path) -> None:
+    line = json.dumps({"key": "a", "response": {"quantized": {"int8": "AAEC", "scale": 0.5}}}).encode()
+    for keep_response, rows_known in ((True, 1), (False, 1), (False, None)):
+        results = [parse_result_line(line.replace(b'"a"', b'"r0"') if rows_known else line, 0)]
+        rows, summary = landed(tmp_path, results, kind=JobKind.EMBEDDINGS, keep_response=keep_response, rows=rows_known)
+        kept = rows[0] if keep_response else json.loads((summary.aside or tmp_path).read_bytes())
+        assert kept["response"] == {"quantized": {"int8": "AAEC", "scale": 0.5}}
+        assert (summary.aside is None) == keep_response
 
 
 def test_a_vector_that_is_too_long_is_cut_and_normalised_and_one_too_short_fails_its_row(tmp_path: Path) -> None:
