@@ -244,7 +244,7 @@ class GeminiFiles:
     def _send(self, session: _Session, content: _Content) -> File:
         """Send chunks until the service has all. After an error, ask how much arrived; give up without progress.
 
-        What the service had and lost again is no progress, or it could go on for ever.
+        What the service had and lost again does not count as progress, or it could go on for ever.
         """
         offset = furthest = failures = 0
         while True:
