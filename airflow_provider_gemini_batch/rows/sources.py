@@ -104,7 +104,7 @@ class Row:
 class Block(NamedTuple):
     """Lines of JSON, as they are and one by one, each with a line feed at its end, and the number of the first.
 
-    The place of a row is the number of its line and ``shift``.
+    The place of a row is the number of its line plus ``shift``.
     """
 
     first: int

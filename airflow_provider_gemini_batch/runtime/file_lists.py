@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 # The folders that say which of the files beside them are in a table; the others are of its earlier versions.
-_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_LOG_FOLDERS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 
 
 class FoundFile(NamedTuple):
@@ -313,8 +313,8 @@ def _remote(
 
 
 def _note_table(path: str, tables: dict[str, str]) -> None:
-    for log, kind in _LOGS.items():
-        folder, found, _ = f"{path}/".partition(f"/{log}/")
+    for name, kind in _LOG_FOLDERS.items():
+        folder, found, _ = f"{path}/".partition(f"/{name}/")
         if found:
             tables[f"{folder}/"] = kind
 

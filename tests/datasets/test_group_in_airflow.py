@@ -72,7 +72,7 @@ def test_a_group_without_files_skips_or_commits_a_dataset_without_rows(
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_the_name_of_a_file_is_no_template(native: bool, service: Emulator, tmp_path: Path) -> None:  # noqa: FBT001
+def test_the_name_of_a_file_is_not_a_template(native: bool, service: Emulator, tmp_path: Path) -> None:  # noqa: FBT001
     names = ("{{ ds }}.csv", "{% x %}.csv", "a b{# '\"é }}\\.csv", "rows/[1].csv")
     for name in names:
         path = tmp_path / "in" / name
