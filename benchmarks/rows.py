@@ -318,17 +318,20 @@ def local_pieces(path: Path) -> Iterator[bytes]:
         yield from iter(lambda: handle.read(1 << 20), b"")
 
 
-def landing(path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse: Callable[[bytes, int], Any]) -> Any:
+def landing(
+    path: Path, count: int, pieces: Callable[[], Iterable[bytes]], parse: Callable[[bytes | str, int], Any]
+) -> Any:
     """Give the work of landing answers that come in pieces."""
     from airflow_provider_gemini_batch.api.models import JobKind
-    from airflow_provider_gemini_batch.api.responses.lines import lines_of
+    from airflow_provider_gemini_batch.api.responses.lines import result_rows
+    from airflow_provider_gemini_batch.api.responses.reading import read_lines
     from airflow_provider_gemini_batch.rows.delivery import Origin, deliver, target_of
     from airflow_provider_gemini_batch.rows.files import LocalFiles
     from airflow_provider_gemini_batch.rows.landing import LandingSpec, ResponseSource
     from airflow_provider_gemini_batch.rows.media import MediaFolder
 
     def answers() -> Any:
-        return (parse(line, place) for place, line in enumerate(lines_of(pieces())))
+        return read_lines(result_rows(pieces()), parse)
 
     def work() -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:

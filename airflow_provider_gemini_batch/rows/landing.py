@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.rows.writers import Sink
 
 _BUFFER_BYTES = 1 << 20
+# Plain good responses are placed in runs of so many bytes, since each costs less so than alone.
+_RUN_BYTES = 1 << 17
 _OK = RowStatus.OK
 _WARNED_NAMED = 10
 _TOTALS = 4
@@ -193,6 +195,23 @@ def _shown_key(result: BatchResult, landing: LandingSpec) -> tuple[str, bool]:
 def _names_content(result: BatchResult) -> bool:
     """Return whether the key was made from the embedded content: then the author did not choose it."""
     return isinstance(result.beside.get("content"), str) and result.key == instance_key(result.beside)
+
+
+def _runs(results: Iterable[BatchResult]) -> Iterator[tuple[list[PlainResult], BatchResult | None]]:
+    """Yield plain good responses in lists of limited size, each with the other response that follows it, if any."""
+    plain: list[PlainResult] = []
+    size = 0
+    for result in results:
+        other: BatchResult | None = result
+        if type(result) is PlainResult:
+            plain.append(result)
+            size += len(result.line)
+            if size < _RUN_BYTES:
+                continue
+            other = None
+        yield plain, other
+        plain, size = [], 0
+    yield plain, None
 
 
 def _final_below(later: Sequence[ResponseSource]) -> int | None:
@@ -414,40 +433,80 @@ class _Known(_Base):
 
     def read(self, index: int, source: ResponseSource, final_below: int | None) -> None:
         """Put every response in its row; those without a key wait until it is clear that none has one."""
-        limit = self._rows if final_below is None else final_below
+        job, limit = index + 1, self._rows if final_below is None else final_below
         keyed = keyless = 0
         wait_for_position = source.row_numbers is not None
-        rows, place_row = self._rows, self._place_row
-        for result in source.open():
-            row, key = unwrap_key(result.key)
-            if row is not None and row < rows:
-                keyed += 1
-                place_row(result, row, key, index + 1, limit)
-            elif result.key is None and wait_for_position:
+        for plain, other in _runs(source.open()):
+            if plain:
+                keyed += len(plain)
+                self._place_plain(plain, job, limit)
+            if other is None:
+                continue
+            if other.key is None and wait_for_position:
                 keyless += 1
-                error = None if result.error is None else result.error.model_dump()
-                billed = None if result.billed is result.response else result.billed
-                self._keyless.add(json_line([result.response, error, result.position, billed]))
+                error = None if other.error is None else other.error.model_dump()
+                billed = None if other.billed is other.response else other.billed
+                self._keyless.add(json_line([other.response, error, other.position, billed]))
             else:
                 keyed += 1
-                self._set_stray_aside(result, "extra")
+                self._place(other, *unwrap_key(other.key), job, limit)
         if keyless:
             is_told = (source.in_order or keyless == 1) and keyed == 0
             numbers = source.row_numbers if is_told and keyless == len(source.row_numbers or ()) else None
-            self._place_keyless(numbers, index + 1, limit)
-        self._settle(index + 1, limit)
+            self._place_keyless(numbers, job, limit)
+        self._settle(job, limit)
 
     def _place_keyless(self, numbers: Sequence[int] | None, job: int, limit: int) -> None:
         for position, line in enumerate(self._keyless.take()):
             response, error, place, billed = from_json(line)
             result = BatchResult(None, response, None if error is None else ServiceError(**error), place, billed=billed)
-            if numbers is None:
-                self._set_stray_aside(result, "extra")
-            else:
-                row = numbers[position]
-                self._place_row(result, row, self._author_key(row), job, limit)
+            row = None if numbers is None else numbers[position]
+            self._place(result, row, None if row is None else self._author_key(row), job, limit)
 
-    def _place_row(self, result: BatchResult, row: int, key: str | None, job: int, limit: int) -> None:
+    def _place_plain(self, results: list[PlainResult], job: int, limit: int) -> None:
+        """Place plain good responses: all at once if their rows have no other response, else one by one."""
+        named = [unwrap_key(result.key) for result in results]
+        rows = [row for row, _ in named if row is not None and row < self._rows]
+        lines = b""
+        if len(set(rows)) == len(results) and not any(map(self._by.__getitem__, rows)):
+            lines = self._maker.plain_lines(results, [key or str(row) for row, key in named])
+        if lines:
+            self._place_at_once(results, rows, lines, job)
+            return
+        for result, (row, key) in zip(results, named, strict=True):
+            self._place(result, row, key, job, limit)
+
+    def _place_at_once(self, results: list[PlainResult], rows: list[int], lines: bytes, job: int) -> None:
+        self._count_plain_usage(results)
+        first, end = rows[0], rows[0] + len(rows)
+        if first == self._next and rows == list(range(first, end)):
+            self._by[first:end] = array(self._by.typecode, (job,)) * len(rows)
+            self._status[first:end] = bytes((_OK,)) * len(rows)
+            self._write_out([(first, end, lines)])
+            self._drain()
+        else:
+            for row, line in zip(rows, BytesIO(lines), strict=True):  # BytesIO yields lines
+                self._by[row] = job
+                self._status[row] = _OK
+                self._put(row, line, is_final=True)
+        if self._several:
+            for row, result in zip(rows, results, strict=True):
+                self._identities[row] = _identity(result)
+
+    def _count_plain_usage(self, results: Sequence[PlainResult]) -> None:
+        columns = list(zip(*(result.counts for result in results), strict=True))
+        if max(columns[0]) > LONG_PROMPT:
+            for result in results:
+                self._count_usage(result.counts, result)
+        else:
+            for place, column in enumerate(columns):
+                self._used[place] += sum(column)
+
+    def _place(self, result: BatchResult, row: int | None, key: str | None, job: int, limit: int) -> None:
+        """Place a response in its row, or set it aside."""
+        if row is None or row >= self._rows:
+            self._set_stray_aside(result, "extra")
+            return
         by = self._by[row]
         repeated = bool(by) and (by == job or (self._several and self._identities[row] == _identity(result)))
         if by and (by == job or row < self._next or self._status[row] == _OK):
@@ -472,7 +531,10 @@ class _Known(_Base):
             self._failed_names.pop(row, None)
         # A failed row that no later job holds was final, yet this job responded to it.
         was_final = by and row < self._final_below
-        is_final = not was_final and (status is _OK or row < limit)
+        self._put(row, line, is_final=not was_final and (status is _OK or row < limit))
+
+    def _put(self, row: int, line: bytes, *, is_final: bool) -> None:
+        """Write the line of a row if it is next, or let it wait."""
         spill = self._spill
         if is_final and row == self._next:
             self._emit(line)

@@ -50,6 +50,8 @@ from airflow_provider_gemini_batch.rows.media import not_kept
 from airflow_provider_gemini_batch.rows.vectors import fit_vector
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_gemini_batch.rows.media import MediaFolder
     from airflow_provider_gemini_batch.rows.schema import OutputSchema
 
@@ -98,7 +100,7 @@ REPAIRABLE = frozenset({RowStatus.MISSING, RowStatus.INVALID_OUTPUT, RowStatus.T
 _OK = RowStatus.OK
 #: The reason of a row without the vector that was asked for.
 NO_VECTOR = "embedding"
-_encode = Encoder().encode
+_encode_lines = Encoder().encode_lines
 
 
 # What RowMaker.members() gives for a plain good response, in members that are encoded in half the time of a dictionary.
@@ -160,18 +162,25 @@ class RowMaker:
 
     def line(self, result: BatchResult, key: str, number: int = 0) -> ResponseRow:
         """Return the row of a response as a line of JSON; ``number`` goes into the names of media files."""
-        if self._quick and type(result) is PlainResult:
-            row: _TextRow | _VectorRow | None = None
-            counts = result.counts
-            if not self._embeddings:
-                if result.text:
-                    row = _TextRow(key, "ok", result.text, "STOP", _PlainUsage(*counts))
-            elif result.vector and self._dimensions in (None, result.vector.count(b",") + 1):
-                row = _VectorRow(key, "ok", Raw(result.vector), None, _PlainUsage(*counts))
-            if row is not None:
-                return _OK, _encode(row) + b"\n", counts, "", False
+        if type(result) is PlainResult and (line := self.plain_lines([result], [key])):
+            return _OK, line, result.counts, "", False
         status, members, usage, reason = self.members(result, key, number)
         return status, json_line(members), usage, reason, "warning" in members
+
+    def plain_lines(self, results: Sequence[PlainResult], keys: Sequence[str]) -> bytes:
+        """Return the rows of plain good responses as lines of JSON; empty if one of them needs :meth:`line`."""
+        if not self._quick:
+            return b""
+        pairs = zip(results, keys, strict=True)
+        if not self._embeddings:
+            if not all(one.text for one in results):
+                return b""
+            texts = [_TextRow(key, "ok", one.text, "STOP", _PlainUsage(*one.counts)) for one, key in pairs]
+            return _encode_lines(texts)
+        if not all(one.vector and self._dimensions in (None, one.vector.count(b",") + 1) for one in results):
+            return b""
+        vectors = [_VectorRow(key, "ok", Raw(one.vector), None, _PlainUsage(*one.counts)) for one, key in pairs]
+        return _encode_lines(vectors)
 
     def missing(self, key: str) -> bytes:
         """Return the row for a request without a response."""

@@ -117,10 +117,10 @@ class _Line(Struct, gc=False, frozen=True):
 class PlainResult(BatchResult):
     """A plain good response: one text, or one vector (as a JSON list). Its whole JSON is parsed only if it is used.
 
-    ``counts`` are the tokens of input, output, thinking and cache.
+    ``counts`` are the tokens of input, output, thinking and cache; ``line`` is the response as it came.
     """
 
-    __slots__ = ("_line", "_read", "_whole_result", "counts", "response_id", "text", "vector")
+    __slots__ = ("_read", "_whole_result", "counts", "line", "response_id", "text", "vector")
 
     error = None
 
@@ -141,13 +141,13 @@ class PlainResult(BatchResult):
         self.vector = vector
         self.counts = counts
         self.response_id = response_id
-        self._line = line
+        self.line = line
         self._read = read
 
     @property
     def _whole(self) -> BatchResult:
         if not hasattr(self, "_whole_result"):
-            self._whole_result = self._read(self._line, self.position)
+            self._whole_result = self._read(self.line, self.position)
         return self._whole_result
 
     @property

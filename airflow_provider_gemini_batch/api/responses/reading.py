@@ -82,8 +82,12 @@ def read_lines(lines: Iterable[bytes], parse: Callable[[bytes | str, int], Batch
     position = 0
     for line in lines:
         result = parse(line, position)
+        if result.error is not _UNREADABLE:
+            yield result
+            position += 1
+            continue
         begun = position
-        for row in _rows_of(line) if result.error is _UNREADABLE else ():
+        for row in _rows_of(line):
             yield parse(row, position)
             position += 1
         if position == begun:
