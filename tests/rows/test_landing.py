@@ -264,6 +264,48 @@ def test_the_short_way_is_taken_by_plain_answers_and_reads_the_rest_when_asked()
     assert isinstance(parse_result_line(json.dumps(embedded).encode(), 0), PlainResult)
 
 
+def answers_of(*lines: dict[str, Any], short: bool) -> list[BatchResult]:
+    """Parse lines the short way, if they are plain, or all of them the long way, as text goes."""
+    told = [json.dumps(line) for line in lines]
+    return [parse_result_line(line.encode() if short else line, place) for place, line in enumerate(told)]
+
+
+VECTOR = {"embedding": {"values": [0.5, 1.0]}, "usageMetadata": {"promptTokenCount": 3}}
+
+
+@pytest.mark.parametrize("kind", list(JobKind))
+@pytest.mark.parametrize("order", [range(6), (3, 1, 0, 2, 5, 4)])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"key": "r9", "response": response("beyond the last row")}, id="a row that is not of the input"),
+        pytest.param({"key": "theirs", "response": response("a stray")}, id="a key that is not ours"),
+        pytest.param({"key": "r2", "response": response("again")}, id="a row that comes twice"),
+        pytest.param({"key": "r4", "response": response("x", promptTokenCount=300_000)}, id="a long prompt"),
+        pytest.param({"key": "r4", "response": VECTOR}, id="a vector"),
+        pytest.param({"key": "r4", "response": {**VECTOR, "embedding": {"values": [1.0]}}}, id="a vector too short"),
+        pytest.param({"key": "r4", "response": response("x", "MAX_TOKENS")}, id="a row that failed"),
+    ],
+)
+def test_plain_answers_land_together_as_they_land_one_by_one(
+    kind: JobKind, order: Sequence[int], odd: dict[str, Any], tmp_path: Path
+) -> None:
+    plain = VECTOR if kind is JobKind.EMBEDDINGS else response("fine")
+    lines = [{"key": f"r{row}-k{row}", "response": plain} for row in order]
+    lines = [*lines[:3], odd, *(line for line in lines[3:] if not line["key"].startswith(odd["key"]))]
+    found = []
+    for short in (True, False):
+        folder = tmp_path / str(short)
+        folder.mkdir()
+        given = {"rows": 6, "kind": kind, "dimensions": 2 if kind is JobKind.EMBEDDINGS else None}
+        rows, summary = landed(folder, answers_of(*lines, short=short), **given)
+        aside = [] if summary.aside is None else [json.loads(line) for line in summary.aside.read_bytes().splitlines()]
+        told = {**vars(summary), "aside": aside, "repairable": list(summary.repairable)}
+        found.append((rows, told))
+    assert found[0] == found[1]
+    assert [row["key"] for row in found[0][0] if row["status"] == "ok"]
+
+
 class Verdict(BaseModel):
     label: str
     score: int
