@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchJob
 
 RESET = TransportError("reset", sent=True)
+BROKEN = ServiceUnavailable("500", http_status=500, status="INTERNAL")
 LONG: dict[str, Any] = {"request_timeout": 300.0, "lookup_timeout": 120.0}
 
 
@@ -83,7 +84,7 @@ def test_a_call_whose_answer_is_lost_is_looked_for_before_it_is_sent_again() -> 
     [
         RESET,
         TransportError("no response within 60 s", sent=True),
-        ServiceUnavailable("500", http_status=500),
+        BROKEN,
         ServiceUnavailable("502", http_status=502),
         UnexpectedResponse("not JSON"),
     ],
@@ -95,7 +96,11 @@ def test_a_job_whose_answer_was_lost_is_found_and_used(error: GeminiBatchError) 
     assert (step.job_names, len(desk.service.created)) == (("batches/1",), 1)
 
 
-@pytest.mark.parametrize("error", [RESET, ServiceUnavailable("502", http_status=502)], ids=["no_answer", "gateway"])
+@pytest.mark.parametrize(
+    "error",
+    [RESET, ServiceUnavailable("502", http_status=502), ServiceUnavailable("a page", http_status=500)],
+    ids=["no_answer", "gateway", "page"],
+)
 def test_a_job_that_is_created_long_after_the_call_is_found(error: GeminiBatchError) -> None:
     desk = late(410.0, error)
     until_it_waits(desk, **LONG)
@@ -103,21 +108,21 @@ def test_a_job_that_is_created_long_after_the_call_is_found(error: GeminiBatchEr
 
 
 def test_a_job_that_shows_up_in_the_list_late_is_found() -> None:
-    desk = late(110.0, ServiceUnavailable("500", http_status=500))
+    desk = late(110.0, BROKEN)
     until_it_waits(desk, **LONG)
     assert len(desk.service.created) == 1
 
 
 def test_a_call_that_created_nothing_is_sent_again() -> None:
     desk = Desk()
-    desk.service.lost = [ServiceUnavailable("503", http_status=503)]
+    desk.service.lost = [BROKEN]
     done = finish(desk, until_it_waits(desk, **LONG), **LONG)
     assert ([one.name for one in done.jobs], len(desk.service.created)) == (["batches/2"], 2)
 
 
 def test_calls_that_create_nothing_are_sent_again_at_growing_pauses() -> None:
     desk = Desk()
-    desk.service.lost = [ServiceUnavailable("503", http_status=503)] * 3
+    desk.service.lost = [BROKEN] * 3
     until_it_waits(desk, **LONG)
     assert len(desk.service.created) == 4
     # Three times lookup_timeout, and after the second and the third call a pause.

@@ -76,8 +76,8 @@ FAULTS = (
     Fault(
         "bad_gateway_job_made",
         "batch/submit.py",
-        "frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})",
-        "frozenset(HTTPStatus)",
+        " and error.http_status in _FINAL_STATUS and not error.is_vague",
+        "",
         f"{_GUARANTEES}test_a_job_that_is_created_long_after_the_call_is_found[gateway]",
     ),
     Fault(
