@@ -291,8 +291,10 @@ def test_plain_answers_land_together_as_they_land_one_by_one(
     kind: JobKind, order: Sequence[int], odd: dict[str, Any], tmp_path: Path
 ) -> None:
     plain = VECTOR if kind is JobKind.EMBEDDINGS else response("fine")
-    lines = [{"key": f"r{row}-k{row}", "response": plain} for row in order]
-    lines = [*lines[:3], odd, *(line for line in lines[3:] if not line["key"].startswith(odd["key"]))]
+    keys = [f"r{row}-k{row}" for row in order]
+    later = [key for key in keys[3:] if not key.startswith(odd["key"])]
+    lines = [*({"key": key, "response": plain} for key in keys[:3]), odd]
+    lines += [{"key": key, "response": plain} for key in later]
     found = []
     for short in (True, False):
         folder = tmp_path / str(short)
