@@ -271,11 +271,15 @@ class Done:
 class TaskFailed(Exception):
     """The batch ends without success.
 
-    ``verdict`` says whether Airflow may try again; ``landing`` what was landed; ``deadline`` that our time was over.
+    ``verdict`` says whether Airflow may try again; ``landing`` what was landed; ``deadline`` that our time was over;
+    ``refused`` that the service refused to tell of the jobs, which may still run.
     """
 
-    def __init__(self, verdict: Verdict, *, landing: Landing | None = None, deadline: bool = False) -> None:
+    def __init__(
+        self, verdict: Verdict, *, landing: Landing | None = None, deadline: bool = False, refused: bool = False
+    ) -> None:
         super().__init__(verdict.message)
         self.verdict = verdict
         self.landing = landing
         self.deadline = deadline
+        self.refused = refused

@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from airflow_provider_gemini_batch.api.errors import (
+    AccessDenied,
     GeminiBatchError,
     InputUnavailable,
     NotFound,
@@ -79,8 +80,13 @@ class BatchRun:
             )
             return advance.take_step()
         except TaskFailed as failure:
-            if self._task.last_try or not failure.verdict.retry:
+            if failure.refused:
+                advance.leave_running()
+            elif self._task.last_try or not failure.verdict.retry:
                 advance.give_up(deadline=failure.deadline)
+            raise
+        except AccessDenied:
+            advance.leave_running()
             raise
         except Exception:
             if self._task.last_try:
@@ -144,7 +150,7 @@ class _Advance:
         """Do what is due, and return the next step."""
         state = self._state
         if self._report.reason is Reason.REFUSED:
-            raise TaskFailed(judge(Refused(self._report.message)))
+            raise TaskFailed(judge(Refused(self._report.message)), refused=True)
         self._timeouts.learn_from(self._report)
         try:
             plan = self._prepare()
@@ -178,6 +184,12 @@ class _Advance:
         except Exception:
             log.warning("Could not cancel what still runs.", exc_info=True)
 
+    def leave_running(self) -> None:
+        """Say which jobs may still run: a refusal says nothing of them, and they are paid for."""
+        names = ", ".join(self._unfinished())
+        if names:
+            log.warning("Left running: %s. Clear the task when access is restored: it continues from there.", names)
+
     def _unfinished(self) -> tuple[str, ...]:
         """Return the jobs that nobody else needs if this task ends now."""
         return self._state.unfinished(of_all_tries=self._task.policy.reattach)
@@ -186,7 +198,7 @@ class _Advance:
         """Return a wait until the error may have passed, or raise it: a brief outage must not cost a paid job."""
         at = self._timeouts.resume_at(error)
         if at is None:
-            if not error.retryable:
+            if not error.retryable and not isinstance(error, AccessDenied):
                 self.give_up()
             raise error
         log.warning("A call failed; trying again in %.0f s: %s", at - self._task.clock.now(), error)

@@ -289,6 +289,8 @@ def test_a_refused_key_fails_without_a_retry_and_a_clear_goes_on_with_the_job() 
     with pytest.raises(TaskFailed, match="key refused") as failed:
         desk.run().advance(WaitReport(Reason.REFUSED, message="key refused", memo=step.memo))
     assert not failed.value.verdict.retry
+    assert until_it_waits(desk, clear_count=1, first_try=False).job_names == ("batches/1",)
+    assert (desk.service.cancelled, len(desk.service.created)) == ([], 1)
 
 
 def test_a_deadline_cancels_the_job_and_the_retry_buys_a_new_one() -> None:

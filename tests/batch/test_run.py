@@ -281,7 +281,7 @@ def refuse_questions(desk: Desk, error: Exception, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("error", "last_try"),
     [
-        (AccessDenied("403", http_status=403, status="PERMISSION_DENIED"), False),
+        (ApiError("400", http_status=400, status="FAILED_PRECONDITION"), False),
         (RuntimeError("a defect"), True),
     ],
     ids=["no_other_try_helps", "last_try"],
@@ -295,6 +295,22 @@ def test_a_task_that_fails_for_good_before_it_has_come_to_the_jobs_of_earlier_tr
     with pytest.raises(type(error)):
         desk.run(first_try=False, last_try=last_try, clear_count=clear_count).advance(None)
     assert desk.service.cancelled == ["batches/1", "batches/2"]
+
+
+@pytest.mark.parametrize("last_try", [False, True])
+def test_a_task_that_may_not_ask_for_its_jobs_leaves_them_running_and_a_clear_uses_them(
+    desk: Desk, caplog: pytest.LogCaptureFixture, *, last_try: bool
+) -> None:
+    desk.work.shards = 2
+    until_it_waits(desk)
+    error = AccessDenied("403", http_status=403, status="PERMISSION_DENIED")
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_questions(desk, error, patch)
+        with pytest.raises(AccessDenied):
+            desk.run(first_try=False, last_try=last_try).advance(None)
+    assert "Left running: batches/1, batches/2. Clear the task when access is restored" in caplog.text
+    assert until_it_waits(desk, clear_count=1, first_try=False).job_names == ("batches/1", "batches/2")
+    assert (desk.service.cancelled, len(desk.service.created)) == ([], 2)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405])

@@ -352,8 +352,8 @@ FAULTS = (
     Fault(
         "key_refused_then_cleared",
         "batch/run.py",
-        "raise TaskFailed(judge(Refused(self._report.message)))",
-        "raise TaskFailed(judge(Refused(self._report.message, retry=True)))",
+        "judge(Refused(self._report.message)), refused=True",
+        "judge(Refused(self._report.message))",
         f"{_GUARANTEES}test_a_refused_key_fails_without_a_retry_and_a_clear_goes_on_with_the_job",
     ),
     Fault(
