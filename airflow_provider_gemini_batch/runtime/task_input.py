@@ -174,6 +174,8 @@ class TaskInput:
         try:
             if self._record is None:
                 raise InputUnavailable("nothing was kept")
+            if absent := [name for name in self._spec.carry if name not in types]:
+                raise InputUnavailable(f"carry had no {', '.join(absent)} when the jobs of this task were made")
             self._record.check()
         except (GeminiBatchError, OSError) as error:
             log.info("What was kept of the input is out of reach (%s): the input is read again.", error)
@@ -297,6 +299,7 @@ class TaskInput:
             self._record = None
             return str(self._unavailable(error))
         self._record = InputRecord(writer.finish().name, lambda: path.open("rb"))
+        self.carried_types, self.carried_digest = staged.carried_types, writer.carried_digest
         return ""
 
     def _remake_for_keys(self, why: str) -> None:

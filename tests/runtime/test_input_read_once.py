@@ -184,6 +184,25 @@ def test_columns_of_an_input_that_has_changed_go_with_no_answer(make: Any, tmp_p
     assert [row["status"] for row in read_rows(tmp_path / "out" / "out.jsonl")] == ["ok"] * 12
 
 
+@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("is_retry", [False, True])
+def test_a_column_that_the_dag_carries_only_since_the_job_runs_is_read_from_the_input(
+    is_retry: bool,  # noqa: FBT001
+    output: str,
+    make: Any,
+    tmp_path: Path,
+) -> None:
+    task = make(input_path=write_rows(tmp_path / "in.jsonl", ROWS), output_path=f"{tmp_path}/{output}", **COLUMNS)
+    assert task.process("host-a") is None
+    task.memo = "" if is_retry else task.memo
+    task.try_number += is_retry
+    assert task.process("host-b", carry=["id", "size"])["counts"]["succeeded"] == 12
+    path = tmp_path / output
+    rows = read_rows(path) if path.suffix == ".jsonl" else parquet.read_table(path).to_pylist()
+    assert [(row["id"], row["size"]) for row in rows] == [(row["id"], row["size"]) for row in ROWS]
+    assert task.sizes() == [12]
+
+
 def test_a_try_after_the_landing_takes_what_is_landed_although_nothing_is_kept_any_more(
     make: Any, tmp_path: Path
 ) -> None:
