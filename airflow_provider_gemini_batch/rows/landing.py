@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch.api.responses.fast_path import PlainResult
 from airflow_provider_gemini_batch.api.responses.usage import usage_of
 from airflow_provider_gemini_batch.api.wire import key_text
 from airflow_provider_gemini_batch.rows.reorder import Spill, Waiting
-from airflow_provider_gemini_batch.rows.result_rows import NO_VECTOR, REPAIRABLE, RowMaker, RowStatus, json_line
+from airflow_provider_gemini_batch.rows.result_rows import NO_VECTOR, REPAIRABLE, RowMaker, RowStatus, json_line, unread
 from airflow_provider_gemini_batch.rows.wire_keys import unwrap_key
 
 if TYPE_CHECKING:
@@ -283,7 +283,8 @@ class _Base:
 
     def _keep_unread(self, result: BatchResult, reason: str) -> None:
         """Set aside a response whose vector is not in its row: it was paid for, and may be right in a newer form."""
-        if reason == NO_VECTOR and not self._landing.keep_response:
+        failed = result.error is not None and self._landing.kind is JobKind.EMBEDDINGS and unread(result.billed or {})
+        if (failed or reason == NO_VECTOR) and not self._landing.keep_response:
             self._put_aside(result, "unread")
 
     def _put_aside(self, result: BatchResult, why: str) -> None:
@@ -291,7 +292,7 @@ class _Base:
         if self._aside is None:
             self._aside = self._aside_path.open("wb", buffering=_BUFFER_BYTES)
         error = None if result.error is None else result.error.model_dump()
-        self._aside.write(json_line({"why": why, "key": result.key, "response": result.response, "error": error}))
+        self._aside.write(json_line({"why": why, "key": result.key, "response": result.billed, "error": error}))
 
     def _summary(
         self, by_status: dict[str, int], repairable: Sequence[int], faults: Mapping[_Fault, int]

@@ -185,7 +185,7 @@ class RowMaker:
     def missing(self, key: str) -> bytes:
         """Return the row for a request without a response."""
         error = ServiceError(message="the service gave no response to this row")
-        row = self._failed_row(BatchResult(key, None, error, 0), key)[1]
+        row = self._failed_row(error, key)[1]
         row["status"] = RowStatus.MISSING.word
         return json_line(row)
 
@@ -193,20 +193,23 @@ class RowMaker:
         self, result: BatchResult, key: str, number: int = 0
     ) -> tuple[RowStatus, dict[str, Any], Usage | None, str]:
         """Return status, row and usage of a response, and why it is not ok; ``key`` is the one to show."""
-        response = result.response
+        response, error = result.billed or result.response, result.error
         if response is None:
-            return self._failed_row(result, key)
+            return self._failed_row(error or ServiceError(), key)
         usage, odd = usage_of(response)
         row: dict[str, Any] = {"key": key, "status": "ok"}
         oddities = [odd] if odd else []
         read = self._read_embedding if self._embeddings else self._read_generation
         status, fault, reason, parts = read(response, row, key, number, oddities)
+        if error is not None:
+            status, reason = _failure(error)
+            row.update({name: None for name in row if name == "parsed"})
         row["usage"] = None if usage is None else usage.shown()
         if status is _OK:
             row["error"] = None
         else:
             row["status"] = status.word
-            row["error"] = {"code": None, "message": fault}
+            row["error"] = {"code": None, "message": fault} if error is None else error.model_dump()
         row.update(parts)
         if oddities:
             row["warning"] = "; ".join(oddities)
@@ -216,27 +219,15 @@ class RowMaker:
             self._media.settle(number, _paths(row), final=status is _OK)
         return status, row, usage, reason
 
-    def _failed_row(self, result: BatchResult, key: str) -> tuple[RowStatus, dict[str, Any], Usage | None, str]:
-        error = result.error or ServiceError()
-        usage, odd = usage_of(result.billed) if result.billed else (None, "")
-        row: dict[str, Any] = {"key": key, "status": "error", "embedding" if self._embeddings else "text": None}
+    def _failed_row(self, error: ServiceError, key: str) -> tuple[RowStatus, dict[str, Any], Usage | None, str]:
+        status, reason = _failure(error)
+        row: dict[str, Any] = {"key": key, "status": status.word, "embedding" if self._embeddings else "text": None}
         if self._schema is not None:
             row["parsed"] = None
-        row.update(
-            finish_reason=None,
-            usage=None if usage is None else usage.shown(),
-            error={"code": error.code, "message": error.message},
-        )
-        if result.billed and not self._embeddings:
-            found = candidates(result.billed)
-            row["text"] = content_of(found[0]).text if found else None
-            row |= _unread(result.billed)
-        if odd:
-            row["warning"] = odd
+        row |= {"finish_reason": None, "usage": None, "error": error.model_dump()}
         if self._keep_response:
             row["response"] = None
-        status = RowStatus.TRANSIENT_ERROR if error.code in RETRYABLE_CODES else RowStatus.ERROR
-        return status, row, usage, "" if error.code is None else str(error.code)
+        return status, row, None, reason
 
     def _read_embedding(
         self, response: dict[str, Any], row: dict[str, Any], _key: str, _number: int, oddities: list[str]
@@ -274,7 +265,8 @@ class RowMaker:
                 for place, one in enumerate(found[1:], start=1)
             ]
         status, fault, word = _ending(response, reason, content)
-        parts |= _unread(response)
+        if others := unread(response):
+            parts["other_parts"] = [others]
         if status is _OK and self._schema is not None:
             row["parsed"], fault = self._schema.read(content.text or "")
             if fault:
@@ -300,10 +292,14 @@ class RowMaker:
         return {name: value for name, value in parts.items() if value}
 
 
-def _unread(response: dict[str, Any]) -> dict[str, Any]:
+def _failure(error: ServiceError) -> tuple[RowStatus, str]:
+    status = RowStatus.TRANSIENT_ERROR if error.code in RETRYABLE_CODES else RowStatus.ERROR
+    return status, "" if error.code is None else str(error.code)
+
+
+def unread(response: dict[str, Any]) -> dict[str, Any]:
     """Return what a response without candidates holds that no member of a row tells."""
-    unread = {name: value for name, value in response.items() if name not in _READ and value}
-    return {"other_parts": [unread]} if unread and not candidates(response) else {}
+    return {name: value for name, value in response.items() if name not in _READ and value and not candidates(response)}
 
 
 def _paths(row: dict[str, Any]) -> list[str]:

@@ -19,18 +19,32 @@ from airflow_provider_gemini_batch.api.responses.reading import (
     vertex_result_of,
 )
 from airflow_provider_gemini_batch.emulator.oddities import make_odd
-from airflow_provider_gemini_batch.rows.landing import LandingSpec, iter_rows, land
+from airflow_provider_gemini_batch.rows.files import LocalFiles
+from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, iter_rows, land
+from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker, RowStatus
+from airflow_provider_gemini_batch.rows.schema import OutputSchema
 from airflow_provider_gemini_batch.rows.writers import JsonlSink
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from airflow_provider_gemini_batch.api.models import BatchResult
 
 SPEC = LandingSpec(kind=JobKind.GENERATION, wrapped_keys=False)
 GOOD: dict[str, Any] = {
     "candidates": [{"content": {"parts": [{"text": "fine"}]}, "finishReason": "STOP"}],
     "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2},
 }
+
+
+def landed(folder: Path, result: BatchResult, kind: JobKind) -> tuple[dict[str, Any], LandingSummary]:
+    """Land one response of an input of one row."""
+    out = BytesIO()
+    sink = JsonlSink(out)
+    summary = land([ResponseSource(lambda: [result], range(1))], sink, LandingSpec(kind=kind, rows=1), folder)
+    sink.close()
+    return json.loads(out.getvalue()), summary
 
 
 def chunk(text: str, **more: Any) -> dict[str, Any]:
@@ -122,9 +136,107 @@ def test_a_candidate_of_an_older_model_has_its_text(member: str) -> None:
     assert (row["status"], row["text"]) == ("ok", "fine")
 
 
-def test_a_row_that_failed_keeps_the_text_that_came_with_its_error() -> None:
-    (row,) = iter_rows([result_of({"key": "a", "error": {"code": 13}, "response": GOOD}, 0)], SPEC)
-    assert (row["status"], row["text"], row["usage"]["output_tokens"]) == ("error", "fine", 2)
+@pytest.mark.parametrize("keep_response", [False, True])
+def test_a_row_that_failed_keeps_all_that_came_with_its_error(keep_response: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    call = {"functionCall": {"name": "f", "args": {"a": 1}}}
+    picture = {"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}
+    response = {**GOOD, "candidates": [{"content": {"parts": [{"text": "fine"}, call, picture]}}, *GOOD["candidates"]]}
+    media = MediaFolder(str(tmp_path), LocalFiles())
+    spec = LandingSpec(kind=JobKind.GENERATION, keep_response=keep_response, media=media)
+    (row,) = iter_rows([result_of({"key": "a", "error": {"code": 13}, "response": response}, 0)], spec)
+    assert (row["status"], row["error"]["code"], row["text"], row["usage"]["output_tokens"]) == ("error", 13, "fine", 2)
+    assert row["function_calls"] == (call["functionCall"],)
+    assert [file["bytes"] for file in row["media_files"]] == [5]
+    assert [one["text"] for one in row["more_candidates"]] == ["fine"]
+    assert row.get("response") == (response if keep_response else None)
+
+
+def test_a_row_that_failed_has_no_validated_value() -> None:
+    spec = LandingSpec(kind=JobKind.GENERATION, schema=OutputSchema(str))
+    response = {"candidates": [{"content": {"parts": [{"text": '"fine"'}]}}]}
+    rows = iter_rows([result_of({"key": "a", "response": response, **odd}, 0) for odd in ({}, {"error": "no"})], spec)
+    assert [(row["status"], row["text"], row["parsed"]) for row in rows] == [
+        ("ok", '"fine"', "fine"),
+        ("error", '"fine"', None),
+    ]
+
+
+def test_a_response_with_an_error_that_belongs_to_no_row_is_kept_aside(tmp_path: Path) -> None:
+    stray = result_of({"key": "theirs", "error": {"code": 13}, "response": GOOD}, 0)
+    _, summary = landed(tmp_path, stray, JobKind.GENERATION)
+    assert summary.aside is not None
+    assert json.loads(summary.aside.read_bytes())["response"] == GOOD
+
+
+@pytest.mark.parametrize("response", [{"embedding": {"odd": [0.5]}}, "0.5", [0.5]])
+def test_an_odd_vector_that_came_with_an_error_is_kept_aside(response: Any, tmp_path: Path) -> None:
+    failed = result_of({"key": "r0", "error": {"code": 13}, "response": response}, 0)
+    _, summary = landed(tmp_path, failed, JobKind.EMBEDDINGS)
+    assert summary.unread == 1
+    assert summary.aside is not None
+    assert b"0.5" in summary.aside.read_bytes()
+
+
+PART = {"text": "fine"}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param("fine", id="a text in place of the list"),
+        pytest.param(["fine"], id="a text in place of a candidate"),
+        pytest.param([{"content": {"role": "model", **PART}}], id="no parts"),
+        pytest.param([{"content": {"parts": [[PART]]}}], id="parts in two lists"),
+        pytest.param([{"content": {"parts": [{"role": "model", "parts": [PART]}]}}], id="contents in place of parts"),
+        pytest.param([{"parts": [PART]}], id="no content"),
+    ],
+)
+def test_a_text_is_found_wherever_it_is(found: Any) -> None:
+    (row,) = iter_rows([result_of({"key": "a", "response": {"candidates": found}}, 0)], SPEC)
+    assert (row["status"], row["text"]) == ("ok", "fine")
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        pytest.param([{"wrapped": {"content": PART}}], "invalid_output", id="a candidate in another"),
+        pytest.param({"wrapped": [{"content": PART}]}, "invalid_output", id="a list in an object"),
+        pytest.param([[{"content": PART}]], "ok", id="a list in a list"),
+        pytest.param([{"content": {"wrapped": {"parts": [PART]}}}], "invalid_output", id="a content in another"),
+        pytest.param([{"content": {"parts": [{"fileData": {"wrapped": PART}}]}}], "ok", id="a file in another form"),
+    ],
+)
+def test_content_that_nobody_can_read_is_kept_in_its_row(found: Any, status: str) -> None:
+    (row,) = iter_rows([result_of({"key": "a", "response": {"candidates": found}}, 0)], SPEC)
+    assert (row["status"], row["text"]) == (status, None)
+    assert "fine" in json.dumps(row["other_parts"])
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        {},
+        {"content": {"role": "model"}},
+        {"content": {"parts": [{"text": ""}]}, "safetyRatings": [1], "avgLogprobs": -1},
+    ],
+)
+def test_an_empty_candidate_has_no_other_parts(candidate: dict[str, Any]) -> None:
+    response = {"candidates": [{"finishReason": "STOP", "index": 0, **candidate}]}
+    (row,) = iter_rows([result_of({"key": "a", "response": response}, 0)], SPEC)
+    assert (row["status"], row.get("other_parts")) == ("invalid_output", None)
+
+
+@pytest.mark.parametrize("counts", [{}, {"wrapped": {"promptTokenCount": 5}}, {"trafficType": "ON_DEMAND"}])
+def test_counts_that_nobody_can_read_leave_the_cost_open(counts: dict[str, Any], tmp_path: Path) -> None:
+    item = {"key": "r0", "response": {**GOOD, "usageMetadata": counts}}
+    row, summary = landed(tmp_path, result_of(item, 0), JobKind.GENERATION)
+    assert (row["status"], row["usage"], summary.usage.uncounted_answers) == ("ok", None, 1)
+
+
+def test_counts_in_an_sdks_spelling_are_read() -> None:
+    item = {"key": "a", "response": {**GOOD, "usageMetadata": {"prompt_token_count": 5, "candidates_token_count": 2}}}
+    (row,) = iter_rows([result_of(item, 0)], SPEC)
+    assert (row["usage"]["input_tokens"], row["usage"]["output_tokens"]) == (5, 2)
 
 
 @pytest.mark.parametrize("around", [b"\xef\xbb\xbf\r\n", b"\xef\xbb\xbf\n\n", b"\xef\xbb\xbf"])
@@ -215,3 +327,39 @@ def test_an_inline_response_may_be_written_as_text() -> None:
     for one in (item, json.dumps(item), {**item, "metadata": {"key": "a"}, "response": json.dumps(GOOD)}):
         found = result_of(one, 0)
         assert (found.key, found.response) == ("a", GOOD)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "found"),
+    [(None, None, "ok"), (500, None, "error"), (200, {"code": 13, "message": "late"}, "error")],
+)
+def test_content_beside_an_error_of_openais_form_is_kept(status: object, error: object, found: str) -> None:
+    body = {"choices": [{"message": {"content": "fine"}}], "usage": {"prompt_tokens": 5}, "error": error}
+    (row,) = iter_rows([result_of({"key": "a", "response": {"status_code": status, "body": body}}, 0)], SPEC)
+    assert (row["status"], row["text"], row["usage"]["input_tokens"]) == (found, "fine", 5)
+
+
+def test_an_error_of_openais_form_beside_a_good_status_is_told() -> None:
+    (row,) = iter_rows([result_of({"key": "a", "response": {"status_code": 200, "body": {"error": "late"}}}, 0)], SPEC)
+    assert (row["status"], row["error"]["message"]) == ("error", "late")
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param("fine", id="a text in place of a choice"),
+        pytest.param({"message": "fine"}, id="a text in place of a message"),
+        pytest.param({"message": {"content": ["fine"]}}, id="a list of texts"),
+        pytest.param({"message": {"content": {"type": "text", "text": "fine"}}}, id="one part"),
+    ],
+)
+def test_a_text_of_openais_form_is_found_wherever_it_is(choice: Any) -> None:
+    (row,) = iter_rows([result_of({"key": "a", "response": {"choices": [choice]}}, 0)], SPEC)
+    assert (row["status"], row["text"]) == ("ok", "fine")
+
+
+def test_all_tokens_of_a_vector_are_input() -> None:
+    body = {"data": [{"embedding": [0.5]}], "usage": {"total_tokens": 7}}
+    item = {"key": "a", "response": {"status_code": 200, "body": body}}
+    (row,) = iter_rows([result_of(item, 0)], LandingSpec(kind=JobKind.EMBEDDINGS))
+    assert row["usage"] == {"input_tokens": 7, "output_tokens": 0, "thinking_tokens": 0, "cached_tokens": 0}

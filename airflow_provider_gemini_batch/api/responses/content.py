@@ -46,8 +46,16 @@ _SNAKE = {
 _MOST_FLOAT = 3.4028234663852886e38
 # The members in which media lies, and where in them.
 _MEDIA = {"inlineData": "data", "fileData": "fileUri"}
-# Exchanges with the service's own tools, and metadata of another part: by themselves these are not content.
+_OF_MEDIA = ("mimeType", "displayName")
+# What is read of a candidate, or says nothing of its content.
+_OF_A_CANDIDATE = frozenset({
+    *_METADATA, "finishReason", "index", "role", "parts", "safetyRatings", "avgLogprobs", "tokenCount", "score",
+    "groundingAttributions",
+})  # fmt: skip
+# Exchanges with the service's own tools, metadata of another part, and a candidate whose content is not found: by
+# themselves these are not content.
 _NO_CONTENT = frozenset({
+    "candidate",
     "toolCall", "toolResponse", "partMetadata", "mediaResolution", "mediaProcessing",
     "videoMetadata", "audioMetadata", "documentMetadata", "spreadsheetMetadata", "speechMetadata",
 })  # fmt: skip
@@ -92,9 +100,8 @@ class Content(NamedTuple):
 def candidates(response: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the candidates of a response; the first one counts as the response, the others are alternatives."""
     found = response.get("candidates")
-    if isinstance(found, dict):
-        found = [found]
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    listed = found if isinstance(found, list) else [found]
+    return [one if isinstance(one, dict) else {"content": one} for one in listed if one not in (None, "", [])]
 
 
 def content_of(candidate: Mapping[str, Any]) -> Content:
@@ -184,24 +191,32 @@ def parts_of(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the parts of one candidate as objects; one that is none of them is empty, and keeps its place."""
     # Older models say text or output.
     content = next((found for name in ("content", "text", "output") if (found := candidate.get(name))), None)
-    parts: Any = content
-    if isinstance(content, dict):
-        parts = content.get("parts")
-    elif isinstance(content, list):
-        parts = [part for one in content for part in parts_of({"content": one})]
+    parts: Any = candidate if content is None else content
+    if isinstance(parts, dict):
+        parts = parts.get("parts") or _without_parts(parts)
     if not isinstance(parts, list):
         parts = [parts]
-    # What is not a part keeps its place, so that the others keep their numbers.
-    found = ({"text": part} if isinstance(part, str) else part for part in parts)
-    return [_in_camel_case(part) if isinstance(part, dict) else {} for part in found]
+    made: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, list) or (isinstance(part, dict) and "parts" in part):
+            made += parts_of({"content": part})
+        else:
+            # What is not a part keeps its place, so that the others keep their numbers.
+            known = {"text": part} if isinstance(part, str) else part
+            made.append(_in_camel_case(known) if isinstance(known, dict) else {})
+    return made
+
+
+def _without_parts(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """Return as a part what a candidate or its content holds in place of parts: it may be what was paid for."""
+    left = {name: value for name, value in holder.items() if name not in _OF_A_CANDIDATE and value}
+    return left if not left or not _FORMS.keys().isdisjoint(left) else {"candidate": left}
 
 
 def _in_camel_case(part: dict[str, Any]) -> dict[str, Any]:
     """Return a part with names in lowerCamel: a table that an SDK filled may have the SDK's names."""
-    if _SNAKE.keys().isdisjoint(part):
-        return part
     made = {_SNAKE.get(name, name): value for name, value in part.items()}
-    for name in ("inlineData", "fileData"):
+    for name in _MEDIA:
         if isinstance(made.get(name), dict):
             made[name] = {_SNAKE.get(inner, inner): value for inner, value in made[name].items()}
     return made
@@ -235,7 +250,8 @@ def _others(part: dict[str, Any]) -> dict[str, Any]:
 def _is_read(name: str, value: Any) -> bool:
     """Return whether a member has the form in which it is read elsewhere."""
     if name in _MEDIA and isinstance(value, dict):
-        return isinstance(value.get(_MEDIA[name]) or "", str)
+        data = value.get(_MEDIA[name])
+        return isinstance(data or "", str) and (bool(data) or value.keys() <= {_MEDIA[name], *_OF_MEDIA})
     return isinstance(value, _FORMS.get(name, ()))
 
 

@@ -48,14 +48,17 @@ def open_envelope(response: Mapping[str, Any]) -> tuple[dict[str, Any] | None, d
     if isinstance(body, list) and body:
         body = body[0]
     if not isinstance(body, dict):
-        body = {}
-    if status in _GOOD_STATUS and body and not body.get("error"):
-        return native(body), None
+        body = {"body": body} if body else {}
+    made = native(body)
+    is_good = status is None or status in _GOOD_STATUS
+    if is_good and body and not body.get("error"):
+        return made, None
     fault = body.get("error") or body
     fault = dict(fault) if isinstance(fault, dict) else {"message": str(fault)}
-    if not isinstance(fault.get("code"), int):
+    if not isinstance(fault.get("code"), int) and not is_good:
         fault["code"] = status
-    return None, fault
+    # What came with an error was paid for.
+    return None if made is body else made, fault
 
 
 def native(body: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def native(body: dict[str, Any]) -> dict[str, Any]:
     data = body.get("data")
     entries = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
     if isinstance(body.get("choices"), list):
-        made: dict[str, Any] = {"candidates": [_candidate(one) for one in body["choices"] if isinstance(one, dict)]}
+        made: dict[str, Any] = {"candidates": [_candidate(one) for one in body["choices"]]}
     elif entries and "embedding" in entries[0]:
         made = {"embedding": {"values": _vector(entries[0]["embedding"])}}
     elif pictures := [part for one in entries for part in _pictures(one)]:
@@ -79,9 +82,10 @@ def native(body: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _candidate(choice: Mapping[str, Any]) -> dict[str, Any]:
+def _candidate(choice: Any) -> dict[str, Any]:
+    choice = choice if isinstance(choice, dict) else {"text": choice}
     message = choice.get("message")
-    message = message if isinstance(message, dict) else {"content": choice.get("text")}
+    message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
     parts: list[dict[str, Any]] = []
     for name, extra in (("reasoning_content", {"thought": True}), ("content", {}), ("refusal", {})):
         parts += [{**part, **extra} for part in _parts(message.get(name))]
@@ -109,14 +113,14 @@ def _candidate(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parts(value: Any) -> list[dict[str, Any]]:
     """Return the parts of a message's content: a text, or a list of texts and of pictures in data: URLs."""
-    if isinstance(value, str):
-        return [{"text": value}]
     found: list[dict[str, Any]] = []
-    for one in value if isinstance(value, list) else []:
-        if isinstance(one, dict) and isinstance(one.get("text"), str):
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str):
+            found.append({"text": one})
+        elif isinstance(one, dict) and isinstance(one.get("text"), str):
             found.append({"text": one["text"]})
         elif isinstance(one, dict):
-            found += _pictures(one.get("image_url") or one)
+            found += _pictures(one.get("image_url") or one) or [one]
     return found
 
 

@@ -21,7 +21,7 @@ from airflow_provider_gemini_batch.api.responses.content import candidates, part
 from airflow_provider_gemini_batch.api.responses.fast_path import plain_result
 from airflow_provider_gemini_batch.api.responses.lines import OverlongLine
 from airflow_provider_gemini_batch.api.responses.openai_shape import is_envelope, native, open_envelope
-from airflow_provider_gemini_batch.api.wire import grpc_code, key_text
+from airflow_provider_gemini_batch.api.wire import dict_at, grpc_code, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -238,7 +238,8 @@ def _as_object(value: Any) -> Any:
 
 
 def _is_of_sdk(response: Mapping[str, Any]) -> bool:
-    return not _SNAKE.isdisjoint(response) or any("finish_reason" in one for one in candidates(response))
+    holders = (*candidates(response), dict_at(response, "usageMetadata"))
+    return not _SNAKE.isdisjoint(response) or any("_" in name for one in holders for name in one)
 
 
 def _in_camel_case(value: Any) -> Any:
@@ -428,7 +429,7 @@ def _read_predictions(predictions: Any) -> Any:
     whole = _joined(predictions) if isinstance(predictions, list) and predictions else predictions
     if isinstance(whole, dict) and whole.get("candidates"):
         return whole
-    first = predictions[0] if isinstance(predictions, list) and predictions else predictions
+    first = next(filter(None, predictions), None) if isinstance(predictions, list) else predictions
     if isinstance(first, str):
         first = _object(first)
     if isinstance(first, dict) and isinstance(first.get("content"), str):
@@ -442,4 +443,6 @@ def _read_predictions(predictions: Any) -> Any:
     count = counts.get("token_count", counts.get("tokenCount"))
     told = {"tokenCount": count, "truncated": counts.get("truncated")}
     values = found.get("values", found.get("Values"))  # the guide to tables prints the second
+    if values is None:
+        return first
     return {"embedding": {"values": values}, **{name: one for name, one in told.items() if one}}

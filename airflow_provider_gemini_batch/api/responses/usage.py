@@ -28,6 +28,9 @@ _COUNTS = (
     "toolUsePromptTokenCount",
 )
 _LISTS = {"prompt": "input", "toolUsePrompt": "input", "cache": "cached", "candidates": "output"}
+_KNOWN = frozenset({
+    *_COUNTS, "totalTokenCount", *(f"{name}{word}Details" for name in _LISTS for word in ("Tokens", "Token"))
+})  # fmt: skip
 _QUERIES = ("webSearchQueries", "imageSearchQueries")
 # Sources of searches that are billed by the query; retrieval from one's own files is not.
 _SEARCHED = frozenset({"web", "image", "maps"})
@@ -37,7 +40,7 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     """Return what a response used (None: it does not say), and what was odd about the counts (usually empty)."""
     counts = response.get("usageMetadata")
     odd: list[str] = []
-    if not isinstance(counts, dict):
+    if not isinstance(counts, dict) or _KNOWN.isdisjoint(counts):
         count = _token_count(response)
         if count is None:
             return None, ""
@@ -55,7 +58,7 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     # Tokens that only the total includes were billed too: as an unknown kind, or of a vector as its input.
     rest = max(0, _count(counts.get("totalTokenCount"), "totalTokenCount", []) - prompt - answered - thought - tool)
     if embedding_of(response):
-        prompt, rest = prompt + rest, 0
+        prompt, thought, rest = prompt + thought + rest, 0, 0
     members = {
         "input_tokens": prompt + tool,
         "output_tokens": answered + rest,
