@@ -36,6 +36,8 @@ _BUFFER_BYTES = 1 << 20
 # Plain good responses are placed in runs of so many bytes, since each costs less so than alone.
 _RUN_BYTES = 1 << 17
 _OK = RowStatus.OK
+# Rows with a response that is not good.
+_ANSWERED = frozenset({RowStatus.INVALID_OUTPUT, RowStatus.TRUNCATED, RowStatus.BLOCKED})
 _WARNED_NAMED = 10
 _TOTALS = 4
 _MOST_FAILED_KEYS = 20
@@ -513,6 +515,8 @@ class _Known(_Base):
         if by and (by == job or row < self._next or self._status[row] == _OK):
             self._set_stray_aside(result, "duplicate", counted=repeated)
             return
+        if by and not result.billed and self._status[row] in _ANSWERED:
+            return  # An error says less than a response that was paid for.
         name = key or str(row)
         status, line, usage, reason, warned = self._maker.line(result, name, row)
         if not repeated:

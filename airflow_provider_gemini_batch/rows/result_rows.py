@@ -163,6 +163,8 @@ class RowMaker:
     def line(self, result: BatchResult, key: str, number: int = 0) -> ResponseRow:
         """Return the row of a response as a line of JSON; ``number`` goes into the names of media files."""
         if type(result) is PlainResult and (line := self.plain_lines([result], [key])):
+            if self._media is not None:
+                self._media.settle(number, (), final=True)
             return _OK, line, result.counts, "", False
         status, members, usage, reason = self.members(result, key, number)
         return status, json_line(members), usage, reason, "warning" in members

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_gemini_batch.api.models import BatchResult, JobKind, Usage
+from airflow_provider_gemini_batch.api.responses.fast_path import PlainResult
 from airflow_provider_gemini_batch.api.responses.reading import parse_result_line
 from airflow_provider_gemini_batch.rows.delivery import Origin, deliver, target_of
 from airflow_provider_gemini_batch.rows.expected import Expected
@@ -355,6 +356,22 @@ def test_a_second_answer_takes_the_place_of_the_firsts_files(tmp_path: Path) -> 
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["r0-p0.png"]
     # All three were paid for; the last is put aside.
     assert (summary.usage, summary.duplicate) == (Usage(30, 15, other_tokens=15), 1)
+
+
+def test_a_text_that_takes_the_place_of_a_picture_removes_its_file(tmp_path: Path) -> None:
+    from airflow_provider_gemini_batch.rows.landing import land
+    from airflow_provider_gemini_batch.rows.writers import JsonlSink
+
+    media = MediaFolder(str(tmp_path / "m"), LocalFiles())
+    cut = answer(image())
+    cut["candidates"][0]["finishReason"] = "MAX_TOKENS"
+    whole = parse_result_line(json.dumps({"key": "r0", "response": answer({"text": "fine"})}).encode(), 0)
+    assert isinstance(whole, PlainResult)
+    jobs: list[list[BatchResult]] = [[BatchResult("r0", cut, None, 0)], [whole]]
+    spec = LandingSpec(kind=JobKind.GENERATION, rows=1, media=media)
+    land([job.__iter__ for job in jobs], JsonlSink(io.BytesIO()), spec, tmp_path)
+    assert list((tmp_path / "m").iterdir()) == []
+    assert media.summary() is None
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,24 @@ def test_a_later_job_mends_what_failed_and_leaves_what_is_good(tmp_path: Path) -
     assert summary.usage == Usage(5 * 4, 2 * 4)
 
 
+@pytest.mark.parametrize("is_known_apart", [True, False])
+def test_an_error_of_a_later_job_does_not_replace_a_response_that_was_paid_for(
+    is_known_apart: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    first = [BatchResult("r0", response("half of", "MAX_TOKENS"), None, 0), bad(1, 13)]
+    second = [bad(0, 8), bad(1, 8)]
+    third = [BatchResult("r1", response("half again", "MAX_TOKENS"), None, 0), good(0, "whole")]
+    jobs = [ResponseSource(job.__iter__, [0, 1] if is_known_apart else None) for job in (first, second, third)]
+    rows, summary = landed(tmp_path, *jobs[:2], rows=2)
+    assert [(row["status"], row["text"]) for row in rows] == [("truncated", "half of"), ("error", None)]
+    assert (summary.reasons, list(summary.repairable)) == ({"truncated": {"MAX_TOKENS": 1}, "error": {"8": 1}}, [0, 1])
+    assert (summary.usage, summary.aside) == (Usage(5, 2), None)
+    rows, summary = landed(tmp_path, *jobs, rows=2)
+    assert [(row["status"], row["text"]) for row in rows] == [("ok", "whole"), ("truncated", "half again")]
+    assert summary.usage == Usage(15, 6)
+
+
 def test_the_first_rows_that_failed_are_named_and_those_that_a_later_job_mended_are_not(tmp_path: Path) -> None:
     first = [bad(row) if row % 2 else good(row) for row in range(99)]
     mended = [good(row) for row in (1, 3)]

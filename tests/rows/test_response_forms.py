@@ -356,10 +356,3 @@ def test_an_error_of_openais_form_beside_a_good_status_is_told() -> None:
 def test_a_text_of_openais_form_is_found_wherever_it_is(choice: Any) -> None:
     (row,) = iter_rows([result_of({"key": "a", "response": {"choices": [choice]}}, 0)], SPEC)
     assert (row["status"], row["text"]) == ("ok", "fine")
-
-
-def test_all_tokens_of_a_vector_are_input() -> None:
-    body = {"data": [{"embedding": [0.5]}], "usage": {"total_tokens": 7}}
-    item = {"key": "a", "response": {"status_code": 200, "body": body}}
-    (row,) = iter_rows([result_of(item, 0)], LandingSpec(kind=JobKind.EMBEDDINGS))
-    assert row["usage"] == {"input_tokens": 7, "output_tokens": 0, "thinking_tokens": 0, "cached_tokens": 0}

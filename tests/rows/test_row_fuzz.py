@@ -201,7 +201,10 @@ def result_case(seed: int, folder: Path) -> None:
 def model_landing(
     jobs: list[list[BatchResult]], sources: list[ResponseSource], rows: int, *, keep: bool
 ) -> tuple[list[Any], int]:
-    """What landing should make: the first answer of each job for a row, a later job only where none was good."""
+    """What landing should make: the first answer of each job for a row, a later job only where none was good.
+
+    An error alone takes the place of an error or of nothing.
+    """
     maker = RowMaker(JobKind.GENERATION, keep_response=keep)
     landed: dict[int, Any] = {}
     strays = 0
@@ -221,6 +224,8 @@ def model_landing(
         for row, key, result in placed:
             if row in seen or (row in landed and landed[row]["status"] == "ok"):
                 strays += 1
+            elif not result.billed and landed.get(row, {}).get("status") in {"invalid_output", "truncated", "blocked"}:
+                continue
             else:
                 landed[row] = json.loads(to_json(maker.members(result, key)[1], inf_nan_mode="null"))
             seen.add(row)

@@ -58,7 +58,7 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
     # Tokens that only the total includes were billed too: as an unknown kind, or of a vector as its input.
     rest = max(0, _count(counts.get("totalTokenCount"), "totalTokenCount", []) - prompt - answered - thought - tool)
     if embedding_of(response):
-        prompt, thought, rest = prompt + thought + rest, 0, 0
+        prompt, rest = prompt + rest, 0
     members = {
         "input_tokens": prompt + tool,
         "output_tokens": answered + rest,
