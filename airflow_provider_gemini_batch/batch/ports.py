@@ -25,8 +25,9 @@ class Plan:
     ``fingerprint`` is None when the input can no longer be read; then only existing jobs can be used. ``can_resend``:
     rows without a good response can be sent again. ``by_row``: single rows can be sent; otherwise the service is given
     the output of an earlier job, from which it does the unfinished rows and copies the others. ``incomplete``: why the
-    result rows would lack something that the author asked for. ``note`` is what another process needs to know of the
-    input so that it does not have to read it again: small plain values, opaque to everybody but their maker.
+    result rows would lack something that the author asked for. ``outdated``: why no more rows are to be sent. ``note``
+    is what another process needs to know of the input so that it does not have to read it again: small plain values,
+    opaque to everybody but their maker.
     """
 
     fingerprint: str | None
@@ -34,6 +35,7 @@ class Plan:
     can_resend: bool
     by_row: bool = True
     incomplete: str = ""
+    outdated: str = ""
     warnings: tuple[str, ...] = ()
     note: Mapping[str, Any] = field(default_factory=dict)
 

@@ -374,6 +374,8 @@ class _Advance:
         if plan.fingerprint is None or found.unsendable:
             # Other jobs may be running and are paid for: adopt and await them first.
             found.unsendable = True
+        elif plan.outdated:
+            self._lose_rows(plan.fingerprint, InputUnavailable(plan.outdated), found)
         elif len(found.active) + found.lacks_turns >= (policy.max_active_jobs or inf):
             found.over_capacity = True
         elif self._timeouts.is_over():
@@ -396,8 +398,11 @@ class _Advance:
             self._submitter.keep(tag, rows, reuse=self._may_reuse, completes=completes)
         except InputUnavailable as error:
             found.lacks_turns -= 1
-            self._input.note_lost_rows(tag.fingerprint, error)
-            found.unsendable = True
+            self._lose_rows(tag.fingerprint, error, found)
+
+    def _lose_rows(self, fingerprint: str, error: InputUnavailable, found: _Round) -> None:
+        self._input.note_lost_rows(fingerprint, error)
+        found.unsendable = True
 
     @property
     def _may_reuse(self) -> bool:
@@ -423,8 +428,7 @@ class _Advance:
             self._start_clock()
             found.postponed = wait
         except InputUnavailable as error:
-            self._input.note_lost_rows(tag.fingerprint, error)
-            found.unsendable = True
+            self._lose_rows(tag.fingerprint, error, found)
         else:
             self._turns.give_up_place()
             return name

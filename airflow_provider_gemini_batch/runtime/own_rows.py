@@ -138,6 +138,7 @@ class OwnRows(TaskWork):
             can_resend=self._rows.can_be_read_again,
             warnings=warnings,
             incomplete=incomplete,
+            outdated=self._rows.outdated,
             note=self._rows.note(),
         )
 

@@ -141,6 +141,21 @@ class TaskInput:
         return self._spec.limits()
 
     @property
+    def outdated(self) -> str:
+        """Why rows are not to be sent beside those that were: their responses would be of another model; else empty."""
+        made_for, now = str(self._note.get("model", self._model)), self._model
+        if made_for == now:
+            return ""
+        return (
+            f"the jobs of this task were made for {made_for}, and the model is now {now}. Clear the task to run it "
+            "again with that, or give the former model."
+        )
+
+    @property
+    def _model(self) -> str:
+        return self._spec.model.removeprefix("models/")
+
+    @property
     def can_be_read_again(self) -> bool:
         """Whether another process can read the rows; those of a function only if they are saved."""
         return self._saved_rows is None or self._saved_rows.lasting
@@ -254,6 +269,7 @@ class TaskInput:
             "carried": dict(carried),
             "record": dict(record),
             "digest": digest,
+            "model": self._model,
             "host": socket.gethostname(),
             "source": self._source(),
             "tokens": staged.estimated_input_tokens if staged is not None else 0,

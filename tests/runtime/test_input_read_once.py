@@ -302,6 +302,45 @@ def test_jobs_that_wait_for_their_turn_are_made_of_the_same_input_alone(make: An
     assert task.sizes() == [3, 3]
 
 
+@pytest.mark.parametrize("missing", ["a job", "responses"])
+def test_no_rows_are_sent_to_another_model_than_those_of_the_jobs_that_are_paid_for(
+    missing: str, make: Any, service: Emulator, tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {"max_rows_per_job": 6, "max_active_jobs": 1}
+    words = "cannot be sent: .* made for gemini-2.5-flash.* now gemini-2.5-pro"
+    if missing == "responses":
+        words = "3 of 12 rows failed"
+        service.control.faults(row_error_every={"value": 4, "times": 1})
+        more = {"repair_rounds": 1, "max_failed_rows": 0}
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(input_path=path, output_path=f"{tmp_path}/out.jsonl", retries=1, **more, **COLUMNS)
+    assert task.process("host-a") is None
+    sizes = task.sizes()
+    for _ in range(2):
+        with pytest.raises(AirflowException, match=words):
+            task.process("host-b", model="gemini-2.5-pro")
+    assert task.sizes() == sizes
+    assert len(read_rows(tmp_path / "out.jsonl")) == 12
+    while (done := task.process("host-c", model="models/gemini-2.5-flash")) is None:
+        pass
+    assert done["counts"]["succeeded"] == 12
+
+
+def test_a_retry_takes_the_new_model_where_nothing_is_paid_for_the_former(
+    make: Any, service: Emulator, tmp_path: Path
+) -> None:
+    service.control.faults(job_ending={"value": {"state": "FAILED", "code": 13, "message": "no"}, "times": 1})
+    path = write_rows(tmp_path / "in.jsonl", ROWS)
+    task = make(input_path=path, output_path=f"{tmp_path}/out.jsonl", retries=1, **COLUMNS)
+    assert task.process("host-a") is None
+    with pytest.raises(AirflowException, match="13"):
+        task.process("host-a")
+    assert task.process("host-b", model="gemini-2.5-pro") is None
+    assert task.process("host-b", model="gemini-2.5-pro")["counts"]["succeeded"] == 12
+    models = [job["model"] for job in service.control.books()["jobs"]]
+    assert models == ["models/gemini-2.5-flash", "models/gemini-2.5-pro"]
+
+
 TURN = to_event(WaitReport(Reason.TURN, turns=1))
 
 
