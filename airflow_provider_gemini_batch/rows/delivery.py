@@ -177,7 +177,8 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
                 writer=str(members.get("writer", "")),
             ),
             counts={name: int(count) for name, count in members["counts"].items()},
-            usage=Usage(**{name: int(count) for name, count in members["usage"].items()}),
+            # A later version may count other kinds, and a worker that is not yet upgraded is not to buy the rows again.
+            usage=Usage(**{name: int(count) for name, count in members["usage"].items() if name in Usage._fields}),
             output=str(members["output"]),
             rows=int(members["rows"]),
             aside=members.get("aside"),

@@ -31,6 +31,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.python_rows import plain, python_rows
+from airflow_provider_gemini_batch.rows.sources import open_parquet
 from airflow_provider_gemini_batch.rows.templates import check_columns, named_columns, text_of_columns
 from airflow_provider_gemini_batch.rows.writers import JsonlSink, is_parquet
 from airflow_provider_gemini_batch.runtime.paths import Paths, is_local, local_path, path_error
@@ -235,6 +236,8 @@ class Output:
         if manifest is None or not self._files().exists(self.landing_path):
             return None
         found, is_typed = manifest.origin, is_parquet(self.landing_path)
+        if is_typed and not self._is_readable():
+            return None
         holds_all = found.content_hash == origin.content_hash
         if holds_all and (found.carried_types == origin.carried_types or not is_typed):
             return manifest
@@ -243,6 +246,16 @@ class Output:
         return with_carried(
             self._files(), self._target(), manifest, origin, carried, response=self.arguments.keep_response
         )
+
+    def _is_readable(self) -> bool:
+        """Return whether the Parquet file has its end, which a copy that broke off or a full disk has not."""
+        try:
+            with self._files().read(self.landing_path) as handle:
+                open_parquet(handle, self.landing_path)
+        except InputError as error:
+            log.warning("The output is not whole, whatever its manifest says: %s.", error)
+            return False
+        return True
 
     def is_of_this_task(self, fingerprint: str) -> bool:
         """Return whether an earlier try has landed this very input here."""

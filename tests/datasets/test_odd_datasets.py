@@ -359,6 +359,32 @@ def test_a_whole_part_is_skipped_unless_its_rows_would_differ(
     assert len(board.states()) == 1 + bought
 
 
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_part_whose_file_lost_its_end_is_made_again(
+    left: int, board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "ab":
+        write_part(board.source / f"{name}.parquet", 2)
+    board.run_whole()
+    damaged = min(board.target.glob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:left])
+    board.again("again").run_whole()
+    assert len(rows_of(board)) == 4
+    assert len(board.states()) == 3
+    assert "is not whole" in caplog.text
+
+
+def test_the_manifest_of_a_later_version_that_counts_other_tokens_buys_nothing(board: Board) -> None:
+    write_part(board.source / "a.parquet", 2)
+    board.run_whole()
+    (path,) = (board.target / "_gemini_batch").glob("part-*.json")
+    members = json.loads(path.read_bytes())
+    members["usage"]["smell_tokens"] = 5
+    path.write_text(json.dumps(members))
+    assert board.again("again").run_whole()["counts"]["total"] == 2
+    assert len(board.states()) == 1
+
+
 @pytest.mark.parametrize("key", ["a/b", "../up", "ü ß", "_hidden", "x" * 200, "a.parquet", "day=2026-01-01", "7"])
 def test_a_part_key_of_the_authors_own_may_have_any_characters(key: str, board: Board) -> None:
     board.carry = ["id"]
