@@ -101,7 +101,7 @@ def candidates(response: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the candidates of a response; the first one counts as the response, the others are alternatives."""
     found = response.get("candidates")
     listed = found if isinstance(found, list) else [found]
-    return [one if isinstance(one, dict) else {"content": one} for one in listed if one not in (None, "", [])]
+    return [one if isinstance(one, dict) else {"content": one} for one in listed if one or isinstance(one, dict)]
 
 
 def content_of(candidate: Mapping[str, Any]) -> Content:
@@ -215,6 +215,8 @@ def _without_parts(holder: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_camel_case(part: dict[str, Any]) -> dict[str, Any]:
     """Return a part with names in lowerCamel: a table that an SDK filled may have the SDK's names."""
+    if _SNAKE.keys().isdisjoint(part) and _MEDIA.keys().isdisjoint(part):
+        return part
     made = {_SNAKE.get(name, name): value for name, value in part.items()}
     for name in _MEDIA:
         if isinstance(made.get(name), dict):
