@@ -488,10 +488,11 @@ class _Known(_Base):
             self._write_out([(first, end, lines)])
             self._drain()
         else:
-            for row, line in zip(rows, BytesIO(lines), strict=True):  # BytesIO yields lines
+            for row in rows:
                 self._by[row] = job
                 self._status[row] = _OK
-                self._put(row, line, is_final=True)
+            self._spill.add(rows, BytesIO(lines), is_final=True)  # BytesIO yields lines
+            self._drain()
         if self._several:
             for row, result in zip(rows, results, strict=True):
                 self._identities[row] = _identity(result)
@@ -544,7 +545,7 @@ class _Known(_Base):
         if is_final and row == self._next:
             self._emit(line)
         else:
-            spill.add(row, line, is_final)
+            spill.add((row,), (line,), is_final=is_final)
             if row >> spill.shift > self._next >> spill.shift:
                 return
         if spill.waiting:

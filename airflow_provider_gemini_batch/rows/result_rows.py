@@ -205,7 +205,8 @@ class RowMaker:
         status, fault, reason, parts = read(response, row, key, number, oddities)
         if error is not None:
             status, reason = _failure(error)
-            row.update({name: None for name in row if name == "parsed"})
+            if self._schema is not None:
+                row["parsed"] = None
         row["usage"] = None if usage is None else usage.shown()
         if status is _OK:
             row["error"] = None

@@ -51,7 +51,7 @@ def test_rows_come_out_in_order_as_they_were_last_put_in(
     every = [(row, 20) for row in reversed(range(rows))] if dense else []
     for turn, (row, width) in enumerate([*every, *puts]):
         line = b"%d %d %s\n" % (row % rows, turn, b"x" * width)
-        spill.add(row % rows, line)
+        spill.add([row % rows], [line])
         wanted[row % rows] = line
     first = min(first, rows)
     assert taken_out(spill, first, rows) == {row: line for row, line in wanted.items() if row >= first}
@@ -62,14 +62,14 @@ def test_rows_come_out_in_order_as_they_were_last_put_in(
 def test_whole_neighbourhoods_come_out_in_one_piece(place: Path) -> None:
     spill = Spill(place, ROWS)
     for row in reversed(range(ROWS)):
-        spill.add(row, b"%d\n" % row)
+        spill.add([row], [b"%d\n" % row])
     assert len(list(spill.pieces(0))) < ROWS // 10
     spill.close()
 
 
 def test_a_file_that_was_cut_is_an_error_and_no_row_is_written_half(place: Path) -> None:
     spill = Spill(place, 2)
-    spill.add(1, b"x" * 400_000 + b"\n")
+    spill.add([1], [b"x" * 400_000 + b"\n"])
     os.truncate(place, 20_000)
     with pytest.raises(OSError, match="was cut"):
         list(spill.pieces(0))
@@ -84,7 +84,7 @@ def test_a_full_disk_is_an_error_and_no_file_is_left(width: int, tmp_path: Path)
     spill = Spill(place, 2)
 
     def put_in_and_take_out() -> None:
-        spill.add(1, b"x" * width + b"\n")
+        spill.add([1], [b"x" * width + b"\n"])
         list(spill.pieces(0))
 
     with pytest.raises(OSError, match="No space left"):
