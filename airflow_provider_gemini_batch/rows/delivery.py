@@ -11,6 +11,7 @@ else is in ``_gemini_batch/``, which such readers skip, and ``_SUCCESS`` is writ
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from dataclasses import dataclass, field, replace
@@ -187,6 +188,20 @@ def manifest_at(files: Files, path: str) -> Manifest | None:
         )
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def is_undamaged(files: Files, path: str, rows: int) -> bool:
+    """Return whether an output of so many rows is there and has its end, which a copy that broke off lacks."""
+    try:
+        with files.read(path) as handle:
+            if is_parquet(path):
+                open_parquet(handle, path)
+                return True
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - 1))
+            return handle.read(1) == (b"\n" if rows else b"")
+    except (FileNotFoundError, InputError):
+        return False
 
 
 def writer_at(files: Files, path: str) -> str:

@@ -32,6 +32,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
     META_FOLDER,
     SUCCESS,
     Manifest,
+    is_undamaged,
     manifest_at,
     part_target,
     write_success,
@@ -290,7 +291,11 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
             f"part_key: two parts have the same key, so that one has replaced the other: {a_few(twice)}"
         )
     found = {key: manifest_at(files, target.manifest) for key, target in targets.items()}
-    absent = [key for key, manifest in found.items() if manifest is None or not files.exists(targets[key].output)]
+    absent = [
+        key
+        for key, manifest in found.items()
+        if manifest is None or not is_undamaged(files, targets[key].output, manifest.rows)
+    ]
     if absent:
         raise ConfigurationError(
             f"{len(absent)} of {len(found)} parts are not whole: {a_few(absent)}. Clear their tasks (and the "

@@ -23,6 +23,7 @@ from airflow_provider_gemini_batch.rows.delivery import (
     Origin,
     check_target,
     deliver,
+    is_undamaged,
     mark_whole,
     read_manifest,
     target_of,
@@ -31,7 +32,6 @@ from airflow_provider_gemini_batch.rows.delivery import (
 from airflow_provider_gemini_batch.rows.landing import LandingSpec, LandingSummary, ResponseSource, land
 from airflow_provider_gemini_batch.rows.media import MediaFolder
 from airflow_provider_gemini_batch.rows.python_rows import plain, python_rows
-from airflow_provider_gemini_batch.rows.sources import open_parquet
 from airflow_provider_gemini_batch.rows.templates import check_columns, named_columns, text_of_columns
 from airflow_provider_gemini_batch.rows.writers import JsonlSink, is_parquet
 from airflow_provider_gemini_batch.runtime.paths import Paths, is_local, local_path, path_error
@@ -232,12 +232,13 @@ class Output:
         :param carried: the carried columns of each row, which are given to them where they had others.
         """
         manifest = self._manifest()
-        # Its own path may be one that the dataset was copied from.
-        if manifest is None or not self._files().exists(self.landing_path):
+        if manifest is None:
+            return None
+        # The manifest's own path may be one that the dataset was copied from.
+        if not is_undamaged(self._files(), self.landing_path, manifest.rows):
+            log.warning("%s is gone or has lost its end, whatever its manifest says.", self.landing_path)
             return None
         found, is_typed = manifest.origin, is_parquet(self.landing_path)
-        if is_typed and not self._is_readable():
-            return None
         holds_all = found.content_hash == origin.content_hash
         if holds_all and (found.carried_types == origin.carried_types or not is_typed):
             return manifest
@@ -246,16 +247,6 @@ class Output:
         return with_carried(
             self._files(), self._target(), manifest, origin, carried, response=self.arguments.keep_response
         )
-
-    def _is_readable(self) -> bool:
-        """Return whether the Parquet file has its end, which a copy that broke off or a full disk has not."""
-        try:
-            with self._files().read(self.landing_path) as handle:
-                open_parquet(handle, self.landing_path)
-        except InputError as error:
-            log.warning("The output is not whole, whatever its manifest says: %s.", error)
-            return False
-        return True
 
     def is_of_this_task(self, fingerprint: str) -> bool:
         """Return whether an earlier try has landed this very input here."""

@@ -108,6 +108,25 @@ def test_json_lines_get_other_carried_columns_without_a_new_job(response: bool, 
     assert len(board.states()) == 2
 
 
+@pytest.mark.parametrize("left", [None, 0, 100])
+def test_json_lines_that_are_gone_or_lost_their_end_are_bought_again(
+    left: int | None, board: Board, tmp_path: Path
+) -> None:
+    board.arguments = {"output_path": f"{tmp_path}/o.jsonl"}
+    (tmp_path / "a.csv").write_text("id,text\n1,One.\n2,Two.\n")
+    output = tmp_path / "o.jsonl"
+    for run in ("first", "whole", "damaged"):
+        if run == "damaged":
+            whole = output.read_bytes()
+            output.unlink() if left is None else output.write_bytes(whole[:left])
+        again = board.again(run, carry=[])
+        for _ in range(2):
+            again.run_part(0, {"input_path": f"{tmp_path}/a.csv"})
+            again.end_all()
+        assert len(output.read_bytes().splitlines()) == 2
+    assert len(board.states()) == 2
+
+
 def test_types_of_carried_columns_do_not_matter_to_json_lines(board: Board, tmp_path: Path) -> None:
     board.carry = ["v"]
     (tmp_path / "a.csv").write_text("id,text,v\n1,One.,5\n")

@@ -371,7 +371,23 @@ def test_a_part_whose_file_lost_its_end_is_made_again(
     board.again("again").run_whole()
     assert len(rows_of(board)) == 4
     assert len(board.states()) == 3
-    assert "is not whole" in caplog.text
+    assert "has lost its end" in caplog.text
+
+
+@pytest.mark.parametrize("left", [None, 0, 100])
+def test_a_commit_refuses_a_part_whose_file_is_gone_or_lost_its_end(left: int | None, board: Board) -> None:
+    for name in "ab":
+        write_part(board.source / f"{name}.parquet", 2)
+    board.run_whole()
+    damaged = min(board.target.glob("*.parquet"))
+    whole = damaged.read_bytes()
+    damaged.unlink() if left is None else damaged.write_bytes(whole[:left])
+    parts = board.plan()
+    with pytest.raises(AirflowFailException, match="1 of 2 parts are not whole"):
+        board.commit(parts)
+    assert not (board.target / "_SUCCESS").exists()
+    damaged.write_bytes(whole)
+    assert board.commit(parts)["counts"]["total"] == 4
 
 
 def test_the_manifest_of_a_later_version_that_counts_other_tokens_buys_nothing(board: Board) -> None:
@@ -465,8 +481,12 @@ def test_an_object_that_cannot_be_seen_just_now_is_not_taken_for_a_pattern_witho
 def test_a_part_that_cannot_be_seen_just_now_is_not_taken_for_one_that_is_missing(
     board: Board, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def reset(*_: object, **__: object) -> None:
-        raise ConnectionResetError
+    opened = type(bucket)._open
+
+    def reset(self: Any, path: str, *args: Any, **kwargs: Any) -> Any:
+        if path.endswith(".parquet"):
+            raise ConnectionResetError
+        return opened(self, path, *args, **kwargs)
 
     write_part(board.source / "a.parquet", 2)
     on_store: Any = "memory://bucket/out"
@@ -474,7 +494,7 @@ def test_a_part_that_cannot_be_seen_just_now_is_not_taken_for_one_that_is_missin
     again = board.again("again", target=on_store)
     parts = again.plan()
     with monkeypatch.context() as patch:
-        patch.setattr(type(bucket), "info", reset)
+        patch.setattr(type(bucket), "_open", reset)
         patch.setattr(create_task, "check_readiness", lambda *_: None)
         for step in (lambda: again.run_all(parts), lambda: again.commit(parts)):
             with pytest.raises(ConnectionResetError):
