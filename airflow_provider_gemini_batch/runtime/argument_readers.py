@@ -216,6 +216,11 @@ def whole_path(name: str, value: Any) -> str:
     return address
 
 
+def listed(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the texts of an argument that may be one text or a list of them; empty for None."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
 def several(reader: Reader) -> Reader:
     """Return a reader of one value, or of a list of them."""
 
@@ -245,8 +250,7 @@ def part_keys(name: str, value: Any) -> tuple[str, ...]:
 
 def path_list(name: str, value: Any) -> tuple[str, ...]:
     """Return paths as a tuple, given as one or as a list."""
-    found = several(required(whole_path))(name, value)
-    return (found,) if isinstance(found, str) else tuple(found)
+    return listed(several(required(whole_path))(name, value))
 
 
 def delimiter(name: str, value: Any) -> str:

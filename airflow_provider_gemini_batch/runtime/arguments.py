@@ -27,6 +27,7 @@ from airflow_provider_gemini_batch.runtime.argument_readers import (
     folder,
     instruction,
     is_unknown,
+    listed,
     mapping,
     part_keys,
     path,
@@ -175,9 +176,13 @@ class BatchArguments(OutputArguments):
     @property
     def input_addresses(self) -> tuple[str, ...]:
         """Where the input lies, as far as it has an address."""
-        uris = (self.gcs_uri,) if isinstance(self.gcs_uri, str) else tuple(self.gcs_uri or ())
-        inputs = (self.input_path,) if isinstance(self.input_path, str) else tuple(self.input_path or ())
-        return tuple(one for one in (*uris, self.bigquery_uri, *inputs, self.file_name) if one)
+        addresses = (*listed(self.gcs_uri), self.bigquery_uri, *listed(self.input_path), self.file_name)
+        return tuple(one for one in addresses if one)
+
+    @property
+    def has_response_table(self) -> bool:
+        """Whether Vertex AI writes the responses to BigQuery: where the author says so, else beside an input table."""
+        return self.destination.startswith("bq://") if self.destination else self.bigquery_uri is not None
 
 
 @dataclass(init=False, repr=False, eq=False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError
 from airflow_provider_gemini_batch.api.google.bigquery import NO_LIBRARY
 from airflow_provider_gemini_batch.api.models import Service
 from airflow_provider_gemini_batch.api.names import bigquery_uri, gcs_uri, gemini_model, labels, vertex_model
 from airflow_provider_gemini_batch.api.vertex_rules import check_job
+from airflow_provider_gemini_batch.runtime.argument_readers import listed
 from airflow_provider_gemini_batch.runtime.paths import is_local
 from airflow_provider_gemini_batch.runtime.readiness import is_installed
 from airflow_provider_gemini_batch.staging.places import is_inside
@@ -39,12 +40,11 @@ def check_settings(arguments: BatchArguments, service: Service, location: str) -
             raise ConfigurationError("labels: jobs of the Gemini API have none; only Vertex AI takes them")
         return
     model = vertex_model(arguments.model)
-    destination = arguments.destination or ""
     check_job(
         model,
         location,
         source_table=arguments.bigquery_uri is not None,
-        response_table=destination.startswith("bq://") or (arguments.bigquery_uri is not None and not destination),
+        response_table=arguments.has_response_table,
     )
     labels(arguments.labels or {})
     if arguments.priority is not None:
@@ -63,7 +63,7 @@ def check_places(arguments: BatchArguments, service: Service, staging: str | Non
                 "destination is for Vertex AI; on the Gemini API results are landed with output_path"
             )
         return
-    uris = [arguments.gcs_uri] if isinstance(arguments.gcs_uri, str) else list(arguments.gcs_uri or ())
+    uris = listed(arguments.gcs_uri)
     for uri in uris:
         gcs_uri(uri, "gcs_uri")
     if arguments.bigquery_uri is not None:
@@ -78,11 +78,10 @@ def check_places(arguments: BatchArguments, service: Service, staging: str | Non
             f"Vertex AI {what} Cloud Storage: give {'destination or ' if uris else ''}staging_path (operator, "
             "connection or [gemini_batch] in the configuration), a gs:// folder"
         )
-    destination = arguments.destination or ""
-    to_table = destination.startswith("bq://") or (arguments.bigquery_uri and not destination)
-    if to_table and arguments.output_path is not None and not is_installed("google.cloud.bigquery"):
+    reads_table = arguments.has_response_table and arguments.output_path is not None
+    if reads_table and not is_installed("google.cloud.bigquery"):
         raise ConfigurationError(f"output_path: {NO_LIBRARY}, or leave output_path out to have table and counts only")
-    place = destination or staging or ""
+    place = arguments.destination or staging or ""
     inside = is_inside(place, uris)
     if inside is not None:
         raise ConfigurationError(
@@ -103,7 +102,7 @@ def check_local_paths(given: Mapping[str, str | Sequence[str] | None], executor:
     choice = conf.get("gemini_batch", "local_paths", fallback="").strip().lower() or "warn"
     if choice not in _LOCAL_PATHS:
         raise ConfigurationError(f"[gemini_batch] local_paths must be {', '.join(_LOCAL_PATHS)}, not {choice[:40]!r}")
-    local = [name for name, value in given.items() if any(is_local(path) for path in _listed(value))]
+    local = [name for name, value in given.items() if any(is_local(path) for path in listed(value))]
     if choice == "allow" or not local or not is_remote(executor or conf.get("core", "executor", fallback="")):
         return
     words = (
@@ -126,9 +125,3 @@ def is_remote(executor: str) -> bool:
         if name and name not in _ON_THIS_MACHINE:
             return True
     return False
-
-
-def _listed(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else list(value)

@@ -21,6 +21,7 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.rows.datasets import InputFile, is_data, is_dataset
 from airflow_provider_gemini_batch.rows.files import local_file
+from airflow_provider_gemini_batch.runtime.argument_readers import listed
 from airflow_provider_gemini_batch.runtime.paths import WILD, is_lasting, is_local, local_path, object_path
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def find_files(paths: Paths, given: str | Sequence[str]) -> list[FoundFile]:
 
     :raises EmptyInput: there are none. :raises ConfigurationError: some cannot be listed.
     """
-    addresses = [given] if isinstance(given, str) else given
+    addresses = listed(given)
     found: dict[str, FoundFile] = {}
     for one in addresses:
         if InputFile.parse(one).row_groups is not None or not means_several(one) or _is_object(paths, one):
@@ -151,7 +152,7 @@ def reads(paths: Paths, given: str | Sequence[str], path: str, *, conn_id: str |
     :param path: the file, which need not exist yet. :param conn_id: its connection.
     """
     wanted = _place(path, conn_id)
-    return next((one for one in ([given] if isinstance(given, str) else given) if _means(paths, one, wanted)), None)
+    return next((one for one in listed(given) if _means(paths, one, wanted)), None)
 
 
 def _means(paths: Paths, address: str, wanted: _Place) -> bool:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputError
 from airflow_provider_gemini_batch.rows.files import local_file
+from airflow_provider_gemini_batch.runtime.argument_readers import listed
 from airflow_provider_gemini_batch.runtime.paths import is_local, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 MOST_BYTES = 2_000_000_000
 """What the Files API takes in one file (https://ai.google.dev/gemini-api/docs/files)."""
@@ -156,9 +157,8 @@ class MediaFiles:
 
 def default_roots(input_path: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the folders of the input, below which its rows may name files; none for other sources."""
-    paths: Iterable[str] = [input_path] if isinstance(input_path, str) else input_path or ()
     folders = []
-    for path in paths:
+    for path in listed(input_path):
         # Of a pattern, the part before its first wildcard; a folder of this machine needs no slash at its end.
         fixed = path[: min((at for mark in "*?[" if (at := path.find(mark)) >= 0), default=len(path))]
         folder = path.rstrip("/") if is_local(path) and local_file(path).is_dir() else fixed.rpartition("/")[0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_gemini_batch.api.errors import ConfigurationError, GeminiBatchError, TransportError
 from airflow_provider_gemini_batch.rows.writers import is_parquet
+from airflow_provider_gemini_batch.runtime.argument_readers import listed
 from airflow_provider_gemini_batch.runtime.file_lists import plain_address, reads
 from airflow_provider_gemini_batch.runtime.paths import path_error
 from airflow_provider_gemini_batch.staging.places import source_of
@@ -100,11 +101,9 @@ def _reading(arguments: BatchArguments, paths: Paths, path: str, conn_id: str | 
     if arguments.input_path is not None:
         address = reads(paths, arguments.input_path, path, conn_id=conn_id)
         return None if address is None else ("input_path", address)
-    if arguments.gcs_uri is not None:
-        uris = [arguments.gcs_uri] if isinstance(arguments.gcs_uri, str) else arguments.gcs_uri
-        uri = source_of(plain_address(path), uris)
-        return None if uri is None else ("gcs_uri", uri)
-    return None
+    uris = listed(arguments.gcs_uri)
+    uri = source_of(plain_address(path), uris) if uris else None
+    return None if uri is None else ("gcs_uri", uri)
 
 
 def _result_is_input(argument: str, address: str) -> str:

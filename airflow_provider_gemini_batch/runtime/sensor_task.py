@@ -18,6 +18,7 @@ from airflow_provider_gemini_batch.polling.job_wait import JobWait
 from airflow_provider_gemini_batch.polling.policy import WaitPolicy
 from airflow_provider_gemini_batch.polling.progress import span
 from airflow_provider_gemini_batch.polling.report import Reason, from_event
+from airflow_provider_gemini_batch.runtime.argument_readers import listed
 from airflow_provider_gemini_batch.runtime.arguments import SensorArguments, read_arguments
 from airflow_provider_gemini_batch.runtime.client import airflow_errors
 from airflow_provider_gemini_batch.runtime.log_lines import many
@@ -59,7 +60,7 @@ class SensorRun:
         self._hook = hook
         with airflow_errors():
             given = read_arguments(SensorArguments, {"job_name": arguments.job_name}).job_name
-        names = [given] if isinstance(given, str) else given
+        names = listed(given)
         if not names:
             raise AirflowFailException("job_name is empty: give the name of a job, or a list of names")
         if long := next((name for name in names if in_words(name) != repr(name)), None):

@@ -127,8 +127,7 @@ class TaskSetup:
             given = {**settings.labels, **(arguments.labels or {})}
             labels = job_labels(given, dag_id=task.dag_id, task_id=task.task_id, run_id=task.run_id)
         # Responses in a table are read only for an output path.
-        destination = arguments.destination
-        to_table = arguments.bigquery_uri is not None if destination is None else destination.startswith("bq://")
+        is_read = arguments.output_path is not None or not arguments.has_response_table
         return JobSettings(
             model=arguments.model,
             kind=arguments.kind,
@@ -136,10 +135,10 @@ class TaskSetup:
             priority=arguments.priority,
             labels=labels,
             source=source,
-            destination=destination,
+            destination=arguments.destination,
             staging_path=self.staging,
             keep_input=arguments.keep_input,
-            reads_responses=arguments.wait_for_completion and (arguments.output_path is not None or not to_table),
+            reads_responses=arguments.wait_for_completion and is_read,
             run_began=self.run_began,
         )
 
