@@ -127,22 +127,6 @@ def airflow_errors(settings: Callable[[], ConnectionSettings | None] = lambda: N
         raise AirflowException(message) from None
 
 
-def client_from_connection(
-    conn: Connection, *, location: str | None = None, project_id: str | None = None, attempts: int = 4
-) -> BatchClient:
-    """Return a client for a connection that has already been fetched; talks to neither Airflow nor the service.
-
-    :param conn: a connection of type ``gemini_batch`` or ``google_cloud_platform``.
-    :param location: overrides the connection's Vertex location.
-    :param project_id: overrides the connection's Google Cloud project.
-    :param attempts: how often a call that is safe to repeat is sent at most.
-    :raises ConfigurationError: the connection cannot work; the message names the field.
-    """
-    from airflow_provider_gemini_batch.runtime.connection import read_connection
-
-    return client_from_settings(read_connection(conn, location=location, project_id=project_id), attempts=attempts)
-
-
 def client_from_settings(settings: ConnectionSettings, *, attempts: int = 4) -> BatchClient:
     """Return a client for a connection that has already been read.
 
@@ -196,7 +180,7 @@ def mask_credentials(settings: ConnectionSettings) -> None:
 
 
 async def aget_client_connection(conn_id: str) -> Connection:
-    """Return a connection, fetched from an event loop; :func:`client_from_connection` can use it in any thread.
+    """Return a connection, fetched from an event loop; :func:`~.connection.read_connection` takes it in any thread.
 
     Airflow then masks the connection's secrets in logs, as far as this Airflow can do so from a loop.
     """

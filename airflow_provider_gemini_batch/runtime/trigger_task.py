@@ -26,7 +26,7 @@ from airflow_provider_gemini_batch.polling.progress import PROGRESS_KEY, PROGRES
 from airflow_provider_gemini_batch.polling.report import Reason, WaitReport
 from airflow_provider_gemini_batch.polling.threads import Threads
 from airflow_provider_gemini_batch.polling.within import within
-from airflow_provider_gemini_batch.runtime.client import aget_client_connection, client_from_connection
+from airflow_provider_gemini_batch.runtime.client import aget_client_connection, client_from_settings
 from airflow_provider_gemini_batch.runtime.log_lines import many
 from airflow_provider_gemini_batch.runtime.telemetry import WatchedJobs
 
@@ -71,7 +71,10 @@ class _PollConnection:
     def client(self) -> PollClient:
         """Return a client that sends each call once, since the poller decides when to ask again."""
         with _collecting_later():  # the first client of a process is imported here
-            return client_from_connection(self._conn, location=self._location, project_id=self._project_id, attempts=1)
+            from airflow_provider_gemini_batch.runtime.connection import read_connection
+
+            settings = read_connection(self._conn, location=self._location, project_id=self._project_id)
+            return client_from_settings(settings, attempts=1)
 
 
 @contextmanager

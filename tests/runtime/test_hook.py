@@ -27,11 +27,11 @@ from airflow_provider_gemini_batch.provider_info import PROVIDER_INFO
 from airflow_provider_gemini_batch.runtime.client import (
     aget_client_connection,
     airflow_errors,
-    client_from_connection,
+    client_from_settings,
     explain,
     with_connection,
 )
-from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings
+from airflow_provider_gemini_batch.runtime.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -275,7 +275,7 @@ def test_the_hook_is_the_one_that_the_provider_announces() -> None:
 @pytest.mark.usefixtures("emulator")
 def test_a_triggerer_makes_a_client_from_a_connection_fetched_in_its_loop() -> None:
     conn = asyncio.run(aget_client_connection("c"))
-    with client_from_connection(conn) as client:
+    with client_from_settings(read_connection(conn)) as client:
         assert client.service is Service.GEMINI
         assert not client.list().batch_jobs
 
@@ -357,7 +357,7 @@ def test_a_trigger_in_dags_test_finds_a_connection_that_only_airflows_database_h
     comms = SupervisorOfDagsTest(gemini_batch_emulator.connection())
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
     conn = asyncio.run(aget_client_connection("only_in_the_database"))
-    with client_from_connection(conn) as client:
+    with client_from_settings(read_connection(conn)) as client:
         assert not client.list().batch_jobs
 
 
