@@ -360,7 +360,7 @@ def task_stage(path: Path, count: int, address: str) -> Any:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             spec = InputSpec(service=Service.GEMINI, model="gemini-2.5-flash", path=str(path))
             staged = stage(spec, Path(folder))
-            assert staged.rows == count
+            assert staged.layout.rows == count
             if address:
                 with BatchClient.for_gemini("key", base_url=address) as client:
                     reader = ShardReader(spec, staged.layout, Path(folder), staged.files)

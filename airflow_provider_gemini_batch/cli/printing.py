@@ -104,7 +104,7 @@ class ProgressBars:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._progress.stop()
 
     def update(self, job: BatchJob) -> None:
         """Show the current state of a job."""
@@ -119,10 +119,6 @@ class ProgressBars:
     def say(self, text: str) -> None:
         """Print a line above the bars."""
         self._progress.console.print(Text(text), soft_wrap=True)
-
-    def close(self) -> None:
-        """Remove the bars."""
-        self._progress.stop()
 
 
 def _job_row(job: BatchJob) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _print_estimate(arguments: Namespace, spec: InputSpec, staged: Staged) -> in
     cost = estimated_cost(staged.expected, spec.kind)
     columns = ("rows", "jobs", "estimated_input_tokens", "estimated_cost")
     row = {
-        "rows": staged.rows,
+        "rows": staged.layout.rows,
         "jobs": len(staged.layout.shards),
         "estimated_input_tokens": staged.estimated_input_tokens,
         "estimated_cost": _in_words(cost),

@@ -64,19 +64,9 @@ class Staged:
     files: Mapping[int, ShardFile] = field(default_factory=dict, repr=False)
 
     @property
-    def fingerprint(self) -> str:
-        """Twelve hexadecimal digits: a hash of everything that affects the responses."""
-        return self.layout.fingerprint
-
-    @property
     def estimated_input_tokens(self) -> int:
         """Tokens of the input, media included; rather too many than too few."""
         return self.expected.input_tokens
-
-    @property
-    def rows(self) -> int:
-        """How many rows the input has."""
-        return self.layout.rows
 
 
 def open_source(spec: InputSpec) -> RowSource:

@@ -153,11 +153,11 @@ class OwnRows(TaskWork):
         staged = self._rows.staged
         assert staged is not None  # noqa: S101  (planned in this process)
         return {
-            "rows": staged.rows,
+            "rows": staged.layout.rows,
             "jobs": len(staged.layout.shards),
             "estimated_input_tokens": staged.estimated_input_tokens,
             "estimated_cost": self._estimated_cost(staged).plain(),
-            "fingerprint": staged.fingerprint,
+            "fingerprint": staged.layout.fingerprint,
         }
 
     def _estimated_cost(self, staged: Staged) -> Cost:

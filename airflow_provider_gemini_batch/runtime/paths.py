@@ -16,7 +16,7 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.api.states import Service
-from airflow_provider_gemini_batch.rows.files import local_file
+from airflow_provider_gemini_batch.rows.files import LocalFiles, OpenedFiles, local_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,8 +105,6 @@ class Paths:
 
         :param private: files on this machine are readable by their owner only.
         """
-        from airflow_provider_gemini_batch.rows.files import LocalFiles, OpenedFiles
-
         if is_local(path):
             local_path(path)
             return LocalFiles(private=private)

@@ -276,7 +276,7 @@ def test_a_parquet_file_without_a_column_that_makes_the_request_is_refused(
     with pytest.raises(InputError, match=r"b\.parquet: there is no column '(text|day)', which other files"):
         stage(spec, tmp_path)
     carrying = replace(spec, prompt_template="{title}", key_field=None, media_field=None, carry=("size",))
-    assert stage(carrying, tmp_path).rows == 2
+    assert stage(carrying, tmp_path).layout.rows == 2
 
 
 def test_parquet_files_have_one_schema_over_all_of_them(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_values_that_differ_from_process_to_process_are_refused_wherever_they_st
         with pytest.raises(InputError, match=word):
             staged(tmp_path, rows, **arguments)
     # What nobody sends does no harm.
-    assert staged(tmp_path, [{"text": "a", "x": odd}], prompt_template="{text}")[0].rows == 1
+    assert staged(tmp_path, [{"text": "a", "x": odd}], prompt_template="{text}")[0].layout.rows == 1
 
 
 def test_a_row_without_a_bottom_is_refused(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def input_case(seed: int, folder: Path) -> None:
     files = (reader.shard(shard.index) for shard in staged.layout.shards)
     items = [json.loads(line) for file in files for line in file.path.read_bytes().splitlines()]
     reader.close()
-    assert staged.rows == len(items)
+    assert staged.layout.rows == len(items)
     keys = [item.get("key", item.get("custom_id")) for item in items]
     assert [key.partition("-")[0] for key in keys] == [f"r{row}" for row in range(len(items))]
     if not harmed:
@@ -134,7 +134,7 @@ def input_case(seed: int, folder: Path) -> None:
         if kept.text is None:
             assert not any(key for _, key in wanted)
         else:
-            assert [record.key(row) for row in range(staged.rows)] == [key for _, key in wanted]
+            assert [record.key(row) for row in range(staged.layout.rows)] == [key for _, key in wanted]
         assert all(("generationConfig" in item["request"]) >= (spec.generation_config is not None) for item in items)
 
 

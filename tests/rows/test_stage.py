@@ -91,7 +91,7 @@ def test_a_list_of_all_kinds_of_rows_is_numbered_and_keyed(tmp_path: Path) -> No
     staged = stage(given, tmp_path)
     assert [item["key"] for item in wire(staged)] == ["r0", "r1-kb", "r2-3", "r3-kd"]
     assert texts(staged) == ["a", "b", "c", "d"]
-    assert staged.rows == 4
+    assert staged.layout.rows == 4
     record = kept(given, tmp_path)
     assert [record.key(row) for row in range(5)] == [None, "kb", "3", "kd", None]
     assert [record.key(row) for row in (3, 1, 2, 0)] == ["kd", "kb", "3", None]
@@ -388,9 +388,12 @@ def test_media_goes_in_front_of_the_prompt_and_only_its_content_counts_in_the_fi
     assert [len(part) for part in parts] == [2, 3, 1]
     assert parts[0][0] == {"fileData": {"fileUri": "one/a.png", "mimeType": "image/png"}}
     again = stage(spec(rows=rows, media_field="image", attach=attach("two/")), tmp_path)
-    assert again.fingerprint == first.fingerprint
+    assert again.layout.fingerprint == first.layout.fingerprint
     rows[0]["image"] = "other.png"
-    assert stage(spec(rows=rows, media_field="image", attach=attach("one/")), tmp_path).fingerprint != first.fingerprint
+    assert (
+        stage(spec(rows=rows, media_field="image", attach=attach("one/")), tmp_path).layout.fingerprint
+        != first.layout.fingerprint
+    )
     rows = [{"text": "x", "image": found} for found in (NumpyArray(["a.png", "b.png"]), NumpyArray([]), math.nan, "")]
     parts = [
         item["request"]["contents"][0]["parts"]
@@ -472,7 +475,7 @@ def test_a_file_that_cannot_be_used_says_why(name: str, text: str, words: str, t
             stage(spec(path=path), tmp_path)
         assert words in str(refused.value)
     else:
-        assert stage(spec(path=path), tmp_path).rows == 1
+        assert stage(spec(path=path), tmp_path).layout.rows == 1
 
 
 def attach(path: str) -> Attachment:
@@ -557,9 +560,9 @@ def test_a_column_is_carried_under_any_name_that_the_output_row_does_not_have(tm
 
 def test_the_fingerprint_knows_everything_that_decides_about_the_answers(tmp_path: Path) -> None:
     base: dict[str, Any] = {"rows": ["a", "b"], "project": "p", "location": "l"}
-    first = stage(spec(**base), tmp_path).fingerprint
+    first = stage(spec(**base), tmp_path).layout.fingerprint
     assert len(first) == 12
-    assert stage(spec(**base), tmp_path).fingerprint == first
+    assert stage(spec(**base), tmp_path).layout.fingerprint == first
     others: list[dict[str, Any]] = [
         {"rows": ["b", "a"]},
         {"rows": ["a", "b", "c"]},
@@ -574,13 +577,13 @@ def test_the_fingerprint_knows_everything_that_decides_about_the_answers(tmp_pat
         {"request_defaults": {"safetySettings": []}},
         {"max_rows_per_job": 1},
     ]
-    seen = {first} | {stage(spec(**{**base, **other}), tmp_path).fingerprint for other in others}
+    seen = {first} | {stage(spec(**{**base, **other}), tmp_path).layout.fingerprint for other in others}
     assert len(seen) == len(others) + 1
 
 
 def test_the_fingerprint_does_not_care_how_the_model_is_spelled(tmp_path: Path) -> None:
     spellings = ("gemini-2.5-flash", "models/gemini-2.5-flash")
-    assert len({stage(spec(rows=["a"], model=model), tmp_path).fingerprint for model in spellings}) == 1
+    assert len({stage(spec(rows=["a"], model=model), tmp_path).layout.fingerprint for model in spellings}) == 1
 
 
 def test_tokens_are_estimated_and_warnings_kept(tmp_path: Path) -> None:
@@ -651,4 +654,4 @@ def test_the_fingerprint_is_that_of_version_0_1_0(tmp_path: Path) -> None:
         "3c152cb94cfc": spec(**vertex, **pictures),
         "4c86a748f023": spec(rows=["t"], kind=JobKind.EMBEDDINGS, model="gemini-embedding-001"),
     }
-    assert [stage(given, tmp_path).fingerprint for given in known.values()] == list(known)
+    assert [stage(given, tmp_path).layout.fingerprint for given in known.values()] == list(known)
