@@ -52,7 +52,7 @@ def instance_of(line: bytes) -> dict[str, Any]:
     return {"content": "".join(part["text"] for part in parts), **config}
 
 
-def wire_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
+def legacy_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield our embedding lines in the form that the service reads."""
     for line in lines:
         yield to_json(instance_of(line)) + b"\n"

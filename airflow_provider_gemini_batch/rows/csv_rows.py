@@ -71,7 +71,7 @@ def peek(handle: BinaryIO, size: int = _SAMPLE_BYTES) -> tuple[bytes, BinaryIO]:
     return head, cast("BinaryIO", io.BufferedReader(cast("Any", _Rejoined(head, handle)), buffer_size=1 << 20))
 
 
-def lines_of(stream: IO[AnyStr]) -> Iterator[AnyStr]:
+def bounded_lines(stream: IO[AnyStr]) -> Iterator[AnyStr]:
     """Yield the lines of a stream, none of which may be too long for memory.
 
     :raises InputError: names the line.
@@ -191,7 +191,7 @@ def read_csv(
     # The csv module limits a cell to 128 KiB, for the whole process: too small for texts. Without a limit, a quote that
     # is never closed would take all memory.
     csv.field_size_limit(MOST_BYTES_OF_A_ROW)
-    reader = csv.reader(lines_of(text), delimiter=delimiter, strict=True)
+    reader = csv.reader(bounded_lines(text), delimiter=delimiter, strict=True)
     try:
         columns = tuple(next(record for record in reader if record))
     except StopIteration:

@@ -74,8 +74,8 @@ ROW_MEMBERS = (
 # Of a response without candidates, these members say nothing that a row lacks.
 _READ = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId", "createTime"})
 
-RETRYABLE_CODES = frozenset({None, 1, 2, 4, 8, 10, 13, 14})
-"""gRPC numbers of row errors worth a second try: cancelled, unknown, late, quota, aborted, internal, busy."""
+# gRPC numbers of row errors worth a second try: cancelled, unknown, late, quota, aborted, internal, busy.
+_RETRYABLE_CODES = frozenset({None, 1, 2, 4, 8, 10, 13, 14})
 
 
 class RowStatus(IntEnum):
@@ -296,7 +296,7 @@ class RowMaker:
 
 
 def _failure(error: ServiceError) -> tuple[RowStatus, str]:
-    status = RowStatus.TRANSIENT_ERROR if error.code in RETRYABLE_CODES else RowStatus.ERROR
+    status = RowStatus.TRANSIENT_ERROR if error.code in _RETRYABLE_CODES else RowStatus.ERROR
     return status, "" if error.code is None else str(error.code)
 
 

@@ -29,8 +29,8 @@ from airflow_provider_gemini_batch.api.errors import ConfigurationError, InputEr
 from airflow_provider_gemini_batch.api.names import in_words
 from airflow_provider_gemini_batch.rows.columns import records_of
 from airflow_provider_gemini_batch.rows.csv_rows import (
+    bounded_lines,
     encoding_fault,
-    lines_of,
     peek,
     read_csv,
     refuse_json,
@@ -309,7 +309,7 @@ def _json_fault(raw: bytes, error: ValueError) -> str:
 
 def _text_lines(handle: BinaryIO, encoding: str) -> Iterator[Row]:
     with io.TextIOWrapper(handle, encoding=encoding, errors="strict", newline=None) as text:
-        lines, number = lines_of(text), 0
+        lines, number = bounded_lines(text), 0
         while True:
             number += 1
             try:

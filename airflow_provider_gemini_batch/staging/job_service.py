@@ -23,7 +23,7 @@ from airflow_provider_gemini_batch.api.errors import (
     InputUnavailable,
     NotFound,
 )
-from airflow_provider_gemini_batch.api.legacy import is_legacy, wire_lines
+from airflow_provider_gemini_batch.api.legacy import is_legacy, legacy_lines
 from airflow_provider_gemini_batch.api.models import BatchJob, JobKind, Service
 from airflow_provider_gemini_batch.api.paging import pages_of
 from airflow_provider_gemini_batch.api.requests.request import CheckedLine
@@ -399,7 +399,7 @@ class ClientJobService:
         log.info("Staging %s at %s.", _size(shard.bytes), uri)
         if is_legacy(self._settings.model):
             with shard.path.open("rb") as lines, self._client.storage.write_whole(uri) as handle:
-                handle.writelines(wire_lines(lines))
+                handle.writelines(legacy_lines(lines))
         else:
             self._client.storage.upload(shard.path, uri)
         return ReadyInput({"gcs_uri": uri}, upload=uri, destination=self._destination_of(tag))

@@ -38,7 +38,7 @@ _Details = Annotated[tuple[_Text, ...], Meta(max_length=1)]
 _NoDetails = Annotated[tuple[_Text, ...], Meta(max_length=0)]
 
 
-class Counts(Struct, gc=False, frozen=True):
+class TextCounts(Struct, gc=False, frozen=True):
     """``usageMetadata`` that counts only text."""
 
     promptTokenCount: _Count  # noqa: N815  (the service's spelling)
@@ -97,7 +97,7 @@ class _Vector(Struct, gc=False, frozen=True):
 
 
 class _Response(Struct, gc=False, frozen=True):
-    usageMetadata: Counts | None = None  # noqa: N815
+    usageMetadata: TextCounts | None = None  # noqa: N815
     candidates: tuple[_Candidate] | None = None
     embedding: _Vector | None = None
     tokenCount: _Count | str | None = None  # noqa: N815
