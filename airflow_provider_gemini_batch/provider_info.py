@@ -1,4 +1,4 @@
-"""What Airflow is told about the provider: modules, connection form, links, decorator and settings. Data only."""
+"""What the provider registers with Airflow: modules, connection form, links, decorator and settings. Data only."""
 
 from __future__ import annotations
 

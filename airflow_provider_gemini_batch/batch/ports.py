@@ -274,7 +274,7 @@ class TaskFailed(Exception):
     """The batch ends without success.
 
     ``verdict`` says whether Airflow may try again; ``landing`` what was landed; ``deadline`` that our time was over;
-    ``refused`` that the service refused to tell of the jobs, which may still run.
+    ``refused`` that the service refused to show the jobs, which may still run.
     """
 
     def __init__(

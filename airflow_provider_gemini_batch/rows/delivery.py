@@ -279,7 +279,7 @@ def with_carried(
 
     Other columns, values or types are no reason to pay for responses that are there.
 
-    :param origin: of the input of today.
+    :param origin: of the input as it is now.
     :param carried: the carried columns of its rows, as lines of JSON.
     :param response: whether rows have the service's own JSON.
     """

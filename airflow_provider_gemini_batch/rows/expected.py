@@ -79,7 +79,7 @@ class Expected:
 
     @property
     def response_modality(self) -> str | None:
-        """What answers hold besides text, by the model's name or by a row's ``responseModalities``; None for text."""
+        """What responses hold besides text, by the model's name or by a row's ``responseModalities``; None for text."""
         return self._modality or next(iter(self.output_media), None)
 
     @property

@@ -29,8 +29,8 @@ _ENDINGS = {
     "video/webm": "webm", "video/mpeg": "mpg", "video/quicktime": "mov", "application/pdf": "pdf",
     "text/plain": "txt", "text/csv": "csv", "text/html": "html", "application/json": "json",
 }  # fmt: skip
-# Types that say nothing: the file's first bytes tell more.
-_UNTOLD = frozenset({"", "application/octet-stream"})
+# Types that say nothing: the file's first bytes say more.
+_UNSPECIFIC = frozenset({"", "application/octet-stream"})
 _BEGINNINGS = {
     b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"%PDF-": "application/pdf",
     b"OggS": "audio/ogg", b"fLaC": "audio/flac", b"ID3": "audio/mpeg", b"\xff\xfb": "audio/mpeg",
@@ -85,7 +85,7 @@ class MediaFolder:
             if not data:
                 listed.append(entry(mime_type, thought=first.thought))
                 continue
-            if base_type(mime_type) in _UNTOLD:
+            if base_type(mime_type) in _UNSPECIFIC:
                 mime_type = _type_of(data[0]) or mime_type
             if base_type(mime_type) in _RAW_SOUND:
                 data = list(wave_file(mime_type, data))

@@ -301,7 +301,7 @@ def _failure(error: ServiceError) -> tuple[RowStatus, str]:
 
 
 def unread(response: dict[str, Any]) -> dict[str, Any]:
-    """Return what a response without candidates holds that no member of a row tells."""
+    """Return what a response without candidates holds that no member of a row shows."""
     return {name: value for name, value in response.items() if name not in _READ and value and not candidates(response)}
 
 

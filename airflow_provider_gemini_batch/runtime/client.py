@@ -250,7 +250,7 @@ def _verdict(error: GeminiBatchError, settings: ConnectionSettings) -> str:
 
 
 def _denied(error: AccessDenied, settings: ConnectionSettings) -> str:
-    """Return what refused credentials lack; empty for a permission of an account, which only the call tells."""
+    """Return what refused credentials lack; empty for a missing permission of an account, which only the call names."""
     vertex = settings.service is Service.VERTEX
     if error.reason in _LACKING:
         return _LACKING[error.reason].format(api=_API_OF[settings.service])

@@ -89,7 +89,7 @@ class _Mapped:
         self._context = context
 
     def tasks(self) -> int:
-        """Return how many tasks there are; 1 if that cannot be told."""
+        """Return how many tasks there are; 1 if that cannot be known."""
         count = 1
         with best_effort("the number of mapped tasks"):
             count = prod(map(len, self._lists.values())) if isinstance(self._given, Mapping) else len(self._dicts)

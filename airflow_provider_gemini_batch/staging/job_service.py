@@ -145,7 +145,7 @@ class ClientJobService:
         self.listed_at = None
         for page in pages_of(lambda token: self._client.list(page_token=token, filter=wanted, brief=not vertex)):
             self.listed_at = page.as_of.timestamp() if page.as_of is not None else None
-            # One job with an odd time, of whomever, does not hide those after it.
+            # One job with an odd time, whoever made it, does not hide those after it.
             recent = [job for job in page.batch_jobs if not self._is_of_earlier_run(job)]
             for job in recent:
                 tag = tag_of(job)

@@ -126,7 +126,7 @@ def _scan(wanted: Scan) -> Select[Any]:
     query = query.select_from(tables).where(
         _overview.c.key == OVERVIEW_KEY,
         _overview.c.dag_id.in_(wanted.dag_ids),
-        # Said of both tables, or PostgreSQL may read the task instances of all Dags.
+        # A condition on both tables, or PostgreSQL may read the task instances of all Dags.
         _ti.c.dag_id.in_(wanted.dag_ids),
     )
     if wanted.costs:

@@ -38,7 +38,7 @@ NO_LIBRARY = (
 )
 # The only column of a response table that is not read. The author's own columns are read: they name the rows.
 _REQUEST = "request"
-_ANSWERS = frozenset({"response", "predictions"})
+_RESPONSES = frozenset({"response", "predictions"})
 # https://cloud.google.com/bigquery/docs/error-messages
 _OF_QUOTA = frozenset({"rateLimitExceeded", "quotaExceeded"})
 _PAGE_ROWS = 1000
@@ -67,7 +67,7 @@ class ResponseTables:
             found = client.get_table(table, timeout=_SECONDS)
             present = {column.name for column in found.schema}
             columns = [column for column in found.schema if column.name != _REQUEST]
-            if not _ANSWERS & present:
+            if not _RESPONSES & present:
                 raise UnknownOutput(
                     f"{uri} has neither a column 'response' nor 'predictions': no responses are known in it"
                 )

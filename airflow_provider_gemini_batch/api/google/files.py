@@ -454,7 +454,7 @@ def _ends_a_row(chunk: bytes) -> bool:
 
 
 class _Version(NamedTuple):
-    """What tells a file from another one of the same name; None for what a response does not say."""
+    """What distinguishes a file from another one of the same name; None for what a response does not say."""
 
     size: int | None = None
     tag: str | None = None
@@ -556,6 +556,6 @@ def _sha256(value: object) -> str | None:
     """Return the hash that the service sends as base64 of hexadecimal text."""
     try:
         text = base64.b64decode(value, validate=True).decode("ascii") if isinstance(value, str) and value else ""
-    except ValueError:  # no base64, or no ASCII
+    except ValueError:  # neither base64 nor ASCII
         return None
     return text or None

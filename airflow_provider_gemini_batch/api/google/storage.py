@@ -287,7 +287,7 @@ def _storage_errors(operation: str, uri: str) -> Iterator[None]:
 
 
 def _translate_error(what: str, error: Exception) -> GeminiBatchError:
-    # Of a token that could not be had, gcsfs makes a 401 of a key that is wrong.
+    # gcsfs turns a token that could not be fetched into a 401 that blames the key.
     for one in (error, error.__cause__):
         if type(one).__module__.startswith("google.auth") and isinstance(one, Exception):
             return google_failure(one, what, THE_CONNECTION)

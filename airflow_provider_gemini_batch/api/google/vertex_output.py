@@ -60,8 +60,8 @@ class VertexOutput:
             return self._in_folder(job, folder)
         is_whole = job.state.ended_well
         if job.dest is not None and job.dest.bigquery_uri is not None:
-            is_told = text_at(raw, "outputInfo", "bigqueryOutputTable") is not None
-            return LeftOutput(table=_table(job, job.dest.bigquery_uri)) if is_told or is_whole else LeftOutput()
+            is_named = text_at(raw, "outputInfo", "bigqueryOutputTable") is not None
+            return LeftOutput(table=_table(job, job.dest.bigquery_uri)) if is_named or is_whole else LeftOutput()
         prefix = text_at(raw, "outputConfig", "gcsDestination", "outputUriPrefix")
         if prefix is None or not (is_whole or _is_named_after(job, prefix)):
             return LeftOutput()

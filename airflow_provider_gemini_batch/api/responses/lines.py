@@ -35,8 +35,8 @@ _HEAD_BYTES = 4096
 _SEVERAL_LINES = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[|\{[ \t\r]*\n\s*[\"}])")
 # A row that begins with its line; in an object over several lines, braces stand alone.
 _ROW_BEGINS = re.compile(rb"\n[ \t,]*\[?\{[ \t]*\"")
-# Enough to tell: a byte order mark and two bytes that are not blank.
-_TOLD_BY = 5
+# Enough to recognise the format: a byte order mark and two bytes that are not blank.
+_FORMAT_BYTES = 5
 # A backslash may also be the last byte of a piece.
 _BRACES = re.compile(rb'\\.|\\\Z|["{}]', re.DOTALL)
 _BRACKETS = re.compile(rb'\\.|\\\Z|["\[\]]', re.DOTALL)
@@ -63,7 +63,7 @@ def result_rows(chunks: Iterable[bytes], *, limit: int = MOST_BYTES_OF_A_ROW) ->
     head = b""
     for chunk in stream:
         head += chunk
-        if len(b"".join(head[:_HEAD_BYTES].split())) >= _TOLD_BY or len(head) >= _HEAD_BYTES:
+        if len(b"".join(head[:_HEAD_BYTES].split())) >= _FORMAT_BYTES or len(head) >= _HEAD_BYTES:
             break
     head = head.removeprefix(codecs.BOM_UTF8)  # it may have a line of its own
     split = _objects_of if _SEVERAL_LINES.match(head) else lines_of
@@ -297,7 +297,7 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _begin(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first two bytes or more, which tell the format, and the rest."""
+    """Return the first two bytes or more, which show the format, and the rest."""
     stream = iter(chunks)
     first = b""
     for chunk in stream:

@@ -32,8 +32,8 @@ INLINE_RESPONSES = ("inlinedResponses", "inlinedEmbedContentResponses")
 _UNREADABLE = ServiceError(message="this line of the results is not a JSON object")
 _NEITHER = "the service gave neither a response nor an error"
 _ODD_FORM = "the response is in a form that is not known here"
-_ANSWERS = ("candidates", "embedding", "embeddings", "promptFeedback")
-_OF_A_RESPONSE = (*_ANSWERS, "choices", "usageMetadata")
+_CONTENT = ("candidates", "embedding", "embeddings", "promptFeedback")
+_OF_A_RESPONSE = (*_CONTENT, "choices", "usageMetadata")
 # Users have seen the counts beside the response, too.
 _COUNTS = ("usageMetadata", "tokenCount")
 # Lists of these are several responses, not the chunks of one.
@@ -48,7 +48,7 @@ _HEAD_BYTES = 4096
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # May surround a row: byte order marks, record separators, remains of a writer that crashed.
 _AROUND = "\ufeff\0\x1e\xa0 \t\r\n,"
-# Rows in a list need no more to be told apart than rows in a line.
+# Between two rows of a list, its brackets are a gap as well.
 _GAP = re.compile(rf"[{_AROUND}\[\]]*")
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|)')
 # Beyond this depth, and from so many digits on, JSON parsers and writers fail.
@@ -298,7 +298,7 @@ def _json_of(text: bytes | str) -> Any:
 
 def _has_content(response: Any) -> bool:
     """Return whether a response has content, whatever is beside it."""
-    return isinstance(response, dict) and any(response.get(name) for name in _ANSWERS)
+    return isinstance(response, dict) and any(response.get(name) for name in _CONTENT)
 
 
 def _object(line: bytes | str) -> Any:
@@ -441,8 +441,8 @@ def _read_predictions(predictions: Any) -> Any:
     statistics = found.get("statistics")
     counts = statistics if isinstance(statistics, dict) else {}
     count = counts.get("token_count", counts.get("tokenCount"))
-    told = {"tokenCount": count, "truncated": counts.get("truncated")}
+    reported = {"tokenCount": count, "truncated": counts.get("truncated")}
     values = found.get("values", found.get("Values"))  # the guide to tables prints the second
     if values is None:
         return first
-    return {"embedding": {"values": values}, **{name: one for name, one in told.items() if one}}
+    return {"embedding": {"values": values}, **{name: one for name, one in reported.items() if one}}

@@ -171,7 +171,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _until(text: str, date: str | None) -> float | None:
-    """Return the seconds to a moment, by the clock of whoever names it, if it tells the time."""
+    """Return the seconds to a moment, by the clock of whoever names it; None if that is not a time."""
     moment, now = http_date(text), http_date(date) or datetime.now(timezone.utc)
     return None if moment is None else _seconds(str((moment - now).total_seconds()))
 

@@ -76,7 +76,7 @@ def usage_of(response: Mapping[str, Any]) -> tuple[Usage | None, str]:
 
 
 def _token_count(response: Mapping[str, Any]) -> Any:
-    """Return the tokens of an embedding's text; some models tell them in ``statistics``."""
+    """Return the tokens of an embedding's text; some models report them in ``statistics``."""
     embedding = embedding_of(response)
     statistics = embedding.get("statistics") if isinstance(embedding, dict) else None
     found = statistics if isinstance(statistics, dict) else {}
