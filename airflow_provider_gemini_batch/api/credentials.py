@@ -258,7 +258,7 @@ def google_failure(error: Exception, description: str, owner: str) -> GeminiBatc
 _OAUTH_HINTS = {
     "invalid_grant": "The key was deleted or disabled, the clock of this machine is wrong, or the subject token is "
     "not accepted by the pool.",
-    "invalid_target": "The audience names no workload identity pool provider that is known.",
+    "invalid_target": "The audience does not name a known workload identity pool provider.",
     "invalid_client": "The key's client is not known.",
     "unauthorized_client": "The service account may not be used this way.",
     "PERMISSION_DENIED": "The caller needs the role Service Account Token Creator on the next account of the "
@@ -329,7 +329,7 @@ def google_loader(
     kind = str(info.get("type") or "") if info is not None else ""
     if info is not None and kind not in _KINDS:
         raise ConfigurationError(
-            f"{where}: a credential of type {kind[:40]!r} is not known; one of {sorted(_KINDS)} is"
+            f"{where}: credentials of type {kind[:40]!r} are not supported; give one of {sorted(_KINDS)}"
         )
     for member in _ADDRESSES:
         address = (info or {}).get(member)

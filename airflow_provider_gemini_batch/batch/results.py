@@ -98,7 +98,7 @@ class Results:
         try:
             return self._task.rows.land(self._state.jobs(remains)) if remains else None
         except GeminiBatchError as error:
-            log.warning("The rows that had been answered could not be landed: %s", error)
+            log.warning("The finished rows could not be landed: %s", error)
             return None
 
     def deliver(self, plan: Plan, used: Sequence[str], landing: Landing) -> Done:

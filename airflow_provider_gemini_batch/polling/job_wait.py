@@ -301,7 +301,7 @@ class JobWait:
         messages = [one.message for one in reports if one.reason is reason]
         more = len(messages) - _MOST_NAMED
         if more > 0:
-            messages[_MOST_NAMED:] = [f"and {more} more jobs likewise"]
+            messages[_MOST_NAMED:] = [f"and the same for {more} more jobs"]
         return WaitReport(
             reason,
             tuple(job.as_job() for job in self.jobs),

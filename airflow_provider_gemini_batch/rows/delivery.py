@@ -51,7 +51,7 @@ _VERSION = 1
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 # Others may write to the folder of an output: what is larger is not a manifest of ours.
 _MANIFEST_BYTES = 16 << 20
-_OTHERS = "the rows are not those that the manifest of the output tells of"
+_OTHERS = "the rows are not those that the manifest of the output describes"
 
 
 @dataclass(frozen=True)

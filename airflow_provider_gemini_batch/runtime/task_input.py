@@ -332,7 +332,7 @@ class TaskInput:
         return InputUnavailable(
             f"{str(error).rstrip('.')}. The input ({source}) was read on {where} when the jobs of this task were made; "
             f"this is {here}. Put it where every worker can read it (an object store or a shared disk) and as it was, "
-            "or clear the task to run it again with the input of today."
+            "or clear the task to run it again with the input as it is now."
         )
 
 

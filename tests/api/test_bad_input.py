@@ -206,7 +206,7 @@ def test_a_base_url_to_this_machine_or_over_tls_is_taken(url: str) -> None:
         ({"timeout": float("nan")}, "timeout must be above 0"),
         ({"key_path": "/nowhere/key.json"}, r"key_path: the file cannot be read"),
         ({"keyfile_dict": {"type": "service_account"}, "key_path": "x"}, "Only one of keyfile_dict, key_path"),
-        ({"keyfile_dict": {"type": "magic"}}, "type 'magic' is not known"),
+        ({"keyfile_dict": {"type": "magic"}}, "type 'magic' are not supported"),
         ({"impersonation_chain": "nobody"}, "'nobody' is not the e-mail address of a service account"),
         ({"iam_endpoint": "http://example.com"}, "unencrypted"),
     ],

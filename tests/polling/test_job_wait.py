@@ -325,7 +325,7 @@ def test_many_jobs_make_no_long_message() -> None:
         wait.record(each, ConfigurationError("no project"), T)
     report = wait.report()
     assert report is not None
-    assert report.message.endswith("; and 495 more jobs likewise")
+    assert report.message.endswith("; and the same for 495 more jobs")
     assert len(report.message) < 1000
 
 

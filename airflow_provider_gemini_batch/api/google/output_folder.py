@@ -4,8 +4,8 @@ Google uses several families of names: the batch guide's ``predictions.jsonl``, 
 Storage writers number them (``-00000-of-00003``), the REST reference's ``predictions_0001`` with ``errors_0001``,
 ``prediction.results-*`` of older models, BigQuery's export names of twelve digits; each may be compressed (``.gz``). A
 partial dump, ``incremental_predictions.jsonl``, is used only where there are no final responses, or shards of them are
-missing. Of the shards of several attempts, which differ in their total, one attempt's are used: a whole one, and the
-newest of these. If none is whole, the other ones' may hold responses that it lacks.
+missing. Shards of several attempts differ in their total, and those of one attempt are used: the newest whole one. If
+none is whole, those of the others may hold responses that it lacks.
 """
 
 from __future__ import annotations
