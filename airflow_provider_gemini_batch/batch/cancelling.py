@@ -50,7 +50,7 @@ class Canceller:
         if not self._state.records[name].cancelled_by_us:
             self._state.happened(JobEvent.CANCEL_ASKED, name)
             if keep_notes:
-                self._save()
+                self._task.save(self._state)
         error = self._cancel_with_retries(name)
         if error is None:
             self._asked.add(name)
@@ -59,7 +59,7 @@ class Canceller:
         if not error.retryable:
             # The service refused for good, so the job runs on, and a later try may use it.
             self._state.happened(JobEvent.CANCEL_REFUSED, name)
-            self._save()
+            self._task.save(self._state)
         return False
 
     def wait_for_ends(self, names: Iterable[str]) -> None:
@@ -84,7 +84,7 @@ class Canceller:
                 self.cancel(name, keep_notes=False)
         if running:
             # Only then: a try that could not read its notes must not overwrite them with empty ones.
-            self._save()
+            self._task.save(self._state)
 
     def _cancel_with_retries(self, name: str) -> GeminiBatchError | None:
         for pause in _PAUSES:
@@ -100,6 +100,3 @@ class Canceller:
         except GeminiBatchError as error:
             return error
         return None
-
-    def _save(self) -> None:
-        self._task.store.save(self._state.to_json())

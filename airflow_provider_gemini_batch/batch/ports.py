@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_provider_gemini_batch.api.models import BatchJob, LongPrompts, Usage
+    from airflow_provider_gemini_batch.batch.state import BatchState
     from airflow_provider_gemini_batch.batch.tag import Tag
     from airflow_provider_gemini_batch.polling.turns import TurnRequest
 
@@ -223,6 +224,10 @@ class TaskTry:
     def is_first(self) -> bool:
         """Whether nothing under this identity can have run before."""
         return self.try_number <= 1 and not self.is_movable
+
+    def save(self, state: BatchState) -> None:
+        """Save the state; it is safe when this returns."""
+        self.store.save(state.to_json())
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class Results:
         if reached and (verdict.success or not plan.can_resend):
             for name in used:
                 state.happened(JobEvent.DELIVERED, name)
-            task.store.save(state.to_json())
+            task.save(state)
         if not verdict.success:
             raise TaskFailed(verdict, landing=landing)
         return Done(jobs=tuple(jobs), landing=landing, memo=state.to_json())
@@ -141,4 +141,4 @@ class Results:
             for name in older:
                 if state.records[name].in_use:
                     state.happened(JobEvent.RELEASED, name)
-        self._task.store.save(state.to_json())
+        self._task.save(state)

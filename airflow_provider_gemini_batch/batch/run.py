@@ -208,7 +208,7 @@ class _Advance:
         state = self._state
         state.wait_until, state.is_sleeping, state.waited_for = at, True, reason[:_LONGEST_REASON]
         # Otherwise the next process would read the state as the last try left it, without what this one has learnt.
-        self._submitter.save()
+        self._task.save(self._state)
         return SleepUntil(
             at,
             memo=state.to_json(),
@@ -257,14 +257,14 @@ class _Advance:
             # A trigger that says "gone" has asked twice already.
             left = doubt(since, now, never_seen=False, vague=error.is_vague) if now >= since else 0.0
             if self._report.reason is not Reason.GONE and left:
-                self._submitter.save()
+                self._task.save(self._state)
                 what = f"the service says that it does not know {name}: asking again"
                 raise Postponed(now + left, what) from error
             del state.records[name]
             if record.in_use and record.tag is not None:
                 # It may come back, as from behind a gateway with several keys: the next try looks for it first.
                 state.pending[str(record.tag)] = PendingCreate(now, answered=True)
-            self._submitter.save()
+            self._task.save(self._state)
             if record.in_use:
                 raise TaskFailed(judge(Gone(name))) from error
             log.warning("The service no longer knows %s: it is not counted on.", name)
@@ -412,7 +412,7 @@ class _Advance:
         """Let the task's own time begin now, unless it has begun."""
         if self._state.began is None:
             self._state.began = self._task.clock.now()
-            self._submitter.save()
+            self._task.save(self._state)
 
     def _submit(
         self, tag: Tag, rows: Sequence[int] | None, found: _Round, *, why: str, completes: Sequence[str]
@@ -464,7 +464,7 @@ class _Advance:
             else:
                 began = now - age
         state.began = began if state.began is None else min(began, state.began)
-        self._submitter.save()
+        self._task.save(self._state)
 
     # -- waiting
 
@@ -498,7 +498,7 @@ class _Advance:
             # By our clock it has not been queued for that long yet: check again when it has.
             stalls_count, end_time = False, min(end_time, self._timeouts.queue_ends(active))
         state.wait_until, state.is_sleeping = end_time, False
-        self._submitter.save()
+        self._task.save(self._state)
         return WaitForJobs(
             job_names=tuple(found.active),
             end_time=end_time,

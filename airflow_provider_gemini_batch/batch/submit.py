@@ -64,10 +64,6 @@ class Submitter:
         self._task = task
         self._state = state
 
-    def save(self) -> None:
-        """Save the state."""
-        self._task.store.save(self._state.to_json())
-
     def submit(self, tag: Tag, rows: Sequence[int] | None, *, reuse: bool, completes: Sequence[str] = ()) -> JobRecord:
         """Return the job of ``tag``, created now or by a call without an answer; see :meth:`JobService.prepare`.
 
@@ -146,14 +142,14 @@ class Submitter:
             pause = _RESEND_PAUSES[min(state.unanswered, len(_RESEND_PAUSES) - 1)]
             state.unanswered += 1
             state.resend_at = clock.now() + pause
-        self.save()
+        self._task.save(self._state)
         return state.records[found[0].name] if found else None
 
     def _send(self, prepared: object, tag: Tag) -> JobRecord | None:
         """Send the call; return the job, or None when there is no readable answer."""
         state, clock = self._state, self._task.clock
         state.record_send(tag, clock.now())
-        self.save()
+        self._task.save(self._state)
         began = clock.monotonic()
         try:
             job = self._task.service.create(prepared, tag)
@@ -174,7 +170,7 @@ class Submitter:
             return None
         state.kept.pop(str(tag), None)
         record = state.record_created(job, clock.now())
-        self.save()
+        self._task.save(self._state)
         return record
 
     def _check_fuse(self, tag: Tag) -> None:
@@ -204,7 +200,7 @@ class Submitter:
         if isinstance(error, QuotaExceeded):
             state.quota_refusals += 1
             state.turn_since = now if state.turn_since is None else state.turn_since
-        self.save()
+        self._task.save(self._state)
         if isinstance(error, QuotaExceeded):
             try:
                 self._keep(prepared, tag)
