@@ -166,7 +166,7 @@ def labels(given: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(value, str) or not _LABEL_VALUE.match(value):
             raise ConfigurationError(f"label {in_words(key)}: a value is up to 63 of a-z, 0-9, _ and -")
     if len(given) > _MOST_LABELS:
-        raise ConfigurationError(f"{len(given)} labels are too many: {_MOST_LABELS} is the most")
+        raise ConfigurationError(f"{len(given)} labels are too many: at most {_MOST_LABELS} are taken")
     return dict(given)
 
 

@@ -222,7 +222,7 @@ def _refuse_too_many(parts: int, arguments: PlanArguments) -> None:
     if parts > most:
         raise ConfigurationError(
             f"the input makes {parts} parts, and [core] max_map_length is {most}: raise rows_per_part "
-            f"({arguments.rows_per_part} now) or join small files; each file is a part at least"
+            f"({arguments.rows_per_part} now) or join small files; each file is at least one part"
         )
 
 
