@@ -40,7 +40,7 @@ from airflow_provider_gemini_batch.api.requests.forms import mapping_of
 from airflow_provider_gemini_batch.api.requests.request import normalise
 from airflow_provider_gemini_batch.api.responses.refusal import only_the_service
 from airflow_provider_gemini_batch.api.wire import json_bytes
-from airflow_provider_gemini_batch.rows.media import may_be_large
+from airflow_provider_gemini_batch.rows.media import fits_inline
 from airflow_provider_gemini_batch.rows.result_rows import RowMaker, RowStatus
 from airflow_provider_gemini_batch.rows.schema import response_schema
 
@@ -55,9 +55,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ALIASES = frozenset({"google", "google-gla", "gemini"})
-# Small batches travel inside the create call, larger ones as an upload.
-_INLINE_BYTES = 1 << 20
-_INLINE_ROWS = 500
 _STATES: dict[JobState, BatchStatus] = {
     JobState.SUCCEEDED: "completed",
     JobState.PARTIALLY_SUCCEEDED: "completed",
@@ -162,8 +159,7 @@ class GeminiBatchAdapter(BatchAdapter):
         """
         lines = list(self._lines(requests, idempotency_key, self.build_output_directive(output_spec), **kwargs))
         name = _display_name(idempotency_key, input_fingerprint)
-        is_small = len(lines) <= _INLINE_ROWS and sum(map(len, lines)) <= _INLINE_BYTES
-        if is_small and not may_be_large(model, b"".join(lines)):
+        if fits_inline(model, len(lines), sum(map(len, lines)), lambda: b"".join(lines)):
             job = self._client.create(model, inlined_requests=[json.loads(line) for line in lines], display_name=name)
             return SubmitResult(batch_id=job.name, provider_input_ref=None)
         with tempfile.NamedTemporaryFile(prefix="gemini-batch-", suffix=".jsonl") as handle:

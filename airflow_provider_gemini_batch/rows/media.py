@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_provider_gemini_batch.api.responses.content import Media
     from airflow_provider_gemini_batch.rows.files import Files
@@ -54,6 +54,8 @@ _MODEL_WORDS = {
 }  # fmt: skip
 # Requests for pictures, sound, further candidates or a dozen numbers for each token. A prompt may say such a word, too.
 _LARGE = re.compile(rb"response_?modalities|code_?execution|candidate_?count|logprobs", re.IGNORECASE)
+_INLINE_BYTES = 1 << 20
+_INLINE_ROWS = 500
 _URL_SAFE = str.maketrans("-_", "+/", " \t\r\n")
 
 
@@ -228,6 +230,10 @@ def response_modality(model: str) -> str | None:
     return _MODEL_WORDS[found[1]] if found else None
 
 
-def may_be_large(model: str, lines: bytes) -> bool:
-    """Return whether responses to these requests may be too large to be read in one piece, as pictures are."""
-    return response_modality(model) is not None or _LARGE.search(lines) is not None
+def fits_inline(model: str, rows: int, size: int, lines: Callable[[], bytes]) -> bool:
+    """Return whether requests are few and small enough to travel inside the create call.
+
+    Their responses come back inside the job itself, in one piece, so that none may be large, as pictures are.
+    """
+    is_small = rows <= _INLINE_ROWS and size <= _INLINE_BYTES
+    return is_small and response_modality(model) is None and _LARGE.search(lines()) is None

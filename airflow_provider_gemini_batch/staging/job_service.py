@@ -30,7 +30,7 @@ from airflow_provider_gemini_batch.api.requests.request import CheckedLine
 from airflow_provider_gemini_batch.batch.adoption import is_of_earlier_run
 from airflow_provider_gemini_batch.batch.tag import LABEL_KEY, Tag, display_name, label_value, tag_of
 from airflow_provider_gemini_batch.polling.policy import job_age, longest_wait
-from airflow_provider_gemini_batch.rows.media import may_be_large
+from airflow_provider_gemini_batch.rows.media import fits_inline
 from airflow_provider_gemini_batch.staging import places
 
 if TYPE_CHECKING:
@@ -47,9 +47,6 @@ _SMALL = 100_000
 
 #: The label that all jobs of a task share; :data:`LABEL_KEY` holds the whole tag, which differs from job to job.
 TASK_LABEL = "airflow-gemini-batch-task"
-# Responses to inline requests come back inside the job itself, in one piece: only for small input.
-_INLINE_BYTES = 1 << 20
-_INLINE_ROWS = 500
 # An upload lives 48 hours; one that a crash left behind is used again only while the job can read it in time.
 _YOUNG_UPLOAD = timedelta(hours=24)
 # A longer wait for a file is deferred, so that no worker is held.
@@ -193,13 +190,9 @@ class ClientJobService:
         self._supply.upload_attachments(shard.path)
         if self._client.service is Service.VERTEX:
             return self._stage(tag, shard)
-        if self._fits_inline(shard):
+        if fits_inline(self._settings.model, shard.rows, shard.bytes, shard.path.read_bytes):
             return ReadyInput({"inlined_requests": _requests(shard.path)}, lines=shard.path)
         return self._upload(tag, shard.path, reuse=reuse)
-
-    def _fits_inline(self, shard: ShardFile) -> bool:
-        is_small = shard.bytes <= _INLINE_BYTES and shard.rows <= _INLINE_ROWS
-        return is_small and not may_be_large(self._settings.model, shard.path.read_bytes())
 
     def _existing(self, tag: Tag) -> ReadyInput:
         named = self._settings.source.get("file_name")

@@ -14,8 +14,9 @@ from airflow_provider_gemini_batch.api.client import BatchClient
 from airflow_provider_gemini_batch.api.errors import ApiError, FileFailed, FileNotReady, InputError
 from airflow_provider_gemini_batch.api.models import JobKind, Service
 from airflow_provider_gemini_batch.batch.tag import Tag, tag_of
+from airflow_provider_gemini_batch.rows import media as media_module
 from airflow_provider_gemini_batch.rows.layout import ShardFile
-from airflow_provider_gemini_batch.staging import attachments, job_service
+from airflow_provider_gemini_batch.staging import attachments
 from airflow_provider_gemini_batch.staging.attachments import AttachmentUploader
 from airflow_provider_gemini_batch.staging.job_service import ClientJobService, JobSettings
 
@@ -55,7 +56,7 @@ class OneFile:
 @pytest.fixture
 def service(client: BatchClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClientJobService:
     """The jobs of one task whose rows are uploaded."""
-    monkeypatch.setattr(job_service, "_INLINE_BYTES", 0)
+    monkeypatch.setattr(media_module, "_INLINE_BYTES", 0)
     settings = JobSettings(model=FLASH, kind=JobKind.GENERATION)
     return ClientJobService(client, settings, supply=OneFile(tmp_path / "rows.jsonl"))
 
