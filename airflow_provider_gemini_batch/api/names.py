@@ -44,7 +44,7 @@ def in_words(value: object) -> str:
     hint = ""
     if isinstance(value, Mapping):
         of_task = ': task.output["job_name"]' if "job_name" in value or "name" not in value else ', its "name"'
-        hint = f" (of a task, take the member that is meant{of_task})"
+        hint = f" (of a task, take the member you need{of_task})"
     elif isinstance(getattr(value, "name", None), str):
         hint = " (give its name)"
     return f"a value of type {type(value).__name__}{hint}"

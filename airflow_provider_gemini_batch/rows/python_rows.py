@@ -37,7 +37,7 @@ _INSTEAD = {
     "dict": 'a dict is one row: put it into a list; of a batch\'s output take its rows: task.output["responses"], with '
     "multiple_outputs=True on that task",
     "str": "a text is one row: put it into a list; for what another task returns, give its task.output: a template "
-    "makes a text of it unless the Dag sets render_template_as_native_obj=True",
+    "turns it into text unless the Dag sets render_template_as_native_obj=True",
     "bytes": "decode it, and put it into a list",
     "NoneType": "the task or function that should give the rows returned nothing",
     "LazyFrame": "call its collect()",

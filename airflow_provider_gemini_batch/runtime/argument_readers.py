@@ -28,7 +28,7 @@ _LARGEST = 1e12
 # Seconds: ten years, so that now plus a wait is still a valid date.
 _LONGEST = 315_360_000
 LIST_AS_TEXT = (
-    "a template makes a text of a list: give the output of the task itself, or set render_template_as_native_obj=True "
+    "a template turns a list into text: give the output of the task itself, or set render_template_as_native_obj=True "
     "in the Dag"
 )
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -70,7 +70,7 @@ def required(reader: Reader) -> Reader:
                 raise ConfigurationError(f"{name}: {LIST_AS_TEXT}")
             if value.startswith("{'"):
                 raise ConfigurationError(
-                    f"{name}: a template makes a text of a dict: take the member that is meant, such as "
+                    f"{name}: a template turns a dict into text: take the member you need, such as "
                     "{{ ti.xcom_pull('...')['job_name'] }}"
                 )
         return reader(name, value)
@@ -176,7 +176,7 @@ def rate(name: str, value: Any) -> float:
     """Return a share between 0 and 1."""
     number = float(_number(name, value, "must be a number between 0 and 1"))
     if not 0 <= number <= 1:
-        raise ConfigurationError(f"{name} must lie between 0 and 1, not {number:g}")
+        raise ConfigurationError(f"{name} must be between 0 and 1, not {number:g}")
     return number
 
 
@@ -335,7 +335,7 @@ def _wrong(name: str, wanted: str, value: object, hint: str = "") -> Configurati
         member = "output" if name.endswith("_path") else name if name in value else "job_name"
         # Airflow knows a member as an XCom of its own; of ours, only job_name always is one.
         how = "" if member == "job_name" else ", with multiple_outputs=True on that task"
-        hint = f'; take the member that is meant from the output of a task: task.output["{member}"]{how}'
+        hint = f'; take the member you need from the output of a task: task.output["{member}"]{how}'
     elif hasattr(value, "task_id") and hasattr(value, "output"):
         hint = '; it is a task: give its output, for the name of a job task.output["job_name"]'
     elif comes_from_a_task(value):

@@ -288,7 +288,7 @@ def commit_parts(arguments: CommitArguments, access: ServiceAccess) -> dict[str,
     if len(targets) < len(arguments.parts):
         twice = [key for key, count in Counter(arguments.parts).items() if count > 1]
         raise ConfigurationError(
-            f"part_key: two parts have the same key, so that one has replaced the other: {a_few(twice)}"
+            f"part_key: two parts have the same key, so one has replaced the other: {a_few(twice)}"
         )
     found = {key: manifest_at(files, target.manifest) for key, target in targets.items()}
     absent = [

@@ -237,7 +237,7 @@ class OwnRows(TaskWork):
         if self._keyless is None:
             record = self._rows.record()
             if record is None:
-                raise InputError("nothing was kept of the input, so that responses without keys cannot find their rows")
+                raise InputError("nothing was kept of the input, so responses without keys cannot find their rows")
             self._keyless = LegacyKeyMatcher(
                 layout,
                 record,
@@ -250,7 +250,7 @@ class OwnRows(TaskWork):
 
     def _known(self) -> Layout:
         if self._rows.layout is None:
-            raise InputError("the input cannot be read any more, so that its rows cannot be sent")
+            raise InputError("the input cannot be read any more, so its rows cannot be sent")
         return self._rows.layout
 
     def _rows_of(self, job: BatchJob) -> Sequence[int] | None:

@@ -64,7 +64,7 @@ class SensorRun:
         if not names:
             raise AirflowFailException("job_name is empty: give the name of a job, or a list of names")
         if long := next((name for name in names if in_words(name) != repr(name)), None):
-            # A template makes a text of a whole output, which may hold prompts and responses.
+            # A template turns a whole output into text, which may hold prompts and responses.
             raise AirflowFailException(
                 f"job_name must be the name of a job, not {in_words(long)}; of another task's output take the member: "
                 'task.output["job_name"]'

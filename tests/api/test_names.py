@@ -49,9 +49,7 @@ def test_no_check_of_a_name_repeats_what_is_not_a_name(check: Callable[[Any], ob
 def test_a_whole_output_is_answered_with_the_member_that_is_meant() -> None:
     with pytest.raises(ConfigurationError) as refused:
         names.gemini_job({"job_name": "batches/a"})  # type: ignore[arg-type]
-    assert 'a value of type dict (of a task, take the member that is meant: task.output["job_name"])' in str(
-        refused.value
-    )
+    assert 'a value of type dict (of a task, take the member you need: task.output["job_name"])' in str(refused.value)
 
 
 @pytest.mark.parametrize("given", ["abc", "batches/a:delete", "../files", "s3://b/my file.jsonl"])

@@ -391,7 +391,7 @@ def test_connections_of_the_dag_are_those_of_a_group_that_names_none() -> None:
         ({"input_path": ["/in/a.csv", ""]}, "input_path is empty"),
         pytest.param({"rows_per_part": Param(3)}, "rows_per_part must be a whole number, not Param", id="a Param"),
         ({"carry": {"id"}}, "carry must be a list of column names, not set"),
-        ({"max_failure_rate": 5}, "max_failure_rate must lie between 0 and 1"),
+        ({"max_failure_rate": 5}, "max_failure_rate must be between 0 and 1"),
         ({"on_empty": "panic"}, "on_empty must be 'fail' or 'skip' or 'succeed', not 'panic'"),
         ({"wait_for_completion": "False"}, "a dataset waits for its parts"),
         ({"dry_run": "{{ params.dry }}"}, "a dataset waits for its parts"),

@@ -171,13 +171,13 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
         ("max_failed_rows", [1], "max_failed_rows must be a whole number, not list"),
         ("max_cost_usd", 0, "max_cost_usd must be above 0"),
         ("max_cost_usd", "much", "max_cost_usd must be a number of US dollars"),
-        ("max_failure_rate", "2", "max_failure_rate must lie between 0 and 1"),
+        ("max_failure_rate", "2", "max_failure_rate must be between 0 and 1"),
         ("reattach", "maybe", "reattach must be True or False, not str"),
         ("on_empty", "panic", "on_empty must be 'fail' or 'skip' or 'succeed', not 'panic'"),
         ("carry", [7], "carry must be a list of column names, not int"),
         ("carry", {"a": 1}, "carry must be a list of column names, not dict"),
-        ("carry", "['a', 'b']", "carry: a template makes a text of a list"),
-        ("carry", '["a"]', "carry: a template makes a text of a list"),
+        ("carry", "['a', 'b']", "carry: a template turns a list into text"),
+        ("carry", '["a"]', "carry: a template turns a list into text"),
         ("labels", "a=b", "labels must be a dict, or the text of a JSON object"),
         ("generation_config", "{'a': 1}", "generation_config must be a dict, or the text of a JSON object"),
         ("generation_config", "[1]", "generation_config must be a dict, not list"),
@@ -196,8 +196,8 @@ def test_a_value_is_read_into_its_one_form(argument: str, given: Any, value: Any
         ("output_path", "None", "output_path is empty"),
         ("staging_path", "stage", "staging_path: 'stage' is relative"),
         ("media_root", ["/a", "b"], "media_root: 'b' is relative"),
-        ("media_path", str(["/a", "/b"]), "media_path: a template makes a text of a list"),
-        ("staging_path", str(["gs://a/b"]), "staging_path: a template makes a text of a list"),
+        ("media_path", str(["/a", "/b"]), "media_path: a template turns a list into text"),
+        ("staging_path", str(["gs://a/b"]), "staging_path: a template turns a list into text"),
         ("model", OUTPUT, 'model must be a text, not dict; take the member .* task.output\\["model"\\]'),
         ("display_name", OUTPUT, "display_name must be a text, not dict"),
         ("key_field", ["a"], "key_field must be a text, not list"),
@@ -301,7 +301,7 @@ def test_a_whole_output_where_a_name_is_meant_is_refused_with_the_member_and_wit
     with pytest.raises(ConfigurationError) as then:
         read_arguments(made._form, late._given())
     for error in (refused, then):
-        assert "job_name must be a text, not dict; take the member that is meant" in str(error.value)
+        assert "job_name must be a text, not dict; take the member you need" in str(error.value)
         assert '.output["job_name"]' in str(error.value)
         assert "swordfish" not in str(error.value)
 
@@ -309,8 +309,8 @@ def test_a_whole_output_where_a_name_is_meant_is_refused_with_the_member_and_wit
 @pytest.mark.parametrize(
     ("rendered", "words"),
     [
-        (str(OUTPUT), r"job_name: a template makes a text of a dict: take the member .*\['job_name'\]"),
-        (str(["batches/abc"]), "job_name: a template makes a text of a list"),
+        (str(OUTPUT), r"job_name: a template turns a dict into text: take the member .*\['job_name'\]"),
+        (str(["batches/abc"]), "job_name: a template turns a list into text"),
     ],
 )
 def test_what_a_template_makes_of_an_output_is_refused_where_a_name_is_meant(rendered: str, words: str) -> None:

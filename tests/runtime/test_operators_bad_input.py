@@ -72,7 +72,7 @@ def yielded() -> Any:
         ),
         ({"inlined_requests": ["x"], "priority": "high"}, "priority must be a whole number"),
         ({"inlined_requests": ["x"], "on_stall": "pray"}, "on_stall must be 'fail' or 'resubmit'"),
-        ({"inlined_requests": ["x"], "max_failure_rate": 2}, "max_failure_rate must lie between 0 and 1"),
+        ({"inlined_requests": ["x"], "max_failure_rate": 2}, "max_failure_rate must be between 0 and 1"),
         ({"inlined_requests": ["x"], "max_rows_per_job": 0}, "max_rows_per_job must be at least 1"),
         *(
             ({"inlined_requests": ["x"], name: -1}, f"{name} must not be negative")
@@ -137,7 +137,7 @@ CREATE = [
     ({"inlined_requests": yielded, "carry": ["x"]}, "carry needs the rows again .* give staging_path or output_path"),
     ({"input_path": "/nowhere/in.jsonl"}, "/nowhere/in.jsonl: No such file"),
     ({"input_path": "{{ 'in.jsonl' }}"}, "input_path: 'in.jsonl' is relative"),
-    ({"input_path": "{{ ['/data/a.jsonl'] }}"}, "input_path: a template makes a text of a list"),
+    ({"input_path": "{{ ['/data/a.jsonl'] }}"}, "input_path: a template turns a list into text"),
     ({"inlined_requests": ["x"], "output_path": "{{ none }}"}, "output_path is empty"),
     ({"inlined_requests": [{"a": "x"}], "prompt_template": "{b}"}, "no column 'b'"),
     ({"inlined_requests": ["x"], "skip_whole_parts": "{{ true }}"}, "skip_whole_parts needs output_path"),

@@ -236,11 +236,11 @@ OUTPUT = {"job_name": "batches/a", "responses": ["swordfish"]}
     [
         ({"job_name": OUTPUT}, 'task.output["job_name"]'),
         ({"job_name": [OUTPUT]}, 'task.output["job_name"]'),
-        ({"job_name": str(OUTPUT)}, "job_name: a template makes a text of a dict: take the member that is meant"),
+        ({"job_name": str(OUTPUT)}, "job_name: a template turns a dict into text: take the member you need"),
         ({"job_name": ["batches/a", "None"]}, "job_name is empty"),
         ({"job_name": "Who?" * 100}, 'not a text of 400 characters; .* task.output["job_name"]'),
         ({"job_name": {"batches/a"}}, "job_name must be a text, not set"),
-        ({"job_name": str(["batches/a", "batches/b"])}, "job_name: a template makes a text of a list"),
+        ({"job_name": str(["batches/a", "batches/b"])}, "job_name: a template turns a list into text"),
         ({"gemini_conn_id": OUTPUT}, "gemini_conn_id must be a text, not dict"),
         ({"location": OUTPUT}, "location must be a text, not dict"),
     ],
