@@ -56,7 +56,7 @@ A plain tuple: there are millions, and a named tuple would take a tenth more tim
 
 
 class PlainRows(NamedTuple):
-    """Rows in columns: their keys and these as JSON (none of both, or one for each row), their requests and lines.
+    """Rows in columns: their keys and these as JSON (both empty, or one for each row), their requests and lines.
 
     ``data`` are the lines, each of which has the size that ``sizes`` says.
     """
