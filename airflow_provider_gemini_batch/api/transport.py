@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.credentials import Credential
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 _NETWORK = (requests.RequestException, HTTPError, HTTPException, OSError)
@@ -318,7 +318,7 @@ class Transport:
                 raise
         response = self.send(call)
         self._takes_masks = False
-        _log.info("The service refused a partial response; whole ones are asked for from now on.")
+        log.info("The service refused a partial response; whole ones are asked for from now on.")
         return response
 
     def repeat(

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.polling.poll_round import PollAnswer
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # A round is delayed at random by up to this part of an interval, so that not all triggerers poll at once.
 _JITTER: Final = 0.05
@@ -350,7 +350,7 @@ class JobPoller:
         try:
             self._threads.submit(running.run)
         except RuntimeError:
-            _log.warning("No thread could be started; polling is put off")
+            log.warning("No thread could be started; polling is put off")
             self._not_before = now + _GATHER
             return
         self._rounds[running] = _Asked(due, now, self._lookups, self._answers_due(due))
@@ -514,8 +514,8 @@ class _Asked:
 def _close(client: PollClient) -> None:
     try:
         client.close()
-    except Exception:  # noqa: BLE001  nothing depends on it
-        _log.debug("Could not close a client", exc_info=True)
+    except Exception:  # nothing depends on it
+        log.debug("Could not close a client", exc_info=True)
 
 
 def _words(error: Exception) -> str:

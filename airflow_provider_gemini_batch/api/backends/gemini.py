@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchResult, ServiceError
     from airflow_provider_gemini_batch.api.transport import Transport, WholeResponse
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 _VERBS = {JobKind.GENERATION: "batchGenerateContent", JobKind.EMBEDDINGS: "asyncBatchEmbedContent"}
@@ -262,7 +262,7 @@ def _inline_items(new: NewJob) -> list[bytes]:
     if not items:
         raise InputError("inlined_requests is empty: there is nothing to send")
     for warning in sorted(warnings):
-        _log.warning("%s", warning)
+        log.warning("%s", warning)
     return items
 
 

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.models import BatchResult
     from airflow_provider_gemini_batch.api.transport import Transport, WholeResponse
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _VERSION = "v1"
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,127}\Z")
@@ -222,7 +222,7 @@ class VertexBackend:
             if not job.succeeded:
                 wanted, found = _reported_rows(job) or self._count(job.src), self._count(source)
                 if found != wanted:
-                    _log.warning(
+                    log.warning(
                         "The output of %s holds %d rows of %s, so it cannot be completed.",
                         name,
                         found,
@@ -231,12 +231,12 @@ class VertexBackend:
                     return None
             usable = [uri for uri in source.gcs_uris if are_lines(next(self._storage.iter_bytes(uri), b""))]
         except (AccessDenied, ConfigurationError, NotFound, UnexpectedResponse) as error:
-            _log.warning("Whether the output of %s holds all rows could not be seen: %s", name, error)
+            log.warning("Could not check whether the output of %s holds all rows: %s", name, error)
             return None
         try:
             uris = [uri if uri in usable else self._copy_as_lines(uri) for uri in source.gcs_uris]
         except UnexpectedResponse as error:
-            _log.warning("The output of %s cannot be completed: %s", name, error)
+            log.warning("The output of %s cannot be completed: %s", name, error)
             return None
         return JobSource(gcs_uris=tuple(uris), bigquery_uri=left.table)
 

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_gemini_batch.api.transport import Transport, WholeResponse
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 API_VERSION = "v1beta"
 CHUNK_BYTES = 8 * 2**20
@@ -163,7 +163,7 @@ class GeminiFiles:
             try:
                 return self.wait(uploaded, timeout=wait)
             except (FileFailed, NotFound) as error:
-                _log.warning("%s: uploading it once more.", error)
+                log.warning("%s: uploading it once more.", error)
             with suppress(NotFound):
                 self.delete(uploaded.name)
             return self.wait(self._upload(content, members), timeout=wait)

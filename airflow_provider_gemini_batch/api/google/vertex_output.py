@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_gemini_batch.api.google.storage import ObjectStore
     from airflow_provider_gemini_batch.api.models import BatchJob
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # "prediction-model-2025-12-26T20:29:02.829566Z"; older models write the time with underscores.
 _FOLDER = re.compile(r"predictions?[-_].{0,200}?(\d{4})[-_](\d\d)[-_](\d\d)T(\d\d)[:_-](\d\d)[:_-](\d\d)")
@@ -112,11 +112,11 @@ class VertexOutput:
                 "there. If somebody has moved or removed objects, put them back and clear the task."
             )
         if files.unknown:
-            _log.warning("%s: objects with unknown names are passed over: %s", base, some(files.unknown))
+            log.warning("%s: objects with unknown names are passed over: %s", base, some(files.unknown))
         if files.doubles:
-            _log.warning("%s: objects that repeat others are passed over: %s", base, some(files.doubles))
+            log.warning("%s: objects that repeat others are passed over: %s", base, some(files.doubles))
         if files.others:
-            _log.warning("%s: no attempt is whole, so these are read too: %s", base, some(files.others))
+            log.warning("%s: no attempt is whole, so these are read too: %s", base, some(files.others))
         responses, others = ([f"{base}/{name}" for name in names] for names in (files.responses, files.others))
         return LeftOutput(files=tuple(responses), others=tuple(others))
 
