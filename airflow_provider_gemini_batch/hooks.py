@@ -15,7 +15,7 @@ from airflow.sdk.bases.hook import BaseHook
 
 from airflow_provider_gemini_batch.api.errors import GeminiBatchError
 from airflow_provider_gemini_batch.api.states import Service
-from airflow_provider_gemini_batch.runtime.argument_readers import seconds, text
+from airflow_provider_gemini_batch.runtime.argument_readers import required, seconds, text
 from airflow_provider_gemini_batch.runtime.arguments import DEFAULT_CONN_ID
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, explain, project_words
 from airflow_provider_gemini_batch.runtime.deployment import NAMELESS, deployment
@@ -63,7 +63,9 @@ class GeminiBatchHook(BaseHook):
     ) -> None:
         super().__init__()
         # Anything but a text may be the output of a task, which must be neither looked up nor shown.
-        self.gemini_conn_id = DEFAULT_CONN_ID if gemini_conn_id is None else text("gemini_conn_id", gemini_conn_id)
+        self.gemini_conn_id = (
+            DEFAULT_CONN_ID if gemini_conn_id is None else required(text)("gemini_conn_id", gemini_conn_id)
+        )
         self.location = None if location is None else text("location", location)
         self.project_id = None if project_id is None else text("project_id", project_id)
 

@@ -237,7 +237,7 @@ def _judge_rows(job: BatchJob, counts: Counts | None, *, limits: Limits, can_rep
     broken = limits.exceeded_by(counts)
     if broken is None:
         return Verdict(success=True, retry=False, what=f"{rows}.")
-    advice = "A retry sends them again" if can_repair else "The output says why: fix the cause, then clear the task"
+    advice = "A retry sends them again" if can_repair else "The responses say why: fix the cause, then clear the task"
     return _failed(f"{rows}: {broken}.", f"{advice}.", retry=can_repair)
 
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from enum import Enum
 from numbers import Number, Real
 from pathlib import PurePath
 from typing import Any
@@ -42,9 +43,8 @@ def is_unknown(value: object) -> bool:
 
 
 def _is_unknown(value: object) -> bool:
-    if isinstance(value, (str, PurePath)):
-        return "{{" in str(value) or "{%" in str(value)
-    return comes_from_a_task(value)
+    written = value if isinstance(value, str) else path_text(value)
+    return comes_from_a_task(value) if written is None else "{{" in written or "{%" in written
 
 
 def comes_from_a_task(value: object) -> bool:
@@ -82,9 +82,9 @@ def text(name: str, value: Any) -> str:
     """Return a text; a number counts as one, since native rendering turns digits into a number."""
     if isinstance(value, str):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    raise _wrong(name, "must be a text", value)
+    if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
+        raise _wrong(name, "must be a text", value)
+    return str(value)
 
 
 def list_of(name: str, value: Any) -> Sequence[Any]:
@@ -98,9 +98,9 @@ def instruction(name: str, value: Any) -> Any:
     """Return a system instruction, whose form is checked with those of the rows; a number as a text."""
     if isinstance(value, Mapping) or is_list(value):
         return value
-    if isinstance(value, PurePath):
-        raise _wrong(name, "must be a text, or a content as a dict", value, "; for what is in the file, read_text() it")
-    return text(name, value)
+    if isinstance(value, (str, Real, Decimal)):
+        return text(name, value)
+    raise _wrong(name, "must be a text, or a content as a dict", value)
 
 
 def schema(name: str, value: Any) -> Any:
@@ -280,10 +280,11 @@ def columns(name: str, value: Any) -> tuple[str, ...]:
         return (value,)
     if not is_list(value):
         raise _wrong(name, "must be a list of column names", value)
-    for one in value:
+    names = tuple(one.value if isinstance(one, Enum) else one for one in value)
+    for one in names:
         if not isinstance(one, str):
             raise _wrong(name, "must be a list of column names", one)
-    return tuple(value)
+    return names
 
 
 def mapping(name: str, value: Any) -> Mapping[str, Any]:
@@ -327,10 +328,13 @@ def _number(name: str, value: Any, wanted: str) -> float:
     return number  # type: ignore[no-any-return]  # what behaves as a number, numpy's included
 
 
-def _wrong(name: str, wanted: str, value: object, hint: str = "") -> ConfigurationError:
+def _wrong(name: str, wanted: str, value: object) -> ConfigurationError:
     """Return an error without the value, since a dict may be the output of a task, with prompts or responses in it."""
-    if hint:
-        pass
+    hint = ""
+    if isinstance(value, PurePath):
+        hint = "; for what is in the file, read_text() it"
+    elif isinstance(value, Enum):
+        hint = "; give its value"
     elif isinstance(value, Mapping):
         member = "output" if name.endswith("_path") else name if name in value else "job_name"
         # Airflow knows a member as an XCom of its own; of ours, only job_name always is one.
@@ -346,4 +350,5 @@ def _wrong(name: str, wanted: str, value: object, hint: str = "") -> Configurati
         hint = "; give its model_dump(mode='json', exclude_none=True)"
     elif is_list(value):
         hint = "; for one task each, map the task over the list with .expand()"
-    return ConfigurationError(f"{name} {wanted}, not {type(value).__name__}{hint}")
+    given = in_words(value) if isinstance(value, str) else type(value).__name__
+    return ConfigurationError(f"{name} {wanted}, not {given}{hint}")

@@ -98,7 +98,7 @@ class _Arguments:
 class ConnectionArguments(_Arguments):
     """What every operator takes: which connection, and what overrides it."""
 
-    gemini_conn_id: str = _argument(text, DEFAULT_CONN_ID)
+    gemini_conn_id: str = _argument(_name, DEFAULT_CONN_ID)
     location: str | None = _argument(text)
     project_id: str | None = _argument(text)
 

@@ -37,7 +37,7 @@ from airflow_provider_gemini_batch.runtime.checks import check_local_paths
 from airflow_provider_gemini_batch.runtime.client import airflow_errors, client_from_settings, with_connection
 from airflow_provider_gemini_batch.runtime.failures import RetryAtOnce
 from airflow_provider_gemini_batch.runtime.lineage import Lineage, lineage_of, report_to_hook_lineage
-from airflow_provider_gemini_batch.runtime.log_lines import created_line, log_summary, page_of
+from airflow_provider_gemini_batch.runtime.log_lines import created_line, log_summary, page_of, why_rows_failed
 from airflow_provider_gemini_batch.runtime.overview_writer import OverviewWriter
 from airflow_provider_gemini_batch.runtime.paths import Paths
 from airflow_provider_gemini_batch.runtime.readiness import check_readiness
@@ -396,8 +396,13 @@ class TaskRun:
                 # Another try would land these rows again, and count them then.
                 self._telemetry.landed((), landing, between=self._work.landed_between)
             log_summary(landing, cost)
+            # Callbacks and alerts see the error, and not the log.
+            if why := why_rows_failed(landing):
+                message = f"{message} Failed rows: {why}."
             if landing.output:
                 message = f"{message} The rows are at {landing.output}."
+            elif landing.total:
+                message = f"{message} There is no output_path: read the rows with GeminiGetBatchResponsesOperator."
         log.error("%s", in_short)
         log.debug("Raised by:", exc_info=failure.__cause__ or failure)
         if not failure.verdict.retry:

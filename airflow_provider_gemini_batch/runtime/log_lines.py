@@ -69,6 +69,12 @@ def failed_rows_line(landing: Landing) -> str:
     """Return how many rows failed and why; empty where none did."""
     if not landing.failed:
         return ""
+    why = why_rows_failed(landing)
+    return f"{landing.failed:,} of {many(landing.total, 'row')} failed{why and f': {why}'}. Each result row says why."
+
+
+def why_rows_failed(landing: Landing) -> str:
+    """Return how many rows failed for which reasons; empty where none did."""
     parts = []
     for status, count in sorted(statuses_of(landing).items()):
         words = {
@@ -78,8 +84,7 @@ def failed_rows_line(landing: Landing) -> str:
         }
         causes = [name if times == count else f"{times} {name}" for name, times in words.items()][:_MOST_REASONS]
         parts.append(f"{count:,} {status}" + (f" ({', '.join(causes)})" if causes else ""))
-    why = f": {', '.join(parts)}" if parts else ""
-    return f"{landing.failed:,} of {many(landing.total, 'row')} failed{why}. Each result row says why."
+    return ", ".join(parts)
 
 
 def summary_line(landing: Landing, cost: Mapping[str, Any] | None) -> str:

@@ -6,8 +6,9 @@ Rules of this file: it is imported when a Dag file is parsed, so it imports noth
 from __future__ import annotations
 
 from functools import partial
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_gemini_batch.rows.python_rows import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,8 +62,9 @@ def literal(text: str, environment: Environment) -> str:
 
 def renderable(value: Any) -> Any:
     """Return a value in a form that Airflow renders, if it may hold templates in another one."""
-    if isinstance(value, PurePath):
-        text = str(value)
+    # Airflow renders an ObjectStoragePath itself, and keeps its connection.
+    text = None if hasattr(value, "conn_id") else path_text(value)
+    if text is not None:
         return text if "{{" in text or "{%" in text else value
     if type(value).__name__ == "BatchRequest" and hasattr(value, "members"):
         return value.members()

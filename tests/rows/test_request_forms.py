@@ -376,6 +376,14 @@ def test_a_member_that_is_new_to_us_passes_when_the_defaults_name_it() -> None:
             {"generation_config": {"topK": 1}, "request_defaults": {"generationConfig": {"topK": 2}}},
             "generation_config is given twice",
         ),
+        (
+            {"system_instruction": "a", "request_defaults": {"system_instruction": "b"}},
+            "system_instruction is given twice, by itself and in request_defaults",
+        ),
+        (
+            {"model": "models/gemini-2.5-flash", "request_defaults": {"model": "gemini-2.5-pro"}},
+            r"request_defaults names another model than the job \(gemini-2.5-pro instead of gemini-2.5-flash\)",
+        ),
         ({"request_defaults": {"safetySetings": []}}, "safetySetings"),
         ({"request_defaults": {"contents": "x"}}, "contents belong in the rows"),
         ({"request_defaults": {"cachedContent": "c"}, "system_instruction": "s"}, "cannot go with systemInstruction"),

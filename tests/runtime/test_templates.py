@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset, ObjectStoragePath
 from airflow.serialization.serialized_objects import DagSerialization
+from upath import UPath
 
 from airflow_provider_gemini_batch.api.requests.request import BatchRequest
 from airflow_provider_gemini_batch.operators import GeminiCreateBatchJobOperator
+from airflow_provider_gemini_batch.runtime.arguments import BatchArguments, read_arguments
 from airflow_provider_gemini_batch.runtime.rendering import Uncalled
 
 if TYPE_CHECKING:
@@ -71,6 +73,16 @@ def test_a_template_in_a_path_object_is_rendered() -> None:
     task = operator(input_path=[Path("/data/{{ ds }}.csv")], output_path=Path("/data") / "{{ ds }}" / "out.jsonl")
     task.render_template_fields(CONTEXT)
     assert (task.input_path, task.output_path) == (["/data/2026-01-01.csv"], "/data/2026-01-01/out.jsonl")
+
+
+def test_a_template_in_a_path_of_any_library_is_rendered() -> None:
+    asset = Asset(name="out", uri="file:///out/{{ ds }}/out.jsonl")
+    input_path = [UPath("s3://in/{{ ds }}.csv"), ObjectStoragePath("s3://in/{{ ds }}.csv", conn_id="c")]
+    task = operator(input_path=input_path, output_path=asset)
+    task.render_template_fields(CONTEXT)
+    read = read_arguments(BatchArguments, task._given())
+    assert read.input_path == ["s3://in/2026-01-01.csv", "s3://c@in/2026-01-01.csv"]
+    assert read.output_path == "file:///out/2026-01-01/out.jsonl"
 
 
 def test_a_list_may_hold_a_template_for_a_whole_path() -> None:

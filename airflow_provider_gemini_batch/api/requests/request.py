@@ -137,17 +137,16 @@ def request_defaults(
     warnings = set() if warnings is None else warnings
     given = dict(request_defaults or {})
     own_config = either(given, "generationConfig")
-    if generation_config:
-        _refuse_kind(kind, JobKind.GENERATION, "generation_config")
-        if "generationConfig" in given or "generation_config" in given:
-            raise InputError("generation_config is given twice, by itself and in request_defaults")
-        given["generationConfig"] = generation_config
-    if system_instruction is not None and system_instruction != "":
-        _refuse_kind(kind, JobKind.GENERATION, "system_instruction")
-        given["systemInstruction"] = system_instruction
-    for name, value in (("taskType", task_type), ("outputDimensionality", output_dimensionality)):
+    for name, of_kind, value in (
+        ("generationConfig", JobKind.GENERATION, generation_config or None),
+        ("systemInstruction", JobKind.GENERATION, None if system_instruction == "" else system_instruction),
+        ("taskType", JobKind.EMBEDDINGS, task_type),
+        ("outputDimensionality", JobKind.EMBEDDINGS, output_dimensionality),
+    ):
         if value is not None:
-            _refuse_kind(kind, JobKind.EMBEDDINGS, snake(name))
+            _refuse_kind(kind, of_kind, snake(name))
+            if name in given or snake(name) in given:
+                raise InputError(f"{snake(name)} is given twice, by itself and in request_defaults")
             given[name] = value
     trusted = frozenset(
         name
@@ -162,7 +161,8 @@ def request_defaults(
     merged |= _lists(merged)
     merged = {name: json_form(value, f"{snake(name)} holds") for name, value in merged.items()}
     config = merged.pop("generationConfig", {})
-    merged.pop("model", None)
+    if "model" in merged:
+        merged = _without_model(merged, _bare_model(model), "request_defaults names")
     return RequestDefaults(members=merged, generation_config=config, model=_bare_model(model), trusted=trusted)
 
 
@@ -436,11 +436,11 @@ def _check_cache(request: Mapping[str, Any]) -> None:
         raise InputError(f"cachedContent cannot go with {', '.join(clash)}: put them into the cache")
 
 
-def _without_model(request: Mapping[str, Any], wanted: str | None) -> dict[str, Any]:
+def _without_model(request: Mapping[str, Any], wanted: str | None, who_names: str = "the row names") -> dict[str, Any]:
     """Return the request without its model, which must be the job's: a job has only one."""
     named = request["model"]
     if wanted is not None and (not isinstance(named, str) or _bare_model(named) != wanted):
-        raise InputError(f"the row names another model than the job ({shown(named)} instead of {wanted})")
+        raise InputError(f"{who_names} another model than the job ({shown(named)} instead of {wanted})")
     return {name: value for name, value in request.items() if name != "model"}
 
 
