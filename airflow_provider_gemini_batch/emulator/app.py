@@ -212,8 +212,8 @@ class _Sent:
 
     async def __call__(self, message: Any) -> None:
         if not self.started:
-            told = self._world.faults.peek("date")
-            date = (str(told) if told else formatdate(self._world.now(), usegmt=True)).encode()
+            given = self._world.faults.peek("date")
+            date = (str(given) if given else formatdate(self._world.now(), usegmt=True)).encode()
             message = {**message, "headers": [*message.get("headers", ()), (b"date", date)]}
         self.started = True
         await self._send(message)

@@ -53,8 +53,8 @@ async def upload_start(call: ApiCall) -> Response:
         call.parts.files.save_session(session)
     version = call.path.get("version")
     place = f"upload/{version}/files" if version else "upload/files"
-    told = call.world.faults.take("upload_url")
-    url = str(told) if told else f"{call.own_url}/{place}?upload_id={session.id}&upload_protocol=resumable"
+    given = call.world.faults.take("upload_url")
+    url = str(given) if given else f"{call.own_url}/{place}?upload_id={session.id}&upload_protocol=resumable"
     return Response(
         headers={
             "x-goog-upload-url": url,
