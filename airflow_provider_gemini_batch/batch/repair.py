@@ -32,7 +32,9 @@ def rows_to_repair(
     if too_late or not plan.can_resend:
         return None
     asked_for = round_ <= task.policy.repair_rounds
-    if not asked_for and (task.is_first or state.extra_round is not None):
+    # Under the identity of a part, the first try may also continue with what another task instance left.
+    is_own = task.is_first or (task.try_number <= 1 and all(state.records[name].created_this_try for name in used))
+    if not asked_for and (is_own or state.extra_round is not None):
         return None
     jobs = state.jobs(used)
     survey = task.rows.survey(jobs, shard=None)

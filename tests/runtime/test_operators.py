@@ -439,6 +439,20 @@ def test_a_retry_goes_on_with_the_job_of_the_try_before(service: Emulator) -> No
 
 
 @needs_notes
+@pytest.mark.parametrize("part_key", [None, "00000-abc"], ids=["task", "part of a dataset"])
+def test_failed_rows_are_bought_again_by_a_retry_and_not_by_the_first_try(
+    part_key: str | None, service: Emulator, tmp_path: Path
+) -> None:
+    service.control.faults(row_error_every=1, row_error_code=13)
+    with DAG("failed_rows", schedule=None) as dag:
+        create("t", inlined_requests=["a", "b"], output_path=f"{tmp_path}/out/", part_key=part_key, retries=1)
+    run = Run(dag)
+    for bought in (1, 2):
+        assert "every row failed" in run.attempt("t").message
+        assert len(jobs(service)) == bought
+
+
+@needs_notes
 def test_a_retry_after_an_expired_job_pays_only_for_the_rows_without_an_answer(service: Emulator) -> None:
     service.control.faults(expire={"value": True, "times": 1}, partial_rows=0.5)
     run = one(inlined_requests=ROWS, retries=1)
