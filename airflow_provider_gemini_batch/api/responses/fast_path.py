@@ -103,7 +103,7 @@ class _Response(Struct, gc=False, frozen=True):
     tokenCount: _Count | str | None = None  # noqa: N815
     responseId: str = ""  # noqa: N815
     promptFeedback: None = None  # noqa: N815
-    truncated: Literal[False] | None = None
+    truncated: bool | None = None
 
 
 class _Line(Struct, gc=False, frozen=True):
@@ -177,7 +177,7 @@ def plain_result(line: bytes, position: int, read: Callable[[bytes, int], BatchR
         return None
     response = found.response
     key = found.key if found.key is not None else found.custom_id
-    if key is None:
+    if key is None or response.truncated:
         return None
     usage = response.usageMetadata
     counts = None if usage is None else usage.totals()
