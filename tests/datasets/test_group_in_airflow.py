@@ -89,6 +89,7 @@ def test_the_name_of_a_file_is_not_a_template(native: bool, service: Emulator, t
             media_field="file",
             prompt_template="{text}",
             poll_interval=0.1,
+            lookup_timeout=0.0,
         )
     run = dags_test(dag)
     assert run.xcom("group.commit")["counts"] == {"total": 4, "succeeded": 4, "failed": 0}

@@ -96,6 +96,7 @@ def test_a_google_cloud_connection_serves_as_it_is(bench: Bench, monkeypatch: py
     assert summary["counts"]["succeeded"] == 1
 
 
+@pytest.mark.parametrize("given", [{"inlined_requests": ["One."]}, {"bigquery_uri": "bq://p.texts.inbox"}], ids=str)
 @pytest.mark.parametrize(
     ("made", "words"),
     [
@@ -106,10 +107,15 @@ def test_a_google_cloud_connection_serves_as_it_is(bench: Bench, monkeypatch: py
     ],
 )
 def test_wrong_ones_fail_with_words_that_help(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, made: Callable[[Bench], dict[str, Any]], words: str
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    made: Callable[[Bench], dict[str, Any]],
+    words: str,
+    given: dict[str, Any],
 ) -> None:
     use(bench, monkeypatch, made(bench))
-    result = bench.run(inlined_requests=["One."], retries=3).attempt("batch")
+    output = str(bench.folder / "out.jsonl")
+    result = bench.run(**given, output_path=output, retries=3).attempt("batch")
     assert result.state == "failed", "no retry mends a credential"
     assert words in result.message
     assert "PRIVATE" not in result.message

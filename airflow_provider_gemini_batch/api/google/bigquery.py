@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_gemini_batch.api import names
+from airflow_provider_gemini_batch.api.credentials import google_failure
 from airflow_provider_gemini_batch.api.errors import (
     ConfigurationError,
     GeminiBatchError,
@@ -24,7 +25,7 @@ from airflow_provider_gemini_batch.api.errors import (
 )
 from airflow_provider_gemini_batch.api.legacy import INSTANCE
 from airflow_provider_gemini_batch.api.responses.reading import vertex_result_of
-from airflow_provider_gemini_batch.api.responses.refusal import error_from_status
+from airflow_provider_gemini_batch.api.responses.refusal import THE_CONNECTION, error_from_status
 from airflow_provider_gemini_batch.api.urls import is_local_url, is_secure
 
 if TYPE_CHECKING:
@@ -146,11 +147,12 @@ def _table_errors(uri: str) -> Iterator[None]:
         yield
     except (GeminiBatchError, GeneratorExit):
         raise
-    except Exception as error:  # noqa: BLE001  (it is raised as one of ours)
+    except Exception as error:
+        if type(error).__module__.startswith("google.auth"):
+            # Not as the cause: errors of google-auth hold the whole response of a token endpoint.
+            raise google_failure(error, what, THE_CONNECTION) from None
         code = getattr(error, "code", None)
-        # Not as the cause: errors of google-auth hold the whole response of a token endpoint.
-        cause = None if type(error).__module__.startswith("google.auth") else error
-        raise _translate_error(what, int(code) if isinstance(code, int) else 0, error) from cause
+        raise _translate_error(what, int(code) if isinstance(code, int) else 0, error) from error
 
 
 def _translate_error(what: str, status: int, error: Exception) -> GeminiBatchError:
