@@ -371,8 +371,9 @@ def test_the_repr_of_a_summary_shows_counts_only(tmp_path: Path) -> None:
     assert "secret" not in repr(summary)
 
 
+@pytest.mark.parametrize("plain", [False, True], ids=["one by one", "in runs"])
 @pytest.mark.parametrize("disorder", [0, 1, 30, 500])
-def test_rows_wait_only_as_far_as_they_are_out_of_order(disorder: int, tmp_path: Path) -> None:
+def test_rows_wait_only_as_far_as_they_are_out_of_order(disorder: int, plain: bool, tmp_path: Path) -> None:  # noqa: FBT001
     count = 1500
     dice = random.Random(disorder)
     order = sorted(range(count), key=lambda row: row + dice.randint(0, disorder))
@@ -382,11 +383,12 @@ def test_rows_wait_only_as_far_as_they_are_out_of_order(disorder: int, tmp_path:
     def answers() -> Iterator[BatchResult]:
         for number, row in enumerate(order):
             waiting.append(number - sink.lines)
-            yield good(row)
+            line = {"key": f"r{row}", "response": response("x" * 2000)}
+            yield parse_result_line(json.dumps(line).encode(), number) if plain else good(row)
 
     land([answers], sink, LandingSpec(kind=JobKind.GENERATION, rows=count), tmp_path)
-    # A bucket has some 500th of the rows.
-    assert max(waiting) <= 2 * disorder + 8
+    # A bucket has some 500th of the rows, and a run of plain ones less than 70.
+    assert max(waiting) <= 2 * disorder + 8 + 70 * plain
     assert [row["key"] for row in sink.rows] == [str(row) for row in range(count)]
 
 
